@@ -1,0 +1,94 @@
+"""Every error that a user can meet, as a tree. A misbehaving peer is an event (events.py), never one of these.
+
+    GossipdistillError            1   a fault of ours
+      UsageError                  2   unknown option or argument
+      ConfigError                 3   a file, key or value is refused
+      DataMissingError            4   a data set is not there
+      AddressError                5   an address is in use, refused or cannot be reached
+      NeedsError                  6   what the strategy needs of topology, model or initialisation is not met
+      IdentityError               7   a key or an identity is refused (also: superseded by a newer process)
+
+The number is the exit code of the process. A message names the file, the key, the value and what would be accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class GossipdistillError(Exception):
+    """Base of all errors shown to a user."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(GossipdistillError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(GossipdistillError):
+    """A configured value is refused. The message is `FILE: KEY = VALUE: problem; accepted: ...`."""
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: object = None,
+        key: str | None = None,
+        value: object = None,
+        accepted: str | None = None,
+    ) -> None:
+        self.problem, self.file, self.key, self.value, self.accepted = problem, file, key, value, accepted
+        place = f"{file}: " if file is not None else ""
+        if key is not None:
+            place += f"{key} = {value!r}: " if value is not None else f"{key}: "
+        super().__init__(place + problem + (f"; accepted: {accepted}" if accepted else ""))
+
+
+class DataMissingError(GossipdistillError):
+    """A data set is neither in the data folder nor in the cache, and could not be downloaded."""
+
+    exit_code = 4
+
+
+class AddressError(GossipdistillError):
+    """An address is in use, not allowed, or cannot be reached."""
+
+    exit_code = 5
+
+
+class NeedsError(GossipdistillError):
+    """The strategy's declared needs are not met by the topology, the models or the initialisation."""
+
+    exit_code = 6
+
+
+class IdentityError(GossipdistillError):
+    """A key or an identity is refused."""
+
+    exit_code = 7
+
+
+EXIT_LOST = 10
+"""Done, but a peer was lost or failed that no plan named; results are written."""
+EXIT_NONE_FINISHED = 11
+"""No peer finished."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C: checkpoint and summary are written."""
+EXIT_TERMINATED = 143
+"""SIGTERM: checkpoint and summary are written."""
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest valid ones, or all of them when none is near."""
+    known = sorted(names)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "known: " + (", ".join(known) if known else "none")

@@ -1,0 +1,47 @@
+"""What happened, for people and observers: one shape, one line each, with the reason in words (law 12).
+
+An event is recorded once per change of state, never once per message: a peer that stays suspect says nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    """Append only: the words are written to `events.jsonl`."""
+
+    JOINED = "joined"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    RETURNED = "returned"
+    LEFT = "left"
+    REFUSED = "refused"
+    REFUSED_BY = "refused_by"
+    SUPERSEDED = "superseded"
+    MALFORMED = "malformed"
+    QUARANTINED = "quarantined"
+    NO_EXCHANGE = "no_exchange"
+    EXCHANGING = "exchanging"
+    VIEW = "view"
+    STARTED = "started"
+    RESUMED = "resumed"
+    FINISHED = "finished"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened at `at_s` (monotonic seconds of the process that says so), concerning `peer` or oneself."""
+
+    kind: EventKind
+    at_s: float
+    peer: str
+    reason: str
+    detail: dict[str, str | int | float] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """The event as one line of a log, without its time."""
+        subject = f"{self.peer}: " if self.peer else ""
+        return f"{subject}{self.kind.value.replace('_', ' ')}: {self.reason}"

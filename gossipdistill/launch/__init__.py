@@ -1,0 +1,1 @@
+"""Composition: configuration, processes, and the place where the two wings are put together."""

@@ -1,0 +1,286 @@
+"""Several peers on this machine: start, release together, watch, restart, collect; and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.observe.report import summarise, unknown_peer
+
+Watch = Callable[[str, dict[str, Any]], None]
+"""Called with (peer's name, record) for everything a worker says, and for what the launcher sees of it."""
+
+_READY_WITHIN_S = 180.0
+_GRACE_S = 1.7
+"""From Ctrl-C to the last SIGKILL: everything is gone within two seconds."""
+
+
+@dataclass
+class Child:
+    """One worker process and the last things known of it."""
+
+    spec: WorkerSpec
+    process: subprocess.Popen[bytes]
+    ready: dict[str, Any] | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    exit_code: int | None = None
+    restarts: int = 0
+
+
+class WorkerError(GossipdistillError):
+    """A worker could not take part; the exit code is the worker's own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+@dataclass
+class LocalRun:
+    """Runs the workers of `specs` to their end. `summary` is filled in by `run` and written to `folder`."""
+
+    specs: Sequence[WorkerSpec]
+    folder: Path
+    watch: Watch
+    max_restarts: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+    _children: dict[str, Child] = field(default_factory=dict)
+    _records: queue.Queue[tuple[str, int, dict[str, Any] | None]] = field(default_factory=queue.Queue)
+    _stop: int | None = None
+    _released_s: float | None = None
+    _started_s: float = 0.0
+
+    def run(self) -> int:
+        """Start, watch and collect; returns the exit code. Always leaves no process behind.
+
+        Raises:
+            GossipdistillError: when a worker could not take part, before anything was released.
+        """
+        self._started_s = time.monotonic()
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for spec in self.specs:
+                self._start(spec)
+            while any(child.exit_code is None for child in self._children.values()) and self._stop is None:
+                self._turn()
+            if self._stop is not None:
+                self._end(self._stop)
+        finally:
+            self._kill_all()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._finish()
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    def _start(self, spec: WorkerSpec, restarts: int = 0) -> None:
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        (spec.folder / "result.json").unlink(missing_ok=True)
+        spec_file = spec.folder / "spec.json"
+        spec_file.write_text(spec.to_json())
+        environment = os.environ | {"OMP_NUM_THREADS": str(spec.threads or 1)}
+        with open(spec.folder / "stderr.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gossipdistill.launch.child", str(spec_file)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on
+            )
+        self._children[spec.name] = Child(spec, process, restarts=restarts)
+        threading.Thread(target=self._read, args=(spec.name, process), daemon=True).start()
+        self.watch(spec.name, {"type": "started", "pid": process.pid, "restarts": restarts})
+
+    def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # something that a user's own task printed
+            if isinstance(record, dict):
+                self._records.put((name, process.pid, record))
+        process.wait()
+        self._records.put((name, process.pid, None))
+
+    # --- watching ------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        try:
+            name, pid, record = self._records.get(timeout=0.1)
+        except queue.Empty:
+            if self._released_s is None and time.monotonic() - self._started_s > _READY_WITHIN_S:
+                waiting = [name for name, child in self._children.items() if child.ready is None]
+                raise GossipdistillError(
+                    f"not ready within {_READY_WITHIN_S:.0f} s: {', '.join(waiting)}; see "
+                    + ", ".join(str(self._children[name].spec.folder / "stderr.log") for name in waiting)
+                ) from None
+            return
+        child = self._children[name]
+        if pid != child.process.pid:
+            return  # the last words of a process that has been restarted
+        if record is None:
+            self._ended(name, child)
+            return
+        match record.get("type"):
+            case "ready":
+                child.ready = record
+                self._release_when_all_are_ready(child)
+            case "progress":
+                child.progress = record
+            case "result" | "done":
+                child.result = record["result"]
+            case "error":
+                child.error = record
+        self.watch(name, record)
+
+    def _release_when_all_are_ready(self, child: Child) -> None:
+        if self._released_s is not None:
+            self._go(child)  # a restarted one
+            return
+        if any(other.ready is None for other in self._children.values()):
+            return
+        self._refuse_differences()
+        self._released_s = time.monotonic()
+        for other in self._children.values():
+            self._go(other)
+
+    def _refuse_differences(self) -> None:
+        """Peers that would refuse one another are told so before any of them trains."""
+        first, *others = self._children.values()
+        assert first.ready is not None
+        for other in others:
+            assert other.ready is not None
+            mine, theirs = first.ready["fingerprint"], other.ready["fingerprint"]
+            for key in sorted(set(mine) | set(theirs)):
+                if mine.get(key) == theirs.get(key):
+                    continue
+                names = f"{first.spec.name} and {other.spec.name}"
+                if key in ("model", "initial weights"):
+                    counts = f"{first.ready['parameters']} and {other.ready['parameters']} parameters"
+                    raise NeedsError(
+                        f"strategy {first.spec.config.strategy.name} needs the same {key} on all peers; {names} "
+                        f"differ ({counts}). Give all the same task.model, or use codistill_predictions"
+                    )
+                raise ConfigError(f"{names} differ in {key}: {mine.get(key)} and {theirs.get(key)}")
+
+    def _go(self, child: Child) -> None:
+        assert child.process.stdin is not None
+        with contextlib.suppress(OSError):  # it died a moment ago; `_ended` will say so
+            child.process.stdin.write(b"go\n")
+            child.process.stdin.flush()
+
+    def _ended(self, name: str, child: Child) -> None:
+        child.exit_code = child.process.returncode
+        self.watch(name, {"type": "exited", "exit_code": child.exit_code, "finished": child.result is not None})
+        if self._released_s is None:
+            self._refuse_start(name, child)
+        if child.result is None and child.restarts < self.max_restarts and self._stop is None:
+            spec = replace(child.spec, resume=True)
+            self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
+            self._start(spec, child.restarts + 1)
+
+    def _refuse_start(self, name: str, child: Child) -> None:
+        if child.error is not None:
+            message = child.error["message"]
+            if child.error["exit_code"] == 1:
+                message += f" (in {name}; the report lies in {child.spec.folder / 'stderr.log'})"
+            raise WorkerError(message, child.error["exit_code"])
+        raise WorkerError(
+            f"{name} ended before it was ready ({_how(child.exit_code)}); see {child.spec.folder / 'stderr.log'}", 1
+        )
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._stop is not None:
+            self._kill_all()
+        self._stop = number
+
+    def _end(self, number: int) -> None:
+        """Pass the signal on, collect the results that come in time, kill the rest."""
+        deadline_s = time.monotonic() + _GRACE_S
+        for child in self._children.values():
+            if child.exit_code is None:
+                child.process.send_signal(number)
+        while time.monotonic() < deadline_s and any(c.exit_code is None for c in self._children.values()):
+            try:
+                name, pid, record = self._records.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            child = self._children[name]
+            if pid == child.process.pid and record is None:
+                child.exit_code = child.process.returncode
+            elif record is not None and record.get("type") == "result":
+                child.result = record["result"]
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            if child.process.poll() is None:
+                child.process.kill()
+        for child in self._children.values():
+            child.process.wait()
+            for pipe in (child.process.stdin, child.process.stdout):
+                if pipe is not None:
+                    # Its reader may still be in it; that thread is a daemon and ends with the process.
+                    with contextlib.suppress(OSError, ValueError, RuntimeError):
+                        pipe.close()
+
+    def _finish(self) -> int:
+        peers = [self._entry(child) for child in self._children.values()]
+        finished = sum(peer["status"] == "finished" for peer in peers)
+        code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
+        if self._stop is not None:
+            code = 128 + self._stop
+        wall_s = time.monotonic() - (self._released_s or self._started_s)
+        self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder)
+        path = self.folder / "summary.json"
+        scratch = path.with_suffix(".partial")
+        scratch.write_text(json.dumps(self.summary, indent=1) + "\n")
+        scratch.replace(path)
+        return code
+
+    def _entry(self, child: Child) -> dict[str, Any]:
+        """The peer's own result, or what the launcher knows of one that could not write it."""
+        if child.result is not None:
+            return child.result | {"incarnations": child.restarts + 1}
+        path = child.spec.folder / "result.json"
+        if path.exists():
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(path.read_text()))
+        interrupted = "interrupted" if self._stop == signal.SIGINT else "left"
+        status = "failed" if child.error else interrupted if self._stop is not None else "lost"
+        message = child.error["message"] if child.error else _how(child.exit_code)
+        return unknown_peer(child.spec.name) | {
+            "status": status,
+            "pid": child.process.pid,
+            "incarnations": child.restarts + 1,
+            "steps": child.progress.get("step", 0),
+            "steps_per_s": round(child.progress.get("steps_per_s", 0.0), 3),
+            "parcels_used": child.progress.get("exchanges", 0),
+            "warnings": [message],
+        }
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "did not end in time and was killed"
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

@@ -1,0 +1,290 @@
+"""From what the user typed to the specifications of worker processes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossipdistill.errors import AddressError, ConfigError, UsageError
+from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
+from gossipdistill.launch.run_config import Layer, Resolved, environment_layer, file_layer, parse_settings, resolve
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.messages import Address
+from gossipdistill.roster import classify, is_loopback, load_roster, parse_address
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that run, worker and compare share, as typed. None: not given."""
+
+    run_file: Path | None = None
+    peers: str | None = None
+    topology: str | None = None
+    task: str | None = None
+    strategy: str | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    seed: int | None = None
+    settings: tuple[str, ...] = ()
+    data_dir: Path | None = None
+    device: str = "auto"
+    out: Path = Path("runs")
+    insecure: bool = False
+
+    def layers(self) -> list[Layer]:
+        """Run file and environment and command line, weakest first (a roster entry goes between the first two)."""
+        typed = {
+            "peers": self.peers,
+            "topology": self.topology,
+            "task.name": self.task,
+            "strategy.name": self.strategy,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "seed": self.seed,
+        }
+        values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings)
+        file = file_layer(self.run_file)
+        if "steps" in values and "seconds" not in values and self.run_file is None:
+            # first-light ends by time; whoever asks for steps means steps.
+            file = Layer(file.origin, {k: v for k, v in file.values.items() if k != "seconds"})
+        return [file, environment_layer(), Layer("command line", values)]
+
+    def base_of(self, resolved: Resolved, key: str) -> Path | None:
+        """Folder that a path under `key` is relative to: that of the run file if the key stands there."""
+        if self.run_file is not None and resolved.origins.get(key, "").startswith("run file"):
+            return self.run_file.resolve().parent
+        return None
+
+
+def plan_local(
+    asked: Asked, extra: Sequence[Layer] = (), drop_from_roster: Iterable[str] = (), resume: bool = False
+) -> list[WorkerSpec]:
+    """One specification per peer of a run on this machine, with free ports filled in and the run folder chosen.
+
+    Args:
+        extra: layers above the command line (used by `compare`).
+        drop_from_roster: dotted keys of roster entries that are left out (used by `compare`).
+        resume: go on in the run folder of this name instead of beginning a new one.
+    """
+    layers = [*asked.layers(), *extra]
+    common = resolve(layers)
+    if classify(common.config.peers) == "addresses":
+        raise ConfigError(
+            "a run on this machine needs a count or a roster", key="peers", value=common.config.peers,
+            accepted="for example 4, or unlike-4; addresses are for: gossipdistill worker",
+        )  # fmt: skip
+    roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
+    for entry in roster.peer:
+        if not is_loopback(entry.address.host):
+            raise AddressError(
+                f"{entry.name} has the address {entry.address}, which is not on this machine; "
+                f"start it there with: gossipdistill worker --name {entry.name} --peers {common.config.peers}"
+            )
+    ports = {str(entry.name): entry.address for entry in roster.peer if entry.address.port}
+    refuse_ports_in_use(ports)
+    taken = {port for address in ports.values() for port in (address.port, address.port + 1)}
+    roster = roster.with_ports(free_ports(roster.without_ports, LOOPBACK, taken))
+    folder = _existing(asked.out / common.config.name) if resume else new_run_folder(asked.out, common.config.name)
+    layers = [*layers, Layer("run folder", {"name": folder.name})]
+    dropped = set(drop_from_roster)
+    specs = []
+    for place, entry in enumerate(roster.peer):
+        own = {key: value for key, value in entry.set.items() if key not in dropped}
+        resolved = resolve(with_roster_entry(layers, entry.name, own))
+        specs.append(
+            WorkerSpec(
+                name=entry.name,
+                place=place,
+                count=len(roster.peer),
+                resolved=resolved,
+                folder=folder / entry.name,
+                listen=_local(entry.address),
+                advertise=_local(entry.address),
+                names=roster.names,
+                addresses=tuple(_local(other.address) for other in roster.peer),
+                shard=parse_shard(entry.shard) if entry.shard else None,
+                slowdown=entry.slowdown,
+                device=entry.device or asked.device,
+                threads=threads_per_peer(len(roster.peer)),
+                data_dir=asked.data_dir,
+                released_by_launcher=True,
+                resume=resume,
+                topology_base=asked.base_of(resolved, "topology"),
+            )
+        )
+    return specs
+
+
+def plan_worker(
+    asked: Asked,
+    name: str | None,
+    listen: str | None,
+    advertise: str | None,
+    shard: str | None,
+    start_when: int,
+    start_within_s: float,
+    fresh: bool,
+) -> WorkerSpec:
+    """The specification of one peer of a cluster, with a roster or with addresses only."""
+    common = resolve(asked.layers())
+    where = common.config.peers
+    if name is None:
+        raise UsageError("which peer is this? Give --name NAME (or GOSSIPDISTILL_NAME)")
+    if not is_peer_name(name):
+        raise ConfigError("is no name for a peer", key="--name", value=name, accepted=PEER_NAME_RULE)
+    # A worker that is given no peers at all is the first one of a run without a roster.
+    if ("peers" not in common.origins and shard is not None) or classify(where) == "addresses":
+        return _without_roster(asked, common, name, listen, advertise, shard, start_when, start_within_s, fresh)
+    if classify(where) == "count":
+        raise ConfigError(
+            "a single worker cannot find the others by a count", key="--peers", value=where,
+            accepted="a roster, or addresses with --shard K/N; a count is for: gossipdistill run",
+        )  # fmt: skip
+    roster = load_roster(where, asked.base_of(common, "peers"))
+    place = roster.place(name)
+    entry = roster.entry(name)
+    advertised = parse_address(advertise) if advertise else entry.address
+    listening = parse_address(listen) if listen else advertised
+    own_shard = shard or entry.shard
+    _refuse_insecure(asked, [listening, *(other.address for other in roster.peer)])
+    resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
+    return WorkerSpec(
+        name=name,
+        place=place,
+        count=len(roster.peer),
+        resolved=resolved,
+        folder=asked.out / common.config.name / name,
+        listen=_local(listening),
+        advertise=_local(advertised),
+        names=roster.names,
+        addresses=tuple(_local(other.address) for other in roster.peer),
+        shard=parse_shard(own_shard) if own_shard else None,
+        slowdown=entry.slowdown,
+        device=entry.device or asked.device,
+        data_dir=asked.data_dir,
+        start_when=start_when,
+        start_within_s=start_within_s,
+        resume=not fresh,
+        topology_base=asked.base_of(resolved, "topology"),
+    )
+
+
+def _without_roster(
+    asked: Asked,
+    common: Resolved,
+    name: str,
+    listen: str | None,
+    advertise: str | None,
+    shard: str | None,
+    start_when: int,
+    start_within_s: float,
+    fresh: bool,
+) -> WorkerSpec:
+    seeds = () if "peers" not in common.origins else tuple(parse_seeds(common.config.peers))
+    if shard is None:
+        raise UsageError("without a roster, say which part of the data this peer has: --shard K/N, for example 1/3")
+    index, count = parse_shard(shard)
+    if listen is not None:
+        listening = parse_address(listen)
+    else:
+        port = free_ports([name], LOOPBACK, {port for a in seeds for port in (a.port, a.port + 1)})[name]
+        listening = Address(LOOPBACK, port)
+    advertised = parse_address(advertise) if advertise else listening
+    if advertised.host in ("0.0.0.0", "::"):
+        raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
+    _refuse_insecure(asked, [listening, advertised, *seeds])
+    return WorkerSpec(
+        name=name,
+        place=index,
+        count=count,
+        resolved=common,
+        folder=asked.out / common.config.name / name,
+        listen=_local(listening),
+        advertise=_local(advertised),
+        seeds=tuple(_local(address) for address in seeds),
+        shard=(index, count),
+        device=asked.device,
+        data_dir=asked.data_dir,
+        start_when=start_when,
+        start_within_s=start_within_s,
+        resume=not fresh,
+        topology_base=asked.base_of(common, "topology"),
+    )
+
+
+def with_roster_entry(layers: Sequence[Layer], name: str, values: dict[str, object]) -> list[Layer]:
+    """The layers with those of this peer's roster entry above the run file and below environment and command line."""
+    file, *above = layers
+    return [file, Layer(f"roster entry of {name}", values), *above]
+
+
+def new_run_folder(out: Path, name: str) -> Path:
+    """`out/name`, or `out/name-2`, `-3`, ... when it is taken; made here, so that two runs never share one."""
+    for number in range(1, 100_000):
+        folder = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"cannot be made: {error.strerror}", file=folder) from None
+    raise ConfigError("has too many runs of one name", file=out, key="name", value=name)
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
+    return folder
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`K/N`, counted from 1 -> (index from 0, N).
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError("is no shard", key="--shard", value=text, accepted="K/N with 1 <= K <= N, for example 1/3")
+    return int(match[1]) - 1, int(match[2])
+
+
+def parse_seeds(where: str) -> list[Address]:
+    """`host:port,host:port` -> addresses of peers to ask."""
+    return [parse_address(part) for part in where.split(",") if part.strip()]
+
+
+def data_dir_from(option: Path | None) -> Path | None:
+    """`--data-dir`, else GOSSIPDISTILL_DATA, else None."""
+    if option is not None:
+        return option
+    value = os.environ.get("GOSSIPDISTILL_DATA")
+    return Path(value) if value else None
+
+
+def _local(address: Address) -> Address:
+    """`localhost` as the IPv4 address that it is for everybody."""
+    return Address(LOOPBACK, address.port) if address.host == "localhost" else address
+
+
+def _refuse_insecure(asked: Asked, addresses: Iterable[Address]) -> None:
+    """Nothing is encrypted yet: other machines only on the user's word.
+
+    Raises:
+        AddressError: naming the first address that is not on this machine.
+    """
+    if asked.insecure:
+        return
+    for address in addresses:
+        if not is_loopback(address.host):
+            raise AddressError(
+                f"{address} is not on this machine, and nothing is encrypted or authenticated yet: whoever reaches "
+                "the port can read and send predictions and weights. On a network that you trust, add --insecure"
+            )

@@ -1,0 +1,305 @@
+"""One set of dotted keys, from five layers, resolved once.
+
+    command line  >  environment  >  roster entry (this peer only)  >  run file  >  default
+
+Every value remembers the layer it came from, for `config.json` and for error messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gossipdistill.errors import ConfigError, UsageError, nearest
+from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.messages import Mode
+from gossipdistill.shelf import read_toml
+from gossipdistill.strategies import Exchange, Strategy, strategy_of
+from gossipdistill.wire.encodings import ENCODINGS, EncodingError, encoding_of
+
+Dotted = Mapping[str, object]
+
+
+class TaskKeys(BaseModel):
+    """`[task]`: which task, and how its examples are dealt. The task's own options stand beside these."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "digits"
+    """Ready-made name, or `module:function`."""
+    shards: Literal["disjoint", "same", "label_skew"] = "disjoint"
+    """How labelled examples are dealt to the peers."""
+    examples_per_peer: int | None = Field(default=None, ge=1)
+    """Labelled examples of each peer; unset: as the task says, or all."""
+    skew: float = Field(default=0.94, ge=0, le=1)
+    """label_skew: the share of a peer's examples that is of its main classes."""
+    classes_per_peer: int = Field(default=3, ge=1)
+    """label_skew: the number of main classes of a peer."""
+
+
+class TrainKeys(BaseModel):
+    """`[train]`: the local optimiser and its pace."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of sgd; beta1 of adam and adamw."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    """cosine falls from lr to zero as the run nears its limit, be that steps or seconds."""
+    batch_size: int = Field(default=32, ge=1)
+    step_time_s: float = Field(default=0.0, ge=0)
+    """A step that is shorter is padded to this; 0 is full speed."""
+    checkpoint_every_s: float = Field(default=10.0, ge=0)
+    """0: only at the end."""
+
+
+class StrategyKeys(BaseModel):
+    """`[strategy]`: which one; its own options stand beside the name (`gossipdistill strategy show NAME`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "codistill_predictions"
+
+
+class ExchangeKeys(BaseModel):
+    """`[exchange]`: how often, how large and how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    mode: Literal["auto", "push", "pull"] = "auto"
+    """auto: small payloads are pushed, large ones announced and pulled."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Unset: as the strategy says (10 for predictions and averaging, 50 for checkpoints)."""
+    per_second_max: float = Field(default=20.0, ge=0)
+    """The tighter of the two holds; 0 is no cap."""
+    encoding: str | None = None
+    """raw | half | int8 | top_k:K; unset: as the strategy says."""
+    stale_after_s: float = Field(default=30.0, ge=0)
+    """The weight of what came falls with its age, to zero here; 0 is never."""
+    stale_after_steps: int = Field(default=0, ge=0)
+    """The same counted in own steps; 0 is never."""
+    push_bytes_max: int = Field(default=64 * 1024, ge=0)
+    """auto: larger payloads are announced and pulled."""
+
+
+class RunConfig(BaseModel):
+    """Everything that a run file may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "run"
+    """Of the run folder; all peers of a run have the same."""
+    peers: str = "4"
+    """A count, a ready-made roster, or a file."""
+    topology: str = "complete"
+    steps: int | None = Field(default=None, ge=1)
+    """End after so many own steps; or"""
+    seconds: float | None = Field(default=None, gt=0)
+    """after so many seconds, whichever comes first."""
+    seed: int = Field(default=0, ge=0)
+    linger_s: float = Field(default=30.0, ge=0)
+    """A peer that is done serves on until the others are, at most so long."""
+    task: TaskKeys = TaskKeys()
+    train: TrainKeys = TrainKeys()
+    strategy: StrategyKeys = StrategyKeys()
+    exchange: ExchangeKeys = ExchangeKeys()
+
+    def task_options(self) -> dict[str, Any]:
+        """The task's own keys."""
+        return dict(self.task.model_extra or {})
+
+    def strategy_class(self) -> type[Strategy]:
+        """The strategy, or a ConfigError with the nearest names."""
+        return strategy_of(self.strategy.name)
+
+    def make_strategy(self) -> Strategy:
+        """The strategy with its options checked."""
+        kind = self.strategy_class()
+        given = dict(self.strategy.model_extra or {})
+        options = _checked(kind.options_type, given, "strategy", {}, list(kind.options_type.model_fields))
+        exchange = Exchange(
+            every_steps=self.exchange.every_steps or kind.every_steps,
+            per_second_max=self.exchange.per_second_max,
+            encoding=self.exchange.encoding or kind.encoding,
+            mode=None if self.exchange.mode == "auto" else Mode(self.exchange.mode),
+            push_bytes_max=self.exchange.push_bytes_max,
+            stale_after_s=self.exchange.stale_after_s,
+            stale_after_steps=self.exchange.stale_after_steps,
+        )
+        return kind(options, exchange)
+
+
+FIRST_LIGHT: dict[str, Any] = {
+    "name": "first-light",
+    "seconds": 15.0,
+    "task.name": "digits",
+    "task.shards": "label_skew",
+    "task.examples_per_peer": 100,
+    "train.step_time_s": 0.02,
+}
+"""The run that is meant when no run file is given. `gossipdistill new` writes it out, commented."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values by dotted key and where they come from; `file` is for error messages about them."""
+
+    origin: str
+    values: Dotted
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A checked configuration and the origin of every key that is not at its default."""
+
+    config: RunConfig
+    origins: dict[str, str] = field(default_factory=dict)
+    base: Path | None = None
+    """Folder that relative paths of the run file are relative to."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For `config.json`: each key with its value and its origin."""
+        flat = flatten(self.config.model_dump(mode="json"))
+        return {key: {"value": value, "from": self.origins.get(key, "default")} for key, value in sorted(flat.items())}
+
+
+def file_layer(path: Path | None) -> Layer:
+    """The run file; the ready-made run `first-light` when there is none."""
+    if path is None:
+        return Layer("first-light", FIRST_LIGHT)
+    return Layer(f"run file {path}", flatten(read_toml(path)), path)
+
+
+def environment_layer(environ: Mapping[str, str] = os.environ) -> Layer:
+    """GOSSIPDISTILL_SET, `key=value key=value`."""
+    return Layer("environment GOSSIPDISTILL_SET", parse_settings(shlex.split(environ.get("GOSSIPDISTILL_SET", ""))))
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, object]:
+    """`key=value` texts; a value is read as TOML where it is that, else as text.
+
+    Raises:
+        UsageError: for a text without `=`.
+    """
+    values: dict[str, object] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {setting!r}: expected key=value, for example --set train.lr=0.1")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        values |= flatten({key.strip(): value})
+    return values
+
+
+def resolve(layers: Iterable[Layer], base: Path | None = None) -> Resolved:
+    """Put layers, weakest first, on top of the defaults and check the result.
+
+    Raises:
+        ConfigError: naming the file, the key, the value and what would be accepted.
+    """
+    values: dict[str, object] = {}
+    source: dict[str, Layer] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key in SECTIONS and not isinstance(value, Mapping):
+                # `task = "digits"` can only mean the name.
+                key = f"{key}.name"
+            values[key], source[key] = value, layer
+    config = _checked(RunConfig, nest(values), "", source, known_keys(values))
+    _check_names(config, source)
+    config.make_strategy()
+    return Resolved(config, {key: layer.origin for key, layer in source.items()}, base)
+
+
+SECTIONS = ("task", "strategy")
+
+
+def known_keys(values: Dotted | None = None) -> list[str]:
+    """All dotted keys of a run, with the options of the strategy that `values` names."""
+    keys = []
+    for name, entry in RunConfig.model_fields.items():
+        kind = entry.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += [f"{name}.{inner}" for inner in kind.model_fields]
+        else:
+            keys.append(name)
+    name = str((values or {}).get("strategy.name", StrategyKeys().name))
+    with contextlib.suppress(ConfigError):  # an unknown strategy is reported by whoever needs it
+        keys += [f"strategy.{option}" for option in strategy_of(name).options_type.model_fields]
+    return keys
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"task": {"name": "digits"}} -> {"task.name": "digits"}."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(values: Dotted) -> dict[str, Any]:
+    """The inverse of `flatten`. A key that is both a value and a section is refused."""
+    table: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        inner = table
+        for part in path:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError("is a single value, it has no keys of its own", key=".".join(path), value=inner)
+        inner[last] = value
+    return table
+
+
+def _check_names(config: RunConfig, source: Mapping[str, Layer]) -> None:
+    def refuse(problem: str, key: str, value: object, accepted: str | None = None) -> ConfigError:
+        layer = source.get(key)
+        file = layer.file or layer.origin if layer else None
+        return ConfigError(problem, file=file, key=key, value=value, accepted=accepted)
+
+    if not is_peer_name(config.name):
+        raise refuse("is no name for a run folder", "name", config.name, PEER_NAME_RULE)
+    if config.steps is None and config.seconds is None:
+        raise refuse("is needed, or seconds, so that the run ends", "steps", None, "steps = 1000 or seconds = 60")
+    if config.exchange.encoding is not None:
+        try:
+            encoding_of(config.exchange.encoding)
+        except EncodingError as error:
+            accepted = ", ".join(ENCODINGS) + ", top_k:K"
+            raise refuse(str(error), "exchange.encoding", config.exchange.encoding, accepted) from None
+
+
+def _checked(
+    kind: type[Any], table: Mapping[str, Any], section: str, source: Mapping[str, Layer], known: list[str]
+) -> Any:
+    """`table` as a `kind`, or a ConfigError about the first key at fault."""
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(str(part) for part in (*([section] if section else []), *first["loc"]))
+    layer = source.get(key) or next((layer for name, layer in source.items() if name.startswith(f"{key}.")), None)
+    file = (layer.file or layer.origin) if layer else None
+    if first["type"] == "extra_forbidden":
+        names = [f"{section}.{name}" if section else name for name in known]
+        raise ConfigError(f"unknown key; {nearest(key, names)}", file=file, key=key, value=first["input"])
+    problem = first["msg"][:1].lower() + first["msg"][1:].replace("Input", "it", 1)
+    raise ConfigError(problem.replace("input should", "should"), file=file, key=key, value=first["input"])

@@ -1,0 +1,80 @@
+"""What one worker process is told: everything, resolved, as one JSON object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.launch.run_config import Resolved, RunConfig
+from gossipdistill.messages import Address
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One peer of a run.
+
+    `names` are the peers by place (a roster), empty without a roster; then `seeds` are addresses to ask, and `count`
+    is the number of shards. `addresses` go with `names`.
+    """
+
+    name: str
+    place: int
+    count: int
+    resolved: Resolved
+    folder: Path
+    listen: Address
+    advertise: Address
+    names: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    seeds: tuple[Address, ...] = ()
+    shard: tuple[int, int] | None = None
+    pooled: bool = False
+    slowdown: float = 1.0
+    device: str = "auto"
+    threads: int | None = None
+    data_dir: Path | None = None
+    start_when: int = 1
+    start_within_s: float = 60.0
+    released_by_launcher: bool = False
+    resume: bool = True
+    topology_base: Path | None = field(default=None)
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration of this peer."""
+        return self.resolved.config
+
+    def to_json(self) -> str:
+        """For handing to a child process."""
+        fields = {key: value for key, value in asdict(self).items() if key != "resolved"}
+        fields["resolved"] = {
+            "config": self.resolved.config.model_dump(mode="json"),
+            "origins": self.resolved.origins,
+        }
+        return json.dumps(fields, default=str, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> WorkerSpec:
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = json.loads(text)
+        resolved = fields.pop("resolved")
+
+        def path(key: str) -> Path | None:
+            return Path(fields[key]) if fields[key] is not None else None
+
+        fields |= {
+            "folder": Path(fields["folder"]),
+            "data_dir": path("data_dir"),
+            "topology_base": path("topology_base"),
+            "listen": Address(*fields["listen"]),
+            "advertise": Address(*fields["advertise"]),
+            "names": tuple(fields["names"]),
+            "addresses": tuple(Address(*address) for address in fields["addresses"]),
+            "seeds": tuple(Address(*address) for address in fields["seeds"]),
+            "shard": tuple(fields["shard"]) if fields["shard"] else None,
+        }
+        return WorkerSpec(
+            resolved=Resolved(RunConfig.model_validate(resolved["config"]), resolved["origins"]), **fields
+        )

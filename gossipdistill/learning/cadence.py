@@ -1,0 +1,28 @@
+"""When a peer publishes: every so many steps, and not more often than so many times a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Cadence:
+    """The tighter of the two holds. The cap is per second because a fast step would otherwise starve its own network:
+    an exchange costs 0.15 to 0.25 ms of CPU, whatever a step costs."""
+
+    every_steps: int
+    per_second_max: float
+    exchanges: int = 0
+    _next_s: float = 0.0
+
+    def due(self, step: int, now: float) -> bool:
+        """Whether to publish after step number `step` (from 1); a yes is counted as an exchange."""
+        if step % self.every_steps or now < self._next_s:
+            return False
+        if self.per_second_max > 0:
+            # Carry on from the planned time, so that the average rate is reached, but never catch up after a pause.
+            interval_s = 1.0 / self.per_second_max
+            planned_s = self._next_s + interval_s
+            self._next_s = planned_s if planned_s > now else now + interval_s
+        self.exchanges += 1
+        return True

@@ -1,0 +1,86 @@
+"""One peer's model in training, as strategies see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.learning.ledger import Ledger
+
+
+@dataclass(slots=True)
+class Draws:
+    """Endless batches of row numbers: a fresh permutation an epoch, as a pure function of (seed, position).
+
+    So a resumed run draws exactly what the uninterrupted one would have drawn, without saving a generator.
+    """
+
+    rows: int
+    batch_size: int
+    seed: int
+    _epoch: int = -1
+    _order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    def at(self, step: int) -> Tensor:
+        """Row numbers [batch_size] of this step (from 0). Rows are repeated where there are fewer than a batch."""
+        per_epoch = max(self.rows // self.batch_size, 1)
+        epoch, position = divmod(step, per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            copies = -(-self.batch_size // self.rows) if self.rows < self.batch_size else 1
+            self._order = torch.cat([torch.randperm(self.rows, generator=generator) for _ in range(copies)])
+            self._epoch = epoch
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+
+@dataclass(slots=True)
+class Learner:
+    """Everything that a strategy may read and, where its verb says so, change.
+
+    `step` counts finished optimiser steps of this peer. `x`, `y` [batch, ...] and `outputs` [batch, ...] belong to the
+    step in progress. `peers` are the names by place. `forward_module` is what the forward pass runs through: the model,
+    unless a strategy wraps it.
+    """
+
+    name: str
+    place: int
+    peers: tuple[str, ...]
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    seed: int
+    transfer: Tensor | None = None
+    transfer_draws: Draws | None = None
+    classes: int | None = None
+    steps_total: int | None = None
+    step: int = 0
+    now_s: float = 0.0
+    x: Tensor | None = None
+    y: Tensor | None = None
+    outputs: Any = None
+    forward_module: nn.Module | None = None
+    stop_wanted: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def forward(self, x: Tensor) -> Any:
+        """Outputs of the model in training for inputs [batch, ...]."""
+        return (self.forward_module if self.forward_module is not None else self.model)(x)
+
+    def transfer_batch(self) -> Tensor:
+        """Row numbers [batch] of the transfer set for the step in progress."""
+        if self.transfer_draws is None:
+            raise ValueError("this run has no transfer set")
+        return self.transfer_draws.at(self.step)
+
+    def predict(self, model: nn.Module, inputs: Tensor, rows_max: int = 4096) -> Tensor:
+        """Outputs [rows, C] of `model` for many inputs, in evaluation mode and without gradients."""
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                return torch.cat([model(inputs[at : at + rows_max]) for at in range(0, len(inputs), rows_max)])
+        finally:
+            model.train(was_training)

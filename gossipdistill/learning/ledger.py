@@ -1,0 +1,97 @@
+"""What was received, used and refused: the figures of the final table and the alarms.
+
+An *exchange* is a new version of a neighbour that entered a loss or a mix. Repeats of a version do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+_STEPS_KEPT_MAX = 10_000
+_AGE_BINS_PER_DOUBLING = 8
+_AGE_SMALLEST_S = 1e-4
+
+
+@dataclass(slots=True)
+class Distribution:
+    """Counts in bins; memory does not grow with the number of samples."""
+
+    bins: Counter[int] = field(default_factory=Counter)
+
+    def quantile(self, share: float) -> int | None:
+        """The smallest bin with at least `share` of the samples at or below it; None without samples."""
+        total = sum(self.bins.values())
+        seen = 0
+        for value in sorted(self.bins):
+            seen += self.bins[value]
+            if seen >= share * total:
+                return value
+        return None
+
+
+@dataclass(slots=True)
+class LinkLedger:
+    """What one sender's states came to. Times in seconds of my monotonic clock."""
+
+    exchanges: int = 0
+    first_exchange_s: float | None = None
+    last_exchange_s: float | None = None
+    ages: Distribution = field(default_factory=Distribution)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """One peer's account of its neighbours, kept by its strategy as it goes."""
+
+    links: dict[str, LinkLedger] = field(default_factory=dict)
+    staleness: Distribution = field(default_factory=Distribution)
+    ages: Distribution = field(default_factory=Distribution)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    quarantined_news: list[tuple[str, str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    collective_bytes: float = 0.0
+    """Bytes that a collective sent outside our sockets, by its formula (all_reduce only)."""
+
+    def exchanged(self, sender: str, now: float) -> None:
+        """A new version of this sender entered a loss or a mix."""
+        link = self.links.setdefault(sender, LinkLedger())
+        link.exchanges += 1
+        link.last_exchange_s = now
+        if link.first_exchange_s is None:
+            link.first_exchange_s = now
+
+    def applied(self, sender: str, staleness_steps: int, age_s: float) -> None:
+        """A version of this sender was used in this step; again and again, for teachers."""
+        self.staleness.bins[min(staleness_steps, _STEPS_KEPT_MAX)] += 1
+        age_bin = age_to_bin(age_s)
+        self.ages.bins[age_bin] += 1
+        self.links.setdefault(sender, LinkLedger()).ages.bins[age_bin] += 1
+
+    def quarantine(self, sender: str, reason: str, problem: str) -> None:
+        """A payload was refused whole. Counted always, told once per (sender, reason)."""
+        key = f"{sender}: {reason}"
+        self.quarantined[key] += 1
+        if self.quarantined[key] == 1:
+            self.quarantined_news.append((sender, reason, problem))
+
+    def warn(self, text: str) -> None:
+        """Something that the user should read once in the summary."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges with all neighbours together."""
+        return sum(link.exchanges for link in self.links.values())
+
+
+def age_to_bin(age_s: float) -> int:
+    """Logarithmic bins, eight to a doubling (9 % wide), from 0.1 ms on."""
+    return round(_AGE_BINS_PER_DOUBLING * math.log2(max(age_s, _AGE_SMALLEST_S) / _AGE_SMALLEST_S))
+
+
+def bin_to_age_s(age_bin: int | None) -> float | None:
+    """The age in seconds that a bin stands for."""
+    return None if age_bin is None else _AGE_SMALLEST_S * 2.0 ** (age_bin / _AGE_BINS_PER_DOUBLING)

@@ -1,0 +1,1 @@
+"""What people see: event files, live progress, summaries, tables and drawings."""

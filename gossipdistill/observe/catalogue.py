@@ -1,0 +1,87 @@
+"""Strategies and tasks described in the terminal, from the code itself."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gossipdistill.strategies import STRATEGIES, Strategy, strategy_of
+from gossipdistill.tasks import REQUIRED, describe_task
+
+
+def strategy_names() -> list[tuple[str, str]]:
+    """Name and first line of each strategy."""
+    return [(name, _module_line(kind)) for name, kind in STRATEGIES.items()]
+
+
+def describe_strategy(name: str) -> RenderableType:
+    """Docstring, needs, keys and defaults of a strategy."""
+    kind = strategy_of(name)
+    needs = kind.needs
+    wants = [
+        text
+        for holds, text in (
+            (needs.strongly_connected, "a strongly connected topology"),
+            (needs.alike_models, "the same architecture on all peers"),
+            (needs.class_outputs, "outputs that are class logits"),
+            (needs.transfer_set, "a transfer set (unlabelled inputs that all peers hold)"),
+        )
+        if holds
+    ]
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    facts.add_row("delivery", kind.delivery.value)
+    facts.add_row("rounds", "free: nobody waits" if kind.rounds.value == "free" else "lockstep: all wait for all")
+    facts.add_row("needs", "; ".join(wants) or "nothing")
+    facts.add_row("initial weights", kind.needs.initialisation.value)
+    facts.add_row("exchange.every_steps", f"{kind.every_steps} by default")
+    facts.add_row("exchange.encoding", f"{kind.encoding} by default")
+    keys = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("key", "default", ""):
+        keys.add_column(title)
+    for option, entry in kind.options_type.model_fields.items():
+        keys.add_row(f"strategy.{option}", str(entry.default), _description(entry))
+    parts: list[RenderableType] = [
+        Text(name, style="bold"),
+        Text(_module_line(kind)),
+        Text(""),
+        Text(inspect.getdoc(kind) or ""),
+        Text(""),
+        facts,
+    ]
+    if kind.options_type.model_fields:
+        parts += [Text(""), keys]
+    return Group(*parts)
+
+
+def describe_task_for(name: str, data_dir: Path | None) -> RenderableType:
+    """Docstring, options and data of a task."""
+    described = describe_task(name, data_dir)
+    keys = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("key", "type", "default", ""):
+        keys.add_column(title)
+    for option, entry in described.options.items():
+        default = "required" if entry.default is REQUIRED else str(entry.default)
+        keys.add_row(f"task.{option}", entry.annotation, default, entry.doc)
+    parts: list[RenderableType] = [Text(name, style="bold"), Text(described.doc), Text(""), keys]
+    if described.about is not None:
+        about = described.about
+        facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for title, text in (("origin", about.origin), ("licence", about.licence), ("sizes", about.sizes)):
+            facts.add_row(title, text)
+        for place in described.looks_in:
+            facts.add_row("looks in", place)
+        parts += [Text(""), facts]
+    return Group(*parts)
+
+
+def _module_line(kind: type[Strategy]) -> str:
+    return (inspect.getdoc(inspect.getmodule(kind)) or "").partition("\n")[0]
+
+
+def _description(entry: FieldInfo) -> str:
+    return " ".join((entry.description or "").split())

@@ -1,0 +1,255 @@
+"""One run's results as `summary.json` and as a table."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from gossipdistill.errors import ConfigError, nearest
+
+
+class _Named(Protocol):
+    """What a summary needs to know of a run's configuration."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def topology(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def task(self) -> Any: ...
+    @property
+    def strategy(self) -> Any: ...
+
+
+def summarise(
+    config: _Named, peers: list[dict[str, Any]], wall_s: float, exit_code: int, folder: Path
+) -> dict[str, Any]:
+    """The one object of `summary.json`. Means are over finished peers."""
+    finished = [peer for peer in peers if peer["status"] == "finished"]
+    scores = [peer["val_accuracy"] for peer in finished if peer["val_accuracy"] is not None]
+    accuracy = None
+    if scores:
+        ensemble = _ensemble_accuracy([folder / peer["name"] / "validation.safetensors" for peer in finished])
+        accuracy = {
+            "mean": round(float(np.mean(scores)), 6),
+            "worst": round(min(scores), 6),
+            "ensemble": ensemble,
+            "over": len(scores),
+        }
+    return {
+        "schema": 1,
+        "name": folder.name,
+        "task": config.task.name,
+        "strategy": config.strategy.name,
+        "topology": config.topology,
+        "seed": config.seed,
+        "wall_s": round(wall_s, 3),
+        "exit_code": exit_code,
+        "val_accuracy": accuracy,
+        "peers": [{key: value for key, value in peer.items() if key != "links"} for peer in peers],
+        "links": [link for peer in peers for link in peer.get("links", [])],
+        "faults": [],
+        "expectations": [],
+        "versions": {
+            "gossipdistill": metadata.version("gossipdistill"),
+            "torch": metadata.version("torch"),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _ensemble_accuracy(files: list[Path]) -> float | None:
+    """Accuracy of the mean of the peers' class probabilities [V, C]; None where that means nothing."""
+    total: np.ndarray[Any, Any] | None = None
+    labels = None
+    for file in files:
+        try:
+            held = load_file(file)
+        except (OSError, SafetensorError):
+            return None
+        logits, labels = held["outputs"].astype(np.float64), held["labels"]
+        if logits.ndim != 2 or labels.ndim != 1 or not np.isfinite(logits).all():
+            return None
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+        total = probabilities if total is None else total + probabilities
+    if total is None or labels is None:
+        return None
+    return round(float((total.argmax(axis=1) == labels).mean()), 6)
+
+
+def render(summary: dict[str, Any]) -> RenderableType:
+    """The final table of a run, for a rich console."""
+    head = (
+        f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, "
+        f"{len(summary['peers'])} peers, seed {summary['seed']}, {summary['wall_s']:.1f} s"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("peer")
+    table.add_column("status")
+    for title in ("steps", "steps/s", "accuracy %", "loss", "sent", "received", "exchanges", "age s", "CPU ms/step"):
+        table.add_column(title, justify="right")
+    for peer in summary["peers"]:
+        table.add_row(*_row(peer))
+    parts: list[RenderableType] = [Text(head, style="bold"), table]
+    parts += [Text(line) for line in _notes(summary)]
+    return Group(*parts)
+
+
+def _row(peer: dict[str, Any]) -> list[Text | str]:
+    style = "" if peer["status"] == "finished" else "bold red"
+    status = peer["status"]
+    if peer["incarnations"] > 1:
+        status += f" (start {peer['incarnations']})"
+    age = peer["age_s"]["median"] if peer["age_s"] else None
+    return [
+        peer["name"],
+        Text(status, style=style),
+        str(peer["steps"]),
+        _figure(peer["steps_per_s"], 1),
+        _figure(_times(peer["val_accuracy"], 100), 1),
+        _figure(peer["val_loss"], 3),
+        size(peer["bytes_sent"]),
+        size(peer["bytes_received"]),
+        str(peer["parcels_used"]),
+        _figure(age, 2),
+        _figure(_times(peer["cpu_s_per_step"], 1000), 2),
+    ]
+
+
+def _notes(summary: dict[str, Any]) -> list[str]:
+    notes = []
+    accuracy = summary["val_accuracy"]
+    if accuracy:
+        over = f"over {accuracy['over']} of {len(summary['peers'])} peers (those that finished)"
+        text = f"accuracy: mean {100 * accuracy['mean']:.1f} %, worst {100 * accuracy['worst']:.1f} %"
+        if accuracy["ensemble"] is not None and accuracy["over"] > 1:
+            text += f", ensemble {100 * accuracy['ensemble']:.1f} %"
+        notes.append(f"{text}, {over}")
+    for peer in summary["peers"]:
+        metrics = {name: value for name, value in peer["metrics"].items() if name != "accuracy"}
+        if metrics:
+            notes.append(f"{peer['name']}: " + ", ".join(f"{name} {_figure(v, 4)}" for name, v in metrics.items()))
+        notes += [f"{peer['name']}: {warning}" for warning in peer["warnings"]]
+        if peer["quarantined"]:
+            refused = ", ".join(f"{key} x{count}" for key, count in peer["quarantined"].items())
+            notes.append(f"{peer['name']}: payloads refused: {refused}")
+        if peer.get("malformed"):
+            notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
+        if peer.get("bytes_are_computed"):
+            notes.append(f"{peer['name']}: bytes sent are by the formula of the collective, not counted at sockets")
+    return notes
+
+
+def newest_run(out: Path) -> Path:
+    """The run folder that changed last.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    runs = [folder for folder in out.iterdir() if _is_run(folder)] if out.is_dir() else []
+    if not runs:
+        raise ConfigError("holds no runs yet; start one with: gossipdistill run", file=out)
+    return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.glob("**/*.json")))
+
+
+def find_run(out: Path, run: str | None) -> Path:
+    """The folder of a run by its name or path; the newest without one.
+
+    Raises:
+        ConfigError: with the nearest names.
+    """
+    if run is None:
+        return newest_run(out)
+    for folder in (out / run, Path(run)):
+        if _is_run(folder):
+            return folder
+    known = [folder.name for folder in out.iterdir() if _is_run(folder)] if out.is_dir() else []
+    raise ConfigError(f"no such run in {out}; {nearest(run, known)}", key="RUN", value=run)
+
+
+def load_summary(folder: Path) -> dict[str, Any]:
+    """`summary.json` of a run; made from the peers' own results where nobody wrote one (a cluster, containers).
+
+    Raises:
+        ConfigError: when it cannot be read.
+    """
+    path = folder / "summary.json"
+    if path.exists():
+        try:
+            return dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise ConfigError(f"is damaged: {error}", file=path) from None
+    return _collected(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / "summary.json").exists() or any(folder.glob("*/config.json")))
+
+
+class _Settings:
+    """A `config.json` read back, as far as a summary needs it."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        def value(key: str) -> Any:
+            return values.get(key, {}).get("value")
+
+        self.name, self.topology, self.seed = value("name"), value("topology"), value("seed")
+        self.task = type("Task", (), {"name": value("task.name")})
+        self.strategy = type("Strategy", (), {"name": value("strategy.name")})
+
+
+def _collected(folder: Path) -> dict[str, Any]:
+    configs = sorted(folder.glob("*/config.json"))
+    peers: list[dict[str, Any]] = []
+    for config in configs:
+        result = config.with_name("result.json")
+        try:
+            peers.append(json.loads(result.read_text()))
+        except (OSError, ValueError):
+            peers.append(unknown_peer(config.parent.name))
+    settings = _Settings(json.loads(configs[0].read_text()))
+    wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
+    code = 0 if all(peer["status"] == "finished" for peer in peers) else 10
+    return summarise(settings, peers, wall_s, code, folder)
+
+
+def unknown_peer(name: str) -> dict[str, Any]:
+    """The entry of a peer that has left no result: it is running still, or was lost."""
+    empty = dict.fromkeys(
+        ("cpu_s_per_step", "val_loss", "val_accuracy", "bytes_sent", "bytes_received", "messages_sent",
+         "messages_received", "staleness_steps", "age_s")
+    )  # fmt: skip
+    return empty | {
+        "name": name, "status": "lost", "incarnations": 1, "steps": 0, "steps_per_s": 0.0, "metrics": {},
+        "parcels_used": 0, "quarantined": {}, "warnings": ["no result was written: still running, or lost"],
+    }  # fmt: skip
+
+
+def size(count: float | None) -> str:
+    """A number of bytes for people: 1 kB is 1000 bytes."""
+    if count is None:
+        return "-"
+    if count < 999_500:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 999.5e6 else f"{count / 1e9:.2f} GB"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

@@ -1,0 +1,188 @@
+"""One peer as a value machine: it conducts membership and delivery, and decides nothing itself.
+
+The owner (a socket driver, or a simulator) feeds it and drains it:
+
+    peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.handle_timeout(now)
+    peer.transmits()    peer.arrivals()    peer.events()    peer.next_timeout()
+
+No call raises for anything that another peer can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import (
+    Address,
+    Announce,
+    Arrival,
+    Confirm,
+    Contact,
+    Envelope,
+    Greeting,
+    Heartbeat,
+    Leave,
+    Message,
+    Neighbourhood,
+    Parcel,
+    Refusal,
+    Slot,
+    State,
+    Transmit,
+    Want,
+)
+from gossipdistill.protocol.delivery import Delivery, LinkCounts
+from gossipdistill.protocol.membership import Identity, Membership, Status
+
+
+class Peer:
+    """The protocol of one process. Times are readings of one monotonic clock in seconds, supplied by the owner."""
+
+    def __init__(
+        self,
+        me: Identity,
+        expected: int,
+        contacts: Sequence[Contact] = (),
+        seeds: Iterable[Address] = (),
+        closed: bool = True,
+        now: float = 0.0,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.me, self.limits = me, limits
+        self._membership = Membership(me, limits, expected, closed)
+        self._delivery = Delivery(limits, self._is_alive)
+        self._events: list[Event] = []
+        self._malformed: dict[tuple[str, str], int] = {}
+        self._progress = (0, False)
+        self._membership.start(contacts, seeds, now)
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
+        """The learner has news for `slot.peer`."""
+        if slot.peer != self.me.name:
+            self._delivery.publish(slot, parcel, now)
+
+    def taken(self, slot: Slot, now: float) -> None:
+        """The learner has taken what lay in this slot of its inbox."""
+        self._delivery.taken(slot, now)
+
+    def report_progress(self, step: int, done: bool, now: float) -> None:
+        """My own step and whether I only serve from now on; it travels in the next heartbeat."""
+        self._progress = (step, done)
+
+    def receive(self, envelope: Envelope, now: float) -> None:
+        """One message from another process."""
+        sender, boot, message = envelope.sender, envelope.boot, envelope.message
+        if isinstance(message, Greeting):
+            if self._membership.greeted(sender, boot, envelope.to, message, now) is not None:
+                self._delivery.returned(sender, now)
+            return
+        if isinstance(message, Refusal):
+            self._membership.refused_by(sender, boot, message, now)
+            return
+        was_alive = self._is_alive(sender)
+        member = self._membership.heard(sender, boot, now)
+        if member is None:
+            return
+        if not was_alive:
+            self._delivery.returned(sender, now)
+        match message:
+            case Heartbeat():
+                self._membership.progressed(member, message)
+            case State():
+                self._delivery.arrived(sender, boot, message, now)
+            case Announce():
+                self._delivery.announced(sender, boot, message, now)
+            case Want():
+                self._delivery.wanted(sender, message, now)
+            case Confirm():
+                self._delivery.confirmed(sender, message, now)
+            case Leave():
+                self._membership.left(member, message, now)
+
+    def receive_malformed(self, sender: str, code: str, problem: str, now: float) -> None:
+        """Bytes that were no message. Counted; said once per (sender, code)."""
+        key = (sender, code) if len(self._malformed) < self.limits.peers_max else ("", code)
+        self._malformed[key] = self._malformed.get(key, 0) + 1
+        if self._malformed[key] == 1:
+            self._events.append(Event(EventKind.MALFORMED, now, sender, problem, {"code": code}))
+
+    def receive_other_version(self, sender: str, problem: str, now: float) -> None:
+        """A well-formed first frame of another wire version."""
+        self.receive_malformed(sender, "version", problem, now)
+        self._membership.refuse_version(PeerName(sender), problem, now)
+
+    def not_sent(self, transmit: Transmit, now: float) -> None:
+        """The driver could not hand this message to its socket."""
+        self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due at `now`."""
+        self._membership.handle_timeout(now, *self._progress)
+        self._delivery.handle_timeout(now)
+
+    def leave(self, reason: str) -> None:
+        """Queue my last word to everybody who might still listen."""
+        for member in self._membership.members.values():
+            if member.status in (Status.ALIVE, Status.SUSPECT):
+                self._membership.out.append((member.name, member.address, Leave(reason)))
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    def transmits(self) -> list[Transmit]:
+        """Drain what is to be sent, in order."""
+        drained = [self._transmit(to, address, message) for to, address, message in self._membership.out]
+        self._membership.out.clear()
+        for to, message in self._delivery.out:
+            drained.append(self._transmit(to, self._membership.members[to].address, message))
+        self._delivery.out.clear()
+        return drained
+
+    def arrivals(self) -> list[Arrival]:
+        """Drain the states that came for the learner."""
+        drained = self._delivery.arrivals
+        self._delivery.arrivals = []
+        return drained
+
+    def events(self) -> list[Event]:
+        """Drain what happened."""
+        drained = self._membership.events + self._events
+        self._membership.events = []
+        self._events = []
+        return drained
+
+    def next_timeout(self) -> float:
+        """The clock reading at which `handle_timeout` wants to be called."""
+        return min(self._membership.next_timeout(), self._delivery.next_timeout())
+
+    def neighbourhood(self) -> Neighbourhood | None:
+        """A new snapshot of the others, or None when nothing changed since the last call."""
+        return self._membership.neighbourhood()
+
+    def address_of(self, name: str) -> Address | None:
+        """Where a member listens, for the driver."""
+        member = self._membership.members.get(PeerName(name))
+        return member.address if member is not None else None
+
+    def link_counts(self) -> dict[PeerName, LinkCounts]:
+        """Published, superseded, resent and overtaken versions per peer."""
+        return self._delivery.counts
+
+    @property
+    def malformed(self) -> dict[str, int]:
+        """How many messages were not understood, per code."""
+        totals: dict[str, int] = {}
+        for (_, code), count in self._malformed.items():
+            totals[code] = totals.get(code, 0) + count
+        return totals
+
+    def _transmit(self, to: str, address: Address, message: Message) -> Transmit:
+        return Transmit(address, Envelope(self.me.name, self.me.boot, to, message))
+
+    def _is_alive(self, name: PeerName) -> bool:
+        member = self._membership.members.get(name)
+        return member is not None and member.status is Status.ALIVE

@@ -1,0 +1,104 @@
+"""The shelf of ready-made files, and the reading of files that a user wrote.
+
+A ready-made roster or topology is asked for by its bare name; anything with a slash or a suffix is a path. The files
+lie at the top of the repository, where people edit them, and are copied into the wheel at build time.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+
+Folder = Literal["peers", "topologies"]
+SUFFIXES = (".toml", ".py")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def ready_made(folder: Folder) -> Path:
+    """The folder of ready-made files: inside an installed package, or at the top of a clone."""
+    package = Path(__file__).resolve().parent
+    for place in (package / "ready_made" / folder, package.parent / folder):
+        if place.is_dir():
+            return place
+    raise GossipdistillError(
+        f"the installation lacks its folder of ready-made {folder}; please reinstall gossipdistill"
+    )
+
+
+def listing(folder: Folder) -> list[tuple[str, Path]]:
+    """Name and file of everything ready-made in `folder`, sorted by name."""
+    return sorted((file.stem, file) for file in ready_made(folder).iterdir() if file.suffix in SUFFIXES)
+
+
+def summary(file: Path) -> str:
+    """One line on what a file is: the first comment of a TOML file, the first docstring line of a Python file."""
+    text = read_text(file)
+    if file.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    first = text.partition("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def find(folder: Folder, where: str, base: Path | None = None) -> Path:
+    """The file that `where` means: a ready-made name, or a path relative to `base` (default: the current folder)."""
+    shelf = dict(listing(folder))
+    asked = Path(where).expanduser()
+    if not asked.suffix and "/" not in where and "\\" not in where:
+        if where in shelf:
+            return shelf[where]
+        raise ConfigError(_no_such_name(folder, where, base, shelf))
+    file = (base or Path.cwd()) / asked
+    if file.is_file():
+        return file
+    hint = f"; the ready-made one is called {asked.stem!r}, without a suffix" if asked.stem in shelf else ""
+    problem = "is a folder, not a file" if file.is_dir() else "no such file"
+    raise ConfigError(problem + hint, file=file)
+
+
+def _no_such_name(folder: Folder, where: str, base: Path | None, shelf: Mapping[str, Path]) -> str:
+    problem = f"{where!r} is not a ready-made name in {folder}: {nearest(where, shelf)}"
+    for suffix in SUFFIXES:
+        if where and ((base or Path.cwd()) / f"{where}{suffix}").is_file():
+            return f"{problem} For the file that lies here write {where}{suffix}"
+    return problem
+
+
+def read_text(file: Path) -> str:
+    """The text of a file, or a `ConfigError` that says why it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=file) from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8 text", file=file) from None
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The content of a TOML file, or a `ConfigError` with the line at fault."""
+    try:
+        return tomllib.loads(read_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is not valid TOML: {error}", file=file) from None
+
+
+def validated(model: type[Model], data: Mapping[str, Any], *, file: object = None) -> Model:
+    """`data` as a `model`, or a `ConfigError` about the first key at fault, with the nearest known keys."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        raise ConfigError(f"unknown key; {nearest(key, model.model_fields)}", file=file, key=key)
+    if first["type"] == "missing":
+        raise ConfigError("is missing", file=file, key=key)
+    problem = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].replace("Input", "it", 1)
+    raise ConfigError(problem, file=file, key=key or None, value=first["input"] if key else None)

@@ -1,0 +1,60 @@
+"""The table of strategies. Adding one is a file of the shape of base.py, a line here, a line in the contract test."""
+
+from __future__ import annotations
+
+from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.strategies.all_reduce import AllReduce
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Delivery,
+    Exchange,
+    Initialisation,
+    LossTerm,
+    Needs,
+    Rounds,
+    Strategy,
+    View,
+)
+from gossipdistill.strategies.codistill_checkpoints import CodistillCheckpoints
+from gossipdistill.strategies.codistill_predictions import CodistillPredictions
+from gossipdistill.strategies.gossip_averaging import GossipAveraging
+from gossipdistill.strategies.isolated import Isolated
+from gossipdistill.strategies.self_distillation import SelfDistillation
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    strategy.name: strategy
+    for strategy in (
+        Isolated,
+        SelfDistillation,
+        CodistillPredictions,
+        CodistillCheckpoints,
+        GossipAveraging,
+        AllReduce,
+    )
+}
+
+
+def strategy_of(name: str) -> type[Strategy]:
+    """The strategy of this name.
+
+    Raises:
+        ConfigError: with the nearest names.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(f"unknown strategy; {nearest(name, STRATEGIES)}", key="strategy.name", value=name)
+    return STRATEGIES[name]
+
+
+__all__ = [
+    "NOTHING",
+    "STRATEGIES",
+    "Delivery",
+    "Exchange",
+    "Initialisation",
+    "LossTerm",
+    "Needs",
+    "Rounds",
+    "Strategy",
+    "View",
+    "strategy_of",
+]

@@ -1,0 +1,147 @@
+"""The one shape of a strategy.
+
+A strategy decides what is said to the neighbours and what is made of their words. It sees a `Learner`, arrivals and an
+immutable `View`; it knows no network, no clock and no thread. The worker calls its verbs once a step, in this order:
+
+    parcels = strategy.mix(state, learner, arrivals, view)       before the forward pass: absorb what came
+    term = strategy.loss(state, learner)                         before backward: what others say about my batch
+    strategy.adjust(state, learner)                              after backward, before the optimiser's step
+    parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due
+
+The optimiser's step itself belongs to the owner of the loop. A verb with nothing to do is one explicit line. Every
+subclass is final; the shared machinery is functions (learning/), not inheritance.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.learner import Learner
+from gossipdistill.messages import Arrival, Mode, Parcel, Payload
+
+
+class Rounds(StrEnum):
+    """Whether a step may wait for neighbours."""
+
+    FREE = "free"
+    LOCKSTEP = "lockstep"
+
+
+class Delivery(StrEnum):
+    """What the network promises for the strategy's payloads."""
+
+    NONE = "none"
+    STATE = "state"
+    COLLECTIVE = "collective"
+
+
+class Initialisation(StrEnum):
+    """How the models of different peers must begin."""
+
+    ANY = "any"
+    IDENTICAL = "identical"
+    DISTINCT = "distinct"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run must offer, else it is refused with the reason. `class_outputs`: class logits."""
+
+    strongly_connected: bool = False
+    alike_models: bool = False
+    initialisation: Initialisation = Initialisation.ANY
+    class_outputs: bool = False
+    transfer_set: bool = False
+
+
+class Options(BaseModel):
+    """A strategy's own keys under `[strategy]`, with defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The keys under `[exchange]`, resolved for this strategy."""
+
+    every_steps: int = 10
+    per_second_max: float = 20.0
+    encoding: str = "raw"
+    mode: Mode | None = None
+    push_bytes_max: int = 64 * 1024
+    stale_after_s: float = 30.0
+    stale_after_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The neighbourhood of one exchange: `exchange` numbers my publications, `out_neighbours` are those of this one
+    who live. `in_weights` are the mixing weights of the living senders; mine is 1 minus their sum."""
+
+    exchange: int = 0
+    now_s: float = 0.0
+    out_neighbours: tuple[PeerName, ...] = ()
+    in_weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerm:
+    """What a strategy adds to the task's loss; None adds nothing and costs nothing."""
+
+    value: Tensor | None = None
+
+
+NOTHING = LossTerm()
+
+
+class Strategy(ABC):
+    """See the head of this file. `State` is any dataclass of the strategy's own."""
+
+    name: ClassVar[str]
+    rounds: ClassVar[Rounds] = Rounds.FREE
+    delivery: ClassVar[Delivery] = Delivery.STATE
+    needs: ClassVar[Needs] = Needs()
+    topic: ClassVar[str] = ""
+    every_steps: ClassVar[int] = 10
+    """Default of `exchange.every_steps`."""
+    encoding: ClassVar[str] = "raw"
+    """Default of `exchange.encoding`."""
+    options_type: ClassVar[type[Options]] = Options
+
+    def __init__(self, options: Any, exchange: Exchange) -> None:
+        self.options, self.exchange = options, exchange
+
+    @abstractmethod
+    def init(self, learner: Learner) -> Any:
+        """The strategy's state at the start of a process."""
+
+    @abstractmethod
+    def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        """Absorb what came; may change the model. Returns answers that cannot wait for the next exchange."""
+
+    @abstractmethod
+    def loss(self, state: Any, learner: Learner) -> LossTerm:
+        """What others say, as a term of the loss of the step in progress."""
+
+    @abstractmethod
+    def adjust(self, state: Any, learner: Learner) -> None:
+        """Change gradients before the optimiser uses them."""
+
+    @abstractmethod
+    def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
+        """What the neighbours of this exchange should know now."""
+
+    def parcels(self, payload: Payload, learner: Learner, view: View) -> list[Parcel]:
+        """One parcel for all out-neighbours of this exchange; large payloads are announced, unless told otherwise."""
+        if not view.out_neighbours:
+            return []
+        mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
+        return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode)]

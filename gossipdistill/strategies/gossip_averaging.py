@@ -1,0 +1,75 @@
+"""Averaging stale weights with the neighbours', newest wins.
+
+GALA: Assran et al. 2019 (1906.04585), section 3, without its waits: any subset of the neighbours is mixed in as it
+arrives, and nobody is asked twice.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from gossipdistill.learning.averaging import mix_in
+from gossipdistill.learning.distillation import age_weight
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, model_arrays, pack, shapes_of, unpack
+from gossipdistill.messages import Arrival, Parcel
+from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
+
+
+@final
+class GossipAveraging(Strategy):
+    """x_i <- (1 - sum_j W_ij) x_i + sum_j W_ij x_j over the neighbours j of whom a new version came; each is used once.
+
+    W is the row-stochastic matrix of the topology at the sender's exchange, W_ij = 1 / (1 + living in-neighbours); it
+    falls with the age of the version. Row-stochastic averaging converges to a consensus, which is the plain mean only
+    where the topology is doubly stochastic and nobody is slower than the others.
+
+    Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
+    Conserves: nothing; a lost or doubled version is harmless, the average of all models is kept only roughly.
+    When stale: a version's weight falls with age, to 0 at the horizon.
+    """
+
+    name = "gossip_averaging"
+    needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
+    topic = "weights"
+
+    def init(self, learner: Learner) -> None:
+        return None
+
+    def mix(self, state: None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        others: list[tuple[float, dict[str, Tensor]]] = []
+        expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
+        for arrival in arrivals:
+            try:
+                arrays = unpack(arrival.payload, expected)
+            except PayloadRefusedError as refused:
+                learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
+                continue
+            age_s = learner.now_s - arrival.arrived_s
+            # It arrived between my last step and this one, so its staleness in steps is 0 by definition.
+            fresh = age_weight(age_s, 0, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            weight = fresh * view.in_weights.get(arrival.sender, 0.0)
+            if weight > 0.0:
+                others.append((weight, arrays))
+                learner.ledger.applied(arrival.sender, 0, age_s)
+                learner.ledger.exchanged(arrival.sender, learner.now_s)
+        if others:
+            mix_in(learner.model, others)
+        return []
+
+    def loss(self, state: None, learner: Learner) -> LossTerm:
+        return NOTHING
+
+    def adjust(self, state: None, learner: Learner) -> None:
+        return None
+
+    def publish(self, state: None, learner: Learner, view: View) -> list[Parcel]:
+        if not view.out_neighbours:
+            return []
+        arrays = model_arrays(learner.model)
+        if not all_finite(arrays):
+            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+            return []
+        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)

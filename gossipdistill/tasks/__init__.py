@@ -1,0 +1,26 @@
+"""What peers learn: the shape of a task, how examples are dealt, and the ready-made tasks."""
+
+from __future__ import annotations
+
+from gossipdistill.tasks.base import About, Task, accuracy, fingerprint
+from gossipdistill.tasks.load import TASKS, TaskDescription, describe_task, list_tasks, load_task, task_options
+from gossipdistill.tasks.options import DEALING_KEYS, REQUIRED, Option
+from gossipdistill.tasks.shards import SHARD_KINDS, Shard
+
+__all__ = [
+    "DEALING_KEYS",
+    "REQUIRED",
+    "SHARD_KINDS",
+    "TASKS",
+    "About",
+    "Option",
+    "Shard",
+    "Task",
+    "TaskDescription",
+    "accuracy",
+    "describe_task",
+    "fingerprint",
+    "list_tasks",
+    "load_task",
+    "task_options",
+]

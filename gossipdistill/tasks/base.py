@@ -1,0 +1,229 @@
+"""The shape of a task: a model to build, data of one peer, a loss, metrics.
+
+A task file has one function `task(shard, ...) -> Task`; the parameters after `shard` are the task's options. See
+`load.py` for how it is found, `shards.py` for the shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.errors import ConfigError
+
+ShardKind = Literal["disjoint", "same", "label_skew"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+Metric = Callable[[Tensor, Tensor], float]
+T = TypeVar("T")
+
+PROBE_ROWS = 2
+"""Rows that `Task.check_model` runs through a model."""
+
+
+def accuracy(out: Tensor, y: Tensor) -> float:
+    """Fraction of the rows whose largest logit `out` [rows, classes] is at the label `y` [rows]; 0 to 1."""
+    return (out.argmax(1) == y).float().mean().item()
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What one peer learns. Data stay on the CPU; whoever trains moves batches to its device.
+
+    Args:
+        model: builds a new model; called without arguments, with torch's generator seeded by the caller.
+        train: this peer's inputs [examples, ...] and labels [examples, ...].
+        validation: inputs and labels that no peer trains on, the same for all peers.
+        loss: of model outputs and labels, a scalar: the mean over the rows.
+        transfer: unlabelled inputs [transfer, ...], the same and in the same order on every peer, on which
+            predictions are exchanged; None where there are none.
+        metrics: name -> function of outputs and labels, the mean over the rows; `accuracy` is shown in tables.
+        classes: names of the classes, in the order of the labels; None where they have no names.
+    """
+
+    model: Callable[[], nn.Module]
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    loss: Loss
+    transfer: Tensor | None = None
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    distillable: bool = field(init=False)
+    """Whether outputs are class logits [rows, classes], so that predictions can be exchanged: labels are [examples]
+    whole numbers."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            found = type(self.model).__name__
+            raise ConfigError(
+                f"must be a function that builds a new model, this is a {found}", key="Task.model",
+                accepted="for example model=lambda: nn.Linear(2, 2)",
+            )  # fmt: skip
+        if not callable(self.loss):
+            raise ConfigError("must be a function of (outputs, labels)", key="Task.loss", value=self.loss)
+        x, y = _pair(self.train, "Task.train")
+        validation_x, validation_y = _pair(self.validation, "Task.validation")
+        _alike(validation_x, "Task.validation", "inputs", x)
+        _alike(validation_y, "Task.validation", "labels", y)
+        if self.transfer is not None:
+            _check_tensor(self.transfer, "Task.transfer", "it")
+            _alike(self.transfer, "Task.transfer", "inputs", x)
+        self._check_metrics()
+        object.__setattr__(self, "distillable", y.ndim == 1 and _whole(y))
+        if self.classes is not None:
+            self._check_classes()
+
+    def _check_metrics(self) -> None:
+        if not isinstance(self.metrics, Mapping):
+            raise ConfigError("must map names to functions", key="Task.metrics", value=self.metrics)
+        for name, metric in self.metrics.items():
+            if not (isinstance(name, str) and name and callable(metric)):
+                raise ConfigError(
+                    "must map a name to a function of (outputs, labels)", key="Task.metrics", value={name: metric}
+                )
+
+    def _check_classes(self) -> None:
+        names = self.classes
+        if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+            raise ConfigError("must be a tuple of names", key="Task.classes", value=names)
+        if len(set(names)) < len(names):
+            raise ConfigError("names a class twice", key="Task.classes", value=names)
+        if not self.distillable:
+            raise ConfigError("the labels are no class numbers [examples]", key="Task.classes", value=names)
+        for key, (_, y) in (("Task.train", self.train), ("Task.validation", self.validation)):
+            low, high = int(y.min()), int(y.max())
+            if low < 0 or high >= len(names):
+                raise ConfigError(
+                    f"label {low if low < 0 else high} has no class name", key=key,
+                    accepted=f"0 to {len(names) - 1}, one number for each of Task.classes",
+                )  # fmt: skip
+
+    @property
+    def class_count(self) -> int | None:
+        """Number of classes: of the names, else what the largest label asks for; None where labels are no classes."""
+        if not self.distillable:
+            return None
+        return len(self.classes) if self.classes else 1 + int(max(self.train[1].max(), self.validation[1].max()))
+
+    def check_model(self, model: nn.Module) -> None:
+        """Run two validation rows through `model`, its loss and the metrics, and say what does not fit together.
+
+        Changes neither the model nor its mode. Raises ConfigError.
+        """
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        x, y = (part[:PROBE_ROWS].to(device) for part in self.validation)
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                out = _call(lambda: model(x), "Task.model", f"refuses inputs {list(x.shape)}")
+                self._check_outputs(out, x)
+                value = _call(lambda: self.loss(out, y), "Task.loss", f"refuses outputs {list(out.shape)}")
+                if not isinstance(value, Tensor) or value.ndim != 0:
+                    shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise ConfigError("must give a scalar tensor", key="Task.loss", value=shape)
+                for name, metric in self.metrics.items():
+                    key = f"Task.metrics[{name!r}]"
+                    _call(partial(_as_float, metric, out, y), key, f"refuses outputs {list(out.shape)}")
+        finally:
+            model.train(was_training)
+
+    def _check_outputs(self, out: object, x: Tensor) -> None:
+        if not isinstance(out, Tensor):
+            raise ConfigError("must give one tensor", key="Task.model", value=type(out).__name__)
+        if out.ndim == 0 or len(out) != len(x):
+            raise ConfigError(f"gives outputs {list(out.shape)} for {len(x)} rows", key="Task.model")
+        classes = self.class_count
+        if classes is None:
+            return
+        if out.ndim != 2 or out.shape[1] < classes or (self.classes and out.shape[1] != classes):
+            raise ConfigError(
+                f"gives outputs {list(out.shape)}, and the labels ask for {classes} classes", key="Task.model",
+                accepted=f"logits [{len(x)}, {classes}]",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class About:
+    """What `gossipdistill task show` tells of a ready-made task's data."""
+
+    origin: str
+    licence: str
+    sizes: str
+    folder: str = ""
+    """Name of the data set's subfolder of the data folder and the cache; empty where it comes with the package."""
+    url: str = ""
+    """Where it is downloaded from."""
+
+
+def fingerprint(task: Task, name: str) -> dict[str, str]:
+    """What two peers compare at first contact; all values must be equal for predictions to mean the same.
+
+    Keys: `task`, its name; `classes`, their names in order ("unnamed", or "none" where labels are no classes);
+    `transfer`, the first 16 hex digits of the SHA-256 of the transfer set's type, shape and bytes, or "none".
+    """
+    classes = "none"
+    if task.distillable:
+        classes = ",".join(task.classes) if task.classes else "unnamed"
+    digest = "none"
+    if task.transfer is not None:
+        rows = task.transfer.detach().cpu().contiguous()
+        content = hashlib.sha256(f"{rows.dtype} {tuple(rows.shape)} ".encode())
+        content.update(rows.reshape(-1).view(torch.uint8).numpy().data)
+        digest = content.hexdigest()[:16]
+    return {"task": name, "classes": classes, "transfer": digest}
+
+
+def _pair(pair: object, key: str) -> tuple[Tensor, Tensor]:
+    """The two tensors of a data set, checked: present, of one length, not empty, finite."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        found = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, tuple | list) else type(pair).__name__
+        raise ConfigError(f"must be a pair (inputs, labels), this is a {found}", key=key)
+    x, y = _check_tensor(pair[0], key, "inputs"), _check_tensor(pair[1], key, "labels")
+    if len(x) != len(y):
+        raise ConfigError(f"{len(x)} inputs and {len(y)} labels; they must be as many", key=key)
+    return x, y
+
+
+def _check_tensor(value: object, key: str, part: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ConfigError(f"{part} must be a torch.Tensor, found {type(value).__name__}", key=key)
+    if value.ndim == 0 or len(value) == 0:
+        raise ConfigError(f"{part} must hold at least one row, found shape {list(value.shape)}", key=key)
+    if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
+        raise ConfigError(f"{part} must be finite, found NaN or infinity", key=key)
+    return value
+
+
+def _alike(found: Tensor, key: str, part: str, model_of: Tensor) -> None:
+    """One row of `found` must look like one row of the training data."""
+    if found.shape[1:] != model_of.shape[1:] or found.dtype != model_of.dtype:
+        raise ConfigError(
+            f"{part} are {_row(found)}, those of Task.train are {_row(model_of)}; they must be alike", key=key
+        )
+
+
+def _row(tensor: Tensor) -> str:
+    return f"{list(tensor.shape[1:])} {str(tensor.dtype).removeprefix('torch.')} per row"
+
+
+def _whole(tensor: Tensor) -> bool:
+    return not (tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool)
+
+
+def _as_float(metric: Metric, out: Tensor, y: Tensor) -> float:
+    return float(metric(out, y))
+
+
+def _call(work: Callable[[], T], key: str, problem: str) -> T:
+    """The value of `work()`; whatever a user's function raises becomes a ConfigError with its type and text."""
+    try:
+        return work()
+    except Exception as error:
+        raise ConfigError(f"{problem}: {type(error).__name__}: {error}", key=key) from error

@@ -1,0 +1,26 @@
+"""Who talks to whom: schedules, ready-made kinds, files, mixing matrices. Pure: no clock, no socket, no torch."""
+
+from __future__ import annotations
+
+from gossipdistill.topology.generators import KINDS
+from gossipdistill.topology.load import kind_options, list_topologies, load_topology
+from gossipdistill.topology.mixing import Judgement, adjacency, judge, metropolis, uniform_column, uniform_row
+from gossipdistill.topology.schedule import APERIODIC_EXCHANGES, Circulant, Computed, Listed, Schedule
+
+__all__ = [
+    "APERIODIC_EXCHANGES",
+    "KINDS",
+    "Circulant",
+    "Computed",
+    "Judgement",
+    "Listed",
+    "Schedule",
+    "adjacency",
+    "judge",
+    "kind_options",
+    "list_topologies",
+    "load_topology",
+    "metropolis",
+    "uniform_column",
+    "uniform_row",
+]

@@ -1,0 +1,1 @@
+"""Bytes: the frame format (codec.py) and the array encodings (encodings/). Never pickle."""

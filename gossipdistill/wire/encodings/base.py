@@ -1,0 +1,47 @@
+"""What an array encoding is: two pure functions, one file each, all of one shape."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+class EncodingError(Exception):
+    """The bytes do not hold an array of the stated shape in this encoding."""
+
+
+class Encoding(ABC):
+    """Arrays of float32 to bytes and back. Subclasses are final and stateless."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Length in bytes of an encoded array of this shape: known before a byte is read, so it can be checked."""
+
+    @abstractmethod
+    def encode(self, array: Floats) -> bytes:
+        """The array [any shape] as `nbytes(array.shape)` bytes."""
+
+    def encode_into(self, array: Floats, out: memoryview) -> None:
+        """As `encode`, into a writable buffer of `nbytes(array.shape)` bytes; overridden where that saves a copy."""
+        out[:] = self.encode(array)
+
+    @abstractmethod
+    def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
+        """The array [shape] again, within the error bound that the class states: a copy, and the only one."""
+
+    def checked(self, data: memoryview, shape: tuple[int, ...]) -> memoryview:
+        """`data`, if its length is right.
+
+        Raises:
+            EncodingError: if it is not.
+        """
+        if len(data) != self.nbytes(shape):
+            raise EncodingError(f"{self.name}: {len(data)} bytes for shape {shape}, expected {self.nbytes(shape)}")
+        return data

@@ -1,0 +1,46 @@
+"""Eight bits with one scale per block of 64 entries."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from gossipdistill.wire.encodings.base import Encoding, Floats
+
+BLOCK = 64
+
+
+@final
+class Int8(Encoding):
+    """1 byte an entry and 4 a block. Error: at most max|x| of the block / 254 (half a quantum of max|x| / 127).
+
+    A block that holds a value that is not finite gets a scale that is not finite, for the receiver to refuse.
+    """
+
+    name = "int8"
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        count = math.prod(shape)
+        return count + 4 * math.ceil(count / BLOCK)
+
+    def encode(self, array: Floats) -> bytes:
+        flat = array.reshape(-1).astype(np.float32, copy=False)
+        blocks = math.ceil(flat.size / BLOCK)
+        padded = np.zeros((blocks, BLOCK), dtype=np.float32)
+        padded.reshape(-1)[: flat.size] = flat
+        scale = (np.abs(padded).max(axis=1) / 127.0).astype("<f4")
+        safe = np.where((scale > 0) & np.isfinite(scale), scale, np.float32(1.0))
+        finite = np.where(np.isfinite(padded), padded, np.float32(0.0))
+        quanta = np.clip(np.rint(finite / safe[:, None]), -127, 127).astype(np.int8)
+        return b"".join((scale.tobytes(), quanta.reshape(-1)[: flat.size].tobytes()))
+
+    def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
+        data = self.checked(data, shape)
+        count = math.prod(shape)
+        blocks = math.ceil(count / BLOCK)
+        scale = np.frombuffer(data[: 4 * blocks], dtype="<f4")
+        quanta = np.frombuffer(data[4 * blocks :], dtype=np.int8)
+        values: Floats = (quanta * np.repeat(scale, BLOCK)[:count]).astype(np.float32).reshape(shape)
+        return values

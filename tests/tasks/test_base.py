@@ -1,0 +1,194 @@
+"""The shape of a task: what it accepts, and what it says about what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from gossipdistill.errors import ConfigError
+from gossipdistill.tasks import Task, accuracy, fingerprint
+
+X, Y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def a_task(**changes: object) -> Task:
+    parts: dict[str, object] = {
+        "model": lambda: nn.Linear(4, 3),
+        "train": (X, Y),
+        "validation": (X[:3], Y[:3]),
+        "loss": nn.functional.cross_entropy,
+        **changes,
+    }
+    return Task(**parts)  # type: ignore[arg-type]
+
+
+def test_the_least_task_has_no_transfer_set_and_no_metrics() -> None:
+    task = a_task()
+    assert task.transfer is None
+    assert dict(task.metrics) == {}
+    assert task.classes is None
+    assert task.distillable
+    assert task.class_count == 3
+    task.check_model(task.model())
+
+
+def test_a_regression_is_not_distillable() -> None:
+    y = torch.rand(6, 2)
+    task = a_task(train=(X, y), validation=(X, y), model=lambda: nn.Linear(4, 2), loss=nn.functional.mse_loss)
+    assert not task.distillable
+    assert task.class_count is None
+    task.check_model(task.model())
+
+
+def test_accuracy_is_the_fraction_of_hits() -> None:
+    assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"model": nn.Linear(4, 3)},
+            "Task.model: must be a function that builds a new model, this is a Linear; "
+            "accepted: for example model=lambda: nn.Linear(2, 2)",
+        ),
+        ({"train": X}, "Task.train: must be a pair (inputs, labels), this is a Tensor"),
+        ({"train": (X, Y, Y)}, "Task.train: must be a pair (inputs, labels), this is a tuple of 3"),
+        ({"train": (X, [0] * 6)}, "Task.train: labels must be a torch.Tensor, found list"),
+        ({"train": (X, Y[:5])}, "Task.train: 6 inputs and 5 labels; they must be as many"),
+        ({"train": (X[:0], Y[:0])}, "Task.train: inputs must hold at least one row, found shape [0, 4]"),
+        ({"train": (X, torch.tensor(1))}, "Task.train: labels must hold at least one row, found shape []"),
+        ({"train": (X.log() - X.log() / 0, Y)}, "Task.train: inputs must be finite, found NaN or infinity"),
+        (
+            {"validation": (X[:, :3], Y)},
+            "Task.validation: inputs are [3] float32 per row, those of Task.train are [4] float32 per row; "
+            "they must be alike",
+        ),
+        (
+            {"validation": (X, Y.float())},
+            "Task.validation: labels are [] float32 per row, those of Task.train are [] int64 per row; "
+            "they must be alike",
+        ),
+        (
+            {"transfer": torch.rand(5, 2, 2)},
+            "Task.transfer: inputs are [2, 2] float32 per row, those of Task.train are [4] float32 per row; "
+            "they must be alike",
+        ),
+        ({"transfer": X.tolist()}, "Task.transfer: it must be a torch.Tensor, found list"),
+        ({"loss": "mse"}, "Task.loss = 'mse': must be a function of (outputs, labels)"),
+        ({"metrics": [accuracy]}, None),
+        (
+            {"metrics": {"accuracy": 0.5}},
+            "Task.metrics = {'accuracy': 0.5}: must map a name to a function of (outputs, labels)",
+        ),
+        ({"classes": "abc"}, "Task.classes = 'abc': must be a tuple of names"),
+        ({"classes": ("a", "b", "a")}, "Task.classes = ('a', 'b', 'a'): names a class twice"),
+        (
+            {"classes": ("a", "b")},
+            "Task.train: label 2 has no class name; accepted: 0 to 1, one number for each of Task.classes",
+        ),
+        (
+            {"classes": ("a", "b", "c"), "validation": (X, Y - 1)},
+            "Task.validation: label -1 has no class name; accepted: 0 to 2, one number for each of Task.classes",
+        ),
+        (
+            {"classes": ("a",), "train": (X, X), "validation": (X, X)},
+            "Task.classes = ('a',): the labels are no class numbers [examples]",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(wrong: dict[str, object], message: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        a_task(**wrong)
+    if message is not None:
+        assert str(caught.value) == message
+    else:
+        assert str(caught.value).startswith("Task.metrics = [")
+
+
+def failing(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    raise ZeroDivisionError("no luck")
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "message"),
+    [
+        (
+            {}, lambda: nn.Linear(4, 2),
+            "Task.model: gives outputs [2, 2], and the labels ask for 3 classes; accepted: logits [2, 3]",
+        ),
+        (
+            {"classes": ("a", "b", "c")}, lambda: nn.Linear(4, 5),
+            "Task.model: gives outputs [2, 5], and the labels ask for 3 classes; accepted: logits [2, 3]",
+        ),
+        ({}, lambda: nn.Flatten(0), "Task.model: gives outputs [8] for 2 rows"),
+        ({}, lambda: nn.LSTM(4, 3), "Task.model = 'tuple': must give one tensor"),
+        (
+            {}, lambda: nn.Linear(5, 3),
+            "Task.model: refuses inputs [2, 4]: RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x4 and 5x3)",
+        ),
+        (
+            {"loss": lambda out, y: out.sum(1)}, lambda: nn.Linear(4, 3),
+            "Task.loss = [2]: must give a scalar tensor",
+        ),
+        ({"loss": lambda out, y: 1.0}, lambda: nn.Linear(4, 3), "Task.loss = 'float': must give a scalar tensor"),
+        ({"loss": failing}, lambda: nn.Linear(4, 3), "Task.loss: refuses outputs [2, 3]: ZeroDivisionError: no luck"),
+        (
+            {"metrics": {"luck": failing}}, lambda: nn.Linear(4, 3),
+            "Task.metrics['luck']: refuses outputs [2, 3]: ZeroDivisionError: no luck",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_fit_is_refused(
+    changes: dict[str, object], model: Callable[[], nn.Module], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        a_task(**changes).check_model(model())
+    assert str(caught.value) == message
+
+
+def test_checking_a_model_leaves_it_as_it_was() -> None:
+    task = a_task(model=lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout()))
+    model = task.model()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    task.check_model(model)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+def test_the_fingerprint_tells_transfer_sets_and_classes_apart() -> None:
+    transfer = torch.arange(8.0).reshape(2, 4)
+    same = fingerprint(a_task(transfer=transfer), "t")
+    assert same == {"task": "t", "classes": "unnamed", "transfer": "886a4eeb8808f801"}
+    assert fingerprint(a_task(transfer=transfer.clone()), "t") == same
+    # Neither the memory layout nor the peer's own examples matter.
+    assert fingerprint(a_task(transfer=transfer.T.contiguous().T, train=(X[:2], Y[:2])), "t") == same
+    for other in (transfer.flip(0), transfer[:1], transfer + 1e-6 * (transfer == 7)):
+        assert fingerprint(a_task(transfer=other), "t")["transfer"] != same["transfer"]
+    assert fingerprint(a_task(), "t")["transfer"] == "none"
+    assert fingerprint(a_task(classes=("a", "b", "c")), "t")["classes"] == "a,b,c"
+    regression = a_task(train=(X, X), validation=(X, X))
+    assert fingerprint(regression, "t") == {"task": "t", "classes": "none", "transfer": "none"}
+
+
+def test_the_fingerprint_takes_every_type_of_input() -> None:
+    for dtype in (torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool):
+        x = torch.ones(6, 4).to(dtype)
+        assert len(fingerprint(a_task(train=(x, Y), validation=(x, Y), transfer=x), "t")["transfer"]) == 16
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = (
+        "import sys, gossipdistill; assert 'torch' not in sys.modules;"
+        "from gossipdistill import Task, Shard, __version__; import gossipdistill.tasks;"
+        "assert not {'zmq', 'requests', 'pooch', 'sklearn'} & set(sys.modules);"
+        "assert 'Task' in dir(gossipdistill) and not hasattr(gossipdistill, 'tusk')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
