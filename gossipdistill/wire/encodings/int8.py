@@ -42,5 +42,6 @@ class Int8(Encoding):
         blocks = math.ceil(count / BLOCK)
         scale = np.frombuffer(data[: 4 * blocks], dtype="<f4")
         quanta = np.frombuffer(data[4 * blocks :], dtype=np.int8)
-        values: Floats = (quanta * np.repeat(scale, BLOCK)[:count]).astype(np.float32).reshape(shape)
+        with np.errstate(invalid="ignore"):  # 0 times an infinite scale: NaN, for the receiver to refuse
+            values: Floats = (quanta * np.repeat(scale, BLOCK)[:count]).astype(np.float32).reshape(shape)
         return values

@@ -1,0 +1,111 @@
+"""Payloads: what goes in comes out, and what is malformed is refused whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gossipdistill.learning.snapshot import (
+    PayloadRefusedError,
+    architecture_hash,
+    load_arrays,
+    model_arrays,
+    pack,
+    shapes_of,
+    unpack,
+    weights_hash,
+)
+from gossipdistill.messages import Payload
+
+
+def _model(seed: int, width: int = 5) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+
+
+def test_weights_and_buffers_travel_bit_for_bit() -> None:
+    sender, receiver = _model(0), _model(1)
+    sender(torch.randn(8, 3))  # moves the running statistics of the BatchNorm
+    payload = pack(model_arrays(sender), "raw")
+    load_arrays(receiver, unpack(payload, shapes_of(model_arrays(receiver))))
+    for name, tensor in sender.state_dict().items():
+        assert torch.equal(tensor, receiver.state_dict()[name]), name
+    assert receiver.state_dict()["1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_bytes_are_as_the_formula_says() -> None:
+    model = nn.Linear(10, 4)
+    assert pack(model_arrays(model), "raw").nbytes == 4 * (10 * 4 + 4)
+    assert pack({"soft_targets": torch.rand(600, 10)}, "half").nbytes == 2 * 600 * 10
+
+
+def test_a_payload_shares_no_memory_with_the_model() -> None:
+    model = nn.Linear(2, 2)
+    payload = pack(model_arrays(model), "raw")
+    before = bytes(payload.body)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    assert bytes(payload.body) == before
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("encoding", ["raw", "half", "int8"])
+def test_one_value_that_is_not_finite_refuses_the_whole(poison: float, encoding: str) -> None:
+    values = torch.rand(70, 3)
+    values[17, 1] = poison
+    with pytest.raises(PayloadRefusedError) as caught:
+        unpack(pack({"a": values}, encoding), {"a": (70, 3)})
+    assert caught.value.reason == "not_finite"
+
+
+def test_an_honest_overflow_of_the_sum_is_no_nan() -> None:
+    values = torch.full((4, 4), 3e38)
+    assert torch.equal(unpack(pack({"a": values}, "raw"), {"a": (4, 4)})["a"], values)
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        ({"a": (3, 2)}, "shape"),
+        ({"a": (6,)}, "shape"),
+        ({"b": (2, 3)}, "arrays"),
+        ({"a": (2, 3), "b": (1,)}, "arrays"),
+        ({}, "arrays"),
+    ],
+)
+def test_other_arrays_than_expected_are_refused(expected: dict[str, tuple[int, ...]], reason: str) -> None:
+    with pytest.raises(PayloadRefusedError) as caught:
+        unpack(pack({"a": torch.rand(2, 3)}, "raw"), expected)
+    assert caught.value.reason == reason
+
+
+def test_an_encoding_that_lies_about_its_length_is_refused() -> None:
+    payload = pack({"a": torch.rand(2, 3)}, "raw")
+    lying = Payload((replace_entry(payload, encoding="half"),), payload.body)
+    with pytest.raises(PayloadRefusedError) as caught:
+        unpack(lying, {"a": (2, 3)})
+    assert caught.value.reason == "encoding"
+    unknown = Payload((replace_entry(payload, encoding="zip"),), payload.body)
+    with pytest.raises(PayloadRefusedError):
+        unpack(unknown, {"a": (2, 3)})
+
+
+def replace_entry(payload: Payload, **changes: str) -> object:
+    return payload.layout[0]._replace(**changes)
+
+
+def test_the_same_name_twice_is_refused() -> None:
+    payload = pack({"a": torch.rand(2, 3)}, "raw")
+    doubled = replace(payload, layout=payload.layout * 2, body=bytes(payload.body) * 2)
+    with pytest.raises(PayloadRefusedError):
+        unpack(doubled, {"a": (2, 3)})
+
+
+def test_hashes_tell_architectures_and_weights_apart() -> None:
+    assert architecture_hash(_model(0)) == architecture_hash(_model(1))
+    assert architecture_hash(_model(0)) != architecture_hash(_model(0, width=6))
+    assert weights_hash(_model(0)) == weights_hash(_model(0))
+    assert weights_hash(_model(0)) != weights_hash(_model(1))

@@ -1,0 +1,167 @@
+"""What every strategy promises. A new one inherits these by its line in the table `STRATEGIES`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.snapshot import pack
+from gossipdistill.messages import Mode, Payload
+from gossipdistill.strategies import STRATEGIES, Delivery, Strategy, View
+
+from .world import World, arrival, make_strategy, make_worker
+
+FREE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
+STATE = [name for name, kind in STRATEGIES.items() if kind.delivery is Delivery.STATE]
+
+
+def weights(worker: object) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in worker.learner.model.state_dict().items()}  # type: ignore[attr-defined]
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_docstring_says_what_it_publishes_conserves_and_does_when_stale(name: str) -> None:
+    kind = STRATEGIES[name]
+    text = inspect.getdoc(kind) or ""
+    for line in ("Publishes:", "Conserves:", "When stale:"):
+        assert line in text, f"{name} lacks {line}"
+    assert getattr(kind, "__final__", False), f"{name} is not final"
+    assert kind.__bases__ == (Strategy,), f"{name} inherits from more than the one shape"
+    assert importlib.import_module(kind.__module__).__name__.endswith(f".{name}"), "one strategy, one file of its name"
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_without_neighbours_it_is_isolated_training_bit_for_bit(name: str) -> None:
+    if name == "self_distillation":
+        pytest.skip("its teacher is itself: it differs from isolated training by design")
+    alone = World({"ada": make_worker("ada", make_strategy("isolated"))})
+    strategy = make_strategy(name)
+    world = World({"ada": make_worker("ada", strategy)})
+    world.workers["ada"].learner.model.load_state_dict(alone.workers["ada"].learner.model.state_dict())
+    for step in range(20):
+        alone.step(step * 0.1)
+        world.step(step * 0.1)
+    assert same(weights(alone.workers["ada"]), weights(world.workers["ada"]))
+    assert world.workers["ada"].learner.ledger.exchanges == 0
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_neighbours_change_something_and_are_counted_once_per_version(name: str) -> None:
+    world = World({peer: make_worker(peer, make_strategy(name, every_steps=5)) for peer in ("ada", "bo", "cy")})
+    alone = make_worker("ada", make_strategy("isolated"))
+    alone.learner.model.load_state_dict(world.workers["ada"].learner.model.state_dict())
+    for step in range(20):
+        world.step(step * 0.1)
+        alone.step(step * 0.1)
+    assert not same(weights(world.workers["ada"]), weights(alone))
+    # Versions leave after steps 5, 10, 15 and 20; the last has not been used yet.
+    for worker in world.workers.values():
+        assert {peer: link.exchanges for peer, link in worker.learner.ledger.links.items()} == dict.fromkeys(
+            set(world.workers) - {worker.learner.name}, 3
+        )
+
+
+@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("spoilt", ["nan", "shape", "arrays", "encoding", "truncated"])
+def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoilt: str) -> None:
+    clean = World({"ada": make_worker("ada", make_strategy(name)), "bo": make_worker("bo", make_strategy(name))})
+    clean.workers["bo"].step(0.0)
+    ((_, parcel), *_), _ = clean.workers["bo"].mailbox.collect()
+    arrays = {entry.name: torch.rand(entry.shape or (1,)) for entry in parcel.payload.layout}
+    first = next(iter(arrays))
+    payloads = {
+        "nan": lambda: pack(arrays | {first: torch.full_like(arrays[first], float("nan"))}, "raw"),
+        "shape": lambda: pack(arrays | {first: torch.rand(2, 7)}, "raw"),
+        "arrays": lambda: pack({"something_else": torch.rand(3)}, "raw"),
+        "encoding": lambda: Payload(
+            tuple(entry._replace(encoding="zip") for entry in parcel.payload.layout), parcel.payload.body
+        ),
+        "truncated": lambda: Payload(parcel.payload.layout, bytes(parcel.payload.body)[:-1]),
+    }
+    ada = make_worker("ada", make_strategy(name))
+    World({"ada": ada, "bo": clean.workers["bo"]})
+    alone = make_worker("ada", make_strategy("isolated"))
+    alone.learner.model.load_state_dict(ada.learner.model.state_dict())
+    ada.mailbox.deliver(arrival("bo", replace(parcel, payload=payloads[spoilt]()), 7, 0.1))
+    for step in range(3):
+        ada.step(0.1 * step)
+        alone.step(0.1 * step)
+    assert same(weights(ada), weights(alone))
+    assert sum(ada.learner.ledger.quarantined.values()) == 1
+    assert ada.learner.ledger.exchanges == 0
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
+    strategy = make_strategy(name)
+    bo = make_worker("bo", make_strategy(name), names=("ada", "bo"))
+    World({"ada": make_worker("ada", strategy, names=("ada", "bo")), "bo": bo})
+    bo.step(0.0)
+    ((_, parcel),), _ = bo.mailbox.collect()
+    ada = make_worker("ada", strategy, names=("ada", "bo"))
+    World({"ada": ada, "bo": bo})
+    alone = make_worker("ada", make_strategy("isolated"), names=("ada", "bo"))
+    alone.learner.model.load_state_dict(ada.learner.model.state_dict())
+    ada.mailbox.deliver(arrival("bo", parcel, 1, now=0.0))
+    for step in range(3):
+        ada.step(strategy.exchange.stale_after_s + step)
+        alone.step(strategy.exchange.stale_after_s + step)
+    assert same(weights(ada), weights(alone))
+    assert ada.learner.ledger.exchanges == 0
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_a_diverged_model_is_not_published(name: str) -> None:
+    ada = make_worker("ada", make_strategy(name))
+    view = View(exchange=0, out_neighbours=(PeerName("bo"),))
+    state = ada.strategy.init(ada.learner)
+    assert ada.strategy.publish(state, ada.learner, view)
+    with torch.no_grad():
+        next(ada.learner.model.parameters()).fill_(float("nan"))
+    assert ada.strategy.publish(state, ada.learner, view) == []
+    assert any("not finite" in warning for warning in ada.learner.ledger.warnings)
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwise(name: str) -> None:
+    for mode, bytes_max, expected in (
+        (None, 10**9, Mode.PUSH),
+        (None, 1, Mode.PULL),
+        (Mode.PUSH, 1, Mode.PUSH),
+        (Mode.PULL, 10**9, Mode.PULL),
+    ):
+        strategy = make_strategy(name)
+        strategy.exchange = replace(strategy.exchange, mode=mode, push_bytes_max=bytes_max)
+        ada = make_worker("ada", strategy)
+        (parcel,) = strategy.publish(
+            strategy.init(ada.learner), ada.learner, View(out_neighbours=(PeerName("bo"), PeerName("cy")))
+        )
+        assert parcel.mode is expected
+        assert parcel.to == ("bo", "cy")
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("codistill_predictions", lambda rows, classes, parameters: 2 * rows * classes),
+        ("codistill_checkpoints", lambda rows, classes, parameters: 4 * parameters),
+        ("gossip_averaging", lambda rows, classes, parameters: 4 * parameters),
+    ],
+)
+def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:
+    ada = make_worker("ada", make_strategy(name))
+    (parcel,) = ada.strategy.publish(
+        ada.strategy.init(ada.learner), ada.learner, View(out_neighbours=(PeerName("bo"),))
+    )
+    parameters = sum(parameter.numel() for parameter in ada.learner.model.parameters())
+    assert parcel.payload.nbytes == formula(100, 3, parameters)  # type: ignore[operator]
