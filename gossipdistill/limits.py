@@ -11,11 +11,13 @@ MIB = 1 << 20
 class Limits:
     """Bounds and intervals of one peer.
 
-    Liveness: a peer is *suspect* after `suspect_after_s` of silence and *dead* after `dead_after_s`. With five
-    heartbeats lost in a row before a suspicion, a kill is known within `suspect_after_s` + one interval = 1.5 s.
+    Liveness: a peer is *suspect* after `suspect_after_s` of silence and *dead* after `dead_after_s`. Heartbeats come
+    every `heartbeat_interval_s`, so five in a row must be lost before a suspicion, and a kill is known after at most
+    `suspect_after_s` and the delay of the network.
 
-    Memory held for others is at most `peers_max` x `topics_max` x (1 parcel in the outbox + `unconfirmed_max` on the
-    wire + 1 in the inbox) x `payload_bytes_max`; payloads are shared between recipients, not copied.
+    Memory held for one slot of one peer is at most (1 parcel in the outbox + `unconfirmed_max` on the wire + 1 arrival
+    in the inbox) x `payload_bytes_max`; payloads are shared between recipients, not copied. A sender has at most
+    `slots_per_peer_max` slots here, and there are at most `peers_max` senders.
     """
 
     heartbeat_interval_s: float = 0.25
@@ -28,16 +30,28 @@ class Limits:
     """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest."""
     confirm_bytes_per_s: float = 1e6
     retry_interval_s: float = 0.02
-    """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full."""
+    """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
+    `retry_interval_max_s`."""
+    retry_interval_max_s: float = 0.5
+    view_after_s: float = 5.0
+    """When to say who is missing, once."""
+    pause_said_every_s: float = 10.0
+    """A process that is held up again and again says so at most this often."""
 
     unconfirmed_max: int = 2
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
     peers_max: int = 1024
-    topics_max: int = 16
     slots_per_peer_max: int = 256
+    strangers_max: int = 64
+    """Names that are no members and of which something is remembered: why they were refused, what they garbled."""
+    stranger_links_max: int = 8
+    """Connections kept open to addresses that are no member's: for a refusal, a change of address, a seed."""
 
     control_bytes_max: int = 64 * 1024
-    """A greeting with 1,024 contacts of 45 bytes fits."""
+    contacts_per_greeting_max: int = 128
+    """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
+    turns."""
+    fingerprint_entries_max: int = 32
     header_bytes_max: int = 256 * 1024
     """Layout of 2,048 arrays at up to 120 bytes each."""
     arrays_max: int = 2048
@@ -50,7 +64,6 @@ class Limits:
     data_messages_queued_max: int = 8
     socket_buffer_bytes: int = 512 * 1024
     handshake_timeout_s: float = 5.0
-    events_kept_max: int = 1024
     turn_messages_max: int = 32
     """Messages handled in one turn of the network loop, so that no turn exceeds a few milliseconds."""
     flush_s: float = 0.2

@@ -154,10 +154,12 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """I do not talk to you, and this is why. `detail` names what differs, with both values."""
+    """I do not talk to you, and this is why. `detail` names what differs, with both values; `asked` is the name that
+    was looked for, when that is what is wrong."""
 
     code: RefusalCode
     detail: str
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,12 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Send me your newest state of this slot."""
+    """Send me your newest state of this slot. `number` is the announcement that this answers, so that a late or doubled
+    wish is not taken for a wish for the version after."""
 
     topic: str
     key: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +218,16 @@ Message = Greeting | Heartbeat | Refusal | Announce | Want | Confirm | Leave | S
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who says it, from which process, to whom (empty when only an address is known), and what."""
+    """Who says it, from which process, to whom, and what.
+
+    `to` is empty when only an address is known, and `to_boot` is 0 when no process of that name was heard yet. What is
+    addressed to the predecessor of a restarted process is not for its successor: old confirmations and refusals lie.
+    """
 
     sender: PeerName
     boot: Boot
     to: str
+    to_boot: int
     message: Message
 
 

@@ -6,6 +6,7 @@ It supplies what the mailbox takes as arguments: a lock, and a wake-up that the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -43,11 +44,11 @@ class NetworkThread:
     def stop(self, reason: str, timeout_s: float = 2.0) -> None:
         """Say the last word, close the sockets and end the thread; gives up after `timeout_s`."""
         if self._thread is None or self._driver is None:
+            self._loop.close()  # never started
             return
-        if self._thread.is_alive():
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._driver.stop, reason)
-            self._thread.join(timeout_s)
-        self._thread = None
+        self._thread.join(timeout_s)
 
     def failure(self) -> BaseException | None:
         """The exception that ended the network, if one did (a fault of ours, never of a peer)."""

@@ -7,8 +7,12 @@ Rules of this file
    dead name then stalls every socket of the context).
 4. Control and data travel on different sockets and I/O threads, so a heartbeat never queues behind a checkpoint.
 
+5. Addresses come from others. A link that is no member's is one of few, and one that cannot be opened is an event.
+6. A fault of ours in a call-back ends `run` with that fault; half a network thread would be worse than none.
+
 ZeroMQ's descriptor is edge-triggered: after it fires, a socket is read until it is empty, in turns of at most
-`turn_messages_max` messages so that no turn of the loop takes long.
+`turn_messages_max` messages so that no turn of the loop takes long. Control is read before data, so that a process is
+greeted before its first state is judged.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import zmq
 
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import is_peer_name
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Address, State, Transmit
@@ -33,7 +38,9 @@ from gossipdistill.wire.codec import WireCode, WireError, decode, encode
 _CONTROL_THREAD, _DATA_THREAD = 1, 2
 _COPY_BYTES_MAX = 64 * 1024
 """Below this a copy is cheaper than the bookkeeping of a zero-copy send."""
-_RESOLVE_AGAIN_S = 2.0
+_TRY_AGAIN_S = 2.0
+"""Between two attempts to resolve a name, or to open a socket when there were too many."""
+_PORT_MAX = 65534
 
 
 @dataclass(slots=True)
@@ -49,11 +56,21 @@ class Traffic:
 
 @dataclass(slots=True)
 class Link:
-    """The way to one control address: two sockets, opened once the name is resolved."""
+    """The way to one control address: two sockets, opened once the name is resolved to `host`."""
 
     control: zmq.Socket[bytes] | None = None
     data: zmq.Socket[bytes] | None = None
+    host: str = ""
     resolving: asyncio.Task[None] | None = None
+    try_at_s: float = float("-inf")
+    failures: int = 0
+
+    def close(self) -> None:
+        """Close both sockets; nothing lingers."""
+        for socket in (self.control, self.data):
+            if socket is not None:
+                socket.close(linger=0)
+        self.control = self.data = None
 
 
 @dataclass(slots=True)
@@ -73,6 +90,8 @@ class Driver:
     _loop: asyncio.AbstractEventLoop | None = None
     _timer: asyncio.TimerHandle | None = None
     _leaving: str | None = None
+    _reading: bool = False
+    _failure: Exception | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -83,7 +102,10 @@ class Driver:
         Raises:
             AddressError: when one is in use or not ours.
         """
+        if not 1 <= self.listen.port <= _PORT_MAX:
+            raise AddressError(f"cannot listen at {self.listen}: the port must be from 1 to {_PORT_MAX}")
         self._context = zmq.Context(io_threads=2)
+        self._context.set(zmq.MAX_SOCKETS, 2 * (self.limits.peers_max + self.limits.stranger_links_max + 1))
         for offset, size, queue, affinity in (
             (0, self.limits.control_bytes_max, self.limits.control_messages_queued_max, _CONTROL_THREAD),
             (1, self.limits.payload_bytes_max, self.limits.data_messages_queued_max, _DATA_THREAD),
@@ -104,20 +126,24 @@ class Driver:
     async def run(self) -> None:
         """Serve until `stop` was called and the last words are out."""
         self._loop = asyncio.get_running_loop()
-        for router in self._routers:
-            self._loop.add_reader(_descriptor(router), self._read, router)
-        self._turn()
+        descriptors = [int(router.getsockopt(zmq.FD)) for router in self._routers]
         try:
+            for descriptor in descriptors:
+                self._loop.add_reader(descriptor, self._read)
+            self._read()
             await self._stopped.wait()
+            if self._failure is not None:
+                raise self._failure
             await asyncio.sleep(self.limits.flush_s)
         finally:
-            for router in self._routers:
-                self._loop.remove_reader(_descriptor(router))
+            for descriptor in descriptors:
+                self._loop.remove_reader(descriptor)
             if self._timer is not None:
                 self._timer.cancel()
-            for link in self._links.values():
-                if link.resolving is not None:
-                    link.resolving.cancel()
+            resolving = [link.resolving for link in self._links.values() if link.resolving is not None]
+            for task in resolving:
+                task.cancel()
+            await asyncio.gather(*resolving, return_exceptions=True)
             self.close()
 
     def close(self) -> None:
@@ -141,9 +167,18 @@ class Driver:
     # --- one turn: mailbox -> protocol -> sockets -> mailbox -------------------------------------------------------
 
     def _turn(self) -> None:
-        if self._context is None or self._loop is None:
+        if self._context is None or self._loop is None or self._failure is not None:
             return
-        now = self.clock()
+        try:
+            self._work(self.clock())
+        except Exception as error:
+            self._fail(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(self.peer.next_timeout() - self.clock(), 0.001), self._turn)
+
+    def _work(self, now: float) -> None:
         parcels, taken = self.mailbox.collect()
         for slot in taken:
             self.peer.taken(slot, now)
@@ -159,38 +194,53 @@ class Driver:
         events, neighbourhood = self.peer.events(), self.peer.neighbourhood()
         if events or neighbourhood is not None:
             self.mailbox.tell(neighbourhood, events)
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(max(self.peer.next_timeout() - self.clock(), 0.001), self._turn)
 
-    def _read(self, router: zmq.Socket[bytes]) -> None:
+    def _read(self) -> None:
+        if self._context is None or self._loop is None or self._failure is not None:
+            return
+        try:
+            more = [self._drain(router) for router in self._routers]
+        except Exception as error:
+            self._fail(error)
+            return
+        self._turn()
+        if any(more) and not self._reading:
+            self._reading = True
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._reading = False
+        self._read()
+
+    def _drain(self, router: zmq.Socket[bytes]) -> bool:
+        """Whether there may be more to read."""
         for _ in range(self.limits.turn_messages_max):
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                self._turn()
-                return
-            except zmq.ZMQError:
-                return  # closed while leaving
+                return False
             self._receive([frame.buffer for frame in frames])
-        self._turn()
-        if self._loop is not None:
-            self._loop.call_soon(self._read, router)
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        self._stopped.set()
 
     def _receive(self, frames: list[memoryview]) -> None:
         now = self.clock()
-        identity = bytes(frames[0]).decode("ascii", "replace").partition("/")[0]
+        identity = bytes(frames[0]).decode("ascii", "replace")
+        name = identity.partition("/")[0]
+        claimed = name if is_peer_name(name) else ""
         try:
             envelope = decode(frames[1:], self.limits)
+            if identity != f"{envelope.sender}/{envelope.boot}":
+                problem = f"a connection of {identity[:80]!r} claims to be {envelope.sender}/{envelope.boot}"
+                raise WireError(WireCode.SENDER, problem)
         except WireError as error:
-            if error.code is WireCode.VERSION and error.sender:
-                self.peer.receive_other_version(error.sender, error.problem, now)
+            if error.code is WireCode.VERSION and error.sender and error.sender == claimed:
+                self.peer.receive_other_version(claimed, error.problem, now)
             else:
-                self.peer.receive_malformed(identity, error.code.value, error.problem, now)
-            return
-        if envelope.sender != identity:
-            problem = f"a connection of {identity[:64]!r} claims to be {envelope.sender}"
-            self.peer.receive_malformed(identity, WireCode.SENDER.value, problem, now)
+                self.peer.receive_malformed(claimed, error.code.value, error.problem, now)
             return
         if self.peer.address_of(envelope.sender) is not None:
             traffic = self.traffic.setdefault(envelope.sender, Traffic())
@@ -200,19 +250,21 @@ class Driver:
 
     def _send(self, transmit: Transmit, now: float) -> None:
         envelope = transmit.envelope
-        link = self._link(transmit.address)
         is_state = isinstance(envelope.message, State)
+        # Strangers choose their names, and this table lives as long as the process.
+        known = self.peer.address_of(envelope.to) is not None
+        traffic = self.traffic.setdefault(envelope.to, Traffic()) if known else Traffic()
+        link = self._link(transmit.address, now)
         dealer = link.data if is_state else link.control
-        if dealer is None:
-            self.peer.not_sent(transmit, now)
-            return
         frames = encode(envelope)
-        traffic = self.traffic.setdefault(envelope.to, Traffic()) if envelope.to else Traffic()
         size = sum(len(frame) for frame in frames)
         try:
+            if dealer is None:
+                raise zmq.Again
             dealer.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
         except zmq.ZMQError:  # Again: no connection yet, or its queue is full
             traffic.not_taken += 1
+            self._tend(link, transmit.address, now)
             self.peer.not_sent(transmit, now)
             return
         traffic.messages_sent += is_state
@@ -220,38 +272,64 @@ class Driver:
 
     # --- sockets -------------------------------------------------------------------------------------------------
 
-    def _link(self, address: Address) -> Link:
+    def _link(self, address: Address, now: float) -> Link:
         link = self._links.get(address)
         if link is None:
+            members = self.peer.addresses()
+            strangers = [other for other in self._links if other not in members]
+            for other in strangers[: len(strangers) + 1 - self.limits.stranger_links_max]:
+                self._drop(other)
             link = self._links[address] = Link()
-            if _is_literal(address.host):
-                self._open(link, address)
-            elif self._loop is not None:
-                link.resolving = self._loop.create_task(self._resolve(link, address))
+            self._tend(link, address, now)
         return link
 
-    async def _resolve(self, link: Link, address: Address) -> None:
-        """Look the name up, again and again until it is known."""
-        failures = 0
-        while self._context is not None:
-            try:
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    address.host, address.port, type=sockets.SOCK_STREAM
-                )
-                self._open(link, Address(str(found[0][4][0]), address.port))
-                return
-            except OSError as error:
-                failures += 1
-                if failures == 3:
-                    reason = f"cannot resolve the name {address.host}: {error.strerror}; trying on"
-                    self.mailbox.tell(None, [Event(EventKind.WARNING, self.clock(), "", reason)])
-            await asyncio.sleep(_RESOLVE_AGAIN_S)
+    def _drop(self, address: Address) -> None:
+        link = self._links.pop(address)
+        if link.resolving is not None:
+            link.resolving.cancel()
+        link.close()
 
-    def _open(self, link: Link, address: Address) -> None:
-        link.control = self._socket(zmq.DEALER, self.limits.control_messages_queued_max, _CONTROL_THREAD)
-        link.control.connect(f"tcp://{address}")
-        link.data = self._socket(zmq.DEALER, self.limits.data_messages_queued_max, _DATA_THREAD)
-        link.data.connect(f"tcp://{address._replace(port=address.port + 1)}")
+    def _tend(self, link: Link, address: Address, now: float) -> None:
+        """Open a link, or open it again: a name may have moved to another machine (a container that was replaced)."""
+        if now < link.try_at_s or self._loop is None or (link.resolving is not None and not link.resolving.done()):
+            return
+        link.try_at_s = now + _TRY_AGAIN_S
+        if not _is_literal(address.host):
+            link.resolving = self._loop.create_task(self._resolve(link, address))
+        elif link.control is None:
+            self._open(link, address, address.host)
+
+    async def _resolve(self, link: Link, address: Address) -> None:
+        """Look the name up, and go to its next address if the one in use does not answer."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=sockets.SOCK_STREAM)
+            hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+            host = hosts[(hosts.index(link.host) + 1) % len(hosts) if link.host in hosts else 0]
+        except (OSError, ValueError, IndexError) as error:  # ValueError: no name at all, such as "a..b"
+            link.failures += 1
+            if link.failures == 3:
+                self._warn(f"cannot resolve the name {address.host}: {error}; trying on")
+            return
+        link.failures = 0
+        if self._context is not None and (host != link.host or link.control is None):
+            self._open(link, address, host)
+
+    def _open(self, link: Link, address: Address, host: str) -> None:
+        link.close()
+        link.host = host
+        try:
+            link.control = self._socket(zmq.DEALER, self.limits.control_messages_queued_max, _CONTROL_THREAD)
+            link.control.connect(f"tcp://{Address(host, address.port)}")
+            link.data = self._socket(zmq.DEALER, self.limits.data_messages_queued_max, _DATA_THREAD)
+            link.data.connect(f"tcp://{Address(host, address.data_port)}")
+        except zmq.ZMQError as error:  # too many open files, or an address of no kind that is known here
+            link.close()
+            link.failures += 1
+            if link.failures == 1:
+                self._warn(f"cannot open a connection to {address}: {error.strerror}; trying on")
+
+    def _warn(self, reason: str) -> None:
+        self.mailbox.tell(None, [Event(EventKind.WARNING, self.clock(), "", reason)])
 
     def _socket(self, kind: int, queued_max: int, affinity: int) -> zmq.Socket[bytes]:
         assert self._context is not None
@@ -282,10 +360,6 @@ class Driver:
         for option, value in options.items():
             made.setsockopt(option, value)
         return made
-
-
-def _descriptor(router: zmq.Socket[bytes]) -> int:
-    return int(router.getsockopt(zmq.FD))
 
 
 def _is_literal(host: str) -> bool:

@@ -4,10 +4,13 @@ Small states are pushed. Large ones are announced, and sent when the reader asks
 taken the previous version: a slow reader is never sent more than it can use.
 
 Rules of this file
-1. At most `unconfirmed_max` versions of a slot are on the wire to one peer, at most one announcement is open. Sockets
-   buffer far more than one thinks, and what waits in them arrives stale.
+1. At most `unconfirmed_max` versions of a slot are on the wire to one peer (one, if it is pulled), and at most one
+   announcement is open. Sockets buffer far more than one thinks, and what waits in them arrives stale.
 2. Only the newest version is kept for sending. Loss, duplication, reordering and slow readers are harmless.
-3. Nothing goes to a peer that is not alive; when it returns it is sent the newest version at once.
+3. Nothing goes to a peer that is not alive; when it returns it is sent the newest version at once, unless it has it.
+4. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
+   word again after `confirm_timeout_s`; the reader answers each announcement, with a confirmation, or with a wish as
+   soon as its learner is ready.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Arrival, Confirm, Message, Mode, Parcel, Slot, State, Want
@@ -28,21 +32,32 @@ class Outgoing:
 
     parcel: Parcel
     number: int
-    sent: int = 0
+    confirmed: int = 0
     unconfirmed: dict[int, float] = field(default_factory=dict)
-    announced: int = 0
-    announced_until_s: float = -_NEVER
+    """Versions on the wire, each with the time at which it is given up."""
     wanted: bool = False
+    announced_until_s: float = -_NEVER
+    """Until when an announcement is open; it is made again then."""
     retry_at_s: float = _NEVER
+    retry_gap_s: float = 0.0
+    blocked_since_s: float | None = None
+
+    def sent(self) -> int:
+        """The newest version that has arrived or is on its way."""
+        return max(self.unconfirmed, default=self.confirmed)
+
+    def due_s(self) -> float:
+        """When something is to be done about this slot, if nothing arrives before."""
+        open_until_s = self.announced_until_s if self.announced_until_s > -_NEVER else _NEVER
+        return min(self.retry_at_s, open_until_s, *self.unconfirmed.values())
 
 
 @dataclass(slots=True)
 class Incoming:
-    """The newest version that arrived in one slot of one sender, and what it has announced since."""
+    """The newest version that arrived in one slot of one sender, and the newest that it has announced."""
 
     version: Version
     announced: int = 0
-    asked_until_s: float = -_NEVER
     learner_has_it: bool = True
 
 
@@ -66,13 +81,18 @@ class Delivery:
     incoming: dict[Slot, Incoming] = field(default_factory=dict)
     out: list[tuple[PeerName, Message]] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     counts: dict[PeerName, LinkCounts] = field(default_factory=dict)
     _number: int = 0
+    _blocked: set[PeerName] = field(default_factory=set)
+    _too_large: set[str] = field(default_factory=set)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
         """The learner has news for `slot.peer`; it takes the place of what was not sent yet."""
+        if self._is_too_large(parcel, now):
+            return
         self._number += 1
         count = self._count(slot.peer)
         count.published += 1
@@ -80,76 +100,105 @@ class Delivery:
         if known is None:
             known = self.outgoing[slot] = Outgoing(parcel, self._number)
         else:
-            count.superseded += known.sent < known.number
+            count.superseded += known.sent() < known.number
             known.parcel, known.number = parcel, self._number
         self._advance(slot, known, now)
 
     def confirmed(self, sender: PeerName, confirm: Confirm, now: float) -> None:
-        """A version has arrived over there: there is room for the next."""
+        """A version has arrived over there, and so have, or are lost, those before it: there is room for the next."""
         slot = Slot(sender, confirm.topic, confirm.key)
         known = self.outgoing.get(slot)
-        if known is not None:
-            known.unconfirmed.pop(confirm.number, None)
-            if not known.unconfirmed:
-                known.retry_at_s = _NEVER
-            self._advance(slot, known, now)
+        if known is None or confirm.number > known.number:
+            return
+        known.confirmed = max(known.confirmed, confirm.number)
+        for number in [number for number in known.unconfirmed if number <= confirm.number]:
+            del known.unconfirmed[number]
+        if known.confirmed == known.number:
+            known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+        known.blocked_since_s, known.retry_gap_s = None, 0.0
+        self._blocked.discard(sender)
+        self._advance(slot, known, now)
 
     def wanted(self, sender: PeerName, want: Want, now: float) -> None:
         """The reader of an announced state is ready for it."""
         slot = Slot(sender, want.topic, want.key)
         known = self.outgoing.get(slot)
-        if known is not None:
+        if known is not None and known.sent() < want.number <= known.number:
             known.wanted = True
             self._advance(slot, known, now)
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
-        """The socket had no room or no connection: try again with whatever is newest by then."""
-        if isinstance(message, State | Announce):
-            known = self.outgoing.get(Slot(recipient, message.topic, message.key))
-            if known is None:
-                return
-            if isinstance(message, State):
-                known.unconfirmed.pop(message.number, None)
-                known.sent = min(known.sent, message.number - 1)
-                known.wanted = True
-            else:
-                known.announced_until_s = -_NEVER
-                known.announced = min(known.announced, message.number - 1)
-            known.retry_at_s = now + self.limits.retry_interval_s
+        """The socket had no room or no connection: try again with whatever is newest by then. A lost wish or
+        confirmation is made good by the other side (rule 4)."""
+        if not isinstance(message, State | Announce):
+            return
+        known = self.outgoing.get(Slot(recipient, message.topic, message.key))
+        if known is None:
+            return
+        if isinstance(message, State):
+            known.unconfirmed.pop(message.number, None)
+            known.wanted = True
+            self._note_blocked(recipient, known, now)
+        known.announced_until_s = -_NEVER
+        known.retry_gap_s = min(
+            max(2 * known.retry_gap_s, self.limits.retry_interval_s), self.limits.retry_interval_max_s
+        )
+        known.retry_at_s = now + known.retry_gap_s
 
-    def returned(self, peer: PeerName, now: float) -> None:
+    def returned(self, peer: PeerName, restarted: bool, now: float) -> None:
         """A peer is new, restarted or heard again: what was on the way to it is lost or stale. Begin afresh."""
         for slot, known in self.outgoing.items():
             if slot.peer == peer:
-                known.sent, known.announced, known.announced_until_s = 0, 0, -_NEVER
+                known.confirmed = 0 if restarted else known.confirmed
                 known.unconfirmed.clear()
-                known.wanted = False
+                known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+                known.blocked_since_s, known.retry_gap_s = None, 0.0
                 self._advance(slot, known, now)
-        for slot, incoming in self.incoming.items():
-            if slot.peer == peer:
-                incoming.asked_until_s = -_NEVER
 
     def _advance(self, slot: Slot, known: Outgoing, now: float) -> None:
         """Send or announce the newest version if rule 1 allows it now."""
-        if not self.is_alive(slot.peer) or known.sent >= known.number:
+        if not self.is_alive(slot.peer) or known.sent() >= known.number:
             return
         pull = known.parcel.mode is Mode.PULL
-        room = len(known.unconfirmed) < (1 if pull else self.limits.unconfirmed_max)
-        if room and (known.wanted or not pull):
+        if len(known.unconfirmed) >= (1 if pull else self.limits.unconfirmed_max):
+            return
+        if known.wanted or not pull:
             self._send(slot, known, now)
-        elif pull and room and known.announced < known.number and now >= known.announced_until_s:
+        elif now >= known.announced_until_s:
             self.out.append((slot.peer, Announce(slot.topic, slot.key, known.number, known.parcel.payload.nbytes)))
-            known.announced, known.announced_until_s = known.number, now + self.limits.confirm_timeout_s
-            known.retry_at_s = known.announced_until_s
+            known.announced_until_s, known.retry_at_s = now + self.limits.confirm_timeout_s, _NEVER
 
     def _send(self, slot: Slot, known: Outgoing, now: float) -> None:
         parcel = known.parcel
         state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload)
         self.out.append((slot.peer, state))
         timeout_s = self.limits.confirm_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
-        known.sent, known.wanted, known.announced_until_s = known.number, False, -_NEVER
         known.unconfirmed[known.number] = now + timeout_s
-        known.retry_at_s = min(known.unconfirmed.values())
+        known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+
+    def _is_too_large(self, parcel: Parcel, now: float) -> bool:
+        """A payload that no reader would accept is not sent; said once per topic."""
+        size, arrays = parcel.payload.nbytes, len(parcel.payload.layout)
+        if size <= self.limits.payload_bytes_max and arrays <= self.limits.arrays_max:
+            return False
+        if parcel.topic not in self._too_large:
+            self._too_large.add(parcel.topic)
+            reason = (
+                f"{parcel.topic} is not sent: {size / 1e6:.1f} MB in {arrays} arrays, and a payload has at most "
+                f"{self.limits.payload_bytes_max / 1e6:.1f} MB in {self.limits.arrays_max}; a smaller encoding may help"
+            )
+            self.events.append(Event(EventKind.WARNING, now, "", reason))
+        return True
+
+    def _note_blocked(self, peer: PeerName, known: Outgoing, now: float) -> None:
+        """A peer whose heartbeats come, and that no state can be handed to: most likely a closed data port."""
+        if known.blocked_since_s is None:
+            known.blocked_since_s = now
+        elif now - known.blocked_since_s >= self.limits.dead_after_s and peer not in self._blocked:
+            self._blocked.add(peer)
+            silent_s = now - known.blocked_since_s
+            reason = f"lives, but took no state for {silent_s:.0f} s: is its data port (the control port + 1) open?"
+            self.events.append(Event(EventKind.WARNING, now, peer, reason))
 
     # --- in ------------------------------------------------------------------------------------------------------
 
@@ -157,73 +206,69 @@ class Delivery:
         """A version came: confirm it, and hand it to the learner unless a newer one came before."""
         self.out.append((sender, Confirm(state.topic, state.key, state.number)))
         slot, version = Slot(sender, state.topic, state.key), Version(boot, state.number)
-        known = self._incoming(slot)
+        known = self._incoming(slot, boot)
         if known is None:
             return
         if version <= known.version:
             self._count(sender).overtaken += 1
             return
-        known.version, known.asked_until_s, known.learner_has_it = version, -_NEVER, False
+        known.version, known.learner_has_it = version, False
         arrival = Arrival(sender, slot.topic, version, state.step, state.exchange, state.payload, now, slot.key)
         self.arrivals.append(arrival)
 
     def announced(self, sender: PeerName, boot: Boot, announce: Announce, now: float) -> None:
         """A neighbour has a large state ready. Ask for it now, or as soon as the learner has taken the last one."""
         slot = Slot(sender, announce.topic, announce.key)
-        known = self._incoming(slot)
-        if known is None:
+        known = self._incoming(slot, boot)
+        if known is None or announce.payload_bytes > self.limits.payload_bytes_max:
             return
-        if known.version.boot < boot:
-            known.version, known.announced = Version(boot, 0), 0
         known.announced = max(known.announced, announce.number)
-        self._ask(slot, known, announce.payload_bytes, now)
+        if announce.number <= known.version.number:
+            self.out.append((sender, Confirm(slot.topic, slot.key, announce.number)))  # the first one was lost
+        else:
+            self._ask(slot, known)
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has emptied this slot of its inbox."""
         known = self.incoming.get(slot)
         if known is not None:
             known.learner_has_it = True
-            self._ask(slot, known, 0, now)
+            self._ask(slot, known)
 
-    def _ask(self, slot: Slot, known: Incoming, payload_bytes: int, now: float) -> None:
-        behind = known.announced > known.version.number
-        if behind and known.learner_has_it and now >= known.asked_until_s and self.is_alive(slot.peer):
-            if payload_bytes > self.limits.payload_bytes_max:
-                return
-            known.asked_until_s = now + self.limits.confirm_timeout_s + payload_bytes / self.limits.confirm_bytes_per_s
-            self.out.append((slot.peer, Want(slot.topic, slot.key)))
+    def _ask(self, slot: Slot, known: Incoming) -> None:
+        if known.announced > known.version.number and known.learner_has_it and self.is_alive(slot.peer):
+            self.out.append((slot.peer, Want(slot.topic, slot.key, known.announced)))
 
-    def _incoming(self, slot: Slot) -> Incoming | None:
-        """The row of a slot; None when this sender has used up its share of rows."""
+    def _incoming(self, slot: Slot, boot: Boot) -> Incoming | None:
+        """The row of a slot for this process of its sender; None when the sender has used up its share of rows."""
         known = self.incoming.get(slot)
         if known is None:
             if sum(other.peer == slot.peer for other in self.incoming) >= self.limits.slots_per_peer_max:
                 return None
-            known = self.incoming[slot] = Incoming(Version(0, 0))
+            known = self.incoming[slot] = Incoming(Version(boot, 0))
+        if known.version.boot < boot:
+            known.version, known.announced = Version(boot, 0), 0
         return known
 
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float:
         """When the first version is overdue or may be tried again."""
-        return min((known.retry_at_s for known in self.outgoing.values()), default=_NEVER)
+        return min((known.due_s() for known in self.outgoing.values()), default=_NEVER)
 
     def handle_timeout(self, now: float) -> None:
-        """Give up on confirmations that are overdue, and send the newest version instead."""
+        """Give up on confirmations and announcements that are overdue, and send or announce the newest instead."""
         for slot, known in self.outgoing.items():
-            if now < known.retry_at_s:
+            if now < known.due_s():
                 continue
             known.retry_at_s = _NEVER
             overdue = [number for number, due_s in known.unconfirmed.items() if now >= due_s]
             for number in overdue:
                 del known.unconfirmed[number]
-            if overdue:
-                self._count(slot.peer).resent += 1
-                known.sent = min(known.sent, min(overdue) - 1)
-            if known.announced >= known.number and now >= known.announced_until_s:
-                known.announced = known.number - 1
-            if self.is_alive(slot.peer):
-                self._advance(slot, known, now)
+            self._count(slot.peer).resent += bool(overdue)
+            if now >= known.announced_until_s:
+                known.announced_until_s = -_NEVER
+            self._advance(slot, known, now)
 
     def _count(self, peer: PeerName) -> LinkCounts:
         return self.counts.setdefault(peer, LinkCounts())

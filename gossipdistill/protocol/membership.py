@@ -9,15 +9,16 @@ The life of a member, as I see it
 
 Rules of this file
 1. Only silence on my own clock makes a suspect. If I notice that I myself was stopped, I forgive that time first.
-2. A newer boot of a name replaces the older; the older is told so and exits.
-3. One event per change of state, with the reason in words.
+2. A newer boot of a name replaces the older; the older is told so when it greets, and exits.
+3. One event per change of state, with the reason in words; of a stranger, one per reason.
+4. What is remembered of strangers is bounded: they choose their names themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import NamedTuple
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
@@ -25,6 +26,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.messages import (
     Address,
     Contact,
+    Envelope,
     Greeting,
     Heartbeat,
     Leave,
@@ -33,50 +35,23 @@ from gossipdistill.messages import (
     Refusal,
     RefusalCode,
 )
+from gossipdistill.protocol.members import Identity, Member, Status, fingerprint_difference
+
+__all__ = ["Identity", "Member", "Membership", "Outbound", "Status", "fingerprint_difference"]
 
 
-class Status(StrEnum):
-    """What I believe of a member."""
+class Outbound(NamedTuple):
+    """A message on its way out: to whom ("": only the address is known), to which process of it (0: any)."""
 
-    UNHEARD = "unheard"
-    ALIVE = "alive"
-    SUSPECT = "suspect"
-    DEAD = "dead"
-    LEFT = "left"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who I am: `place` is my index in the roster (or of my shard), `address` where others reach me."""
-
-    name: PeerName
-    boot: Boot
+    to: str
+    to_boot: int
     address: Address
-    place: int
-    fingerprint: Mapping[str, str]
-
-
-@dataclass(slots=True)
-class Member:
-    """What I know of one other peer. Times are readings of my clock in seconds."""
-
-    name: PeerName
-    address: Address
-    place: int
-    status: Status = Status.UNHEARD
-    boot: int = 0
-    heard_s: float = 0.0
-    step: int = 0
-    done: bool = False
-    greet_at_s: float = 0.0
-    greet_gap_s: float = 0.0
-    reason: str = "nothing heard yet"
+    message: Message
 
 
 @dataclass(slots=True)
 class Membership:
-    """The table of members and the messages it wants sent, as (recipient's name or "", address, message).
+    """The table of members and the messages it wants sent.
 
     With `closed` only the members given at the start may join (a roster); without, any name may, up to `expected`.
     """
@@ -87,7 +62,7 @@ class Membership:
     closed: bool
     members: dict[PeerName, Member] = field(default_factory=dict)
     seeds: list[Address] = field(default_factory=list)
-    out: list[tuple[str, Address, Message]] = field(default_factory=list)
+    out: list[Outbound] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     changed: bool = True
     _started_s: float = 0.0
@@ -95,12 +70,14 @@ class Membership:
     _seed_at_s: float = 0.0
     _view_at_s: float | None = None
     _due_s: float | None = None
-    _strangers: dict[PeerName, float] = field(default_factory=dict)
+    _pause_said_s: float = float("-inf")
+    _said: set[tuple[str, str]] = field(default_factory=set)
+    _contacts_told: int = 0
 
     def start(self, contacts: Iterable[Contact], seeds: Iterable[Address], now: float) -> None:
         """Learn whom to look for. Greetings go out at the next time-out, which is due at once."""
         self._started_s = self._heartbeat_at_s = self._seed_at_s = now
-        self._view_at_s = now + 5.0
+        self._view_at_s = now + self.limits.view_after_s
         self.seeds = [address for address in seeds if address != self.me.address]
         for contact in contacts:
             if contact.name != self.me.name:
@@ -116,9 +93,9 @@ class Membership:
         if self.seeds:
             dues.append(self._seed_at_s)
         for member in self.members.values():
-            if member.status in (Status.UNHEARD, Status.DEAD):
+            if self._is_greeted(member):
                 dues.append(member.greet_at_s)
-            elif member.status is Status.ALIVE:
+            if member.status is Status.ALIVE:
                 dues.append(member.heard_s + self.limits.suspect_after_s)
             elif member.status is Status.SUSPECT:
                 dues.append(member.heard_s + self.limits.dead_after_s)
@@ -134,14 +111,14 @@ class Membership:
             self._heartbeat_at_s = now + self.limits.heartbeat_interval_s
             for member in self.members.values():
                 if member.status in (Status.ALIVE, Status.SUSPECT):
-                    self.out.append((member.name, member.address, Heartbeat(step, done)))
+                    self._say(member, Heartbeat(step, done))
         if self.seeds and now >= self._seed_at_s:
-            # Once everybody is known a seed has nothing left to tell.
-            self._seed_at_s = now + (self.limits.greet_interval_max_s if len(self.members) else 0.2)
+            gap_s = self.limits.greet_interval_max_s if self.members else 2 * self.limits.greet_interval_s
+            self._seed_at_s = now + gap_s
+            # Once everybody is known a seed has nothing left to tell; until then even one that is a member has.
             if len(self.members) + 1 < self.expected:
                 for address in self.seeds:
-                    if all(member.address != address for member in self.members.values()):
-                        self.out.append(("", address, self._greeting(reply_wanted=True)))
+                    self.out.append(Outbound("", 0, address, self._greeting(reply_wanted=True)))
         if self._view_at_s is not None and now >= self._view_at_s:
             self._view_at_s = None
             self._report_view(now)
@@ -152,25 +129,29 @@ class Membership:
             return
         pause_s = now - self._due_s
         for member in self.members.values():
-            member.heard_s += pause_s
-        reason = f"this process itself was held up for {pause_s:.1f} s; nobody is suspected for that time"
-        self.events.append(Event(EventKind.WARNING, now, "", reason))
+            member.heard_s = min(member.heard_s + pause_s, now)  # some may have been heard since I woke up
+        if now - self._pause_said_s >= self.limits.pause_said_every_s:
+            self._pause_said_s = now
+            reason = f"this process itself was held up for {pause_s:.1f} s; nobody is suspected for that time"
+            self.events.append(Event(EventKind.WARNING, now, "", reason))
 
     def _watch(self, member: Member, now: float) -> None:
-        silent_s = now - member.heard_s
-        if member.status is Status.ALIVE and silent_s >= self.limits.suspect_after_s:
+        silent_s = now - member.heard_s  # to be shown; compared as in next_timeout, so that rounding cannot differ
+        if member.status is Status.ALIVE and now >= member.heard_s + self.limits.suspect_after_s:
             self._become(member, Status.SUSPECT, EventKind.SUSPECT, f"silent for {silent_s:.1f} s", now)
-        if member.status is Status.SUSPECT and silent_s >= self.limits.dead_after_s:
-            self._become(member, Status.DEAD, EventKind.DEAD, f"silent for {silent_s:.1f} s", now)
+            # Greeted from now on: a process that restarted without a roster learns of me by that alone.
             member.greet_gap_s = self.limits.greet_interval_max_s
             member.greet_at_s = now
-        if member.status in (Status.UNHEARD, Status.DEAD) and now >= member.greet_at_s:
-            self.out.append((member.name, member.address, self._greeting(reply_wanted=True)))
+        if member.status is Status.SUSPECT and now >= member.heard_s + self.limits.dead_after_s:
+            self._become(member, Status.DEAD, EventKind.DEAD, f"silent for {silent_s:.1f} s", now)
+        if self._is_greeted(member) and now >= member.greet_at_s:
+            self._say(member, self._greeting(reply_wanted=True))
             member.greet_gap_s = min(2 * member.greet_gap_s, self.limits.greet_interval_max_s)
             member.greet_at_s = now + member.greet_gap_s
 
     def _report_view(self, now: float) -> None:
-        missing = [f"{m.name} at {m.address} ({m.reason})" for m in self.members.values() if m.status != Status.ALIVE]
+        here = (Status.ALIVE, Status.LEFT)  # one that left was seen
+        missing = [f"{m.name} at {m.address} ({m.reason})" for m in self.members.values() if m.status not in here]
         unknown = self.expected - 1 - len(self.members)
         if unknown > 0:
             missing.append(f"{unknown} not known yet")
@@ -181,76 +162,90 @@ class Membership:
 
     # --- words of others -----------------------------------------------------------------------------------------
 
-    def heard(self, sender: PeerName, boot: Boot, now: float) -> Member | None:
-        """Any word but a greeting. The member if it may be listened to, else None (and an answer may go out)."""
-        member = self.members.get(sender)
-        if member is None or (member.status is Status.REFUSED and boot <= member.boot):
-            return None
-        if boot < member.boot:
-            self._refuse(member, RefusalCode.SUPERSEDED, f"a newer process of {sender} is running", sender)
-            return None
-        if member.status is Status.LEFT and boot == member.boot:
-            return None  # a word that its last word has overtaken on the other socket
+    def heard(self, envelope: Envelope, now: float) -> Member | None:
+        """Any word but a greeting. The member if it may be listened to, else None."""
+        boot, member = envelope.boot, self.members.get(envelope.sender)
+        if member is None or boot < member.boot:
+            return None  # a stranger greets first; what an ended process said before is nobody's word now
+        if boot == member.boot and member.status in (Status.REFUSED, Status.LEFT):
+            return None  # LEFT: a word that its last word has overtaken on the other socket
         if boot > member.boot or member.status is Status.UNHEARD:
-            member.status, member.greet_at_s = Status.UNHEARD, now  # a process that I have not greeted yet
+            self._await_greeting(member, now)
             return None
+        member.met = member.met or envelope.to_boot == self.me.boot
         self._revive(member, now)
         return member
 
-    def greeted(self, sender: PeerName, boot: Boot, to: str, greeting: Greeting, now: float) -> Member | None:
+    def greeted(self, envelope: Envelope, greeting: Greeting, now: float) -> Member | None:
         """A greeting came. The member when it was accepted as *new* (unheard or a new boot), else None."""
-        stranger = Member(sender, greeting.address, greeting.place)
+        sender, boot, to = envelope.sender, envelope.boot, envelope.to
+        caller = Member(sender, greeting.address, greeting.place, boot=boot)
         if sender == self.me.name:
-            self._meet_my_own_name(boot, stranger, now)
+            self._meet_my_own_name(caller, now)
             return None
         if to and to != self.me.name:
-            self._refuse(stranger, RefusalCode.WRONG_NAME, f"this address belongs to {self.me.name}, not to {to}", to)
+            detail = f"this address belongs to {self.me.name}, not to {to}"
+            self._say(caller, Refusal(RefusalCode.WRONG_NAME, detail, to))
             return None
-        member = self.members.get(sender)
-        if member is None:
-            member = self._admit(stranger, now)
-            if member is None:
-                return None
+        member = self.members.get(sender) or self._admit(caller, now)
+        if member is None or (member.status is Status.LEFT and boot == member.boot):
+            return None
         if boot < member.boot:
-            self._refuse(stranger, RefusalCode.SUPERSEDED, f"a newer process of {sender} is running", sender)
+            self._say(caller, Refusal(RefusalCode.SUPERSEDED, self._newer_process(sender, boot, member.boot)))
             return None
-        difference = fingerprint_difference(self.me.fingerprint, greeting.fingerprint)
+        code, difference = self._difference(member, greeting)
         if difference:
             if member.status is not Status.REFUSED or boot > member.boot:
                 self._become(member, Status.REFUSED, EventKind.REFUSED, difference, now)
-            member.boot = max(member.boot, boot)
-            self._refuse(stranger, RefusalCode.FINGERPRINT, difference, sender)
+            member.boot = boot
+            self._say(caller, Refusal(code, difference))
             return None
-        return self._accept(member, boot, greeting, now)
+        if member.status is Status.REFUSED and boot == member.boot:
+            return None
+        return self._accept(member, envelope, greeting, now)
+
+    def _difference(self, member: Member, greeting: Greeting) -> tuple[RefusalCode, str]:
+        """Why we cannot work together, in words; empty when nothing differs."""
+        difference = fingerprint_difference(self.me.fingerprint, greeting.fingerprint)
+        if not difference and greeting.place != member.place:
+            if not self.closed:
+                return RefusalCode.PLACE_TAKEN, self._place_problem(member.name, greeting.place)
+            # Two rosters in another order would deal the same shard twice.
+            difference = f"place in the roster: {member.place + 1} here, {greeting.place + 1} there"
+        return RefusalCode.FINGERPRINT, difference
 
     def _admit(self, stranger: Member, now: float) -> Member | None:
         """A row for a name that is not in my table, unless the roster is closed or its place is taken."""
+        code, problem = RefusalCode.PLACE_TAKEN, self._place_problem(stranger.name, stranger.place)
         if self.closed or len(self.members) + 1 >= self.limits.peers_max:
-            reason = f"{stranger.name} is not in the roster of {self.me.name}"
-            self._refuse(stranger, RefusalCode.NOT_IN_ROSTER, reason, stranger.name)
-            self._note_stranger(stranger.name, reason, now)
-            return None
-        places = {self.me.place: self.me.name} | {m.place: m.name for m in self.members.values()}
-        holder = places.get(stranger.place)
-        if holder is not None or stranger.place >= self.expected:
-            reason = f"place {stranger.place + 1}/{self.expected} " + (f"is {holder}'s" if holder else "does not exist")
-            self._refuse(stranger, RefusalCode.PLACE_TAKEN, reason, stranger.name)
-            self._note_stranger(stranger.name, reason, now)
+            code, problem = RefusalCode.NOT_IN_ROSTER, f"{stranger.name} is not in the roster of {self.me.name}"
+        if problem:
+            self._say(stranger, Refusal(code, problem))
+            self._note(EventKind.REFUSED, stranger.name, code, problem, now)
             return None
         return self._add(Contact(stranger.name, stranger.address, stranger.place), now)
 
-    def _accept(self, member: Member, boot: Boot, greeting: Greeting, now: float) -> Member | None:
+    def _place_problem(self, name: PeerName, place: int) -> str:
+        places = {self.me.place: self.me.name} | {m.place: m.name for m in self.members.values() if m.name != name}
+        holder = places.get(place)
+        if holder is None and place < self.expected:
+            return ""
+        return f"place {place + 1}/{self.expected} " + (f"is {holder}'s" if holder else "does not exist")
+
+    def _accept(self, member: Member, envelope: Envelope, greeting: Greeting, now: float) -> Member | None:
+        boot = envelope.boot
         fresh = boot > member.boot or member.status in (Status.UNHEARD, Status.LEFT, Status.REFUSED)
         restarted = 0 < member.boot < boot
-        member.address, member.heard_s = greeting.address, now
-        if greeting.reply_wanted:
-            self.out.append((member.name, member.address, self._greeting(reply_wanted=False)))
+        member.address, member.place, member.boot = greeting.address, greeting.place, boot
+        member.met = envelope.to_boot == self.me.boot or (member.met and not fresh)
+        if greeting.reply_wanted or fresh:  # also to a reply: it tells the other that it is accepted
+            self._say(member, self._greeting(reply_wanted=False))
         for contact in greeting.contacts:
             self._learn_of(contact, now)
         if not fresh:
             self._revive(member, now)
             return None
-        member.boot, member.done, member.step = boot, False, 0
+        member.done, member.step, member.heard_s = False, 0, now
         kind = EventKind.RETURNED if restarted else EventKind.JOINED
         word = "restarted, " if restarted else ""
         seen = 1 + len(self.alive()) + (member.status is not Status.ALIVE)
@@ -259,17 +254,20 @@ class Membership:
 
     def refused_by(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> None:
         """Somebody does not talk to me. Whether to go on without it is the owner's decision, told by the event."""
-        member = self.members.get(sender)
-        detail: dict[str, str | int | float] = {"code": refusal.code.value, "i_am_newer": int(self.me.boot > boot)}
-        if refusal.code is RefusalCode.SUPERSEDED:
-            self.events.append(Event(EventKind.SUPERSEDED, now, sender, refusal.detail, detail))
-            return
-        if member is not None:
-            if member.status is Status.REFUSED and member.boot == boot:
-                return
-            member.status, member.boot, member.reason = Status.REFUSED, max(boot, member.boot), refusal.detail
-            self.changed = True
-        self.events.append(Event(EventKind.REFUSED_BY, now, sender, refusal.detail, detail))
+        code, detail = refusal.code, refusal.detail
+        member = self.members.get(PeerName(refusal.asked) if code is RefusalCode.WRONG_NAME else sender)
+        newer = int(self.me.boot > boot)
+        if code is RefusalCode.SUPERSEDED:
+            self._note(EventKind.SUPERSEDED, self.me.name, code, detail, now)
+        elif code is RefusalCode.WRONG_NAME or member is None:
+            # The one who answers is well; it is the one looked for who is not where I thought. I try on.
+            if member is not None and member.status is not Status.ALIVE:
+                member.reason, self.changed = detail, True
+            self._note(EventKind.REFUSED_BY, sender, code, detail, now, newer)
+        elif boot > member.boot or (boot == member.boot and member.status is not Status.REFUSED):
+            member.status, member.boot, member.reason, self.changed = Status.REFUSED, boot, detail, True
+            shown: dict[str, str | int | float] = {"code": code.value, "i_am_newer": newer}
+            self.events.append(Event(EventKind.REFUSED_BY, now, sender, detail, shown))
 
     def progressed(self, member: Member, heartbeat: Heartbeat) -> None:
         """A peer's own step, and whether it only serves from now on."""
@@ -279,14 +277,24 @@ class Membership:
     def left(self, member: Member, leave: Leave, now: float) -> None:
         """A peer's last word."""
         self._become(member, Status.LEFT, EventKind.LEFT, leave.reason, now)
+        member.greet_gap_s = self.limits.greet_interval_max_s
+        member.greet_at_s = now + member.greet_gap_s
 
-    def refuse_version(self, sender: PeerName, reason: str, now: float) -> None:
-        """A known peer speaks another wire version: tell it in words that every version understands."""
+    def refuse_version(self, sender: PeerName, reason: str, now: float) -> bool:
+        """Somebody speaks another wire version: tell it in words whose head every version understands. False for one
+        that is no member, whose address I do not know."""
         member = self.members.get(sender)
-        if member is None or member.status is Status.REFUSED:
-            return
-        self._become(member, Status.REFUSED, EventKind.REFUSED, reason, now)
-        self._refuse(member, RefusalCode.WIRE_VERSION, reason, sender)
+        if member is None:
+            return False
+        if member.status is not Status.REFUSED:
+            self._become(member, Status.REFUSED, EventKind.REFUSED, reason, now)
+            member.greet_gap_s, member.greet_at_s = self.limits.greet_interval_s, now
+        if now >= member.greet_at_s:
+            # Ever more seldom: a refusal may be lost, but mine is of another version too, and will be answered.
+            self._say(member, Refusal(RefusalCode.WIRE_VERSION, reason))
+            member.greet_at_s = now + member.greet_gap_s
+            member.greet_gap_s *= 2
+        return True
 
     # --- what others may know ------------------------------------------------------------------------------------
 
@@ -326,28 +334,52 @@ class Membership:
         if contact.place < self.expected and len(self.members) + 1 < self.expected:
             self._add(contact, now)
 
+    def _is_greeted(self, member: Member) -> bool:
+        """Whether it is called every now and then. Without a roster even one that left: it may come back knowing me
+        no longer."""
+        if member.status is Status.LEFT:
+            return not self.closed
+        return member.status in (Status.UNHEARD, Status.SUSPECT, Status.DEAD)
+
+    def _await_greeting(self, member: Member, now: float) -> None:
+        """A word of a process that I have not accepted yet: call it soon. Not at once for each word: a stream of words
+        must not become a stream of greetings."""
+        if member.status is not Status.UNHEARD:
+            member.status, member.reason, self.changed = Status.UNHEARD, "a new process, not greeted yet", True
+        member.greet_gap_s = self.limits.greet_interval_s / 2
+        member.greet_at_s = min(member.greet_at_s, now + self.limits.greet_interval_s)
+
     def _greeting(self, reply_wanted: bool) -> Greeting:
         contacts: tuple[Contact, ...] = ()
         if not self.closed:
             known = [m for m in self.members.values() if m.status is Status.ALIVE]
-            contacts = tuple(Contact(m.name, m.address, m.place) for m in known)
+            count = min(len(known), self.limits.contacts_per_greeting_max)
+            turn = [known[(self._contacts_told + index) % len(known)] for index in range(count)]
+            self._contacts_told += count
+            contacts = tuple(Contact(m.name, m.address, m.place) for m in turn)
         return Greeting(self.me.address, self.me.place, self.me.fingerprint, contacts, reply_wanted)
 
-    def _meet_my_own_name(self, boot: Boot, other: Member, now: float) -> None:
-        if boot > self.me.boot:
+    def _meet_my_own_name(self, other: Member, now: float) -> None:
+        if other.boot > self.me.boot:
             reason = f"a newer process of {self.me.name} at {other.address} took over"
-            self.events.append(Event(EventKind.SUPERSEDED, now, self.me.name, reason))
-        elif boot < self.me.boot:
-            self._refuse(other, RefusalCode.SUPERSEDED, f"a newer process of {other.name} is running", other.name)
+            self._note(EventKind.SUPERSEDED, self.me.name, RefusalCode.SUPERSEDED, reason, now)
+        elif other.boot < self.me.boot:
+            detail = self._newer_process(self.me.name, other.boot, self.me.boot)
+            self._say(other, Refusal(RefusalCode.SUPERSEDED, detail))
 
-    def _refuse(self, member: Member, code: RefusalCode, detail: str, to: str) -> None:
-        self.out.append((to, member.address, Refusal(code, detail)))
+    def _newer_process(self, name: PeerName, boot: int, newer: int) -> str:
+        return f"a newer process of {name} was heard by {self.me.name} (started {(newer - boot) / 1000:.1f} s later)"
 
-    def _note_stranger(self, name: PeerName, reason: str, now: float) -> None:
-        # A stranger knocks again every second: say it once a minute, and never keep more names than peers.
-        if now - self._strangers.get(name, -60.0) >= 60.0 and len(self._strangers) < self.limits.peers_max:
-            self._strangers[name] = now
-            self.events.append(Event(EventKind.REFUSED, now, name, reason))
+    def _say(self, member: Member, message: Message) -> None:
+        self.out.append(Outbound(member.name, member.boot, member.address, message))
+
+    def _note(
+        self, kind: EventKind, name: PeerName, code: RefusalCode, reason: str, now: float, newer: int = 0
+    ) -> None:
+        """An event about somebody who has no row that could remember it: said once per name and code."""
+        if (name, kind + code) not in self._said and len(self._said) < self.limits.strangers_max:
+            self._said.add((name, kind + code))
+            self.events.append(Event(kind, now, name, reason, {"code": code.value, "i_am_newer": newer}))
 
     def _revive(self, member: Member, now: float) -> None:
         silent_s, member.heard_s = now - member.heard_s, now
@@ -358,14 +390,3 @@ class Membership:
     def _become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
         member.status, member.reason, self.changed = status, reason, True
         self.events.append(Event(kind, now, member.name, reason))
-
-
-def fingerprint_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """What differs between two fingerprints, in words; empty when nothing does."""
-    names = sorted(set(mine) | set(theirs))
-    parts = [
-        f"{name}: {mine.get(name, 'none')} here, {theirs.get(name, 'none')} there"
-        for name in names
-        if mine.get(name) != theirs.get(name)
-    ]
-    return "; ".join(parts)

@@ -25,7 +25,6 @@ from gossipdistill.messages import (
     Greeting,
     Heartbeat,
     Leave,
-    Message,
     Neighbourhood,
     Parcel,
     Refusal,
@@ -35,7 +34,8 @@ from gossipdistill.messages import (
     Want,
 )
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
-from gossipdistill.protocol.membership import Identity, Membership, Status
+from gossipdistill.protocol.members import Identity, Status
+from gossipdistill.protocol.membership import Membership, Outbound
 
 
 class Peer:
@@ -53,7 +53,7 @@ class Peer:
     ) -> None:
         self.me, self.limits = me, limits
         self._membership = Membership(me, limits, expected, closed)
-        self._delivery = Delivery(limits, self._is_alive)
+        self._delivery = Delivery(limits, self.is_alive)
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self._progress = (0, False)
@@ -77,19 +77,22 @@ class Peer:
     def receive(self, envelope: Envelope, now: float) -> None:
         """One message from another process."""
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
+        was_alive = self.is_alive(sender)
         if isinstance(message, Greeting):
-            if self._membership.greeted(sender, boot, envelope.to, message, now) is not None:
-                self._delivery.returned(sender, now)
+            accepted = self._membership.greeted(envelope, message, now)
+            if accepted is not None or (not was_alive and self.is_alive(sender)):
+                self._delivery.returned(sender, accepted is not None, now)
             return
+        if envelope.to not in ("", self.me.name) or envelope.to_boot not in (0, self.me.boot):
+            return  # meant for another who had this address before, or for a process that ended before I began
         if isinstance(message, Refusal):
             self._membership.refused_by(sender, boot, message, now)
             return
-        was_alive = self._is_alive(sender)
-        member = self._membership.heard(sender, boot, now)
+        member = self._membership.heard(envelope, now)
         if member is None:
             return
         if not was_alive:
-            self._delivery.returned(sender, now)
+            self._delivery.returned(sender, False, now)
         match message:
             case Heartbeat():
                 self._membership.progressed(member, message)
@@ -106,15 +109,15 @@ class Peer:
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float) -> None:
         """Bytes that were no message. Counted; said once per (sender, code)."""
-        key = (sender, code) if len(self._malformed) < self.limits.peers_max else ("", code)
-        self._malformed[key] = self._malformed.get(key, 0) + 1
-        if self._malformed[key] == 1:
+        if self._count_malformed(sender, code) == 1:
             self._events.append(Event(EventKind.MALFORMED, now, sender, problem, {"code": code}))
 
     def receive_other_version(self, sender: str, problem: str, now: float) -> None:
         """A well-formed first frame of another wire version."""
-        self.receive_malformed(sender, "version", problem, now)
-        self._membership.refuse_version(PeerName(sender), problem, now)
+        if self._membership.refuse_version(PeerName(sender), problem, now):
+            self._count_malformed(sender, "version")
+        else:
+            self.receive_malformed(sender, "version", problem, now)
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
@@ -129,16 +132,17 @@ class Peer:
         """Queue my last word to everybody who might still listen."""
         for member in self._membership.members.values():
             if member.status in (Status.ALIVE, Status.SUSPECT):
-                self._membership.out.append((member.name, member.address, Leave(reason)))
+                self._membership.out.append(Outbound(member.name, member.boot, member.address, Leave(reason)))
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
-        drained = [self._transmit(to, address, message) for to, address, message in self._membership.out]
+        drained = [self._transmit(outbound) for outbound in self._membership.out]
         self._membership.out.clear()
         for to, message in self._delivery.out:
-            drained.append(self._transmit(to, self._membership.members[to].address, message))
+            member = self._membership.members[to]
+            drained.append(self._transmit(Outbound(to, member.boot, member.address, message)))
         self._delivery.out.clear()
         return drained
 
@@ -150,9 +154,8 @@ class Peer:
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        drained = self._membership.events + self._events
-        self._membership.events = []
-        self._events = []
+        drained = self._membership.events + self._delivery.events + self._events
+        self._membership.events, self._delivery.events, self._events = [], [], []
         return drained
 
     def next_timeout(self) -> float:
@@ -168,6 +171,20 @@ class Peer:
         member = self._membership.members.get(PeerName(name))
         return member.address if member is not None else None
 
+    def addresses(self) -> set[Address]:
+        """Where all members and seeds listen, for the driver."""
+        return {member.address for member in self._membership.members.values()} | set(self._membership.seeds)
+
+    def is_alive(self, name: PeerName) -> bool:
+        """Whether there is business with this peer now: we hear one another."""
+        member = self._membership.members.get(name)
+        return member is not None and member.status is Status.ALIVE and member.met
+
+    def status_of(self, name: PeerName) -> Status | None:
+        """What I believe of a member; None for a stranger."""
+        member = self._membership.members.get(name)
+        return member.status if member is not None else None
+
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
         return self._delivery.counts
@@ -180,9 +197,13 @@ class Peer:
             totals[code] = totals.get(code, 0) + count
         return totals
 
-    def _transmit(self, to: str, address: Address, message: Message) -> Transmit:
-        return Transmit(address, Envelope(self.me.name, self.me.boot, to, message))
+    def _transmit(self, outbound: Outbound) -> Transmit:
+        to, to_boot, address, message = outbound
+        return Transmit(address, Envelope(self.me.name, self.me.boot, to, to_boot, message))
 
-    def _is_alive(self, name: PeerName) -> bool:
-        member = self._membership.members.get(name)
-        return member is not None and member.status is Status.ALIVE
+    def _count_malformed(self, sender: str, code: str) -> int:
+        key = (sender, code)
+        if key not in self._malformed and len(self._malformed) >= self.limits.strangers_max:
+            key = ("", code)
+        self._malformed[key] = self._malformed.get(key, 0) + 1
+        return self._malformed[key]

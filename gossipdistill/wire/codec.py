@@ -5,7 +5,7 @@ else ever comes out of it, whatever the bytes are, and nothing is allocated on t
 
 A control message is one frame, a data message two:
 
-    frame 1   msgpack [wire version, kind, sender, boot, to, field, field, ...]
+    frame 1   msgpack [wire version, kind, sender, boot, to, to_boot, field, field, ...]
     frame 2   the payload's body, arrays one after another as the layout in frame 1 says   (data only)
 
 Kinds and fields are append-only: a field is added at the end of its list, a kind gets the next number. The first four
@@ -15,6 +15,7 @@ entries keep their place for ever, so that two versions can at least tell one an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -44,8 +45,12 @@ from gossipdistill.messages import (
 WIRE_VERSION = 1
 
 _KINDS: dict[type, int] = {Greeting: 1, Heartbeat: 2, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8}
+_HEAD_ENTRIES = 6
 _TEXT_CHARACTERS_MAX = 1024
 _NUMBER_MAX = 2**63 - 1
+_PORT_MAX = 65534
+"""The control port; data uses the port after it."""
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 
 class WireCode(StrEnum):
@@ -74,23 +79,26 @@ class WireError(Exception):
 def encode(envelope: Envelope) -> list[bytes | memoryview]:
     """The frames of an envelope: one for control, two for a state. The payload's body is not copied."""
     message = envelope.message
-    head: list[Any] = [WIRE_VERSION, _KINDS[type(message)], envelope.sender, envelope.boot, envelope.to]
+    head: list[Any] = [
+        WIRE_VERSION, _KINDS[type(message)], envelope.sender, envelope.boot, envelope.to, envelope.to_boot,
+    ]  # fmt: skip
     match message:
         case Greeting(address, place, fingerprint, contacts, reply_wanted):
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
-            head += [address.host, address.port, place, dict(fingerprint), known, reply_wanted]
+            prints = {_plain(name): _plain(value) for name, value in fingerprint.items()}
+            head += [address.host, address.port, place, prints, known, reply_wanted]
         case Heartbeat(step, done):
             head += [step, done]
-        case Refusal(code, detail):
-            head += [code.value, detail[:_TEXT_CHARACTERS_MAX]]
+        case Refusal(code, detail, asked):
+            head += [code.value, _plain(detail), asked]
         case Announce(topic, key, number, payload_bytes):
             head += [topic, key, number, payload_bytes]
-        case Want(topic, key):
-            head += [topic, key]
+        case Want(topic, key, number):
+            head += [topic, key, number]
         case Confirm(topic, key, number):
             head += [topic, key, number]
         case Leave(reason):
-            head += [reason[:_TEXT_CHARACTERS_MAX]]
+            head += [_plain(reason)]
         case State(topic, key, number, step, exchange, payload):
             layout = [[a.name, list(a.shape), a.encoding, a.nbytes] for a in payload.layout]
             head += [topic, key, number, step, exchange, layout]
@@ -107,22 +115,23 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
     if not 1 <= len(frames) <= 2:
         raise WireError(WireCode.PARTS, f"{len(frames)} frames, expected 1 or 2")
     head = _unpack(frames[0], limits)
-    if len(head) < 5 or not _is_number(head[0]):
-        raise WireError(WireCode.HEADER, "expected [version, kind, sender, boot, to, ...]")
-    version, kind, sender, boot, to = head[:5]
+    if len(head) < 4 or not _is_number(head[0]):
+        raise WireError(WireCode.HEADER, "expected [version, kind, sender, boot, ...]")
+    version, kind, sender, boot = head[:4]
     claimed = sender if isinstance(sender, str) and is_peer_name(sender) else ""
     if version != WIRE_VERSION:
         raise WireError(WireCode.VERSION, f"wire version {version}, mine is {WIRE_VERSION}", claimed, version)
     if not claimed:
         raise WireError(WireCode.SENDER, "sender is no peer name")
     try:
-        if not _is_number(boot) or not isinstance(to, str) or (to and not is_peer_name(to)):
-            raise WireError(WireCode.HEADER, "boot or recipient is malformed")
-        message = _message(kind, head[5:], frames, limits)
+        if len(head) < _HEAD_ENTRIES or not _is_number(boot) or not _is_number(head[5]):
+            raise WireError(WireCode.HEADER, "a boot is missing or malformed")
+        to, to_boot = _name_or_nothing(head[4]), head[5]
+        message = _message(kind, head[_HEAD_ENTRIES:], frames, limits)
     except WireError as error:
         error.sender = claimed
         raise
-    return Envelope(PeerName(sender), Boot(boot), to, message)
+    return Envelope(PeerName(sender), Boot(boot), to, to_boot, message)
 
 
 def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
@@ -130,10 +139,12 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
     if size > limits.header_bytes_max:
         raise WireError(WireCode.SIZE, f"header of {size} bytes, at most {limits.header_bytes_max}")
     try:
-        # Each length in a frame is checked against the frame's own size, so nothing large is ever allocated.
+        # A list is allocated by its stated length before its entries are read, and lists nest: so the bound on a
+        # length is the longest list that any message has, not the size of the frame.
+        longest = max(limits.arrays_max, limits.peers_max, 64)
         head = msgpack.unpackb(
-            frame, raw=False, strict_map_key=True, max_str_len=size, max_bin_len=size, max_array_len=size,
-            max_map_len=size, max_ext_len=0,
+            frame, raw=False, strict_map_key=True, max_str_len=4 * _TEXT_CHARACTERS_MAX, max_bin_len=0,
+            max_array_len=longest, max_map_len=limits.fingerprint_entries_max, max_ext_len=0,
         )  # fmt: skip
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(WireCode.NOT_MSGPACK, type(error).__name__) from None
@@ -143,15 +154,17 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
 
 
 def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview], limits: Limits) -> Message:
+    if not _is_number(kind):  # and never shown: the text of a deeply nested list would overflow the stack
+        raise WireError(WireCode.KIND, "kind is no number")
     if (kind == _KINDS[State]) != (len(frames) == 2):
-        raise WireError(WireCode.PARTS, f"{len(frames)} frames do not fit kind {kind!r:.20}")
+        raise WireError(WireCode.PARTS, f"{len(frames)} frames do not fit kind {kind}")
     match kind:
         case 1:
             host, port, place, fingerprint, contacts, reply_wanted = _take(fields, 6)
             return Greeting(
-                Address(_text(host), _port(port)),
+                _address(host, port),
                 _number(place),
-                _fingerprint(fingerprint),
+                _fingerprint(fingerprint, limits.fingerprint_entries_max),
                 tuple(_contact(entry) for entry in _sequence(contacts, limits.peers_max)),
                 _flag(reply_wanted),
             )
@@ -159,16 +172,14 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             step, done = _take(fields, 2)
             return Heartbeat(_number(step), _flag(done))
         case 3:
-            code, detail = _take(fields, 2)
-            if code not in RefusalCode.__members__.values():
-                raise WireError(WireCode.FIELD, "unknown refusal code")
-            return Refusal(RefusalCode(code), _text(detail))
+            code, detail, asked = _take(fields, 3)
+            return Refusal(_refusal_code(code), _text(detail), _name_or_nothing(asked))
         case 4:
             topic, key, number, payload_bytes = _take(fields, 4)
             return Announce(_text(topic), _text(key), _number(number), _number(payload_bytes))
         case 5:
-            topic, key = _take(fields, 2)
-            return Want(_text(topic), _text(key))
+            topic, key, number = _take(fields, 3)
+            return Want(_text(topic), _text(key), _number(number))
         case 6:
             topic, key, number = _take(fields, 3)
             return Confirm(_text(topic), _text(key), _number(number))
@@ -179,7 +190,7 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             topic, key, number, step, exchange, layout = _take(fields, 6)
             payload = Payload(_layout(layout, len(frames[1]), limits), frames[1])
             return State(_text(topic), _text(key), _number(number), _number(step), _number(exchange), payload)
-    raise WireError(WireCode.KIND, f"unknown kind {kind!r:.20}")
+    raise WireError(WireCode.KIND, f"unknown kind {kind}")
 
 
 def _layout(entries: Any, body_bytes: int, limits: Limits) -> tuple[ArrayLayout, ...]:
@@ -204,7 +215,20 @@ def _layout(entries: Any, body_bytes: int, limits: Limits) -> tuple[ArrayLayout,
 def _contact(entry: Any) -> Contact:
     if not isinstance(entry, list) or len(entry) != 4 or not isinstance(entry[0], str) or not is_peer_name(entry[0]):
         raise WireError(WireCode.FIELD, "a contact is malformed")
-    return Contact(PeerName(entry[0]), Address(_text(entry[1]), _port(entry[2])), _number(entry[3]))
+    return Contact(PeerName(entry[0]), _address(entry[1], entry[2]), _number(entry[3]))
+
+
+def _refusal_code(value: Any) -> RefusalCode:
+    try:
+        return RefusalCode(_text(value))
+    except ValueError:
+        raise WireError(WireCode.FIELD, "unknown refusal code") from None
+
+
+def _name_or_nothing(value: Any) -> str:
+    if not isinstance(value, str) or (value and not is_peer_name(value)):
+        raise WireError(WireCode.FIELD, "a name is malformed")
+    return value
 
 
 def _take(fields: list[Any], count: int) -> list[Any]:
@@ -214,8 +238,8 @@ def _take(fields: list[Any], count: int) -> list[Any]:
     return fields[:count]
 
 
-def _fingerprint(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or len(value) > 32:
+def _fingerprint(value: Any, entries_max: int) -> Mapping[str, str]:
+    if not isinstance(value, dict) or len(value) > entries_max:
         raise WireError(WireCode.FIELD, "fingerprint is malformed")
     return {_text(name): _text(entry) for name, entry in value.items()}
 
@@ -236,16 +260,25 @@ def _number(value: Any) -> int:
     return int(value)
 
 
-def _port(value: Any) -> int:
-    if not _is_number(value) or value > 65535:
-        raise WireError(WireCode.FIELD, "expected a port")
-    return int(value)
+def _address(host: Any, port: Any) -> Address:
+    # Strict, since this text goes to a resolver and to a socket.
+    if not isinstance(host, str) or _HOST.fullmatch(host) is None:
+        raise WireError(WireCode.FIELD, "expected a host")
+    if not _is_number(port) or not 1 <= port <= _PORT_MAX:
+        raise WireError(WireCode.FIELD, f"expected a port from 1 to {_PORT_MAX}")
+    return Address(host, port)
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS_MAX:
-        raise WireError(WireCode.FIELD, f"expected a text of at most {_TEXT_CHARACTERS_MAX} characters")
+    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS_MAX or not value.isprintable():
+        # What a peer says may be shown on a terminal: no line breaks, no escape sequences.
+        raise WireError(WireCode.FIELD, f"expected a printable text of at most {_TEXT_CHARACTERS_MAX} characters")
     return value
+
+
+def _plain(text: str) -> str:
+    """A text of ours as `_text` accepts it."""
+    return "".join(character if character.isprintable() else " " for character in text[:_TEXT_CHARACTERS_MAX])
 
 
 def _flag(value: Any) -> bool:

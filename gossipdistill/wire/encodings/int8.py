@@ -10,11 +10,14 @@ import numpy as np
 from gossipdistill.wire.encodings.base import Encoding, Floats
 
 BLOCK = 64
+_SCALE_MAX = np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0))
+"""So that 127 quanta of the largest scale are still a float32."""
 
 
 @final
 class Int8(Encoding):
-    """1 byte an entry and 4 a block. Error: at most max|x| of the block / 254 (half a quantum of max|x| / 127).
+    """1 byte an entry and 4 a block. Error: at most max|x| of the block / 254 (half a quantum of max|x| / 127), or
+    1.5e-36 where that is more: a smaller scale would be no normal number.
 
     A block that holds a value that is not finite gets a scale that is not finite, for the receiver to refuse.
     """
@@ -30,7 +33,8 @@ class Int8(Encoding):
         blocks = math.ceil(flat.size / BLOCK)
         padded = np.zeros((blocks, BLOCK), dtype=np.float32)
         padded.reshape(-1)[: flat.size] = flat
-        scale = (np.abs(padded).max(axis=1) / 127.0).astype("<f4")
+        largest = np.abs(padded).max(axis=1)
+        scale = np.where(np.isfinite(largest), np.minimum(largest / 127.0, _SCALE_MAX), largest).astype("<f4")
         safe = np.where((scale > 0) & np.isfinite(scale), scale, np.float32(1.0))
         finite = np.where(np.isfinite(padded), padded, np.float32(0.0))
         quanta = np.clip(np.rint(finite / safe[:, None]), -127, 127).astype(np.int8)
@@ -42,6 +46,7 @@ class Int8(Encoding):
         blocks = math.ceil(count / BLOCK)
         scale = np.frombuffer(data[: 4 * blocks], dtype="<f4")
         quanta = np.frombuffer(data[4 * blocks :], dtype=np.int8)
-        with np.errstate(invalid="ignore"):  # 0 times an infinite scale: NaN, for the receiver to refuse
+        # A scale that is not finite makes NaN of a 0, one that lies makes infinity: both for the receiver to refuse.
+        with np.errstate(over="ignore", invalid="ignore"):
             values: Floats = (quanta * np.repeat(scale, BLOCK)[:count]).astype(np.float32).reshape(shape)
         return values

@@ -17,7 +17,8 @@ class TopK(Encoding):
     Rows are the last axis and their entries are probabilities (>= 0). The residual mass, row sum minus the sum of the
     k values, is stated on the wire and spread evenly over the other entries by the receiver, so a row keeps its sum.
     Error of a kept entry: that of half. Error of another: at most max(its value, residual / (columns - k)), and the
-    sum over a row of |error| is at most twice the residual plus half's error.
+    sum over a row of |error| is at most twice the residual plus half's error. A row that holds a value that is not
+    finite decodes to one that does, for the receiver to refuse.
     """
 
     name = "top_k"
@@ -39,8 +40,11 @@ class TopK(Encoding):
         rows, columns, k, index_type = self._sizes(array.shape)
         table = array.reshape(rows, columns)
         indices = np.argpartition(-table, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(table, indices, axis=1).astype("<f2")
-        residual = np.maximum(table.sum(axis=1) - values.astype(np.float32).sum(axis=1), 0.0).astype("<f2")
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.take_along_axis(table, indices, axis=1).astype("<f2")
+            total = table.sum(axis=1)
+            rest = np.maximum(total - values.astype(np.float32).sum(axis=1), 0.0)
+            residual = np.where(np.isfinite(total), rest, np.float32("nan")).astype("<f2")
         return b"".join((values.tobytes(), indices.astype(index_type).tobytes(), residual.tobytes()))
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:

@@ -1,0 +1,134 @@
+"""What strangers may send and claim on real sockets: it is counted and said, and the others are served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import (
+    Address,
+    Envelope,
+    Greeting,
+    Heartbeat,
+)
+from gossipdistill.wire.codec import encode
+
+from .harness import (
+    LIMITS,
+    Node,
+    Stranger,
+    exchange_works,
+    free_address,
+    pair,
+    wait_until,
+)
+
+
+@pytest.mark.parametrize("data", [False, True], ids=["control", "data"])
+def test_rubbish_is_counted_said_once_and_hurts_nobody(data: bool, nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    good = encode(Envelope(PeerName("mallory"), Boot(7), "ada", 0, Heartbeat(1, False)))[0]
+    with Stranger(ada.roster["ada"], "mallory/7", data) as mallory:
+        for _ in range(20):
+            mallory.say(b"\x00\x01 rubbish")
+            mallory.say(good[:-1])
+            mallory.say(good, good, good)
+            mallory.say(b"")
+            mallory.say(msgpack.packb([1, 99, "mallory", 7, "ada", 0]))
+            mallory.say(b"\x98\x01" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
+        wait_until(lambda: sum(ada.driver.peer.malformed.values()) == 120)
+    exchange_works(ada, bo, 1)
+    assert ada.kinds("mallory").count(EventKind.MALFORMED) == len(ada.driver.peer.malformed)
+    assert "mallory" not in ada.driver.traffic
+
+
+def test_a_name_that_the_connection_does_not_have_is_not_believed(nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    leave = encode(Envelope(PeerName("bo"), Boot(1), "ada", 1, Heartbeat(99, True)))
+    for identity in "mallory/1", "bo/2", "bo", "":
+        with Stranger(ada.roster["ada"], identity or "\x00x") as mallory:
+            mallory.say(*leave)
+            before = ada.driver.peer.malformed.get("sender", 0)
+            wait_until(lambda b=before: ada.driver.peer.malformed.get("sender", 0) > b)
+    assert "bo" not in ada.mailbox.neighbourhood().done
+    exchange_works(ada, bo, 1)
+
+
+def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> None:
+    roster = {"ada": free_address(), "bo": free_address()}
+    ada = Node("ada", roster)
+    nodes.append(ada)
+    context = zmq.Context()
+    with context, context.socket(zmq.ROUTER) as theirs:
+        theirs.setsockopt(zmq.LINGER, 0)
+        theirs.bind(f"tcp://{roster['bo']}")
+        with Stranger(roster["ada"], "bo/5") as bo:
+            for _ in range(3):
+                bo.say(msgpack.packb([2, 1, "bo", 5, "ada", 0, "fields of a later version"]))
+            wait_until(lambda: ada.driver.peer.malformed.get("version") == 3)
+            assert [(event.kind, event.reason) for event in ada.events() if event.peer == "bo"] == [
+                (EventKind.REFUSED, "wire version 2, mine is 1")
+            ]
+            heads: list[Any] = []
+
+            def told() -> bool:  # the first refusal may have found no connection yet
+                bo.say(msgpack.packb([2, 1, "bo", 5, "ada", 0]))
+                if theirs.poll(20):
+                    heads.append(msgpack.unpackb(theirs.recv_multipart()[1]))
+                return any(head[1] == 3 for head in heads)
+
+            wait_until(told)
+            assert ada.kinds("bo") == [EventKind.REFUSED]
+    assert heads[-1][:4] == [1, 3, "ada", 1]  # what every version can read: whose version is which
+
+
+def test_a_frame_beyond_the_limit_is_refused_by_the_socket(nodes: list[Node]) -> None:
+    limits = Limits(payload_bytes_max=1 << 20, control_bytes_max=4096, flush_s=0.05)
+    ada, bo = pair(nodes, limits=limits)
+    for data, size in (False, 5000), (True, (1 << 20) + 1):
+        with Stranger(ada.roster["ada"], "mallory/7", data) as mallory:
+            monitor = mallory.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            mallory.say(b"x" * size)
+            assert monitor.poll(5000), "the connection is cut"
+            mallory.socket.disable_monitor()
+    exchange_works(ada, bo, 1)
+    assert ada.driver.peer.malformed == {}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a..b", "x" * 100 + ".example", "::1%nosuch", "fe80::1%lo", "300.1.1.1", ":::::", "%", "0.0.0.0", "224.0.0.1"],
+)
+def test_a_peer_may_claim_any_address(host: str, nodes: list[Node]) -> None:
+    """What it claims goes to a resolver and a socket; whatever they think of it, the others are served."""
+    roster = {"ada": free_address(), "bo": free_address(), "eve": free_address()}
+    ada, bo = Node("ada", roster), Node("bo", roster)
+    nodes += [ada, bo]
+    greeting = Greeting(Address(host, 65534), 2, {"run": "test"}, (), True)
+    with Stranger(roster["ada"], "eve/5") as eve:
+        eve.say(*encode(Envelope(PeerName("eve"), Boot(5), "ada", 0, greeting)))
+        wait_until(lambda: ada.sees("bo", "eve") and bo.sees("ada"))
+        exchange_works(ada, bo, 1)
+
+
+def test_links_to_strangers_and_to_former_addresses_are_few(nodes: list[Node]) -> None:
+    roster = {"ada": free_address(), "bo": free_address(), "eve": free_address()}
+    ada, bo = Node("ada", roster), Node("bo", roster)
+    nodes += [ada, bo]
+    with Stranger(roster["ada"], "eve/5") as eve, Stranger(roster["ada"], "zed/5") as zed:
+        for number in range(100):
+            for who, socket_ in ("eve", eve), ("zed", zed):
+                greeting = Greeting(Address("127.0.0.1", 1 + number), 2, {"run": "test"}, (), True)
+                socket_.say(*encode(Envelope(PeerName(who), Boot(5), "ada", 0, greeting)))
+        wait_until(lambda: ada.driver.peer.address_of("eve") == Address("127.0.0.1", 100))
+        wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
+        exchange_works(ada, bo, 1)
+    assert len(ada.driver._links) <= 2 + LIMITS.stranger_links_max
+    assert ada.kinds("zed") == [EventKind.REFUSED]
+    assert "zed" not in ada.driver.traffic

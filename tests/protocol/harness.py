@@ -1,0 +1,251 @@
+"""A network in memory, for scenes of the protocol: a virtual clock, and loss, delay, reordering and partitions by seed.
+
+Every message goes through the wire format, so a scene also shows that what is said can be encoded and understood.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import (
+    Address,
+    ArrayLayout,
+    Arrival,
+    Contact,
+    Envelope,
+    Message,
+    Mode,
+    Parcel,
+    Payload,
+    Slot,
+    Transmit,
+)
+from gossipdistill.protocol.members import Identity
+from gossipdistill.protocol.peer import Peer
+from gossipdistill.wire.codec import decode, encode
+
+FINGERPRINT = {"run": "first-light", "task": "digits"}
+
+
+def address_of(place: int) -> Address:
+    return Address("10.0.0.1", 7400 + 2 * place)
+
+
+def payload(value: int, size: int = 8) -> Payload:
+    return Payload((ArrayLayout("x", (size // 4,), "raw", size),), value.to_bytes(4, "big") * (size // 4))
+
+
+def value_of(arrival: Arrival) -> int:
+    return int.from_bytes(bytes(arrival.payload.body[:4]), "big")
+
+
+@dataclass
+class Process:
+    """One process: its protocol, and what its learner and its observer have seen."""
+
+    peer: Peer
+    events: list[Event] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    backlog: list[Envelope] = field(default_factory=list)
+    learning: bool = True
+    stopped: bool = False
+
+    def kinds(self, about: str) -> list[EventKind]:
+        """The changes of state of one other peer, in order."""
+        return [event.kind for event in self.events if event.peer == about]
+
+    def values(self, sender: str) -> list[int]:
+        return [value_of(arrival) for arrival in self.arrivals if arrival.sender == sender]
+
+
+@dataclass
+class Sent:
+    """One message on the network, for assertions about who says what, and how often."""
+
+    at_s: float
+    sender: str
+    to: str
+    message: Message
+
+
+class World:
+    """All processes and the network between them. Names get places and addresses in the order in which they join."""
+
+    def __init__(self, *names: str, seed: int = 0, closed: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.now = 100.0
+        self.limits = limits
+        self.closed = closed
+        self.names = [PeerName(name) for name in names]
+        self.random = random.Random(seed)
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.delay_s = (0.001, 0.001)
+        self.cut: set[tuple[str, str]] = set()
+        self.processes: dict[Address, Process] = {}
+        self.log: list[Sent] = []
+        self._flying: list[tuple[float, int, Address, Envelope]] = []
+        self._sequence = 0
+        self._boots = 0
+        if closed:
+            for name in names:
+                self.start(name)
+
+    # --- processes -----------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        name: str,
+        place: int | None = None,
+        address: Address | None = None,
+        fingerprint: Mapping[str, str] = FINGERPRINT,
+        seeds: Sequence[Address] = (),
+        roster: Sequence[str] | None = None,
+        boot: int | None = None,
+        expected: int | None = None,
+    ) -> Process:
+        """Start a process, over whatever ran at its address."""
+        known = [PeerName(other) for other in (roster if roster is not None else self.names)]
+        place = known.index(PeerName(name)) if place is None else place
+        address = address if address is not None else address_of(place)
+        self._boots += 1000
+        me = Identity(PeerName(name), Boot(boot or self._boots), address, place, fingerprint)
+        contacts = [Contact(other, address_of(index), index) for index, other in enumerate(known)]
+        peer = Peer(
+            me, expected if expected is not None else len(self.names), contacts if self.closed else (), seeds,
+            self.closed, self.now, self.limits,
+        )  # fmt: skip
+        made = self.processes[address] = Process(peer)
+        return made
+
+    def kill(self, name: str) -> None:
+        for address in [address for address, process in self.processes.items() if process.peer.me.name == name]:
+            del self.processes[address]
+
+    def leave(self, name: str) -> None:
+        self[name].peer.leave("finished")
+        self._pump(self[name])
+        self.kill(name)
+
+    def stop(self, name: str) -> None:
+        """As SIGSTOP does: nothing is read, nothing is due."""
+        self[name].stopped = True
+
+    def resume(self, name: str, clock_first: bool) -> None:
+        """As SIGCONT does; the loop may look at its clock or at its sockets first."""
+        process = self[name]
+        process.stopped = False
+        for act in (self._tick, self._read) if clock_first else (self._read, self._tick):
+            act(process)
+
+    def __getitem__(self, name: str) -> Process:
+        return next(process for process in self.processes.values() if process.peer.me.name == name)
+
+    # --- the network ---------------------------------------------------------------------------------------------
+
+    def cut_off(self, *group: str) -> None:
+        """No message between this group and the others, either way."""
+        inside = set(group)
+        others = {process.peer.me.name for process in self.processes.values()} - inside
+        self.cut |= {(a, b) for a in inside for b in others} | {(b, a) for a in inside for b in others}
+
+    def inject(self, to: str, envelope: Envelope) -> None:
+        """Hand a message to a process, whoever says so."""
+        process = self[to]
+        process.peer.receive(_over_the_wire(envelope), self.now)
+        self._pump(process)
+
+    def run(self, for_s: float) -> None:
+        until_s = self.now + for_s
+        while True:
+            due = {id(p): p.peer.next_timeout() for p in self.processes.values() if not p.stopped}
+            next_s = min([*due.values(), *(flight[0] for flight in self._flying[:1])], default=until_s)
+            if next_s > until_s:
+                break
+            self.now = max(self.now, next_s)
+            while self._flying and self._flying[0][0] <= self.now:
+                self._land(*heapq.heappop(self._flying)[2:])
+            for process in list(self.processes.values()):
+                if not process.stopped and due.get(id(process), self.now + 1) <= self.now:
+                    self._tick(process)
+        self.now = until_s
+
+    def _tick(self, process: Process) -> None:
+        # As the driver does, `next_timeout` is asked first.
+        if self.now >= process.peer.next_timeout():
+            process.peer.handle_timeout(self.now)
+            assert process.peer.next_timeout() > self.now, "a time-out that is always due would spin"
+        self._pump(process)
+
+    def _read(self, process: Process) -> None:
+        backlog, process.backlog = process.backlog, []
+        for envelope in backlog:
+            process.peer.receive(envelope, self.now)
+            self._pump(process)
+
+    def _pump(self, process: Process) -> None:
+        process.events += process.peer.events()
+        process.peer.neighbourhood()
+        for arrival in process.peer.arrivals():
+            process.arrivals.append(arrival)
+            if process.learning:
+                process.peer.taken(Slot(arrival.sender, arrival.topic, arrival.key), self.now)
+        for transmit in process.peer.transmits():
+            self._fly(transmit)
+
+    def _fly(self, transmit: Transmit) -> None:
+        envelope = transmit.envelope
+        target = self.processes.get(transmit.address)
+        to = target.peer.me.name if target is not None else envelope.to
+        self.log.append(Sent(self.now, envelope.sender, to, envelope.message))
+        if (envelope.sender, to) in self.cut or self.random.random() < self.loss:
+            return
+        for _ in range(1 + (self.random.random() < self.duplication)):
+            self._sequence += 1
+            at_s = self.now + self.random.uniform(*self.delay_s)
+            heapq.heappush(self._flying, (at_s, self._sequence, transmit.address, envelope))
+
+    def _land(self, address: Address, envelope: Envelope) -> None:
+        process = self.processes.get(address)
+        if process is None or (envelope.sender, process.peer.me.name) in self.cut:
+            return
+        received = _over_the_wire(envelope)
+        if process.stopped:
+            process.backlog.append(received)
+            return
+        process.peer.receive(received, self.now)
+        self._pump(process)
+
+    # --- learners ------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, sender: str, to: str, value: int, mode: Mode = Mode.PUSH, topic: str = "x", size: int = 8
+    ) -> None:
+        process = self[sender]
+        parcel = Parcel((PeerName(to),), topic, payload(value, size), value, value, mode)
+        process.peer.publish(Slot(PeerName(to), topic, ""), parcel, self.now)
+        self._pump(process)
+
+    def take(self, name: str, sender: str, topic: str = "x") -> None:
+        """The learner of `name` empties one slot of its inbox."""
+        self[name].peer.taken(Slot(PeerName(sender), topic, ""), self.now)
+        self._pump(self[name])
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def said(self, sender: str, to: str, kind: type) -> list[Sent]:
+        return [sent for sent in self.log if (sent.sender, sent.to) == (sender, to) and isinstance(sent.message, kind)]
+
+    def all_alive(self) -> bool:
+        """Whether everybody believes everybody alive, and was met."""
+        names = [process.peer.me.name for process in self.processes.values()]
+        return all(p.peer.is_alive(name) for p in self.processes.values() for name in names if name != p.peer.me.name)
+
+
+def _over_the_wire(envelope: Envelope) -> Envelope:
+    return decode(encode(envelope))

@@ -1,0 +1,304 @@
+"""Who may take part: refusals with their reason, runs without a roster, and whatever else may be said."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import (
+    Address,
+    Announce,
+    Confirm,
+    Contact,
+    Envelope,
+    Greeting,
+    Heartbeat,
+    Leave,
+    Message,
+    Refusal,
+    RefusalCode,
+    State,
+    Want,
+)
+from gossipdistill.protocol.members import Status, fingerprint_difference
+
+from .harness import FINGERPRINT, World, address_of, payload
+
+JOINED, SUSPECT, DEAD = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD
+RETURNED, LEFT, REFUSED, REFUSED_BY = EventKind.RETURNED, EventKind.LEFT, EventKind.REFUSED, EventKind.REFUSED_BY
+
+
+def together(*names: str, **options: object) -> World:
+    world = World(*(names or ("ada", "bo", "cy")), **options)  # type: ignore[arg-type]
+    world.run(1.0)
+    assert world.all_alive()
+    return world
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_different_fingerprint_is_refused_once_on_each_side_and_the_event_names_what_differs() -> None:
+    world = World("ada", "bo", "cy")
+    world.start("cy", fingerprint=FINGERPRINT | {"task": "moons"})
+    world.run(60.0)
+    for me in "ada", "bo":
+        (event,) = [event for event in world[me].events if event.peer == "cy"]
+        assert event.kind is REFUSED
+        assert event.reason == "task: digits here, moons there"
+    assert {event.kind for event in world["cy"].events} <= {REFUSED, REFUSED_BY, EventKind.VIEW}
+    assert len(world["cy"].events) == 3
+    assert len([sent for sent in world.log if "cy" in (sent.sender, sent.to)]) < 20
+    world.publish("ada", "cy", 1)
+    world.run(1.0)
+    assert world["cy"].values("ada") == []
+
+
+def test_the_refused_one_may_come_again_as_a_new_process() -> None:
+    world = World("ada", "bo")
+    world.start("bo", fingerprint={})
+    world.run(5.0)
+    assert world["ada"].kinds("bo") == [REFUSED]
+    world.start("bo")
+    world.run(1.0)
+    assert world["ada"].kinds("bo")[-1] in (JOINED, RETURNED)
+    assert world.all_alive()
+
+
+def test_a_fingerprint_difference_shows_both_values_but_no_endless_text() -> None:
+    assert fingerprint_difference({"a": "1"}, {"a": "1"}) == ""
+    assert fingerprint_difference({"a": "1"}, {"b": "2"}) == "a: 1 here, none there; b: none here, 2 there"
+    assert len(fingerprint_difference({"a": "x" * 1000}, {"a": "y" * 1000})) < 200
+
+
+def test_two_rosters_in_another_order_are_refused() -> None:
+    world = World("ada", "bo")
+    world.start("bo", place=0, address=address_of(1))
+    world.run(5.0)
+    (event,) = [event for event in world["ada"].events if event.peer == "bo"]
+    assert (event.kind, event.reason) == (REFUSED, "place in the roster: 2 here, 1 there")
+
+
+def test_a_stranger_is_refused_and_said_once() -> None:
+    world = together("ada", "bo")
+    world.start("mallory", place=2, roster=("ada", "bo", "mallory"))
+    world.run(90.0)
+    for me in "ada", "bo":
+        (event,) = [event for event in world[me].events if event.peer == "mallory"]
+        assert (event.kind, event.reason) == (REFUSED, f"mallory is not in the roster of {me}")
+        assert event.detail["code"] == "not_in_roster"
+        assert world["mallory"].kinds(me) == [REFUSED_BY]
+    assert world["ada"].kinds("bo") == [JOINED]
+
+
+def test_ten_thousand_strangers_cost_no_memory_and_few_events() -> None:
+    world = together("ada", "bo")
+    peer = world["ada"].peer
+    for number in range(10_000):
+        greeting = Greeting(Address("10.9.9.9", 1 + number), 0, {}, (), True)
+        peer.receive(Envelope(PeerName(f"m{number}"), Boot(1), "ada", 0, greeting), world.now)
+        peer.receive_malformed(f"m{number}", "kind", "rubbish", world.now)
+        peer.transmits()
+    assert len(peer.events()) <= 2 * DEFAULT_LIMITS.strangers_max + 2
+    assert peer.malformed == {"kind": 10_000}
+    assert len(peer._malformed) <= DEFAULT_LIMITS.strangers_max + 1
+    assert len(peer.addresses()) == 1
+
+
+def test_a_wrong_name_at_an_address_hurts_only_the_name_that_is_not_there() -> None:
+    """ada's roster has the addresses of bo and cy the wrong way round; theirs are right, so all find one another."""
+    world = World("ada", "bo", "cy")
+    world.start("ada", roster=("ada", "cy", "bo"), place=0)
+    world.run(0.0)
+    world.cut = {("bo", "ada"), ("cy", "ada")}
+    world.run(2.0)
+    world.cut.clear()
+    for me, other in ("bo", "cy"), ("cy", "bo"):
+        text = f"this address belongs to {me}, not to {other}"
+        refusal = Refusal(RefusalCode.WRONG_NAME, text, other)
+        world.inject("ada", Envelope(PeerName(me), world[me].peer.me.boot, "ada", world["ada"].peer.me.boot, refusal))
+    assert [(e.kind, e.peer) for e in world["ada"].events] == [(REFUSED_BY, "bo"), (REFUSED_BY, "cy")]
+
+
+def test_a_name_looked_for_at_the_wrong_address_is_said_once_and_looked_for_again() -> None:
+    world = World("ada", "bo", "cy")
+    world.kill("ada")
+    world.kill("bo")
+    world.start("ada", roster=("ada", "x", "bo"), place=0)  # "bo" is looked for where cy listens
+    world.run(30.0)
+    assert sorted(world["ada"].kinds("cy")) == [REFUSED, REFUSED_BY]
+    (wrong,) = [event for event in world["ada"].events if event.kind is REFUSED_BY]
+    assert wrong.reason == "this address belongs to cy, not to bo"
+    assert world["ada"].peer.status_of(PeerName("bo")) is Status.UNHEARD
+    assert len(world.said("ada", "cy", Greeting)) > 20
+
+
+def test_another_wire_version_is_refused_once_and_told() -> None:
+    world = together("ada", "bo")
+    peer = world["ada"].peer
+    for _ in range(5):
+        peer.receive_other_version("bo", "wire version 2, mine is 1", world.now)
+    events = peer.events()
+    assert [(event.kind, event.peer, event.reason) for event in events] == [
+        (REFUSED, "bo", "wire version 2, mine is 1")
+    ]
+    (told,) = peer.transmits()
+    assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, "wire version 2, mine is 1")
+    assert peer.malformed == {"version": 5}
+    for _ in range(1000):  # they may answer each refusal with one of theirs
+        world.run(0.1)
+        peer.receive_other_version("bo", "wire version 2, mine is 1", world.now)
+    assert len(world.said("ada", "bo", Refusal)) < 15
+    assert world["ada"].kinds("bo") == [JOINED]
+    assert not peer.is_alive(PeerName("bo"))
+
+
+def test_a_stranger_of_another_wire_version_is_said_once_and_not_answered() -> None:
+    world = together("ada", "bo")
+    peer = world["ada"].peer
+    for _ in range(5):
+        peer.receive_other_version("zed", "wire version 2, mine is 1", world.now)
+    assert [(event.kind, event.peer) for event in peer.events()] == [(EventKind.MALFORMED, "zed")]
+    assert peer.transmits() == []
+
+
+def test_words_for_another_name_or_another_process_are_not_mine() -> None:
+    world = together("ada", "bo")
+    for to, to_boot in (("cy", 0), ("ada", 999)):
+        for message in (State("x", "", 1, 0, 0, payload(1)), Leave("x"), Refusal(RefusalCode.SUPERSEDED, "x")):
+            world.inject("ada", Envelope(PeerName("bo"), Boot(2000), to, to_boot, message))
+    assert world["ada"].kinds("bo") == [JOINED]
+    assert world["ada"].kinds("ada") == []
+    assert world["ada"].values("bo") == []
+
+
+# --- without a roster -----------------------------------------------------------------------------------------------
+
+
+def rosterless(*names: str) -> World:
+    world = World(*names, closed=False)
+    for place, name in enumerate(names):
+        world.start(name, place=place, seeds=[address_of(0)] if place else ())
+    return world
+
+
+def test_all_find_one_another_through_the_one_whose_address_they_know() -> None:
+    world = rosterless("ada", "bo", "cy", "dee", "eve")
+    world.run(1.0)
+    assert world.all_alive()
+    world.run(20.0)
+    assert all(event.kind is JOINED for process in world.processes.values() for event in process.events)
+
+
+def test_they_find_one_another_on_a_lossy_network_too() -> None:
+    for seed in range(5):
+        world = World("ada", "bo", "cy", "dee", closed=False, seed=seed)
+        world.loss, world.delay_s = 0.3, (0.0, 0.2)
+        for place, name in enumerate(world.names):
+            world.start(name, place=place, seeds=[address_of(0)] if place else ())
+        world.run(20.0)
+        world.loss = 0.0
+        world.run(3.0)
+        assert world.all_alive(), seed
+
+
+def test_one_who_was_away_when_the_others_were_named_is_still_learned_of() -> None:
+    world = World("ada", "bo", "cy", closed=False)
+    world.start("ada", place=0)
+    world.start("bo", place=1, seeds=[address_of(0)])
+    world.run(1.0)
+    world.cut_off("bo")
+    world.run(3.0)
+    world.start("cy", place=2, seeds=[address_of(0)])  # ada does not name a suspect
+    world.run(1.0)
+    assert not world["cy"].peer.is_alive(PeerName("bo"))
+    world.cut.clear()
+    world.run(4.0)
+    assert world.all_alive()
+
+
+def test_the_first_peer_may_restart_although_it_knows_nobody() -> None:
+    world = rosterless("ada", "bo", "cy")
+    world.run(1.0)
+    world.kill("ada")
+    world.start("ada", place=0)
+    world.run(3.0)
+    assert world.all_alive()
+
+
+def test_the_first_peer_may_leave_and_come_back_although_it_knows_nobody() -> None:
+    world = rosterless("ada", "bo")
+    world.run(1.0)
+    world.leave("ada")
+    world.run(10.0)
+    world.start("ada", place=0)
+    world.run(3.0)
+    assert world.all_alive()
+
+
+def test_a_place_that_is_taken_is_refused_and_said_once() -> None:
+    world = rosterless("ada", "bo", "cy")
+    world.run(1.0)
+    world.start("dee", place=2, address=Address("10.0.0.3", 7000), seeds=[address_of(0)])
+    world.run(30.0)
+    (event,) = [event for event in world["ada"].events if event.peer == "dee"]
+    assert (event.kind, event.reason) == (REFUSED, "place 3/3 is cy's")
+    assert world["dee"].kinds("ada") == [REFUSED_BY]
+    assert world["dee"].events[0].detail["i_am_newer"] == 1
+
+
+def test_a_place_beyond_the_last_does_not_exist() -> None:
+    world = rosterless("ada", "bo")
+    world.start("dee", place=2**62, address=Address("10.0.0.3", 7000), seeds=[address_of(0)])
+    world.run(5.0)
+    assert world["dee"].events[0].reason == f"place {2**62 + 1}/2 does not exist"
+
+
+def test_a_seed_that_is_oneself_under_another_address_is_harmless() -> None:
+    world = World("ada", "bo", closed=False)
+    ada = world.start("ada", place=0, seeds=[Address("localhost", 7400)])
+    world.processes[Address("localhost", 7400)] = ada
+    world.run(3.0)
+    assert [event.kind for event in ada.events] == []
+
+
+def test_many_contacts_are_told_in_turns_and_each_greeting_stays_small() -> None:
+    limits = Limits(contacts_per_greeting_max=3)
+    names = [f"p{number}" for number in range(12)]
+    world = World(*names, closed=False, limits=limits)
+    for place, name in enumerate(names):
+        world.start(name, place=place, seeds=[address_of(0)] if place else ())
+    world.run(30.0)
+    assert world.all_alive()
+    assert max(len(sent.message.contacts) for sent in world.log if isinstance(sent.message, Greeting)) == 3
+
+
+# --- whatever is said -----------------------------------------------------------------------------------------------
+
+ODD: list[Message] = [
+    Greeting(Address("a..b", 1), 2**62, {"x": "y"}, (Contact(PeerName("zed"), Address("h", 1), 2**62),), True),
+    Greeting(address_of(0), 0, FINGERPRINT, (Contact(PeerName("ada"), address_of(5), 5),), False),
+    Heartbeat(2**63 - 1, True),
+    Announce("x" * 1000, "", 2**63 - 1, 2**63 - 1),
+    Announce("x", "", 2**63 - 1, 1),
+    Want("never heard of", "", 2**63 - 1),
+    Confirm("x", "", 2**63 - 1),
+    State("x", "", 2**63 - 1, 2**63 - 1, 2**63 - 1, payload(0)),
+    Leave(""),
+    *(Refusal(code, "", "zed") for code in RefusalCode),
+]
+
+
+@pytest.mark.parametrize("message", ODD, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("sender", ["bo", "ada", "zed"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_nothing_that_is_said_raises(message: Message, sender: str, closed: bool) -> None:
+    world = together("ada", "bo") if closed else rosterless("ada", "bo")
+    world.run(1.0)
+    world.publish("ada", "bo", 1)
+    for boot in (0, 1, 2000, 2**63 - 1):
+        for to, to_boot in (("", 0), ("ada", 1000), ("bo", 5)):
+            world.inject("ada", Envelope(PeerName(sender), Boot(boot), to, to_boot, message))
+    world.run(10.0)

@@ -1,0 +1,147 @@
+"""The hallway between the training thread and the network thread: newest wins, and nothing newest is lost."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName, Version
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Arrival, Neighbourhood, Parcel, Payload, Slot
+
+ADA, BO, CY = PeerName("ada"), PeerName("bo"), PeerName("cy")
+
+
+def parcel(step: int, *to: PeerName, topic: str = "x", key: str = "") -> Parcel:
+    return Parcel(to or (BO,), topic, Payload((), b""), step, step, key=key)
+
+
+def arrival(step: int, sender: PeerName = BO, topic: str = "x", key: str = "") -> Arrival:
+    return Arrival(sender, topic, Version(1, step), step, step, Payload((), b""), 0.0, key)
+
+
+def test_a_parcel_has_one_slot_per_recipient_topic_and_key_and_the_newest_wins() -> None:
+    mailbox = Mailbox()
+    mailbox.post(parcel(1, BO, CY))
+    mailbox.post(parcel(2, BO))
+    mailbox.post(parcel(3, BO, topic="y"))
+    mailbox.post(parcel(4, BO, key="k"))
+    parcels, taken = mailbox.collect()
+    assert {(*slot, one.step) for slot, one in parcels} == {
+        ("bo", "x", "", 2),
+        ("cy", "x", "", 1),
+        ("bo", "y", "", 3),
+        ("bo", "x", "k", 4),
+    }
+    assert taken == []
+    assert mailbox.overwritten == 1
+    assert mailbox.collect() == ([], [])
+
+
+def test_arrivals_come_in_order_the_newest_of_each_slot_once() -> None:
+    mailbox = Mailbox()
+    for one in arrival(1, BO), arrival(2, CY), arrival(3, BO), arrival(4, BO, topic="y"), arrival(5, BO, key="k"):
+        mailbox.deliver(one)
+    assert [one.step for one in mailbox.take()] == [2, 3, 4, 5]
+    assert mailbox.take() == []
+
+
+def test_the_network_hears_once_which_slots_were_emptied() -> None:
+    mailbox = Mailbox()
+    mailbox.deliver(arrival(1, CY))
+    mailbox.deliver(arrival(2, BO))
+    assert mailbox.collect() == ([], [])
+    mailbox.take()
+    mailbox.take()
+    assert mailbox.collect() == ([], [Slot(BO, "x", ""), Slot(CY, "x", "")])
+    assert mailbox.collect() == ([], [])
+
+
+def test_events_are_bounded_and_the_oldest_go_first() -> None:
+    mailbox = Mailbox(events_kept_max=3)
+    events = [Event(EventKind.WARNING, float(number), "", "") for number in range(5)]
+    mailbox.tell(None, events)
+    assert mailbox.drain_events() == events[2:]
+    assert mailbox.drain_events() == []
+
+
+def test_the_neighbourhood_is_the_last_that_was_told() -> None:
+    mailbox = Mailbox()
+    assert mailbox.neighbourhood() == Neighbourhood()
+    told = Neighbourhood(expected=2, alive=frozenset({BO}))
+    mailbox.tell(told, [])
+    mailbox.tell(None, [])
+    assert mailbox.neighbourhood() is told
+
+
+def test_progress_wakes_the_network_only_when_training_ends() -> None:
+    wakes: list[None] = []
+    mailbox = Mailbox(wake=lambda: wakes.append(None))
+    for step in range(5):
+        mailbox.report_progress(step, done=False)
+    assert not wakes
+    mailbox.report_progress(5, done=True)
+    mailbox.report_progress(5, done=True)
+    assert len(wakes) == 1
+    assert mailbox.progress() == (5, True)
+
+
+class WatchedLock:
+    """A lock that knows whether it is held."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.count = 0
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
+def test_the_wake_up_is_called_outside_the_lock_and_an_empty_inbox_takes_none() -> None:
+    lock = WatchedLock()
+    held: list[bool] = []
+    mailbox = Mailbox(lock=lock, wake=lambda: held.append(lock.held))
+    mailbox.take()
+    assert lock.count == 0
+    mailbox.post(parcel(1))
+    mailbox.deliver(arrival(1))
+    mailbox.take()
+    assert held == [False, False]
+
+
+def test_between_two_threads_the_newest_is_never_lost() -> None:
+    """A learner posts and takes, a network collects and delivers, each as fast as it can."""
+    count = 20_000
+    mailbox = Mailbox(lock=threading.Lock())
+    collected: list[int] = []
+    took: list[int] = []
+    delivered = threading.Event()
+    posted = threading.Event()
+
+    def network() -> None:
+        for step in range(1, count + 1):
+            mailbox.deliver(arrival(step))
+            collected.extend(one.step for _, one in mailbox.collect()[0])
+        delivered.set()
+        posted.wait(20.0)
+        collected.extend(one.step for _, one in mailbox.collect()[0])
+
+    thread = threading.Thread(target=network)
+    thread.start()
+    for step in range(1, count + 1):
+        mailbox.post(parcel(step))
+        took.extend(one.step for one in mailbox.take())
+    posted.set()
+    assert delivered.wait(20.0)
+    took.extend(one.step for one in mailbox.take())
+    thread.join(20.0)
+    for seen in collected, took:
+        assert seen[-1] == count
+        assert all(older < newer for older, newer in pairwise(seen))
+    assert len(collected) + mailbox.overwritten == count

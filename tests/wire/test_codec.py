@@ -1,0 +1,399 @@
+"""The frame format: golden bytes, the way there and back, and that nothing but `WireError` comes out of rubbish."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import (
+    Address,
+    Announce,
+    ArrayLayout,
+    Confirm,
+    Contact,
+    Envelope,
+    Greeting,
+    Heartbeat,
+    Leave,
+    Message,
+    Payload,
+    Refusal,
+    RefusalCode,
+    State,
+    Want,
+)
+from gossipdistill.wire.codec import WireCode, WireError, decode, encode
+
+# --- what may be said -----------------------------------------------------------------------------------------------
+
+numbers = st.one_of(st.integers(0, 300), st.integers(0, 2**63 - 1))
+names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True).map(PeerName)
+texts = st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" "), max_size=60).filter(
+    str.isprintable
+)
+hosts = st.one_of(
+    st.sampled_from(["127.0.0.1", "::1", "fe80::1%eth0", "peer_1.lab", "xn--bcher-kva.example", "a" * 255]),
+    st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True),
+)
+addresses = st.builds(Address, hosts, st.integers(1, 65534))
+contacts = st.builds(Contact, names, addresses, numbers)
+layouts = st.lists(
+    st.builds(
+        ArrayLayout, texts, st.lists(st.integers(0, 9), max_size=8).map(tuple), texts, st.integers(0, 40)
+    ),
+    max_size=5,
+).map(tuple)  # fmt: skip
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> Payload:
+    layout = draw(layouts)
+    size = sum(array.nbytes for array in layout)
+    return Payload(layout, draw(st.binary(min_size=size, max_size=size)))
+
+
+MESSAGES: dict[type, st.SearchStrategy[Message]] = {
+    Greeting: st.builds(
+        Greeting,
+        addresses,
+        numbers,
+        st.dictionaries(texts, texts, max_size=32),
+        st.lists(contacts, max_size=5).map(tuple),
+        st.booleans(),
+    ),
+    Heartbeat: st.builds(Heartbeat, numbers, st.booleans()),
+    Refusal: st.builds(Refusal, st.sampled_from(list(RefusalCode)), texts, st.one_of(st.just(""), names)),
+    Announce: st.builds(Announce, texts, texts, numbers, numbers),
+    Want: st.builds(Want, texts, texts, numbers),
+    Confirm: st.builds(Confirm, texts, texts, numbers),
+    Leave: st.builds(Leave, texts),
+    State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads()),
+}
+
+
+def envelopes(message: st.SearchStrategy[Message]) -> st.SearchStrategy[Envelope]:
+    return st.builds(Envelope, names, numbers.map(Boot), st.one_of(st.just(""), names), numbers, message)
+
+
+def understood(frames: list[Any], limits: Limits = DEFAULT_LIMITS) -> Envelope | WireError:
+    """The envelope, or the `WireError`; any other exception is the caller's failure."""
+    try:
+        return decode(frames, limits)
+    except WireError as error:
+        return error
+
+
+def refused(frames: list[Any], limits: Limits = DEFAULT_LIMITS) -> WireCode:
+    with pytest.raises(WireError) as caught:
+        decode(frames, limits)
+    return caught.value.code
+
+
+def head(kind: Any = 2, *fields: Any, version: Any = 1, sender: Any = "ada", boot: Any = 7, to: Any = "bo") -> bytes:
+    packed: bytes = msgpack.packb([version, kind, sender, boot, to, 9, *fields])
+    return packed
+
+
+# --- golden frames --------------------------------------------------------------------------------------------------
+
+GOLDEN: dict[str, tuple[Message, list[str]]] = {
+    "greeting": (
+        Greeting(
+            Address("127.0.0.1", 7400), 0, {"task": "digits"}, (Contact(PeerName("cy"), Address("::1", 7404), 2),)
+        ),
+        [
+            "9c0101a3616461cf000001930000000aa2626fcd01f4a93132372e302e302e31cd1ce80081a47461736ba664696769747391"
+            "94a26379a33a3a31cd1cec02c3"
+        ],
+    ),
+    "heartbeat": (Heartbeat(1200, False), ["980102a3616461cf000001930000000aa2626fcd01f4cd04b0c2"]),
+    "refusal": (
+        Refusal(RefusalCode.FINGERPRINT, "task: a here, b there"),
+        [
+            "990103a3616461cf000001930000000aa2626fcd01f4ab66696e6765727072696e74b57461736b3a206120686572652c2062"
+            "207468657265a0"
+        ],
+    ),
+    "announce": (
+        Announce("weights", "", 12, 814_568),
+        ["9a0104a3616461cf000001930000000aa2626fcd01f4a777656967687473a00cce000c6de8"],
+    ),
+    "want": (Want("weights", "", 12), ["990105a3616461cf000001930000000aa2626fcd01f4a777656967687473a00c"]),
+    "confirm": (Confirm("weights", "k", 12), ["990106a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
+    "leave": (Leave("finished"), ["970107a3616461cf000001930000000aa2626fcd01f4a866696e6973686564"]),
+    "state": (
+        State("outputs", "", 3, 60, 2, Payload((ArrayLayout("logits", (1, 2), "half", 4),), b"\x00\x3c\x00\xbc")),
+        [
+            "9c0108a3616461cf000001930000000aa2626fcd01f4a76f757470757473a0033c029194a66c6f67697473920102a468616c6604",
+            "003c00bc",
+        ],
+    ),
+}
+
+
+def said(message: Message) -> Envelope:
+    return Envelope(PeerName("ada"), Boot(0x1930000000A), "bo", 500, message)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_frames_stay_as_they_are_byte_for_byte(name: str) -> None:
+    message, frames = GOLDEN[name]
+    assert [bytes(frame).hex() for frame in encode(said(message))] == frames
+    assert decode([bytes.fromhex(frame) for frame in frames]) == said(message)
+
+
+def test_every_kind_of_message_has_a_golden_frame_and_a_round_trip() -> None:
+    kinds = set(Message.__args__)  # type: ignore[attr-defined]
+    assert {type(message) for message, _ in GOLDEN.values()} == kinds == set(MESSAGES)
+
+
+# --- there and back -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+def test_what_is_said_is_what_is_heard(kind: type) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(envelopes(MESSAGES[kind]))
+    def check(envelope: Envelope) -> None:
+        frames = encode(envelope)
+        assert len(frames) == (2 if kind is State else 1)
+        assert decode(frames) == envelope
+        assert decode([memoryview(frame) for frame in frames]) == envelope
+
+    check()
+
+
+def test_a_payload_is_not_copied_on_its_way() -> None:
+    body = memoryview(bytearray(64))
+    state = State("x", "", 1, 0, 0, Payload((ArrayLayout("w", (16,), "raw", 64),), body))
+    frames = encode(said(state))
+    assert frames[1] is body
+    heard = decode(frames).message
+    assert isinstance(heard, State)
+    assert heard.payload.body is body
+
+
+def test_later_versions_may_append_fields() -> None:
+    message = decode([head(2, 5, True, "something new", [1, 2])]).message
+    assert message == Heartbeat(5, True)
+
+
+def test_texts_of_ours_are_made_fit_to_travel() -> None:
+    for message in Leave("a\nb\x1b[31m" + "x" * 5000), Refusal(RefusalCode.FINGERPRINT, "a\tb" + "y" * 5000):
+        heard = decode(encode(said(message))).message
+        text = heard.reason if isinstance(heard, Leave) else heard.detail  # type: ignore[union-attr]
+        assert text.isprintable()
+        assert len(text) == 1024
+    greeting = Greeting(Address("h", 1), 0, {"run": "two\nlines \udc80"})
+    assert decode(encode(said(greeting))).message == Greeting(Address("h", 1), 0, {"run": "two lines  "})
+
+
+def test_the_largest_greeting_fits_the_control_socket() -> None:
+    many = tuple(
+        Contact(PeerName("a" * 64), Address("h" * 255, 65534), 2**63 - 1)
+        for _ in range(DEFAULT_LIMITS.contacts_per_greeting_max)
+    )
+    greeting = Greeting(Address("h" * 255, 65534), 2**63 - 1, {f"entry {n}": "v" * 300 for n in range(16)}, many)
+    (frame,) = encode(said(greeting))
+    assert len(frame) < DEFAULT_LIMITS.control_bytes_max
+    assert decode([frame]) == said(greeting)
+
+
+# --- rubbish --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_frame_that_is_cut_anywhere_is_refused(name: str) -> None:
+    frames = encode(said(GOLDEN[name][0]))
+    for end in range(len(frames[0])):
+        assert isinstance(understood([frames[0][:end], *frames[1:]]), WireError)
+    for end in range(len(frames[1]) if len(frames) > 1 else 0):
+        assert refused([frames[0], frames[1][:end]]) is WireCode.BODY
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_frame_followed_by_rubbish_is_refused(name: str) -> None:
+    frames = encode(said(GOLDEN[name][0]))
+    for rubbish in b"\x00", b"\xc1", b"\x90", b"\xff" * 100:
+        assert refused([bytes(frames[0]) + rubbish, *frames[1:]]) is WireCode.NOT_MSGPACK
+    if len(frames) > 1:
+        assert refused([frames[0], bytes(frames[1]) + b"\x00"]) is WireCode.BODY
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_frame_with_any_bit_turned_is_understood_or_refused_and_nothing_else(name: str) -> None:
+    frames = [bytes(frame) for frame in encode(said(GOLDEN[name][0]))]
+    for place in range(8 * len(frames[0])):
+        turned = bytearray(frames[0])
+        turned[place // 8] ^= 1 << place % 8
+        answer = understood([bytes(turned), *frames[1:]])
+        if isinstance(answer, Envelope):
+            assert understood(encode(answer)) == answer
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=80), max_size=4))
+def test_random_bytes_are_refused(frames: list[bytes]) -> None:
+    assert isinstance(understood(list(frames)), WireError)
+
+
+anything = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(),
+        st.text(max_size=8),
+        st.binary(max_size=8),
+        st.just(msgpack.Timestamp(1)),
+        st.just(msgpack.ExtType(4, b"abcd")),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=7), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(anything)
+def test_any_object_at_all_is_understood_or_refused(value: Any) -> None:
+    understood([msgpack.packb(value)])
+    understood([msgpack.packb(value), b"abcd"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 9), st.lists(anything, max_size=7), st.binary(max_size=8))
+def test_any_fields_of_any_kind_are_understood_or_refused(kind: int, fields: list[Any], body: bytes) -> None:
+    understood([head(kind, *fields)])
+    understood([head(kind, *fields), body])
+
+
+@settings(max_examples=120, deadline=None)
+@given(anything, anything, anything, anything, anything)
+def test_any_head_is_understood_or_refused(version: Any, kind: Any, sender: Any, boot: Any, to: Any) -> None:
+    understood([head(kind, 1, False, version=version, sender=sender, boot=boot, to=to)])
+
+
+def test_nesting_does_not_overflow_the_stack() -> None:
+    """The text of 1,000 nested lists overflows Python's stack, so nothing that came is ever shown in an error."""
+    for depth in 10, 500, 1000, 1020, 1024, 5000, 60_000:
+        nested = b"\x91" * depth + b"\xc0"
+        assert isinstance(understood([b"\x98\x01" + nested + b"\xa3ada\x01\xa0\x00\x01\xc2"]), WireError)
+        assert isinstance(understood([b"\x98\x01\x02\xa3ada\x01\xa0\x00" + nested + b"\xc2"]), WireError)
+        assert isinstance(understood([nested]), WireError)
+        assert isinstance(understood([b"\x81\xa1x" * depth]), WireError)
+
+
+def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
+    for opening in b"\xdd\x7f\xff\xff\xff", b"\xdd\x00\x03\xff\xff", b"\xdc\x08\x00", b"\xdb\x7f\xff\xff\xff":
+        frame = (opening * 60_000)[: DEFAULT_LIMITS.header_bytes_max - 1]
+        tracemalloc.start()
+        assert refused([frame]) is WireCode.NOT_MSGPACK
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 24 << 20  # 1,024 nested lists of 2,048 entries
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        ([], WireCode.PARTS),
+        ([head(2, 1, False), b"x"], WireCode.PARTS),
+        ([head(8, "x", "", 1, 1, 1, [])], WireCode.PARTS),
+        ([head(2, 1, False)] * 3, WireCode.PARTS),
+        ([b""], WireCode.NOT_MSGPACK),
+        ([b"\x00"], WireCode.HEADER),
+        ([msgpack.packb([1, 2, "ada"])], WireCode.HEADER),
+        ([msgpack.packb([1, 2, "ada", 4, "bo"])], WireCode.HEADER),
+        ([head(2, 1, False, version="1")], WireCode.HEADER),
+        ([head(2, 1, False, version=True)], WireCode.HEADER),
+        ([head(2, 1, False, version=2)], WireCode.VERSION),
+        ([head(2, 1, False, version=0)], WireCode.VERSION),
+        ([head(2, 1, False, sender="Ada")], WireCode.SENDER),
+        ([head(2, 1, False, sender="")], WireCode.SENDER),
+        ([head(2, 1, False, sender=7)], WireCode.SENDER),
+        ([head(2, 1, False, sender=b"ada")], WireCode.NOT_MSGPACK),
+        ([head(2, 1, False, boot=-1)], WireCode.HEADER),
+        ([head(2, 1, False, boot=2**63)], WireCode.HEADER),
+        ([head(2, 1, False, boot=1.0)], WireCode.HEADER),
+        ([head(2, 1, False, to="../x")], WireCode.FIELD),
+        ([head(0, 1, False)], WireCode.KIND),
+        ([head(9, 1, False)], WireCode.KIND),
+        ([head(2.0, 1, False)], WireCode.KIND),
+        ([head(True, 1, False)], WireCode.KIND),
+        ([head("2", 1, False)], WireCode.KIND),
+        ([head(2, 1)], WireCode.FIELD),
+        ([head(2, 1, 0)], WireCode.FIELD),
+        ([head(2, -1, False)], WireCode.FIELD),
+        ([head(2, 2**64 - 1, False)], WireCode.FIELD),
+        ([head(3, "no such code", "", "")], WireCode.FIELD),
+        ([head(3, ["fingerprint"], "", "")], WireCode.FIELD),
+        ([head(7, "x" * 1025)], WireCode.FIELD),
+        ([head(7, "x" * 5000)], WireCode.NOT_MSGPACK),
+        ([head(7, "two\nlines")], WireCode.FIELD),
+        ([head(7, "\x1b[2J")], WireCode.FIELD),
+        ([b"\x00" * (DEFAULT_LIMITS.header_bytes_max + 1)], WireCode.SIZE),
+    ],
+)
+def test_what_is_wrong_is_named(frames: list[bytes], code: WireCode) -> None:
+    assert refused(frames) is code
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a\x00b", "a\n", "ä", "h" * 256, "[::1]", "a/b", "tcp://x", 5, None])
+def test_a_host_that_no_socket_should_see_is_refused(host: Any) -> None:
+    assert refused([head(1, host, 7400, 0, {}, [], True)]) is WireCode.FIELD
+    assert refused([head(1, "h", 7400, 0, {}, [["zed", host, 7400, 0]], True)]) is WireCode.FIELD
+
+
+@pytest.mark.parametrize("port", [0, -1, 65535, 65536, 2**63, 7400.0, "7400", True, None])
+def test_a_port_whose_successor_is_no_port_is_refused(port: Any) -> None:
+    assert refused([head(1, "h", port, 0, {}, [], True)]) is WireCode.FIELD
+    assert refused([head(1, "h", 1, 0, {}, [["zed", "h", port, 0]], True)]) is WireCode.FIELD
+
+
+def test_sizes_and_counts_have_their_limits() -> None:
+    limits = Limits(payload_bytes_max=100, arrays_max=2, dimensions_max=2, peers_max=3, fingerprint_entries_max=2)
+
+    def state(layout: Any, body: bytes) -> WireCode:
+        return refused([head(8, "x", "", 1, 0, 0, layout), body], limits)
+
+    assert state([["w", [101], "int8", 101]], b"x" * 101) is WireCode.SIZE
+    assert state([["w", [1], "int8", 1]] * 3, b"xxx") is WireCode.LAYOUT
+    assert state([["w", [1, 1, 1], "int8", 1]], b"x") is WireCode.LAYOUT
+    assert refused([head(1, "h", 1, 0, {}, [["zed", "h", 1, 0]] * 4, True)], limits) is WireCode.FIELD
+    assert refused([head(1, "h", 1, 0, {"a": "", "b": "", "c": ""}, [], True)], limits) is WireCode.NOT_MSGPACK
+
+
+@pytest.mark.parametrize(
+    ("layout", "code"),
+    [
+        ([["w", [4], "int8", 3]], WireCode.BODY),
+        ([["w", [4], "int8", 5]], WireCode.BODY),
+        ([], WireCode.BODY),
+        ([["w", [4], "int8", 2**62], ["v", [4], "int8", 4]], WireCode.BODY),
+        ([["w", [4], "int8", -4], ["v", [4], "int8", 8]], WireCode.FIELD),
+        ([["w", [2**40, 2**40], "int8", 4]], WireCode.LAYOUT),
+        ([["w", [-4], "int8", 4]], WireCode.FIELD),
+        ([["w", [4.0], "int8", 4]], WireCode.FIELD),
+        ([["w", 4, "int8", 4]], WireCode.LAYOUT),
+        ([["w", [4], "int8"]], WireCode.LAYOUT),
+        (["w"], WireCode.LAYOUT),
+        ({"w": 4}, WireCode.LAYOUT),
+        ([[7, [4], "int8", 4]], WireCode.FIELD),
+    ],
+)
+def test_a_layout_that_lies_is_refused(layout: Any, code: WireCode) -> None:
+    assert refused([head(8, "x", "", 1, 0, 0, layout), b"abcd"]) is code
+
+
+def test_another_version_says_who_and_which_although_nothing_else_can_be_read() -> None:
+    with pytest.raises(WireError) as caught:
+        decode([msgpack.packb([7, {"new": "kind"}, "ada", 12])])
+    assert (caught.value.sender, caught.value.version) == ("ada", 7)
+    assert caught.value.problem == "wire version 7, mine is 1"

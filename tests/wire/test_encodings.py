@@ -1,0 +1,178 @@
+"""Array encodings: the error that each one states is the error that it makes, and wrong sizes are refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from gossipdistill.wire.encodings import ENCODINGS, EncodingError, Floats, encoding_of
+from gossipdistill.wire.encodings.half import HALF_MAX
+from gossipdistill.wire.encodings.int8 import BLOCK
+
+LABELS = ["raw", "half", "int8", "top_k:3", "top_k:1", "top_k"]
+ROUNDING = 1 + 1e-6
+
+shapes = arrays_of.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=70)
+rows = arrays_of.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=40)
+
+
+def tables(floats: st.SearchStrategy[float], shape: st.SearchStrategy[tuple[int, ...]]) -> st.SearchStrategy[Floats]:
+    return arrays_of.arrays(np.float32, shape, elements=floats)
+
+
+def floats(bound: float | None = None) -> st.SearchStrategy[float]:
+    edges = {"min_value": -bound, "max_value": bound} if bound is not None else {}
+    return st.floats(width=32, allow_nan=False, allow_infinity=False, **edges)  # type: ignore[arg-type]
+
+
+def back(label: str, array: Floats) -> Floats:
+    encoding = encoding_of(label)
+    data = encoding.encode(array)
+    assert len(data) == encoding.nbytes(array.shape)
+    out = bytearray(len(data))
+    encoding.encode_into(array, memoryview(out))
+    assert bytes(out) == data
+    decoded = encoding.decode(memoryview(data), array.shape)
+    assert decoded.shape == array.shape
+    assert decoded.dtype == np.float32
+    assert decoded.flags.writeable
+    return decoded
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays_of.arrays(np.uint32, shapes))
+def test_raw_is_exact_bit_for_bit_whatever_the_bits(bits: np.ndarray) -> None:  # type: ignore[type-arg]
+    decoded = back("raw", bits.view(np.float32))
+    assert np.array_equal(decoded.view(np.uint32), bits)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(floats(HALF_MAX), shapes))
+def test_half_errs_by_no_more_than_it_says(x: Floats) -> None:
+    bound = np.maximum(np.abs(x.astype(np.float64)) * 2.0**-11, 2.0**-25)
+    assert (np.abs(back("half", x).astype(np.float64) - x) <= bound).all()
+
+
+def test_half_clips_what_it_cannot_hold() -> None:
+    x = np.array([65504, 65519, 65520, 1e30, -1e30], dtype=np.float32)
+    assert back("half", x).tolist() == [HALF_MAX, HALF_MAX, HALF_MAX, HALF_MAX, -HALF_MAX]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables(floats(), shapes))
+def test_int8_errs_by_no_more_than_it_says(x: Floats) -> None:
+    decoded = back("int8", x).astype(np.float64).reshape(-1)
+    flat = x.astype(np.float64).reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        bound = max(np.abs(block).max() / 254 * ROUNDING + np.abs(block).max() * 1e-6, 1.5e-36)
+        assert (np.abs(decoded[start : start + BLOCK] - block) <= bound).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(tables(st.floats(0, 1, width=32), rows), st.integers(1, 45))
+def test_top_k_keeps_the_largest_and_the_sum_of_each_row(x: Floats, k: int) -> None:
+    assume(x.sum(axis=-1).max() > 0)
+    decoded = back(f"top_k:{k}", x).astype(np.float64)
+    columns = x.shape[-1]
+    for row, kept in zip(x.astype(np.float64).reshape(-1, columns), decoded.reshape(-1, columns), strict=True):
+        order = np.sort(row)[::-1]
+        residual = order[k:].sum()
+        half_error = float(np.maximum(order[:k] * 2.0**-11, 2.0**-25).sum()) + 2.0**-11 * residual + 2.0**-24
+        assert abs(kept.sum() - row.sum()) <= half_error + 1e-6
+        assert np.abs(kept - row).sum() <= 2 * residual + 2 * half_error + 1e-6
+        assert kept[row.argmax()] >= row.max() * (1 - 2.0**-10) - 2.0**-24
+
+
+def test_top_k_beyond_two_byte_indices() -> None:
+    x = np.zeros((2, 70_000), dtype=np.float32)
+    x[0, 69_999], x[1, 65_536] = 0.75, 1.0
+    x[0, 1] = 0.25
+    decoded = back("top_k:2", x)
+    assert decoded[0, 69_999] == 0.75
+    assert decoded[0, 1] == 0.25
+    assert decoded[1, 65_536] == 1.0
+    assert decoded.sum() == 2.0
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("columns", [2, 3, 100])
+def test_a_value_that_is_not_finite_stays_for_the_receiver_to_refuse(label: str, odd: float, columns: int) -> None:
+    x = np.full((4, columns), 0.25, dtype=np.float32)
+    x[2, columns // 2] = odd
+    assert not np.isfinite(back(label, x)[2]).all()
+    assert np.isfinite(back(label, x)[0]).all() or label == "int8"
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_empty_arrays_travel(label: str) -> None:
+    for shape in (0, 5), (3, 0, 5), (0, 1):
+        assert back(label, np.zeros(shape, dtype=np.float32)).size == 0
+
+
+@pytest.mark.parametrize("label", ["raw", "half", "int8"])
+def test_a_scalar_travels(label: str) -> None:
+    assert back(label, np.array(0.5, dtype=np.float32)) == pytest.approx(0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_view_that_is_not_contiguous_travels(label: str) -> None:
+    x = np.arange(48, dtype=np.float32).reshape(6, 8)[::2, ::-2] / 64
+    assert back(label, x) == pytest.approx(back(label, np.ascontiguousarray(x)))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_another_size_than_the_shape_needs_is_refused(label: str) -> None:
+    encoding = encoding_of(label)
+    right = encoding.nbytes((3, 5))
+    for size in {0, 1, right - 1, right + 1, 2 * right} - {right}:
+        with pytest.raises(EncodingError, match="bytes for shape"):
+            encoding.decode(memoryview(bytes(size)), (3, 5))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_any_bytes_of_the_right_size_decode_or_are_refused(label: str) -> None:
+    encoding = encoding_of(label)
+    size = encoding.nbytes((3, 5))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.binary(min_size=size, max_size=size))
+    def check(data: bytes) -> None:
+        try:
+            assert encoding.decode(memoryview(data), (3, 5)).shape == (3, 5)
+        except EncodingError:
+            assert label.startswith("top_k")
+
+    check()
+
+
+def test_an_index_beyond_the_row_is_refused() -> None:
+    encoding = encoding_of("top_k:1")
+    data = bytearray(encoding.encode(np.array([[0.5, 0.5]], dtype=np.float32)))
+    data[2] = 2
+    with pytest.raises(EncodingError, match="index 2 of 2 columns"):
+        encoding.decode(memoryview(data), (1, 2))
+
+
+@pytest.mark.parametrize(
+    "label", ["", "RAW", "raw:1", "zip", "top_k:0", "top_k:-1", "top_k:1234567", "raw\n", "x" * 99]
+)
+def test_a_label_that_names_no_encoding_is_refused(label: str) -> None:
+    with pytest.raises(EncodingError):
+        encoding_of(label)
+
+
+def test_top_k_has_no_rows_in_a_scalar() -> None:
+    with pytest.raises(EncodingError, match="no rows"):
+        encoding_of("top_k").encode(np.array(1.0, dtype=np.float32))
+
+
+def test_the_table_holds_each_encoding_under_its_name() -> None:
+    assert {name: encoding.name for name, encoding in ENCODINGS.items()} == {n: n for n in ENCODINGS}
+    assert set(ENCODINGS) == {"raw", "half", "int8", "top_k"}
