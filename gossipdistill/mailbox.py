@@ -40,6 +40,7 @@ class Mailbox:
         self._step = 0
         self._done = False
         self._overwritten = 0
+        self._taking_awaited = False
 
     # --- the training thread -------------------------------------------------------------------------------------
 
@@ -60,7 +61,9 @@ class Mailbox:
             arrivals = list(self._inbox.values())
             self._taken.update(self._inbox)
             self._inbox.clear()
-        self._wake()
+            awaited = self._taking_awaited
+        if awaited:
+            self._wake()
         return arrivals
 
     def neighbourhood(self) -> Neighbourhood:
@@ -98,6 +101,12 @@ class Mailbox:
             taken = sorted(self._taken)
             self._taken.clear()
         return parcels, taken
+
+    def await_taking(self, awaited: bool) -> bool:
+        """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
+        with self._lock:
+            self._taking_awaited = awaited
+            return awaited and bool(self._taken)
 
     def deliver(self, arrival: Arrival) -> None:
         """Put a neighbour's state into the inbox, over an older one. The caller has checked that it is newer."""

@@ -203,7 +203,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One version of one slot, with its payload."""
+    """One version of one slot, with its payload. `confirms` ride along: what arrived from the recipient before."""
 
     topic: str
     key: str
@@ -211,6 +211,7 @@ class State:
     step: int
     exchange: int
     payload: Payload
+    confirms: tuple[Confirm, ...] = ()
 
 
 Message = Greeting | Heartbeat | Refusal | Announce | Want | Confirm | Leave | State

@@ -46,6 +46,7 @@ class Worker:
     _weights: dict[tuple[int, frozenset[str]], float] = field(default_factory=dict)
     _began_s: float | None = None
     _silent: bool = False
+    _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
 
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
@@ -142,11 +143,14 @@ class Worker:
 
     def _view(self, neighbourhood: Neighbourhood, arrivals: list[Arrival], now: float) -> View:
         """The snapshot for this step: who gets my next publication, and what weight each arrival has."""
+        exchange = self.cadence.exchanges
+        if not arrivals and self._out is not None and self._out[0] is neighbourhood and self._out[1] == exchange:
+            return View(exchange, now, self._out[2])
         label_of, name_of = self._labels(neighbourhood)
         alive = frozenset(label_of[name] for name in neighbourhood.alive if name in label_of)
         me = label_of[self.learner.name]
-        exchange = self.cadence.exchanges
         out = tuple(PeerName(name_of[label]) for label in self.schedule.living(me, exchange, alive))
+        self._out = (neighbourhood, exchange, out)
         in_weights = {str(arrival.sender): self._in_weight(me, arrival.exchange, alive) for arrival in arrivals}
         return View(exchange, now, out, in_weights)
 

@@ -112,7 +112,22 @@ def test_the_wake_up_is_called_outside_the_lock_and_an_empty_inbox_takes_none() 
     mailbox.post(parcel(1))
     mailbox.deliver(arrival(1))
     mailbox.take()
-    assert held == [False, False]
+    assert held == [False]
+
+
+def test_taking_wakes_the_network_only_when_it_waits_for_that() -> None:
+    woken: list[bool] = []
+    mailbox = Mailbox(wake=lambda: woken.append(True))
+    assert not mailbox.await_taking(False)
+    mailbox.deliver(arrival(1))
+    mailbox.take()
+    assert not woken
+    assert mailbox.await_taking(True), "taken just before the asking"
+    mailbox.collect()
+    assert not mailbox.await_taking(True)
+    mailbox.deliver(arrival(2))
+    mailbox.take()
+    assert woken == [True]
 
 
 def test_between_two_threads_the_newest_is_never_lost() -> None:

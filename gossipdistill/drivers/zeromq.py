@@ -191,6 +191,8 @@ class Driver:
             self._send(transmit, now)
         for arrival in self.peer.arrivals():
             self.mailbox.deliver(arrival)
+        if self.mailbox.await_taking(self.peer.awaits_taking()) and self._loop is not None:
+            self._loop.call_soon(self._turn)
         events, neighbourhood = self.peer.events(), self.peer.neighbourhood()
         if events or neighbourhood is not None:
             self.mailbox.tell(neighbourhood, events)
@@ -342,9 +344,6 @@ class Driver:
             zmq.SNDBUF: self.limits.socket_buffer_bytes,
             zmq.RCVBUF: self.limits.socket_buffer_bytes,
             zmq.HANDSHAKE_IVL: int(self.limits.handshake_timeout_s * 1000),
-            zmq.HEARTBEAT_IVL: 1000,
-            zmq.HEARTBEAT_TIMEOUT: int(self.limits.dead_after_s * 1000),
-            zmq.HEARTBEAT_TTL: int(self.limits.dead_after_s * 1000),
             zmq.TCP_MAXRT: int(self.limits.dead_after_s * 1000),
             zmq.RECONNECT_IVL: 50,
             zmq.RECONNECT_IVL_MAX: 1000,
@@ -353,6 +352,12 @@ class Driver:
         }
         if kind == zmq.DEALER:
             options |= {zmq.IMMEDIATE: 1, zmq.MAXMSGSIZE: 1024}
+            # One end pings: twice within the time after which a silent connection is given up.
+            options |= {
+                zmq.HEARTBEAT_IVL: int(self.limits.dead_after_s * 500),
+                zmq.HEARTBEAT_TIMEOUT: int(self.limits.dead_after_s * 1000),
+                zmq.HEARTBEAT_TTL: int(self.limits.dead_after_s * 1000),
+            }
             # The name is claimed once per connection; the boot keeps a restarted process apart from its predecessor.
             made.setsockopt(zmq.ROUTING_ID, f"{self.peer.me.name}/{self.peer.me.boot}".encode("ascii"))
         else:

@@ -8,7 +8,9 @@ Rules of this file
    announcement is open. Sockets buffer far more than one thinks, and what waits in them arrives stale.
 2. Only the newest version is kept for sending. Loss, duplication, reordering and slow readers are harmless.
 3. Nothing goes to a peer that is not alive; when it returns it is sent the newest version at once, unless it has it.
-4. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
+4. A pushed state is confirmed by the next state that goes the other way, at the latest with the second heartbeat after
+   it; at once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
+5. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
    word again after `confirm_timeout_s`; the reader answers each announcement, with a confirmation, or with a wish as
    soon as its learner is ready.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
@@ -61,6 +64,13 @@ class Incoming:
     learner_has_it: bool = True
 
 
+class Owed(NamedTuple):
+    """A confirmation that waits for a state to ride on, since `since_s`."""
+
+    number: int
+    since_s: float
+
+
 @dataclass(slots=True)
 class LinkCounts:
     """What happened on the way to or from one peer since the start."""
@@ -84,6 +94,7 @@ class Delivery:
     events: list[Event] = field(default_factory=list)
     counts: dict[PeerName, LinkCounts] = field(default_factory=dict)
     _number: int = 0
+    _owed: dict[PeerName, dict[tuple[str, str], Owed]] = field(default_factory=dict)
     _blocked: set[PeerName] = field(default_factory=set)
     _too_large: set[str] = field(default_factory=set)
 
@@ -129,13 +140,15 @@ class Delivery:
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
         """The socket had no room or no connection: try again with whatever is newest by then. A lost wish or
-        confirmation is made good by the other side (rule 4)."""
+        confirmation is made good by the other side (rule 5)."""
         if not isinstance(message, State | Announce):
             return
         known = self.outgoing.get(Slot(recipient, message.topic, message.key))
         if known is None:
             return
         if isinstance(message, State):
+            for confirm in message.confirms:
+                self._owed.setdefault(recipient, {}).setdefault((confirm.topic, confirm.key), Owed(confirm.number, now))
             known.unconfirmed.pop(message.number, None)
             known.wanted = True
             self._note_blocked(recipient, known, now)
@@ -147,6 +160,7 @@ class Delivery:
 
     def returned(self, peer: PeerName, restarted: bool, now: float) -> None:
         """A peer is new, restarted or heard again: what was on the way to it is lost or stale. Begin afresh."""
+        self._owed.pop(peer, None)
         for slot, known in self.outgoing.items():
             if slot.peer == peer:
                 known.confirmed = 0 if restarted else known.confirmed
@@ -170,7 +184,8 @@ class Delivery:
 
     def _send(self, slot: Slot, known: Outgoing, now: float) -> None:
         parcel = known.parcel
-        state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload)
+        owed = tuple(Confirm(*slot_of, debt.number) for slot_of, debt in self._owed.pop(slot.peer, {}).items())
+        state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload, owed)
         self.out.append((slot.peer, state))
         timeout_s = self.limits.confirm_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
         known.unconfirmed[known.number] = now + timeout_s
@@ -204,9 +219,9 @@ class Delivery:
 
     def arrived(self, sender: PeerName, boot: Boot, state: State, now: float) -> None:
         """A version came: confirm it, and hand it to the learner unless a newer one came before."""
-        self.out.append((sender, Confirm(state.topic, state.key, state.number)))
         slot, version = Slot(sender, state.topic, state.key), Version(boot, state.number)
         known = self._incoming(slot, boot)
+        self._confirm(sender, state, known is not None, now)
         if known is None:
             return
         if version <= known.version:
@@ -215,6 +230,29 @@ class Delivery:
         known.version, known.learner_has_it = version, False
         arrival = Arrival(sender, slot.topic, version, state.step, state.exchange, state.payload, now, slot.key)
         self.arrivals.append(arrival)
+
+    def _confirm(self, sender: PeerName, state: State, may_wait: bool, now: float) -> None:
+        """Owe a confirmation, or give it: for large states, and when one for this slot is owed already."""
+        owed = self._owed.setdefault(sender, {})
+        slot_of = (state.topic, state.key)
+        small = state.payload.nbytes <= self.limits.push_bytes_max
+        if small and may_wait and slot_of not in owed:
+            owed[slot_of] = Owed(state.number, now)
+        else:
+            before = owed.pop(slot_of, Owed(0, now))
+            self.out.append((sender, Confirm(*slot_of, max(state.number, before.number))))
+
+    def confirm_overdue(self, now: float) -> None:
+        """At each heartbeat: give the confirmations that found no state to ride on since the last one."""
+        for peer, owed in self._owed.items():
+            for slot_of in [s for s, debt in owed.items() if now - debt.since_s >= self.limits.heartbeat_interval_s]:
+                self.out.append((peer, Confirm(*slot_of, owed.pop(slot_of).number)))
+
+    def awaits_taking(self) -> bool:
+        """Whether an announcement waits until the learner has taken the version before it."""
+        return any(
+            not known.learner_has_it and known.announced > known.version.number for known in self.incoming.values()
+        )
 
     def announced(self, sender: PeerName, boot: Boot, announce: Announce, now: float) -> None:
         """A neighbour has a large state ready. Ask for it now, or as soon as the learner has taken the last one."""

@@ -16,7 +16,7 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -102,15 +102,20 @@ class Membership:
         self._due_s = min(dues)
         return self._due_s
 
-    def handle_timeout(self, now: float, step: int, done: bool) -> None:
-        """Greet, beat, suspect and bury, as due. `step` and `done` are my own progress, for the heartbeat."""
+    def beat_due(self, now: float) -> bool:
+        """Whether the next `handle_timeout` sends heartbeats."""
+        return now >= self._heartbeat_at_s
+
+    def handle_timeout(self, now: float, step: int, done: bool, spoken: Container[PeerName] = ()) -> None:
+        """Greet, beat, suspect and bury, as due. `step` and `done` are my own progress, for the heartbeat; whoever is
+        in `spoken` has had another sign of life from me since the last one."""
         self._forgive_my_own_pause(now)
         for member in self.members.values():
             self._watch(member, now)
         if now >= self._heartbeat_at_s:
             self._heartbeat_at_s = now + self.limits.heartbeat_interval_s
             for member in self.members.values():
-                if member.status in (Status.ALIVE, Status.SUSPECT):
+                if member.status is Status.SUSPECT or (member.status is Status.ALIVE and member.name not in spoken):
                     self._say(member, Heartbeat(step, done))
         if self.seeds and now >= self._seed_at_s:
             gap_s = self.limits.greet_interval_max_s if self.members else 2 * self.limits.greet_interval_s

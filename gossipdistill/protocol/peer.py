@@ -57,6 +57,8 @@ class Peer:
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self._progress = (0, False)
+        self._spoken: set[PeerName] = set()
+        self._done_said = False
         self._membership.start(contacts, seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class Peer:
             case Heartbeat():
                 self._membership.progressed(member, message)
             case State():
+                for confirm in message.confirms:
+                    self._delivery.confirmed(sender, confirm, now)
                 self._delivery.arrived(sender, boot, message, now)
             case Announce():
                 self._delivery.announced(sender, boot, message, now)
@@ -121,11 +125,20 @@ class Peer:
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
+        self._spoken.discard(PeerName(transmit.envelope.to))
         self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
-        self._membership.handle_timeout(now, *self._progress)
+        beat = self._membership.beat_due(now)
+        if beat:
+            self._delivery.confirm_overdue(now)
+            if self._progress[1] != self._done_said:
+                self._done_said = self._progress[1]
+                self._spoken.clear()  # this news travels in heartbeats only
+        self._membership.handle_timeout(now, *self._progress, self._spoken)
+        if beat:
+            self._spoken.clear()
         self._delivery.handle_timeout(now)
 
     def leave(self, reason: str) -> None:
@@ -142,6 +155,8 @@ class Peer:
         self._membership.out.clear()
         for to, message in self._delivery.out:
             member = self._membership.members[to]
+            if not isinstance(message, State) or message.payload.nbytes <= self.limits.push_bytes_max:
+                self._spoken.add(to)  # a large state may take longer than a heartbeat may be late
             drained.append(self._transmit(Outbound(to, member.boot, member.address, message)))
         self._delivery.out.clear()
         return drained
@@ -151,6 +166,10 @@ class Peer:
         drained = self._delivery.arrivals
         self._delivery.arrivals = []
         return drained
+
+    def awaits_taking(self) -> bool:
+        """Whether the owner is to call `taken` as soon as the learner has taken something."""
+        return self._delivery.awaits_taking()
 
     def events(self) -> list[Event]:
         """Drain what happened."""

@@ -56,7 +56,11 @@ class GossipAveraging(Strategy):
                 learner.ledger.applied(arrival.sender, 0, age_s)
                 learner.ledger.exchanged(arrival.sender, learner.now_s)
         if others:
-            mix_in(learner.model, others)
+            # Senders are not in step: several may arrive at once, each with the weight of an exchange in which it was
+            # to be the only one. All together weigh at most what the plain mean of them and me would give them.
+            share_max = len(others) / (1 + len(others))
+            factor = min(1.0, share_max / sum(weight for weight, _ in others))
+            mix_in(learner.model, [(factor * weight, arrays) for weight, arrays in others])
         return []
 
     def loss(self, state: None, learner: Learner) -> LossTerm:

@@ -99,9 +99,9 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [topic, key, number]
         case Leave(reason):
             head += [_plain(reason)]
-        case State(topic, key, number, step, exchange, payload):
+        case State(topic, key, number, step, exchange, payload, confirms):
             layout = [[a.name, list(a.shape), a.encoding, a.nbytes] for a in payload.layout]
-            head += [topic, key, number, step, exchange, layout]
+            head += [topic, key, number, step, exchange, layout, [[c.topic, c.key, c.number] for c in confirms]]
             return [msgpack.packb(head), payload.body]
     return [msgpack.packb(head)]
 
@@ -188,9 +188,18 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             return Leave(_text(reason))
         case 8:
             topic, key, number, step, exchange, layout = _take(fields, 6)
+            confirms = fields[6] if len(fields) > 6 else []
             payload = Payload(_layout(layout, len(frames[1]), limits), frames[1])
-            return State(_text(topic), _text(key), _number(number), _number(step), _number(exchange), payload)
+            arrived = tuple(_confirm(entry) for entry in _sequence(confirms, limits.slots_per_peer_max))
+            numbers = (_number(number), _number(step), _number(exchange))
+            return State(_text(topic), _text(key), *numbers, payload, arrived)
     raise WireError(WireCode.KIND, f"unknown kind {kind}")
+
+
+def _confirm(entry: Any) -> Confirm:
+    if not isinstance(entry, list) or len(entry) != 3:
+        raise WireError(WireCode.FIELD, "a confirmation is malformed")
+    return Confirm(_text(entry[0]), _text(entry[1]), _number(entry[2]))
 
 
 def _layout(entries: Any, body_bytes: int, limits: Limits) -> tuple[ArrayLayout, ...]:

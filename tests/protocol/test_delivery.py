@@ -11,6 +11,7 @@ from gossipdistill.messages import (
     Announce,
     Confirm,
     Envelope,
+    Heartbeat,
     Message,
     Mode,
     Parcel,
@@ -77,6 +78,39 @@ def test_at_most_two_versions_are_unconfirmed_and_then_the_newest_follows() -> N
     assert (counts.published, counts.superseded, counts.resent) == (10, 7, 0)
 
 
+def test_a_confirmation_rides_on_the_state_that_goes_the_other_way() -> None:
+    world = pair()
+    for value in range(1, 6):
+        world.publish("ada", "bo", value)
+        world.run(0.1)
+        world.publish("bo", "ada", 10 * value)
+        world.run(0.1)
+    assert world["bo"].values("ada") == [1, 2, 3, 4, 5]
+    assert world["ada"].values("bo") == [10, 20, 30, 40, 50]
+    assert not world.said("bo", "ada", Confirm)
+    assert not world.said("ada", "bo", Confirm)
+    ridden = [sent.message.confirms for sent in world.said("bo", "ada", State) if isinstance(sent.message, State)]
+    assert [[confirm.number for confirm in confirms] for confirms in ridden] == [[1], [2], [3], [4], [5]]
+
+
+def test_a_confirmation_that_finds_nothing_to_ride_on_goes_alone_within_two_heartbeats() -> None:
+    world = pair()
+    world.publish("ada", "bo", 1)
+    world.run(2 * DEFAULT_LIMITS.heartbeat_interval_s + 0.01)
+    assert numbers(world.said("bo", "ada", Confirm)) == [1]
+
+
+def test_who_had_a_state_needs_no_heartbeat_and_is_not_suspected() -> None:
+    world = pair()
+    for value in range(1, 41):
+        world.publish("ada", "bo", value)
+        world.run(0.2)
+    beats = len(world.said("ada", "bo", Heartbeat))
+    assert beats <= 8, f"{beats} heartbeats beside 40 states in 8 s"
+    assert EventKind.SUSPECT not in world["bo"].kinds("ada")
+    assert EventKind.SUSPECT not in world["ada"].kinds("bo")
+
+
 def test_slots_are_paced_apart() -> None:
     world = pair()
     world.delay_s = (0.5, 0.5)
@@ -124,7 +158,7 @@ def test_an_older_version_that_comes_late_is_confirmed_and_dropped() -> None:
         state = State("x", "", number, 0, 0, payload(number))
         world.inject("bo", Envelope(PeerName("ada"), Boot(1000), "bo", 2000, state))
     assert world["bo"].values("ada") == [5]
-    assert numbers(world.said("bo", "ada", Confirm)) == [5, 3, 4, 5]
+    assert numbers(world.said("bo", "ada", Confirm)) == [5, 5]  # each stands for all before it
 
 
 # --- pull -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.distillation import soft_targets
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Neighbourhood, Parcel
+from gossipdistill.topology import load_topology
 
 from .world import CLASSES, World, arrival, make_strategy, make_task, make_worker
 
@@ -53,6 +54,30 @@ def test_two_peers_average_to_the_middle() -> None:
     ada.step(0.0)
     for parameter in ada.learner.model.parameters():
         assert torch.allclose(parameter, torch.full_like(parameter, 2.0))
+
+
+def test_three_at_once_weigh_at_most_the_plain_mean() -> None:
+    names = ("ada", "bo", "cy", "dee")
+    workers = {name: make_worker(name, make_strategy("gossip_averaging"), names=names) for name in names}
+    World(workers)
+    ada = workers["ada"]
+    # One-peer schedule: each sender was to be the only one of its exchange, with weight 1/2.
+    ada.schedule = load_topology("one_peer_exponential", names)
+    for group in ada.learner.optimizer.param_groups:
+        group["lr"] = 0.0
+    for number, (name, value) in enumerate((("bo", 1.0), ("cy", 2.0), ("dee", 5.0))):
+        with torch.no_grad():
+            for parameter in workers[name].learner.model.parameters():
+                parameter.fill_(value)
+        workers[name].publish_final(0.0)
+        parcels, _ = workers[name].mailbox.collect()
+        ada.mailbox.deliver(arrival(name, parcels[0][1], number, 0.0))
+    with torch.no_grad():
+        for parameter in ada.learner.model.parameters():
+            parameter.fill_(4.0)
+    ada.step(0.0)
+    for parameter in ada.learner.model.parameters():
+        assert torch.allclose(parameter, torch.full_like(parameter, 3.0))
 
 
 def test_during_burn_in_teachers_are_heard_but_not_followed() -> None:

@@ -59,6 +59,8 @@ def payloads(draw: st.DrawFn) -> Payload:
     return Payload(layout, draw(st.binary(min_size=size, max_size=size)))
 
 
+confirmations = st.lists(st.builds(Confirm, texts, texts, numbers), max_size=3).map(tuple)
+
 MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Greeting: st.builds(
         Greeting,
@@ -74,7 +76,7 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Want: st.builds(Want, texts, texts, numbers),
     Confirm: st.builds(Confirm, texts, texts, numbers),
     Leave: st.builds(Leave, texts),
-    State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads()),
+    State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads(), confirmations),
 }
 
 
@@ -129,9 +131,18 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
     "confirm": (Confirm("weights", "k", 12), ["990106a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
     "leave": (Leave("finished"), ["970107a3616461cf000001930000000aa2626fcd01f4a866696e6973686564"]),
     "state": (
-        State("outputs", "", 3, 60, 2, Payload((ArrayLayout("logits", (1, 2), "half", 4),), b"\x00\x3c\x00\xbc")),
+        State(
+            "outputs",
+            "",
+            3,
+            60,
+            2,
+            Payload((ArrayLayout("logits", (1, 2), "half", 4),), b"\x00\x3c\x00\xbc"),
+            (Confirm("outputs", "", 5),),
+        ),
         [
-            "9c0108a3616461cf000001930000000aa2626fcd01f4a76f757470757473a0033c029194a66c6f67697473920102a468616c6604",
+            "9d0108a3616461cf000001930000000aa2626fcd01f4a76f757470757473a0033c029194a66c6f67697473920102a468616c6604"
+            "9193a76f757470757473a005",
             "003c00bc",
         ],
     ),

@@ -86,7 +86,8 @@ def test_top_k_keeps_the_largest_and_the_sum_of_each_row(x: Floats, k: int) -> N
         half_error = float(np.maximum(order[:k] * 2.0**-11, 2.0**-25).sum()) + 2.0**-11 * residual + 2.0**-24
         assert abs(kept.sum() - row.sum()) <= half_error + 1e-6
         assert np.abs(kept - row).sum() <= 2 * residual + 2 * half_error + 1e-6
-        assert kept[row.argmax()] >= row.max() * (1 - 2.0**-10) - 2.0**-24
+        ties = row == row.max()  # of equal entries any may be the one that is kept
+        assert kept[ties].max() >= row.max() * (1 - 2.0**-10) - 2.0**-24
 
 
 def test_top_k_beyond_two_byte_indices() -> None:

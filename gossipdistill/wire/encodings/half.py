@@ -25,6 +25,8 @@ class Half(Encoding):
         return 2 * math.prod(shape)
 
     def encode(self, array: Floats) -> bytes:
+        if float(np.abs(array).max(initial=0.0)) <= HALF_MAX:  # not so for NaN and infinity
+            return array.astype("<f2").tobytes()
         clipped = np.where(np.isfinite(array), np.clip(array, -HALF_MAX, HALF_MAX), array)
         return clipped.astype("<f2").tobytes()
 
