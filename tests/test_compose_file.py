@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def test_every_process_hears_a_request_to_stop() -> None:
     assert all(service["init"] for service in services().values())
 
 
+def test_the_table_is_printed_when_all_have_ended_however_they_ended() -> None:
+    ended = {"condition": "service_completed_successfully", "required": False}
+    assert services()["table"]["depends_on"] == dict.fromkeys(PEERS, ended)
+
+
 def test_the_commands_train_four_peers_and_print_their_table(tmp_path: Path) -> None:
     ports: set[int] = set()
     here = {name: f"127.0.0.1:{free_port_pair(ports)}" for name in PEERS}
@@ -76,32 +82,36 @@ def test_the_commands_train_four_peers_and_print_their_table(tmp_path: Path) -> 
         roster = roster.replace(f'"{address}"', f'"{here[name]}"')
     (tmp_path / "compose-4.toml").write_text(roster)
 
-    processes: dict[str, subprocess.Popen[str]] = {}
-    try:
-        for name, service in services(SECONDS_OF_TRAINING="3").items():
-            environment = os.environ | service["environment"] | {"GOSSIPDISTILL_OUT": str(tmp_path / "runs")}
-            environment["GOSSIPDISTILL_PEERS"] = str(tmp_path / "compose-4.toml")
-            environment["GOSSIPDISTILL_LISTEN"] = here.get(name, "127.0.0.1:0")
-            processes[name] = subprocess.Popen(
-                [*ENTRYPOINT, *shlex.split(service["command"])],
-                cwd=tmp_path,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        printed = {name: process.communicate(timeout=120)[0] for name, process in processes.items()}
-    finally:
-        for process in processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+    def start(name: str, service: dict[str, Any]) -> subprocess.Popen[str]:
+        environment = os.environ | service["environment"] | {"GOSSIPDISTILL_OUT": str(tmp_path / "runs")}
+        environment["GOSSIPDISTILL_PEERS"] = str(tmp_path / "compose-4.toml")
+        environment["GOSSIPDISTILL_LISTEN"] = here.get(name, "")
+        return subprocess.Popen(
+            [*ENTRYPOINT, *shlex.split(service["command"])],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
-    for name, process in processes.items():
-        assert process.returncode == 0, f"{name}: exit code {process.returncode}\n{printed[name]}"
+    everything = services(SECONDS_OF_TRAINING="3")
+    table = everything.pop("table")
+    with ExitStack() as ends:
+        peers = {name: ends.enter_context(start(name, service)) for name, service in everything.items()}
+        for peer in peers.values():
+            ends.callback(peer.kill)
+        printed = {name: peer.communicate(timeout=120)[0] for name, peer in peers.items()}
+        for name, peer in peers.items():
+            assert peer.returncode == 0, f"{name}: exit code {peer.returncode}\n{printed[name]}"
+
+        show = ends.enter_context(start("table", table))
+        ends.callback(show.kill)
+        text = show.communicate(timeout=60)[0]
+    assert show.returncode == 0, text
     for name in PEERS:
-        assert re.search(rf"\b{name}\b", printed["table"]), printed["table"]
+        assert re.search(rf"^{name}\b.*finished", text, re.MULTILINE), text
 
 
 def test_the_build_context_holds_what_the_wheel_is_made_of() -> None:

@@ -1,7 +1,8 @@
 """A worker as a child process: `python -m gossipdistill.launch.child SPECFILE`.
 
-It speaks JSON lines on standard output and listens on standard input. The first line in, `go`, releases it. When its
-standard input ends, whoever launched it is gone, however that happened, and it ends too.
+It speaks JSON lines on its original standard output and listens on standard input. The first line in, `go`, releases
+it. When its standard input ends, whoever launched it is gone, however that happened, and it ends too. Both work before
+torch is imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gossipdistill.errors import GossipdistillError
-from gossipdistill.launch.environment import StopRequest
-from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.launch.worker_process import WorkerProcess
+from gossipdistill.launch.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from gossipdistill.observe.recorder import Report
 
 
 def main(spec_file: str) -> int:
@@ -25,28 +27,49 @@ def main(spec_file: str) -> int:
     stop, released = StopRequest(), threading.Event()
     stop.install()
     lock = threading.Lock()
+    with _own_output() as out:
 
-    def report(record: dict[str, Any]) -> None:
-        with lock:
-            sys.stdout.write(json.dumps(record) + "\n")
-            sys.stdout.flush()
+        def report(record: dict[str, Any]) -> None:
+            with lock:
+                out.write(json.dumps(record) + "\n")
+                out.flush()
 
-    threading.Thread(target=_listen, args=(stop, released), daemon=True, name="launcher").start()
+        threading.Thread(target=_listen, args=(stop, released), daemon=True, name="launcher").start()
+        return _run(spec_file, report, stop, released)
+
+
+def _run(spec_file: str, report: Report, stop: StopRequest, released: threading.Event) -> int:
     try:
+        # Here, not above: see the head of this file.
+        from gossipdistill.launch.spec import WorkerSpec
+        from gossipdistill.launch.worker_process import WorkerProcess
+
         WorkerProcess(WorkerSpec.from_json(Path(spec_file).read_text()), report, stop, released).run()
     except GossipdistillError as error:
-        report({"type": "error", "exit_code": error.exit_code, "message": str(error)})
         if error.__cause__ is not None:
             traceback.print_exc()  # into the peer's stderr.log
-        return error.exit_code
+        return _failed(report, stop, error.exit_code, str(error))
     except BrokenPipeError:
         return 1
     except Exception as error:
         traceback.print_exc()
-        report({"type": "error", "exit_code": 1, "message": f"{type(error).__name__}: {error}"})
-        return 1
+        return _failed(report, stop, 1, f"{type(error).__name__}: {' '.join(str(error).split())}")
     stop.settled()
     return stop.exit_code
+
+
+def _failed(report: Report, stop: StopRequest, exit_code: int, message: str) -> int:
+    if stop.reason is not None:
+        return stop.exit_code  # whatever broke while everything was being stopped
+    report({"type": "error", "exit_code": exit_code, "message": message})
+    return exit_code
+
+
+def _own_output() -> TextIO:
+    """The launcher's pipe for records alone; what a user's task prints goes to the peer's stderr.log."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return out
 
 
 def _listen(stop: StopRequest, released: threading.Event) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+from gossipdistill.launch.environment import threads_per_peer
 from gossipdistill.launch.local import LocalRun, Watch
-from gossipdistill.launch.plan import Asked, new_run_folder, plan_local
-from gossipdistill.launch.run_config import Layer, resolve
+from gossipdistill.launch.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
+from gossipdistill.launch.preflight import Findings, check
+from gossipdistill.launch.run_config import Layer, Resolved, resolve
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.observe.report import write_json
 from gossipdistill.roster import load_roster
 from gossipdistill.strategies import STRATEGIES, strategy_of
 
@@ -25,9 +30,17 @@ Announce = Callable[[str], Watch]
 """Called with the title of each run; returns who watches it."""
 
 
+class _StoppedError(Exception):
+    """A signal came while no run was under way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
 @dataclass
 class Comparison:
-    """Runs `strategies` x `seeds`. `summary` is the object that is written to `compare.json`."""
+    """Runs `strategies` x `seeds`. `summary` is the object that is written to `compare.json`, anew after each row."""
 
     asked: Asked
     strategies: Sequence[str]
@@ -36,93 +49,141 @@ class Comparison:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
-        """All runs; returns the largest exit code, or that of the first run that was interrupted."""
+        """All runs; returns the largest exit code, or at once that of an interruption.
+
+        Raises:
+            GossipdistillError: before the first run, when one of them could not be done.
+        """
         for name in self.strategies:
             if name != POOLED:
                 check_name(name)
-        common = resolve(self.asked.layers())
+        self._refuse_unknown_options()
+        findings = {name: check(self._plan(name, self.seeds[0])) for name in dict.fromkeys(self.strategies)}
+        common = resolve(self._asked(None).layers())
         folder = new_run_folder(self.asked.out, f"{common.config.name}-compare")
-        rows: list[dict[str, Any]] = []
-        worst = 0
-        for seed in self.seeds:
-            for name in self.strategies:
-                code, row = self._one(name, seed, folder)
-                rows.append(row)
-                worst = max(worst, code)
-                if code > 127:
-                    break
-            else:
-                continue
-            break
-        self.summary = {
+        of_peers = [found for name, found in findings.items() if name != POOLED]
+        self.summary = self._head(common, folder, of_peers[0] if of_peers else None)
+        try:
+            with _signals():
+                for number, (seed, name) in enumerate([(s, n) for s in self.seeds for n in self.strategies], start=1):
+                    code, row = self._one(name, seed, folder, number)
+                    self._note(code, row, folder)
+                    if code > 127:
+                        break
+        except _StoppedError as stopped:
+            self._note(stopped.exit_code, None, folder)
+        return int(self.summary["exit_code"])
+
+    def _refuse_unknown_options(self) -> None:
+        """A strategy is spared the options of others; an option of none of them is a mistake."""
+        known = set().union(*map(_options_of, self.strategies))
+        for layer in self.asked.layers():
+            for key, value in layer.values.items():
+                if key.startswith("strategy.") and key not in {"strategy.name"} | _options_but_of(None):
+                    file = layer.file or layer.origin
+                    raise ConfigError(f"unknown key; {nearest(key, known)}", file=file, key=key, value=value)
+
+    def _head(self, common: Resolved, folder: Path, findings: Findings | None) -> dict[str, Any]:
+        config = common.config
+        return {
             "schema": 1,
             "name": folder.name,
-            "task": common.config.task.name,
-            "budget": {"steps": common.config.steps, "seconds": common.config.seconds},
-            "step_time_s": common.config.train.step_time_s,
+            "task": config.task.name,
+            "budget": {"steps": config.steps, "seconds": config.seconds},
+            "step_time_s": config.train.step_time_s,
+            "examples_per_peer": findings.examples_per_peer if findings else config.task.examples_per_peer,
+            "transfer_examples": findings.transfer_examples if findings else 0,
+            "classes": findings.classes if findings else True,
             "config": common.as_json(),
-            "peers": rows[0]["peers"] if rows else 0,
+            "peers": len(load_roster(config.peers, self.asked.base_of(common, "peers")).peer),
             "seeds": list(self.seeds),
-            "runs": rows,
-            "exit_code": worst,
+            "runs": [],
+            "exit_code": 0,
         }
-        (folder / "compare.json").write_text(json.dumps(self.summary, indent=1) + "\n")
-        return worst
 
-    def _one(self, name: str, seed: int, folder: Path) -> tuple[int, dict[str, Any]]:
+    def _note(self, code: int, row: dict[str, Any] | None, folder: Path) -> None:
+        if row is not None:
+            self.summary["runs"].append(row)
+        self.summary["exit_code"] = max(self.summary["exit_code"], code)
+        write_json(folder / "compare.json", self.summary)
+
+    def _one(self, name: str, seed: int, folder: Path, number: int) -> tuple[int, dict[str, Any]]:
+        of = len(self.seeds) * len(self.strategies)
+        specs = self._plan(name, seed, folder)
+        watch = self.announce(f"{number} of {of}: {name}, seed {seed}")
+        try:
+            specs = settle(specs)
+            run = LocalRun(specs, specs[0].folder.parent, watch)
+            code = run.run()
+        except GossipdistillError as error:
+            # What one row suffers is not the fault of the others: it is told in its place.
+            return error.exit_code, row_of(name, seed, None, specs, str(error))
+        return code, row_of(name, seed, run.summary, specs, "")
+
+    def _plan(self, name: str, seed: int, folder: Path | None = None) -> list[WorkerSpec]:
         strategy = "isolated" if name == POOLED else name
         values: dict[str, object] = {
             "strategy.name": strategy,
             "seed": seed,
             "name": f"{name.replace('_', '-')}-s{seed}",
         }
-        alike = strategy_of(strategy).needs.alike_models or name == POOLED
-        asked = replace(self.asked, out=folder, strategy=None)
-        if name == "all_reduce":
-            # The file lies in the run's own folder, so it is new for each run.
-            values["strategy.rendezvous"] = (folder / f"rendezvous-s{seed}").resolve().as_uri()
-        extra = [Layer("compare", values)]
-        if alike:
-            extra.insert(0, Layer("compare: one architecture", self._first_model(extra)))
-        specs = plan_local(_without_strategy_options(asked, strategy), extra, _MODEL_KEYS if alike else ())
-        if name == POOLED:
-            specs = [_pooled(specs)]
-        run_folder = specs[0].folder.parent
-        run = LocalRun(specs, run_folder, self.announce(f"{name}, seed {seed}"))
-        code = run.run()
-        return code, self._row(name, seed, run.summary, specs, alike)
+        asked = replace(self._asked(strategy), out=folder or self.asked.out)
+        extra, dropped = [Layer("compare", values)], _options_but_of(strategy)
+        if strategy_of(strategy).needs.alike_models or name == POOLED:
+            extra.insert(0, Layer("compare: one architecture", self._first_model(asked, extra)))
+            dropped |= set(_MODEL_KEYS)
+        specs = plan_local(asked, extra, dropped)
+        return [_pooled(specs)] if name == POOLED else specs
 
-    def _first_model(self, extra: Sequence[Layer]) -> dict[str, object]:
+    def _asked(self, strategy: str | None) -> Asked:
+        """What was asked, without the options of other strategies than this one."""
+        return replace(self.asked, strategy=None, without=frozenset(_options_but_of(strategy)))
+
+    def _first_model(self, asked: Asked, extra: Sequence[Layer]) -> dict[str, object]:
         """The model of the first peer, for strategies that need one architecture."""
-        common = resolve([*self.asked.layers(), *extra])
-        roster = load_roster(common.config.peers, self.asked.base_of(common, "peers"))
-        return {key: value for key, value in roster.peer[0].set.items() if key in _MODEL_KEYS}
+        layers = [*asked.layers(), *extra]
+        common = resolve(layers)
+        first = load_roster(common.config.peers, asked.base_of(common, "peers")).peer[0]
+        own = {key: value for key, value in first.set.items() if not key.startswith("strategy.")}
+        options = resolve(with_roster_entry(layers, first.name, own)).config.task_options()
+        chosen = {key: options.get(key.removeprefix("task.")) for key in _MODEL_KEYS}
+        return {key: value for key, value in chosen.items() if value is not None}
 
-    def _row(
-        self, name: str, seed: int, summary: dict[str, Any], specs: Sequence[WorkerSpec], alike: bool
-    ) -> dict[str, Any]:
-        peers = summary["peers"]
-        finished = [peer for peer in peers if peer["status"] == "finished"]
-        models = [str(spec.config.task_options().get("model", "")) for spec in specs]
-        sent = [peer["bytes_sent"] for peer in finished if peer["bytes_sent"] is not None]
-        cpu = [peer["cpu_s_per_step"] for peer in finished if peer["cpu_s_per_step"] is not None]
-        return {
-            "strategy": name,
-            "seed": seed,
-            "run": summary["name"],
-            "exit_code": summary["exit_code"],
-            "peers": len(peers),
-            "finished": len(finished),
-            "models": models,
-            "alike": alike,
-            "val_accuracy": summary["val_accuracy"],
-            "val_loss": _mean([peer["val_loss"] for peer in finished if peer["val_loss"] is not None]),
-            "bytes_sent_per_peer": _mean(sent),
-            "bytes_are_computed": any(peer.get("bytes_are_computed") for peer in finished),
-            "cpu_s_per_step": _mean(cpu),
-            "steps": _mean([peer["steps"] for peer in finished]),
-            "wall_s": summary["wall_s"],
-        }
+
+def row_of(
+    name: str, seed: int, summary: dict[str, Any] | None, specs: Sequence[WorkerSpec], problem: str
+) -> dict[str, Any]:
+    """One run as an entry of `compare.json`; without a summary it never began, and `problem` says why."""
+    peers = summary["peers"] if summary else []
+    finished = [peer for peer in peers if peer["status"] == "finished"]
+    troubles = [
+        f"{peer['name']} {peer['status']}" + (f" ({peer['warnings'][-1]})" if peer["warnings"] else "")
+        for peer in peers
+        if peer["status"] != "finished"
+    ]
+
+    def mean(key: str) -> float | None:
+        values = [peer[key] for peer in finished if peer[key] is not None]
+        return sum(values) / len(values) if values else None
+
+    return {
+        "strategy": name,
+        "seed": seed,
+        "run": summary["name"] if summary else None,
+        "exit_code": summary["exit_code"] if summary else None,
+        "peers": len(specs),
+        "finished": len(finished),
+        "troubles": [problem] if problem else troubles,
+        "warnings": [f"{peer['name']}: {text}" for peer in finished for text in peer["warnings"]],
+        "models": [str(spec.config.task_options().get("model", "")) for spec in specs],
+        "val_accuracy": summary["val_accuracy"] if summary else None,
+        "val_loss": mean("val_loss"),
+        "bytes_sent_per_peer": mean("bytes_sent"),
+        "bytes_are_computed": any(peer.get("bytes_are_computed") for peer in finished),
+        "cpu_s_per_step": mean("cpu_s_per_step"),
+        "steps": mean("steps"),
+        "wall_s": summary["wall_s"] if summary else None,
+    }
 
 
 def check_name(name: str) -> None:
@@ -132,21 +193,36 @@ def check_name(name: str) -> None:
         raise ConfigError(f"unknown strategy; {nearest(name, known)}", key="--strategies", value=name)
 
 
-def _without_strategy_options(asked: Asked, strategy: str) -> Asked:
-    """Options such as strategy.weight are meant for the strategies that have them; the others are spared."""
-    known = {f"strategy.{option}" for option in strategy_of(strategy).options_type.model_fields}
-    kept = tuple(
-        setting
-        for setting in asked.settings
-        if not setting.startswith("strategy.") or setting.partition("=")[0].strip() in known
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Between two runs, too, Ctrl-C and SIGTERM end the comparison with what there is (a run has its own handlers)."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _StoppedError(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _options_of(strategy: str) -> set[str]:
+    return (
+        {f"strategy.{option}" for option in STRATEGIES[strategy].options_type.model_fields}
+        if strategy in STRATEGIES
+        else set()
     )
-    return replace(asked, settings=kept)
+
+
+def _options_but_of(strategy: str | None) -> set[str]:
+    """Keys such as strategy.weight are meant for the strategies that have them; the others are spared."""
+    return set().union(*map(_options_of, STRATEGIES)) - _options_of(strategy or "")
 
 
 def _pooled(specs: Sequence[WorkerSpec]) -> WorkerSpec:
     first = specs[0]
-    return replace(first, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0, threads=None)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return replace(
+        first, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0, threads=threads_per_peer(1)
+    )

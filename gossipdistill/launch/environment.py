@@ -1,14 +1,11 @@
-"""What the machine offers: devices, CPU threads, free ports, and a polite way to end."""
+"""What the machine offers: devices, CPU threads and free ports."""
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
-import threading
 from collections.abc import Iterable, Mapping
-from types import FrameType
 
 import torch
 
@@ -37,7 +34,7 @@ def choose_device(asked: str, place: int) -> torch.device:
     if kind == "cuda" and index.isdigit() and int(index) < gpus:
         return torch.device("cuda", int(index))
     accepted = "auto, cpu" + "".join(f", cuda:{k}" for k in range(gpus))
-    raise ConfigError("is not to be had on this machine", key="--device", value=asked, accepted=accepted)
+    raise ConfigError("is not to be had on this machine", key="device", value=asked, accepted=accepted)
 
 
 def threads_per_peer(peers: int) -> int:
@@ -77,54 +74,13 @@ def in_use(address: Address) -> str | None:
     return None
 
 
-def refuse_ports_in_use(addresses: Mapping[str, Address]) -> None:
+def refuse_ports_in_use(addresses: Mapping[str, Address], hint: str) -> None:
     """Say which peer cannot have its ports, before anything is started.
 
     Raises:
-        AddressError: naming the peer, the address and the reason.
+        AddressError: naming the peer, the address, the reason and what to do.
     """
     for name, address in addresses.items():
         problem = in_use(address)
         if problem:
-            raise AddressError(
-                f"{name} cannot listen at {problem}; end the other program, or use --peers {len(addresses)} "
-                "(a count), which picks free ports"
-            )
-
-
-class StopRequest:
-    """Ctrl-C, SIGTERM and a vanished launcher as one flag, with a deadline.
-
-    The first request asks for a tidy end; the process is gone `grace_s` later in any case. A second ends it at once.
-    """
-
-    def __init__(self, grace_s: float = 1.6) -> None:
-        self.reason: str | None = None
-        self.exit_code = 0
-        self._grace_s = grace_s
-        self._deadline: threading.Timer | None = None
-
-    def install(self) -> None:
-        """Answer SIGINT and SIGTERM (call on the main thread)."""
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def ask(self, reason: str, exit_code: int) -> None:
-        """Ask for a tidy end, from any thread."""
-        if self.reason is not None:
-            return
-        self.exit_code, self.reason = exit_code, reason
-        self._deadline = threading.Timer(self._grace_s, os._exit, (exit_code,))
-        self._deadline.daemon = True
-        self._deadline.start()
-
-    def settled(self) -> None:
-        """The tidy end is reached: nothing more needs to be cut short."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        code = 128 + number
-        if self.reason is not None:
-            os._exit(code)
-        self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
+            raise AddressError(f"{name} cannot listen at {problem}; end the other program, or {hint}")

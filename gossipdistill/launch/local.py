@@ -18,7 +18,8 @@ from typing import Any
 
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.observe.report import summarise, unknown_peer
+from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
+from gossipdistill.strategies import Delivery, Rounds
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Called with (peer's name, record) for everything a worker says, and for what the launcher sees of it."""
@@ -26,6 +27,8 @@ Watch = Callable[[str, dict[str, Any]], None]
 _READY_WITHIN_S = 180.0
 _GRACE_S = 1.7
 """From Ctrl-C to the last SIGKILL: everything is gone within two seconds."""
+_DRAIN_S = 1.0
+"""For the last words of an ended process to be read."""
 
 
 @dataclass
@@ -71,11 +74,15 @@ class LocalRun:
         Raises:
             GossipdistillError: when a worker could not take part, before anything was released.
         """
+        strategy = self.specs[0].config.strategy_class()
+        if self.max_restarts and strategy.delivery is Delivery.COLLECTIVE:
+            raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
         self._started_s = time.monotonic()
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             for spec in self.specs:
-                self._start(spec)
+                if self._stop is None:
+                    self._start(spec)
             while any(child.exit_code is None for child in self._children.values()) and self._stop is None:
                 self._turn()
             if self._stop is not None:
@@ -104,19 +111,23 @@ class LocalRun:
                 start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on
             )
         self._children[spec.name] = Child(spec, process, restarts=restarts)
-        threading.Thread(target=self._read, args=(spec.name, process), daemon=True).start()
+        reader = threading.Thread(target=self._read, args=(spec.name, process), daemon=True)
+        waiter = threading.Thread(target=self._wait, args=(spec.name, process, reader), daemon=True)
+        reader.start()
+        waiter.start()
         self.watch(spec.name, {"type": "started", "pid": process.pid, "restarts": restarts})
 
     def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # something that a user's own task printed
-            if isinstance(record, dict):
-                self._records.put((name, process.pid, record))
+        with process.stdout:
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):  # a torn last line
+                    self._records.put((name, process.pid, json.loads(line)))
+
+    def _wait(self, name: str, process: subprocess.Popen[bytes], reader: threading.Thread) -> None:
         process.wait()
+        _kill_group(process.pid)  # what a user's task started, such as the processes of a data loader
+        reader.join(_DRAIN_S)
         self._records.put((name, process.pid, None))
 
     # --- watching ------------------------------------------------------------------------------------------------
@@ -141,7 +152,8 @@ class LocalRun:
         match record.get("type"):
             case "ready":
                 child.ready = record
-                self._release_when_all_are_ready(child)
+                if self._released_s is not None:
+                    self._go(child)  # a restarted one
             case "progress":
                 child.progress = record
             case "result" | "done":
@@ -149,21 +161,20 @@ class LocalRun:
             case "error":
                 child.error = record
         self.watch(name, record)
+        self._release_when_all_are_ready()
 
-    def _release_when_all_are_ready(self, child: Child) -> None:
-        if self._released_s is not None:
-            self._go(child)  # a restarted one
+    def _release_when_all_are_ready(self) -> None:
+        living = [child for child in self._children.values() if child.exit_code is None]
+        if self._released_s is not None or not living or any(child.ready is None for child in living):
             return
-        if any(other.ready is None for other in self._children.values()):
-            return
-        self._refuse_differences()
+        self._refuse_differences(living)
         self._released_s = time.monotonic()
-        for other in self._children.values():
-            self._go(other)
+        for child in living:
+            self._go(child)
 
-    def _refuse_differences(self) -> None:
+    def _refuse_differences(self, living: list[Child]) -> None:
         """Peers that would refuse one another are told so before any of them trains."""
-        first, *others = self._children.values()
+        first, *others = living
         assert first.ready is not None
         for other in others:
             assert other.ready is not None
@@ -179,6 +190,12 @@ class LocalRun:
                         f"differ ({counts}). Give all the same task.model, or use codistill_predictions"
                     )
                 raise ConfigError(f"{names} differ in {key}: {mine.get(key)} and {theirs.get(key)}")
+            strategy = first.spec.config.strategy_class()
+            if strategy.rounds is Rounds.LOCKSTEP and first.ready["step"] != other.ready["step"]:
+                raise ConfigError(
+                    f"{strategy.name} goes in step, and the checkpoints of {first.spec.name} and {other.spec.name} are "
+                    f"at steps {first.ready['step']} and {other.ready['step']}; begin anew, without --resume"
+                )
 
     def _go(self, child: Child) -> None:
         assert child.process.stdin is not None
@@ -188,23 +205,23 @@ class LocalRun:
 
     def _ended(self, name: str, child: Child) -> None:
         child.exit_code = child.process.returncode
-        self.watch(name, {"type": "exited", "exit_code": child.exit_code, "finished": child.result is not None})
-        if self._released_s is None:
+        finished = child.result is not None
+        self.watch(name, {"type": "exited", "how": how_it_ended(child.exit_code), "finished": finished})
+        if self._released_s is None and (child.error is not None or child.exit_code >= 0):
             self._refuse_start(name, child)
         if child.result is None and child.restarts < self.max_restarts and self._stop is None:
-            spec = replace(child.spec, resume=True)
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
-            self._start(spec, child.restarts + 1)
+            self._start(replace(child.spec, resume=True), child.restarts + 1)
+        self._release_when_all_are_ready()  # one that was killed is not waited for
 
     def _refuse_start(self, name: str, child: Child) -> None:
-        if child.error is not None:
-            message = child.error["message"]
-            if child.error["exit_code"] == 1:
-                message += f" (in {name}; the report lies in {child.spec.folder / 'stderr.log'})"
-            raise WorkerError(message, child.error["exit_code"])
-        raise WorkerError(
-            f"{name} ended before it was ready ({_how(child.exit_code)}); see {child.spec.folder / 'stderr.log'}", 1
-        )
+        log = child.spec.folder / "stderr.log"
+        if child.error is None:
+            raise WorkerError(f"{name} ended before it was ready ({how_it_ended(child.exit_code)}); see {log}", 1)
+        message = child.error["message"]
+        if child.error["exit_code"] == 1:
+            message += f" (in {name}; the report lies in {log})"
+        raise WorkerError(message, child.error["exit_code"])
 
     # --- ending --------------------------------------------------------------------------------------------------
 
@@ -232,15 +249,13 @@ class LocalRun:
 
     def _kill_all(self) -> None:
         for child in self._children.values():
-            if child.process.poll() is None:
-                child.process.kill()
+            if child.process.returncode is None:
+                _kill_group(child.process.pid)
         for child in self._children.values():
             child.process.wait()
-            for pipe in (child.process.stdin, child.process.stdout):
-                if pipe is not None:
-                    # Its reader may still be in it; that thread is a daemon and ends with the process.
-                    with contextlib.suppress(OSError, ValueError, RuntimeError):
-                        pipe.close()
+            if child.process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    child.process.stdin.close()
 
     def _finish(self) -> int:
         peers = [self._entry(child) for child in self._children.values()]
@@ -250,23 +265,18 @@ class LocalRun:
             code = 128 + self._stop
         wall_s = time.monotonic() - (self._released_s or self._started_s)
         self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder)
-        path = self.folder / "summary.json"
-        scratch = path.with_suffix(".partial")
-        scratch.write_text(json.dumps(self.summary, indent=1) + "\n")
-        scratch.replace(path)
+        write_json(self.folder / "summary.json", self.summary)
         return code
 
     def _entry(self, child: Child) -> dict[str, Any]:
         """The peer's own result, or what the launcher knows of one that could not write it."""
         if child.result is not None:
-            return child.result | {"incarnations": child.restarts + 1}
-        path = child.spec.folder / "result.json"
-        if path.exists():
-            with contextlib.suppress(ValueError):
-                return dict(json.loads(path.read_text()))
+            return child.result
+        with contextlib.suppress(ConfigError):  # written, but not told in time
+            return read_json(child.spec.folder / "result.json")
         interrupted = "interrupted" if self._stop == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self._stop is not None else "lost"
-        message = child.error["message"] if child.error else _how(child.exit_code)
+        message = child.error["message"] if child.error else how_it_ended(child.exit_code)
         return unknown_peer(child.spec.name) | {
             "status": status,
             "pid": child.process.pid,
@@ -278,7 +288,14 @@ class LocalRun:
         }
 
 
-def _how(exit_code: int | None) -> str:
+def _kill_group(pid: int) -> None:
+    """Each worker leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def how_it_ended(exit_code: int | None) -> str:
+    """The exit code of a process in words."""
     if exit_code is None:
         return "did not end in time and was killed"
     if exit_code < 0:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
-from gossipdistill.launch.run_config import Layer, Resolved, environment_layer, file_layer, parse_settings, resolve
+from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.messages import Address
-from gossipdistill.roster import classify, is_loopback, load_roster, parse_address
+from gossipdistill.roster import Roster, classify, is_loopback, load_roster, parse_address
+from gossipdistill.strategies import Delivery
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,9 +38,11 @@ class Asked:
     device: str = "auto"
     out: Path = Path("runs")
     insecure: bool = False
+    without: frozenset[str] = frozenset()
+    """Keys that are passed over (used by `compare`)."""
 
     def layers(self) -> list[Layer]:
-        """Run file and environment and command line, weakest first (a roster entry goes between the first two)."""
+        """Run file, environment and command line, weakest first (a roster entry goes between the first two)."""
         typed = {
             "peers": self.peers,
             "topology": self.topology,
@@ -52,8 +56,9 @@ class Asked:
         file = file_layer(self.run_file)
         if "steps" in values and "seconds" not in values and self.run_file is None:
             # first-light ends by time; whoever asks for steps means steps.
-            file = Layer(file.origin, {k: v for k, v in file.values.items() if k != "seconds"})
-        return [file, environment_layer(), Layer("command line", values)]
+            file = file.without({"seconds"})
+        layers = [file, *environment_layers(), Layer("command line", values)]
+        return [layer.without(self.without) for layer in layers]
 
     def base_of(self, resolved: Resolved, key: str) -> Path | None:
         """Folder that a path under `key` is relative to: that of the run file if the key stands there."""
@@ -65,7 +70,8 @@ class Asked:
 def plan_local(
     asked: Asked, extra: Sequence[Layer] = (), drop_from_roster: Iterable[str] = (), resume: bool = False
 ) -> list[WorkerSpec]:
-    """One specification per peer of a run on this machine, with free ports filled in and the run folder chosen.
+    """One specification per peer of a run on this machine, with free ports filled in. Nothing is written: the run's
+    folder is where it would be if the name is not taken (`settle` makes it).
 
     Args:
         extra: layers above the command line (used by `compare`).
@@ -74,24 +80,10 @@ def plan_local(
     """
     layers = [*asked.layers(), *extra]
     common = resolve(layers)
-    if classify(common.config.peers) == "addresses":
-        raise ConfigError(
-            "a run on this machine needs a count or a roster", key="peers", value=common.config.peers,
-            accepted="for example 4, or unlike-4; addresses are for: gossipdistill worker",
-        )  # fmt: skip
-    roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
-    for entry in roster.peer:
-        if not is_loopback(entry.address.host):
-            raise AddressError(
-                f"{entry.name} has the address {entry.address}, which is not on this machine; "
-                f"start it there with: gossipdistill worker --name {entry.name} --peers {common.config.peers}"
-            )
-    ports = {str(entry.name): entry.address for entry in roster.peer if entry.address.port}
-    refuse_ports_in_use(ports)
-    taken = {port for address in ports.values() for port in (address.port, address.port + 1)}
-    roster = roster.with_ports(free_ports(roster.without_ports, LOOPBACK, taken))
-    folder = _existing(asked.out / common.config.name) if resume else new_run_folder(asked.out, common.config.name)
-    layers = [*layers, Layer("run folder", {"name": folder.name})]
+    roster = _local_roster(asked, common)
+    folder = asked.out / common.config.name
+    if resume and not folder.is_dir():
+        raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
     dropped = set(drop_from_roster)
     specs = []
     for place, entry in enumerate(roster.peer):
@@ -121,6 +113,41 @@ def plan_local(
     return specs
 
 
+def settle(specs: Sequence[WorkerSpec]) -> list[WorkerSpec]:
+    """The same run in a folder of its own, which is made now, and with a meeting place where the strategy needs one."""
+    wanted = specs[0].folder.parent
+    folder = wanted if specs[0].resume else new_run_folder(wanted.parent, wanted.name)
+    values: dict[str, object] = {"name": folder.name}
+    if specs[0].config.strategy_class().delivery is Delivery.COLLECTIVE:
+        # A file that was never used before: a collective cannot begin anew in an old one.
+        meeting = folder.resolve() / f"rendezvous-{time.time_ns()}"
+        values["strategy.rendezvous"] = f"file://{meeting}"
+    return [
+        replace(spec, folder=folder / spec.name, resolved=spec.resolved.changed(values, "chosen by the launcher"))
+        for spec in specs
+    ]
+
+
+def _local_roster(asked: Asked, common: Resolved) -> Roster:
+    """The roster of a run on this machine, with free ports where it names none."""
+    if classify(common.config.peers) == "addresses":
+        raise ConfigError(
+            "a run on this machine needs a count or a roster", key="peers", value=common.config.peers,
+            accepted="for example 4, or unlike-4; addresses are for: gossipdistill worker",
+        )  # fmt: skip
+    roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
+    for entry in roster.peer:
+        if not is_loopback(entry.address.host):
+            raise AddressError(
+                f"{entry.name} has the address {entry.address}, which is not on this machine; "
+                f"start it there with: gossipdistill worker --name {entry.name} --peers {common.config.peers}"
+            )
+    ports = {str(entry.name): entry.address for entry in roster.peer if entry.address.port}
+    refuse_ports_in_use(ports, f"use --peers {len(roster.peer)} (a count), which picks free ports")
+    taken = {port for address in ports.values() for port in (address.port, address.port + 1)}
+    return roster.with_ports(free_ports(roster.without_ports, LOOPBACK, taken))
+
+
 def plan_worker(
     asked: Asked,
     name: str | None,
@@ -138,12 +165,18 @@ def plan_worker(
         raise UsageError("which peer is this? Give --name NAME (or GOSSIPDISTILL_NAME)")
     if not is_peer_name(name):
         raise ConfigError("is no name for a peer", key="--name", value=name, accepted=PEER_NAME_RULE)
+    _refuse_no_meeting(common)
     # A worker that is given no peers at all is the first one of a run without a roster.
     if ("peers" not in common.origins and shard is not None) or classify(where) == "addresses":
         return _without_roster(asked, common, name, listen, advertise, shard, start_when, start_within_s, fresh)
+    if "peers" not in common.origins:
+        raise UsageError(
+            "where are the others? Give --peers ROSTER or --peers HOST:PORT,...; the first peer of a run without a "
+            "roster gives --shard K/N and --listen HOST:PORT instead"
+        )
     if classify(where) == "count":
         raise ConfigError(
-            "a single worker cannot find the others by a count", key="--peers", value=where,
+            "a single worker cannot find the others by a count", key="peers", value=where,
             accepted="a roster, or addresses with --shard K/N; a count is for: gossipdistill run",
         )  # fmt: skip
     roster = load_roster(where, asked.base_of(common, "peers"))
@@ -153,6 +186,7 @@ def plan_worker(
     listening = parse_address(listen) if listen else advertised
     own_shard = shard or entry.shard
     _refuse_insecure(asked, [listening, *(other.address for other in roster.peer)])
+    _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
     return WorkerSpec(
         name=name,
@@ -167,6 +201,7 @@ def plan_worker(
         shard=parse_shard(own_shard) if own_shard else None,
         slowdown=entry.slowdown,
         device=entry.device or asked.device,
+        threads=_threads_beside(sum(other.address.host == entry.address.host for other in roster.peer)),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
@@ -199,6 +234,7 @@ def _without_roster(
     if advertised.host in ("0.0.0.0", "::"):
         raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
     _refuse_insecure(asked, [listening, advertised, *seeds])
+    _refuse_taken(name, _local(listening))
     return WorkerSpec(
         name=name,
         place=index,
@@ -210,12 +246,34 @@ def _without_roster(
         seeds=tuple(_local(address) for address in seeds),
         shard=(index, count),
         device=asked.device,
+        threads=_threads_beside(count if is_loopback(advertised.host) else 1),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(common, "topology"),
     )
+
+
+def _refuse_taken(name: str, address: Address) -> None:
+    """Early, because building the task may take long; a host name is left to the socket, which resolves it."""
+    if re.fullmatch(r"[0-9.]+|.*:.*", address.host):
+        refuse_ports_in_use({name: address}, "listen elsewhere: --listen HOST:PORT (two ports, this and the next)")
+
+
+def _threads_beside(peers: int) -> int | None:
+    """CPU threads of a worker that shares its machine with so many peers; None where the user has decided."""
+    return None if "OMP_NUM_THREADS" in os.environ else threads_per_peer(peers)
+
+
+def _refuse_no_meeting(common: Resolved) -> None:
+    """Workers that are started one by one must be told where a collective meets; `run` and `compare` choose a place."""
+    collective = common.config.strategy_class().delivery is Delivery.COLLECTIVE
+    if collective and not (common.config.strategy.model_extra or {}).get("rendezvous"):
+        raise ConfigError(
+            f"is needed by {common.config.strategy.name} when workers are started one by one",
+            key="strategy.rendezvous", accepted="tcp://HOST:PORT, the first peer's host and a free port, alike on all",
+        )  # fmt: skip
 
 
 def with_roster_entry(layers: Sequence[Layer], name: str, values: dict[str, object]) -> list[Layer]:
@@ -238,12 +296,6 @@ def new_run_folder(out: Path, name: str) -> Path:
     raise ConfigError("has too many runs of one name", file=out, key="name", value=name)
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
-    return folder
-
-
 def parse_shard(text: str) -> tuple[int, int]:
     """`K/N`, counted from 1 -> (index from 0, N).
 
@@ -259,14 +311,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 def parse_seeds(where: str) -> list[Address]:
     """`host:port,host:port` -> addresses of peers to ask."""
     return [parse_address(part) for part in where.split(",") if part.strip()]
-
-
-def data_dir_from(option: Path | None) -> Path | None:
-    """`--data-dir`, else GOSSIPDISTILL_DATA, else None."""
-    if option is not None:
-        return option
-    value = os.environ.get("GOSSIPDISTILL_DATA")
-    return Path(value) if value else None
 
 
 def _local(address: Address) -> Address:

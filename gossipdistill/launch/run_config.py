@@ -11,8 +11,8 @@ import contextlib
 import os
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +159,10 @@ class Layer:
     values: Dotted
     file: Path | None = None
 
+    def without(self, keys: Collection[str]) -> Layer:
+        """The same, these keys left out."""
+        return replace(self, values={key: value for key, value in self.values.items() if key not in keys})
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -168,6 +172,11 @@ class Resolved:
     origins: dict[str, str] = field(default_factory=dict)
     base: Path | None = None
     """Folder that relative paths of the run file are relative to."""
+
+    def changed(self, values: Dotted, origin: str) -> Resolved:
+        """The same with a few keys set anew by ourselves; they are not checked again."""
+        flat = flatten(self.config.model_dump(mode="json", exclude_unset=True)) | dict(values)
+        return Resolved(RunConfig.model_validate(nest(flat)), self.origins | dict.fromkeys(values, origin), self.base)
 
     def as_json(self) -> dict[str, Any]:
         """For `config.json`: each key with its value and its origin."""
@@ -182,9 +191,19 @@ def file_layer(path: Path | None) -> Layer:
     return Layer(f"run file {path}", flatten(read_toml(path)), path)
 
 
-def environment_layer(environ: Mapping[str, str] = os.environ) -> Layer:
-    """GOSSIPDISTILL_SET, `key=value key=value`."""
-    return Layer("environment GOSSIPDISTILL_SET", parse_settings(shlex.split(environ.get("GOSSIPDISTILL_SET", ""))))
+def environment_layers(environ: Mapping[str, str] = os.environ) -> list[Layer]:
+    """GOSSIPDISTILL_SET, `key=value key=value`, and above it GOSSIPDISTILL_PEERS."""
+    try:
+        settings = shlex.split(environ.get("GOSSIPDISTILL_SET", ""))
+        layers = [Layer("environment GOSSIPDISTILL_SET", parse_settings(settings))]
+    except (ValueError, UsageError) as error:
+        raise ConfigError(
+            f"cannot be read: {error}", key="GOSSIPDISTILL_SET", value=environ["GOSSIPDISTILL_SET"],
+            accepted="key=value key=value",
+        ) from None  # fmt: skip
+    if environ.get("GOSSIPDISTILL_PEERS"):
+        layers.append(Layer("environment GOSSIPDISTILL_PEERS", {"peers": environ["GOSSIPDISTILL_PEERS"]}))
+    return layers
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, object]:
@@ -299,6 +318,9 @@ def _checked(
     layer = source.get(key) or next((layer for name, layer in source.items() if name.startswith(f"{key}.")), None)
     file = (layer.file or layer.origin) if layer else None
     if first["type"] == "extra_forbidden":
+        if isinstance(first["input"], Mapping) and first["input"]:
+            inner, first["input"] = next(iter(flatten(first["input"]).items()))
+            key = f"{key}.{inner}"
         names = [f"{section}.{name}" if section else name for name in known]
         raise ConfigError(f"unknown key; {nearest(key, names)}", file=file, key=key, value=first["input"])
     problem = first["msg"][:1].lower() + first["msg"][1:].replace("Input", "it", 1)

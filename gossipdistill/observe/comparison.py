@@ -7,9 +7,9 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.report import size
 
 LABELS = {
@@ -24,7 +24,7 @@ LABELS = {
 REMARKS = {
     "gossip_averaging": "needs one architecture",
     "codistill_checkpoints": "needs one architecture",
-    "all_reduce": "waits for the slowest; bytes by formula",
+    "all_reduce": "waits for the slowest",
 }
 
 
@@ -33,17 +33,25 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
     table = []
     for name in dict.fromkeys(run["strategy"] for run in summary["runs"]):
         runs = [run for run in summary["runs"] if run["strategy"] == name]
+
+        def over(key: str, runs: list[dict[str, Any]] = runs) -> tuple[float, float | None] | None:
+            return spread([run[key] for run in runs if run[key] is not None])
+
+        scores = [run["val_accuracy"] for run in runs if run["val_accuracy"]]
         table.append(
             {
                 "strategy": name,
                 "models": runs[0]["models"],
                 "finished": f"{sum(r['finished'] for r in runs)} of {sum(r['peers'] for r in runs)}",
                 "all_finished": all(r["finished"] == r["peers"] for r in runs),
-                "mean": spread([100 * r["val_accuracy"]["mean"] for r in runs if r["val_accuracy"]]),
-                "worst": spread([100 * r["val_accuracy"]["worst"] for r in runs if r["val_accuracy"]]),
-                "loss": spread([r["val_loss"] for r in runs if r["val_loss"] is not None]),
-                "bytes": spread([r["bytes_sent_per_peer"] for r in runs if r["bytes_sent_per_peer"] is not None]),
-                "cpu_s": spread([r["cpu_s_per_step"] for r in runs if r["cpu_s_per_step"] is not None]),
+                "troubles": [trouble for run in runs for trouble in run["troubles"]],
+                "warnings": list(dict.fromkeys(text for run in runs for text in run["warnings"])),
+                "computed": any(run["bytes_are_computed"] for run in runs),
+                "mean": spread([100 * score["mean"] for score in scores]),
+                "worst": spread([100 * score["worst"] for score in scores]),
+                "loss": over("val_loss"),
+                "bytes": over("bytes_sent_per_peer"),
+                "cpu_s": over("cpu_s_per_step"),
             }
         )
     return table
@@ -62,51 +70,75 @@ def spread(values: list[float]) -> tuple[float, float | None] | None:
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """The table of a comparison, for a rich console."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    for title in ("accuracy %: mean", "worst", "loss", "sent per peer", "CPU per step"):
-        table.add_column(title, justify="right")
-    table.add_column("")
     figures = rows(summary)
     base = next((row["cpu_s"][0] for row in figures if row["strategy"] == "isolated" and row["cpu_s"]), None)
+    scored = any(row["mean"] for row in figures)
+    columns = [
+        Column("", folding=True),
+        *(
+            [Column("accuracy %\nmean", right=True), Column("\nworst", right=True)]
+            if scored
+            else [Column("validation\nloss", right=True)]
+        ),
+        Column("sent per\npeer", right=True),
+        Column("CPU per\nstep", right=True),
+        Column("", folding=True, dispensable=1),
+    ]
+    lines = []
     for row in figures:
-        remark = REMARKS.get(row["strategy"], "")
-        if not row["all_finished"]:
-            remark = f"{row['finished']} peers finished; {remark}".rstrip("; ")
         alone = row["strategy"] == "pooled"
+        scores = [_text(row["mean"], 1), _text(row["worst"], 1)] if scored else [_text(row["loss"], 4)]
         cpu = "-" if alone or row["cpu_s"] is None else _relative(row["cpu_s"][0], base)
         sent = "-" if alone or row["bytes"] is None else size(row["bytes"][0])
-        table.add_row(
-            LABELS.get(row["strategy"], row["strategy"]) + _models(row), _text(row["mean"], 1), _text(row["worst"], 1),
-            _text(row["loss"], 3), sent, cpu, Text(remark, style="dim"),
-        )  # fmt: skip
-    return Group(Text(_head(summary), style="bold"), Text(""), table)
+        label = LABELS.get(row["strategy"], row["strategy"]) + _models(row)
+        lines.append([label, *scores, sent, cpu, Text(_remark(row), style="dim")])
+    parts: list[RenderableType] = [Text(_head(summary), style="bold"), Text(""), Fitting(columns, lines), Text("")]
+    return Group(*parts, *(Text(note) for note in _notes(figures)))
+
+
+def _remark(row: dict[str, Any]) -> str:
+    remarks = [] if row["all_finished"] else [f"{row['finished']} peers finished"]
+    remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS else []
+    remarks += ["bytes by formula"] if row["computed"] else []
+    return "; ".join(remarks)
+
+
+def _notes(figures: list[dict[str, Any]]) -> list[str]:
+    """What went wrong, row by row, and what the table means."""
+    notes = []
+    for row in figures:
+        label = LABELS.get(row["strategy"], row["strategy"])
+        notes += [f"{label}: {text}" for text in [*row["troubles"], *row["warnings"]]]
+    if any(row["strategy"] == "codistill_predictions" for row in figures):
+        notes.append('In the rows "by predictions" no example, label or weight left a peer.')
+    return notes
 
 
 def _head(summary: dict[str, Any]) -> str:
     config = {key: entry["value"] for key, entry in summary["config"].items()}
-    shards = {
+    dealt = {
         "label_skew": f", mostly of {config.get('task.classes_per_peer')} classes",
         "same": ", the same for all",
         "disjoint": "",
     }[str(config.get("task.shards"))]
-    examples = config.get("task.examples_per_peer")
-    budget = summary["budget"]
-    parts = [f"{summary['task']}, {summary['peers']} peers"]
-    if examples:
-        parts[0] += f": {examples} labelled examples each{shards}"
-    limit = [f"{budget['steps']} steps"] if budget["steps"] else []
-    limit += [f"{budget['seconds']:g} s"] if budget["seconds"] else []
+    peers, budget, seeds = summary["peers"], summary["budget"], summary["seeds"]
+    first = f"{summary['task']}, {peers} peer{'s' * (peers != 1)}"
+    if summary["examples_per_peer"]:
+        first += f": {summary['examples_per_peer']} labelled examples each{dealt if summary['classes'] else ''}"
+    parts = [first]
+    if summary["transfer_examples"]:
+        parts.append(f"{summary['transfer_examples']} unlabelled ones shared")
     pace = f" of {1000 * summary['step_time_s']:g} ms (padded)" if summary["step_time_s"] else ""
-    parts.append(" or ".join(limit) + pace)
-    seeds = summary["seeds"]
+    limits = [f"{budget['steps']} steps{pace}"] if budget["steps"] else []
+    limits += [f"{budget['seconds']:g} s"] if budget["seconds"] else []
+    parts.append(", at most ".join(limits))
     parts.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds, mean ± standard error")
     return "; ".join(parts)
 
 
 def _models(row: dict[str, Any]) -> str:
     counted = Counter(model for model in row["models"] if model)
-    if row["strategy"] == "pooled" or not counted:
+    if row["strategy"] in ("pooled", "isolated") or not counted:
         return ""
     return (
         " ("

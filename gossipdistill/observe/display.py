@@ -9,15 +9,25 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-_LINES_KEPT = 6
+from gossipdistill.observe.fitting import Column, Fitting
+
 _PLAIN_EVERY_S = 5.0
 _QUIET_KINDS = {"started", "joined", "finished", "left"}
 """Kinds of events that a healthy run is full of: shown in the row, not as lines of their own."""
+_COLUMNS = (
+    Column("peer"),
+    Column("process"),
+    Column("state"),
+    Column("", dispensable=3),
+    Column("step", right=True),
+    Column("steps/s", right=True, dispensable=1),
+    Column("loss", right=True, dispensable=2),
+    Column("exchanges", right=True),
+    Column("peers"),
+)
 
 
 @dataclass
@@ -35,7 +45,6 @@ class Display:
     def __init__(self, console: Console, title: str) -> None:
         self._console, self._title = console, title
         self._rows: dict[str, Row] = {}
-        self._lines: list[str] = []
         self._said_s = time.monotonic()
         self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
@@ -44,7 +53,7 @@ class Display:
         if self._is_live:
             self._live.start()
         else:
-            self._console.print(self._title, highlight=False)
+            self._say(self._title)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -58,34 +67,32 @@ class Display:
             case "started":
                 row.pid, row.state = record["pid"], "starting"
                 if not self._is_live:
-                    self._console.print(f"{name}: process {row.pid}", highlight=False)
+                    self._say(f"{name}: process {row.pid}")
             case "ready":
                 row.state = "ready"
             case "progress":
                 row.state, row.record = "training", record
             case "waiting":
-                row.state = record["text"]
-                self._say(f"{name}: {record['text']}")
+                row.state = "waiting for others"
+                self._say(f"{name}: {record['text']}", "yellow")
             case "done":
                 row.state = "done, serving"
             case "exited":
-                row.state = "finished" if record["finished"] else f"gone (exit code {record['exit_code']})"
+                row.state = "finished" if record["finished"] else "gone"
                 if not record["finished"]:
-                    self._say(f"{name} (process {row.pid}): gone, exit code {record['exit_code']}")
+                    self._say(f"{name} (process {row.pid}) is gone: {record['how']}", "red")
             case "restarting":
                 row.state = "restarting"
-                self._say(f"{name}: restarting, {record['attempt']} of at most {record['of']}")
+                self._say(f"{name}: restarting, {record['attempt']} of at most {record['of']}", "yellow")
             case "error":
-                self._say(f"{name}: {record['message']}")
+                self._say(f"{name}: {record['message']}", "red")
             case "event" if record["kind"] not in _QUIET_KINDS:
-                self._say(f"{record['at_s']:7.2f} s  {name} | {record['line']}")
+                self._say(f"{record['at_s']:7.2f} s  {name} | {record['line']}", "yellow")
         self._say_progress()
 
-    def _say(self, line: str) -> None:
-        if self._is_live:
-            self._lines = [*self._lines, line][-_LINES_KEPT:]
-        else:
-            self._console.print(escape(line), highlight=False, soft_wrap=True)
+    def _say(self, line: str, style: str = "") -> None:
+        # Above the live rows, so that it stays when they are gone.
+        self._console.print(Text(line, style=style), soft_wrap=not self._is_live)
 
     def _say_progress(self) -> None:
         now = time.monotonic()
@@ -95,25 +102,27 @@ class Display:
         for name, row in self._rows.items():
             if row.state == "training" and row.record:
                 r = row.record
-                self._console.print(
+                self._say(
                     f"{name}: step {r['step']} ({100 * r['share']:.0f} %), {r['steps_per_s']:.1f} steps/s, "
-                    f"loss {r['loss']:.3f}, {r['exchanges']} exchanges, {r['alive']} of {r['expected']} peers",
-                    highlight=False,
+                    f"loss {_loss(r)}, {r['exchanges']} exchanges, {r['alive']} of {r['expected']} peers"
                 )
 
     def _render(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for title in ("peer", "process", "state", "", "step", "steps/s", "loss", "exchanges", "peers"):
-            table.add_column(title, justify="right" if title in ("step", "steps/s", "loss", "exchanges") else "left")
-        for name, row in self._rows.items():
-            r = row.record
-            bar = ProgressBar(total=1.0, completed=r.get("share", 0.0), width=18)
-            if not r:
-                table.add_row(name, str(row.pid), row.state, bar)
-                continue
-            seen = f"{r['alive']} of {r['expected']}"
-            table.add_row(
-                name, str(row.pid), row.state, bar, str(r["step"]), f"{r['steps_per_s']:.1f}", f"{r['loss']:.3f}",
-                str(r["exchanges"]), Text(seen, style="" if r["alive"] == r["expected"] else "yellow"),
-            )  # fmt: skip
-        return Group(Text(self._title, style="bold"), table, *(Text(line, style="yellow") for line in self._lines))
+        # A copy: it is drawn by a thread of its own.
+        rows = [_cells(name, row) for name, row in list(self._rows.items())]
+        return Group(Text(self._title, style="bold", no_wrap=True, overflow="ellipsis"), Fitting(_COLUMNS, rows))
+
+
+def _cells(name: str, row: Row) -> list[RenderableType]:
+    r = row.record
+    bar = ProgressBar(total=1.0, completed=r.get("share", 0.0), width=18)
+    if not r:
+        return [name, str(row.pid), row.state, bar, "", "", "", "", ""]
+    seen = Text(f"{r['alive']} of {r['expected']}", style="" if r["alive"] == r["expected"] else "yellow")
+    pace = f"{r['steps_per_s']:.1f}"
+    sees = "" if row.state == "gone" else seen
+    return [name, str(row.pid), row.state, bar, str(r["step"]), pace, _loss(r), str(r["exchanges"]), sees]
+
+
+def _loss(record: dict[str, Any]) -> str:
+    return "not finite" if record["loss"] is None else f"{record['loss']:.3f}"

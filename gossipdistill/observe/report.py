@@ -10,12 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from gossipdistill.errors import ConfigError, nearest
+import gossipdistill
+from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, nearest
+from gossipdistill.observe.fitting import Column, Fitting
 
 
 class _Named(Protocol):
@@ -63,7 +64,7 @@ def summarise(
         "faults": [],
         "expectations": [],
         "versions": {
-            "gossipdistill": metadata.version("gossipdistill"),
+            "gossipdistill": gossipdistill.__version__,
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
         },
@@ -90,19 +91,29 @@ def _ensemble_accuracy(files: list[Path]) -> float | None:
     return round(float((total.argmax(axis=1) == labels).mean()), 6)
 
 
+_COLUMNS = (
+    Column("peer"),
+    Column("status"),
+    Column("steps", right=True),
+    Column("steps/s", right=True, dispensable=1),
+    Column("accuracy %", right=True),
+    Column("loss", right=True),
+    Column("sent", right=True),
+    Column("received", right=True, dispensable=3),
+    Column("exchanges", right=True),
+    Column("age s", right=True, dispensable=2),
+    Column("CPU ms/step", right=True, dispensable=4),
+)
+
+
 def render(summary: dict[str, Any]) -> RenderableType:
     """The final table of a run, for a rich console."""
+    count = len(summary["peers"])
     head = (
         f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, "
-        f"{len(summary['peers'])} peers, seed {summary['seed']}, {summary['wall_s']:.1f} s"
+        f"{count} peer{'s' * (count > 1)}, seed {summary['seed']}, {summary['wall_s']:.1f} s"
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("peer")
-    table.add_column("status")
-    for title in ("steps", "steps/s", "accuracy %", "loss", "sent", "received", "exchanges", "age s", "CPU ms/step"):
-        table.add_column(title, justify="right")
-    for peer in summary["peers"]:
-        table.add_row(*_row(peer))
+    table = Fitting(_COLUMNS, [_row(peer) for peer in summary["peers"]])
     parts: list[RenderableType] = [Text(head, style="bold"), table]
     parts += [Text(line) for line in _notes(summary)]
     return Group(*parts)
@@ -133,7 +144,8 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     notes = []
     accuracy = summary["val_accuracy"]
     if accuracy:
-        over = f"over {accuracy['over']} of {len(summary['peers'])} peers (those that finished)"
+        over = f"over {accuracy['over']} of {len(summary['peers'])} peers"
+        over += " (those that finished)" if accuracy["over"] < len(summary["peers"]) else ""
         text = f"accuracy: mean {100 * accuracy['mean']:.1f} %, worst {100 * accuracy['worst']:.1f} %"
         if accuracy["ensemble"] is not None and accuracy["over"] > 1:
             text += f", ensemble {100 * accuracy['ensemble']:.1f} %"
@@ -148,9 +160,16 @@ def _notes(summary: dict[str, Any]) -> list[str]:
             notes.append(f"{peer['name']}: payloads refused: {refused}")
         if peer.get("malformed"):
             notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
-        if peer.get("bytes_are_computed"):
-            notes.append(f"{peer['name']}: bytes sent are by the formula of the collective, not counted at sockets")
+    if any(peer.get("bytes_are_computed") for peer in summary["peers"]):
+        notes.append("bytes sent are by the formula of the collective, not counted at sockets")
     return notes
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write one object; a reader finds the old file or the whole new one."""
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    scratch.replace(path)
 
 
 def newest_run(out: Path) -> Path:
@@ -187,16 +206,25 @@ def load_summary(folder: Path) -> dict[str, Any]:
         ConfigError: when it cannot be read.
     """
     path = folder / "summary.json"
-    if path.exists():
-        try:
-            return dict(json.loads(path.read_text()))
-        except ValueError as error:
-            raise ConfigError(f"is damaged: {error}", file=path) from None
-    return _collected(folder)
+    return read_json(path) if path.exists() else _collected(folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One object that `write_json` wrote.
+
+    Raises:
+        ConfigError: when it cannot be read.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"is damaged: {error}", file=path) from None
 
 
 def _is_run(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / "summary.json").exists() or any(folder.glob("*/config.json")))
+    """A run, or a comparison."""
+    written = any((folder / name).exists() for name in ("summary.json", "compare.json"))
+    return folder.is_dir() and (written or any(folder.glob("*/config.json")))
 
 
 class _Settings:
@@ -222,7 +250,8 @@ def _collected(folder: Path) -> dict[str, Any]:
             peers.append(unknown_peer(config.parent.name))
     settings = _Settings(json.loads(configs[0].read_text()))
     wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
-    code = 0 if all(peer["status"] == "finished" for peer in peers) else 10
+    finished = sum(peer["status"] == "finished" for peer in peers)
+    code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
     return summarise(settings, peers, wall_s, code, folder)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,12 @@ from rich.console import Console, RenderableType
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.observe import comparison, report
+from gossipdistill.roster import classify, load_roster
 
 Render = Callable[[dict[str, Any]], RenderableType]
 _LOOK_EVERY_S = 0.5
+_WRITES_EVERY_S = 25.0
+"""A worker saves its checkpoint every ten seconds, unless told otherwise."""
 
 
 def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -> tuple[dict[str, Any], Render]:
@@ -36,19 +39,38 @@ def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -
         if not missing or time.monotonic() >= deadline_s:
             break
         if missing != said:
-            console.print(f"waiting: {missing}", markup=False)
+            console.print(f"waiting: {missing}", markup=False, soft_wrap=True)
             said = missing
         time.sleep(_LOOK_EVERY_S)
-    path = folder / "compare.json"
-    if path.exists():
-        return dict(json.loads(path.read_text())), comparison.render
+    if (folder / "compare.json").exists():
+        return report.read_json(folder / "compare.json"), comparison.render
     return report.load_summary(folder), report.render
 
 
 def _missing(folder: Path) -> str:
-    """Whose results are not there yet."""
+    """Whose results are not there yet; empty when there is nothing left to wait for."""
     if (folder / "summary.json").exists() or (folder / "compare.json").exists():
         return ""
-    names = [config.parent.name for config in sorted(folder.glob("*/config.json"))]
-    without = [name for name in names if not (folder / name / "result.json").exists()]
+    results = {path.parent.name: report.read_json(path) for path in folder.glob("*/result.json")}
+    without = [name for name in _expected(folder) if name not in results]
+    if not without:
+        return ""
+    if results and not any(result.get("serving") for result in results.values()):
+        # All who finished have stopped waiting for these: they are lost, unless they still write.
+        without = [name for name in without if _wrote_lately(folder / name)]
     return f"no result yet of {', '.join(without)}" if without else ""
+
+
+def _expected(folder: Path) -> list[str]:
+    """The peers of a run: those of its roster where that can still be read, else those that have a folder."""
+    configs = sorted(folder.glob("*/config.json"))
+    where = str(report.read_json(configs[0])["peers"]["value"]) if configs else ""
+    with contextlib.suppress(ConfigError):
+        if where and classify(where) == "roster":
+            return list(load_roster(where).names)
+    return [config.parent.name for config in configs]
+
+
+def _wrote_lately(folder: Path) -> bool:
+    newest_s = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
+    return time.time() - newest_s < _WRITES_EVERY_S

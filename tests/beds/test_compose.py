@@ -42,6 +42,12 @@ def compose(bed: DockerBed) -> Iterator[DockerBed]:
     bed.compose("down", "--volumes", "--timeout", "0", check=True)
 
 
+def kill_once_it_has_trained(bed: DockerBed, name: str) -> None:
+    checkpoint = f"/runs/compose/{name}/checkpoint.safetensors"  # the first is written after ten seconds of training
+    assert wait_until(lambda: bed.compose("exec", "-T", name, "test", "-e", checkpoint).returncode == 0, 60)
+    bed.compose("kill", "--signal", "SIGKILL", name, check=True)
+
+
 def exit_codes(bed: DockerBed) -> dict[str, int]:
     lines = bed.compose("ps", "--all", "--format", "json").stdout.splitlines()
     containers = [json.loads(line) for line in lines if line.startswith("{")]
@@ -68,15 +74,20 @@ def test_compose_up_ends_by_itself_with_a_table(compose: DockerBed) -> None:
 
 def test_a_killed_container_is_lost_and_the_others_finish(compose: DockerBed) -> None:
     with compose.in_background("up", SECONDS_OF_TRAINING="20") as up:
-        trained = wait_until(lambda: "bo" in compose.compose("logs", "bo").stdout, 60)
-        assert trained
-        compose.compose("kill", "--signal", "SIGKILL", "bo", check=True)
-        up.wait(200)
-    codes = exit_codes(compose)
-    assert codes["bo"] == 137
-    assert [codes[name] for name in PEERS if name != "bo"] == [0, 0, 0]
-    text = table(compose)
-    assert "lost" in row_of("bo", text)
+        kill_once_it_has_trained(compose, "bo")
+        up.wait(180)
+    assert exit_codes(compose) == dict.fromkeys([*PEERS, "table"], 0) | {"bo": 137}
     for name in PEERS:
-        if name != "bo":
-            assert "finished" in row_of(name, text)
+        assert ("lost" if name == "bo" else "finished") in row_of(name, table(compose))
+
+
+def test_a_killed_container_that_is_started_again_finishes_too(compose: DockerBed) -> None:
+    with compose.in_background("up", SECONDS_OF_TRAINING="20") as up:
+        kill_once_it_has_trained(compose, "bo")
+        compose.compose("start", "bo", check=True)
+        up.wait(180)
+    assert wait_until(lambda: exit_codes(compose)["bo"] == 0, 60), compose.compose("logs", "bo").stdout
+    assert "from its checkpoint" in compose.compose("logs", "bo").stdout
+    again = compose.compose("run", "--rm", "--no-deps", "table", check=True).stdout
+    for name in PEERS:
+        assert "finished" in row_of(name, again)

@@ -1,0 +1,1 @@
+"""Measurements of gossipdistill on one machine, each one command. See README.md beside this file."""

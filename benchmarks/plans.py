@@ -1,0 +1,45 @@
+"""Specifications of the workers that the benchmarks start: the package's own planning, with the settings laid open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gossipdistill.launch.plan import Asked, plan_local
+from gossipdistill.launch.run_config import Layer, resolve
+from gossipdistill.launch.spec import WorkerSpec
+
+ENDLESS_S = 3600.0
+"""Limit of a run that the benchmark ends itself."""
+
+
+def plan(
+    folder: Path,
+    strategy: str,
+    topology: str,
+    settings: Sequence[str],
+    slowdown_of_last: float = 1.0,
+    models: Sequence[str] = (),
+) -> list[WorkerSpec]:
+    """Four workers of digits on this machine, one torch thread each, with free ports.
+
+    `models` gives each its own architecture, where the settings do not.
+    """
+    asked = Asked(
+        peers="4",
+        topology=topology,
+        task="digits",
+        strategy=strategy,
+        seconds=ENDLESS_S,
+        seed=0,
+        settings=tuple(settings),
+        device="cpu",
+        out=folder,
+    )
+    specs = [replace(spec, threads=1) for spec in plan_local(asked)]
+    specs[-1] = replace(specs[-1], slowdown=slowdown_of_last)
+    for place, model in enumerate(models):
+        own = Layer("benchmark", {"task.model": model, "name": specs[place].config.name})
+        specs[place] = replace(specs[place], resolved=resolve([*asked.layers(), own]))
+    return specs

@@ -1,0 +1,110 @@
+"""The commands that look: show, topology, strategy, task; and new, which writes files to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gossipdistill.cli.options import (
+    RUNS,
+    DataDir,
+    Format,
+    FormatOption,
+    Out,
+    err_console,
+    out_console,
+    print_names,
+    print_result,
+)
+
+topology_app = typer.Typer(help="Who talks to whom.", no_args_is_help=True)
+strategy_app = typer.Typer(help="What is exchanged, and what it needs.", no_args_is_help=True)
+task_app = typer.Typer(help="What is learned.", no_args_is_help=True)
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name or folder. Default: the newest.")] = None,
+    out: Out = RUNS,
+    wait_s: Annotated[float, typer.Option(min=0, help="Wait for all peers' results, at most so many seconds.")] = 0.0,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """The final table of a run, again."""
+    from gossipdistill.observe.show import find_and_wait
+
+    summary, render = find_and_wait(out, run, wait_s, err_console)
+    print_result(summary, output, render)
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(help="Made if it is not there; nothing is overwritten.")],
+) -> None:
+    """The files of a run of your own, ready to edit."""
+    from gossipdistill.launch.scaffold import write_examples
+
+    for path in write_examples(folder):
+        out_console.print(f"  {path}")
+    out_console.print(f"\nTry:  cd {folder}  &&  gossipdistill run first-light.toml")
+
+
+@topology_app.command("list")
+def topology_list() -> None:
+    """Ready-made topologies."""
+    from gossipdistill.topology import list_topologies
+
+    print_names(list_topologies())
+
+
+@topology_app.command("show")
+def topology_show(
+    where: Annotated[str, typer.Argument(metavar="NAME|FILE")],
+    peers: Annotated[str, typer.Option(metavar="WHERE", help="A count, or a roster name or file.")] = "4",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+    visited_every: Annotated[
+        int, typer.Option(min=1, help="Judge it as if only every so manyth exchange happened.")
+    ] = 1,
+) -> None:
+    """Edges, connectivity, stochasticity, spectral gap and period."""
+    from gossipdistill.observe import topology_view
+    from gossipdistill.roster import load_roster
+    from gossipdistill.topology import judge, load_topology
+
+    schedule = load_topology(where, load_roster(peers).names)
+    judgement = judge(schedule, visited_every)
+    out_console.print(topology_view.render(schedule, judgement))
+    if plot is not None:
+        topology_view.plot(schedule, judgement, plot)
+        out_console.print(f"\ndrawn to {plot}")
+
+
+@strategy_app.command("list")
+def strategy_list() -> None:
+    """Strategies, with what each is."""
+    from gossipdistill.observe.catalogue import strategy_names
+
+    print_names(strategy_names())
+
+
+@strategy_app.command("show")
+def strategy_show(name: Annotated[str, typer.Argument()]) -> None:
+    """What it sends, needs and conserves; its keys and defaults."""
+    from gossipdistill.observe.catalogue import describe_strategy
+
+    out_console.print(describe_strategy(name))
+
+
+@task_app.command("list")
+def task_list() -> None:
+    """Ready-made tasks."""
+    from gossipdistill.tasks import list_tasks
+
+    print_names(list_tasks())
+
+
+@task_app.command("show")
+def task_show(name: Annotated[str, typer.Argument(metavar="NAME|module:function")], data_dir: DataDir = None) -> None:
+    """Its options and defaults, and where its data come from."""
+    from gossipdistill.observe.catalogue import describe_task_for
+
+    out_console.print(describe_task_for(name, data_dir))

@@ -1,0 +1,73 @@
+"""Options that several commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from gossipdistill.observe.fitting import console
+
+out_console = console()
+err_console = console(stderr=True)
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+RunFile = Annotated[Path | None, typer.Argument(metavar="[RUNFILE]", help="What and how. Default: first-light.")]
+Peers = Annotated[
+    str | None,
+    # The variable is read with the other layers of keys, so that `config.json` names it as the origin.
+    typer.Option(
+        metavar="WHERE",
+        help="A count (this machine), a roster name or file, or host:port,... [env var: GOSSIPDISTILL_PEERS]",
+    ),
+]
+Topology = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Who talks to whom.")]
+TaskName = Annotated[str | None, typer.Option("--task", metavar="NAME|module:function", help="What is learned.")]
+StrategyName = Annotated[str | None, typer.Option("--strategy", metavar="NAME", help="What is exchanged.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="End after so many own steps.")]
+Seconds = Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds; the earlier one counts.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of initial weights, shards and order.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any key of a run file. [env var: GOSSIPDISTILL_SET]"),
+]
+DataDir = Annotated[Path | None, typer.Option(envvar="GOSSIPDISTILL_DATA", help="Where data sets lie.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:K", help="auto: local peers share the GPUs.")]
+Out = Annotated[Path, typer.Option(envvar="GOSSIPDISTILL_OUT", help="Parent of run folders.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="json: one object on standard output, nothing else.")]
+RUNS = Path("runs")
+
+
+def print_result(
+    summary: dict[str, Any], output: Format, render: Callable[[dict[str, Any]], RenderableType], *lines: str
+) -> None:
+    """One JSON object and nothing else; or a table, with `lines` below it."""
+    if output is Format.JSON:
+        print(json.dumps(summary, allow_nan=False))
+        return
+    out_console.print(render(summary))
+    for line in lines:
+        out_console.print(line, soft_wrap=True, markup=False)
+
+
+def print_names(names: list[tuple[str, str]]) -> None:
+    """Names with what each is."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, line in names:
+        table.add_row(name, line)
+    out_console.print(table)

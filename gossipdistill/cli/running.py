@@ -1,0 +1,224 @@
+"""The commands that train: run, worker, compare."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gossipdistill.cli.options import (
+    RUNS,
+    DataDir,
+    Device,
+    Format,
+    FormatOption,
+    Out,
+    Peers,
+    RunFile,
+    Seconds,
+    Seed,
+    Settings,
+    Steps,
+    StrategyName,
+    TaskName,
+    Topology,
+    err_console,
+    print_result,
+)
+from gossipdistill.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from gossipdistill.launch.plan import Asked
+
+
+def run(
+    run_file: RunFile = None,
+    peers: Peers = None,
+    topology: Topology = None,
+    task: TaskName = None,
+    strategy: StrategyName = None,
+    steps: Steps = None,
+    seconds: Seconds = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    out: Out = RUNS,
+    max_restarts: Annotated[int, typer.Option(min=0, help="Restart a lost worker up to so many times.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run of this name (another one: --set name=NAME).")
+    ] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Several peers on this machine, to the end, with a table."""
+    from gossipdistill.launch.local import LocalRun
+    from gossipdistill.launch.plan import plan_local, settle
+    from gossipdistill.launch.preflight import check
+    from gossipdistill.observe.display import Display
+    from gossipdistill.observe.report import render
+
+    asked = _asked(run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out)
+    planned = plan_local(asked, resume=resume)
+    check(planned)
+    specs = settle(planned)
+    folder, config = specs[0].folder.parent, specs[0].config
+    title = f"{folder.name}: {config.strategy.name} on {config.task.name}, {len(specs)} peer{'s' * (len(specs) > 1)}"
+    with Display(err_console, title) as display:
+        local = LocalRun(specs, folder, display, max_restarts)
+        code = local.run()
+    written, again = f"Written to {folder}/summary.json", f"Again:     gossipdistill show {_again(out, folder)}"
+    print_result(local.summary, output, render, written, again)
+    raise typer.Exit(code)
+
+
+def worker(
+    run_file: RunFile = None,
+    name: Annotated[str | None, typer.Option(envvar="GOSSIPDISTILL_NAME", help="Which peer this is.")] = None,
+    peers: Peers = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GOSSIPDISTILL_LISTEN", metavar="HOST:PORT", help="Where to listen, if not at the roster's address."
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(envvar="GOSSIPDISTILL_ADVERTISE", metavar="HOST:PORT", help="Where others reach this peer."),
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", help="This peer's part of the data, from 1.")] = None,
+    start_when: Annotated[int, typer.Option(min=1, metavar="N", help="Wait for N peers before the first step.")] = 1,
+    start_within: Annotated[float, typer.Option(min=0, metavar="S", help="Wait at most so many seconds.")] = 60.0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume from this peer's checkpoint.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow other machines although nothing is encrypted yet.")
+    ] = False,
+    topology: Topology = None,
+    task: TaskName = None,
+    strategy: StrategyName = None,
+    steps: Steps = None,
+    seconds: Seconds = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    out: Out = RUNS,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
+    from gossipdistill.launch.alone import run_alone
+    from gossipdistill.launch.plan import plan_worker
+    from gossipdistill.observe.display import Display
+    from gossipdistill.observe.report import render
+
+    asked = _asked(
+        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out, insecure
+    )
+    spec = plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)
+    title = (
+        f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}, at {spec.listen}"
+    )
+    with Display(err_console, title) as display:
+        code, summary = run_alone(spec, display)
+    everybody = (
+        f"Written to {spec.folder}/result.json    All peers: gossipdistill show {_again(out, spec.folder.parent)}"
+    )
+    print_result(summary, output, render, everybody)
+    raise typer.Exit(code)
+
+
+def compare(
+    run_file: RunFile = None,
+    strategies: Annotated[
+        str, typer.Option(metavar="a,b,c", help="Strategies, and `pooled`, the reference row.")
+    ] = "isolated,codistill_predictions,gossip_averaging,pooled",
+    seeds: Annotated[str, typer.Option(metavar="0,1,2", help="One run of each strategy per seed.")] = "0",
+    peers: Peers = None,
+    topology: Topology = None,
+    task: TaskName = None,
+    steps: Steps = None,
+    seconds: Seconds = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    out: Out = RUNS,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Several strategies on the same data and budget, in one table."""
+    from gossipdistill.launch.compare import Comparison
+    from gossipdistill.observe.comparison import render
+    from gossipdistill.observe.display import Display
+
+    asked = _asked(run_file, peers, topology, task, None, steps, seconds, None, settings, data_dir, device, out)
+    with ExitStack() as showing:
+
+        def announce(title: str) -> Display:
+            showing.close()  # that of the row before
+            return showing.enter_context(Display(err_console, title))
+
+        comparison = Comparison(asked, _split(strategies), _numbers(seeds), announce)
+        code = comparison.run()
+    folder = out / comparison.summary["name"]
+    print_result(
+        comparison.summary, output, render,
+        "Try next:  kill -9 one of them yourself:  gossipdistill run --seconds 60   "
+        "(process ids are shown beside the names)",
+        f"Runs:      {folder}/*/summary.json         Again:  gossipdistill show {_again(out, folder)}",
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+def _asked(
+    run_file: Path | None,
+    peers: str | None,
+    topology: str | None,
+    task: str | None,
+    strategy: str | None,
+    steps: int | None,
+    seconds: float | None,
+    seed: int | None,
+    settings: list[str] | None,
+    data_dir: Path | None,
+    device: str,
+    out: Path,
+    insecure: bool = False,
+) -> Asked:
+    from gossipdistill.launch.plan import Asked
+
+    return Asked(
+        run_file,
+        peers,
+        topology,
+        task,
+        strategy,
+        steps,
+        seconds,
+        seed,
+        tuple(settings or ()),
+        data_dir,
+        device,
+        out,
+        insecure,
+    )
+
+
+def _split(text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError("--strategies: name at least one")
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ConfigError("are whole numbers", key="--seeds", value=text, accepted="for example 0,1,2") from None
+    if not numbers or min(numbers) < 0:
+        raise ConfigError("needs numbers >= 0", key="--seeds", value=text, accepted="for example 0,1,2")
+    return numbers
+
+
+def _again(out: Path, folder: Path) -> str:
+    return folder.name if out == RUNS else str(folder)

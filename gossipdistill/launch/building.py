@@ -1,0 +1,114 @@
+"""From a specification to schedule, task and learner: what workers and the preflight share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gossipdistill.errors import NeedsError
+from gossipdistill.launch.environment import choose_device
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.snapshot import architecture_hash, weights_hash
+from gossipdistill.strategies import Initialisation, Strategy
+from gossipdistill.tasks import Shard, Task, fingerprint, load_task
+from gossipdistill.topology import Schedule, judge, load_topology
+from gossipdistill.worker import build_optimizer
+
+_JUDGED_PEERS_MAX = 512
+
+
+def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
+    """Who sends to whom. Without a roster its labels are places.
+
+    Raises:
+        NeedsError: when the strategy needs news to get round, and it does not.
+    """
+    labels = spec.names or tuple(f"place-{place + 1}" for place in range(spec.count))
+    if spec.pooled:
+        labels = (spec.name,)
+    schedule = load_topology(spec.config.topology, labels, base=spec.topology_base)
+    if strategy.needs.strongly_connected and 1 < len(labels) <= _JUDGED_PEERS_MAX:
+        judgement = judge(schedule)
+        if not judgement.strongly_connected:
+            groups = "; ".join(", ".join(group) for group in judgement.groups)
+            raise NeedsError(
+                f"strategy {strategy.name} needs a strongly connected topology, and {spec.config.topology} "
+                f"is not: news does not get round between {groups}"
+            )
+    return schedule
+
+
+def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
+    """The task with this peer's shard of the data.
+
+    Raises:
+        ConfigError, DataMissingError, NeedsError: as the user is to read it.
+    """
+    index, count = spec.shard or (spec.place, spec.count)
+    keys = spec.config.task
+    shard = Shard(
+        index, count, keys.shards, keys.examples_per_peer, spec.config.seed, spec.data_dir, spec.pooled,
+        keys.skew, keys.classes_per_peer,
+    )  # fmt: skip
+    task = load_task(keys.name, shard, spec.config.task_options())
+    if strategy.needs.class_outputs and not task.distillable:
+        raise NeedsError(
+            f"strategy {strategy.name} compares class probabilities, and the outputs of task {keys.name} are none; "
+            "use gossip_averaging, or a task whose labels are class numbers"
+        )
+    if strategy.needs.transfer_set and task.transfer is None:
+        raise NeedsError(
+            f"strategy {strategy.name} exchanges predictions on a transfer set, and task {keys.name} has none; "
+            "give Task(transfer=...) unlabelled inputs, or use codistill_checkpoints"
+        )
+    return task
+
+
+def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
+    """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
+    config = spec.config
+    identical = strategy.needs.initialisation is Initialisation.IDENTICAL
+    torch.manual_seed(config.seed if identical else config.seed + 1000 * (spec.place + 1))
+    model = task.model().to(choose_device(spec.device, spec.place))
+    task.check_model(model)
+    return model
+
+
+def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Learner, Draws]:
+    """The model with its optimiser, and the order in which this peer goes through its examples."""
+    config = spec.config
+    model = build_model(spec, strategy, task)
+    device = choose_device(spec.device, spec.place)
+    batch_size = config.train.batch_size * (spec.count if spec.pooled else 1)
+    train = config.train
+    optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay)
+    transfer_draws = None
+    if task.transfer is not None:
+        size = getattr(strategy.options, "transfer_batch_size", train.batch_size)
+        rows = len(task.transfer)
+        transfer_draws = Draws(rows, min(size, rows), config.seed + 7919 * (spec.place + 1))
+    learner = Learner(
+        name=spec.name,
+        place=spec.place,
+        peers=tuple(spec.names) or (spec.name,),
+        model=model,
+        optimizer=optimizer,
+        device=device,
+        seed=config.seed,
+        transfer=task.transfer.to(device) if task.transfer is not None else None,
+        transfer_draws=transfer_draws,
+        classes=task.class_count,
+        steps_total=config.steps if config.seconds is None else None,
+    )
+    return learner, Draws(len(task.train[0]), batch_size, config.seed + 104_729 * (spec.place + 1))
+
+
+def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:
+    """What two peers compare at first contact; they must agree on all of it."""
+    prints = {"run": spec.config.name, "strategy": strategy.name, **fingerprint(task, spec.config.task.name)}
+    if strategy.needs.alike_models:
+        prints["model"] = architecture_hash(model)
+    if strategy.needs.initialisation is Initialisation.IDENTICAL:
+        prints["initial weights"] = weights_hash(model)
+    return prints

@@ -1,0 +1,32 @@
+"""How often a peer has been started, and the number of this start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossipdistill.ids import next_boot
+
+
+@dataclass(frozen=True)
+class Incarnation:
+    """`count` starts so far; `boot` of this one is above those of all earlier ones, whatever the clock says."""
+
+    count: int
+    boot: int
+
+    @staticmethod
+    def next(folder: Path, fresh: bool) -> Incarnation:
+        """The start that happens now; noted in `folder`, which is made if needed."""
+        path = folder / "boots.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        count = highest = 0
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # first start, or a torn file
+            before = json.loads(path.read_text())
+            count, highest = int(before["count"]), int(before["boot"])
+        made = Incarnation(1 if fresh else count + 1, next_boot(time.time(), highest))
+        path.write_text(json.dumps({"count": made.count, "boot": made.boot}))
+        return made

@@ -1,0 +1,252 @@
+"""The life of a worker between ready and gone: wait, train, write the result, serve on."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors.torch import save_file
+
+from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
+from gossipdistill.events import Event, EventKind
+from gossipdistill.launch.results import peer_result
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.learning.checkpoint import save_checkpoint
+from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.observe.report import write_json
+from gossipdistill.strategies import Rounds
+from gossipdistill.worker import Worker
+
+_REPORT_EVERY_S = 0.25
+_LOOK_EVERY_S = 0.02
+_SAY_WAITING_AFTER_S, _SAY_WAITING_EVERY_S = 0.5, 2.0
+
+
+class SupersededError(IdentityError):
+    """A newer process of the same name has taken over; this one ends."""
+
+
+@dataclass
+class Session:
+    """Owns the training loop. `report` receives records for whoever watches; `released` is the launcher's "go"."""
+
+    spec: WorkerSpec
+    report: Report
+    stop: StopRequest
+    released: threading.Event
+    worker: Worker
+    driver: Driver
+    recorder: Recorder
+    incarnation: int
+    began_s: float = 0.0
+    cpu_began_s: float = 0.0
+    steps_before: int = 0
+    _reported_s: float = 0.0
+    _saved_s: float = 0.0
+    _ever_alive: bool = False
+    _diverged: bool = False
+    _serving: bool = False
+
+    def wait_for_release(self) -> None:
+        """Until the launcher says go; or, alone, until `start_when` peers are there or `start_within_s` is over."""
+        if not self.spec.released_by_launcher:
+            self._wait_for_peers()
+            return
+        while self.stop.reason is None and not self.released.wait(_LOOK_EVERY_S):
+            self._look()
+
+    def _wait_for_peers(self) -> None:
+        spec, mailbox = self.spec, self.worker.mailbox
+        began_s = time.monotonic()
+        deadline_s, say_at_s = began_s + spec.start_within_s, began_s + _SAY_WAITING_AFTER_S
+        while self.stop.reason is None:
+            self._look()
+            neighbourhood, now = mailbox.neighbourhood(), time.monotonic()
+            here = 1 + len(neighbourhood.alive)
+            if here >= spec.start_when:
+                return
+            missing = sorted(map(str, set(neighbourhood.statuses) - neighbourhood.alive)) or ["peers not known yet"]
+            if now >= deadline_s:
+                reason = f"starting with {here} of {spec.start_when} peers; did not come: {', '.join(missing)}"
+                self.recorder.record(Event(EventKind.WARNING, now, "", reason))
+                return
+            if now >= say_at_s:
+                say_at_s = now + _SAY_WAITING_EVERY_S
+                left_s = deadline_s - now
+                text = f"{here} of {spec.start_when} peers here; waiting {left_s:.0f} s more for {', '.join(missing)}"
+                self.report({"type": "waiting", "text": text})
+            time.sleep(_LOOK_EVERY_S)
+
+    def train_and_serve(self) -> dict[str, Any]:
+        """Train to the limit, write the result, then serve on until the others are done."""
+        worker, learner = self.worker, self.worker.learner
+        self.began_s = self._saved_s = time.monotonic()
+        self.cpu_began_s, self.steps_before = time.process_time(), learner.step
+        self.recorder.record(Event(EventKind.STARTED, self.began_s, "", f"training at step {learner.step}"))
+        steps = self.spec.config.steps
+        if learner.step and steps is not None and learner.step >= steps:
+            learner.ledger.warn(f"its checkpoint is at step {learner.step} of {steps} already: nothing left to do")
+        self._train()
+        self._note_divergence(time.monotonic())
+        wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
+        status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
+        self._save()
+        result = self._result(status, wall_s, cpu_s, None)
+        if self.stop.reason is not None:
+            self._write(result)  # first without its figures: they may take longer than a stopped process has
+        outputs, figures = worker.evaluate()
+        result = self._result(status, wall_s, cpu_s, figures)
+        if self.stop.reason is None:
+            save_file(
+                {"outputs": outputs.float().contiguous(), "labels": worker.task.validation[1].contiguous()},
+                self.spec.folder / "validation.safetensors",
+            )
+            worker.publish_final(time.monotonic())
+            worker.mailbox.report_progress(learner.step, done=True)
+            self.recorder.record(Event(EventKind.FINISHED, time.monotonic(), "", f"after {learner.step} steps"))
+            self.report({"type": "done", "result": result})
+            self._write(result | {"serving": True})
+            self._serve()
+            result = self._result(status, wall_s, cpu_s, figures)
+            self._write(result)
+        self.report({"type": "result", "result": result})
+        return result
+
+    def _train(self) -> None:
+        config, learner = self.spec.config, self.worker.learner
+        step_time_s = config.train.step_time_s * self.spec.slowdown
+        while True:
+            started_s = time.monotonic()
+            ended = self.stop.reason is not None
+            ended |= config.steps is not None and learner.step >= config.steps
+            ended |= config.seconds is not None and started_s - self.began_s >= config.seconds
+            if learner.stop_wanted or (ended and not self._lockstep_by_time()):
+                return
+            learner.stop_wanted = ended
+            try:
+                self.worker.step(started_s, self._share(started_s))
+            except RuntimeError as error:
+                if self.stop.reason is not None:
+                    return  # a neighbour in lockstep was stopped a moment before this one
+                raise self._explained(error) from error
+            self._look()
+            spent_s = time.monotonic() - started_s
+            pause_s = step_time_s - spent_s
+            if step_time_s == 0 and self.spec.slowdown > 1:
+                pause_s = (self.spec.slowdown - 1) * spent_s
+            if pause_s > 0:
+                time.sleep(pause_s)
+
+    def _lockstep_by_time(self) -> bool:
+        """A lockstep run by time ends by agreement, one step after the first peer wants to."""
+        strategy, config = self.worker.strategy, self.spec.config
+        return strategy.rounds is Rounds.LOCKSTEP and config.seconds is not None and self.stop.reason is None
+
+    def _explained(self, error: RuntimeError) -> GossipdistillError:
+        if self.worker.strategy.rounds is Rounds.LOCKSTEP:
+            text = " ".join(str(error).split())[:300]
+            return GossipdistillError(f"{self.worker.strategy.name} stopped, as it does when a peer is lost: {text}")
+        return GossipdistillError(f"training failed at step {self.worker.learner.step}: {error}")
+
+    def _serve(self) -> None:
+        """Answer those who still learn, until they are done or `linger_s` is over."""
+        self._serving = True
+        deadline_s = time.monotonic() + self.spec.config.linger_s
+        while self.stop.reason is None and time.monotonic() < deadline_s:
+            self._look()
+            neighbourhood = self.worker.mailbox.neighbourhood()
+            waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone
+            waiting_for = {n for n in waiting_for if not neighbourhood.statuses[n].startswith("unheard")}
+            if not waiting_for:
+                return
+            time.sleep(_LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        """Between two steps: record what happened, report, save, and act on a refusal."""
+        now = time.monotonic()
+        for event in self.worker.mailbox.drain_events():
+            self.recorder.record(event)
+            self._act_on(event)
+        ledger = self.worker.learner.ledger
+        for sender, reason, problem in ledger.quarantined_news:
+            self.recorder.record(Event(EventKind.QUARANTINED, now, sender, problem, {"code": reason}))
+        ledger.quarantined_news.clear()
+        alarm = None if self._serving else self.worker.check_exchange(now)
+        if alarm is not None:
+            self.recorder.record(alarm)
+        if now - self._reported_s >= _REPORT_EVERY_S and self.began_s:
+            self._reported_s = now
+            self._note_divergence(now)
+            self.report(self._progress(now))
+        every_s = self.spec.config.train.checkpoint_every_s
+        if self.began_s and every_s > 0 and now - self._saved_s >= every_s:
+            self._saved_s = now
+            self._save()
+
+    def _note_divergence(self, now: float) -> None:
+        learner = self.worker.learner
+        if self._diverged or learner.step == self.steps_before or math.isfinite(self.worker.task_loss):
+            return
+        self._diverged = True
+        reason = f"diverged: the loss is not finite at step {learner.step} (a smaller train.lr may help)"
+        learner.ledger.warn(reason)
+        self.recorder.record(Event(EventKind.WARNING, now, "", reason))
+
+    def _act_on(self, event: Event) -> None:
+        self._ever_alive |= event.kind is EventKind.JOINED
+        if event.kind is EventKind.SUPERSEDED:
+            raise SupersededError(f"{self.spec.name}: {event.reason}; this process ends")
+        # The one who came later goes: else a newcomer with a wrong setting could end a run that is under way.
+        if event.kind is EventKind.REFUSED_BY and event.detail.get("i_am_newer") and not self._ever_alive:
+            text = f"refused by {event.peer}: {_from_my_side(event.reason, event.peer)}"
+            if "strategy:" not in event.reason and ("model:" in event.reason or "initial weights:" in event.reason):
+                raise NeedsError(text)
+            raise ConfigError(text)
+
+    def _progress(self, now: float) -> dict[str, Any]:
+        learner, neighbourhood = self.worker.learner, self.worker.mailbox.neighbourhood()
+        return {
+            "type": "progress",
+            "step": learner.step,
+            "share": self._share(now),
+            "elapsed_s": now - self.began_s,
+            "steps_per_s": (learner.step - self.steps_before) / max(now - self.began_s, 1e-9),
+            "loss": self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
+            "exchanges": learner.ledger.exchanges,
+            "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
+            "cpu_s": time.process_time() - self.cpu_began_s,
+            "alive": 1 + len(neighbourhood.alive),
+            "expected": max(neighbourhood.expected, 1),
+        }
+
+    def _share(self, now: float) -> float:
+        """How much of the run is over, 0 to 1, by the limit that is nearer."""
+        config = self.spec.config
+        shares = [self.worker.learner.step / config.steps] if config.steps else []
+        if config.seconds:
+            shares.append((now - self.began_s) / config.seconds)
+        return min(max(shares), 1.0)
+
+    def _save(self) -> None:
+        learner = self.worker.learner
+        progress: dict[str, int | float] = {"step": learner.step, "exchanges": self.worker.cadence.exchanges}
+        save_checkpoint(self.spec.folder / "checkpoint.safetensors", learner.model, learner.optimizer, progress)
+
+    def _result(self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None) -> dict[str, Any]:
+        return peer_result(
+            self.worker, self.driver, status, self.incarnation, self.steps_before, wall_s, cpu_s, self.began_s, figures
+        )
+
+    def _write(self, result: dict[str, Any]) -> None:
+        write_json(self.spec.folder / "result.json", result)
+
+
+def _from_my_side(reason: str, other: str) -> str:
+    """A refusal speaks of "here" and "there" as its sender sees them: name the two instead."""
+    return re.sub(r"(: [^;]*?) here, ([^;]*?) there", rf"\1 at {other}, \2 at this peer", reason)

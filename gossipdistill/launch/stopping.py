@@ -1,0 +1,59 @@
+"""A polite way to end, with a deadline. It is light to import: a worker answers signals from its first moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+GRACE_S = 1.5
+"""From the request to the end of the process, whatever it is doing: everything is gone within two seconds."""
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class StopRequest:
+    """Ctrl-C, SIGTERM and a vanished launcher as one flag, with a deadline.
+
+    The first request asks for a tidy end; the process is gone `grace_s` later in any case. A second ends it at once.
+    """
+
+    def __init__(self, grace_s: float = GRACE_S) -> None:
+        self.reason: str | None = None
+        self.exit_code = 0
+        self._grace_s = grace_s
+        self._deadline: threading.Timer | None = None
+
+    def install(self) -> None:
+        """Answer SIGINT and SIGTERM (call on the main thread)."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def ask(self, reason: str, exit_code: int) -> None:
+        """Ask for a tidy end, from any thread."""
+        if self.reason is not None:
+            return
+        self.exit_code, self.reason = exit_code, reason
+        # A thread of its own, because the main one may be blocked in a collective that never returns.
+        self._deadline = threading.Timer(self._grace_s, _leave_at_once, (exit_code,))
+        self._deadline.daemon = True
+        self._deadline.start()
+
+    def settled(self) -> None:
+        """The tidy end is reached: nothing more needs to be cut short."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        code = 128 + number
+        if self.reason is not None:
+            _leave_at_once(code)
+        self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
+
+
+def _leave_at_once(code: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(_SHOW_CURSOR)  # a live display hides it
+        sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,63 @@
+"""Tables that fit: the least important columns go first where the terminal is narrow; no figure is ever cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+
+PLAIN_WIDTH = 120
+"""Columns of output that is no terminal (a file, a pipe, a log)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`dispensable` columns are left out where room is short, the highest number first; 0 stays always. Only a
+    `folding` one may be broken into lines."""
+
+    title: str
+    right: bool = False
+    dispensable: int = 0
+    folding: bool = False
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A table of these columns and rows."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[RenderableType]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        levels = sorted({column.dispensable for column in self.columns}, reverse=True)
+        table = self._table(levels[0])
+        for level in levels:
+            table = self._table(level)
+            if Measurement.get(console, options.update(max_width=10_000), table).maximum <= options.max_width:
+                break
+        yield table
+
+    def _table(self, level: int) -> Table:
+        kept = [place for place, column in enumerate(self.columns) if column.dispensable <= level]
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        for place in kept:
+            column = self.columns[place]
+            table.add_column(
+                column.title, justify="right" if column.right else "left", no_wrap=not column.folding,
+                overflow="fold", vertical="bottom" if not column.folding else "top",
+            )  # fmt: skip
+        for row in self.rows:
+            table.add_row(*(row[place] for place in kept))
+        return table
+
+
+def console(stderr: bool = False) -> Console:
+    """A console for words: no highlighting, and wide where it is no terminal and nobody said how wide."""
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PLAIN_WIDTH
+    return made

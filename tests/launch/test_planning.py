@@ -1,0 +1,178 @@
+"""From what was typed to what each worker is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gossipdistill.errors import ConfigError
+from gossipdistill.launch.building import build_model, build_task, fingerprint_of
+from gossipdistill.launch.compare import POOLED, Comparison
+from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
+from gossipdistill.launch.preflight import check
+from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
+from gossipdistill.launch.spec import WorkerSpec
+
+ROSTER = """
+[[peer]]
+name = "ada"
+address = "127.0.0.1:0"
+set = { "task.model" = "cnn", "train.lr" = 0.4, "train.momentum" = 0.4, "train.batch_size" = 4 }
+
+[[peer]]
+name = "bo"
+address = "127.0.0.1:0"
+slowdown = 3.0
+"""
+RUN = """
+peers = "two.toml"
+steps = 10
+
+[train]
+lr = 0.3
+momentum = 0.3
+batch_size = 3
+weight_decay = 0.3
+
+[strategy]
+name = "codistill_predictions"
+temperature = 2.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("SET", "PEERS"):
+        monkeypatch.delenv(f"GOSSIPDISTILL_{key}", raising=False)
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/two.toml").write_text(ROSTER)
+    (tmp_path / "files/run.toml").write_text(RUN)
+    return tmp_path / "files/run.toml"
+
+
+def test_precedence_and_origins(run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSIPDISTILL_SET", "train.lr=0.2 train.batch_size=2")
+    ada, bo = plan_local(Asked(run_file=run_file, settings=("train.lr=0.1",), out=tmp_path))
+    told = ada.resolved.as_json()
+    assert told["train.lr"] == {"value": 0.1, "from": "command line"}
+    assert told["train.batch_size"] == {"value": 2, "from": "environment GOSSIPDISTILL_SET"}
+    assert told["train.momentum"] == {"value": 0.4, "from": "roster entry of ada"}
+    assert told["train.weight_decay"] == {"value": 0.3, "from": f"run file {run_file}"}
+    assert told["train.optimizer"] == {"value": "sgd", "from": "default"}
+    assert bo.resolved.as_json()["train.momentum"] == {"value": 0.3, "from": f"run file {run_file}"}
+    assert (ada.slowdown, bo.slowdown) == (1.0, 3.0)
+    assert ada.released_by_launcher
+
+
+def test_peers_from_the_environment_stand_below_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOSSIPDISTILL_PEERS", "3")
+    assert resolve(Asked().layers()).as_json()["peers"] == {"value": "3", "from": "environment GOSSIPDISTILL_PEERS"}
+    assert resolve(Asked(peers="2").layers()).as_json()["peers"] == {"value": "2", "from": "command line"}
+
+
+def test_a_specification_survives_its_way_to_the_worker(run_file: Path, tmp_path: Path) -> None:
+    (spec, _) = plan_local(Asked(run_file=run_file, out=tmp_path))
+    again = WorkerSpec.from_json(spec.to_json())
+    assert again.config == spec.config
+    assert again.resolved.origins == spec.resolved.origins
+    assert (again.listen, again.addresses, again.folder) == (spec.listen, spec.addresses, spec.folder)
+
+
+def test_planning_and_checking_write_nothing_and_settling_never_shares_a_folder(tmp_path: Path) -> None:
+    asked = Asked(peers="2", out=tmp_path / "runs", steps=5)
+    planned = plan_local(asked)
+    check(planned)
+    assert not (tmp_path / "runs").exists()
+    folders = [settle(planned)[0].folder for _ in range(3)]
+    assert [folder.parent.name for folder in folders] == ["first-light", "first-light-2", "first-light-3"]
+    assert settle(planned)[1].config.name == "first-light-4"
+
+
+def test_a_collective_gets_a_meeting_place_that_was_never_used(tmp_path: Path) -> None:
+    planned = plan_local(Asked(peers="2", strategy="all_reduce", out=tmp_path))
+    places = {settle(planned)[0].config.strategy.model_extra["rendezvous"] for _ in range(2)}  # type: ignore[index]
+    assert len(places) == 2
+    assert all(place.startswith(f"file://{tmp_path}") for place in places)
+
+
+def test_workers_of_one_machine_divide_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "two.toml").write_text(ROSTER.replace(":0", ":29998", 1).replace(":0", ":29996"))
+    assert [spec.threads for spec in plan_local(Asked(peers="4", out=tmp_path))] == [2, 2, 2, 2]
+    arguments = (None, None, None, 1, 60.0, False)
+    assert plan_worker(Asked(peers=str(tmp_path / "two.toml"), out=tmp_path), "ada", *arguments).threads == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert plan_worker(Asked(peers=str(tmp_path / "two.toml"), out=tmp_path), "ada", *arguments).threads is None
+
+
+def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Path) -> None:
+    comparison = Comparison(Asked(peers="2", steps=5, out=tmp_path), ["isolated"], [0], lambda title: lambda *_: None)
+
+    def first_weights(name: str) -> list[torch.Tensor]:
+        models = []
+        for spec in comparison._plan(name, 0):
+            strategy = spec.config.make_strategy()
+            models.append(build_model(spec, strategy, build_task(spec, strategy)))
+        return [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
+
+    alone, taught = first_weights("isolated"), first_weights("codistill_predictions")
+    assert all(torch.equal(a, b) for a, b in zip(alone, taught, strict=True))
+    assert not torch.equal(alone[0], alone[1])
+    averaged = first_weights("gossip_averaging")
+    assert torch.equal(averaged[0], averaged[1])
+
+    def examples(name: str) -> list[torch.Tensor]:
+        return [build_task(s, s.config.make_strategy()).train[0].flatten(1) for s in comparison._plan(name, 0)]
+
+    (union,) = examples(POOLED)
+    shards = torch.cat(examples("gossip_averaging"))
+    assert {tuple(row.tolist()) for row in union} == {tuple(row.tolist()) for row in shards}
+
+
+def test_a_comparison_spares_a_strategy_the_options_of_others(run_file: Path, tmp_path: Path) -> None:
+    asked = Asked(run_file=run_file, out=tmp_path)
+    comparison = Comparison(asked, ["isolated", "codistill_predictions"], [0], lambda title: lambda *_: None)
+    assert comparison._plan("isolated", 0)[0].config.strategy.model_extra == {}
+    extra = comparison._plan("codistill_predictions", 0)[0].config.strategy.model_extra
+    assert extra == {"temperature": 2.0}
+    averaged = comparison._plan("gossip_averaging", 0)
+    assert [spec.config.task_options()["model"] for spec in averaged] == ["cnn", "cnn"]
+    (pooled,) = comparison._plan(POOLED, 0)
+    assert pooled.pooled
+    assert pooled.config.task_options()["model"] == "cnn"
+
+
+def test_fingerprints_hold_what_peers_must_share(tmp_path: Path) -> None:
+    def prints(strategy: str) -> dict[str, str]:
+        spec = plan_local(Asked(peers="2", strategy=strategy, out=tmp_path))[0]
+        made = spec.config.make_strategy()
+        task = build_task(spec, made)
+        return fingerprint_of(spec, made, task, build_model(spec, made, task))
+
+    assert set(prints("codistill_predictions")) == {"run", "strategy", "task", "classes", "transfer"}
+    assert set(prints("gossip_averaging")) >= {"model", "initial weights"}
+
+
+def test_settings_are_read_as_toml_where_they_are_that() -> None:
+    read = parse_settings(["a.b=1", "c=mlp", "d=[1, 2]", "e=true", 'f="1"', "g={h = 2}"])
+    assert read == {"a.b": 1, "c": "mlp", "d": [1, 2], "e": True, "f": "1", "g.h": 2}
+    assert flatten(nest(read)) == read
+    with pytest.raises(ConfigError, match="has no keys of its own"):
+        nest({"a": 1, "a.b": 2})
+
+
+def test_an_environment_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ConfigError, match="GOSSIPDISTILL_SET"):
+        environment_layers({"GOSSIPDISTILL_SET": "train.lr"})
+
+
+def test_sections_may_be_named_by_a_single_word() -> None:
+    config = resolve([Layer("a file", {"task": "quadratic", "strategy": "isolated", "steps": 1})]).config
+    assert (config.task.name, config.strategy.name) == ("quadratic", "isolated")

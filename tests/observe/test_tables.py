@@ -1,0 +1,221 @@
+"""Tables at 80 and 120 columns, live rows, and what is said beside them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from gossipdistill.errors import ConfigError
+from gossipdistill.observe import comparison, report
+from gossipdistill.observe.display import Display
+from gossipdistill.observe.fitting import Column, Fitting, console
+from gossipdistill.observe.show import find_and_wait
+
+
+def drawn(renderable: RenderableType, width: int) -> list[str]:
+    out = Console(file=io.StringIO(), width=width, highlight=False)
+    out.print(renderable)
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def peer(name: str, status: str = "finished", **changed: Any) -> dict[str, Any]:
+    whole = {
+        "name": name, "status": status, "incarnations": 1, "steps": 12750, "steps_per_s": 149.7,
+        "cpu_s_per_step": 0.00112, "val_loss": 0.2412, "val_accuracy": 0.932, "metrics": {"accuracy": 0.932},
+        "bytes_sent": 2_700_000, "bytes_received": 2_700_000, "parcels_used": 1225, "age_s": {"median": 0.12},
+        "quarantined": {}, "warnings": [],
+    }  # fmt: skip
+    return whole | changed
+
+
+def summary(*peers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1, "name": "first-light", "task": "digits", "strategy": "codistill_predictions",
+        "topology": "complete", "seed": 0, "wall_s": 15.4, "exit_code": 0,
+        "val_accuracy": {"mean": 0.929, "worst": 0.915, "ensemble": 0.931, "over": 3}, "peers": list(peers),
+    }  # fmt: skip
+
+
+PEERS = (peer("ada"), peer("bo", "interrupted", incarnations=2), report.unknown_peer("cy"), peer("dee"))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_table_of_a_run_is_never_cut(width: int) -> None:
+    lines = drawn(report.render(summary(*PEERS)), width)
+    table = lines[1:6]
+    assert all("…" not in line and len(line) <= width for line in lines)
+    assert [line.split()[0] for line in table] == ["peer", "ada", "bo", "cy", "dee"]
+    assert "interrupted (start 2)" in table[2]
+    assert "accuracy %" in table[0]
+    assert ("CPU ms/step" in table[0]) == (width == 120)
+    assert "over 3 of 4 peers (those that finished)" in " ".join(lines)
+    assert any(line.startswith("cy: no result was written") for line in lines)
+
+
+def test_columns_go_by_their_importance() -> None:
+    columns = [Column("name"), Column("middle", dispensable=1), Column("least", dispensable=2)]
+    table = Fitting(columns, [["ada", "1234567890", "abc"]])
+    assert drawn(table, 40)[0].split() == ["name", "middle", "least"]
+    assert drawn(table, 20)[0].split() == ["name", "middle"]
+    assert drawn(table, 10)[0].split() == ["name"]
+
+
+def run_row(strategy: str, seed: int = 0, **changed: Any) -> dict[str, Any]:
+    whole = {
+        "strategy": strategy, "seed": seed, "peers": 4, "finished": 4, "troubles": [], "warnings": [],
+        "models": ["mlp", "cnn", "mlp", "cnn"], "val_accuracy": {"mean": 0.9, "worst": 0.8}, "val_loss": 0.3,
+        "bytes_sent_per_peer": 2_700_000.0, "bytes_are_computed": False, "cpu_s_per_step": 0.002,
+    }  # fmt: skip
+    return whole | changed
+
+
+def compared(*runs: dict[str, Any], seeds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+    config = {"task.shards": "label_skew", "task.classes_per_peer": 3}
+    return {
+        "task": "digits", "peers": 4, "examples_per_peer": 100, "transfer_examples": 600, "classes": True,
+        "budget": {"steps": 750, "seconds": None}, "step_time_s": 0.02, "seeds": list(seeds), "runs": list(runs),
+        "config": {key: {"value": value, "from": "default"} for key, value in config.items()},
+    }  # fmt: skip
+
+
+def test_the_table_of_a_comparison() -> None:
+    lines = drawn(
+        comparison.render(
+            compared(
+                run_row("isolated", cpu_s_per_step=0.001, bytes_sent_per_peer=0.0),
+                run_row("codistill_predictions"),
+                run_row("all_reduce", models=["mlp"] * 4, bytes_are_computed=True),
+                run_row("pooled", peers=1, finished=1, models=["mlp"]),
+            )
+        ),
+        150,
+    )
+    assert lines[0] == (
+        "digits, 4 peers: 100 labelled examples each, mostly of 3 classes; 600 unlabelled ones shared; "
+        "750 steps of 20 ms (padded); seed 0"
+    )
+    assert [line.split() for line in lines[2:4]] == [
+        ["accuracy", "%", "sent", "per", "CPU", "per"],
+        ["mean", "worst", "peer", "step"],
+    ]
+    assert lines[4].split() == ["alone", "90.0", "80.0", "0", "kB", "1.00", "x"]
+    assert lines[5].startswith("by predictions (2 MLPs, 2 CNNs) ")
+    assert lines[5].endswith("2.7 MB   2.00 x")
+    assert lines[6].endswith("waits for the slowest; bytes by formula")
+    assert lines[7].split()[-2:] == ["-", "-"]
+    assert lines[-1] == 'In the rows "by predictions" no example, label or weight left a peer.'
+
+
+def test_troubles_of_a_row_are_told() -> None:
+    lost = run_row("isolated", finished=3, troubles=["bo lost (killed by SIGKILL)"])
+    never = run_row("all_reduce", finished=0, troubles=["did not start"], val_accuracy=None, val_loss=None,
+                    bytes_sent_per_peer=None, cpu_s_per_step=None)  # fmt: skip
+    lines = drawn(comparison.render(compared(lost, never)), 120)
+    assert any("3 of 4 peers finished" in line for line in lines)
+    assert "alone: bo lost (killed by SIGKILL)" in lines
+    assert "all_reduce: did not start" in lines
+
+
+def test_seeds_are_summed_up_as_mean_and_standard_error() -> None:
+    scores = [{"mean": 0.8, "worst": 0.7}, {"mean": 0.9, "worst": 0.7}]
+    runs = [run_row("isolated", seed, val_accuracy=score) for seed, score in enumerate(scores)]
+    lines = drawn(comparison.render(compared(*runs, seeds=(0, 1))), 180)
+    assert "85.0 ± 5.0" in lines[4]
+    assert "70.0 ± 0.0" in lines[4]
+    assert comparison.spread([]) is None
+    assert comparison.spread([2.0]) == (2.0, None)
+
+
+def test_a_task_without_accuracy_is_compared_by_its_loss() -> None:
+    lines = drawn(comparison.render(compared(run_row("isolated", val_accuracy=None))), 150)
+    assert "loss" in lines[3]
+    assert "0.3000" in lines[4]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_live_rows_fit(width: int) -> None:
+    screen = Console(file=io.StringIO(), width=width, height=40, force_terminal=True, highlight=False)
+    display = Display(screen, "first-light: codistill_predictions on digits, 4 peers")
+    progress = {"type": "progress", "step": 12750, "share": 0.5, "elapsed_s": 3.0, "steps_per_s": 49.7, "loss": None,
+                "exchanges": 1225, "alive": 3, "expected": 4}  # fmt: skip
+    for name in ("ada", "bo"):
+        display(name, {"type": "started", "pid": 31337})
+        display(name, progress)
+    display("bo", {"type": "exited", "how": "killed by SIGKILL", "finished": False})
+    lines = drawn(display._render(), width)
+    assert all("…" not in line and len(line) <= width for line in lines)
+    assert lines[2].split()[:3] == ["ada", "31337", "training"]
+    assert "3 of 4" in lines[2]
+    assert "not finite" in lines[2]
+    assert "gone" in lines[3]
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    out = Console(file=io.StringIO(), width=120)
+    with Display(out, "a title") as display:
+        display("ada", {"type": "started", "pid": 7})
+        display("ada", {"type": "event", "kind": "joined", "at_s": 1.0, "line": "bo: joined"})
+        display("ada", {"type": "event", "kind": "view", "at_s": 5.0, "line": "view: I see 2 of 4 [peers]"})
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    assert text.splitlines() == ["a title", "ada: process 7", "   5.00 s  ada | view: I see 2 of 4 [peers]"]
+
+
+def test_a_console_that_is_no_terminal_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert console().width == 120
+    monkeypatch.setenv("COLUMNS", "90")
+    assert console().width == 90
+
+
+# --- runs on disk ----------------------------------------------------------------------------------------------------
+
+
+def write_peer(folder: Path, name: str, result: dict[str, Any] | None) -> None:
+    values = {"name": "r", "peers": "2", "topology": "complete", "seed": 0, "task.name": "digits", "strategy.name": "x"}
+    (folder / name).mkdir(parents=True)
+    config = {key: {"value": value, "from": "default"} for key, value in values.items()}
+    (folder / name / "config.json").write_text(json.dumps(config))
+    if result is not None:
+        report.write_json(folder / name / "result.json", result)
+
+
+def test_show_collects_what_workers_wrote(tmp_path: Path) -> None:
+    write_peer(tmp_path / "r", "ada", peer("ada", wall_s=3.0))
+    write_peer(tmp_path / "r", "bo", None)
+    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert [entry["status"] for entry in found["peers"]] == ["finished", "lost"]
+    assert found["exit_code"] == 10
+    assert any("bo" in line for line in drawn(render(found), 120))
+
+
+def test_show_waits_for_those_who_still_write_only(tmp_path: Path) -> None:
+    write_peer(tmp_path / "r", "ada", peer("ada", serving=True))
+    write_peer(tmp_path / "r", "bo", None)
+    out = Console(file=io.StringIO(), width=120)
+    find_and_wait(tmp_path, "r", 0.6, out)
+    assert "waiting: no result yet of bo" in out.file.getvalue()  # type: ignore[attr-defined]
+    report.write_json(tmp_path / "r/ada/result.json", peer("ada"))
+    for path in (tmp_path / "r/bo").iterdir():
+        os.utime(path, (0, 0))  # it has been silent for long: nobody will hear of it
+    find_and_wait(tmp_path, "r", 60.0, out)
+
+
+def test_show_finds_comparisons_and_says_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    report.write_json(tmp_path / "c/compare.json", compared(run_row("isolated")))
+    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert render is comparison.render
+    assert found["runs"]
+    with pytest.raises(ConfigError, match="did you mean c"):
+        report.find_run(tmp_path, "cc")
+    (tmp_path / "c/compare.json").write_text("{")
+    with pytest.raises(ConfigError, match="is damaged"):
+        find_and_wait(tmp_path, "c", 0.0, console(stderr=True))

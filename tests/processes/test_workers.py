@@ -1,0 +1,87 @@
+"""Workers that are started one by one, in any order: with a roster, without one, rightly and wrongly."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from commands import START_S, Command, free_pairs, until, write_roster
+
+Start = Callable[..., Command]
+
+
+def test_a_cluster_refuses_who_does_not_fit_and_goes_on(start: Start, tmp_path: Path) -> None:
+    ports = free_pairs(5)
+    write_roster(tmp_path / "three.toml", ["ada", "bo", "cy"], ports[:3])
+    write_roster(tmp_path / "other.toml", ["ada", "bo", "zed"], [*ports[:2], ports[3]])
+    roster = ("--peers", "three.toml", "--seconds", "60")
+
+    ada = start("worker", "--name", "ada", *roster)
+    ada.expect(r"I see 1 of 3 peers after .*missing: bo at .*cy at ")
+    ada.expect(r"training but not gossiping: .*nobody is there")
+    bo = start("worker", "--name", "bo", *roster)
+    ada.expect(r"learning from neighbours again")
+
+    stranger = start("worker", "--name", "zed", "--peers", "other.toml", "--seconds", "60")
+    settings = ("--set", "name=another", "--set", "task.transfer_examples=100")
+    wrong = start("worker", "--name", "cy", *roster, *settings)
+    for command, reason in (
+        (stranger, "zed is not in the roster of (ada|bo)"),
+        (
+            wrong,
+            "run: first-light at (ada|bo), another at this peer; transfer: [0-9a-f]+ at (ada|bo), [0-9a-f]+ at this",
+        ),
+    ):
+        assert command.end() == 3, command.err
+        command.expect(f"^gossipdistill: refused by (ada|bo): {reason}", 0)
+    ada.expect("cy: refused: ")
+
+    newer = start("worker", "--name", "ada", *roster, "--listen", f"127.0.0.1:{ports[4]}",
+                  "--advertise", f"127.0.0.1:{ports[4]}", "--fresh")  # fmt: skip
+    assert ada.end() == 7, ada.err
+    ada.expect("superseded: a newer process of ada")
+    assert "Traceback" not in ada.err
+    for command, number, code in ((bo, signal.SIGINT, 130), (newer, signal.SIGTERM, 143)):
+        command.process.send_signal(number)
+        assert command.end() == code, command.err
+
+
+def test_workers_find_one_another_by_address_alone(start: Start, tmp_path: Path) -> None:
+    (port,) = free_pairs(1)
+    options = ("--steps", "300", "--set", "train.step_time_s=0.01", "--set", "linger_s=60", "--format", "json")
+    later = start(
+        "worker", "--name", "bo", "--peers", f"127.0.0.1:{port}", "--shard", "2/2", "--start-when", "2", *options
+    )
+    later.expect(r"bo: 1 of 2 peers here; waiting \d+ s more")
+    first = start("worker", "--name", "ada", "--listen", f"127.0.0.1:{port}", "--shard", "1/2", *options)
+    show = start("show", "--wait-s", "60", "--format", "json")
+    assert (first.end(), later.end(), show.end()) == (0, 0, 0), first.err + later.err + show.err
+    assert all(command.json()["peers"][0]["parcels_used"] > 0 for command in (first, later))
+    assert [(peer["name"], peer["status"]) for peer in show.json()["peers"]] == [
+        ("ada", "finished"),
+        ("bo", "finished"),
+    ]
+
+    again = start("worker", "--name", "ada", "--listen", f"127.0.0.1:{port}", "--shard", "1/2", "--steps", "310")
+    assert again.end() == 0
+    again.expect("resumed: from its checkpoint at step 300", 0)
+    events = tmp_path / "runs/first-light/ada/events.jsonl"
+    assert "resumed" in {json.loads(line)["kind"] for line in events.read_text().splitlines()}
+
+
+def test_a_port_in_use_is_said_at_once(start: Start, tmp_path: Path) -> None:
+    ports = free_pairs(2)
+    write_roster(tmp_path / "two.toml", ["ada", "bo"], ports)
+    holder = start("worker", "--name", "ada", "--peers", "two.toml", "--seconds", "60")
+    until((tmp_path / "runs/first-light/ada/config.json").exists, START_S, "the start of ada")
+    second = start("worker", "--name", "ada", "--peers", "two.toml", "--seconds", "60")
+    run = start("run", "--peers", "two.toml", "--steps", "5")
+    for command in (second, run):
+        assert command.end() == 5
+        assert command.err.count("\n") == 0
+        command.expect(
+            rf"ada cannot listen at 127.0.0.1:{ports[0]}: Address already in use; end the other program, or", 0
+        )
+    holder.process.kill()
