@@ -33,8 +33,8 @@ class Limits:
     """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
     `retry_interval_max_s`."""
     retry_interval_max_s: float = 0.5
-    view_after_s: float = 5.0
-    """When to say who is missing, once."""
+    view_after_s: float = 4.0
+    """When to say who is missing, once: seen within five seconds."""
     pause_said_every_s: float = 10.0
     """A process that is held up again and again says so at most this often."""
 

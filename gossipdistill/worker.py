@@ -22,8 +22,8 @@ from gossipdistill.strategies.base import Delivery, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Schedule
 
-SILENCE_S = 5.0
-"""Training for so long without an exchange is said aloud, with the reason."""
+SILENCE_S = 4.0
+"""Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
 
 
 @dataclass(slots=True)

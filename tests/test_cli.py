@@ -53,6 +53,7 @@ MISTAKES = [
     ("run --set task.model=cn", 3, "did you mean cnn?"),
     ("run --set task.examples_per_peer=900", 3, "accepted: 1 to"),
     ("run --set exchange.encoding=zip", 3, "accepted: raw, half, int8, top_k"),
+    ("run --strategy gossip_averaging --set exchange.encoding=top_k:3", 3, "accepted: raw, half, int8"),
     ("run --set nothing", 2, "expected key=value"),
     ("run --device cuda:77", 3, "accepted: auto, cpu"),
     ("run nowhere.toml", 3, "nowhere.toml: cannot be read: No such file or directory"),
@@ -97,6 +98,19 @@ def test_a_mistake_is_one_line_with_its_exit_code(say: Say, tmp_path: Path, line
     assert words in err
     assert err.startswith("gossipdistill: ")
     assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_data_is_one_line_that_says_which_file_to_put_where(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossipdistill.tasks.fashion_mnist.URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("GOSSIPDISTILL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    found, out, err = say("run", "--task", "fashion_mnist", "--data-dir", "data", "--steps", "5")
+    assert (found, out) == (4, "")
+    assert err.count("\n") == 1
+    assert "train-images-idx3-ubyte" in err
     assert not (tmp_path / "runs").exists()
 
 

@@ -298,12 +298,16 @@ def _check_names(config: RunConfig, source: Mapping[str, Layer]) -> None:
         raise refuse("is no name for a run folder", "name", config.name, PEER_NAME_RULE)
     if config.steps is None and config.seconds is None:
         raise refuse("is needed, or seconds, so that the run ends", "steps", None, "steps = 1000 or seconds = 60")
-    if config.exchange.encoding is not None:
+    encoding = config.exchange.encoding
+    if encoding is not None:
         try:
-            encoding_of(config.exchange.encoding)
+            encoding_of(encoding)
         except EncodingError as error:
             accepted = ", ".join(ENCODINGS) + ", top_k:K"
-            raise refuse(str(error), "exchange.encoding", config.exchange.encoding, accepted) from None
+            raise refuse(str(error), "exchange.encoding", encoding, accepted) from None
+        if encoding.startswith("top_k") and not config.strategy_class().needs.transfer_set:
+            problem = f"keeps the largest probabilities of a row, and {config.strategy.name} sends none"
+            raise refuse(problem, "exchange.encoding", encoding, "raw, half, int8")
 
 
 def _checked(

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
 from gossipdistill.events import Event, EventKind
@@ -41,6 +42,7 @@ class Session:
     stop: StopRequest
     released: threading.Event
     worker: Worker
+    network: NetworkThread
     driver: Driver
     recorder: Recorder
     incarnation: int
@@ -170,6 +172,9 @@ class Session:
     def _look(self) -> None:
         """Between two steps: record what happened, report, save, and act on a refusal."""
         now = time.monotonic()
+        failure = self.network.failure()
+        if failure is not None:
+            raise failure  # training on without a network would look like a healthy run
         for event in self.worker.mailbox.drain_events():
             self.recorder.record(event)
             self._act_on(event)
@@ -220,6 +225,7 @@ class Session:
             "loss": self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
             "exchanges": learner.ledger.exchanges,
             "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
+            "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
             "cpu_s": time.process_time() - self.cpu_began_s,
             "alive": 1 + len(neighbourhood.alive),
             "expected": max(neighbourhood.expected, 1),

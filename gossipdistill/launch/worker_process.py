@@ -72,15 +72,12 @@ class WorkerProcess:
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
                 self._report_ready(prints, learner)
                 session = Session(
-                    spec, self.report, self.stop, self.released, worker, driver, recorder, incarnation.count
+                    spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count
                 )
                 session.wait_for_release()
                 return session.train_and_serve()
             finally:
                 network.stop(self.stop.reason or "finished")
-                failure = network.failure()
-                if failure is not None:
-                    raise failure
 
     def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())

@@ -30,7 +30,9 @@ class Recorder:
             entry["detail"] = event.detail
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
-        self._report({"type": "event", "at_s": at_s, "kind": event.kind.value, "line": event.line()})
+        self._report(
+            {"type": "event", "at_s": at_s, "kind": event.kind.value, "peer": event.peer, "line": event.line()}
+        )
 
     def __enter__(self) -> Recorder:
         return self

@@ -135,7 +135,7 @@ def test_who_is_missing_is_said_once_with_the_reason() -> None:
     world.kill("cy")
     world.run(30.0)
     (view,) = [event for event in world["ada"].events if event.kind is EventKind.VIEW]
-    assert view.reason == "I see 2 of 3 peers after 5 s; missing: cy at 10.0.0.1:7404 (nothing heard yet)"
+    assert view.reason == "I see 2 of 3 peers after 4 s; missing: cy at 10.0.0.1:7404 (nothing heard yet)"
 
 
 # --- restart --------------------------------------------------------------------------------------------------------

@@ -129,8 +129,8 @@ def test_silence_is_said_once_with_its_reason_and_taken_back() -> None:
     statuses = {PeerName("bo"): "unheard: nothing heard yet", PeerName("cy"): "unheard: nothing heard yet"}
     ada.mailbox.tell(Neighbourhood(expected=3, statuses=statuses), ())
     ada.step(100.0)
-    assert ada.check_exchange(104.9) is None
-    alarm = ada.check_exchange(105.0)
+    assert ada.check_exchange(103.9) is None
+    alarm = ada.check_exchange(104.0)
     assert alarm is not None
     assert alarm.kind is EventKind.NO_EXCHANGE
     assert "training but not gossiping" in alarm.reason
