@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
+from gossipdistill.learning.distillation import Direction, ramp
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
 from gossipdistill.messages import Arrival, Mode, Parcel, Payload
 
 
@@ -66,6 +68,25 @@ class Options(BaseModel):
     """A strategy's own keys under `[strategy]`, with defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TeacherOptions(Options):
+    """Keys that all strategies with teachers share."""
+
+    weight: float = Field(default=1.0, ge=0)
+    """Factor alpha of the distillation term."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Softens teacher and student alike; equal on all peers."""
+    burn_in_steps: int = Field(default=0, ge=0)
+    """Own steps before teachers are listened to."""
+    ramp_steps: int = Field(default=0, ge=0)
+    """Own steps over which the weight then rises to its full value."""
+    direction: Direction = Direction.TEACHER_FIRST
+    """teacher_first: KL(teacher || student), the standard; student_first: the reverse, mode-seeking."""
+
+    def factor(self, step: int) -> float:
+        """alpha * ramp(step): the weight of the distillation term at the receiver's own step."""
+        return self.weight * ramp(step, self.burn_in_steps, self.ramp_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +166,13 @@ class Strategy(ABC):
             return []
         mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
         return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode)]
+
+    def weights_parcels(self, learner: Learner, view: View) -> list[Parcel]:
+        """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""
+        if not view.out_neighbours:
+            return []
+        arrays = model_arrays(learner.model)
+        if not all_finite(arrays):
+            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+            return []
+        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)

@@ -11,45 +11,24 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from gossipdistill.learning.distillation import (
-    Direction,
     age_weight,
     divergence,
     mean_of_teachers,
-    ramp,
     soft_targets,
 )
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
-    all_finite,
     load_arrays,
     model_arrays,
-    pack,
     shapes_of,
     unpack,
 )
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies import base
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
-
-
-class Options(base.Options):
-    """Keys of `[strategy]` for this strategy."""
-
-    weight: float = Field(default=1.0, ge=0)
-    """Factor alpha of the distillation term."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Softens teacher and student alike."""
-    burn_in_steps: int = Field(default=0, ge=0)
-    """Own steps before teachers are listened to."""
-    ramp_steps: int = Field(default=0, ge=0)
-    """Own steps over which the weight then rises to its full value."""
-    direction: Direction = Direction.TEACHER_FIRST
-    """teacher_first: KL(teacher || student), the standard; student_first: the reverse, mode-seeking."""
+from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
 
 
 @dataclass(slots=True)
@@ -86,8 +65,8 @@ class CodistillCheckpoints(Strategy):
     needs = Needs(initialisation=Initialisation.DISTINCT, class_outputs=True, alike_models=True)
     topic = "weights"
     every_steps = 50
-    options_type = Options
-    options: Options
+    options_type = TeacherOptions
+    options: TeacherOptions
 
     def init(self, learner: Learner) -> State:
         return State()
@@ -107,7 +86,7 @@ class CodistillCheckpoints(Strategy):
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
-        factor = self.options.weight * ramp(learner.step, self.options.burn_in_steps, self.options.ramp_steps)
+        factor = self.options.factor(learner.step)
         if factor == 0.0:
             return NOTHING
         predictions, weights = [], []
@@ -132,10 +111,4 @@ class CodistillCheckpoints(Strategy):
         return None
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        if not view.out_neighbours:
-            return []
-        arrays = model_arrays(learner.model)
-        if not all_finite(arrays):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
-            return []
-        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
+        return self.weights_parcels(learner, view)

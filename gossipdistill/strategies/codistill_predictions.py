@@ -15,34 +15,21 @@ from pydantic import Field
 from torch import Tensor
 
 from gossipdistill.learning.distillation import (
-    Direction,
     age_weight,
     are_probabilities,
     divergence,
     mean_of_teachers,
-    ramp,
     soft_targets,
 )
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError, pack, unpack
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies import base
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
+from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
 
 
-class Options(base.Options):
+class Options(TeacherOptions):
     """Keys of `[strategy]` for this strategy."""
 
-    weight: float = Field(default=1.0, ge=0)
-    """Factor alpha of the distillation term."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Softens teacher and student alike; equal on all peers."""
-    burn_in_steps: int = Field(default=0, ge=0)
-    """Own steps before teachers are listened to."""
-    ramp_steps: int = Field(default=0, ge=0)
-    """Own steps over which the weight then rises to its full value."""
-    direction: Direction = Direction.TEACHER_FIRST
-    """teacher_first: KL(teacher || student), the standard; student_first: the reverse, mode-seeking."""
     transfer_batch_size: int = Field(default=64, ge=1)
     """Transfer examples per step on which the student is compared with its teachers."""
 
@@ -107,7 +94,7 @@ class CodistillPredictions(Strategy):
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
-        factor = self.options.weight * ramp(learner.step, self.options.burn_in_steps, self.options.ramp_steps)
+        factor = self.options.factor(learner.step)
         if factor == 0.0 or not state.teachers:
             return NOTHING
         weights = [self._weight(teacher, learner) for teacher in state.teachers.values()]

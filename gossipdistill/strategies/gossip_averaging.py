@@ -13,7 +13,7 @@ from torch import Tensor
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, model_arrays, pack, shapes_of, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
 
@@ -70,10 +70,4 @@ class GossipAveraging(Strategy):
         return None
 
     def publish(self, state: None, learner: Learner, view: View) -> list[Parcel]:
-        if not view.out_neighbours:
-            return []
-        arrays = model_arrays(learner.model)
-        if not all_finite(arrays):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
-            return []
-        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
+        return self.weights_parcels(learner, view)

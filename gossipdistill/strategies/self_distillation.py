@@ -11,7 +11,7 @@ from typing import final
 
 from torch import Tensor
 
-from gossipdistill.learning.distillation import divergence, ramp, soft_targets
+from gossipdistill.learning.distillation import divergence, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Delivery, LossTerm, Needs, Strategy, View
@@ -49,7 +49,7 @@ class SelfDistillation(Strategy):
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
-        factor = self.options.weight * ramp(learner.step, self.options.burn_in_steps, self.options.ramp_steps)
+        factor = self.options.factor(learner.step)
         if factor == 0.0 or state.table is None:
             return NOTHING
         assert learner.transfer is not None
