@@ -76,7 +76,9 @@ class Worker:
         loss = self.task.loss(learner.outputs, learner.y)
         self.task_loss = loss.item()
         term = strategy.loss(self._state, learner)
-        if term.value is not None:
+        if term.value is not None and term.apart:
+            term.value.backward()  # type: ignore[no-untyped-call]
+        elif term.value is not None:
             loss = loss + term.value
         loss.backward()  # type: ignore[no-untyped-call]
         strategy.adjust(self._state, learner)

@@ -22,7 +22,7 @@ CLAIMS = {"skewed": 18.0, "iid": 3.0}
 """Points by which predictions must beat isolated training."""
 LABELS = {
     "isolated": "alone",
-    "self_distillation": "alone + own past\npredictions (control)",
+    "self_distillation": "alone + own\npast predictions\n(control)",
     "codistill_predictions": "by predictions",
     "codistill_checkpoints": "by stale\ncheckpoints",
     "gossip_averaging": "by averaging\nweights",

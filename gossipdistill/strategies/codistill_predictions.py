@@ -107,7 +107,9 @@ class CodistillPredictions(Strategy):
         target = mean_of_teachers(state.tables[:, rows], weights)
         logits = learner.forward(learner.transfer[rows])
         self._account(state, weights, learner)
-        return LossTerm(factor * divergence(logits, target, self.options.temperature, self.options.direction))
+        return LossTerm(
+            factor * divergence(logits, target, self.options.temperature, self.options.direction), apart=True
+        )
 
     def adjust(self, state: State, learner: Learner) -> None:
         return None

@@ -56,7 +56,9 @@ class SelfDistillation(Strategy):
         rows = learner.transfer_batch()
         logits = learner.forward(learner.transfer[rows])
         options = self.options
-        return LossTerm(factor * divergence(logits, state.table[rows], options.temperature, options.direction))
+        return LossTerm(
+            factor * divergence(logits, state.table[rows], options.temperature, options.direction), apart=True
+        )
 
     def adjust(self, state: State, learner: Learner) -> None:
         return None

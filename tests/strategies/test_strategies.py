@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Neighbourhood, Parcel
 from gossipdistill.topology import load_topology
 
-from .world import CLASSES, World, arrival, make_strategy, make_task, make_worker
+from .world import CLASSES, NAMES, World, arrival, make_strategy, make_task, make_worker
 
 
 def _mean_accuracy(strategy: str, seed: int, steps: int = 150) -> float:
@@ -92,6 +94,22 @@ def test_during_burn_in_teachers_are_heard_but_not_followed() -> None:
     assert ada.ledger.exchanges == 0
     world.step(1.0)
     assert ada.ledger.exchanges == 1
+
+
+@pytest.mark.parametrize("name", ["codistill_predictions", "self_distillation"])
+def test_a_term_apart_gives_the_gradient_of_the_sum(name: str) -> None:
+    def weights(apart: bool) -> list[torch.Tensor]:
+        workers = {peer: make_worker(peer, make_strategy(name)) for peer in NAMES}
+        world = World(workers)
+        for worker in workers.values():
+            inner = worker.strategy.loss
+            worker.strategy.loss = lambda *args, inner=inner: replace(inner(*args), apart=apart)  # type: ignore[method-assign]
+        for step in range(10):
+            world.step(step * 0.1)
+        return list(workers["ada"].learner.model.parameters())
+
+    for one, other in zip(weights(True), weights(False), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_rows_that_are_no_probabilities_are_refused() -> None:
