@@ -20,12 +20,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import socket as sockets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import zmq
 
+from gossipdistill.drivers.names import look_up
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import is_peer_name
@@ -304,7 +304,7 @@ class Driver:
     async def _resolve(self, link: Link, address: Address) -> None:
         """Look the name up, and go to its next address if the one in use does not answer."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=sockets.SOCK_STREAM)
+            found = await look_up(address)
             hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
             host = hosts[(hosts.index(link.host) + 1) % len(hosts) if link.host in hosts else 0]
         except (OSError, ValueError, IndexError) as error:  # ValueError: no name at all, such as "a..b"

@@ -6,12 +6,10 @@ import asyncio
 import socket
 import threading
 import time
-import warnings
 from typing import Any
 
 import pytest
 
-from gossipdistill.drivers.handoff import new_event_loop
 from gossipdistill.errors import AddressError
 from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
@@ -142,24 +140,19 @@ def test_a_fault_of_ours_ends_the_thread_and_is_kept() -> None:
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-def loop_with_names(base: LoopFactory, answers: dict[str, Any], asked: list[str]) -> LoopFactory:
-    """A loop whose resolver knows these names only: a list of hosts, an exception, or None for no answer at all."""
+def know_names(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], asked: list[str]) -> None:
+    """A resolver that knows these names only: a list of hosts, an exception, or None for no answer at all."""
 
-    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
-        answer = answers[host]
+    async def look_up(address: Address) -> list[Any]:
+        asked.append(address.host)
+        answer = answers[address.host]
         if answer is None:
             await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in answer]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, address.port)) for one in answer]
 
-    def factory() -> asyncio.AbstractEventLoop:
-        kind = type(base())
-        made: asyncio.AbstractEventLoop = type("Named", (kind,), {"getaddrinfo": staticmethod(getaddrinfo)})()
-        return made
-
-    return factory
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.look_up", look_up)
 
 
 @pytest.mark.parametrize("answer", [None, OSError(-2, "Name or service not known"), UnicodeError("label empty")])
@@ -168,9 +161,9 @@ def test_a_name_that_cannot_be_resolved_delays_nobody_and_is_said_once(
 ) -> None:
     monkeypatch.setattr("gossipdistill.drivers.zeromq._TRY_AGAIN_S", 0.02)
     asked: list[str] = []
-    loop = loop_with_names(_quiet_loop, {"eve.lab": answer}, asked)
+    know_names(monkeypatch, {"eve.lab": answer}, asked)
     roster = {"ada": free_address(), "bo": free_address(), "eve": free_address("eve.lab")}
-    ada, bo = Node("ada", roster, loop=loop), Node("bo", roster, loop=loop)
+    ada, bo = Node("ada", roster), Node("bo", roster)
     nodes += [ada, bo]
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"), 2.0)
     exchange_works(ada, bo, 1)
@@ -185,18 +178,10 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(
 ) -> None:
     """`localhost` is often ::1 first; and a container that was replaced has another address than before."""
     monkeypatch.setattr("gossipdistill.drivers.zeromq._TRY_AGAIN_S", 0.1)
-    loop = loop_with_names(_quiet_loop, {"bo.lab": ["127.0.0.9", "127.0.0.1"]}, [])
+    know_names(monkeypatch, {"bo.lab": ["127.0.0.9", "127.0.0.1"]}, [])
     roster = {"ada": free_address(), "bo": free_address("bo.lab")}
-    ada = Node("ada", roster, loop=loop)
+    ada = Node("ada", roster)
     bo = Node("bo", roster, listen=Address("127.0.0.1", roster["bo"].port))
     nodes += [ada, bo]
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
     exchange_works(ada, bo, 1)
-
-
-def _quiet_loop() -> asyncio.AbstractEventLoop:
-    # Made only to learn its type.
-    with warnings.catch_warnings():
-        loop = new_event_loop()
-        loop.close()
-    return loop

@@ -264,7 +264,7 @@ def test_the_real_files() -> None:
     if not places:
         pytest.skip(f"no fashion-mnist/{NAMES[0]} in GOSSIPDISTILL_DATA or ../shared/data")
     module._read.cache_clear()
-    task = load_task("fashion_mnist", Shard(0, 4, "label_skew", data_dir=places[0]), {})
+    task = load_task("fashion_mnist", Shard(0, 4, "label_skew", data_dir=places[0], skew=0.9), {})
     assert task.train[0].shape == (500, 1, 28, 28)
     assert torch.bincount(task.train[1], minlength=10).tolist() == [150, 150, 150, 8, 7, 7, 7, 7, 7, 7]
     assert len(task.validation[0]) == 10_000
