@@ -29,6 +29,19 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     FINISHED = "finished"
     WARNING = "warning"
+    UNREACHABLE = "unreachable"
+    """Alive through others, but not on the direct way."""
+    REACHABLE = "reachable"
+    REFUTED = "refuted"
+    """I was called suspect or dead, and have said that I live."""
+    DISCONNECTED = "disconnected"
+    """The living no longer form one connected graph."""
+    CONNECTED = "connected"
+    PARKED = "parked"
+    WRITTEN_OFF = "written_off"
+    CAME_HOME = "came_home"
+    FAULT = "fault"
+    """A fault of the plan began or ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,27 @@ class Limits:
     """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
     `retry_interval_max_s`."""
     retry_interval_max_s: float = 0.5
+    probe_interval_s: float = 0.5
+    """One member is asked for a sign of life in each interval, unless it has given one lately."""
+    probe_timeout_s: float = 0.2
+    """How long a direct answer may take before others are asked to ask. What remains of the interval is theirs."""
+    relays: int = 3
+    """How many others are asked to ask."""
+    suspicion_factor: float = 4.0
+    """A suspect has factor x log10(members, at least 10) x `probe_interval_s` to refute, once enough others confirm;
+    `suspicion_max_factor` times that alone."""
+    suspicion_max_factor: float = 3.0
+    confirmations_wanted: int = 3
+    claim_transmits_factor: float = 3.0
+    """A claim rides on factor x ceil(log10(members + 1)) messages of mine, then no more."""
+    claims_per_message_max: int = 8
+    local_health_max: int = 8
+    """A peer whose probes fail for its own slowness stretches its time-outs up to this + 1 times."""
+    refutation_jump_max: int = 16
+    """A refutation number may rise so far above the known; more is a lie."""
+    greeted_at_start_max: int = 64
+    """Members of a larger roster are presumed present until a probe fails, and greeted when there is business: greeting
+    everybody would take n x n messages."""
     view_after_s: float = 4.0
     """When to say who is missing, once: seen within five seconds."""
     pause_said_every_s: float = 10.0
@@ -40,7 +61,17 @@ class Limits:
 
     unconfirmed_max: int = 2
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
-    peers_max: int = 1024
+    unsettled_mass_max: int = 1
+    """Consignments of mass on the way to one peer and topic: exactly once needs no more memory than this."""
+    unsettled_stream_max: int = 2
+    consign_timeout_s: float = 1.0
+    """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
+    after once it is known to be held; doubles up to `consign_timeout_max_s`."""
+    consign_timeout_max_s: float = 8.0
+    peers_max: int = 65_536
+    """Members, and senders of whom something is kept."""
+    links_max: int = 1024
+    """Peers with whom there are connections at the same time: two sockets each."""
     slots_per_peer_max: int = 256
     strangers_max: int = 64
     """Names that are no members and of which something is remembered: why they were refused, what they garbled."""
@@ -57,6 +88,8 @@ class Limits:
     arrays_max: int = 2048
     dimensions_max: int = 8
     payload_bytes_max: int = 256 * MIB
+    piece_bytes_max: int = 4 * MIB
+    """A larger body travels in pieces of this size: links take turns, and a stranger cannot make us hold more."""
     push_bytes_max: int = 64 * 1024
     """Larger payloads are announced, then pulled, unless the run says otherwise."""
 

@@ -3,19 +3,33 @@
 Rules of this file
 1. Pure: the lock and the wake-up come in as arguments (drivers/handoff.py supplies real ones; tests need none).
 2. Neither side ever waits for the other: every call copies a few references under the lock and returns.
-3. Newest wins, out and in: one parcel per (recipient, topic, key) and one arrival per (sender, topic, key).
+3. States: newest wins, out and in: one parcel per (recipient, topic, key) and one arrival per (sender, topic, key).
+4. Mass and streams: nothing is replaced. A link that has as many unsettled parcels as it may have is *busy*, and
+   `post` says so at once; every arrival stays until it is taken, and is to be settled.
 
 An unlocked slot lost 0.1 % of its posts in a measurement, hence the lock.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 from gossipdistill.events import Event
-from gossipdistill.messages import Arrival, Neighbourhood, Parcel, Slot
+from gossipdistill.ids import PeerName, Version
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
+
+
+class Collected(NamedTuple):
+    """What the training thread left since the last call: parcels by recipient slot, oldest first, the inbox slots of
+    states that it has emptied, and its verdicts on consignments."""
+
+    parcels: list[tuple[Slot, Parcel]]
+    taken: list[Slot]
+    settlements: list[Settlement]
 
 
 class Mailbox:
@@ -29,11 +43,19 @@ class Mailbox:
         lock: AbstractContextManager[object] | None = None,
         wake: Callable[[], None] | None = None,
         events_kept_max: int = 1024,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._lock = lock if lock is not None else nullcontext()
         self._wake = wake if wake is not None else lambda: None
         self._outbox: dict[Slot, Parcel] = {}
-        self._inbox: dict[Slot, Arrival] = {}
+        self._consigned: list[tuple[Slot, Parcel]] = []
+        self._unsettled: Counter[Slot] = Counter()
+        self._unsettled_max = {
+            DeliveryClass.MASS: limits.unsettled_mass_max,
+            DeliveryClass.STREAM: limits.unsettled_stream_max,
+        }
+        self._settlements: list[Settlement] = []
+        self._inbox: dict[tuple[Slot, Version | None], Arrival] = {}
         self._taken: set[Slot] = set()
         self._events: deque[Event] = deque(maxlen=events_kept_max)
         self._neighbourhood = Neighbourhood()
@@ -44,27 +66,56 @@ class Mailbox:
 
     # --- the training thread -------------------------------------------------------------------------------------
 
-    def post(self, parcel: Parcel) -> None:
-        """Leave news for the neighbours named in it. What the network had not collected yet is replaced."""
+    def post(self, parcel: Parcel) -> bool:
+        """Leave news for the neighbours named in it; whether it was taken.
+
+        A state always is, and replaces what the network had not collected yet. Mass or a stream is not while its link
+        is busy: the sender keeps it, and posts again later.
+        """
         with self._lock:
-            for peer in parcel.to:
+            if parcel.delivery is not DeliveryClass.STATE:
+                (peer,) = parcel.to
                 slot = Slot(peer, parcel.topic, parcel.key)
-                self._overwritten += slot in self._outbox
-                self._outbox[slot] = parcel
+                if self._unsettled[slot] >= self._unsettled_max[parcel.delivery]:
+                    return False
+                self._unsettled[slot] += 1
+                self._consigned.append((slot, parcel))
+            else:
+                for peer in parcel.to:
+                    slot = Slot(peer, parcel.topic, parcel.key)
+                    self._overwritten += slot in self._outbox
+                    self._outbox[slot] = parcel
         self._wake()
+        return True
+
+    def busy(self, topic: str, delivery: DeliveryClass) -> frozenset[PeerName]:
+        """To whom nothing more of this topic may be posted until something is settled."""
+        with self._lock:
+            room = self._unsettled_max[delivery]
+            return frozenset(slot.peer for slot, n in self._unsettled.items() if n >= room and slot.topic == topic)
 
     def take(self) -> list[Arrival]:
-        """All arrivals since the last call, at most one per (sender, topic, key), in order of their arrival."""
+        """All arrivals since the last call, in order of their arrival: of states at most one per (sender, topic, key),
+        of mass and streams each one."""
         if not self._inbox:  # a stale look costs one step of delay; taking the lock each step would cost more
             return []
         with self._lock:
             arrivals = list(self._inbox.values())
-            self._taken.update(self._inbox)
+            self._taken.update(slot for slot, version in self._inbox if version is None)
             self._inbox.clear()
             awaited = self._taking_awaited
         if awaited:
             self._wake()
         return arrivals
+
+    def settle(self, settlements: Iterable[Settlement]) -> None:
+        """The learner's verdicts on arrivals of mass and streams, each once."""
+        with self._lock:
+            before = len(self._settlements)
+            self._settlements.extend(settlements)
+            some = len(self._settlements) > before
+        if some:
+            self._wake()
 
     def neighbourhood(self) -> Neighbourhood:
         """Who is there, as last told by the network."""
@@ -93,14 +144,22 @@ class Mailbox:
 
     # --- the network thread --------------------------------------------------------------------------------------
 
-    def collect(self) -> tuple[list[tuple[Slot, Parcel]], list[Slot]]:
-        """(parcels by recipient slot, inbox slots that the learner has emptied), both since the last call."""
+    def collect(self) -> Collected:
+        """What the training thread left since the last call."""
         with self._lock:
-            parcels = list(self._outbox.items())
+            collected = Collected([*self._outbox.items(), *self._consigned], sorted(self._taken), self._settlements)
             self._outbox.clear()
-            taken = sorted(self._taken)
             self._taken.clear()
-        return parcels, taken
+            self._consigned, self._settlements = [], []
+        return collected
+
+    def free(self, slots: Iterable[Slot]) -> None:
+        """A parcel of each of these links is settled, gone home or written off: there is room for the next."""
+        with self._lock:
+            for slot in slots:
+                self._unsettled[slot] -= 1
+                if not self._unsettled[slot]:
+                    del self._unsettled[slot]
 
     def await_taking(self, awaited: bool) -> bool:
         """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
@@ -109,11 +168,13 @@ class Mailbox:
             return awaited and bool(self._taken)
 
     def deliver(self, arrival: Arrival) -> None:
-        """Put a neighbour's state into the inbox, over an older one. The caller has checked that it is newer."""
+        """Put what came into the inbox: a state over an older one (the caller has checked that it is newer), mass and
+        streams beside what is there."""
         slot = Slot(arrival.sender, arrival.topic, arrival.key)
+        key = (slot, None if arrival.delivery is DeliveryClass.STATE else arrival.version)
         with self._lock:
-            self._inbox.pop(slot, None)  # so that the dictionary's order stays the order of arrival
-            self._inbox[slot] = arrival
+            self._inbox.pop(key, None)  # so that the dictionary's order stays the order of arrival
+            self._inbox[key] = arrival
 
     def tell(self, neighbourhood: Neighbourhood | None, events: Iterable[Event]) -> None:
         """Publish a new snapshot of the others (None: unchanged) and what happened."""

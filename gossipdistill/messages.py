@@ -41,6 +41,19 @@ class Mode(StrEnum):
     PULL = "pull"
 
 
+class DeliveryClass(StrEnum):
+    """What the network promises for a payload (law 4).
+
+    *state*: newest wins; loss, duplication and reordering are harmless. *mass*: conserved, so it arrives exactly once,
+    with one unsettled parcel per link and topic. *stream*: as mass and in order, without weight; two unsettled parcels,
+    since a neighbour in lockstep may be one round ahead.
+    """
+
+    STATE = "state"
+    MASS = "mass"
+    STREAM = "stream"
+
+
 class ArrayLayout(NamedTuple):
     """One array inside a payload's body; arrays lie one after another in layout order."""
 
@@ -65,7 +78,12 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A learner's news for some neighbours, of the *state* class: it says what is, never what to add."""
+    """A learner's news for some neighbours.
+
+    A *state* says what is, never what to add. A parcel of *mass* or of a *stream* has one recipient and no key;
+    `weight` is the push-sum weight that travels with it (float64), `degree` the number of the sender's living
+    neighbours, from which symmetric mixing weights are made. `mode` concerns states only.
+    """
 
     to: tuple[PeerName, ...]
     topic: str
@@ -74,6 +92,9 @@ class Parcel:
     exchange: int
     mode: Mode = Mode.PUSH
     key: str = ""
+    delivery: DeliveryClass = DeliveryClass.STATE
+    weight: float = 0.0
+    degree: int = 0
 
 
 class Slot(NamedTuple):
@@ -86,7 +107,11 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A neighbour's state as the learner receives it; `arrived_s` is a reading of *my* monotonic clock."""
+    """What the learner receives from a neighbour; `arrived_s` is a reading of *my* monotonic clock.
+
+    Mass and streams are to be settled, each arrival once. With `home` it is my own parcel for `sender` that comes back
+    (`reason` says why): its mass is mine again, and there is nothing to settle.
+    """
 
     sender: PeerName
     topic: str
@@ -96,6 +121,22 @@ class Arrival:
     payload: Payload
     arrived_s: float
     key: str = ""
+    delivery: DeliveryClass = DeliveryClass.STATE
+    weight: float = 0.0
+    degree: int = 0
+    home: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The learner's verdict on one arrival of mass or of a stream. Refused mass goes home to its sender."""
+
+    sender: PeerName
+    topic: str
+    version: Version
+    absorbed: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +180,71 @@ class Heartbeat:
 
     step: int
     done: bool
+
+
+class ClaimKind(StrEnum):
+    """What is said of a member. Append only: the words travel."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What `by` says of the process `boot` of `name`; rides on probes and their answers.
+
+    Of two claims about one process the one with the higher `refutation` holds, and of equals the worse. Only the
+    process itself raises its refutation. `address` and `place` (none and 0 where a roster tells) introduce a newcomer.
+    """
+
+    name: PeerName
+    boot: int
+    refutation: int
+    kind: ClaimKind
+    by: PeerName
+    address: Address | None = None
+    place: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? `number` comes back in the `Ack`; `step` and `done` are the sender's own progress."""
+
+    number: int
+    step: int
+    done: bool
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PingRequest:
+    """I get no answer from `target`: ask it for me. `number` comes back in the `Ack` or the `Nack`."""
+
+    number: int
+    target: PeerName
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Answers a `Ping`; with `about`, a `PingRequest` whose target has answered, as the process `about_boot`."""
+
+    number: int
+    step: int
+    done: bool
+    claims: tuple[Claim, ...] = ()
+    about: str = ""
+    about_boot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """Answers a `PingRequest` whose target has not answered yet: it is not the link between us that fails."""
+
+    number: int
+    claims: tuple[Claim, ...] = ()
 
 
 class RefusalCode(StrEnum):
@@ -193,9 +299,37 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Last word of a process that ends on purpose."""
+    """Last word of a process that ends; `crashed`: not on purpose, so that it may be back."""
 
     reason: str
+    crashed: bool = False
+
+
+class Verdict(StrEnum):
+    """What became of a consignment. Append only: the words travel."""
+
+    HELD = "held"
+    """It is here; its learner has not looked yet."""
+    ABSORBED = "absorbed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of the consignment `number` of this topic, and why."""
+
+    topic: str
+    number: int
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Enquiry:
+    """What became of a consignment of which I know that you hold it? Answered by a `Receipt`."""
+
+    topic: str
+    number: int
 
 
 # --- what travels on the data socket ----------------------------------------------------------------------------
@@ -214,7 +348,39 @@ class State:
     confirms: tuple[Confirm, ...] = ()
 
 
-Message = Greeting | Heartbeat | Refusal | Announce | Want | Confirm | Leave | State
+@dataclass(frozen=True, slots=True)
+class Consignment:
+    """One parcel of mass or of a stream: numbered from 1 per link, topic and boot of its sender, resent until a
+    receipt comes."""
+
+    topic: str
+    number: int
+    step: int
+    exchange: int
+    delivery: DeliveryClass
+    weight: float
+    degree: int
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a large body that begins at byte `offset` of it. The message that the body belongs to, a `State` or a
+    `Consignment` with a layout of more bytes than its own body has, went before on the same connection."""
+
+    delivery: DeliveryClass
+    topic: str
+    key: str
+    number: int
+    offset: int
+    body: bytes | memoryview
+
+
+DataMessage = State | Consignment | Piece
+Message = (
+    Greeting | Heartbeat | Refusal | Announce | Want | Confirm | Leave | State
+    | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

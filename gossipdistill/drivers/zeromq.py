@@ -31,7 +31,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import is_peer_name
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Address, State, Transmit
+from gossipdistill.messages import Address, Consignment, State, Transmit
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
 
@@ -105,7 +105,7 @@ class Driver:
         if not 1 <= self.listen.port <= _PORT_MAX:
             raise AddressError(f"cannot listen at {self.listen}: the port must be from 1 to {_PORT_MAX}")
         self._context = zmq.Context(io_threads=2)
-        self._context.set(zmq.MAX_SOCKETS, 2 * (self.limits.peers_max + self.limits.stranger_links_max + 1))
+        self._context.set(zmq.MAX_SOCKETS, 2 * (self.limits.links_max + self.limits.stranger_links_max + 1))
         for offset, size, queue, affinity in (
             (0, self.limits.control_bytes_max, self.limits.control_messages_queued_max, _CONTROL_THREAD),
             (1, self.limits.payload_bytes_max, self.limits.data_messages_queued_max, _DATA_THREAD),
@@ -179,10 +179,12 @@ class Driver:
         self._timer = self._loop.call_later(max(self.peer.next_timeout() - self.clock(), 0.001), self._turn)
 
     def _work(self, now: float) -> None:
-        parcels, taken = self.mailbox.collect()
-        for slot in taken:
+        collected = self.mailbox.collect()
+        for slot in collected.taken:
             self.peer.taken(slot, now)
-        for slot, parcel in parcels:
+        for settlement in collected.settlements:
+            self.peer.settle(settlement)
+        for slot, parcel in collected.parcels:
             self.peer.publish(slot, parcel, now)
         self.peer.report_progress(*self.mailbox.progress(), now)
         if now >= self.peer.next_timeout():
@@ -191,6 +193,9 @@ class Driver:
             self._send(transmit, now)
         for arrival in self.peer.arrivals():
             self.mailbox.deliver(arrival)
+        freed = self.peer.freed()
+        if freed:
+            self.mailbox.free(freed)
         if self.mailbox.await_taking(self.peer.awaits_taking()) and self._loop is not None:
             self._loop.call_soon(self._turn)
         events, neighbourhood = self.peer.events(), self.peer.neighbourhood()
@@ -246,18 +251,18 @@ class Driver:
             return
         if self.peer.address_of(envelope.sender) is not None:
             traffic = self.traffic.setdefault(envelope.sender, Traffic())
-            traffic.messages_received += isinstance(envelope.message, State)
+            traffic.messages_received += isinstance(envelope.message, State | Consignment)
             traffic.bytes_received += sum(len(frame) for frame in frames[1:])
         self.peer.receive(envelope, now)
 
     def _send(self, transmit: Transmit, now: float) -> None:
         envelope = transmit.envelope
-        is_state = isinstance(envelope.message, State)
+        is_data = isinstance(envelope.message, State | Consignment)
         # Strangers choose their names, and this table lives as long as the process.
         known = self.peer.address_of(envelope.to) is not None
         traffic = self.traffic.setdefault(envelope.to, Traffic()) if known else Traffic()
         link = self._link(transmit.address, now)
-        dealer = link.data if is_state else link.control
+        dealer = link.data if is_data else link.control
         frames = encode(envelope)
         size = sum(len(frame) for frame in frames)
         try:
@@ -269,7 +274,7 @@ class Driver:
             self._tend(link, transmit.address, now)
             self.peer.not_sent(transmit, now)
             return
-        traffic.messages_sent += is_state
+        traffic.messages_sent += is_data
         traffic.bytes_sent += size
 
     # --- sockets -------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class Membership:
     out: list[Outbound] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     changed: bool = True
+    lost: list[tuple[PeerName, bool, str]] = field(default_factory=list)
+    """Who became dead, or (True) left or was refused, since the owner looked last, and why."""
     _started_s: float = 0.0
     _heartbeat_at_s: float = 0.0
     _seed_at_s: float = 0.0
@@ -271,6 +273,7 @@ class Membership:
             self._note(EventKind.REFUSED_BY, sender, code, detail, now, newer)
         elif boot > member.boot or (boot == member.boot and member.status is not Status.REFUSED):
             member.status, member.boot, member.reason, self.changed = Status.REFUSED, boot, detail, True
+            self.lost.append((member.name, True, detail))
             shown: dict[str, str | int | float] = {"code": code.value, "i_am_newer": newer}
             self.events.append(Event(EventKind.REFUSED_BY, now, sender, detail, shown))
 
@@ -394,4 +397,6 @@ class Membership:
 
     def _become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
         member.status, member.reason, self.changed = status, reason, True
+        if status in (Status.DEAD, Status.LEFT, Status.REFUSED):
+            self.lost.append((member.name, status is not Status.DEAD, reason))
         self.events.append(Event(kind, now, member.name, reason))

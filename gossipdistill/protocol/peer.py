@@ -2,8 +2,9 @@
 
 The owner (a socket driver, or a simulator) feeds it and drains it:
 
-    peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.handle_timeout(now)
-    peer.transmits()    peer.arrivals()    peer.events()    peer.next_timeout()
+    peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.settle(settlement)
+    peer.handle_timeout(now)        peer.not_sent(transmit, now)
+    peer.transmits()    peer.arrivals()    peer.freed()    peer.events()    peer.next_timeout()
 
 No call raises for anything that another peer can do.
 """
@@ -20,19 +21,25 @@ from gossipdistill.messages import (
     Announce,
     Arrival,
     Confirm,
+    Consignment,
     Contact,
+    DeliveryClass,
+    Enquiry,
     Envelope,
     Greeting,
     Heartbeat,
     Leave,
     Neighbourhood,
     Parcel,
+    Receipt,
     Refusal,
+    Settlement,
     Slot,
     State,
     Transmit,
     Want,
 )
+from gossipdistill.protocol.consignments import Consignments, Outstanding
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.membership import Membership, Outbound
@@ -54,6 +61,7 @@ class Peer:
         self.me, self.limits = me, limits
         self._membership = Membership(me, limits, expected, closed)
         self._delivery = Delivery(limits, self.is_alive)
+        self._consignments = Consignments(limits, me.boot, self._boot_of)
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self._progress = (0, False)
@@ -65,12 +73,18 @@ class Peer:
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
         """The learner has news for `slot.peer`."""
-        if slot.peer != self.me.name:
+        if parcel.delivery is not DeliveryClass.STATE:
+            self._consignments.publish(slot, parcel, now)
+        elif slot.peer != self.me.name:
             self._delivery.publish(slot, parcel, now)
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
         self._delivery.taken(slot, now)
+
+    def settle(self, settlement: Settlement) -> None:
+        """The learner's verdict on an arrival of mass or of a stream."""
+        self._consignments.settle(settlement)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
         """My own step and whether I only serve from now on; it travels in the next heartbeat."""
@@ -78,12 +92,16 @@ class Peer:
 
     def receive(self, envelope: Envelope, now: float) -> None:
         """One message from another process."""
+        self._receive(envelope, now)
+        self._note_losses(now)
+
+    def _receive(self, envelope: Envelope, now: float) -> None:
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
         was_alive = self.is_alive(sender)
         if isinstance(message, Greeting):
             accepted = self._membership.greeted(envelope, message, now)
             if accepted is not None or (not was_alive and self.is_alive(sender)):
-                self._delivery.returned(sender, accepted is not None, now)
+                self._returned(sender, accepted is not None, now)
             return
         if envelope.to not in ("", self.me.name) or envelope.to_boot not in (0, self.me.boot):
             return  # meant for another who had this address before, or for a process that ended before I began
@@ -94,7 +112,7 @@ class Peer:
         if member is None:
             return
         if not was_alive:
-            self._delivery.returned(sender, False, now)
+            self._returned(sender, False, now)
         match message:
             case Heartbeat():
                 self._membership.progressed(member, message)
@@ -108,6 +126,12 @@ class Peer:
                 self._delivery.wanted(sender, message, now)
             case Confirm():
                 self._delivery.confirmed(sender, message, now)
+            case Consignment():
+                self._consignments.arrived(sender, boot, message, now)
+            case Receipt():
+                self._consignments.receipt(sender, message, now)
+            case Enquiry():
+                self._consignments.enquired(sender, boot, message)
             case Leave():
                 self._membership.left(member, message, now)
 
@@ -127,6 +151,7 @@ class Peer:
         """The driver could not hand this message to its socket."""
         self._spoken.discard(PeerName(transmit.envelope.to))
         self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self._consignments.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
@@ -139,7 +164,9 @@ class Peer:
         self._membership.handle_timeout(now, *self._progress, self._spoken)
         if beat:
             self._spoken.clear()
+        self._note_losses(now)
         self._delivery.handle_timeout(now)
+        self._consignments.handle_timeout(now)
 
     def leave(self, reason: str) -> None:
         """Queue my last word to everybody who might still listen."""
@@ -153,18 +180,24 @@ class Peer:
         """Drain what is to be sent, in order."""
         drained = [self._transmit(outbound) for outbound in self._membership.out]
         self._membership.out.clear()
-        for to, message in self._delivery.out:
+        for to, message in [*self._delivery.out, *self._consignments.out]:
             member = self._membership.members[to]
-            if not isinstance(message, State) or message.payload.nbytes <= self.limits.push_bytes_max:
+            if not isinstance(message, State | Consignment) or message.payload.nbytes <= self.limits.push_bytes_max:
                 self._spoken.add(to)  # a large state may take longer than a heartbeat may be late
             drained.append(self._transmit(Outbound(to, member.boot, member.address, message)))
         self._delivery.out.clear()
+        self._consignments.out.clear()
         return drained
 
     def arrivals(self) -> list[Arrival]:
-        """Drain the states that came for the learner."""
-        drained = self._delivery.arrivals
-        self._delivery.arrivals = []
+        """Drain what came for the learner."""
+        drained = self._delivery.arrivals + self._consignments.arrivals
+        self._delivery.arrivals, self._consignments.arrivals = [], []
+        return drained
+
+    def freed(self) -> list[Slot]:
+        """Drain the links of which a parcel of mass or of a stream is settled, home or written off."""
+        drained, self._consignments.freed = self._consignments.freed, []
         return drained
 
     def awaits_taking(self) -> bool:
@@ -173,13 +206,17 @@ class Peer:
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        drained = self._membership.events + self._delivery.events + self._events
-        self._membership.events, self._delivery.events, self._events = [], [], []
+        drained: list[Event] = []
+        for part in (self._membership, self._delivery, self._consignments):
+            drained += part.events
+            part.events = []
+        drained += self._events
+        self._events = []
         return drained
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        return min(self._membership.next_timeout(), self._delivery.next_timeout())
+        return min(part.next_timeout() for part in (self._membership, self._delivery, self._consignments))
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
@@ -204,6 +241,15 @@ class Peer:
         member = self._membership.members.get(name)
         return member.status if member is not None else None
 
+    def unsettled(self) -> list[tuple[Slot, Outstanding]]:
+        """Mass and streams of mine that are on their way, held or parked."""
+        return list(self._consignments.unsettled())
+
+    @property
+    def written_off(self) -> float:
+        """Weight that ended with processes of others, since the start."""
+        return self._consignments.written_off
+
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
         return self._delivery.counts
@@ -215,6 +261,18 @@ class Peer:
         for (_, code), count in self._malformed.items():
             totals[code] = totals.get(code, 0) + count
         return totals
+
+    def _boot_of(self, name: PeerName) -> int | None:
+        return self._membership.members[name].boot if self.is_alive(name) else None
+
+    def _returned(self, peer: PeerName, restarted: bool, now: float) -> None:
+        self._delivery.returned(peer, restarted, now)
+        self._consignments.returned(peer, now)
+
+    def _note_losses(self, now: float) -> None:
+        lost, self._membership.lost = self._membership.lost, []
+        for peer, for_good, why in lost:
+            self._consignments.lost(peer, now, for_good, why)
 
     def _transmit(self, outbound: Outbound) -> Transmit:
         to, to_boot, address, message = outbound

@@ -18,38 +18,56 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
 from gossipdistill.ids import Boot, PeerName, is_peer_name
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
+    Ack,
     Address,
     Announce,
     ArrayLayout,
+    Claim,
+    ClaimKind,
     Confirm,
+    Consignment,
     Contact,
+    DeliveryClass,
+    Enquiry,
     Envelope,
     Greeting,
     Heartbeat,
     Leave,
     Message,
+    Nack,
     Payload,
+    Piece,
+    Ping,
+    PingRequest,
+    Receipt,
     Refusal,
     RefusalCode,
     State,
+    Verdict,
     Want,
 )
 
 WIRE_VERSION = 1
 
-_KINDS: dict[type, int] = {Greeting: 1, Heartbeat: 2, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8}
+_KINDS: dict[type, int] = {
+    Greeting: 1, Heartbeat: 2, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
+    Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, Enquiry: 14, Consignment: 15, Piece: 16,
+}  # fmt: skip
+_WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
 _HEAD_ENTRIES = 6
 _TEXT_CHARACTERS_MAX = 1024
 _NUMBER_MAX = 2**63 - 1
+_WEIGHT_MAX = 1e9
 _PORT_MAX = 65534
 """The control port; data uses the port after it."""
+_Word = TypeVar("_Word", bound=StrEnum)
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 
@@ -97,13 +115,42 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [topic, key, number]
         case Confirm(topic, key, number):
             head += [topic, key, number]
-        case Leave(reason):
-            head += [_plain(reason)]
+        case Leave(reason, crashed):
+            head += [_plain(reason), crashed]
+        case Ping(number, step, done, claims):
+            head += [number, step, done, _claims_out(claims)]
+        case PingRequest(number, target, claims):
+            head += [number, target, _claims_out(claims)]
+        case Ack(number, step, done, claims, about, about_boot):
+            head += [number, step, done, _claims_out(claims), about, about_boot]
+        case Nack(number, claims):
+            head += [number, _claims_out(claims)]
+        case Receipt(topic, number, verdict, reason):
+            head += [topic, number, verdict.value, _plain(reason)]
+        case Enquiry(topic, number):
+            head += [topic, number]
+        case Consignment(topic, number, step, exchange, delivery, weight, degree, payload):
+            head += [topic, number, step, exchange, delivery.value, weight, degree, _layout_out(payload)]
+            return [msgpack.packb(head), payload.body]
+        case Piece(delivery, topic, key, number, offset, body):
+            head += [delivery.value, topic, key, number, offset, len(body)]
+            return [msgpack.packb(head), body]
         case State(topic, key, number, step, exchange, payload, confirms):
-            layout = [[a.name, list(a.shape), a.encoding, a.nbytes] for a in payload.layout]
-            head += [topic, key, number, step, exchange, layout, [[c.topic, c.key, c.number] for c in confirms]]
+            arrived = [[c.topic, c.key, c.number] for c in confirms]
+            head += [topic, key, number, step, exchange, _layout_out(payload), arrived]
             return [msgpack.packb(head), payload.body]
     return [msgpack.packb(head)]
+
+
+def _layout_out(payload: Payload) -> list[list[Any]]:
+    return [[array.name, list(array.shape), array.encoding, array.nbytes] for array in payload.layout]
+
+
+def _claims_out(claims: Sequence[Claim]) -> list[list[Any]]:
+    return [
+        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place] + ([*c.address] if c.address else [])
+        for c in claims
+    ]
 
 
 def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS) -> Envelope:
@@ -141,7 +188,7 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
     try:
         # A list is allocated by its stated length before its entries are read, and lists nest: so the bound on a
         # length is the longest list that any message has, not the size of the frame.
-        longest = max(limits.arrays_max, limits.peers_max, 64)
+        longest = max(limits.arrays_max, limits.contacts_per_greeting_max, 64)
         head = msgpack.unpackb(
             frame, raw=False, strict_map_key=True, max_str_len=4 * _TEXT_CHARACTERS_MAX, max_bin_len=0,
             max_array_len=longest, max_map_len=limits.fingerprint_entries_max, max_ext_len=0,
@@ -156,24 +203,20 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
 def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview], limits: Limits) -> Message:
     if not _is_number(kind):  # and never shown: the text of a deeply nested list would overflow the stack
         raise WireError(WireCode.KIND, "kind is no number")
-    if (kind == _KINDS[State]) != (len(frames) == 2):
+    if (kind in _WITH_BODY) != (len(frames) == 2):
         raise WireError(WireCode.PARTS, f"{len(frames)} frames do not fit kind {kind}")
     match kind:
         case 1:
             host, port, place, fingerprint, contacts, reply_wanted = _take(fields, 6)
-            return Greeting(
-                _address(host, port),
-                _number(place),
-                _fingerprint(fingerprint, limits.fingerprint_entries_max),
-                tuple(_contact(entry) for entry in _sequence(contacts, limits.peers_max)),
-                _flag(reply_wanted),
-            )
+            prints = _fingerprint(fingerprint, limits.fingerprint_entries_max)
+            known = tuple(_contact(entry) for entry in _sequence(contacts, limits.contacts_per_greeting_max))
+            return Greeting(_address(host, port), _number(place), prints, known, _flag(reply_wanted))
         case 2:
             step, done = _take(fields, 2)
             return Heartbeat(_number(step), _flag(done))
         case 3:
             code, detail, asked = _take(fields, 3)
-            return Refusal(_refusal_code(code), _text(detail), _name_or_nothing(asked))
+            return Refusal(_word(RefusalCode, code), _text(detail), _name_or_nothing(asked))
         case 4:
             topic, key, number, payload_bytes = _take(fields, 4)
             return Announce(_text(topic), _text(key), _number(number), _number(payload_bytes))
@@ -185,7 +228,7 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             return Confirm(_text(topic), _text(key), _number(number))
         case 7:
             (reason,) = _take(fields, 1)
-            return Leave(_text(reason))
+            return Leave(_text(reason), _flag(fields[1]) if len(fields) > 1 else False)
         case 8:
             topic, key, number, step, exchange, layout = _take(fields, 6)
             confirms = fields[6] if len(fields) > 6 else []
@@ -193,7 +236,55 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             arrived = tuple(_confirm(entry) for entry in _sequence(confirms, limits.slots_per_peer_max))
             numbers = (_number(number), _number(step), _number(exchange))
             return State(_text(topic), _text(key), *numbers, payload, arrived)
+        case 9:
+            number, step, done, claims = _take(fields, 4)
+            return Ping(_number(number), _number(step), _flag(done), _claims(claims, limits))
+        case 10:
+            number, target, claims = _take(fields, 3)
+            return PingRequest(_number(number), _name(target), _claims(claims, limits))
+        case 11:
+            number, step, done, claims, about, about_boot = _take(fields, 6)
+            said = (_number(number), _number(step), _flag(done), _claims(claims, limits))
+            return Ack(*said, _name_or_nothing(about), _number(about_boot))
+        case 12:
+            number, claims = _take(fields, 2)
+            return Nack(_number(number), _claims(claims, limits))
+        case 13:
+            topic, number, verdict, reason = _take(fields, 4)
+            return Receipt(_text(topic), _number(number), _word(Verdict, verdict), _text(reason))
+        case 14:
+            topic, number = _take(fields, 2)
+            return Enquiry(_text(topic), _number(number))
+        case 15:
+            topic, number, step, exchange, delivery, weight, degree, layout = _take(fields, 8)
+            if delivery == DeliveryClass.STATE:
+                raise WireError(WireCode.FIELD, "a state is no consignment")
+            numbers = (_number(number), _number(step), _number(exchange))
+            sort = _word(DeliveryClass, delivery)
+            payload = Payload(_layout(layout, len(frames[1]), limits), frames[1])
+            return Consignment(_text(topic), *numbers, sort, _weight(weight), _number(degree), payload)
+        case 16:
+            delivery, topic, key, number, offset, size = _take(fields, 6)
+            if size != len(frames[1]):
+                raise WireError(WireCode.BODY, f"piece of {len(frames[1])} bytes, its head says another number")
+            if len(frames[1]) > limits.piece_bytes_max:
+                raise WireError(WireCode.SIZE, f"piece of {len(frames[1])} bytes, at most {limits.piece_bytes_max}")
+            slot = (_word(DeliveryClass, delivery), _text(topic), _text(key))
+            return Piece(*slot, _number(number), _number(offset), frames[1])
     raise WireError(WireCode.KIND, f"unknown kind {kind}")
+
+
+def _claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
+    return tuple(_claim(entry) for entry in _sequence(entries, limits.claims_per_message_max))
+
+
+def _claim(entry: Any) -> Claim:
+    if not isinstance(entry, list) or len(entry) not in (6, 8):
+        raise WireError(WireCode.FIELD, "a claim is malformed")
+    name, boot, refutation, kind, by, place = entry[:6]
+    address = _address(entry[6], entry[7]) if len(entry) == 8 else None
+    said = (_name(name), _number(boot), _number(refutation), _word(ClaimKind, kind), _name(by))
+    return Claim(*said, address, _number(place))
 
 
 def _confirm(entry: Any) -> Confirm:
@@ -227,11 +318,23 @@ def _contact(entry: Any) -> Contact:
     return Contact(PeerName(entry[0]), _address(entry[1], entry[2]), _number(entry[3]))
 
 
-def _refusal_code(value: Any) -> RefusalCode:
+def _word(words: type[_Word], value: Any) -> _Word:
     try:
-        return RefusalCode(_text(value))
+        return words(_text(value))
     except ValueError:
-        raise WireError(WireCode.FIELD, "unknown refusal code") from None
+        raise WireError(WireCode.FIELD, f"unknown {words.__name__}") from None
+
+
+def _weight(value: Any) -> float:
+    if not isinstance(value, float) or not 0.0 <= value <= _WEIGHT_MAX:  # also refuses what is not a number
+        raise WireError(WireCode.FIELD, "expected a weight >= 0")
+    return value
+
+
+def _name(value: Any) -> PeerName:
+    if not isinstance(value, str) or not is_peer_name(value):
+        raise WireError(WireCode.FIELD, "a name is malformed")
+    return PeerName(value)
 
 
 def _name_or_nothing(value: Any) -> str:

@@ -18,11 +18,13 @@ from gossipdistill.messages import (
     ArrayLayout,
     Arrival,
     Contact,
+    DeliveryClass,
     Envelope,
     Message,
     Mode,
     Parcel,
     Payload,
+    Settlement,
     Slot,
     Transmit,
 )
@@ -52,6 +54,7 @@ class Process:
     peer: Peer
     events: list[Event] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    freed: list[Slot] = field(default_factory=list)
     backlog: list[Envelope] = field(default_factory=list)
     learning: bool = True
     stopped: bool = False
@@ -191,9 +194,13 @@ class World:
     def _pump(self, process: Process) -> None:
         process.events += process.peer.events()
         process.peer.neighbourhood()
+        process.freed += process.peer.freed()
         for arrival in process.peer.arrivals():
             process.arrivals.append(arrival)
-            if process.learning:
+            if process.learning and arrival.delivery is not DeliveryClass.STATE:
+                if not arrival.home:
+                    process.peer.settle(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
+            elif process.learning:
                 process.peer.taken(Slot(arrival.sender, arrival.topic, arrival.key), self.now)
         for transmit in process.peer.transmits():
             self._fly(transmit)
@@ -229,6 +236,14 @@ class World:
         process = self[sender]
         parcel = Parcel((PeerName(to),), topic, payload(value, size), value, value, mode)
         process.peer.publish(Slot(PeerName(to), topic, ""), parcel, self.now)
+        self._pump(process)
+
+    def consign(self, sender: str, to: str, value: int, weight: float, stream: bool = False) -> None:
+        """The learner of `sender` posts mass, or one frame of a stream, for `to`."""
+        process = self[sender]
+        delivery = DeliveryClass.STREAM if stream else DeliveryClass.MASS
+        parcel = Parcel((PeerName(to),), "m", payload(value), value, value, delivery=delivery, weight=weight)
+        process.peer.publish(Slot(PeerName(to), "m", ""), parcel, self.now)
         self._pump(process)
 
     def take(self, name: str, sender: str, topic: str = "x") -> None:

@@ -76,7 +76,7 @@ def test_neighbours_change_something_and_are_counted_once_per_version(name: str)
 def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoilt: str) -> None:
     clean = World({"ada": make_worker("ada", make_strategy(name)), "bo": make_worker("bo", make_strategy(name))})
     clean.workers["bo"].step(0.0)
-    ((_, parcel), *_), _ = clean.workers["bo"].mailbox.collect()
+    ((_, parcel), *_) = clean.workers["bo"].mailbox.collect().parcels
     arrays = {entry.name: torch.rand(entry.shape or (1,)) for entry in parcel.payload.layout}
     first = next(iter(arrays))
     payloads = {
@@ -107,7 +107,7 @@ def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
     bo = make_worker("bo", make_strategy(name), names=("ada", "bo"))
     World({"ada": make_worker("ada", strategy, names=("ada", "bo")), "bo": bo})
     bo.step(0.0)
-    ((_, parcel),), _ = bo.mailbox.collect()
+    ((_, parcel),) = bo.mailbox.collect().parcels
     ada = make_worker("ada", strategy, names=("ada", "bo"))
     World({"ada": ada, "bo": bo})
     alone = make_worker("ada", make_strategy("isolated"), names=("ada", "bo"))

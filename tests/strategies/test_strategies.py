@@ -48,7 +48,7 @@ def test_two_peers_average_to_the_middle() -> None:
                 parameter.fill_(value)
     bo = workers["bo"]
     bo.publish_final(0.0)
-    ((_, parcel),), _ = bo.mailbox.collect()
+    ((_, parcel),) = bo.mailbox.collect().parcels
     ada = workers["ada"]
     ada.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
     for group in ada.learner.optimizer.param_groups:
@@ -72,7 +72,7 @@ def test_three_at_once_weigh_at_most_the_plain_mean() -> None:
             for parameter in workers[name].learner.model.parameters():
                 parameter.fill_(value)
         workers[name].publish_final(0.0)
-        parcels, _ = workers[name].mailbox.collect()
+        parcels = workers[name].mailbox.collect().parcels
         ada.mailbox.deliver(arrival(name, parcels[0][1], number, 0.0))
     with torch.no_grad():
         for parameter in ada.learner.model.parameters():

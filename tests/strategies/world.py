@@ -92,7 +92,7 @@ class World:
             self.carry(name, now)
 
     def carry(self, name: str, now: float) -> None:
-        parcels, _ = self.workers[name].mailbox.collect()
+        parcels = self.workers[name].mailbox.collect().parcels
         for slot, parcel in parcels:
             self._number += 1
             self.posted.append((name, parcel))

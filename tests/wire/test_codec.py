@@ -13,20 +13,32 @@ from hypothesis import strategies as st
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
+    Ack,
     Address,
     Announce,
     ArrayLayout,
+    Claim,
+    ClaimKind,
     Confirm,
+    Consignment,
     Contact,
+    DeliveryClass,
+    Enquiry,
     Envelope,
     Greeting,
     Heartbeat,
     Leave,
     Message,
+    Nack,
     Payload,
+    Piece,
+    Ping,
+    PingRequest,
+    Receipt,
     Refusal,
     RefusalCode,
     State,
+    Verdict,
     Want,
 )
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
@@ -59,6 +71,19 @@ def payloads(draw: st.DrawFn) -> Payload:
     return Payload(layout, draw(st.binary(min_size=size, max_size=size)))
 
 
+claims = st.lists(
+    st.builds(
+        Claim,
+        names,
+        numbers,
+        numbers,
+        st.sampled_from(list(ClaimKind)),
+        names,
+        st.one_of(st.none(), addresses),
+        numbers,
+    ),
+    max_size=8,
+).map(tuple)
 confirmations = st.lists(st.builds(Confirm, texts, texts, numbers), max_size=3).map(tuple)
 
 MESSAGES: dict[type, st.SearchStrategy[Message]] = {
@@ -75,7 +100,27 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Announce: st.builds(Announce, texts, texts, numbers, numbers),
     Want: st.builds(Want, texts, texts, numbers),
     Confirm: st.builds(Confirm, texts, texts, numbers),
-    Leave: st.builds(Leave, texts),
+    Leave: st.builds(Leave, texts, st.booleans()),
+    Ping: st.builds(Ping, numbers, numbers, st.booleans(), claims),
+    PingRequest: st.builds(PingRequest, numbers, names, claims),
+    Ack: st.builds(Ack, numbers, numbers, st.booleans(), claims, st.one_of(st.just(""), names), numbers),
+    Nack: st.builds(Nack, numbers, claims),
+    Receipt: st.builds(Receipt, texts, numbers, st.sampled_from(list(Verdict)), texts),
+    Enquiry: st.builds(Enquiry, texts, numbers),
+    Consignment: st.builds(
+        Consignment,
+        texts,
+        numbers,
+        numbers,
+        numbers,
+        st.sampled_from([DeliveryClass.MASS, DeliveryClass.STREAM]),
+        st.floats(0, 1e6),
+        numbers,
+        payloads(),
+    ),
+    Piece: st.builds(
+        Piece, st.sampled_from(list(DeliveryClass)), texts, texts, numbers, numbers, st.binary(max_size=40)
+    ),
     State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads(), confirmations),
 }
 
@@ -129,7 +174,44 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
     ),
     "want": (Want("weights", "", 12), ["990105a3616461cf000001930000000aa2626fcd01f4a777656967687473a00c"]),
     "confirm": (Confirm("weights", "k", 12), ["990106a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
-    "leave": (Leave("finished"), ["970107a3616461cf000001930000000aa2626fcd01f4a866696e6973686564"]),
+    "leave": (Leave("finished"), ["980107a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c2"]),
+    "ping": (
+        Ping(5, 1200, True, (Claim(PeerName("cy"), 400, 2, ClaimKind.SUSPECT, PeerName("dee")),)),
+        ["9a0109a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a364656500"],
+    ),
+    "ping request": (PingRequest(6, PeerName("cy")), ["99010aa3616461cf000001930000000aa2626fcd01f406a2637990"]),
+    "ack": (
+        Ack(
+            6,
+            1200,
+            False,
+            (Claim(PeerName("eve"), 400, 0, ClaimKind.ALIVE, PeerName("eve"), Address("10.0.0.9", 7400), 4),),
+            "cy",
+            400,
+        ),
+        [
+            "9c010ba3616461cf000001930000000aa2626fcd01f406cd04b0c29198a3657665cd019000a5616c697665a365766504a831302e302e302e39cd1ce8a26379cd0190"
+        ],
+    ),
+    "nack": (Nack(6), ["98010ca3616461cf000001930000000aa2626fcd01f40690"]),
+    "receipt": (
+        Receipt("mass", 3, Verdict.REFUSED, "not finite"),
+        ["9a010da3616461cf000001930000000aa2626fcd01f4a46d61737303a772656675736564aa6e6f742066696e697465"],
+    ),
+    "enquiry": (Enquiry("mass", 3), ["98010ea3616461cf000001930000000aa2626fcd01f4a46d61737303"]),
+    "consignment": (
+        Consignment(
+            "mass", 3, 60, 59, DeliveryClass.MASS, 0.25, 2, Payload((ArrayLayout("w", (1,), "raw", 4),), b"\0\0\x80?")
+        ),
+        [
+            "9e010fa3616461cf000001930000000aa2626fcd01f4a46d617373033c3ba46d617373cb3fd0000000000000029194a1779101a372617704",
+            "0000803f",
+        ],
+    ),
+    "piece": (
+        Piece(DeliveryClass.STATE, "weights", "", 12, 4_194_304, b"rest"),
+        ["9c0110a3616461cf000001930000000aa2626fcd01f4a57374617465a777656967687473a00cce0040000004", "72657374"],
+    ),
     "state": (
         State(
             "outputs",
@@ -174,7 +256,7 @@ def test_what_is_said_is_what_is_heard(kind: type) -> None:
     @given(envelopes(MESSAGES[kind]))
     def check(envelope: Envelope) -> None:
         frames = encode(envelope)
-        assert len(frames) == (2 if kind is State else 1)
+        assert len(frames) == (2 if kind in (State, Consignment, Piece) else 1)
         assert decode(frames) == envelope
         assert decode([memoryview(frame) for frame in frames]) == envelope
 
@@ -335,7 +417,7 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
         ([head(2, 1, False, boot=1.0)], WireCode.HEADER),
         ([head(2, 1, False, to="../x")], WireCode.FIELD),
         ([head(0, 1, False)], WireCode.KIND),
-        ([head(9, 1, False)], WireCode.KIND),
+        ([head(99, 1, False)], WireCode.KIND),
         ([head(2.0, 1, False)], WireCode.KIND),
         ([head(True, 1, False)], WireCode.KIND),
         ([head("2", 1, False)], WireCode.KIND),
@@ -369,7 +451,9 @@ def test_a_port_whose_successor_is_no_port_is_refused(port: Any) -> None:
 
 
 def test_sizes_and_counts_have_their_limits() -> None:
-    limits = Limits(payload_bytes_max=100, arrays_max=2, dimensions_max=2, peers_max=3, fingerprint_entries_max=2)
+    limits = Limits(
+        payload_bytes_max=100, arrays_max=2, dimensions_max=2, contacts_per_greeting_max=3, fingerprint_entries_max=2
+    )
 
     def state(layout: Any, body: bytes) -> WireCode:
         return refused([head(8, "x", "", 1, 0, 0, layout), body], limits)

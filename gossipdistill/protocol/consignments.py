@@ -1,0 +1,291 @@
+"""Delivery of *mass* and *streams*: exactly once, settled by the learner, with a bound on what is unsettled.
+
+The life of a consignment, as its sender sees it
+
+    queued --taken by the socket--> sent --receipt "held"--> held       (from then on enquired after, never sent again)
+    sent or held --"absorbed"--> gone        sent or held --"refused"--> home: its mass is the sender's again
+    queued --recipient dead or gone--> home
+    sent or held --recipient dead--> parked --the same process is back--> sent
+                                     parked --a new process, or the name leaves--> written off
+
+Rules of this file
+1. At most `unsettled_mass_max` (`unsettled_stream_max`) of one link and topic are unsettled; the mailbox says busy.
+2. Numbers count from 1 per link, topic, process of the sender and process of the recipient. A number that was settled
+   is answered with the same verdict again, and never delivered again.
+3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
+   with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
+4. Streams carry no weight: what would be parked or go home is dropped instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.limits import Limits
+from gossipdistill.messages import (
+    Arrival,
+    Consignment,
+    DeliveryClass,
+    Enquiry,
+    Message,
+    Parcel,
+    Receipt,
+    Settlement,
+    Slot,
+    Verdict,
+)
+
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """A parcel that its recipient has not settled, sent as `number` to the process `to_boot` (0 and 0 before)."""
+
+    parcel: Parcel
+    number: int = 0
+    to_boot: int = 0
+    sendings: int = 0
+    """How often a socket took it; once it did, it may have arrived."""
+    held: bool = False
+    parked: bool = False
+    due_s: float = _NEVER
+    gap_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Line:
+    """One link and topic, outwards: the last number given to that process, and what is unsettled, oldest first."""
+
+    to_boot: int = 0
+    numbered: int = 0
+    unsettled: list[Outstanding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One link and topic, inwards, for one process of the sender. `verdicts` are kept for the last few numbers."""
+
+    boot: int
+    delivered: int = 0
+    early: dict[int, Consignment] = field(default_factory=dict)
+    verdicts: dict[int, Receipt] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Consignments:
+    """Both directions of mass and streams. `boot_of` names the living process of a peer to send to; None: nobody."""
+
+    limits: Limits
+    boot: Boot
+    boot_of: Callable[[PeerName], int | None]
+    lines: dict[Slot, Line] = field(default_factory=dict)
+    shelves: dict[Slot, Shelf] = field(default_factory=dict)
+    out: list[tuple[PeerName, Message]] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    freed: list[Slot] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    written_off: float = 0.0
+    """Weight that is lost with processes which ended, since the start."""
+    _said: set[tuple[str, str]] = field(default_factory=set)
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
+        """The learner has posted; the mailbox has seen to it that there was room."""
+        line = self.lines.setdefault(slot, Line())
+        one = Outstanding(parcel)
+        line.unsettled.append(one)
+        problem = self._problem(parcel)
+        if problem:
+            self._end(slot, line, one, now, home=problem)
+        else:
+            self._send(slot, line, one, now)
+
+    def receipt(self, sender: PeerName, receipt: Receipt, now: float) -> None:
+        """The recipient says what became of one. A verdict on what is settled already is an echo."""
+        slot = Slot(sender, receipt.topic, "")
+        line = self.lines.get(slot)
+        one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
+        if line is None or one is None or not one.sendings:
+            return
+        if receipt.verdict is Verdict.HELD:
+            one.held = True
+        else:
+            refused = receipt.verdict is Verdict.REFUSED
+            self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
+
+    def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
+        """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
+        if not isinstance(message, Consignment):
+            return
+        line = self.lines.get(Slot(recipient, message.topic, ""))
+        for one in line.unsettled if line is not None else []:
+            if one.number == message.number and not one.held:
+                one.sendings -= 1
+                one.gap_s = min(max(2 * one.gap_s, self.limits.retry_interval_s), self.limits.retry_interval_max_s)
+                one.due_s = now + one.gap_s
+
+    def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
+        """A peer is dead, or (`for_good`) has left the run or turned us away."""
+        for slot, line in self._lines_to(peer):
+            for one in list(line.unsettled):
+                if not one.sendings:
+                    self._end(slot, line, one, now, home=f"{peer} {why}")
+                elif for_good or one.parcel.delivery is DeliveryClass.STREAM:
+                    self._write_off(slot, line, one, now, f"{peer} {why}")
+                elif not one.parked:
+                    one.parked, one.due_s = True, _NEVER
+                    reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
+                    self.events.append(Event(EventKind.PARKED, now, peer, reason, {"weight": one.parcel.weight}))
+
+    def returned(self, peer: PeerName, now: float) -> None:
+        """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
+        boot = self.boot_of(peer)
+        for slot, line in self._lines_to(peer):
+            for one in list(line.unsettled):
+                if one.sendings and boot is not None and one.to_boot != boot:
+                    self._write_off(slot, line, one, now, f"{peer} has restarted")
+            for one in list(line.unsettled):
+                one.parked, one.gap_s = False, 0.0
+                self._send(slot, line, one, now)
+
+    def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
+        boot = self.boot_of(slot.peer)
+        if boot is None:
+            one.due_s = _NEVER  # `returned` or `lost` will come
+            return
+        if line.to_boot != boot:
+            line.to_boot, line.numbered = boot, 0
+        if one.to_boot != boot:
+            line.numbered += 1
+            one.number, one.to_boot = line.numbered, boot
+        parcel = one.parcel
+        if one.held:
+            self.out.append((slot.peer, Enquiry(slot.topic, one.number)))
+        else:
+            what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
+            self.out.append((slot.peer, Consignment(slot.topic, one.number, *what)))
+            one.sendings += 1
+        patience_s = self.limits.consign_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
+        one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
+        one.due_s = now + one.gap_s
+
+    def _write_off(self, slot: Slot, line: Line, one: Outstanding, now: float, why: str) -> None:
+        weight = one.parcel.weight
+        self.written_off += weight
+        if one.parcel.delivery is DeliveryClass.MASS:
+            reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
+            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, {"weight": weight}))
+        else:
+            line.numbered += self.limits.unsettled_stream_max  # so that the reader sees a gap, and does not wait
+        self._end(slot, line, one, now, home=None)
+
+    def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
+        """Forget it. With `home`, the reason, its mass is my learner's again."""
+        line.unsettled.remove(one)
+        self.freed.append(slot)
+        if home is None or one.parcel.delivery is DeliveryClass.STREAM:
+            return
+        parcel, version = one.parcel, Version(self.boot, one.number)
+        what = (parcel.topic, version, parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
+        mass = (parcel.delivery, parcel.weight, parcel.degree)
+        self.arrivals.append(Arrival(slot.peer, *what, *mass, home=True, reason=home))
+        if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
+            self._said.add((slot.peer, home))
+            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, {"weight": parcel.weight}))
+
+    def _problem(self, parcel: Parcel) -> str:
+        """Why no reader would accept this parcel; empty if one would."""
+        size, arrays = parcel.payload.nbytes, len(parcel.payload.layout)
+        if size <= self.limits.payload_bytes_max and arrays <= self.limits.arrays_max:
+            return ""
+        bound = f"{self.limits.payload_bytes_max / 1e6:.1f} MB in {self.limits.arrays_max}"
+        return f"not sent: {parcel.topic} has {size / 1e6:.1f} MB in {arrays} arrays, and a payload at most {bound}"
+
+    def _lines_to(self, peer: PeerName) -> list[tuple[Slot, Line]]:
+        return [(slot, line) for slot, line in self.lines.items() if slot.peer == peer]
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    def arrived(self, sender: PeerName, boot: Boot, consignment: Consignment, now: float) -> None:
+        """One came, perhaps not for the first time: hand it to the learner once, and say what became of it."""
+        shelf = self._shelf(sender, boot, consignment.topic)
+        if shelf is None:
+            refusal = Receipt(consignment.topic, consignment.number, Verdict.REFUSED, "too many topics")
+            self.out.append((sender, refusal))
+            return
+        ahead = consignment.number - shelf.delivered
+        if ahead <= 0:
+            self._repeat(sender, shelf, consignment.topic, consignment.number)
+        elif consignment.delivery is DeliveryClass.STREAM and 1 < ahead <= self.limits.unsettled_stream_max:
+            shelf.early[consignment.number] = consignment  # the one before it is still on its way
+        else:
+            self._deliver(sender, shelf, consignment, now)
+            while (following := shelf.early.pop(shelf.delivered + 1, None)) is not None:
+                self._deliver(sender, shelf, following, now)
+
+    def enquired(self, sender: PeerName, boot: Boot, enquiry: Enquiry) -> None:
+        """The sender of a consignment asks what became of it."""
+        shelf = self._shelf(sender, boot, enquiry.topic)
+        if shelf is not None and enquiry.number <= shelf.delivered:
+            self._repeat(sender, shelf, enquiry.topic, enquiry.number)
+
+    def settle(self, settlement: Settlement) -> None:
+        """The learner's verdict on one arrival."""
+        shelf = self.shelves.get(Slot(settlement.sender, settlement.topic, ""))
+        boot, number = settlement.version
+        if shelf is None or shelf.boot != boot or number in shelf.verdicts:
+            return
+        verdict = Verdict.ABSORBED if settlement.absorbed else Verdict.REFUSED
+        receipt = shelf.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
+        for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
+            del shelf.verdicts[old]
+        self.out.append((settlement.sender, receipt))
+
+    def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
+        shelf.delivered = consignment.number
+        shelf.early = {number: one for number, one in shelf.early.items() if number > shelf.delivered}
+        c, version = consignment, Version(shelf.boot, consignment.number)
+        what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
+        self.arrivals.append(Arrival(sender, *what))
+
+    def _repeat(self, sender: PeerName, shelf: Shelf, topic: str, number: int) -> None:
+        """The verdict again; "held" before there is one, and nothing on what was settled long ago."""
+        if number in shelf.verdicts:
+            self.out.append((sender, shelf.verdicts[number]))
+        elif number > shelf.delivered - self.limits.unsettled_stream_max:
+            self.out.append((sender, Receipt(topic, number, Verdict.HELD)))
+
+    def _shelf(self, sender: PeerName, boot: Boot, topic: str) -> Shelf | None:
+        """The shelf of this process of the sender; None when it has used up its share of them."""
+        slot = Slot(sender, topic, "")
+        shelf = self.shelves.get(slot)
+        if shelf is None:
+            if sum(other.peer == sender for other in self.shelves) >= self.limits.slots_per_peer_max:
+                return None
+            shelf = self.shelves[slot] = Shelf(boot)
+        if shelf.boot < boot:
+            shelf = self.shelves[slot] = Shelf(boot)
+        return shelf
+
+    # --- time and sums -------------------------------------------------------------------------------------------
+
+    def next_timeout(self) -> float:
+        """When the first one is to be sent again or enquired after."""
+        return min((one.due_s for _, one in self.unsettled()), default=_NEVER)
+
+    def handle_timeout(self, now: float) -> None:
+        """Say again, or ask, whatever is overdue."""
+        for slot, one in list(self.unsettled()):
+            if now >= one.due_s:
+                self._send(slot, self.lines[slot], one, now)
+
+    def unsettled(self) -> Iterator[tuple[Slot, Outstanding]]:
+        """Everything that is on its way, held or parked."""
+        for slot, line in self.lines.items():
+            for one in line.unsettled:
+                yield slot, one
