@@ -19,7 +19,10 @@ from gossipdistill.ids import Boot, PeerName, Version
 
 
 class Address(NamedTuple):
-    """Where a peer listens: control on `port`, data on `port + 1`. Port 0: the launcher picks two free ones."""
+    """Where a peer listens: control on `port`, data on `port + 1`. Port 0: the launcher picks two free ones.
+
+    Without host and port, `Address("", 0)`: a peer that nobody can reach. It dials out, and links serve both ways.
+    """
 
     host: str
     """Host name, IPv4 address, or IPv6 address without brackets."""
@@ -172,14 +175,6 @@ class Greeting:
     fingerprint: Mapping[str, str]
     contacts: tuple[Contact, ...] = ()
     reply_wanted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """I am here, at this step of mine; `done` once my own training has ended and I only serve."""
-
-    step: int
-    done: bool
 
 
 class ClaimKind(StrEnum):
@@ -378,7 +373,7 @@ class Piece:
 
 DataMessage = State | Consignment | Piece
 Message = (
-    Greeting | Heartbeat | Refusal | Announce | Want | Confirm | Leave | State
+    Greeting | Refusal | Announce | Want | Confirm | Leave | State
     | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece
 )  # fmt: skip
 

@@ -28,10 +28,10 @@ from gossipdistill.messages import (
     Contact,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
     Message,
     Neighbourhood,
+    Ping,
     Refusal,
     RefusalCode,
 )
@@ -118,7 +118,7 @@ class Membership:
             self._heartbeat_at_s = now + self.limits.heartbeat_interval_s
             for member in self.members.values():
                 if member.status is Status.SUSPECT or (member.status is Status.ALIVE and member.name not in spoken):
-                    self._say(member, Heartbeat(step, done))
+                    self._say(member, Ping(0, step, done))
         if self.seeds and now >= self._seed_at_s:
             gap_s = self.limits.greet_interval_max_s if self.members else 2 * self.limits.greet_interval_s
             self._seed_at_s = now + gap_s
@@ -277,7 +277,7 @@ class Membership:
             shown: dict[str, str | int | float] = {"code": code.value, "i_am_newer": newer}
             self.events.append(Event(EventKind.REFUSED_BY, now, sender, detail, shown))
 
-    def progressed(self, member: Member, heartbeat: Heartbeat) -> None:
+    def progressed(self, member: Member, heartbeat: Ping) -> None:
         """A peer's own step, and whether it only serves from now on."""
         self.changed = self.changed or member.done != heartbeat.done
         member.step, member.done = heartbeat.step, heartbeat.done

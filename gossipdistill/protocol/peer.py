@@ -27,10 +27,10 @@ from gossipdistill.messages import (
     Enquiry,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
     Neighbourhood,
     Parcel,
+    Ping,
     Receipt,
     Refusal,
     Settlement,
@@ -114,7 +114,7 @@ class Peer:
         if not was_alive:
             self._returned(sender, False, now)
         match message:
-            case Heartbeat():
+            case Ping():
                 self._membership.progressed(member, message)
             case State():
                 for confirm in message.confirms:

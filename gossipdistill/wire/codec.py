@@ -38,7 +38,6 @@ from gossipdistill.messages import (
     Enquiry,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
     Message,
     Nack,
@@ -54,10 +53,11 @@ from gossipdistill.messages import (
     Want,
 )
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
+# Kind 2 is retired (the heartbeat of wire version 1) and is not given again.
 _KINDS: dict[type, int] = {
-    Greeting: 1, Heartbeat: 2, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
+    Greeting: 1, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
     Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, Enquiry: 14, Consignment: 15, Piece: 16,
 }  # fmt: skip
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
@@ -105,8 +105,6 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
             prints = {_plain(name): _plain(value) for name, value in fingerprint.items()}
             head += [address.host, address.port, place, prints, known, reply_wanted]
-        case Heartbeat(step, done):
-            head += [step, done]
         case Refusal(code, detail, asked):
             head += [code.value, _plain(detail), asked]
         case Announce(topic, key, number, payload_bytes):
@@ -211,9 +209,6 @@ def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview],
             prints = _fingerprint(fingerprint, limits.fingerprint_entries_max)
             known = tuple(_contact(entry) for entry in _sequence(contacts, limits.contacts_per_greeting_max))
             return Greeting(_address(host, port), _number(place), prints, known, _flag(reply_wanted))
-        case 2:
-            step, done = _take(fields, 2)
-            return Heartbeat(_number(step), _flag(done))
         case 3:
             code, detail, asked = _take(fields, 3)
             return Refusal(_word(RefusalCode, code), _text(detail), _name_or_nothing(asked))
@@ -373,6 +368,8 @@ def _number(value: Any) -> int:
 
 
 def _address(host: Any, port: Any) -> Address:
+    if host == "" and _is_number(port) and port == 0:
+        return Address("", 0)  # a peer that nobody can reach
     # Strict, since this text goes to a resolver and to a socket.
     if not isinstance(host, str) or _HOST.fullmatch(host) is None:
         raise WireError(WireCode.FIELD, "expected a host")

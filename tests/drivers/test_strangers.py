@@ -15,7 +15,7 @@ from gossipdistill.messages import (
     Address,
     Envelope,
     Greeting,
-    Heartbeat,
+    Ping,
 )
 from gossipdistill.wire.codec import encode
 
@@ -33,15 +33,15 @@ from .harness import (
 @pytest.mark.parametrize("data", [False, True], ids=["control", "data"])
 def test_rubbish_is_counted_said_once_and_hurts_nobody(data: bool, nodes: list[Node]) -> None:
     ada, bo = pair(nodes)
-    good = encode(Envelope(PeerName("mallory"), Boot(7), "ada", 0, Heartbeat(1, False)))[0]
+    good = encode(Envelope(PeerName("mallory"), Boot(7), "ada", 0, Ping(0, 1, False)))[0]
     with Stranger(ada.roster["ada"], "mallory/7", data) as mallory:
         for _ in range(20):
             mallory.say(b"\x00\x01 rubbish")
             mallory.say(good[:-1])
             mallory.say(good, good, good)
             mallory.say(b"")
-            mallory.say(msgpack.packb([1, 99, "mallory", 7, "ada", 0]))
-            mallory.say(b"\x98\x01" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
+            mallory.say(msgpack.packb([2, 99, "mallory", 7, "ada", 0]))
+            mallory.say(b"\x98\x02" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
         wait_until(lambda: sum(ada.driver.peer.malformed.values()) == 120)
     exchange_works(ada, bo, 1)
     assert ada.kinds("mallory").count(EventKind.MALFORMED) == len(ada.driver.peer.malformed)
@@ -50,7 +50,7 @@ def test_rubbish_is_counted_said_once_and_hurts_nobody(data: bool, nodes: list[N
 
 def test_a_name_that_the_connection_does_not_have_is_not_believed(nodes: list[Node]) -> None:
     ada, bo = pair(nodes)
-    leave = encode(Envelope(PeerName("bo"), Boot(1), "ada", 1, Heartbeat(99, True)))
+    leave = encode(Envelope(PeerName("bo"), Boot(1), "ada", 1, Ping(0, 99, True)))
     for identity in "mallory/1", "bo/2", "bo", "":
         with Stranger(ada.roster["ada"], identity or "\x00x") as mallory:
             mallory.say(*leave)
@@ -70,22 +70,22 @@ def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> Non
         theirs.bind(f"tcp://{roster['bo']}")
         with Stranger(roster["ada"], "bo/5") as bo:
             for _ in range(3):
-                bo.say(msgpack.packb([2, 1, "bo", 5, "ada", 0, "fields of a later version"]))
+                bo.say(msgpack.packb([3, 1, "bo", 5, "ada", 0, "fields of a later version"]))
             wait_until(lambda: ada.driver.peer.malformed.get("version") == 3)
             assert [(event.kind, event.reason) for event in ada.events() if event.peer == "bo"] == [
-                (EventKind.REFUSED, "wire version 2, mine is 1")
+                (EventKind.REFUSED, "wire version 3, mine is 2")
             ]
             heads: list[Any] = []
 
             def told() -> bool:  # the first refusal may have found no connection yet
-                bo.say(msgpack.packb([2, 1, "bo", 5, "ada", 0]))
+                bo.say(msgpack.packb([3, 1, "bo", 5, "ada", 0]))
                 if theirs.poll(20):
                     heads.append(msgpack.unpackb(theirs.recv_multipart()[1]))
                 return any(head[1] == 3 for head in heads)
 
             wait_until(told)
             assert ada.kinds("bo") == [EventKind.REFUSED]
-    assert heads[-1][:4] == [1, 3, "ada", 1]  # what every version can read: whose version is which
+    assert heads[-1][:4] == [2, 3, "ada", 1]  # what every version can read: whose version is which
 
 
 def test_a_frame_beyond_the_limit_is_refused_by_the_socket(nodes: list[Node]) -> None:

@@ -14,9 +14,9 @@ from gossipdistill.messages import (
     Contact,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
     Message,
+    Ping,
     Refusal,
     RefusalCode,
     State,
@@ -139,17 +139,17 @@ def test_another_wire_version_is_refused_once_and_told() -> None:
     world = together("ada", "bo")
     peer = world["ada"].peer
     for _ in range(5):
-        peer.receive_other_version("bo", "wire version 2, mine is 1", world.now)
+        peer.receive_other_version("bo", "wire version 3, mine is 2", world.now)
     events = peer.events()
     assert [(event.kind, event.peer, event.reason) for event in events] == [
-        (REFUSED, "bo", "wire version 2, mine is 1")
+        (REFUSED, "bo", "wire version 3, mine is 2")
     ]
     (told,) = peer.transmits()
-    assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, "wire version 2, mine is 1")
+    assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, "wire version 3, mine is 2")
     assert peer.malformed == {"version": 5}
     for _ in range(1000):  # they may answer each refusal with one of theirs
         world.run(0.1)
-        peer.receive_other_version("bo", "wire version 2, mine is 1", world.now)
+        peer.receive_other_version("bo", "wire version 3, mine is 2", world.now)
     assert len(world.said("ada", "bo", Refusal)) < 15
     assert world["ada"].kinds("bo") == [JOINED]
     assert not peer.is_alive(PeerName("bo"))
@@ -159,7 +159,7 @@ def test_a_stranger_of_another_wire_version_is_said_once_and_not_answered() -> N
     world = together("ada", "bo")
     peer = world["ada"].peer
     for _ in range(5):
-        peer.receive_other_version("zed", "wire version 2, mine is 1", world.now)
+        peer.receive_other_version("zed", "wire version 3, mine is 2", world.now)
     assert [(event.kind, event.peer) for event in peer.events()] == [(EventKind.MALFORMED, "zed")]
     assert peer.transmits() == []
 
@@ -280,7 +280,7 @@ def test_many_contacts_are_told_in_turns_and_each_greeting_stays_small() -> None
 ODD: list[Message] = [
     Greeting(Address("a..b", 1), 2**62, {"x": "y"}, (Contact(PeerName("zed"), Address("h", 1), 2**62),), True),
     Greeting(address_of(0), 0, FINGERPRINT, (Contact(PeerName("ada"), address_of(5), 5),), False),
-    Heartbeat(2**63 - 1, True),
+    Ping(0, 2**63 - 1, True),
     Announce("x" * 1000, "", 2**63 - 1, 2**63 - 1),
     Announce("x", "", 2**63 - 1, 1),
     Want("never heard of", "", 2**63 - 1),

@@ -11,11 +11,11 @@ from gossipdistill.messages import (
     Announce,
     Confirm,
     Envelope,
-    Heartbeat,
     Message,
     Mode,
     Parcel,
     Payload,
+    Ping,
     Slot,
     State,
     Transmit,
@@ -105,7 +105,7 @@ def test_who_had_a_state_needs_no_heartbeat_and_is_not_suspected() -> None:
     for value in range(1, 41):
         world.publish("ada", "bo", value)
         world.run(0.2)
-    beats = len(world.said("ada", "bo", Heartbeat))
+    beats = len(world.said("ada", "bo", Ping))
     assert beats <= 8, f"{beats} heartbeats beside 40 states in 8 s"
     assert EventKind.SUSPECT not in world["bo"].kinds("ada")
     assert EventKind.SUSPECT not in world["ada"].kinds("bo")

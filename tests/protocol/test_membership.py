@@ -12,8 +12,8 @@ from gossipdistill.messages import (
     Confirm,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
+    Ping,
     State,
 )
 from gossipdistill.protocol.members import Status
@@ -186,7 +186,7 @@ def test_late_words_of_the_ended_process_change_nothing_and_do_not_end_the_new_o
     world = together("ada", "bo")
     late = [
         Envelope(PeerName("bo"), Boot(2000), "ada", 1000, message)
-        for message in (Heartbeat(7, True), State("x", "", 9, 0, 0, payload(9)), Confirm("x", "", 1), Leave("finished"))
+        for message in (Ping(0, 7, True), State("x", "", 9, 0, 0, payload(9)), Confirm("x", "", 1), Leave("finished"))
     ]
     assert world["bo"].peer.me.boot == 2000
     world.kill("bo")
@@ -243,7 +243,7 @@ def test_words_that_the_last_word_has_overtaken_do_not_bring_it_back() -> None:
     world.leave("bo")
     world.run(0.1)
     for message in (
-        Heartbeat(1, False),
+        Ping(0, 1, False),
         State("x", "", 9, 0, 0, payload(9)),
         Greeting(address_of(1), 1, FINGERPRINT, (), True),
     ):

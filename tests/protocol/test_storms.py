@@ -99,7 +99,7 @@ class Storm:
             assert world[to].values(sender)[-1] == value, (sender, to)
         silent_from = len(world.log)
         world.run(5.0)
-        assert {type(sent.message).__name__ for sent in world.log[silent_from:]} == {"Heartbeat"}
+        assert {type(sent.message).__name__ for sent in world.log[silent_from:]} == {"Ping"}
         for process in world.processes.values():
             assert not [event for event in process.events if event.kind is EventKind.SUPERSEDED]
             for name in NAMES:  # one event per change of state

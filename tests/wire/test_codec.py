@@ -26,7 +26,6 @@ from gossipdistill.messages import (
     Enquiry,
     Envelope,
     Greeting,
-    Heartbeat,
     Leave,
     Message,
     Nack,
@@ -54,7 +53,7 @@ hosts = st.one_of(
     st.sampled_from(["127.0.0.1", "::1", "fe80::1%eth0", "peer_1.lab", "xn--bcher-kva.example", "a" * 255]),
     st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True),
 )
-addresses = st.builds(Address, hosts, st.integers(1, 65534))
+addresses = st.one_of(st.just(Address("", 0)), st.builds(Address, hosts, st.integers(1, 65534)))
 contacts = st.builds(Contact, names, addresses, numbers)
 layouts = st.lists(
     st.builds(
@@ -95,7 +94,6 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
         st.lists(contacts, max_size=5).map(tuple),
         st.booleans(),
     ),
-    Heartbeat: st.builds(Heartbeat, numbers, st.booleans()),
     Refusal: st.builds(Refusal, st.sampled_from(list(RefusalCode)), texts, st.one_of(st.just(""), names)),
     Announce: st.builds(Announce, texts, texts, numbers, numbers),
     Want: st.builds(Want, texts, texts, numbers),
@@ -143,7 +141,7 @@ def refused(frames: list[Any], limits: Limits = DEFAULT_LIMITS) -> WireCode:
     return caught.value.code
 
 
-def head(kind: Any = 2, *fields: Any, version: Any = 1, sender: Any = "ada", boot: Any = 7, to: Any = "bo") -> bytes:
+def head(kind: Any = 9, *fields: Any, version: Any = 2, sender: Any = "ada", boot: Any = 7, to: Any = "bo") -> bytes:
     packed: bytes = msgpack.packb([version, kind, sender, boot, to, 9, *fields])
     return packed
 
@@ -156,30 +154,29 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
             Address("127.0.0.1", 7400), 0, {"task": "digits"}, (Contact(PeerName("cy"), Address("::1", 7404), 2),)
         ),
         [
-            "9c0101a3616461cf000001930000000aa2626fcd01f4a93132372e302e302e31cd1ce80081a47461736ba664696769747391"
+            "9c0201a3616461cf000001930000000aa2626fcd01f4a93132372e302e302e31cd1ce80081a47461736ba664696769747391"
             "94a26379a33a3a31cd1cec02c3"
         ],
     ),
-    "heartbeat": (Heartbeat(1200, False), ["980102a3616461cf000001930000000aa2626fcd01f4cd04b0c2"]),
     "refusal": (
         Refusal(RefusalCode.FINGERPRINT, "task: a here, b there"),
         [
-            "990103a3616461cf000001930000000aa2626fcd01f4ab66696e6765727072696e74b57461736b3a206120686572652c2062"
+            "990203a3616461cf000001930000000aa2626fcd01f4ab66696e6765727072696e74b57461736b3a206120686572652c2062"
             "207468657265a0"
         ],
     ),
     "announce": (
         Announce("weights", "", 12, 814_568),
-        ["9a0104a3616461cf000001930000000aa2626fcd01f4a777656967687473a00cce000c6de8"],
+        ["9a0204a3616461cf000001930000000aa2626fcd01f4a777656967687473a00cce000c6de8"],
     ),
-    "want": (Want("weights", "", 12), ["990105a3616461cf000001930000000aa2626fcd01f4a777656967687473a00c"]),
-    "confirm": (Confirm("weights", "k", 12), ["990106a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
-    "leave": (Leave("finished"), ["980107a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c2"]),
+    "want": (Want("weights", "", 12), ["990205a3616461cf000001930000000aa2626fcd01f4a777656967687473a00c"]),
+    "confirm": (Confirm("weights", "k", 12), ["990206a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
+    "leave": (Leave("finished"), ["980207a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c2"]),
     "ping": (
         Ping(5, 1200, True, (Claim(PeerName("cy"), 400, 2, ClaimKind.SUSPECT, PeerName("dee")),)),
-        ["9a0109a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a364656500"],
+        ["9a0209a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a364656500"],
     ),
-    "ping request": (PingRequest(6, PeerName("cy")), ["99010aa3616461cf000001930000000aa2626fcd01f406a2637990"]),
+    "ping request": (PingRequest(6, PeerName("cy")), ["99020aa3616461cf000001930000000aa2626fcd01f406a2637990"]),
     "ack": (
         Ack(
             6,
@@ -190,27 +187,27 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
             400,
         ),
         [
-            "9c010ba3616461cf000001930000000aa2626fcd01f406cd04b0c29198a3657665cd019000a5616c697665a365766504a831302e302e302e39cd1ce8a26379cd0190"
+            "9c020ba3616461cf000001930000000aa2626fcd01f406cd04b0c29198a3657665cd019000a5616c697665a365766504a831302e302e302e39cd1ce8a26379cd0190"
         ],
     ),
-    "nack": (Nack(6), ["98010ca3616461cf000001930000000aa2626fcd01f40690"]),
+    "nack": (Nack(6), ["98020ca3616461cf000001930000000aa2626fcd01f40690"]),
     "receipt": (
         Receipt("mass", 3, Verdict.REFUSED, "not finite"),
-        ["9a010da3616461cf000001930000000aa2626fcd01f4a46d61737303a772656675736564aa6e6f742066696e697465"],
+        ["9a020da3616461cf000001930000000aa2626fcd01f4a46d61737303a772656675736564aa6e6f742066696e697465"],
     ),
-    "enquiry": (Enquiry("mass", 3), ["98010ea3616461cf000001930000000aa2626fcd01f4a46d61737303"]),
+    "enquiry": (Enquiry("mass", 3), ["98020ea3616461cf000001930000000aa2626fcd01f4a46d61737303"]),
     "consignment": (
         Consignment(
             "mass", 3, 60, 59, DeliveryClass.MASS, 0.25, 2, Payload((ArrayLayout("w", (1,), "raw", 4),), b"\0\0\x80?")
         ),
         [
-            "9e010fa3616461cf000001930000000aa2626fcd01f4a46d617373033c3ba46d617373cb3fd0000000000000029194a1779101a372617704",
+            "9e020fa3616461cf000001930000000aa2626fcd01f4a46d617373033c3ba46d617373cb3fd0000000000000029194a1779101a372617704",
             "0000803f",
         ],
     ),
     "piece": (
         Piece(DeliveryClass.STATE, "weights", "", 12, 4_194_304, b"rest"),
-        ["9c0110a3616461cf000001930000000aa2626fcd01f4a57374617465a777656967687473a00cce0040000004", "72657374"],
+        ["9c0210a3616461cf000001930000000aa2626fcd01f4a57374617465a777656967687473a00cce0040000004", "72657374"],
     ),
     "state": (
         State(
@@ -223,7 +220,7 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
             (Confirm("outputs", "", 5),),
         ),
         [
-            "9d0108a3616461cf000001930000000aa2626fcd01f4a76f757470757473a0033c029194a66c6f67697473920102a468616c6604"
+            "9d0208a3616461cf000001930000000aa2626fcd01f4a76f757470757473a0033c029194a66c6f67697473920102a468616c6604"
             "9193a76f757470757473a005",
             "003c00bc",
         ],
@@ -274,8 +271,8 @@ def test_a_payload_is_not_copied_on_its_way() -> None:
 
 
 def test_later_versions_may_append_fields() -> None:
-    message = decode([head(2, 5, True, "something new", [1, 2])]).message
-    assert message == Heartbeat(5, True)
+    message = decode([head(9, 3, 5, True, [], "something new", [1, 2])]).message
+    assert message == Ping(3, 5, True)
 
 
 def test_texts_of_ours_are_made_fit_to_travel() -> None:
@@ -377,8 +374,8 @@ def test_nesting_does_not_overflow_the_stack() -> None:
     """The text of 1,000 nested lists overflows Python's stack, so nothing that came is ever shown in an error."""
     for depth in 10, 500, 1000, 1020, 1024, 5000, 60_000:
         nested = b"\x91" * depth + b"\xc0"
-        assert isinstance(understood([b"\x98\x01" + nested + b"\xa3ada\x01\xa0\x00\x01\xc2"]), WireError)
-        assert isinstance(understood([b"\x98\x01\x02\xa3ada\x01\xa0\x00" + nested + b"\xc2"]), WireError)
+        assert isinstance(understood([b"\x98\x02" + nested + b"\xa3ada\x01\xa0\x00\x01\xc2"]), WireError)
+        assert isinstance(understood([b"\x98\x02\x09\xa3ada\x01\xa0\x00" + nested + b"\xc2"]), WireError)
         assert isinstance(understood([nested]), WireError)
         assert isinstance(understood([b"\x81\xa1x" * depth]), WireError)
 
@@ -397,34 +394,35 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
     ("frames", "code"),
     [
         ([], WireCode.PARTS),
-        ([head(2, 1, False), b"x"], WireCode.PARTS),
+        ([head(9, 0, 1, False, []), b"x"], WireCode.PARTS),
         ([head(8, "x", "", 1, 1, 1, [])], WireCode.PARTS),
-        ([head(2, 1, False)] * 3, WireCode.PARTS),
+        ([head(9, 0, 1, False, [])] * 3, WireCode.PARTS),
         ([b""], WireCode.NOT_MSGPACK),
         ([b"\x00"], WireCode.HEADER),
-        ([msgpack.packb([1, 2, "ada"])], WireCode.HEADER),
-        ([msgpack.packb([1, 2, "ada", 4, "bo"])], WireCode.HEADER),
-        ([head(2, 1, False, version="1")], WireCode.HEADER),
-        ([head(2, 1, False, version=True)], WireCode.HEADER),
-        ([head(2, 1, False, version=2)], WireCode.VERSION),
-        ([head(2, 1, False, version=0)], WireCode.VERSION),
-        ([head(2, 1, False, sender="Ada")], WireCode.SENDER),
-        ([head(2, 1, False, sender="")], WireCode.SENDER),
-        ([head(2, 1, False, sender=7)], WireCode.SENDER),
-        ([head(2, 1, False, sender=b"ada")], WireCode.NOT_MSGPACK),
-        ([head(2, 1, False, boot=-1)], WireCode.HEADER),
-        ([head(2, 1, False, boot=2**63)], WireCode.HEADER),
-        ([head(2, 1, False, boot=1.0)], WireCode.HEADER),
-        ([head(2, 1, False, to="../x")], WireCode.FIELD),
+        ([msgpack.packb([2, 9, "ada"])], WireCode.HEADER),
+        ([msgpack.packb([2, 9, "ada", 4, "bo"])], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], version="1")], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], version=True)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], version=3)], WireCode.VERSION),
+        ([head(9, 0, 1, False, [], version=0)], WireCode.VERSION),
+        ([head(9, 0, 1, False, [], sender="Ada")], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], sender="")], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], sender=7)], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], sender=b"ada")], WireCode.NOT_MSGPACK),
+        ([head(9, 0, 1, False, [], boot=-1)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], boot=2**63)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], boot=1.0)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], to="../x")], WireCode.FIELD),
         ([head(0, 1, False)], WireCode.KIND),
+        ([head(2, 1, False)], WireCode.KIND),  # retired
         ([head(99, 1, False)], WireCode.KIND),
         ([head(2.0, 1, False)], WireCode.KIND),
         ([head(True, 1, False)], WireCode.KIND),
         ([head("2", 1, False)], WireCode.KIND),
-        ([head(2, 1)], WireCode.FIELD),
-        ([head(2, 1, 0)], WireCode.FIELD),
-        ([head(2, -1, False)], WireCode.FIELD),
-        ([head(2, 2**64 - 1, False)], WireCode.FIELD),
+        ([head(9, 0, 1)], WireCode.FIELD),
+        ([head(9, 0, 1, 0, [])], WireCode.FIELD),
+        ([head(9, 0, -1, False, [])], WireCode.FIELD),
+        ([head(9, 0, 2**64 - 1, False, [])], WireCode.FIELD),
         ([head(3, "no such code", "", "")], WireCode.FIELD),
         ([head(3, ["fingerprint"], "", "")], WireCode.FIELD),
         ([head(7, "x" * 1025)], WireCode.FIELD),
@@ -491,4 +489,4 @@ def test_another_version_says_who_and_which_although_nothing_else_can_be_read() 
     with pytest.raises(WireError) as caught:
         decode([msgpack.packb([7, {"new": "kind"}, "ada", 12])])
     assert (caught.value.sender, caught.value.version) == ("ada", 7)
-    assert caught.value.problem == "wire version 7, mine is 1"
+    assert caught.value.problem == "wire version 7, mine is 2"
