@@ -1,0 +1,178 @@
+"""States against a dumb twin: one link, any order of publications, losses, doubles, silences and restarts.
+
+The twin keeps the newest value published, and the values that the reader's learner has seen.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.messages import Announce, Confirm, Message, Mode, Parcel, Slot, State, Want
+from gossipdistill.protocol.delivery import Delivery
+
+from .harness import payload
+
+ADA, BO = PeerName("ada"), PeerName("bo")
+LINK = Slot(BO, "x", "")
+
+
+class OneLink(RuleBasedStateMachine):
+    """`ada` publishes, `bo` reads. Values are the publication's own step: 1, 2, 3, ..."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.alive = True
+        self.ada_boot, self.bo_boot = 1, 1
+        self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
+        self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
+        self.to_bo: list[tuple[int, int, Message]] = []
+        self.to_ada: list[tuple[int, int, Message]] = []
+        self.published = 0
+        self.seen: list[int] = []
+        self.taken = True
+        self.mode = Mode.PUSH
+
+    @initialize(mode=st.sampled_from(list(Mode)))
+    def choose(self, mode: Mode) -> None:
+        self.mode = mode
+
+    # --- the two learners -----------------------------------------------------------------------------------------
+
+    @rule(socket=st.booleans())
+    def publish(self, socket: bool) -> None:
+        self.published += 1
+        parcel = Parcel((BO,), "x", payload(self.published), self.published, self.published, self.mode)
+        self.ada.publish(LINK, parcel, self.now)
+        self._pump(socket)
+
+    @precondition(lambda self: not self.taken)
+    @rule()
+    def take(self) -> None:
+        self.taken = True
+        self.bo.taken(Slot(ADA, "x", ""), self.now)
+        self._pump()
+
+    # --- the network ----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.to_bo)
+    @rule(which=st.integers(0, 99), doubled=st.booleans(), lost=st.booleans())
+    def carry_to_bo(self, which: int, doubled: bool, lost: bool) -> None:
+        index = which % len(self.to_bo)
+        from_boot, to_boot, message = self.to_bo[index] if doubled else self.to_bo.pop(index)
+        if lost or to_boot != self.bo_boot or from_boot != self.ada_boot:
+            return
+        if isinstance(message, State):
+            for confirm in message.confirms:
+                self.bo.confirmed(ADA, confirm, self.now)
+            self.bo.arrived(ADA, Boot(from_boot), message, self.now)
+        elif isinstance(message, Announce):
+            self.bo.announced(ADA, Boot(from_boot), message, self.now)
+        self._pump()
+
+    @precondition(lambda self: self.to_ada)
+    @rule(which=st.integers(0, 99), doubled=st.booleans(), lost=st.booleans())
+    def carry_to_ada(self, which: int, doubled: bool, lost: bool) -> None:
+        index = which % len(self.to_ada)
+        from_boot, to_boot, message = self.to_ada[index] if doubled else self.to_ada.pop(index)
+        if lost or to_boot != self.ada_boot or from_boot != self.bo_boot:
+            return
+        if isinstance(message, Confirm):
+            self.ada.confirmed(BO, message, self.now)
+        elif isinstance(message, Want):
+            self.ada.wanted(BO, message, self.now)
+        self._pump()
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 3.0]), socket=st.booleans())
+    def time_passes(self, seconds: float, socket: bool) -> None:
+        self.now += seconds
+        self.bo.confirm_overdue(self.now)
+        self.ada.handle_timeout(self.now)
+        assert self.ada.next_timeout() > self.now, "a time-out that is always due would spin"
+        self._pump(socket)
+
+    @rule()
+    def bo_falls_silent(self) -> None:
+        self.alive = False
+
+    @rule()
+    def bo_is_heard(self) -> None:
+        self.alive = True
+        self.ada.returned(BO, False, self.now)
+        self._pump()
+
+    @rule()
+    def bo_restarts(self) -> None:
+        self.bo_boot += 1
+        self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
+        self.taken, self.alive = True, True
+        self.seen.clear()
+        self.ada.returned(BO, True, self.now)
+        self._pump()
+
+    @rule()
+    def ada_restarts(self) -> None:
+        self.ada_boot += 1
+        self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
+        self.alive = True
+        self.bo.returned(ADA, True, self.now)
+        self._pump()
+
+    def _pump(self, socket: bool = True) -> None:
+        sent, self.ada.out = self.ada.out, []
+        for _, message in sent:
+            assert self.alive, "sent to somebody who is silent"
+            if socket:
+                self.to_bo.append((self.ada_boot, self.bo_boot, message))
+            else:
+                self.ada.not_sent(BO, message, self.now)
+        answered, self.bo.out = self.bo.out, []
+        self.to_ada += [(self.bo_boot, self.ada_boot, message) for _, message in answered]
+        for arrival in self.bo.arrivals:
+            self.taken = False
+            self.seen.append(arrival.step)
+        self.bo.arrivals = []
+
+    # --- the twin -------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_version_goes_backwards(self) -> None:
+        assert all(a < b for a, b in pairwise(self.seen)), self.seen
+
+    @invariant()
+    def no_more_is_on_the_wire_than_allowed(self) -> None:
+        known = self.ada.outgoing.get(LINK)
+        if known is not None:
+            assert len(known.unconfirmed) <= (1 if self.mode is Mode.PULL else DEFAULT_LIMITS.unconfirmed_max)
+
+    def teardown(self) -> None:
+        """In calm weather the newest arrives, if this process of ada has published any."""
+        self.bo_is_heard()
+        for _ in range(12):
+            self.now += 3.0
+            self.bo.confirm_overdue(self.now)
+            self.ada.handle_timeout(self.now)
+            self._pump()
+            for _ in range(12):
+                while self.to_bo:
+                    self.carry_to_bo(0, doubled=False, lost=False)
+                if not self.taken:
+                    self.take()
+                while self.to_ada:
+                    self.carry_to_ada(0, doubled=False, lost=False)
+        known = self.ada.outgoing.get(LINK)
+        if known is not None:
+            assert self.seen, "nothing arrived"
+            assert self.seen[-1] == known.parcel.step == self.published
+            assert known.confirmed == known.number
+            assert not known.unconfirmed
+
+
+TestOneLink = OneLink.TestCase
+TestOneLink.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
