@@ -61,33 +61,40 @@ class OneLink(RuleBasedStateMachine):
 
     # --- the network ----------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.to_bo)
-    @rule(which=st.integers(0, 99), doubled=st.booleans(), lost=st.booleans())
-    def carry_to_bo(self, which: int, doubled: bool, lost: bool) -> None:
-        index = which % len(self.to_bo)
-        from_boot, to_boot, message = self.to_bo[index] if doubled else self.to_bo.pop(index)
-        if lost or to_boot != self.bo_boot or from_boot != self.ada_boot:
-            return
-        if isinstance(message, State):
-            for confirm in message.confirms:
-                self.bo.confirmed(ADA, confirm, self.now)
-            self.bo.arrived(ADA, Boot(from_boot), message, self.now)
-        elif isinstance(message, Announce):
-            self.bo.announced(ADA, Boot(from_boot), message, self.now)
-        self._pump()
+    @rule(fates=st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 1, 1, 1, 2])), min_size=1, max_size=4))
+    def weather(self, fates: list[tuple[int, int]]) -> None:
+        """Messages of either direction arrive so many times, in any order."""
+        for which, times in fates:
+            if self.to_bo:
+                self._to_bo(self.to_bo.pop(which % len(self.to_bo)), times)
+            if self.to_ada:
+                self._to_ada(self.to_ada.pop(which % len(self.to_ada)), times)
 
-    @precondition(lambda self: self.to_ada)
-    @rule(which=st.integers(0, 99), doubled=st.booleans(), lost=st.booleans())
-    def carry_to_ada(self, which: int, doubled: bool, lost: bool) -> None:
-        index = which % len(self.to_ada)
-        from_boot, to_boot, message = self.to_ada[index] if doubled else self.to_ada.pop(index)
-        if lost or to_boot != self.ada_boot or from_boot != self.bo_boot:
-            return
-        if isinstance(message, Confirm):
-            self.ada.confirmed(BO, message, self.now)
-        elif isinstance(message, Want):
-            self.ada.wanted(BO, message, self.now)
-        self._pump()
+    @precondition(lambda self: self.to_bo)
+    @rule(which=st.integers(0, 9))
+    def an_old_one_arrives_too(self, which: int) -> None:
+        """A copy of what is still to come, far ahead of it."""
+        self._to_bo(self.to_bo[which % len(self.to_bo)], 1)
+
+    def _to_bo(self, sent: tuple[int, int, Message], times: int) -> None:
+        from_boot, to_boot, message = sent
+        for _ in range(times if (from_boot, to_boot) == (self.ada_boot, self.bo_boot) else 0):
+            if isinstance(message, State):
+                for confirm in message.confirms:
+                    self.bo.confirmed(ADA, confirm, self.now)
+                self.bo.arrived(ADA, Boot(from_boot), message, self.now)
+            elif isinstance(message, Announce):
+                self.bo.announced(ADA, Boot(from_boot), message, self.now)
+            self._pump()
+
+    def _to_ada(self, sent: tuple[int, int, Message], times: int) -> None:
+        from_boot, to_boot, message = sent
+        for _ in range(times if (from_boot, to_boot) == (self.bo_boot, self.ada_boot) else 0):
+            if isinstance(message, Confirm):
+                self.ada.confirmed(BO, message, self.now)
+            elif isinstance(message, Want):
+                self.ada.wanted(BO, message, self.now)
+            self._pump()
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 3.0]), socket=st.booleans())
     def time_passes(self, seconds: float, socket: bool) -> None:
@@ -97,31 +104,25 @@ class OneLink(RuleBasedStateMachine):
         assert self.ada.next_timeout() > self.now, "a time-out that is always due would spin"
         self._pump(socket)
 
-    @rule()
-    def bo_falls_silent(self) -> None:
-        self.alive = False
-
-    @rule()
-    def bo_is_heard(self) -> None:
+    @rule(what=st.sampled_from(["silent", "heard", "heard", "bo restarts", "ada restarts"]))
+    def upheaval(self, what: str) -> None:
+        match what:
+            case "silent":
+                self.alive = False
+                return
+            case "heard":
+                pass
+            case "bo restarts":
+                self.bo_boot += 1
+                self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
+                self.taken = True
+                self.seen.clear()
+            case "ada restarts":
+                self.ada_boot += 1
+                self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
+                self.bo.returned(ADA, True, self.now)
         self.alive = True
-        self.ada.returned(BO, False, self.now)
-        self._pump()
-
-    @rule()
-    def bo_restarts(self) -> None:
-        self.bo_boot += 1
-        self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
-        self.taken, self.alive = True, True
-        self.seen.clear()
-        self.ada.returned(BO, True, self.now)
-        self._pump()
-
-    @rule()
-    def ada_restarts(self) -> None:
-        self.ada_boot += 1
-        self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
-        self.alive = True
-        self.bo.returned(ADA, True, self.now)
+        self.ada.returned(BO, what == "bo restarts", self.now)
         self._pump()
 
     def _pump(self, socket: bool = True) -> None:
@@ -152,8 +153,12 @@ class OneLink(RuleBasedStateMachine):
             assert len(known.unconfirmed) <= (1 if self.mode is Mode.PULL else DEFAULT_LIMITS.unconfirmed_max)
 
     def teardown(self) -> None:
+        self.calm()
+
+    @rule()
+    def calm(self) -> None:
         """In calm weather the newest arrives, if this process of ada has published any."""
-        self.bo_is_heard()
+        self.upheaval("heard")
         for _ in range(12):
             self.now += 3.0
             self.bo.confirm_overdue(self.now)
@@ -161,11 +166,11 @@ class OneLink(RuleBasedStateMachine):
             self._pump()
             for _ in range(12):
                 while self.to_bo:
-                    self.carry_to_bo(0, doubled=False, lost=False)
+                    self._to_bo(self.to_bo.pop(0), 1)
                 if not self.taken:
                     self.take()
                 while self.to_ada:
-                    self.carry_to_ada(0, doubled=False, lost=False)
+                    self._to_ada(self.to_ada.pop(0), 1)
         known = self.ada.outgoing.get(LINK)
         if known is not None:
             assert self.seen, "nothing arrived"
@@ -175,4 +180,4 @@ class OneLink(RuleBasedStateMachine):
 
 
 TestOneLink = OneLink.TestCase
-TestOneLink.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOneLink.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
