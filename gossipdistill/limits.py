@@ -90,6 +90,9 @@ class Limits:
     payload_bytes_max: int = 256 * MIB
     piece_bytes_max: int = 4 * MIB
     """A larger body travels in pieces of this size: links take turns, and a stranger cannot make us hold more."""
+    assembly_bytes_max: int = 2048 * MIB
+    """Bodies that are on their way here in pieces have at most so much together, by their announcements: eight of the
+    largest. Memory is touched as pieces come; who is refused for want of room sends again later."""
     push_bytes_max: int = 64 * 1024
     """Larger payloads are announced, then pulled, unless the run says otherwise."""
 

@@ -9,16 +9,14 @@ A control message is one frame, a data message two:
     frame 2   the payload's body, arrays one after another as the layout in frame 1 says   (data only)
 
 Kinds and fields are append-only: a field is added at the end of its list, a kind gets the next number. The first four
-entries keep their place for ever, so that two versions can at least tell one another why they do not talk.
+entries keep their place for ever, so that two versions can at least tell one another why they do not talk. A body
+larger than `piece_bytes_max` goes on in `Piece` messages (pieces.py).
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 
@@ -26,14 +24,9 @@ from gossipdistill.ids import Boot, PeerName, is_peer_name
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     Ack,
-    Address,
     Announce,
-    ArrayLayout,
-    Claim,
-    ClaimKind,
     Confirm,
     Consignment,
-    Contact,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -41,7 +34,6 @@ from gossipdistill.messages import (
     Leave,
     Message,
     Nack,
-    Payload,
     Piece,
     Ping,
     PingRequest,
@@ -52,6 +44,10 @@ from gossipdistill.messages import (
     Verdict,
     Want,
 )
+from gossipdistill.wire import fields as check
+from gossipdistill.wire.errors import WireCode, WireError
+
+__all__ = ["WIRE_VERSION", "WireCode", "WireError", "decode", "encode"]
 
 WIRE_VERSION = 2
 
@@ -62,40 +58,10 @@ _KINDS: dict[type, int] = {
 }  # fmt: skip
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
 _HEAD_ENTRIES = 6
-_TEXT_CHARACTERS_MAX = 1024
-_NUMBER_MAX = 2**63 - 1
-_WEIGHT_MAX = 1e9
-_PORT_MAX = 65534
-"""The control port; data uses the port after it."""
-_Word = TypeVar("_Word", bound=StrEnum)
-_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
-
-
-class WireCode(StrEnum):
-    """Why bytes were not understood. Append only."""
-
-    PARTS = "parts"
-    SIZE = "size"
-    NOT_MSGPACK = "not_msgpack"
-    HEADER = "header"
-    VERSION = "version"
-    KIND = "kind"
-    SENDER = "sender"
-    FIELD = "field"
-    LAYOUT = "layout"
-    BODY = "body"
-
-
-class WireError(Exception):
-    """Bytes that are no message of this protocol. `sender` and `version` are set when they could be read."""
-
-    def __init__(self, code: WireCode, problem: str, sender: str = "", version: int | None = None) -> None:
-        super().__init__(f"{code.value}: {problem}")
-        self.code, self.problem, self.sender, self.version = code, problem, sender, version
 
 
 def encode(envelope: Envelope) -> list[bytes | memoryview]:
-    """The frames of an envelope: one for control, two for a state. The payload's body is not copied."""
+    """The frames of an envelope: one for control, two for data. The payload's body is not copied."""
     message = envelope.message
     head: list[Any] = [
         WIRE_VERSION, _KINDS[type(message)], envelope.sender, envelope.boot, envelope.to, envelope.to_boot,
@@ -103,10 +69,10 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
     match message:
         case Greeting(address, place, fingerprint, contacts, reply_wanted):
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
-            prints = {_plain(name): _plain(value) for name, value in fingerprint.items()}
+            prints = {check.plain(name): check.plain(value) for name, value in fingerprint.items()}
             head += [address.host, address.port, place, prints, known, reply_wanted]
         case Refusal(code, detail, asked):
-            head += [code.value, _plain(detail), asked]
+            head += [code.value, check.plain(detail), asked]
         case Announce(topic, key, number, payload_bytes):
             head += [topic, key, number, payload_bytes]
         case Want(topic, key, number):
@@ -114,45 +80,36 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
         case Confirm(topic, key, number):
             head += [topic, key, number]
         case Leave(reason, crashed):
-            head += [_plain(reason), crashed]
+            head += [check.plain(reason), crashed]
         case Ping(number, step, done, claims):
-            head += [number, step, done, _claims_out(claims)]
+            head += [number, step, done, check.claims_out(claims)]
         case PingRequest(number, target, claims):
-            head += [number, target, _claims_out(claims)]
+            head += [number, target, check.claims_out(claims)]
         case Ack(number, step, done, claims, about, about_boot):
-            head += [number, step, done, _claims_out(claims), about, about_boot]
+            head += [number, step, done, check.claims_out(claims), about, about_boot]
         case Nack(number, claims):
-            head += [number, _claims_out(claims)]
+            head += [number, check.claims_out(claims)]
         case Receipt(topic, number, verdict, reason):
-            head += [topic, number, verdict.value, _plain(reason)]
+            head += [topic, number, verdict.value, check.plain(reason)]
         case Enquiry(topic, number):
             head += [topic, number]
         case Consignment(topic, number, step, exchange, delivery, weight, degree, payload):
-            head += [topic, number, step, exchange, delivery.value, weight, degree, _layout_out(payload)]
+            layout = check.layout_out(payload)
+            head += [topic, number, step, exchange, delivery.value, weight, degree, layout]
             return [msgpack.packb(head), payload.body]
         case Piece(delivery, topic, key, number, offset, body):
             head += [delivery.value, topic, key, number, offset, len(body)]
             return [msgpack.packb(head), body]
         case State(topic, key, number, step, exchange, payload, confirms):
             arrived = [[c.topic, c.key, c.number] for c in confirms]
-            head += [topic, key, number, step, exchange, _layout_out(payload), arrived]
+            head += [topic, key, number, step, exchange, check.layout_out(payload), arrived]
             return [msgpack.packb(head), payload.body]
     return [msgpack.packb(head)]
 
 
-def _layout_out(payload: Payload) -> list[list[Any]]:
-    return [[array.name, list(array.shape), array.encoding, array.nbytes] for array in payload.layout]
-
-
-def _claims_out(claims: Sequence[Claim]) -> list[list[Any]]:
-    return [
-        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place] + ([*c.address] if c.address else [])
-        for c in claims
-    ]
-
-
 def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS) -> Envelope:
-    """The envelope in these frames. The body stays a view of its frame (no copy).
+    """The envelope in these frames. The body stays a view of its frame, one that nobody can write through: a transport
+    within one process may hand the same memory to several readers.
 
     Raises:
         WireError: with the code of the first thing that is wrong.
@@ -160,7 +117,7 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
     if not 1 <= len(frames) <= 2:
         raise WireError(WireCode.PARTS, f"{len(frames)} frames, expected 1 or 2")
     head = _unpack(frames[0], limits)
-    if len(head) < 4 or not _is_number(head[0]):
+    if len(head) < 4 or not check.is_number(head[0]):
         raise WireError(WireCode.HEADER, "expected [version, kind, sender, boot, ...]")
     version, kind, sender, boot = head[:4]
     claimed = sender if isinstance(sender, str) and is_peer_name(sender) else ""
@@ -169,9 +126,9 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
     if not claimed:
         raise WireError(WireCode.SENDER, "sender is no peer name")
     try:
-        if len(head) < _HEAD_ENTRIES or not _is_number(boot) or not _is_number(head[5]):
+        if len(head) < _HEAD_ENTRIES or not check.is_number(boot) or not check.is_number(head[5]):
             raise WireError(WireCode.HEADER, "a boot is missing or malformed")
-        to, to_boot = _name_or_nothing(head[4]), head[5]
+        to, to_boot = check.name_or_nothing(head[4]), head[5]
         message = _message(kind, head[_HEAD_ENTRIES:], frames, limits)
     except WireError as error:
         error.sender = claimed
@@ -188,7 +145,7 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
         # length is the longest list that any message has, not the size of the frame.
         longest = max(limits.arrays_max, limits.contacts_per_greeting_max, 64)
         head = msgpack.unpackb(
-            frame, raw=False, strict_map_key=True, max_str_len=4 * _TEXT_CHARACTERS_MAX, max_bin_len=0,
+            frame, raw=False, strict_map_key=True, max_str_len=4 * check.TEXT_CHARACTERS_MAX, max_bin_len=0,
             max_array_len=longest, max_map_len=limits.fingerprint_entries_max, max_ext_len=0,
         )  # fmt: skip
     except (ValueError, msgpack.UnpackException) as error:
@@ -199,198 +156,81 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
 
 
 def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview], limits: Limits) -> Message:
-    if not _is_number(kind):  # and never shown: the text of a deeply nested list would overflow the stack
+    if not check.is_number(kind):  # and never shown: the text of a deeply nested list would overflow the stack
         raise WireError(WireCode.KIND, "kind is no number")
     if (kind in _WITH_BODY) != (len(frames) == 2):
         raise WireError(WireCode.PARTS, f"{len(frames)} frames do not fit kind {kind}")
+    if len(frames) == 2:
+        return _data(kind, fields, memoryview(frames[1]).toreadonly(), limits)
+    return _control(kind, fields, limits)
+
+
+def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
     match kind:
         case 1:
-            host, port, place, fingerprint, contacts, reply_wanted = _take(fields, 6)
-            prints = _fingerprint(fingerprint, limits.fingerprint_entries_max)
-            known = tuple(_contact(entry) for entry in _sequence(contacts, limits.contacts_per_greeting_max))
-            return Greeting(_address(host, port), _number(place), prints, known, _flag(reply_wanted))
+            host, port, place, prints, contacts, reply_wanted = check.take(fields, 6)
+            known = tuple(check.contact(entry) for entry in check.sequence(contacts, limits.contacts_per_greeting_max))
+            told = check.fingerprint(prints, limits.fingerprint_entries_max)
+            return Greeting(check.address(host, port), check.number(place), told, known, check.flag(reply_wanted))
         case 3:
-            code, detail, asked = _take(fields, 3)
-            return Refusal(_word(RefusalCode, code), _text(detail), _name_or_nothing(asked))
+            code, detail, asked = check.take(fields, 3)
+            return Refusal(check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked))
         case 4:
-            topic, key, number, payload_bytes = _take(fields, 4)
-            return Announce(_text(topic), _text(key), _number(number), _number(payload_bytes))
+            topic, key, number, payload_bytes = check.take(fields, 4)
+            return Announce(check.text(topic), check.text(key), check.number(number), check.number(payload_bytes))
         case 5:
-            topic, key, number = _take(fields, 3)
-            return Want(_text(topic), _text(key), _number(number))
+            topic, key, number = check.take(fields, 3)
+            return Want(check.text(topic), check.text(key), check.number(number))
         case 6:
-            topic, key, number = _take(fields, 3)
-            return Confirm(_text(topic), _text(key), _number(number))
+            topic, key, number = check.take(fields, 3)
+            return Confirm(check.text(topic), check.text(key), check.number(number))
         case 7:
-            (reason,) = _take(fields, 1)
-            return Leave(_text(reason), _flag(fields[1]) if len(fields) > 1 else False)
-        case 8:
-            topic, key, number, step, exchange, layout = _take(fields, 6)
-            confirms = fields[6] if len(fields) > 6 else []
-            payload = Payload(_layout(layout, len(frames[1]), limits), frames[1])
-            arrived = tuple(_confirm(entry) for entry in _sequence(confirms, limits.slots_per_peer_max))
-            numbers = (_number(number), _number(step), _number(exchange))
-            return State(_text(topic), _text(key), *numbers, payload, arrived)
+            (reason,) = check.take(fields, 1)
+            return Leave(check.text(reason), check.flag(fields[1]) if len(fields) > 1 else False)
         case 9:
-            number, step, done, claims = _take(fields, 4)
-            return Ping(_number(number), _number(step), _flag(done), _claims(claims, limits))
+            number, step, done, claims = check.take(fields, 4)
+            progress = (check.number(step), check.flag(done))
+            return Ping(check.number(number), *progress, check.claims(claims, limits))
         case 10:
-            number, target, claims = _take(fields, 3)
-            return PingRequest(_number(number), _name(target), _claims(claims, limits))
+            number, target, claims = check.take(fields, 3)
+            return PingRequest(check.number(number), check.name(target), check.claims(claims, limits))
         case 11:
-            number, step, done, claims, about, about_boot = _take(fields, 6)
-            said = (_number(number), _number(step), _flag(done), _claims(claims, limits))
-            return Ack(*said, _name_or_nothing(about), _number(about_boot))
+            number, step, done, claims, about, about_boot = check.take(fields, 6)
+            said = (check.number(number), check.number(step), check.flag(done), check.claims(claims, limits))
+            return Ack(*said, check.name_or_nothing(about), check.number(about_boot))
         case 12:
-            number, claims = _take(fields, 2)
-            return Nack(_number(number), _claims(claims, limits))
+            number, claims = check.take(fields, 2)
+            return Nack(check.number(number), check.claims(claims, limits))
         case 13:
-            topic, number, verdict, reason = _take(fields, 4)
-            return Receipt(_text(topic), _number(number), _word(Verdict, verdict), _text(reason))
+            topic, number, verdict, reason = check.take(fields, 4)
+            became = check.word(Verdict, verdict)
+            return Receipt(check.text(topic), check.number(number), became, check.text(reason))
         case 14:
-            topic, number = _take(fields, 2)
-            return Enquiry(_text(topic), _number(number))
-        case 15:
-            topic, number, step, exchange, delivery, weight, degree, layout = _take(fields, 8)
-            if delivery == DeliveryClass.STATE:
-                raise WireError(WireCode.FIELD, "a state is no consignment")
-            numbers = (_number(number), _number(step), _number(exchange))
-            sort = _word(DeliveryClass, delivery)
-            payload = Payload(_layout(layout, len(frames[1]), limits), frames[1])
-            return Consignment(_text(topic), *numbers, sort, _weight(weight), _number(degree), payload)
-        case 16:
-            delivery, topic, key, number, offset, size = _take(fields, 6)
-            if size != len(frames[1]):
-                raise WireError(WireCode.BODY, f"piece of {len(frames[1])} bytes, its head says another number")
-            if len(frames[1]) > limits.piece_bytes_max:
-                raise WireError(WireCode.SIZE, f"piece of {len(frames[1])} bytes, at most {limits.piece_bytes_max}")
-            slot = (_word(DeliveryClass, delivery), _text(topic), _text(key))
-            return Piece(*slot, _number(number), _number(offset), frames[1])
+            topic, number = check.take(fields, 2)
+            return Enquiry(check.text(topic), check.number(number))
     raise WireError(WireCode.KIND, f"unknown kind {kind}")
 
 
-def _claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
-    return tuple(_claim(entry) for entry in _sequence(entries, limits.claims_per_message_max))
-
-
-def _claim(entry: Any) -> Claim:
-    if not isinstance(entry, list) or len(entry) not in (6, 8):
-        raise WireError(WireCode.FIELD, "a claim is malformed")
-    name, boot, refutation, kind, by, place = entry[:6]
-    address = _address(entry[6], entry[7]) if len(entry) == 8 else None
-    said = (_name(name), _number(boot), _number(refutation), _word(ClaimKind, kind), _name(by))
-    return Claim(*said, address, _number(place))
-
-
-def _confirm(entry: Any) -> Confirm:
-    if not isinstance(entry, list) or len(entry) != 3:
-        raise WireError(WireCode.FIELD, "a confirmation is malformed")
-    return Confirm(_text(entry[0]), _text(entry[1]), _number(entry[2]))
-
-
-def _layout(entries: Any, body_bytes: int, limits: Limits) -> tuple[ArrayLayout, ...]:
-    """The layout, checked to describe exactly the bytes that came."""
-    if body_bytes > limits.payload_bytes_max:
-        raise WireError(WireCode.SIZE, f"payload of {body_bytes} bytes, at most {limits.payload_bytes_max}")
-    layout = []
-    for entry in _sequence(entries, limits.arrays_max, WireCode.LAYOUT):
-        if not isinstance(entry, list) or len(entry) != 4:
-            raise WireError(WireCode.LAYOUT, "an entry is not [name, shape, encoding, nbytes]")
-        name, shape, encoding, nbytes = entry
-        sizes = tuple(_number(size) for size in _sequence(shape, limits.dimensions_max, WireCode.LAYOUT))
-        if math.prod(sizes) > 8 * limits.payload_bytes_max:
-            raise WireError(WireCode.LAYOUT, "an array has more entries than any payload can hold")
-        layout.append(ArrayLayout(_text(name), sizes, _text(encoding), _number(nbytes)))
-    described = sum(array.nbytes for array in layout)
-    if described != body_bytes:
-        raise WireError(WireCode.BODY, f"layout describes {described} bytes, body has {body_bytes}")
-    return tuple(layout)
-
-
-def _contact(entry: Any) -> Contact:
-    if not isinstance(entry, list) or len(entry) != 4 or not isinstance(entry[0], str) or not is_peer_name(entry[0]):
-        raise WireError(WireCode.FIELD, "a contact is malformed")
-    return Contact(PeerName(entry[0]), _address(entry[1], entry[2]), _number(entry[3]))
-
-
-def _word(words: type[_Word], value: Any) -> _Word:
-    try:
-        return words(_text(value))
-    except ValueError:
-        raise WireError(WireCode.FIELD, f"unknown {words.__name__}") from None
-
-
-def _weight(value: Any) -> float:
-    if not isinstance(value, float) or not 0.0 <= value <= _WEIGHT_MAX:  # also refuses what is not a number
-        raise WireError(WireCode.FIELD, "expected a weight >= 0")
-    return value
-
-
-def _name(value: Any) -> PeerName:
-    if not isinstance(value, str) or not is_peer_name(value):
-        raise WireError(WireCode.FIELD, "a name is malformed")
-    return PeerName(value)
-
-
-def _name_or_nothing(value: Any) -> str:
-    if not isinstance(value, str) or (value and not is_peer_name(value)):
-        raise WireError(WireCode.FIELD, "a name is malformed")
-    return value
-
-
-def _take(fields: list[Any], count: int) -> list[Any]:
-    """The first `count` fields. More may follow: a later version may append some."""
-    if len(fields) < count:
-        raise WireError(WireCode.FIELD, f"{len(fields)} fields, expected {count}")
-    return fields[:count]
-
-
-def _fingerprint(value: Any, entries_max: int) -> Mapping[str, str]:
-    if not isinstance(value, dict) or len(value) > entries_max:
-        raise WireError(WireCode.FIELD, "fingerprint is malformed")
-    return {_text(name): _text(entry) for name, entry in value.items()}
-
-
-def _sequence(value: Any, count_max: int, code: WireCode = WireCode.FIELD) -> list[Any]:
-    if not isinstance(value, list) or len(value) > count_max:
-        raise WireError(code, f"expected a list of at most {count_max}")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _NUMBER_MAX
-
-
-def _number(value: Any) -> int:
-    if not _is_number(value):
-        raise WireError(WireCode.FIELD, "expected a whole number >= 0")
-    return int(value)
-
-
-def _address(host: Any, port: Any) -> Address:
-    if host == "" and _is_number(port) and port == 0:
-        return Address("", 0)  # a peer that nobody can reach
-    # Strict, since this text goes to a resolver and to a socket.
-    if not isinstance(host, str) or _HOST.fullmatch(host) is None:
-        raise WireError(WireCode.FIELD, "expected a host")
-    if not _is_number(port) or not 1 <= port <= _PORT_MAX:
-        raise WireError(WireCode.FIELD, f"expected a port from 1 to {_PORT_MAX}")
-    return Address(host, port)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS_MAX or not value.isprintable():
-        # What a peer says may be shown on a terminal: no line breaks, no escape sequences.
-        raise WireError(WireCode.FIELD, f"expected a printable text of at most {_TEXT_CHARACTERS_MAX} characters")
-    return value
-
-
-def _plain(text: str) -> str:
-    """A text of ours as `_text` accepts it."""
-    return "".join(character if character.isprintable() else " " for character in text[:_TEXT_CHARACTERS_MAX])
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise WireError(WireCode.FIELD, "expected true or false")
-    return value
+def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Message:
+    if kind == _KINDS[State]:
+        topic, key, number, step, exchange, layout = check.take(fields, 6)
+        confirms = fields[6] if len(fields) > 6 else []
+        arrived = tuple(check.confirm(entry) for entry in check.sequence(confirms, limits.slots_per_peer_max))
+        numbers = (check.number(number), check.number(step), check.number(exchange))
+        payload = check.payload(layout, body, limits)
+        return State(check.text(topic), check.text(key), *numbers, payload, arrived)
+    if kind == _KINDS[Consignment]:
+        topic, number, step, exchange, delivery, weight, degree, layout = check.take(fields, 8)
+        sort = check.word(DeliveryClass, delivery)
+        if sort is DeliveryClass.STATE:
+            raise WireError(WireCode.FIELD, "a state is no consignment")
+        numbers = (check.number(number), check.number(step), check.number(exchange))
+        share = (check.weight(weight), check.number(degree))
+        return Consignment(check.text(topic), *numbers, sort, *share, check.payload(layout, body, limits))
+    delivery, topic, key, number, offset, size = check.take(fields, 6)
+    if not check.is_number(size) or size != len(body):
+        raise WireError(WireCode.BODY, f"piece of {len(body)} bytes, its head says another number")
+    if len(body) > limits.piece_bytes_max:
+        raise WireError(WireCode.SIZE, f"piece of {len(body)} bytes, at most {limits.piece_bytes_max}")
+    slot = (check.word(DeliveryClass, delivery), check.text(topic), check.text(key))
+    return Piece(*slot, check.number(number), check.number(offset), body)

@@ -1,0 +1,32 @@
+"""What bytes that are no message are called."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class WireCode(StrEnum):
+    """Why bytes were not understood. Append only."""
+
+    PARTS = "parts"
+    SIZE = "size"
+    NOT_MSGPACK = "not_msgpack"
+    HEADER = "header"
+    VERSION = "version"
+    KIND = "kind"
+    SENDER = "sender"
+    FIELD = "field"
+    LAYOUT = "layout"
+    BODY = "body"
+    PIECE = "piece"
+    """A piece that does not fit the body that is being assembled, or belongs to none."""
+    FULL = "full"
+    """No room for one more body that travels in pieces; its sender will say it again."""
+
+
+class WireError(Exception):
+    """Bytes that are no message of this protocol. `sender` and `version` are set when they could be read."""
+
+    def __init__(self, code: WireCode, problem: str, sender: str = "", version: int | None = None) -> None:
+        super().__init__(f"{code.value}: {problem}")
+        self.code, self.problem, self.sender, self.version = code, problem, sender, version

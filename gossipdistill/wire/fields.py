@@ -1,0 +1,188 @@
+"""The field checkers: what a value from the wire must be, and how ours are made fit to travel.
+
+Each takes whatever msgpack made of the bytes and returns the checked value, or raises `WireError`. None shows what came
+in its text: that of a deeply nested list would overflow the stack, and a peer could write on somebody's terminal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from gossipdistill.ids import PeerName, is_peer_name
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Address, ArrayLayout, Claim, ClaimKind, Confirm, Contact, Payload
+from gossipdistill.wire.errors import WireCode, WireError
+
+TEXT_CHARACTERS_MAX = 1024
+_NUMBER_MAX = 2**63 - 1
+_WEIGHT_MAX = 1e9
+_PORT_MAX = 65534
+"""The control port; data uses the port after it."""
+_Word = TypeVar("_Word", bound=StrEnum)
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
+
+# --- single values ---------------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a whole number from 0 to 2^63 - 1; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _NUMBER_MAX
+
+
+def number(value: Any) -> int:
+    """A whole number from 0 to 2^63 - 1."""
+    if not is_number(value):
+        raise WireError(WireCode.FIELD, "expected a whole number >= 0")
+    return int(value)
+
+
+def flag(value: Any) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise WireError(WireCode.FIELD, "expected true or false")
+    return value
+
+
+def text(value: Any) -> str:
+    """A printable text: what a peer says may be shown on a terminal, so no line breaks and no escape sequences."""
+    if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX or not value.isprintable():
+        raise WireError(WireCode.FIELD, f"expected a printable text of at most {TEXT_CHARACTERS_MAX} characters")
+    return value
+
+
+def plain(words: str) -> str:
+    """A text of ours as `text` accepts it."""
+    return "".join(character if character.isprintable() else " " for character in words[:TEXT_CHARACTERS_MAX])
+
+
+def word(words: type[_Word], value: Any) -> _Word:
+    """One of a closed set of words."""
+    try:
+        return words(text(value))
+    except ValueError:
+        raise WireError(WireCode.FIELD, f"unknown {words.__name__}") from None
+
+
+def weight(value: Any) -> float:
+    """A push-sum weight, from 0 to 1e9; NaN is refused by the comparison."""
+    if not isinstance(value, float) or not 0.0 <= value <= _WEIGHT_MAX:
+        raise WireError(WireCode.FIELD, "expected a weight >= 0")
+    return value
+
+
+def name(value: Any) -> PeerName:
+    """The name of a peer."""
+    if not isinstance(value, str) or not is_peer_name(value):
+        raise WireError(WireCode.FIELD, "a name is malformed")
+    return PeerName(value)
+
+
+def name_or_nothing(value: Any) -> str:
+    """The name of a peer, or an empty text."""
+    return name(value) if value != "" else ""
+
+
+def address(host: Any, port: Any) -> Address:
+    """Where a peer listens. Strict, since this text goes to a resolver and to a socket. ("", 0): nowhere."""
+    if host == "" and is_number(port) and port == 0:
+        return Address("", 0)  # a peer that nobody can reach
+    if not isinstance(host, str) or _HOST.fullmatch(host) is None:
+        raise WireError(WireCode.FIELD, "expected a host")
+    if not is_number(port) or not 1 <= port <= _PORT_MAX:
+        raise WireError(WireCode.FIELD, f"expected a port from 1 to {_PORT_MAX}")
+    return Address(host, port)
+
+
+# --- lists and what is in them ---------------------------------------------------------------------------------------
+
+
+def take(fields: list[Any], count: int) -> list[Any]:
+    """The first `count` fields. More may follow: a later version may append some."""
+    if len(fields) < count:
+        raise WireError(WireCode.FIELD, f"{len(fields)} fields, expected {count}")
+    return fields[:count]
+
+
+def sequence(value: Any, count_max: int, code: WireCode = WireCode.FIELD) -> list[Any]:
+    """A list that is not too long."""
+    if not isinstance(value, list) or len(value) > count_max:
+        raise WireError(code, f"expected a list of at most {count_max}")
+    return value
+
+
+def fingerprint(value: Any, entries_max: int) -> Mapping[str, str]:
+    """Texts by name."""
+    if not isinstance(value, dict) or len(value) > entries_max:
+        raise WireError(WireCode.FIELD, "fingerprint is malformed")
+    return {text(key): text(entry) for key, entry in value.items()}
+
+
+def contact(entry: Any) -> Contact:
+    """[name, host, port, place]."""
+    if not isinstance(entry, list) or len(entry) != 4:
+        raise WireError(WireCode.FIELD, "a contact is malformed")
+    return Contact(name(entry[0]), address(entry[1], entry[2]), number(entry[3]))
+
+
+def confirm(entry: Any) -> Confirm:
+    """[topic, key, number]."""
+    if not isinstance(entry, list) or len(entry) != 3:
+        raise WireError(WireCode.FIELD, "a confirmation is malformed")
+    return Confirm(text(entry[0]), text(entry[1]), number(entry[2]))
+
+
+def claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
+    """Claims of [name, boot, refutation, kind, by, place], and host and port where the address is told."""
+    return tuple(_claim(entry) for entry in sequence(entries, limits.claims_per_message_max))
+
+
+def _claim(entry: Any) -> Claim:
+    if not isinstance(entry, list) or len(entry) not in (6, 8):
+        raise WireError(WireCode.FIELD, "a claim is malformed")
+    who, boot, refutation, kind, by, place = entry[:6]
+    where = address(entry[6], entry[7]) if len(entry) == 8 else None
+    return Claim(name(who), number(boot), number(refutation), word(ClaimKind, kind), name(by), where, number(place))
+
+
+def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
+    """The same on the way out."""
+    return [
+        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place] + ([*c.address] if c.address else []) for c in told
+    ]
+
+
+# --- payloads --------------------------------------------------------------------------------------------------------
+
+
+def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
+    """A layout of [name, shape, encoding, nbytes], checked to describe exactly the bytes that came.
+
+    It may describe more, up to `payload_bytes_max`, where the body is a first piece: one of exactly `piece_bytes_max`.
+    """
+    size = len(body)
+    if size > limits.payload_bytes_max:
+        raise WireError(WireCode.SIZE, f"payload of {size} bytes, at most {limits.payload_bytes_max}")
+    layout = []
+    for entry in sequence(entries, limits.arrays_max, WireCode.LAYOUT):
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise WireError(WireCode.LAYOUT, "an entry is not [name, shape, encoding, nbytes]")
+        called, shape, encoding, nbytes = entry
+        sizes = tuple(number(length) for length in sequence(shape, limits.dimensions_max, WireCode.LAYOUT))
+        if math.prod(sizes) > 8 * limits.payload_bytes_max:
+            raise WireError(WireCode.LAYOUT, "an array has more entries than any payload can hold")
+        layout.append(ArrayLayout(text(called), sizes, text(encoding), number(nbytes)))
+    described = sum(array.nbytes for array in layout)
+    if described > limits.payload_bytes_max:
+        raise WireError(WireCode.SIZE, f"payload of {described} bytes, at most {limits.payload_bytes_max}")
+    if described != size and not described > size == limits.piece_bytes_max:
+        raise WireError(WireCode.BODY, f"layout describes {described} bytes, body has {size}")
+    return Payload(tuple(layout), body)
+
+
+def layout_out(carried: Payload) -> list[list[Any]]:
+    """The same on the way out."""
+    return [[array.name, list(array.shape), array.encoding, array.nbytes] for array in carried.layout]

@@ -1,0 +1,174 @@
+"""Large bodies in pieces: cut on the way out, put together on the way in.
+
+    opening   a `State` or `Consignment` whose layout describes more bytes than its body has: `piece_bytes_max` of them
+    pieces    `Piece` after `Piece`, each from the next multiple of `piece_bytes_max`, all full but the last
+
+Between two pieces of one link a socket may serve others, so a large checkpoint starves nobody; and no reader ever takes
+in more than a piece at a time on a stranger's word.
+
+Rules of this file
+1. `split` copies nothing. `Assembly` copies each byte once, into memory that belongs to the completed payload alone:
+   its body can be written to, and whoever unpacks it may use it in place.
+2. One body per sender and delivery class is put together at a time, and all together are announced to have at most
+   `assembly_bytes_max`. Pages are touched as bytes come, so an announcement alone costs address space, not memory.
+3. Pieces lie on a grid, so a byte can come from one piece only. A piece that came before is ignored, order does not
+   matter, and whatever lies beside the grid is refused: a flood of small pieces cannot touch page after page.
+4. Who is refused for want of room says it again later. A body of which nothing came while `assembly_bytes_max` of
+   others did makes room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Consignment, DeliveryClass, Envelope, Payload, Piece, State
+from gossipdistill.wire.errors import WireCode, WireError
+
+_Key = tuple[PeerName, DeliveryClass]
+
+
+def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
+    """The envelope itself, or its opening and its pieces, in order; all views of the one body."""
+    message = envelope.message
+    if not isinstance(message, State | Consignment) or message.payload.nbytes <= limits.piece_bytes_max:
+        yield envelope
+        return
+    body = memoryview(message.payload.body)
+    first = replace(message.payload, body=body[: limits.piece_bytes_max])
+    yield replace(envelope, message=replace(message, payload=first))
+    slot = (_delivery(message), message.topic, _key_of(message), message.number)
+    for offset in range(limits.piece_bytes_max, len(body), limits.piece_bytes_max):
+        piece = Piece(*slot, offset, body[offset : offset + limits.piece_bytes_max])
+        yield replace(envelope, message=piece)
+
+
+@dataclass(slots=True)
+class _Body:
+    """One body that is being put together. `came` marks the pieces that are here."""
+
+    opening: Envelope
+    message: State | Consignment
+    memory: memoryview
+    came: bytearray
+    missing: int
+    fed_at: int
+
+    def is_for(self, envelope: Envelope, piece: Piece) -> bool:
+        whose = (envelope.boot, piece.topic, piece.key, piece.number)
+        return whose == (self.opening.boot, self.message.topic, _key_of(self.message), self.message.number)
+
+
+@dataclass(slots=True)
+class Assembly:
+    """The bodies of all senders that are on their way in. Feed it what `decode` returns."""
+
+    limits: Limits
+    _bodies: dict[_Key, _Body] = field(default_factory=dict)
+    _fed: int = 0
+    """Bytes that were offered since the start: the clock of rule 4."""
+
+    @property
+    def announced_bytes(self) -> int:
+        """What all bodies that are not complete will have together."""
+        return sum(len(body.memory) for body in self._bodies.values())
+
+    def feed(self, envelope: Envelope) -> Envelope | None:
+        """The envelope if it is whole, the completed one with its last piece, None while pieces are missing.
+
+        Raises:
+            WireError: PIECE for a piece that fits no body, FULL when there is no room for one more body.
+        """
+        message = envelope.message
+        if isinstance(message, Piece):
+            self._fed += len(message.body)
+            return self._add(envelope, message)
+        if not isinstance(message, State | Consignment):
+            return envelope
+        self._fed += message.payload.nbytes
+        total = sum(array.nbytes for array in message.payload.layout)
+        self._replace(envelope, message, whole=total == message.payload.nbytes)
+        if total == message.payload.nbytes:
+            return envelope
+        self._open(envelope, message, total)
+        return None
+
+    def forget(self, sender: PeerName) -> None:
+        """Its connection is gone: what was on its way will be said again from the start."""
+        for delivery in DeliveryClass:
+            self._bodies.pop((sender, delivery), None)
+
+    def _replace(self, envelope: Envelope, message: State | Consignment, whole: bool) -> None:
+        """Drop what this message takes the place of: anything, if it opens a body; an older version, if it is whole."""
+        key = (envelope.sender, _delivery(message))
+        body = self._bodies.get(key)
+        if body is None:
+            return
+        opening = body.opening
+        same_slot = (message.topic, _key_of(message)) == (body.message.topic, _key_of(body.message))
+        older = envelope.boot < opening.boot or (
+            same_slot and (envelope.boot, message.number) < (opening.boot, body.message.number)
+        )
+        if older:
+            if not whole:
+                raise WireError(WireCode.PIECE, "opens an older body than the one on its way", envelope.sender)
+        elif same_slot or not whole:
+            del self._bodies[key]
+
+    def _open(self, envelope: Envelope, message: State | Consignment, total: int) -> None:
+        size = self.limits.piece_bytes_max
+        if message.payload.nbytes != size or total > self.limits.payload_bytes_max:
+            raise WireError(WireCode.BODY, f"opens a body of {total} bytes with a piece of {message.payload.nbytes}")
+        self._make_room(total, envelope.sender)
+        try:
+            memory = np.empty(total, dtype=np.uint8).data
+        except MemoryError:
+            raise WireError(WireCode.FULL, f"no memory for a body of {total} bytes", envelope.sender) from None
+        memory[:size] = message.payload.body
+        came = bytearray(-(-total // size))
+        came[0] = 1
+        bare = replace(message, payload=replace(message.payload, body=b""))  # so that the frame can go
+        self._bodies[envelope.sender, _delivery(message)] = _Body(
+            replace(envelope, message=bare), bare, memory, came, len(came) - 1, self._fed
+        )
+
+    def _make_room(self, total: int, sender: PeerName) -> None:
+        room = self.limits.assembly_bytes_max
+        while self.announced_bytes + total > room:
+            idle = min(self._bodies, key=lambda key: self._bodies[key].fed_at, default=None)
+            if idle is None or self._fed - self._bodies[idle].fed_at < room:
+                raise WireError(WireCode.FULL, f"no room for one more body, of {total} bytes", sender)
+            del self._bodies[idle]
+
+    def _add(self, envelope: Envelope, piece: Piece) -> Envelope | None:
+        key = (envelope.sender, piece.delivery)
+        body = self._bodies.get(key)
+        if body is None or not body.is_for(envelope, piece):
+            raise WireError(WireCode.PIECE, "a piece of a body that is not on its way", envelope.sender)
+        size, total = self.limits.piece_bytes_max, len(body.memory)
+        place, beside = divmod(piece.offset, size)
+        if beside or piece.offset >= total or len(piece.body) != min(size, total - piece.offset):
+            problem = f"{len(piece.body)} bytes at {piece.offset} are no piece of a body of {total}"
+            raise WireError(WireCode.PIECE, problem, envelope.sender)
+        if body.came[place]:
+            return None
+        body.memory[piece.offset : piece.offset + size] = piece.body
+        body.came[place], body.fed_at = 1, self._fed
+        body.missing -= 1
+        if body.missing:
+            return None
+        del self._bodies[key]
+        payload = Payload(body.message.payload.layout, body.memory)
+        return replace(body.opening, message=replace(body.message, payload=payload))
+
+
+def _delivery(message: State | Consignment) -> DeliveryClass:
+    return message.delivery if isinstance(message, Consignment) else DeliveryClass.STATE
+
+
+def _key_of(message: State | Consignment) -> str:
+    return message.key if isinstance(message, State) else ""
