@@ -1,7 +1,7 @@
 """The shelf of ready-made files, and the reading of files that a user wrote.
 
-A ready-made roster or topology is asked for by its bare name; anything with a slash or a suffix is a path. The files
-lie at the top of the repository, where people edit them, and are copied into the wheel at build time.
+A ready-made roster, topology or fault plan is asked for by its bare name; anything with a slash or a suffix is a path.
+The files lie at the top of the repository, where people edit them, and are copied into the wheel at build time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
 
-Folder = Literal["peers", "topologies"]
+Folder = Literal["peers", "topologies", "faults"]
 SUFFIXES = (".toml", ".py")
 
 Model = TypeVar("Model", bound=BaseModel)
