@@ -1,0 +1,75 @@
+"""One simulated process: a real peer, a real mailbox, a learner that is stepped, and a clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gossipdistill.ids import PeerName
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Address, Envelope
+from gossipdistill.protocol.peer import Peer
+
+NEVER = float("inf")
+
+
+class Stepper(Protocol):
+    """A learner: it posts to and takes from the mailbox that it was made with, and never waits."""
+
+    def step(self, now: float) -> float | None:
+        """One step at clock reading `now` of its process; seconds until the next one, or None when it has done."""
+
+
+@dataclass(slots=True)
+class Birth:
+    """What a learner is made from: who it is, the how-manieth process of that name, and its mailbox."""
+
+    name: PeerName
+    place: int
+    incarnation: int
+    mailbox: Mailbox
+
+
+Spawn = Callable[[Birth], Stepper | None]
+"""Makes the learner of a process that starts; None: a process without one."""
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """A process from its start to its end. Times are virtual seconds since the start of the world, unless `local`."""
+
+    name: PeerName
+    place: int
+    address: Address
+    boot: int
+    incarnation: int
+    peer: Peer
+    mailbox: Mailbox
+    stepper: Stepper | None = None
+    started_s: float = 0.0
+    clock_offset_s: float = 0.0
+    """What its monotonic clock reads more than the world's."""
+    running: bool = True
+    paused: bool = False
+    paused_s: float = 0.0
+    slowdown: float = 1.0
+    """Its steps and its network thread take so many times longer."""
+    backlog: list[Envelope] = field(default_factory=list)
+    """What waits in its sockets while it is paused."""
+    overdue_step: bool = False
+    timer_s: float = NEVER
+    woken: bool = False
+    steps: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def wake(self) -> None:
+        """The learner has left something in the mailbox."""
+        self.woken = True
+
+    def local(self, now_s: float) -> float:
+        """What its own clock reads."""
+        return now_s + self.clock_offset_s

@@ -1,0 +1,165 @@
+"""Learners without torch, for storms: they use the mailbox as strategies do, and their sums can be checked exactly.
+
+Each is a `Stepper` over one mailbox. What they post are real parcels with real bytes. Numbers that must add up are
+float64; what travels is float32, and the sender keeps x - decode(encode(p x)), so that no encoding loses anything.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
+from gossipdistill.sim.compute import Pace
+
+MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC = "mass", "state", "stream"
+
+
+def packed(values: Sequence[float]) -> Payload:
+    """Values [k] as float32."""
+    body = struct.pack(f"<{len(values)}f", *values)
+    return Payload((ArrayLayout("x", (len(values),), "raw", len(body)),), body)
+
+
+def unpacked(payload: Payload) -> tuple[float, ...]:
+    """The inverse: [k]."""
+    return struct.unpack(f"<{payload.nbytes // 4}f", bytes(payload.body))
+
+
+@dataclass(slots=True)
+class Walker:
+    """Push-sum (Kempe, Dobra and Gehrke 2003; Assran et al. 2019, 1811.10792, algorithm 1) on plain numbers.
+
+    Holds x [k] and w; x / w estimates the mean of everybody's first x. At an exchange a share p of both goes to a
+    living neighbour whose link is free. One arrival in `1 / refusal` is refused, which sends it home. It may be
+    `idle` for a while: then nothing is taken and nothing is settled.
+    """
+
+    mailbox: Mailbox
+    pace: Pace
+    chance: random.Random
+    x: list[float]
+    w: float = 1.0
+    every_steps: int = 3
+    refusal: float = 0.0
+    halving: bool = False
+    idle_until_step: int = 0
+    done_at_step: int = 1 << 60
+    step_number: int = 0
+    exchanges: int = 0
+
+    def step(self, now: float) -> float | None:
+        """Absorb or refuse what came; send a share every few steps."""
+        self.step_number += 1
+        if self.step_number >= self.idle_until_step:
+            verdicts = [self._judge(arrival) for arrival in self.mailbox.take()]
+            self.mailbox.settle([verdict for verdict in verdicts if verdict is not None])
+            if self.step_number % self.every_steps == 0:
+                self._send()
+        self.mailbox.report_progress(self.step_number, done=self.step_number >= self.done_at_step)
+        return self.pace.next_s()
+
+    def mass(self) -> tuple[float, ...]:
+        """(w, x...), what I hold."""
+        return (self.w, *self.x)
+
+    def _judge(self, arrival: Arrival) -> Settlement | None:
+        if arrival.delivery is not DeliveryClass.MASS:
+            return None
+        if not arrival.home and self.chance.random() < self.refusal:
+            return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=False, reason="not today")
+        self.w += arrival.weight
+        self.x = [mine + theirs for mine, theirs in zip(self.x, unpacked(arrival.payload), strict=True)]
+        if arrival.home:
+            return None
+        return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
+
+    def _send(self) -> None:
+        alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS))
+        if not alive:
+            return
+        to = self.chance.choice(alive)
+        share = 0.5 if self.halving else self.chance.uniform(0.2, 0.6)
+        payload = packed([share * value for value in self.x])
+        weight = share * self.w
+        parcel = Parcel(
+            (PeerName(to),), MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS,
+            weight=weight, degree=len(alive),
+        )  # fmt: skip
+        if self.mailbox.post(parcel):
+            self.w -= weight
+            self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
+            self.exchanges += 1
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Publishes a rising number as a *state* to every living neighbour, and remembers the newest of each."""
+
+    mailbox: Mailbox
+    pace: Pace
+    chance: random.Random
+    mode: Mode = Mode.PUSH
+    every_steps: int = 5
+    fan_out: int = 1 << 30
+    values: int = 2
+    step_number: int = 0
+    published: int = 0
+    newest: dict[PeerName, int] = field(default_factory=dict)
+
+    def step(self, now: float) -> float | None:
+        """Take what came, publish every few steps."""
+        self.step_number += 1
+        for arrival in self.mailbox.take():
+            self.newest[arrival.sender] = int(unpacked(arrival.payload)[0])
+        if self.step_number % self.every_steps == 0:
+            self._publish()
+        self.mailbox.report_progress(self.step_number, done=False)
+        return self.pace.next_s()
+
+    def _publish(self) -> None:
+        alive = sorted(self.mailbox.neighbourhood().alive)
+        if len(alive) > self.fan_out:
+            alive = sorted(self.chance.sample(alive, self.fan_out))
+        self.published += 1
+        if alive:
+            payload = packed([float(self.published)] * self.values)
+            to = tuple(PeerName(name) for name in alive)
+            self.mailbox.post(Parcel(to, STATE_TOPIC, payload, self.step_number, self.published, self.mode))
+
+
+@dataclass(slots=True)
+class Streamer:
+    """Sends numbered frames in order to living neighbours, as CHOCO and lockstep rounds do; settles what comes."""
+
+    mailbox: Mailbox
+    pace: Pace
+    chance: random.Random
+    every_steps: int = 3
+    fan_out: int = 2
+    step_number: int = 0
+    frames: dict[PeerName, int] = field(default_factory=dict)
+    """Frames sent to each."""
+
+    def step(self, now: float) -> float | None:
+        """Settle what came, send the next frame to a few whose line is free."""
+        self.step_number += 1
+        arrivals = [arrival for arrival in self.mailbox.take() if not arrival.home]
+        self.mailbox.settle([Settlement(a.sender, a.topic, a.version, absorbed=True) for a in arrivals])
+        if self.step_number % self.every_steps == 0:
+            self._send()
+        self.mailbox.report_progress(self.step_number, done=False)
+        return self.pace.next_s()
+
+    def _send(self) -> None:
+        alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.busy(STREAM_TOPIC, DeliveryClass.STREAM))
+        for to in self.chance.sample(alive, min(self.fan_out, len(alive))):
+            frame = self.frames.get(to, 0) + 1
+            payload, number = packed([float(frame)]), self.step_number
+            parcel = Parcel((to,), STREAM_TOPIC, payload, number, frame, delivery=DeliveryClass.STREAM)
+            if self.mailbox.post(parcel):
+                self.frames[to] = frame

@@ -1,0 +1,63 @@
+"""Whoever watches a simulated world: the hooks that the world calls, all of them optional.
+
+The world calls only the hooks that a class really defines, so watching costs what it looks at. `now_s` is seconds of
+virtual time since the start of the world, the same for everybody; `Arrival.arrived_s` and `Event.at_s` are readings of
+the clock of the process concerned, which only that process understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gossipdistill.events import Event
+from gossipdistill.messages import Arrival, Envelope, Parcel, Settlement, Slot, Transmit
+
+if TYPE_CHECKING:
+    from gossipdistill.sim.host import Host
+    from gossipdistill.sim.world import World
+
+
+class Observer:
+    """Override what you want to see."""
+
+    def on_start(self, now_s: float, host: Host) -> None:
+        """A process has started."""
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        """A process has ended: `killed`, `left` or `superseded`. Its peer and mailbox can still be read."""
+
+    def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
+        """The learner has made a step, and makes the next one after `pause_s` (None: it is done)."""
+
+    def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
+        """The network has collected this parcel from the mailbox."""
+
+    def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
+        """The peer wants this sent; whether it arrives is up to the network."""
+
+    def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
+        """This is about to be received by the peer."""
+
+    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+        """This was put into the mailbox for the learner."""
+
+    def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
+        """The learner's verdict on an arrival was handed to the peer."""
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        """The peer says that something happened."""
+
+    def on_fault(self, now_s: float, kind: str, peer: str) -> None:
+        """Something was done to a process: pause, resume, kill, restart, slow, clock_jump, leave."""
+
+    def on_tick(self, now_s: float, world: World) -> None:
+        """Once per `World.tick_s` of virtual time."""
+
+    def at_end(self, now_s: float, world: World) -> None:
+        """Nothing more will happen."""
+
+
+def hooks(observers: list[Observer], name: str) -> list[Callable[..., Any]]:
+    """The bound methods called `name` of those observers whose class defines it."""
+    return [getattr(one, name) for one in observers if getattr(type(one), name) is not getattr(Observer, name)]
