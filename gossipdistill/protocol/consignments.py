@@ -37,8 +37,7 @@ from gossipdistill.messages import (
     Slot,
     Verdict,
 )
-
-_NEVER = float("inf")
+from gossipdistill.protocol.deadlines import NEVER, Deadlines
 
 
 @dataclass(slots=True)
@@ -52,7 +51,7 @@ class Outstanding:
     """How often a socket took it; once it did, it may have arrived."""
     held: bool = False
     parked: bool = False
-    due_s: float = _NEVER
+    due_s: float = NEVER
     gap_s: float = 0.0
 
 
@@ -90,6 +89,7 @@ class Consignments:
     events: list[Event] = field(default_factory=list)
     written_off: float = 0.0
     """Weight that is lost with processes which ended, since the start."""
+    _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     # --- out -----------------------------------------------------------------------------------------------------
@@ -122,12 +122,13 @@ class Consignments:
         """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
         if not isinstance(message, Consignment):
             return
-        line = self.lines.get(Slot(recipient, message.topic, ""))
-        for one in line.unsettled if line is not None else []:
+        slot = Slot(recipient, message.topic, "")
+        line = self.lines.get(slot, Line())
+        for one in line.unsettled:
             if one.number == message.number and not one.held:
                 one.sendings -= 1
                 one.gap_s = min(max(2 * one.gap_s, self.limits.retry_interval_s), self.limits.retry_interval_max_s)
-                one.due_s = now + one.gap_s
+                self._due(slot, line, one, now + one.gap_s)
 
     def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
         """A peer is dead, or (`for_good`) has left the run or turned us away."""
@@ -138,7 +139,8 @@ class Consignments:
                 elif for_good or one.parcel.delivery is DeliveryClass.STREAM:
                     self._write_off(slot, line, one, now, f"{peer} {why}")
                 elif not one.parked:
-                    one.parked, one.due_s = True, _NEVER
+                    one.parked = True
+                    self._due(slot, line, one, NEVER)
                     reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
                     self.events.append(Event(EventKind.PARKED, now, peer, reason, {"weight": one.parcel.weight}))
 
@@ -156,7 +158,7 @@ class Consignments:
     def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
         boot = self.boot_of(slot.peer)
         if boot is None:
-            one.due_s = _NEVER  # `returned` or `lost` will come
+            self._due(slot, line, one, NEVER)  # `returned` or `lost` will come
             return
         if line.to_boot != boot:
             line.to_boot, line.numbered = boot, 0
@@ -172,7 +174,11 @@ class Consignments:
             one.sendings += 1
         patience_s = self.limits.consign_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
         one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
-        one.due_s = now + one.gap_s
+        self._due(slot, line, one, now + one.gap_s)
+
+    def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
+        one.due_s = due_s
+        self._deadlines.set(slot, min((other.due_s for other in line.unsettled), default=NEVER))
 
     def _write_off(self, slot: Slot, line: Line, one: Outstanding, now: float, why: str) -> None:
         weight = one.parcel.weight
@@ -187,6 +193,7 @@ class Consignments:
     def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
         """Forget it. With `home`, the reason, its mass is my learner's again."""
         line.unsettled.remove(one)
+        self._due(slot, line, one, NEVER)
         self.freed.append(slot)
         if home is None or one.parcel.delivery is DeliveryClass.STREAM:
             return
@@ -276,13 +283,15 @@ class Consignments:
 
     def next_timeout(self) -> float:
         """When the first one is to be sent again or enquired after."""
-        return min((one.due_s for _, one in self.unsettled()), default=_NEVER)
+        return self._deadlines.next_s()
 
     def handle_timeout(self, now: float) -> None:
         """Say again, or ask, whatever is overdue."""
-        for slot, one in list(self.unsettled()):
-            if now >= one.due_s:
-                self._send(slot, self.lines[slot], one, now)
+        for slot in self._deadlines.pop_due(now):
+            line = self.lines[slot]
+            for one in line.unsettled:
+                if now >= one.due_s:
+                    self._send(slot, line, one, now)
 
     def unsettled(self) -> Iterator[tuple[Slot, Outstanding]]:
         """Everything that is on its way, held or parked."""

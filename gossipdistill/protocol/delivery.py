@@ -25,8 +25,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Arrival, Confirm, Message, Mode, Parcel, Slot, State, Want
-
-_NEVER = float("inf")
+from gossipdistill.protocol.deadlines import NEVER, Deadlines
 
 
 @dataclass(slots=True)
@@ -39,9 +38,9 @@ class Outgoing:
     unconfirmed: dict[int, float] = field(default_factory=dict)
     """Versions on the wire, each with the time at which it is given up."""
     wanted: bool = False
-    announced_until_s: float = -_NEVER
+    announced_until_s: float = -NEVER
     """Until when an announcement is open; it is made again then."""
-    retry_at_s: float = _NEVER
+    retry_at_s: float = NEVER
     retry_gap_s: float = 0.0
     blocked_since_s: float | None = None
 
@@ -51,7 +50,7 @@ class Outgoing:
 
     def due_s(self) -> float:
         """When something is to be done about this slot, if nothing arrives before."""
-        open_until_s = self.announced_until_s if self.announced_until_s > -_NEVER else _NEVER
+        open_until_s = self.announced_until_s if self.announced_until_s > -NEVER else NEVER
         return min(self.retry_at_s, open_until_s, *self.unconfirmed.values())
 
 
@@ -93,6 +92,9 @@ class Delivery:
     arrivals: list[Arrival] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     counts: dict[PeerName, LinkCounts] = field(default_factory=dict)
+    _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
+    _awaiting: set[Slot] = field(default_factory=set)
+    """Slots of which an announced state waits until the learner has taken the one before it."""
     _number: int = 0
     _owed: dict[PeerName, dict[tuple[str, str], Owed]] = field(default_factory=dict)
     _blocked: set[PeerName] = field(default_factory=set)
@@ -125,7 +127,7 @@ class Delivery:
         for number in [number for number in known.unconfirmed if number <= confirm.number]:
             del known.unconfirmed[number]
         if known.confirmed == known.number:
-            known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+            known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
         known.blocked_since_s, known.retry_gap_s = None, 0.0
         self._blocked.discard(sender)
         self._advance(slot, known, now)
@@ -143,7 +145,8 @@ class Delivery:
         confirmation is made good by the other side (rule 5)."""
         if not isinstance(message, State | Announce):
             return
-        known = self.outgoing.get(Slot(recipient, message.topic, message.key))
+        slot = Slot(recipient, message.topic, message.key)
+        known = self.outgoing.get(slot)
         if known is None:
             return
         if isinstance(message, State):
@@ -152,11 +155,12 @@ class Delivery:
             known.unconfirmed.pop(message.number, None)
             known.wanted = True
             self._note_blocked(recipient, known, now)
-        known.announced_until_s = -_NEVER
+        known.announced_until_s = -NEVER
         known.retry_gap_s = min(
             max(2 * known.retry_gap_s, self.limits.retry_interval_s), self.limits.retry_interval_max_s
         )
         known.retry_at_s = now + known.retry_gap_s
+        self._deadlines.set(slot, known.due_s())
 
     def returned(self, peer: PeerName, restarted: bool, now: float) -> None:
         """A peer is new, restarted or heard again: what was on the way to it is lost or stale. Begin afresh."""
@@ -165,22 +169,23 @@ class Delivery:
             if slot.peer == peer:
                 known.confirmed = 0 if restarted else known.confirmed
                 known.unconfirmed.clear()
-                known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+                known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
                 known.blocked_since_s, known.retry_gap_s = None, 0.0
                 self._advance(slot, known, now)
 
     def _advance(self, slot: Slot, known: Outgoing, now: float) -> None:
         """Send or announce the newest version if rule 1 allows it now."""
-        if not self.is_alive(slot.peer) or known.sent() >= known.number:
-            return
-        pull = known.parcel.mode is Mode.PULL
-        if len(known.unconfirmed) >= (1 if pull else self.limits.unconfirmed_max):
-            return
-        if known.wanted or not pull:
-            self._send(slot, known, now)
-        elif now >= known.announced_until_s:
-            self.out.append((slot.peer, Announce(slot.topic, slot.key, known.number, known.parcel.payload.nbytes)))
-            known.announced_until_s, known.retry_at_s = now + self.limits.confirm_timeout_s, _NEVER
+        if self.is_alive(slot.peer) and known.sent() < known.number:
+            pull = known.parcel.mode is Mode.PULL
+            if len(known.unconfirmed) >= (1 if pull else self.limits.unconfirmed_max):
+                pass
+            elif known.wanted or not pull:
+                self._send(slot, known, now)
+            elif now >= known.announced_until_s:
+                announce = Announce(slot.topic, slot.key, known.number, known.parcel.payload.nbytes)
+                self.out.append((slot.peer, announce))
+                known.announced_until_s, known.retry_at_s = now + self.limits.confirm_timeout_s, NEVER
+        self._deadlines.set(slot, known.due_s())
 
     def _send(self, slot: Slot, known: Outgoing, now: float) -> None:
         parcel = known.parcel
@@ -189,7 +194,7 @@ class Delivery:
         self.out.append((slot.peer, state))
         timeout_s = self.limits.confirm_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
         known.unconfirmed[known.number] = now + timeout_s
-        known.wanted, known.announced_until_s, known.retry_at_s = False, -_NEVER, _NEVER
+        known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
 
     def _is_too_large(self, parcel: Parcel, now: float) -> bool:
         """A payload that no reader would accept is not sent; said once per topic."""
@@ -228,6 +233,8 @@ class Delivery:
             self._count(sender).overtaken += 1
             return
         known.version, known.learner_has_it = version, False
+        if known.announced <= state.number:
+            self._awaiting.discard(slot)
         arrival = Arrival(sender, slot.topic, version, state.step, state.exchange, state.payload, now, slot.key)
         self.arrivals.append(arrival)
 
@@ -250,9 +257,7 @@ class Delivery:
 
     def awaits_taking(self) -> bool:
         """Whether an announcement waits until the learner has taken the version before it."""
-        return any(
-            not known.learner_has_it and known.announced > known.version.number for known in self.incoming.values()
-        )
+        return bool(self._awaiting)
 
     def announced(self, sender: PeerName, boot: Boot, announce: Announce, now: float) -> None:
         """A neighbour has a large state ready. Ask for it now, or as soon as the learner has taken the last one."""
@@ -265,12 +270,15 @@ class Delivery:
             self.out.append((sender, Confirm(slot.topic, slot.key, announce.number)))  # the first one was lost
         else:
             self._ask(slot, known)
+            if not known.learner_has_it:
+                self._awaiting.add(slot)
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has emptied this slot of its inbox."""
         known = self.incoming.get(slot)
         if known is not None:
             known.learner_has_it = True
+            self._awaiting.discard(slot)
             self._ask(slot, known)
 
     def _ask(self, slot: Slot, known: Incoming) -> None:
@@ -286,26 +294,26 @@ class Delivery:
             known = self.incoming[slot] = Incoming(Version(boot, 0))
         if known.version.boot < boot:
             known.version, known.announced = Version(boot, 0), 0
+            self._awaiting.discard(slot)
         return known
 
     # --- time ----------------------------------------------------------------------------------------------------
 
     def next_timeout(self) -> float:
         """When the first version is overdue or may be tried again."""
-        return min((known.due_s() for known in self.outgoing.values()), default=_NEVER)
+        return self._deadlines.next_s()
 
     def handle_timeout(self, now: float) -> None:
         """Give up on confirmations and announcements that are overdue, and send or announce the newest instead."""
-        for slot, known in self.outgoing.items():
-            if now < known.due_s():
-                continue
-            known.retry_at_s = _NEVER
+        for slot in self._deadlines.pop_due(now):
+            known = self.outgoing[slot]
+            known.retry_at_s = NEVER
             overdue = [number for number, due_s in known.unconfirmed.items() if now >= due_s]
             for number in overdue:
                 del known.unconfirmed[number]
             self._count(slot.peer).resent += bool(overdue)
             if now >= known.announced_until_s:
-                known.announced_until_s = -_NEVER
+                known.announced_until_s = -NEVER
             self._advance(slot, known, now)
 
     def _count(self, peer: PeerName) -> LinkCounts:
