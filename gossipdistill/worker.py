@@ -1,23 +1,25 @@
 """One peer's training, stepped from outside: take, mix, forward, backward, step, publish. It never waits.
 
 The owner calls `step(now)` and decides how time passes between the calls (real processes sleep, a simulator jumps).
+Where a strategy goes in lockstep, the owner first asks `awaited(now)`, and lets time pass until nobody is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gossipdistill.events import Event, EventKind
-from gossipdistill.ids import PeerName
+from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies.base import Delivery, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Schedule
@@ -39,11 +41,15 @@ class Worker:
     cadence: Cadence
     draws: Draws
     cosine: bool = False
+    strict: bool = False
+    """Whether a strategy that leaves an arrival unsettled is an exception, as in tests, or only a warning."""
     task_loss: float = float("nan")
     _state: Any = None
     _x: Tensor = field(default_factory=lambda: torch.empty(0))
     _y: Tensor = field(default_factory=lambda: torch.empty(0))
-    _weights: dict[tuple[int, frozenset[str]], float] = field(default_factory=dict)
+    _came_back: list[Arrival] = field(default_factory=list)
+    _weights: dict[int, float] = field(default_factory=dict)
+    _known: _Known | None = None
     _began_s: float | None = None
     _silent: bool = False
     _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
@@ -63,11 +69,7 @@ class Worker:
             self._set_rate(progress)
         if self._began_s is None:
             self._began_s = now
-        arrivals = self.mailbox.take()
-        neighbourhood = self.mailbox.neighbourhood()
-        view = self._view(neighbourhood, arrivals, now)
-        for parcel in strategy.mix(self._state, learner, arrivals, view):
-            self.mailbox.post(parcel)
+        view = self._mix(self._arrivals(), now)
 
         rows = self.draws.at(learner.step)
         learner.x, learner.y = self._x[rows], self._y[rows]
@@ -86,16 +88,89 @@ class Worker:
         learner.step += 1
 
         if self.cadence.due(learner.step, now):
-            for parcel in strategy.publish(self._state, learner, view):
-                self.mailbox.post(parcel)
+            self._publish(view, now)
         self.mailbox.report_progress(learner.step, done=False)
 
+    def finish(self, now: float) -> None:
+        """After the last step and before the model is judged: what came meanwhile is still absorbed."""
+        if self.strategy.delivery is Delivery.MASS:
+            self.learner.now_s = now
+            self._mix(self._arrivals(), now)
+
     def publish_final(self, now: float) -> None:
-        """Leave the final state with the neighbours, for those who still learn."""
+        """Leave the final state with the neighbours, for those who still learn. Mass stays where it is, and a stream
+        ends."""
+        if self.strategy.delivery.settled:
+            return
         self.learner.now_s = now
-        view = self._view(self.mailbox.neighbourhood(), [], now)
-        for parcel in self.strategy.publish(self._state, self.learner, view):
-            self.mailbox.post(parcel)
+        self._publish(self._view(self.mailbox.neighbourhood(), [], now), now)
+
+    def serve(self, now: float) -> None:
+        """Between my last step and the end of the others: mass goes back to those who still train."""
+        if not self.strategy.delivery.settled:
+            return
+        self.learner.now_s = now
+        home: list[Arrival] = []
+        for arrival in self._arrivals():
+            if arrival.home:
+                home.append(arrival)
+            else:
+                self.learner.refuse(arrival, "done training")
+        if home or self.learner.settlements:
+            self._mix(home, now)
+
+    def _arrivals(self) -> list[Arrival]:
+        came_back, self._came_back = self._came_back, []
+        return came_back + self.mailbox.take()
+
+    def _mix(self, arrivals: list[Arrival], now: float) -> View:
+        """Let the strategy absorb what came, and pass its verdicts on."""
+        view = self._view(self.mailbox.neighbourhood(), arrivals, now)
+        parcels = self.strategy.mix(self._state, self.learner, arrivals, view)
+        if self.strategy.delivery.settled:
+            self._settle(arrivals)
+        self._post(parcels, now)
+        return view
+
+    def _settle(self, arrivals: Iterable[Arrival]) -> None:
+        """Hand the verdicts to the mailbox; an arrival without one would keep its link busy for ever."""
+        settlements, self.learner.settlements = self.learner.settlements, []
+        settled = {(s.sender, s.topic, s.version) for s in settlements}
+        for arrival in arrivals:
+            key = (arrival.sender, arrival.topic, arrival.version)
+            if arrival.home or arrival.delivery is DeliveryClass.STATE or key in settled:
+                continue
+            problem = f"strategy {self.strategy.name} has not settled what came from {arrival.sender}"
+            if self.strict:
+                raise AssertionError(problem)
+            self.learner.ledger.warn(problem + "; refused in its stead")
+            settlements.append(Settlement(*key, absorbed=False, reason="not settled"))
+        if self.strict and len(settled) < len(settlements):
+            raise AssertionError(f"strategy {self.strategy.name} has settled an arrival twice")
+        self.mailbox.settle(settlements)
+
+    def _publish(self, view: View, now: float) -> None:
+        if self.strategy.delivery.settled:
+            delivery = DeliveryClass(self.strategy.delivery.value)
+            view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
+        self._post(self.strategy.publish(self._state, self.learner, view), now)
+
+    def _post(self, parcels: Iterable[Parcel], now: float) -> None:
+        for parcel in parcels:
+            if not self.mailbox.post(parcel):
+                self._take_back(parcel, now)
+
+    def _take_back(self, parcel: Parcel, now: float) -> None:
+        """A strategy has posted on a busy link, which is a fault of it; what it gave away must not be lost."""
+        problem = f"strategy {self.strategy.name} has posted for {parcel.to[0]} on a busy link"
+        if self.strict:
+            raise AssertionError(problem)
+        self.learner.ledger.warn(problem + "; given back")
+        what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
+        mass = (parcel.delivery, parcel.weight, parcel.degree)
+        self._came_back.append(
+            Arrival(parcel.to[0], parcel.topic, Version(0, 0), *what, *mass, home=True, reason="the link was busy")
+        )
 
     def evaluate(self) -> tuple[Tensor, dict[str, float]]:
         """(outputs [V, ...] for the validation inputs on the CPU, {"loss": ..., and the task's metrics})."""
@@ -115,7 +190,7 @@ class Worker:
 
     def check_exchange(self, now: float) -> Event | None:
         """An event when training goes on without gossip for `SILENCE_S`, and one when gossip begins again."""
-        if self.strategy.delivery is not Delivery.STATE or self._began_s is None:
+        if not self.strategy.delivery.gossips or self._began_s is None:
             return None
         last_s = max((link.last_exchange_s or 0.0 for link in self.learner.ledger.links.values()), default=0.0)
         silent_s = now - max(last_s, self._began_s)
@@ -138,7 +213,7 @@ class Worker:
             return head + f"nobody is there ({others or 'no other peer is known'})"
         if neighbourhood.alive <= neighbourhood.done:
             return head + "all living neighbours are done training"
-        names = ", ".join(sorted(neighbourhood.alive))
+        names = ", ".join(sorted(neighbourhood.alive)[:8])
         return head + f"{names} live, but have not published anything new, or none is my neighbour in this topology"
 
     # --- the view ------------------------------------------------------------------------------------------------
@@ -146,34 +221,71 @@ class Worker:
     def _view(self, neighbourhood: Neighbourhood, arrivals: list[Arrival], now: float) -> View:
         """The snapshot for this step: who gets my next publication, and what weight each arrival has."""
         exchange = self.cadence.exchanges
-        if not arrivals and self._out is not None and self._out[0] is neighbourhood and self._out[1] == exchange:
-            return View(exchange, now, self._out[2])
-        label_of, name_of = self._labels(neighbourhood)
-        alive = frozenset(label_of[name] for name in neighbourhood.alive if name in label_of)
-        me = label_of[self.learner.name]
-        out = tuple(PeerName(name_of[label]) for label in self.schedule.living(me, exchange, alive))
-        self._out = (neighbourhood, exchange, out)
-        in_weights = {str(arrival.sender): self._in_weight(me, arrival.exchange, alive) for arrival in arrivals}
-        return View(exchange, now, out, in_weights)
+        known = self._knowledge(neighbourhood)
+        if self._out is None or self._out[0] is not neighbourhood or self._out[1] != exchange:
+            labels = self.schedule.living(known.me, exchange, known.reachable)
+            self._out = (neighbourhood, exchange, tuple(PeerName(known.name_of.get(label, label)) for label in labels))
+        in_weights: dict[str, float] = {}
+        if arrivals and self.strategy.delivery is Delivery.STATE:
+            in_weights = {str(arrival.sender): self._in_weight(known, arrival.exchange) for arrival in arrivals}
+        return View(exchange, now, self._out[2], in_weights)
 
-    def _labels(self, neighbourhood: Neighbourhood) -> tuple[dict[str, str], dict[str, str]]:
-        """Names to labels of the schedule and back. With a roster they are the same; without, a label is a place."""
-        if self.learner.name in self.schedule.peers:
-            same = {name: name for name in self.schedule.peers}
-            return same, same
-        label_of = {name: self.schedule.peers[place] for name, place in neighbourhood.places.items()}
-        label_of.setdefault(PeerName(self.learner.name), self.schedule.peers[self.learner.place])
-        return {str(name): label for name, label in label_of.items()}, {v: str(k) for k, v in label_of.items()}
+    def _knowledge(self, neighbourhood: Neighbourhood) -> _Known:
+        """The others under the labels of the schedule; made anew when the network has told something new."""
+        if self._known is not None and self._known.of is neighbourhood:
+            return self._known
+        self._weights.clear()
+        alive: Set[str] = neighbourhood.alive
+        done: Set[str] = neighbourhood.done
+        name_of: dict[str, str] = {}
+        me = self.learner.name
+        if me not in self.schedule.places:  # without a roster, a label is a place
+            label_of = {str(name): self.schedule.peers[place] for name, place in neighbourhood.places.items()}
+            me = label_of.setdefault(me, self.schedule.peers[self.learner.place])
+            name_of = {label: name for name, label in label_of.items()}
+            alive = frozenset(label_of[name] for name in alive if name in label_of)
+            done = frozenset(label_of[name] for name in done if name in label_of)
+        reachable = _Without(alive, done) if self.strategy.delivery.settled and done else alive
+        self._known = _Known(neighbourhood, me, alive, reachable, name_of)
+        return self._known
 
-    def _in_weight(self, me: str, exchange: int, alive: frozenset[str]) -> float:
+    def _in_weight(self, known: _Known, exchange: int) -> float:
         """1 / (1 + living in-neighbours of me at the sender's exchange)."""
-        key = (exchange % self.schedule.period if self.schedule.periodic else exchange, alive)
+        key = exchange % self.schedule.period if self.schedule.periodic else exchange
         if key not in self._weights:
             if len(self._weights) > 256:
                 self._weights.clear()
-            senders = self.schedule.living_in(me, exchange, alive)
+            senders = self.schedule.living_in(known.me, exchange, known.alive)
             self._weights[key] = 1.0 / (1 + max(len(senders), 1))
         return self._weights[key]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One snapshot `of` the others, in the labels of the schedule: `me`, who is alive, and who takes parcels of this
+    strategy. `name_of` says who stands behind a label, where that is not the label itself."""
+
+    of: Neighbourhood
+    me: str
+    alive: Set[str]
+    reachable: Set[str]
+    name_of: dict[str, str]
+
+
+class _Without(Set[str]):
+    """All of one set but those of another, without a copy."""
+
+    def __init__(self, whole: Set[str], left_out: Set[str]) -> None:
+        self._whole, self._left_out = whole, left_out
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._whole and name not in self._left_out
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._whole if name not in self._left_out)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def build_optimizer(name: str, model: nn.Module, lr: float, momentum: float, decay: float) -> torch.optim.Optimizer:

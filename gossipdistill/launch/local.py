@@ -19,7 +19,7 @@ from typing import Any
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
-from gossipdistill.strategies import Delivery, Rounds
+from gossipdistill.strategies import Delivery
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Called with (peer's name, record) for everything a worker says, and for what the launcher sees of it."""
@@ -191,7 +191,7 @@ class LocalRun:
                     )
                 raise ConfigError(f"{names} differ in {key}: {mine.get(key)} and {theirs.get(key)}")
             strategy = first.spec.config.strategy_class()
-            if strategy.rounds is Rounds.LOCKSTEP and first.ready["step"] != other.ready["step"]:
+            if strategy.delivery is Delivery.COLLECTIVE and first.ready["step"] != other.ready["step"]:
                 raise ConfigError(
                     f"{strategy.name} goes in step, and the checkpoints of {first.spec.name} and {other.spec.name} are "
                     f"at steps {first.ready['step']} and {other.ready['step']}; begin anew, without --resume"

@@ -81,8 +81,8 @@ class ExchangeKeys(BaseModel):
     """auto: small payloads are pushed, large ones announced and pulled."""
     every_steps: int | None = Field(default=None, ge=1)
     """Unset: as the strategy says (10 for predictions and averaging, 50 for checkpoints)."""
-    per_second_max: float = Field(default=20.0, ge=0)
-    """The tighter of the two holds; 0 is no cap."""
+    per_second_max: float | None = Field(default=None, ge=0)
+    """The tighter of the two holds; 0 is no cap. Unset: as the strategy says (20; no cap for a lockstep one)."""
     encoding: str | None = None
     """raw | half | int8 | top_k:K; unset: as the strategy says."""
     stale_after_s: float = Field(default=30.0, ge=0)
@@ -130,7 +130,9 @@ class RunConfig(BaseModel):
         options = _checked(kind.options_type, given, "strategy", {}, list(kind.options_type.model_fields))
         exchange = Exchange(
             every_steps=self.exchange.every_steps or kind.every_steps,
-            per_second_max=self.exchange.per_second_max,
+            per_second_max=kind.per_second_max
+            if self.exchange.per_second_max is None
+            else self.exchange.per_second_max,
             encoding=self.exchange.encoding or kind.encoding,
             mode=None if self.exchange.mode == "auto" else Mode(self.exchange.mode),
             push_bytes_max=self.exchange.push_bytes_max,

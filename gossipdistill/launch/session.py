@@ -21,7 +21,7 @@ from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.checkpoint import save_checkpoint
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.observe.report import write_json
-from gossipdistill.strategies import Rounds
+from gossipdistill.strategies import Delivery
 from gossipdistill.worker import Worker
 
 _REPORT_EVERY_S = 0.25
@@ -95,6 +95,7 @@ class Session:
         if learner.step and steps is not None and learner.step >= steps:
             learner.ledger.warn(f"its checkpoint is at step {learner.step} of {steps} already: nothing left to do")
         self._train()
+        self.worker.finish(time.monotonic())
         self._note_divergence(time.monotonic())
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
@@ -146,12 +147,12 @@ class Session:
                 time.sleep(pause_s)
 
     def _lockstep_by_time(self) -> bool:
-        """A lockstep run by time ends by agreement, one step after the first peer wants to."""
+        """A collective run by time ends by agreement, one step after the first peer wants to."""
         strategy, config = self.worker.strategy, self.spec.config
-        return strategy.rounds is Rounds.LOCKSTEP and config.seconds is not None and self.stop.reason is None
+        return strategy.delivery is Delivery.COLLECTIVE and config.seconds is not None and self.stop.reason is None
 
     def _explained(self, error: RuntimeError) -> GossipdistillError:
-        if self.worker.strategy.rounds is Rounds.LOCKSTEP:
+        if self.worker.strategy.delivery is Delivery.COLLECTIVE:
             text = " ".join(str(error).split())[:300]
             return GossipdistillError(f"{self.worker.strategy.name} stopped, as it does when a peer is lost: {text}")
         return GossipdistillError(f"training failed at step {self.worker.learner.step}: {error}")
@@ -161,6 +162,7 @@ class Session:
         self._serving = True
         deadline_s = time.monotonic() + self.spec.config.linger_s
         while self.stop.reason is None and time.monotonic() < deadline_s:
+            self.worker.serve(time.monotonic())
             self._look()
             neighbourhood = self.worker.mailbox.neighbourhood()
             waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.learning.ledger import Ledger
+from gossipdistill.messages import Arrival, Settlement
 
 
 @dataclass(slots=True)
@@ -64,6 +65,16 @@ class Learner:
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+    settlements: list[Settlement] = field(default_factory=list)
+    """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
+
+    def absorb(self, arrival: Arrival) -> None:
+        """This arrival of mass or of a stream is used: it is mine now."""
+        self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
+
+    def refuse(self, arrival: Arrival, reason: str) -> None:
+        """This arrival of mass or of a stream is not used: mass goes home to its sender, who is told why."""
+        self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, False, reason))
 
     def forward(self, x: Tensor) -> Any:
         """Outputs of the model in training for inputs [batch, ...]."""

@@ -20,6 +20,7 @@ from gossipdistill.strategies.codistill_predictions import CodistillPredictions
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
 from gossipdistill.strategies.self_distillation import SelfDistillation
+from gossipdistill.strategies.sgp import Sgp
 
 STRATEGIES: dict[str, type[Strategy]] = {
     strategy.name: strategy
@@ -29,6 +30,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         CodistillPredictions,
         CodistillCheckpoints,
         GossipAveraging,
+        Sgp,
         AllReduce,
     )
 }

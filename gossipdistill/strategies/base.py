@@ -15,7 +15,7 @@ subclass is final; the shared machinery is functions (learning/), not inheritanc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.distillation import Direction, ramp
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
-from gossipdistill.messages import Arrival, Mode, Parcel, Payload
+from gossipdistill.messages import Arrival, DeliveryClass, Mode, Parcel, Payload
 
 
 class Rounds(StrEnum):
@@ -42,7 +42,19 @@ class Delivery(StrEnum):
 
     NONE = "none"
     STATE = "state"
+    MASS = "mass"
+    STREAM = "stream"
     COLLECTIVE = "collective"
+
+    @property
+    def settled(self) -> bool:
+        """Whether each arrival is to be absorbed or refused, once."""
+        return self in (Delivery.MASS, Delivery.STREAM)
+
+    @property
+    def gossips(self) -> bool:
+        """Whether anything is exchanged with neighbours through the mailbox."""
+        return self is Delivery.STATE or self.settled
 
 
 class Initialisation(StrEnum):
@@ -55,9 +67,11 @@ class Initialisation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a run must offer, else it is refused with the reason. `class_outputs`: class logits."""
+    """What a run must offer, else it is refused with the reason. `symmetric`: each link of a topology has its reverse
+    in the same exchange. `class_outputs`: class logits."""
 
     strongly_connected: bool = False
+    symmetric: bool = False
     alike_models: bool = False
     initialisation: Initialisation = Initialisation.ANY
     class_outputs: bool = False
@@ -105,12 +119,25 @@ class Exchange:
 @dataclass(frozen=True, slots=True)
 class View:
     """The neighbourhood of one exchange: `exchange` numbers my publications, `out_neighbours` are those of this one
-    who live. `in_weights` are the mixing weights of the living senders; mine is 1 minus their sum."""
+    who live (and, where mass or a stream is sent, still train). `in_weights` are the mixing weights of the living
+    senders of states; mine is 1 minus their sum. `busy` are links that can take no more mass, or no more of the stream,
+    until something is settled: whoever has mass splits it among `free`, and keeps the rest."""
 
     exchange: int = 0
     now_s: float = 0.0
     out_neighbours: tuple[PeerName, ...] = ()
     in_weights: Mapping[str, float] = field(default_factory=dict)
+    busy: frozenset[PeerName] = frozenset()
+
+    @property
+    def degree(self) -> int:
+        """How many neighbours I send to in this exchange: what symmetric mixing weights are made of."""
+        return len(self.out_neighbours)
+
+    @property
+    def free(self) -> tuple[PeerName, ...]:
+        """The neighbours of this exchange to whom something can be posted now."""
+        return tuple(name for name in self.out_neighbours if name not in self.busy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +165,8 @@ class Strategy(ABC):
     topic: ClassVar[str] = ""
     every_steps: ClassVar[int] = 10
     """Default of `exchange.every_steps`."""
+    per_second_max: ClassVar[float] = 20.0
+    """Default of `exchange.per_second_max`; 0 is no cap."""
     encoding: ClassVar[str] = "raw"
     """Default of `exchange.encoding`."""
     options_type: ClassVar[type[Options]] = Options
@@ -151,7 +180,11 @@ class Strategy(ABC):
 
     @abstractmethod
     def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        """Absorb what came; may change the model. Returns answers that cannot wait for the next exchange."""
+        """Absorb what came; may change the model. Returns answers that cannot wait for the next exchange.
+
+        Each arrival of mass or of a stream is settled here, once: `learner.absorb` or `learner.refuse`. One that is
+        `home` is my own mass again, and there is nothing to settle.
+        """
 
     @abstractmethod
     def loss(self, state: Any, learner: Learner) -> LossTerm:
@@ -171,6 +204,14 @@ class Strategy(ABC):
             return []
         mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
         return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode)]
+
+    def consigned(
+        self, payload: Payload, learner: Learner, view: View, to: Sequence[PeerName], weight: float = 0.0
+    ) -> list[Parcel]:
+        """One parcel of mass or of a stream for each of `to`, all with the same payload and weight."""
+        delivery = DeliveryClass(self.delivery.value)
+        what = (self.topic, payload, learner.step, view.exchange)
+        return [Parcel((n,), *what, delivery=delivery, weight=weight, degree=view.degree) for n in to]
 
     def weights_parcels(self, learner: Learner, view: View) -> list[Parcel]:
         """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""

@@ -8,7 +8,7 @@ moves, so that a death rewires nobody but those who would have spoken to the dea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,7 +70,7 @@ class Schedule(ABC):
         self.place(peer)
         return tuple(name for name in self.peers if peer in self.out_neighbours(name, exchange))
 
-    def living(self, peer: str, exchange: int, alive: frozenset[str]) -> tuple[str, ...]:
+    def living(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
         """The out-neighbours of this exchange among the living. Never `peer` itself.
 
         Here the links to the dead are dropped; schedules that close gaps replace them. Either way a link
@@ -78,14 +78,9 @@ class Schedule(ABC):
         """
         return tuple(name for name in self.out_neighbours(peer, exchange) if name in alive)
 
-    def living_in(self, peer: str, exchange: int, alive: frozenset[str]) -> tuple[str, ...]:
+    def living_in(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
         """Who of the living sends to `peer` at exchange `exchange` of the sender; in roster order."""
-        with_me = alive | {peer}
-        return tuple(
-            name
-            for name in self.peers
-            if name in alive and name != peer and peer in self.living(name, exchange, with_me)
-        )
+        return tuple(name for name in self.in_neighbours(peer, exchange) if name in alive and name != peer)
 
     def edges(self, exchange: int) -> tuple[tuple[str, str], ...]:
         """All (sender, receiver) of one exchange, in roster order of the senders."""
@@ -122,13 +117,21 @@ class Circulant(Schedule):
         senders = self._at(self.place(peer), [-hop for hop in self._hops(exchange)])
         return tuple(sorted(senders, key=self.places.__getitem__))
 
-    def living(self, peer: str, exchange: int, alive: frozenset[str]) -> tuple[str, ...]:
+    def living(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
         """With `replaces_dead`, the next living peer from each hop on, in the hop's direction; else as everywhere."""
         if not self.closes_gaps:
             return super().living(peer, exchange, alive)
         here = self.place(peer)
         found = (self._first_living(here, hop, alive) for hop in self._hops(exchange))
         return tuple(dict.fromkeys(name for name in found if name is not None))
+
+    def living_in(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
+        """With `replaces_dead`, those whose first living peer from a hop on is `peer`; else as everywhere."""
+        if not self.closes_gaps:
+            return super().living_in(peer, exchange, alive)
+        here = self.place(peer)
+        found = {name for hop in self._hops(exchange) for name in self._falling_to(here, hop, alive)}
+        return tuple(sorted(found, key=self.places.__getitem__))
 
     def _hops(self, exchange: int) -> tuple[int, ...]:
         return self.hops[exchange % len(self.hops)]
@@ -137,13 +140,26 @@ class Circulant(Schedule):
         places = dict.fromkeys((here + hop) % len(self.peers) for hop in hops)
         return tuple(self.peers[place] for place in places if place != here)
 
-    def _first_living(self, here: int, hop: int, alive: frozenset[str]) -> str | None:
+    def _first_living(self, here: int, hop: int, alive: Set[str]) -> str | None:
         direction = 1 if hop > 0 else -1
         for further in range(len(self.peers)):
             place = (here + hop + further * direction) % len(self.peers)
             if place != here and self.peers[place] in alive:
                 return self.peers[place]
         return None
+
+    def _falling_to(self, here: int, hop: int, alive: Set[str]) -> Iterator[str]:
+        """The living senders over whose gap this hop leads to `here`: backwards over the dead, to the second who lives
+        (a sender passes over itself, hence not to the first)."""
+        n, direction = len(self.peers), 1 if hop > 0 else -1
+        between: list[int] = []
+        for further in range(n):
+            between += [place for place in [(here - further * direction) % n] if further and self.peers[place] in alive]
+            sender = (here - hop - further * direction) % n
+            if len(between) > 1:
+                return
+            if sender != here and self.peers[sender] in alive and between in ([], [sender]):
+                yield self.peers[sender]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,8 +138,12 @@ def test_top_k_states_its_residual_and_stays_a_distribution() -> None:
 def test_weight_of_an_arrival_is_one_over_senders_and_me() -> None:
     world = World({name: make_worker(name, make_strategy("gossip_averaging")) for name in ("ada", "bo", "cy")})
     ada = world.workers["ada"]
-    assert ada._in_weight("ada", 0, frozenset({"bo", "cy"})) == pytest.approx(1 / 3)
-    assert ada._in_weight("ada", 0, frozenset({"bo"})) == pytest.approx(1 / 2)
+    world.workers["bo"].publish_final(0.0)
+    ((_, parcel), *_) = world.workers["bo"].mailbox.collect().parcels
+    for alive, expected in ((("bo", "cy"), 1 / 3), (("bo",), 1 / 2)):
+        neighbourhood = Neighbourhood(alive=frozenset(map(PeerName, alive)))
+        view = ada._view(neighbourhood, [arrival("bo", parcel, 1, 0.0)], 0.0)
+        assert view.in_weights == {"bo": pytest.approx(expected)}
 
 
 def test_silence_is_said_once_with_its_reason_and_taken_back() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood, Parcel
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
 from gossipdistill.strategies import Exchange, Initialisation, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
 from gossipdistill.topology import load_topology
@@ -68,17 +68,21 @@ def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, s
     draws = Draws(len(task.train[0]), 8, seed + 100 * place)
     schedule = load_topology("complete", names)
     exchange = strategy.exchange
-    return Worker(learner, task, strategy, schedule, Mailbox(), Cadence(exchange.every_steps, 0.0), draws)
+    cadence = Cadence(exchange.every_steps, 0.0)
+    return Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, strict=True)
 
 
 @dataclass
 class World:
-    """Workers side by side; what one posts is delivered to the others before their next step."""
+    """Workers side by side; what one posts is delivered to the others before their next step, and what they refuse
+    goes home."""
 
     workers: dict[str, Worker]
     boots: int = 1
     posted: list[tuple[str, Parcel]] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
     _number: int = 0
+    _on_the_way: dict[int, Arrival] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = frozenset(PeerName(name) for name in self.workers)
@@ -92,14 +96,33 @@ class World:
             self.carry(name, now)
 
     def carry(self, name: str, now: float) -> None:
-        parcels = self.workers[name].mailbox.collect().parcels
-        for slot, parcel in parcels:
+        collected = self.workers[name].mailbox.collect()
+        for settlement in collected.settlements:
+            slot = Slot(PeerName(name), settlement.topic, "")
+            came = self._on_the_way.pop(settlement.version.number)
+            self.settled.append(settlement)
+            if settlement.sender in self.workers:
+                sender = self.workers[settlement.sender].mailbox
+                sender.free([slot])
+                if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
+                    sender.deliver(replace(came, sender=PeerName(name), home=True, reason=settlement.reason))
+        for slot, parcel in collected.parcels:
             self._number += 1
             self.posted.append((name, parcel))
             if slot.peer in self.workers:
-                self.workers[slot.peer].mailbox.deliver(arrival(name, parcel, self._number, now))
+                came = arrival(name, parcel, self._number, now)
+                if parcel.delivery is not DeliveryClass.STATE:
+                    self._on_the_way[self._number] = came
+                self.workers[slot.peer].mailbox.deliver(came)
+
+    @property
+    def on_the_way(self) -> list[Arrival]:
+        """Mass and frames that nobody has settled yet."""
+        return list(self._on_the_way.values())
 
 
 def arrival(sender: str, parcel: Parcel, number: int, now: float) -> Arrival:
     version = Version(Boot(1), number)
-    return Arrival(PeerName(sender), parcel.topic, version, parcel.step, parcel.exchange, parcel.payload, now)
+    what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
+    mass = (parcel.delivery, parcel.weight, parcel.degree)
+    return Arrival(PeerName(sender), parcel.topic, version, *what, *mass)
