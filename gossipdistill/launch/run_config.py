@@ -84,7 +84,7 @@ class ExchangeKeys(BaseModel):
     per_second_max: float | None = Field(default=None, ge=0)
     """The tighter of the two holds; 0 is no cap. Unset: as the strategy says (20; no cap for a lockstep one)."""
     encoding: str | None = None
-    """raw | half | int8 | top_k:K; unset: as the strategy says."""
+    """raw | half | bfloat16 | int8 | top_k:K; unset: as the strategy says."""
     stale_after_s: float = Field(default=30.0, ge=0)
     """The weight of what came falls with its age, to zero here; 0 is never."""
     stale_after_steps: int = Field(default=0, ge=0)
@@ -308,8 +308,9 @@ def _check_names(config: RunConfig, source: Mapping[str, Layer]) -> None:
             accepted = ", ".join(ENCODINGS) + ", top_k:K"
             raise refuse(str(error), "exchange.encoding", encoding, accepted) from None
         if encoding.startswith("top_k") and not config.strategy_class().needs.transfer_set:
+            dense = [name for name in ENCODINGS if name != "top_k"]
             problem = f"keeps the largest probabilities of a row, and {config.strategy.name} sends none"
-            raise refuse(problem, "exchange.encoding", encoding, "raw, half, int8")
+            raise refuse(problem, "exchange.encoding", encoding, ", ".join(dense))
 
 
 def _checked(

@@ -1,4 +1,4 @@
-"""Tensors to payloads and back: the one copy on each side, and the gate that nothing malformed passes.
+"""Tensors to payloads and back: at most one copy on each side, and the gate that nothing malformed passes.
 
 A payload is refused whole, with its reason, before any of it touches a model: wrong names, wrong shapes, an encoding
 that does not hold what it says, a value that is not finite.
@@ -52,7 +52,11 @@ def pack(arrays: Mapping[str, Tensor], encoding: str) -> Payload:
 
 
 def unpack(payload: Payload, expected: Shapes) -> dict[str, Tensor]:
-    """The tensors (float32, CPU) of a neighbour's payload.
+    """The tensors (float32, CPU) of a neighbour's payload, for the caller to keep and to change.
+
+    They are copies of a body that can only be read. A body that can be written to belongs to this payload alone (it was
+    put together from pieces), and what lies in it as aligned float32 is used in place. So between the socket and the
+    tensors each byte is copied once, either way. A payload is unpacked once.
 
     Raises:
         PayloadRefusedError: unless it holds exactly the expected names and shapes, and finite values only.

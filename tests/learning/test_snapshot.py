@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
     architecture_hash,
@@ -18,7 +21,10 @@ from gossipdistill.learning.snapshot import (
     unpack,
     weights_hash,
 )
-from gossipdistill.messages import Payload
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Envelope, Payload, State
+from gossipdistill.wire.codec import decode, encode
+from gossipdistill.wire.pieces import Assembly, split
 
 
 def _model(seed: int, width: int = 5) -> nn.Module:
@@ -51,8 +57,54 @@ def test_a_payload_shares_no_memory_with_the_model() -> None:
     assert bytes(payload.body) == before
 
 
+def test_what_cannot_be_written_to_is_copied_so_that_a_reader_changes_nobody_elses_payload() -> None:
+    payload = pack({"a": torch.ones(4, 3), "n": torch.tensor(3)}, "raw")
+    before = bytes(payload.body)
+    for tensor in unpack(payload, {"a": (4, 3), "n": ()}).values():
+        tensor.mul_(7.0)
+    assert bytes(payload.body) == before
+
+
+def test_a_body_put_together_from_pieces_is_used_in_place() -> None:
+    """Frame to tensor with one copy: the one of the assembly."""
+    limits = Limits(piece_bytes_max=64)
+    values = {"b": torch.rand(5), "w": torch.rand(40, 3), "n": torch.tensor(3)}
+    state = State("weights", "", 1, 0, 0, pack(values, "raw"))
+    assembly, whole = Assembly(limits), None
+    for part in split(Envelope(PeerName("ada"), Boot(1), "bo", 2, state), limits):
+        whole = assembly.feed(decode(encode(part), limits))
+    assert whole is not None
+    assert isinstance(whole.message, State)
+    body = np.frombuffer(whole.message.payload.body, dtype=np.uint8)
+    tensors = unpack(whole.message.payload, shapes_of(values))
+    for name, tensor in tensors.items():
+        assert np.shares_memory(tensor.numpy(), body), name
+        assert torch.equal(tensor, values[name].float())
+    tensors["w"].zero_()
+    assert torch.equal(unpack(state.payload, shapes_of(values))["w"], values["w"])
+
+
+def test_mixing_in_a_neighbours_weights_leaves_its_arrays_as_they_are() -> None:
+    ours = _model(0)
+    payload = pack(model_arrays(_model(1)), "raw")
+    owned = Payload(payload.layout, memoryview(bytearray(payload.body)))
+    mix_in(ours, [(0.5, unpack(owned, shapes_of(model_arrays(ours))))])
+    assert owned.body == payload.body
+
+
+@pytest.mark.parametrize("odd", [1, 3, 5])
+def test_arrays_that_lie_at_odd_places_are_copied(odd: int) -> None:
+    values = {"a": torch.rand(odd), "n": torch.tensor(3), "b": torch.rand(4)}
+    packed = pack(values, "half")
+    body = np.frombuffer(packed.body, dtype=np.uint8).copy()
+    tensors = unpack(Payload(packed.layout, body.data), shapes_of(values))
+    assert tensors["n"].item() == 3.0
+    assert tensors["n"].data_ptr() % 4 == 0
+    assert torch.allclose(tensors["b"], values["b"], atol=1e-3)
+
+
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("encoding", ["raw", "half", "int8"])
+@pytest.mark.parametrize("encoding", ["raw", "half", "bfloat16", "int8"])
 def test_one_value_that_is_not_finite_refuses_the_whole(poison: float, encoding: str) -> None:
     values = torch.rand(70, 3)
     values[17, 1] = poison

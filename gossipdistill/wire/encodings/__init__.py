@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 
 from gossipdistill.wire.encodings.base import Encoding, EncodingError, Floats
+from gossipdistill.wire.encodings.bfloat16 import BFloat16
 from gossipdistill.wire.encodings.half import Half
 from gossipdistill.wire.encodings.int8 import Int8
 from gossipdistill.wire.encodings.raw import Raw
 from gossipdistill.wire.encodings.top_k import TopK
 
-ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Raw, Half, Int8, TopK)}
+ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in (Raw, Half, BFloat16, Int8, TopK)}
 
 _LABEL = re.compile(r"([a-z0-9_]{1,16})(?::([0-9]{1,6}))?")
 
@@ -36,4 +37,4 @@ def encoding_of(label: str) -> Encoding:
     return ENCODINGS[name]()
 
 
-__all__ = ["ENCODINGS", "Encoding", "EncodingError", "Floats", "Half", "Int8", "Raw", "TopK", "encoding_of"]
+__all__ = ["ENCODINGS", "BFloat16", "Encoding", "EncodingError", "Floats", "Half", "Int8", "Raw", "TopK", "encoding_of"]

@@ -34,7 +34,9 @@ class Encoding(ABC):
 
     @abstractmethod
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
-        """The array [shape] again, within the error bound that the class states: a copy, and the only one."""
+        """The array [shape] again, within the error bound that the class states. It can be written to: it is a copy,
+        and the only one, or, where `data` can be written to, perhaps a view. Whoever hands over such a buffer gives it
+        away."""
 
     def checked(self, data: memoryview, shape: tuple[int, ...]) -> memoryview:
         """`data`, if its length is right.

@@ -25,10 +25,16 @@ class Half(Encoding):
         return 2 * math.prod(shape)
 
     def encode(self, array: Floats) -> bytes:
-        if float(np.abs(array).max(initial=0.0)) <= HALF_MAX:  # not so for NaN and infinity
-            return array.astype("<f2").tobytes()
-        clipped = np.where(np.isfinite(array), np.clip(array, -HALF_MAX, HALF_MAX), array)
-        return clipped.astype("<f2").tobytes()
+        return _clipped(array).astype("<f2").tobytes()
+
+    def encode_into(self, array: Floats, out: memoryview) -> None:
+        np.copyto(np.frombuffer(out, dtype="<f2").reshape(array.shape), _clipped(array), casting="same_kind")
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
         return np.frombuffer(self.checked(data, shape), dtype="<f2").reshape(shape).astype(np.float32)
+
+
+def _clipped(array: Floats) -> Floats:
+    if float(np.abs(array).max(initial=0.0)) <= HALF_MAX:  # not so for NaN and infinity
+        return array
+    return np.where(np.isfinite(array), np.clip(array, -HALF_MAX, HALF_MAX), array)

@@ -26,4 +26,6 @@ class Raw(Encoding):
         np.copyto(np.frombuffer(out, dtype="<f4").reshape(array.shape), array)
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
-        return np.frombuffer(self.checked(data, shape), dtype="<f4").reshape(shape).astype(np.float32)
+        values = np.frombuffer(self.checked(data, shape), dtype="<f4").reshape(shape)
+        in_place = values.flags.writeable and values.flags.aligned
+        return values.astype(np.float32, copy=not in_place)

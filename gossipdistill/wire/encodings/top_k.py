@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from gossipdistill.wire.encodings.base import Encoding, EncodingError, Floats
+from gossipdistill.wire.encodings.half import HALF_MAX
 
 
 @final
@@ -17,8 +18,8 @@ class TopK(Encoding):
     Rows are the last axis and their entries are probabilities (>= 0). The residual mass, row sum minus the sum of the
     k values, is stated on the wire and spread evenly over the other entries by the receiver, so a row keeps its sum.
     Error of a kept entry: that of half. Error of another: at most max(its value, residual / (columns - k)), and the
-    sum over a row of |error| is at most twice the residual plus half's error. A row that holds a value that is not
-    finite decodes to one that does, for the receiver to refuse.
+    sum over a row of |error| is at most twice the residual plus half's error. Values and residuals beyond 65504 are
+    clipped to it. A row that holds a value that is not finite decodes to one that does, for the receiver to refuse.
     """
 
     name = "top_k"
@@ -39,12 +40,13 @@ class TopK(Encoding):
     def encode(self, array: Floats) -> bytes:
         rows, columns, k, index_type = self._sizes(array.shape)
         table = array.reshape(rows, columns)
-        indices = np.argpartition(-table, k - 1, axis=1)[:, :k]
+        indices = np.sort(np.argpartition(-table, k - 1, axis=1)[:, :k], axis=1)  # so that equal rows are equal bytes
         with np.errstate(over="ignore", invalid="ignore"):
-            values = np.take_along_axis(table, indices, axis=1).astype("<f2")
-            total = table.sum(axis=1)
-            rest = np.maximum(total - values.astype(np.float32).sum(axis=1), 0.0)
-            residual = np.where(np.isfinite(total), rest, np.float32("nan")).astype("<f2")
+            kept = np.take_along_axis(table, indices, axis=1)
+            values = np.where(np.isfinite(kept), np.clip(kept, -HALF_MAX, HALF_MAX), kept).astype("<f2")
+            rest = table.sum(axis=1) - values.astype(np.float32).sum(axis=1)
+            finite = np.isfinite(table).all(axis=1)
+            residual = np.where(finite, np.clip(rest, 0.0, HALF_MAX), np.float32("nan")).astype("<f2")
         return b"".join((values.tobytes(), indices.astype(index_type).tobytes(), residual.tobytes()))
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
