@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from gossipdistill.drivers.faulty import FaultySender, Spoil
 from gossipdistill.drivers.names import look_up
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
@@ -84,6 +85,8 @@ class Driver:
     clock: Callable[[], float]
     traffic: dict[str, Traffic] = field(default_factory=dict)
     bound: Address | None = None
+    faults: FaultySender | None = None
+    """Bends what is sent, in a run with a fault plan."""
     _context: zmq.Context[zmq.Socket[bytes]] | None = None
     _routers: list[zmq.Socket[bytes]] = field(default_factory=list)
     _links: dict[Address, Link] = field(default_factory=dict)
@@ -256,6 +259,19 @@ class Driver:
         self.peer.receive(envelope, now)
 
     def _send(self, transmit: Transmit, now: float) -> None:
+        if self.faults is None:
+            self._put(transmit, now)
+        else:
+            self.faults.send(transmit, self._put_bent)
+
+    def _put_bent(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None:
+        """What a fault plan lets pass, now or `late` (then from a timer of the loop)."""
+        try:
+            self._put(transmit, self.clock(), late, spoil)
+        except Exception as error:
+            self._fail(error)
+
+    def _put(self, transmit: Transmit, now: float, late: bool = False, spoil: Spoil | None = None) -> None:
         envelope = transmit.envelope
         is_data = isinstance(envelope.message, State | Consignment)
         # Strangers choose their names, and this table lives as long as the process.
@@ -263,7 +279,7 @@ class Driver:
         traffic = self.traffic.setdefault(envelope.to, Traffic()) if known else Traffic()
         link = self._link(transmit.address, now)
         dealer = link.data if is_data else link.control
-        frames = encode(envelope)
+        frames = encode(envelope) if spoil is None else spoil(encode(envelope))
         size = sum(len(frame) for frame in frames)
         try:
             if dealer is None:
@@ -272,7 +288,8 @@ class Driver:
         except zmq.ZMQError:  # Again: no connection yet, or its queue is full
             traffic.not_taken += 1
             self._tend(link, transmit.address, now)
-            self.peer.not_sent(transmit, now)
+            if not late:
+                self.peer.not_sent(transmit, now)
             return
         traffic.messages_sent += is_data
         traffic.bytes_sent += size
