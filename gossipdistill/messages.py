@@ -205,12 +205,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? `number` comes back in the `Ack`; `step` and `done` are the sender's own progress."""
+    """Are you there? `number` comes back in the `Ack`; `step` and `done` are the sender's own progress; so is
+    `refutation`, a number that nobody else may raise."""
 
     number: int
     step: int
     done: bool
     claims: tuple[Claim, ...] = ()
+    refutation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,7 @@ class Ack:
     claims: tuple[Claim, ...] = ()
     about: str = ""
     about_boot: int = 0
+    refutation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

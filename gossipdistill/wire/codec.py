@@ -81,12 +81,12 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [topic, key, number]
         case Leave(reason, crashed):
             head += [check.plain(reason), crashed]
-        case Ping(number, step, done, claims):
-            head += [number, step, done, check.claims_out(claims)]
+        case Ping(number, step, done, claims, refutation):
+            head += [number, step, done, check.claims_out(claims), refutation]
         case PingRequest(number, target, claims):
             head += [number, target, check.claims_out(claims)]
-        case Ack(number, step, done, claims, about, about_boot):
-            head += [number, step, done, check.claims_out(claims), about, about_boot]
+        case Ack(number, step, done, claims, about, about_boot, refutation):
+            head += [number, step, done, check.claims_out(claims), about, about_boot, refutation]
         case Nack(number, claims):
             head += [number, check.claims_out(claims)]
         case Receipt(topic, number, verdict, reason):
@@ -188,16 +188,16 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             (reason,) = check.take(fields, 1)
             return Leave(check.text(reason), check.flag(fields[1]) if len(fields) > 1 else False)
         case 9:
-            number, step, done, claims = check.take(fields, 4)
+            number, step, done, claims, refutation = check.take(fields, 5)
             progress = (check.number(step), check.flag(done))
-            return Ping(check.number(number), *progress, check.claims(claims, limits))
+            return Ping(check.number(number), *progress, check.claims(claims, limits), check.number(refutation))
         case 10:
             number, target, claims = check.take(fields, 3)
             return PingRequest(check.number(number), check.name(target), check.claims(claims, limits))
         case 11:
-            number, step, done, claims, about, about_boot = check.take(fields, 6)
+            number, step, done, claims, about, about_boot, refutation = check.take(fields, 7)
             said = (check.number(number), check.number(step), check.flag(done), check.claims(claims, limits))
-            return Ack(*said, check.name_or_nothing(about), check.number(about_boot))
+            return Ack(*said, check.name_or_nothing(about), check.number(about_boot), check.number(refutation))
         case 12:
             number, claims = check.take(fields, 2)
             return Nack(check.number(number), check.claims(claims, limits))

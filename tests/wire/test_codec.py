@@ -99,9 +99,9 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Want: st.builds(Want, texts, texts, numbers),
     Confirm: st.builds(Confirm, texts, texts, numbers),
     Leave: st.builds(Leave, texts, st.booleans()),
-    Ping: st.builds(Ping, numbers, numbers, st.booleans(), claims),
+    Ping: st.builds(Ping, numbers, numbers, st.booleans(), claims, numbers),
     PingRequest: st.builds(PingRequest, numbers, names, claims),
-    Ack: st.builds(Ack, numbers, numbers, st.booleans(), claims, st.one_of(st.just(""), names), numbers),
+    Ack: st.builds(Ack, numbers, numbers, st.booleans(), claims, st.one_of(st.just(""), names), numbers, numbers),
     Nack: st.builds(Nack, numbers, claims),
     Receipt: st.builds(Receipt, texts, numbers, st.sampled_from(list(Verdict)), texts),
     Enquiry: st.builds(Enquiry, texts, numbers),
@@ -173,8 +173,8 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
     "confirm": (Confirm("weights", "k", 12), ["990206a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
     "leave": (Leave("finished"), ["980207a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c2"]),
     "ping": (
-        Ping(5, 1200, True, (Claim(PeerName("cy"), 400, 2, ClaimKind.SUSPECT, PeerName("dee")),)),
-        ["9a0209a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a364656500"],
+        Ping(5, 1200, True, (Claim(PeerName("cy"), 400, 2, ClaimKind.SUSPECT, PeerName("dee")),), 3),
+        ["9b0209a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a36465650003"],
     ),
     "ping request": (PingRequest(6, PeerName("cy")), ["99020aa3616461cf000001930000000aa2626fcd01f406a2637990"]),
     "ack": (
@@ -185,9 +185,10 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
             (Claim(PeerName("eve"), 400, 0, ClaimKind.ALIVE, PeerName("eve"), Address("10.0.0.9", 7400), 4),),
             "cy",
             400,
+            1,
         ),
         [
-            "9c020ba3616461cf000001930000000aa2626fcd01f406cd04b0c29198a3657665cd019000a5616c697665a365766504a831302e302e302e39cd1ce8a26379cd0190"
+            "9d020ba3616461cf000001930000000aa2626fcd01f406cd04b0c29198a3657665cd019000a5616c697665a365766504a831302e302e302e39cd1ce8a26379cd019001"
         ],
     ),
     "nack": (Nack(6), ["98020ca3616461cf000001930000000aa2626fcd01f40690"]),
@@ -273,8 +274,8 @@ def test_a_payload_is_not_copied_on_its_way() -> None:
 
 
 def test_later_versions_may_append_fields() -> None:
-    message = decode([head(9, 3, 5, True, [], "something new", [1, 2])]).message
-    assert message == Ping(3, 5, True)
+    message = decode([head(9, 3, 5, True, [], 2, "something new", [1, 2])]).message
+    assert message == Ping(3, 5, True, (), 2)
 
 
 def test_texts_of_ours_are_made_fit_to_travel() -> None:
@@ -396,25 +397,25 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
     ("frames", "code"),
     [
         ([], WireCode.PARTS),
-        ([head(9, 0, 1, False, []), b"x"], WireCode.PARTS),
+        ([head(9, 0, 1, False, [], 0), b"x"], WireCode.PARTS),
         ([head(8, "x", "", 1, 1, 1, [])], WireCode.PARTS),
-        ([head(9, 0, 1, False, [])] * 3, WireCode.PARTS),
+        ([head(9, 0, 1, False, [], 0)] * 3, WireCode.PARTS),
         ([b""], WireCode.NOT_MSGPACK),
         ([b"\x00"], WireCode.HEADER),
         ([msgpack.packb([2, 9, "ada"])], WireCode.HEADER),
         ([msgpack.packb([2, 9, "ada", 4, "bo"])], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], version="1")], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], version=True)], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], version=3)], WireCode.VERSION),
-        ([head(9, 0, 1, False, [], version=0)], WireCode.VERSION),
-        ([head(9, 0, 1, False, [], sender="Ada")], WireCode.SENDER),
-        ([head(9, 0, 1, False, [], sender="")], WireCode.SENDER),
-        ([head(9, 0, 1, False, [], sender=7)], WireCode.SENDER),
-        ([head(9, 0, 1, False, [], sender=b"ada")], WireCode.NOT_MSGPACK),
-        ([head(9, 0, 1, False, [], boot=-1)], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], boot=2**63)], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], boot=1.0)], WireCode.HEADER),
-        ([head(9, 0, 1, False, [], to="../x")], WireCode.FIELD),
+        ([head(9, 0, 1, False, [], 0, version="1")], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], 0, version=True)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], 0, version=3)], WireCode.VERSION),
+        ([head(9, 0, 1, False, [], 0, version=0)], WireCode.VERSION),
+        ([head(9, 0, 1, False, [], 0, sender="Ada")], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], 0, sender="")], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], 0, sender=7)], WireCode.SENDER),
+        ([head(9, 0, 1, False, [], 0, sender=b"ada")], WireCode.NOT_MSGPACK),
+        ([head(9, 0, 1, False, [], 0, boot=-1)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], 0, boot=2**63)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], 0, boot=1.0)], WireCode.HEADER),
+        ([head(9, 0, 1, False, [], 0, to="../x")], WireCode.FIELD),
         ([head(0, 1, False)], WireCode.KIND),
         ([head(2, 1, False)], WireCode.KIND),  # retired
         ([head(99, 1, False)], WireCode.KIND),
@@ -422,9 +423,9 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
         ([head(True, 1, False)], WireCode.KIND),
         ([head("2", 1, False)], WireCode.KIND),
         ([head(9, 0, 1)], WireCode.FIELD),
-        ([head(9, 0, 1, 0, [])], WireCode.FIELD),
-        ([head(9, 0, -1, False, [])], WireCode.FIELD),
-        ([head(9, 0, 2**64 - 1, False, [])], WireCode.FIELD),
+        ([head(9, 0, 1, 0, [], 0)], WireCode.FIELD),
+        ([head(9, 0, -1, False, [], 0)], WireCode.FIELD),
+        ([head(9, 0, 2**64 - 1, False, [], 0)], WireCode.FIELD),
         ([head(3, "no such code", "", "")], WireCode.FIELD),
         ([head(3, ["fingerprint"], "", "")], WireCode.FIELD),
         ([head(7, "x" * 1025)], WireCode.FIELD),
