@@ -160,3 +160,10 @@ def test_between_two_threads_the_newest_is_never_lost() -> None:
         assert seen[-1] == count
         assert all(older < newer for older, newer in pairwise(seen))
     assert len(collected) + mailbox.overwritten == count
+
+
+def test_nothing_settled_wakes_nobody() -> None:
+    woken: list[int] = []
+    mailbox = Mailbox(wake=lambda: woken.append(1))
+    mailbox.settle([])
+    assert woken == []

@@ -5,9 +5,27 @@ from __future__ import annotations
 import pytest
 
 from gossipdistill.events import EventKind
-from gossipdistill.messages import Consignment, Enquiry, Receipt, Settlement, Verdict
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.messages import (
+    Consignment,
+    DeliveryClass,
+    Enquiry,
+    Parcel,
+    Receipt,
+    Settlement,
+    Slot,
+    Verdict,
+)
+from gossipdistill.protocol.consignments import Consignments
 
-from .harness import World, value_of
+from .harness import World, payload, value_of
+
+BO = PeerName("bo")
+
+
+def consignment(topic: str, number: int) -> Consignment:
+    return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
 
 
 @pytest.fixture
@@ -177,3 +195,85 @@ def test_a_stream_goes_on_after_frames_were_dropped_for_a_death_that_was_none(wo
     world.consign("ada", "bo", 4, 0.0, stream=True)
     world.run(1.0)
     assert world["bo"].values("ada") == [3, 4]
+
+
+def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
+    limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
+    ours = Consignments(limits, Boot(1), lambda peer: 1)
+    for number, topic in enumerate(["a", "b", "c"], start=1):
+        ours.arrived(BO, Boot(9), consignment(topic, number), 0.0)
+    assert [arrival.topic for arrival in ours.arrivals] == ["a", "b"]
+    assert ours.out == [(BO, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
+    ours.enquired(BO, Boot(9), Enquiry("c", 3))
+    assert len(ours.out) == 1
+
+
+def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.arrived(BO, Boot(9), consignment("m", 5), 0.0)
+    ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
+    first, second = ours.arrivals
+    assert (first.version, second.version) == ((9, 5), (10, 1))
+    ours.settle(Settlement(BO, "m", first.version, absorbed=True))
+    assert ours.out == []  # nobody is left who waits for that receipt
+    ours.settle(Settlement(BO, "m", second.version, absorbed=True))
+    assert ours.out == [(BO, Receipt("m", 1, Verdict.ABSORBED))]
+
+
+def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.enquired(BO, Boot(9), Enquiry("m", 1))
+    assert ours.out == []
+
+
+def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    for number in range(1, 6):
+        ours.arrived(BO, Boot(9), consignment("m", number), 0.0)
+        ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
+    ours.out.clear()
+    ours.arrived(BO, Boot(9), consignment("m", 1), 0.0)
+    ours.enquired(BO, Boot(9), Enquiry("m", 2))
+    assert ours.out == []
+    assert len(ours.arrivals) == 5
+
+
+def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_for_what_it_did_not_take() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    for value in 1, 2:
+        parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
+        ours.publish(Slot(BO, "m", ""), parcel, 0.0)
+    (_, first), _ = ours.out
+    ours.not_sent(BO, first, 0.0)
+    assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
+    waits = []
+    for _ in range(8):
+        before = ours.next_timeout()
+        ours.out.clear()
+        ours.handle_timeout(before)
+        for to, message in ours.out:
+            ours.not_sent(to, message, before)
+        waits.append(ours.next_timeout() - before)
+    assert max(waits) == pytest.approx(DEFAULT_LIMITS.retry_interval_max_s)
+    ours.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
+    ours.not_sent(BO, Enquiry("m", 1), 1.0)
+    assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
+
+
+def test_being_called_lost_twice_parks_once(world: World) -> None:
+    world.cut_off("bo")
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(20.0)
+    world["ada"].peer._consignments.lost(PeerName("bo"), world.now, False, "silent")
+    world.run(0.1)
+    assert world["ada"].kinds("bo").count(EventKind.PARKED) == 1
+
+
+def test_the_same_reason_for_coming_home_is_said_once() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    for number in 1, 2:
+        parcel = Parcel((BO,), "m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5)
+        ours.publish(Slot(BO, "m", ""), parcel, 0.0)
+        ours.receipt(BO, Receipt("m", number, Verdict.REFUSED, "not finite"), 0.0)
+    assert len(ours.arrivals) == 2
+    assert [event.kind for event in ours.events] == [EventKind.CAME_HOME]

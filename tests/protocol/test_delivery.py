@@ -21,6 +21,7 @@ from gossipdistill.messages import (
     Transmit,
     Want,
 )
+from gossipdistill.protocol.delivery import Delivery
 
 from .harness import Sent, World, payload
 
@@ -392,3 +393,76 @@ def test_someone_who_publishes_to_itself_or_to_nobody_is_ignored() -> None:
     world.publish("ada", "zed", 1)
     world.run(5.0)
     assert not [sent for sent in world.log if isinstance(sent.message, State)]
+
+
+# --- alone, without a peer around it ----------------------------------------------------------------------------------
+
+
+def alone(**bounds: int) -> Delivery:
+    return Delivery(DEFAULT_LIMITS.__class__(**bounds), lambda peer: True)
+
+
+def state(topic: str, number: int, *confirms: Confirm) -> State:
+    return State(topic, "", number, number, number, payload(number), confirms)
+
+
+BO = PeerName("bo")
+
+
+def test_what_a_socket_did_not_take_of_a_slot_that_is_not_mine_changes_nothing() -> None:
+    ours = alone()
+    ours.not_sent(BO, state("x", 1), 0.0)
+    ours.not_sent(BO, Want("x", "", 1), 0.0)
+    assert (ours.out, ours.next_timeout()) == ([], float("inf"))
+
+
+def test_confirmations_that_rode_on_a_state_that_was_not_taken_are_owed_again() -> None:
+    ours = alone()
+    ours.arrived(BO, Boot(9), state("y", 4), 0.0)
+    ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ((_, sent),) = ours.out
+    assert isinstance(sent, State)
+    assert sent.confirms == (Confirm("y", "", 4),)
+    ours.out.clear()
+    ours.not_sent(BO, sent, 0.0)
+    ours.confirm_overdue(10.0)
+    assert ours.out == [(BO, Confirm("y", "", 4))]
+
+
+def test_a_sender_has_so_many_slots_and_what_comes_for_the_next_is_confirmed_and_dropped() -> None:
+    ours = alone(slots_per_peer_max=1)
+    ours.arrived(BO, Boot(9), state("x", 1), 0.0)
+    ours.arrived(BO, Boot(9), state("y", 2), 0.0)
+    assert [arrival.topic for arrival in ours.arrivals] == ["x"]
+    assert ours.out == [(BO, Confirm("y", "", 2))]
+    ours.announced(BO, Boot(9), Announce("z", "", 3, 10), 0.0)
+    assert len(ours.out) == 1
+
+
+def test_an_announcement_that_waited_is_forgotten_when_its_state_comes_anyway_or_its_sender_restarts() -> None:
+    ours = alone()
+    ours.arrived(BO, Boot(9), state("x", 1), 0.0)
+    ours.announced(BO, Boot(9), Announce("x", "", 2, 10), 0.0)
+    assert ours.awaits_taking()
+    ours.arrived(BO, Boot(9), state("x", 2), 0.0)
+    assert not ours.awaits_taking()
+    ours.announced(BO, Boot(9), Announce("x", "", 5, 10), 0.0)
+    assert ours.awaits_taking()
+    ours.arrived(BO, Boot(9), state("x", 3), 0.0)
+    assert ours.awaits_taking()
+    ours.arrived(BO, Boot(10), state("x", 1), 0.0)
+    assert not ours.awaits_taking()
+
+
+def test_taking_what_never_came_changes_nothing() -> None:
+    ours = alone()
+    ours.taken(Slot(BO, "x", ""), 0.0)
+    assert ours.out == []
+
+
+def test_somebody_elses_return_sends_nothing_again() -> None:
+    ours = alone()
+    ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ours.out.clear()
+    ours.returned(PeerName("cy"), True, 0.0)
+    assert ours.out == []
