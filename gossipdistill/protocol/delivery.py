@@ -312,8 +312,7 @@ class Delivery:
             for number in overdue:
                 del known.unconfirmed[number]
             self._count(slot.peer).resent += bool(overdue)
-            if now >= known.announced_until_s:
-                known.announced_until_s = -NEVER
+            known.announced_until_s = -NEVER  # never open while a version is on the wire: it is what was due
             self._advance(slot, known, now)
 
     def _count(self, peer: PeerName) -> LinkCounts:
