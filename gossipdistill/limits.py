@@ -88,7 +88,7 @@ class Limits:
     arrays_max: int = 2048
     dimensions_max: int = 8
     payload_bytes_max: int = 256 * MIB
-    piece_bytes_max: int = 4 * MIB
+    piece_bytes_max: int = 2 * MIB
     """A larger body travels in pieces of this size: links take turns, and a stranger cannot make us hold more."""
     assembly_bytes_max: int = 2048 * MIB
     """Bodies that are on their way here in pieces have at most so much together, by their announcements: eight of the
@@ -97,11 +97,16 @@ class Limits:
     """Larger payloads are announced, then pulled, unless the run says otherwise."""
 
     control_messages_queued_max: int = 256
-    data_messages_queued_max: int = 8
-    socket_buffer_bytes: int = 512 * 1024
+    data_messages_queued_max: int = 4
+    """In the queue of one socket: pieces of `piece_bytes_max` at most, so 8 MiB."""
+    control_buffer_bytes: int = 256 * 1024
+    data_buffer_bytes: int = 2 * MIB
+    """Of the kernel, each way, and one piece of `piece_bytes_max`, so that reader and writer need not take turns."""
     handshake_timeout_s: float = 5.0
     turn_messages_max: int = 32
     """Messages handled in one turn of the network loop, so that no turn exceeds a few milliseconds."""
+    turn_bytes_max: int = 4 * MIB
+    """Bytes read from one socket, or handed out in pieces, in one turn: copying them takes a millisecond or less."""
     flush_s: float = 0.2
     """How long the last words of a leaving peer may take to reach the wire."""
 

@@ -19,7 +19,7 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,11 +63,20 @@ class _Body:
         return whose == (self.opening.boot, self.message.topic, _key_of(self.message), self.message.number)
 
 
+def _fresh(size: int) -> memoryview:
+    return np.empty(size, dtype=np.uint8).data
+
+
 @dataclass(slots=True)
 class Assembly:
-    """The bodies of all senders that are on their way in. Feed it what `decode` returns."""
+    """The bodies of all senders that are on their way in. Feed it what `decode` returns.
+
+    `allocate` supplies writable memory of a size in bytes for one body; its content does not matter, since a body is
+    only handed out when each byte of it has come.
+    """
 
     limits: Limits
+    allocate: Callable[[int], memoryview] = _fresh
     _bodies: dict[_Key, _Body] = field(default_factory=dict)
     _fed: int = 0
     """Bytes that were offered since the start: the clock of rule 4."""
@@ -76,6 +85,10 @@ class Assembly:
     def announced_bytes(self) -> int:
         """What all bodies that are not complete will have together."""
         return sum(len(body.memory) for body in self._bodies.values())
+
+    def senders(self) -> set[PeerName]:
+        """Of whom something is on its way."""
+        return {sender for sender, _ in self._bodies}
 
     def feed(self, envelope: Envelope) -> Envelope | None:
         """The envelope if it is whole, the completed one with its last piece, None while pieces are missing.
@@ -125,7 +138,7 @@ class Assembly:
             raise WireError(WireCode.BODY, f"opens a body of {total} bytes with a piece of {message.payload.nbytes}")
         self._make_room(total, envelope.sender)
         try:
-            memory = np.empty(total, dtype=np.uint8).data
+            memory = self.allocate(total)
         except MemoryError:
             raise WireError(WireCode.FULL, f"no memory for a body of {total} bytes", envelope.sender) from None
         memory[:size] = message.payload.body

@@ -89,7 +89,7 @@ def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> Non
 
 
 def test_a_frame_beyond_the_limit_is_refused_by_the_socket(nodes: list[Node]) -> None:
-    limits = Limits(payload_bytes_max=1 << 20, control_bytes_max=4096, flush_s=0.05)
+    limits = Limits(piece_bytes_max=1 << 20, control_bytes_max=4096, flush_s=0.05)
     ada, bo = pair(nodes, limits=limits)
     for data, size in (False, 5000), (True, (1 << 20) + 1):
         with Stranger(ada.roster["ada"], "mallory/7", data) as mallory:
@@ -129,6 +129,6 @@ def test_links_to_strangers_and_to_former_addresses_are_few(nodes: list[Node]) -
         wait_until(lambda: ada.driver.peer.address_of("eve") == Address("127.0.0.1", 100))
         wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
         exchange_works(ada, bo, 1)
-    assert len(ada.driver._links) <= 2 + LIMITS.stranger_links_max
+    assert len(ada.driver._links.by_address) <= 2 + LIMITS.stranger_links_max
     assert ada.kinds("zed") == [EventKind.REFUSED]
     assert "zed" not in ada.driver.traffic

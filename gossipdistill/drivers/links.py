@@ -1,0 +1,189 @@
+"""The ways to others: a pair of DEALERs for each address that is dialled, and the way back to whoever dialled me.
+
+Rules of this file
+1. Names are resolved here, asynchronously; libzmq is given IP addresses only (it resolves in its I/O thread, and one
+   dead name then stalls every socket of the context).
+2. Addresses come from others. Links to addresses that are no member's are few, all links together are bounded, and one
+   that cannot be opened is an event.
+3. A connection serves both directions. What cannot be said through a link of mine goes back through the connection that
+   the other opened, if there is one: so a peer that nobody can reach (behind NAT, `listen = "none"`) takes part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import zmq
+
+from gossipdistill.drivers.names import look_up
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Address
+
+_TRY_AGAIN_S = 2.0
+"""Between two attempts to resolve a name, or to open a socket when there were too many."""
+_DEAF_AFTER_S = 1.0
+"""A link that has taken nothing for so long, and takes nothing now, is passed by if there is a way back."""
+_NEVER = float("-inf")
+
+
+@dataclass(slots=True)
+class Link:
+    """The way to one control address: two sockets, opened once the name is resolved to `host`."""
+
+    address: Address
+    name: str = ""
+    """Who is meant to be there; "" when only the address is known."""
+    sockets: tuple[ZmqSocket, ...] = ()
+    host: str = ""
+    resolving: asyncio.Task[None] | None = None
+    try_at_s: float = _NEVER
+    failures: int = 0
+    used_s: float = _NEVER
+    took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
+    """When control and data last accepted a message, since they were opened."""
+
+    def is_deaf(self, channel: Channel, now: float) -> bool:
+        """Whether a refusal just now means that nobody is connected, rather than that the queue is full."""
+        if channel is Channel.CONTROL:
+            return now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
+        # A slow reader's data queue may be full for long; its control queue is not.
+        return self.took_s[Channel.DATA] == _NEVER or now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
+
+
+@dataclass(slots=True)
+class Links:
+    """All links by control address. `opened` and `closing` are told about each pair of sockets; `warn` in words."""
+
+    sockets: Sockets
+    limits: Limits
+    members: Callable[[], Collection[Address]]
+    opened: Callable[[Link], None]
+    closing: Callable[[Link], None]
+    warn: Callable[[str], None]
+    by_address: dict[Address, Link] = field(default_factory=dict)
+
+    def to(self, address: Address, name: str, now: float) -> Link:
+        """The link to this address, which is opened if need be."""
+        link = self.by_address.get(address)
+        if link is None:
+            self._make_room()
+            link = self.by_address[address] = Link(address, name)
+            self.tend(link, now)
+        link.used_s = now
+        return link
+
+    def tend(self, link: Link, now: float) -> None:
+        """Open a link, or open it again: a name may have moved to another machine (a container that was replaced)."""
+        if now < link.try_at_s or (link.resolving is not None and not link.resolving.done()):
+            return
+        link.try_at_s = now + _TRY_AGAIN_S
+        if self.sockets.reconnects and not _is_literal(link.address.host):
+            link.resolving = asyncio.get_running_loop().create_task(self._resolve(link))
+        elif not link.sockets or not self.sockets.reconnects:
+            self._open(link, link.address.host)
+
+    async def close(self) -> None:
+        """Drop all links, and wait for the look-ups to end."""
+        resolving = [link.resolving for link in self.by_address.values() if link.resolving is not None]
+        for link in list(self.by_address.values()):
+            self._drop(link)
+        await asyncio.gather(*resolving, return_exceptions=True)
+
+    def _make_room(self) -> None:
+        members = self.members()
+        strangers = [link for address, link in self.by_address.items() if address not in members]
+        for link in strangers[: len(strangers) + 1 - self.limits.stranger_links_max]:
+            self._drop(link)
+        if len(self.by_address) >= self.limits.links_max:
+            self._drop(min(self.by_address.values(), key=lambda link: link.used_s))
+
+    def _drop(self, link: Link) -> None:
+        del self.by_address[link.address]
+        if link.resolving is not None:
+            link.resolving.cancel()
+        self._close(link)
+
+    def _close(self, link: Link) -> None:
+        if link.sockets:
+            self.closing(link)
+            self.sockets.close(*link.sockets)
+            link.sockets = ()
+
+    async def _resolve(self, link: Link) -> None:
+        """Look the name up, and go to its next address if the one in use does not answer."""
+        try:
+            found = await look_up(link.address)
+            hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+            host = hosts[(hosts.index(link.host) + 1) % len(hosts) if link.host in hosts else 0]
+        except (OSError, ValueError, IndexError) as error:  # ValueError: no name at all, such as "a..b"
+            link.failures += 1
+            if link.failures == 3:
+                self.warn(f"cannot resolve the name {link.address.host}: {error}; trying on")
+            return
+        link.failures = 0
+        if host != link.host or not link.sockets:
+            self._open(link, host)
+
+    def _open(self, link: Link, host: str) -> None:
+        self._close(link)
+        link.host, link.took_s = host, [_NEVER, _NEVER]
+        curve = self.sockets.curve
+        try:
+            if curve is not None and link.name not in curve.server_keys:
+                raise LookupError(f"no public key of {link.name or 'whoever listens there'}")
+            link.sockets = self.sockets.connect(Address(host, link.address.port), link.name)
+        except (zmq.ZMQError, LookupError) as error:
+            link.failures += 1
+            if link.failures == 1:
+                reason = error.strerror if isinstance(error, zmq.ZMQError) else error.args[0]
+                self.warn(f"cannot open a connection to {link.address}: {reason}; trying on")
+            return
+        self.opened(link)
+
+
+@dataclass(slots=True)
+class Route:
+    """The way back to a process that dialled me: its routing id, on the ROUTER of either channel."""
+
+    boot: int
+    identity: bytes
+
+
+@dataclass(slots=True)
+class Routes:
+    """Ways back by name: to members, and to the last few strangers, who choose their names themselves."""
+
+    strangers_max: int
+    members: dict[str, Route] = field(default_factory=dict)
+    strangers: dict[str, Route] = field(default_factory=dict)
+
+    def note(self, name: str, boot: int, identity: bytes, is_member: bool) -> None:
+        """A message of this process came through that connection."""
+        table = self.members if is_member else self.strangers
+        known = table.get(name)
+        if known is not None and (known.identity == identity or known.boot > boot):
+            return
+        if not is_member:
+            while len(table) >= self.strangers_max and name not in table:
+                del table[next(iter(table))]
+        table[name] = Route(boot, identity)
+
+    def to(self, name: str, boot: int) -> Route | None:
+        """The way back to this process; with boot 0 to any of that name."""
+        for table in self.members, self.strangers:
+            route = table.get(name)
+            if route is not None and boot in (0, route.boot):
+                return route
+        return None
+
+
+def _is_literal(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False

@@ -1,0 +1,115 @@
+"""One message to one socket, without ever waiting: through my link, or back through the connection of the other.
+
+Rules of this file
+1. A send never blocks. What no socket takes at once is for the caller to tell the protocol.
+2. My own link comes first. The way back is taken when there is no link, or nobody at its other end.
+3. What is large is not copied: the socket is given a view, and the payload lives until the last piece is out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import zmq
+
+from gossipdistill.drivers.faulty import Spoil
+from gossipdistill.drivers.links import Link, Links, Route, Routes
+from gossipdistill.drivers.sockets import Channel, ZmqSocket
+from gossipdistill.messages import Address, Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.protocol.peer import Peer
+from gossipdistill.wire.codec import encode
+
+_COPY_BYTES_MAX = 64 * 1024
+"""Below this a copy is cheaper than the bookkeeping of a zero-copy send."""
+Way = Link | Route
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What passed between this process and one peer, counted at the sockets, headers included. A message in pieces is
+    one message, counted when its last piece was handed over or came."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    not_taken: int = 0
+    astray: int = 0
+    """Pieces that came and belonged to nothing: what opened their body was lost with a connection."""
+
+
+@dataclass(slots=True)
+class Sending:
+    """The way out of one driver. `touched` collects the sockets that were used: a send may swallow the signal that
+    something has come, so they are to be looked at afterwards."""
+
+    peer: Peer
+    links: Links
+    routes: Routes
+    routers: dict[Channel, ZmqSocket]
+    traffic: dict[str, Traffic]
+    touched: set[ZmqSocket] = field(default_factory=set)
+
+    def put(self, transmit: Transmit, way: Way | None, now: float, spoil: Spoil | None = None) -> Way | None:
+        """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` changes its frames."""
+        envelope = transmit.envelope
+        channel = channel_of(envelope)
+        frames = encode(envelope) if spoil is None else spoil(encode(envelope))
+        size = sum(map(len, frames))
+        traffic = self.traffic_of(envelope.to)
+        for candidate in (way,) if way is not None else self._ways(transmit, now):
+            if self._take(candidate, channel, frames, size, now):
+                traffic.bytes_sent += size
+                return candidate
+            if isinstance(candidate, Link):
+                if not candidate.is_deaf(channel, now):
+                    break  # somebody is there, and slow: the other way would only be a second queue
+                self.links.tend(candidate, now)
+        traffic.not_taken += 1
+        return None
+
+    def traffic_of(self, name: str) -> Traffic:
+        """The counts of a member; those of anybody else are thrown away, since strangers choose their names and this
+        table lives as long as the process."""
+        known = self.traffic.get(name)
+        if known is None:
+            known = Traffic()
+            if self.peer.address_of(name) is not None:
+                self.traffic[name] = known
+        return known
+
+    def _ways(self, transmit: Transmit, now: float) -> list[Way]:
+        envelope, ways = transmit.envelope, list[Way]()
+        if is_dialled(transmit.address):
+            ways.append(self.links.to(transmit.address, envelope.to, now))
+        route = self.routes.to(envelope.to, envelope.to_boot) if envelope.to else None
+        if route is not None:
+            ways.append(route)
+        return ways
+
+    def _take(self, way: Way, channel: Channel, frames: Sequence[bytes | memoryview], size: int, now: float) -> bool:
+        if isinstance(way, Link):
+            if not way.sockets:
+                return False
+            socket = way.sockets[channel]
+        else:
+            socket, frames = self.routers[channel], [way.identity, *frames]
+        self.touched.add(socket)
+        try:
+            socket.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
+        except zmq.ZMQError:  # no connection yet, its queue is full, or (on the way back) it has ended
+            return False
+        if isinstance(way, Link):
+            way.took_s[channel] = now
+        return True
+
+
+def channel_of(envelope: Envelope) -> Channel:
+    """Payloads travel on the data socket, everything else on the control socket."""
+    return Channel.DATA if isinstance(envelope.message, State | Consignment | Piece) else Channel.CONTROL
+
+
+def is_dialled(address: Address) -> bool:
+    """Whether there is an address at all: a peer that listens nowhere has none."""
+    return bool(address.host)

@@ -1,0 +1,141 @@
+"""ZeroMQ sockets with every bound set (law 7), and two kinds of them: control, and data on the next port.
+
+Rules of this file
+1. No socket leaves it without queue lengths, message sizes, kernel buffers, handshake time, heartbeats and a time after
+   which a silent connection is given up. Without a bound on message sizes a stranger made a socket hold 200 MiB.
+2. Control and data have an I/O thread each, so a sign of life never queues behind a checkpoint.
+3. A piece of a large body is far larger than the kernel buffer, so a slow reader is felt here within a few pieces.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import zmq
+
+from gossipdistill.drivers.security import Curve
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Address
+
+ZmqSocket = zmq.Socket[bytes]
+ZmqContext = zmq.Context[ZmqSocket]
+
+
+class Channel(IntEnum):
+    """What a socket is for; the value is added to the control port."""
+
+    CONTROL = 0
+    DATA = 1
+
+
+class Sockets:
+    """Makes the sockets of one driver, and closes what it made.
+
+    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. Routing ids are
+    "name/boot/serial": the name is claimed once per connection, the boot keeps a restarted process apart from its
+    predecessor, and the serial one connection of a process from another to the same place.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        identity: str,
+        transport: str = "tcp",
+        context: ZmqContext | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        self.limits, self.identity, self.transport, self.curve = limits, identity, transport, curve
+        self._shared = context is not None
+        self._context: ZmqContext = context if context is not None else zmq.Context(io_threads=2)
+        if not self._shared:
+            self._context.set(zmq.MAX_SOCKETS, 2 * (limits.links_max + limits.stranger_links_max + 1))
+        self._made: set[ZmqSocket] = set()
+        self._serial = 0
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether a socket by itself connects again to a process that was started again."""
+        return self.transport != "inproc"
+
+    def bind(self, address: Address, channel: Channel) -> ZmqSocket:
+        """A ROUTER that listens there.
+
+        Raises:
+            zmq.ZMQError: when it cannot.
+        """
+        router = self._socket(zmq.ROUTER, channel)
+        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over
+        if self.curve is not None:
+            self.curve.guard(router)
+        router.bind(self._endpoint(address, channel))
+        return router
+
+    def connect(self, address: Address, name: str) -> tuple[ZmqSocket, ZmqSocket]:
+        """A pair of DEALERs, control and data, on their way there.
+
+        Raises:
+            zmq.ZMQError: when there are too many open files, or the address is of no kind that is known here.
+        """
+        self._serial += 1
+        made: list[ZmqSocket] = []
+        try:
+            for channel in Channel:
+                made.append(self._dealer(address, name, channel))
+        except zmq.ZMQError:
+            self.close(*made)
+            raise
+        return made[0], made[1]
+
+    def _dealer(self, address: Address, name: str, channel: Channel) -> ZmqSocket:
+        dealer = self._socket(zmq.DEALER, channel)
+        dealer.setsockopt(zmq.IMMEDIATE, 1)
+        dealer.setsockopt(zmq.ROUTING_ID, f"{self.identity}/{self._serial}".encode("ascii"))
+        # One end pings: twice within the time after which a silent connection is given up.
+        for option, factor in (zmq.HEARTBEAT_IVL, 500), (zmq.HEARTBEAT_TIMEOUT, 1000), (zmq.HEARTBEAT_TTL, 1000):
+            dealer.setsockopt(option, int(self.limits.dead_after_s * factor))
+        if self.curve is not None:
+            self.curve.seal(dealer, name)
+        dealer.connect(self._endpoint(address, channel))
+        return dealer
+
+    def close(self, *sockets: ZmqSocket) -> None:
+        """Close these at once; nothing lingers."""
+        for socket in sockets:
+            self._made.discard(socket)
+            socket.close(linger=0)
+
+    def close_all(self) -> None:
+        """Close every socket that was made here."""
+        self.close(*list(self._made))
+        if not self._shared:
+            self._context.destroy(linger=0)
+
+    def _endpoint(self, address: Address, channel: Channel) -> str:
+        return f"{self.transport}://{Address(address.host, address.port + channel)}"
+
+    def _socket(self, kind: int, channel: Channel) -> ZmqSocket:
+        limits, is_data = self.limits, channel is Channel.DATA
+        queued_max = limits.data_messages_queued_max if is_data else limits.control_messages_queued_max
+        buffer_bytes = limits.data_buffer_bytes if is_data else limits.control_buffer_bytes
+        frame_bytes_max = max(limits.piece_bytes_max, limits.header_bytes_max) if is_data else limits.control_bytes_max
+        made = self._context.socket(kind)
+        self._made.add(made)
+        options = {
+            zmq.AFFINITY: 1 << channel,
+            zmq.LINGER: 0,
+            zmq.SNDHWM: queued_max,
+            zmq.RCVHWM: queued_max,
+            zmq.SNDBUF: buffer_bytes,
+            zmq.RCVBUF: buffer_bytes,
+            zmq.MAXMSGSIZE: frame_bytes_max,
+            zmq.HANDSHAKE_IVL: int(limits.handshake_timeout_s * 1000),
+            zmq.CONNECT_TIMEOUT: int(limits.handshake_timeout_s * 1000),
+            zmq.TCP_MAXRT: int(limits.dead_after_s * 1000),
+            zmq.RECONNECT_IVL: 50,
+            zmq.RECONNECT_IVL_MAX: 1000,
+            zmq.IPV6: 1,
+        }
+        for option, value in options.items():
+            made.setsockopt(option, value)
+        return made

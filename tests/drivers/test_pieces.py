@@ -1,0 +1,95 @@
+"""Large bodies over real sockets: whole at the other end, fair to others, bounded in memory beside a slow reader."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from gossipdistill.drivers.sockets import Channel
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
+
+from .harness import LIMITS, Node, free_address, pair, wait_until
+
+MIB = 1 << 20
+
+
+def body_of(size: int, seed: int) -> bytes:
+    """Bytes of which no two pieces are alike."""
+    return random.Random(seed).randbytes(size)
+
+
+def parcel(to: str, size: int, seed: int, delivery: DeliveryClass, topic: str = "x", **more: Any) -> Parcel:
+    content = Payload((ArrayLayout("x", (size,), "raw", size),), body_of(size, seed))
+    return Parcel((PeerName(to),), topic, content, seed, seed, delivery=delivery, **more)
+
+
+def arrivals(node: Node) -> list[Arrival]:
+    for arrival in node.mailbox.take():
+        node.got.append(arrival)
+        if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+            node.mailbox.settle([Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)])
+    return node.got
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_large_states_come_whole(mode: Mode, nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    size = 3 * LIMITS.piece_bytes_max + 8
+    for seed in range(1, 4):
+        ada.mailbox.post(parcel("bo", size, seed, DeliveryClass.STATE, mode=mode))
+        wait_until(lambda s=seed: [one.step for one in arrivals(bo)] == list(range(1, s + 1)))
+    assert [bytes(one.payload.body) == body_of(size, one.step) for one in bo.got] == [True] * 3
+    ada.stop()
+    bo.stop()
+    assert ada.driver.traffic["bo"].messages_sent == bo.driver.traffic["ada"].messages_received == 3
+    assert bo.driver.traffic["ada"].bytes_received > 3 * size
+
+
+def test_all_classes_flow_at_once_and_both_ways(nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    size = 4 * LIMITS.piece_bytes_max
+    for one, other in (ada, "bo"), (bo, "ada"):
+        for topic, delivery in ("s", DeliveryClass.STATE), ("m", DeliveryClass.MASS), ("r", DeliveryClass.STREAM):
+            assert one.mailbox.post(parcel(other, size, 1, delivery, topic))
+        assert one.mailbox.post(parcel(other, size, 2, DeliveryClass.STREAM, "r"))
+    for node in ada, bo:
+        wait_until(lambda n=node: len(arrivals(n)) == 4)
+        assert sorted((one.topic, one.step) for one in node.got) == [("m", 1), ("r", 1), ("r", 2), ("s", 1)]
+        assert all(one.payload.body == body_of(size, one.step) for one in node.got)
+    for node in ada, bo:
+        for topic, delivery in ("m", DeliveryClass.MASS), ("r", DeliveryClass.STREAM):
+            wait_until(lambda n=node, t=topic, d=delivery: not n.mailbox.busy(t, d))
+
+
+def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pace(nodes: list[Node]) -> None:
+    """`bo` reads nothing from its data socket any more. What leaves `ada` for it is bounded by queues and kernel
+    buffers, what it keeps is the one body in transfer, and `cy` gets everything."""
+    limits = Limits(
+        heartbeat_interval_s=0.05, suspect_after_s=0.6, dead_after_s=30, greet_interval_s=0.02,
+        greet_interval_max_s=0.1, confirm_timeout_s=0.5, flush_s=0.05, data_buffer_bytes=256 * 1024,
+        piece_bytes_max=MIB,
+    )  # fmt: skip
+    roster = {name: free_address() for name in ("ada", "bo", "cy")}
+    ada, bo, cy = made = [Node(name, roster, limits=limits) for name in roster]
+    nodes += made
+    wait_until(lambda: ada.sees("bo", "cy") and bo.sees("ada") and cy.sees("ada"))
+    stopped = bo.driver._routers[Channel.DATA].socket
+    bo.network._loop.call_soon_threadsafe(bo.driver._stop_listening, stopped)
+    wait_until(lambda: stopped not in bo.driver._inlets)
+    size = 30 * MIB
+    ada.mailbox.post(parcel("bo", size, 0, DeliveryClass.STATE, "s"))
+    ada.mailbox.post(parcel("bo", size, 0, DeliveryClass.MASS, "m"))
+    for seed in range(1, 6):
+        ada.mailbox.post(parcel("cy", size, seed, DeliveryClass.STATE, "s", mode=Mode.PULL))
+        wait_until(lambda s=seed: [one.step for one in arrivals(cy)] == list(range(1, s + 1)))
+        ada.mailbox.post(parcel("bo", 24, seed, DeliveryClass.STATE, "s"))
+    in_transfer = ada.driver._outflow.lanes["bo"]
+    assert 1 <= len(in_transfer.transfers) <= 2
+    assert not in_transfer.waiting
+    queues = 2 * (limits.data_messages_queued_max + 2) * limits.piece_bytes_max
+    assert 0 < ada.driver.traffic["bo"].bytes_sent < queues + 4 * MIB
+    assert ada.sees("bo"), "a slow reader is alive all the same"
