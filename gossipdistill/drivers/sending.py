@@ -52,7 +52,7 @@ class Sending:
     touched: set[ZmqSocket] = field(default_factory=set)
 
     def put(self, transmit: Transmit, way: Way | None, now: float, spoil: Spoil | None = None) -> Way | None:
-        """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` changes its frames."""
+        """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` bends frames."""
         envelope = transmit.envelope
         channel = channel_of(envelope)
         frames = encode(envelope) if spoil is None else spoil(encode(envelope))

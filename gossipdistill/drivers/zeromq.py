@@ -170,7 +170,12 @@ class Driver:
         if self._outflow.lanes:  # should a signal that there is room ever be missed
             wait_s = min(wait_s, self.limits.retry_interval_max_s)
         self._timer = self._loop.call_later(max(wait_s, 0.001), self._turn)
-        if (more or self._ready) and self._again is None:
+        if more or self._ready:
+            self._soon()
+
+    def _soon(self) -> None:
+        """Another turn as soon as the loop has served its other duties."""
+        if self._again is None and self._loop is not None:
             self._again = self._loop.call_soon(self._read_on)
 
     def _work(self, now: float) -> None:
@@ -211,6 +216,8 @@ class Driver:
             self._hand_out(transmit, late, spoil)
         except Exception as error:
             self._fail(error)
+        if late:
+            self._soon()
 
     def _hand_out(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None:
         """One message on its way; the protocol is told if nothing of it could be sent, but not of a `late` one."""
