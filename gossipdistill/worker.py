@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,14 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.rounds import Lockstep
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
-from gossipdistill.strategies.base import Delivery, Strategy, View
+from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Schedule
+
+T = TypeVar("T")
 
 SILENCE_S = 4.0
 """Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
@@ -47,6 +50,8 @@ class Worker:
     _state: Any = None
     _x: Tensor = field(default_factory=lambda: torch.empty(0))
     _y: Tensor = field(default_factory=lambda: torch.empty(0))
+    lockstep: Lockstep | None = None
+    _pending: list[Arrival] = field(default_factory=list)
     _came_back: list[Arrival] = field(default_factory=list)
     _weights: dict[int, float] = field(default_factory=dict)
     _known: _Known | None = None
@@ -57,6 +62,24 @@ class Worker:
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
         self._state = self.strategy.init(self.learner)
+        if isinstance(self.strategy.options, RoundOptions):
+            self.lockstep = Lockstep(self.strategy.options.round_timeout_s)
+
+    def awaited(self, now: float) -> frozenset[PeerName]:
+        """For whom this peer has to wait before its next step; nobody, but where a strategy goes in lockstep.
+
+        The owner asks again a little later, until the answer is empty: after `round_timeout_s` at the latest.
+        """
+        if self.lockstep is None:
+            return frozenset()
+        self._take()
+        neighbourhood = self.mailbox.neighbourhood()
+        late = sum(self.lockstep.late.values())
+        missing = self.lockstep.awaited(now, _Without(neighbourhood.alive, neighbourhood.done))
+        if sum(self.lockstep.late.values()) > late:
+            names = ", ".join(sorted(self.lockstep.late))
+            self.learner.ledger.warn(f"rounds have gone on without neighbours that were too late: {names}")
+        return missing
 
     def step(self, now: float, progress: float = 0.0) -> None:
         """One optimiser step at clock reading `now` (s); posts and takes on the way.
@@ -119,9 +142,22 @@ class Worker:
         if home or self.learner.settlements:
             self._mix(home, now)
 
+    def _take(self) -> None:
+        """What the mailbox holds, kept for the next `mix`."""
+        arrivals = self.mailbox.take()
+        self._pending += arrivals
+        if self.lockstep is not None:
+            for arrival in arrivals:
+                self.lockstep.heard(arrival.sender, arrival.exchange)
+            number = self.lockstep.catch_up()
+            if number is not None:
+                self.cadence.exchanges = number
+
     def _arrivals(self) -> list[Arrival]:
-        came_back, self._came_back = self._came_back, []
-        return came_back + self.mailbox.take()
+        self._take()
+        arrivals = self._came_back + self._pending
+        self._came_back, self._pending = [], []
+        return arrivals
 
     def _mix(self, arrivals: list[Arrival], now: float) -> View:
         """Let the strategy absorb what came, and pass its verdicts on."""
@@ -153,7 +189,10 @@ class Worker:
         if self.strategy.delivery.settled:
             delivery = DeliveryClass(self.strategy.delivery.value)
             view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
-        self._post(self.strategy.publish(self._state, self.learner, view), now)
+        parcels = self.strategy.publish(self._state, self.learner, view)
+        self._post(parcels, now)
+        if self.lockstep is not None:
+            self.lockstep.posted(view.exchange, [name for parcel in parcels for name in parcel.to])
 
     def _post(self, parcels: Iterable[Parcel], now: float) -> None:
         for parcel in parcels:
@@ -272,16 +311,16 @@ class _Known:
     name_of: dict[str, str]
 
 
-class _Without(Set[str]):
+class _Without(Set[T]):
     """All of one set but those of another, without a copy."""
 
-    def __init__(self, whole: Set[str], left_out: Set[str]) -> None:
+    def __init__(self, whole: Set[T], left_out: Set[T]) -> None:
         self._whole, self._left_out = whole, left_out
 
     def __contains__(self, name: object) -> bool:
         return name in self._whole and name not in self._left_out
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[T]:
         return (name for name in self._whole if name not in self._left_out)
 
     def __len__(self) -> int:

@@ -28,13 +28,18 @@ def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
     if spec.pooled:
         labels = (spec.name,)
     schedule = load_topology(spec.config.topology, labels, base=spec.topology_base)
-    if strategy.needs.strongly_connected and 1 < len(labels) <= _JUDGED_PEERS_MAX:
+    if (strategy.needs.strongly_connected or strategy.needs.symmetric) and 1 < len(labels) <= _JUDGED_PEERS_MAX:
         judgement = judge(schedule)
-        if not judgement.strongly_connected:
+        if strategy.needs.strongly_connected and not judgement.strongly_connected:
             groups = "; ".join(", ".join(group) for group in judgement.groups)
             raise NeedsError(
                 f"strategy {strategy.name} needs a strongly connected topology, and {spec.config.topology} "
                 f"is not: news does not get round between {groups}"
+            )
+        if strategy.needs.symmetric and not judgement.symmetric:
+            raise NeedsError(
+                f"strategy {strategy.name} needs a topology in which each link has its reverse, and "
+                f"{spec.config.topology} has some one way only; ring, complete, torus and random_regular are symmetric"
             )
     return schedule
 

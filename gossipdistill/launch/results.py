@@ -46,6 +46,7 @@ def peer_result(
         "bytes_received": sum(t.bytes_received for t in traffic.values()),
         "messages_sent": sum(t.messages_sent for t in traffic.values()),
         "messages_received": sum(t.messages_received for t in traffic.values()),
+        "waited_s": round(worker.lockstep.waited_s, 3) if worker.lockstep is not None else None,
         "parcels_used": ledger.exchanges,
         "first_exchange_s": _first_exchange_s(worker, began_s),
         "staleness_steps": _spread(ledger.staleness, lambda value: value),

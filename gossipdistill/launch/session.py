@@ -26,6 +26,8 @@ from gossipdistill.worker import Worker
 
 _REPORT_EVERY_S = 0.25
 _LOOK_EVERY_S = 0.02
+_ROUND_LOOK_EVERY_S = 0.0005
+"""A round of a lockstep strategy ends at most so much late; neighbours on one machine answer within a millisecond."""
 _SAY_WAITING_AFTER_S, _SAY_WAITING_EVERY_S = 0.5, 2.0
 
 
@@ -50,6 +52,7 @@ class Session:
     cpu_began_s: float = 0.0
     steps_before: int = 0
     _reported_s: float = 0.0
+    _looked_s: float = 0.0
     _saved_s: float = 0.0
     _ever_alive: bool = False
     _diverged: bool = False
@@ -132,6 +135,9 @@ class Session:
             if learner.stop_wanted or (ended and not self._lockstep_by_time()):
                 return
             learner.stop_wanted = ended
+            if not self._in_step(started_s):
+                return
+            started_s = time.monotonic()
             try:
                 self.worker.step(started_s, self._share(started_s))
             except RuntimeError as error:
@@ -145,6 +151,18 @@ class Session:
                 pause_s = (self.spec.slowdown - 1) * spent_s
             if pause_s > 0:
                 time.sleep(pause_s)
+
+    def _in_step(self, now: float) -> bool:
+        """Let a strategy in lockstep wait for its neighbours; False when the run is over meanwhile."""
+        seconds, waiting = self.spec.config.seconds, False
+        while self.worker.awaited(now):
+            if waiting and now - self._looked_s >= _LOOK_EVERY_S:
+                self._look()
+            if self.stop.reason is not None or (seconds is not None and now - self.began_s >= seconds):
+                return False
+            time.sleep(_ROUND_LOOK_EVERY_S)
+            waiting, now = True, time.monotonic()
+        return True
 
     def _lockstep_by_time(self) -> bool:
         """A collective run by time ends by agreement, one step after the first peer wants to."""
@@ -173,7 +191,7 @@ class Session:
 
     def _look(self) -> None:
         """Between two steps: record what happened, report, save, and act on a refusal."""
-        now = time.monotonic()
+        now = self._looked_s = time.monotonic()
         failure = self.network.failure()
         if failure is not None:
             raise failure  # training on without a network would look like a healthy run

@@ -10,8 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gossipdistill.strategies import STRATEGIES, Strategy, strategy_of
+from gossipdistill.strategies import STRATEGIES, Delivery, Rounds, Strategy, strategy_of
 from gossipdistill.tasks import REQUIRED, describe_task
+
+_ROUNDS = {
+    (Rounds.FREE, False): "free: nobody waits",
+    (Rounds.LOCKSTEP, False): "lockstep: each round waits for the slowest living neighbour",
+    (Rounds.LOCKSTEP, True): "lockstep: all wait for all",
+}
 
 
 def strategy_names() -> list[tuple[str, str]]:
@@ -27,6 +33,7 @@ def describe_strategy(name: str) -> RenderableType:
         text
         for holds, text in (
             (needs.strongly_connected, "a strongly connected topology"),
+            (needs.symmetric, "both directions of each link"),
             (needs.alike_models, "the same architecture on all peers"),
             (needs.class_outputs, "outputs that are class logits"),
             (needs.transfer_set, "a transfer set (unlabelled inputs that all peers hold)"),
@@ -35,7 +42,7 @@ def describe_strategy(name: str) -> RenderableType:
     ]
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_row("delivery", kind.delivery.value)
-    facts.add_row("rounds", "free: nobody waits" if kind.rounds.value == "free" else "lockstep: all wait for all")
+    facts.add_row("rounds", _ROUNDS[kind.rounds, kind.delivery is Delivery.COLLECTIVE])
     facts.add_row("needs", "; ".join(wants) or "nothing")
     facts.add_row("initial weights", kind.needs.initialisation.value)
     facts.add_row("exchange.every_steps", f"{kind.every_steps} by default")

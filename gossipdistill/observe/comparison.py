@@ -18,12 +18,16 @@ LABELS = {
     "codistill_predictions": "by predictions",
     "codistill_checkpoints": "by stale checkpoints",
     "gossip_averaging": "by averaging weights",
+    "sgp": "by push-sum of weights",
+    "dpsgd": "by averaging weights in rounds",
     "all_reduce": "all_reduce",
     "pooled": "pooled: one machine sees all labels",
 }
 REMARKS = {
     "gossip_averaging": "needs one architecture",
     "codistill_checkpoints": "needs one architecture",
+    "sgp": "needs one architecture",
+    "dpsgd": "waits for the slowest neighbour",
     "all_reduce": "waits for the slowest",
 }
 

@@ -160,6 +160,12 @@ def _notes(summary: dict[str, Any]) -> list[str]:
             notes.append(f"{peer['name']}: payloads refused: {refused}")
         if peer.get("malformed"):
             notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
+    waited = {peer["name"]: peer["waited_s"] for peer in summary["peers"] if peer.get("waited_s") is not None}
+    if waited:
+        each = ", ".join(f"{name} {waited_s:.1f} s" for name, waited_s in waited.items())
+        notes.append(
+            f"{summary['strategy']} goes in lockstep, each round waits for the slowest neighbour; waited: {each}"
+        )
     if any(peer.get("bytes_are_computed") for peer in summary["peers"]):
         notes.append("bytes sent are by the formula of the collective, not counted at sockets")
     return notes

@@ -17,6 +17,7 @@ from gossipdistill.strategies.base import (
 )
 from gossipdistill.strategies.codistill_checkpoints import CodistillCheckpoints
 from gossipdistill.strategies.codistill_predictions import CodistillPredictions
+from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
 from gossipdistill.strategies.self_distillation import SelfDistillation
@@ -31,6 +32,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         CodistillCheckpoints,
         GossipAveraging,
         Sgp,
+        Dpsgd,
         AllReduce,
     )
 }

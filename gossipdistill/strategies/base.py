@@ -103,6 +103,13 @@ class TeacherOptions(Options):
         return self.weight * ramp(step, self.burn_in_steps, self.ramp_steps)
 
 
+class RoundOptions(Options):
+    """Keys that all strategies in lockstep share."""
+
+    round_timeout_s: float = Field(default=5.0, gt=0)
+    """How long a round waits for a living neighbour. Who comes later is not awaited again until it is back in step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """The keys under `[exchange]`, resolved for this strategy."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies import Exchange, Initialisation, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
+from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.worker import Worker
 
 NAMES = ("ada", "bo", "cy")
 CLASSES = 3
+DIMENSIONS = 5
 
 
 def make_task(place: int) -> Task:
@@ -72,10 +77,46 @@ def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, s
     return Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, strict=True)
 
 
+def make_quadratic(
+    name: str, strategy: Strategy, names: tuple[str, ...], topology: Path | str, lr: float = 0.0, momentum: float = 0.0
+) -> Worker:
+    """A worker whose model is a point and whose loss is 0.5 |point - centre|^2, exactly: the gradient is known."""
+    place = names.index(name)
+    centre = torch.from_numpy(centres(len(names))[place]).float()
+    task = Task(
+        model=lambda: Point(DIMENSIONS),
+        train=(torch.ones(2, 1), centre.repeat(2, 1)),
+        validation=(torch.ones(2, 1), centre.repeat(2, 1)),
+        loss=half_squared_distance,
+    )
+    model = task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+    learner = Learner(name, place, names, model, optimizer, torch.device("cpu"), seed=0)
+    cadence = Cadence(strategy.exchange.every_steps, 0.0)
+    schedule = load_topology(str(topology), names)
+    return Worker(learner, task, strategy, schedule, Mailbox(), cadence, Draws(2, 2, 0), strict=True)
+
+
+def centres(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Centres [count, DIMENSIONS] of the quadratics, the same for every test."""
+    return np.random.default_rng(7).standard_normal((count, DIMENSIONS)).astype(np.float32).astype(np.float64)
+
+
+def place_at(worker: Worker, point: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+    """Begin with the model at `point` [DIMENSIONS]."""
+    load_flat(worker.learner.model, torch.from_numpy(point))
+    worker._state = worker.strategy.init(worker.learner)
+
+
+def point_of(worker: Worker) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Where the model is [DIMENSIONS]."""
+    return flat_parameters(worker.learner.model).double().numpy()
+
+
 @dataclass
 class World:
     """Workers side by side; what one posts is delivered to the others before their next step, and what they refuse
-    goes home."""
+    goes home. No link is ever busy."""
 
     workers: dict[str, Worker]
     boots: int = 1
@@ -98,12 +139,10 @@ class World:
     def carry(self, name: str, now: float) -> None:
         collected = self.workers[name].mailbox.collect()
         for settlement in collected.settlements:
-            slot = Slot(PeerName(name), settlement.topic, "")
             came = self._on_the_way.pop(settlement.version.number)
             self.settled.append(settlement)
             if settlement.sender in self.workers:
                 sender = self.workers[settlement.sender].mailbox
-                sender.free([slot])
                 if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
                     sender.deliver(replace(came, sender=PeerName(name), home=True, reason=settlement.reason))
         for slot, parcel in collected.parcels:
@@ -113,6 +152,7 @@ class World:
                 came = arrival(name, parcel, self._number, now)
                 if parcel.delivery is not DeliveryClass.STATE:
                     self._on_the_way[self._number] = came
+                    self.workers[name].mailbox.free([slot])
                 self.workers[slot.peer].mailbox.deliver(came)
 
     @property

@@ -1,0 +1,83 @@
+"""Lockstep: whose frames of the round in progress are still to come, and for whom it is no longer worth waiting.
+
+A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. Who
+keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited again until it is heard in
+step; and whoever falls behind jumps to the round of its neighbours. So a slow peer slows its neighbours, as lockstep
+does, but a lost one costs them one time-out at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+
+AHEAD_MAX = 1
+"""A neighbour in step has sent at most one round more than I: it cannot begin the one after without me."""
+
+
+@dataclass(slots=True)
+class Lockstep:
+    """The rounds of one peer. Times are readings of its clock in seconds."""
+
+    timeout_s: float
+    round: int | None = None
+    """Of my last frames; None before the first, after which nobody is awaited."""
+    recipients: tuple[PeerName, ...] = ()
+    waited_s: float = 0.0
+    """How long I have waited for others since the start."""
+    late: dict[PeerName, int] = field(default_factory=dict)
+    """How often each of them was given up."""
+    _newest: dict[PeerName, int] = field(default_factory=dict)
+    _met: set[PeerName] = field(default_factory=set)
+    _excused: set[PeerName] = field(default_factory=set)
+    _since_s: float | None = None
+
+    def posted(self, number: int, recipients: Iterable[PeerName]) -> None:
+        """My frames of round `number` have gone to these."""
+        first = self.round is None
+        self.round, self.recipients = number, tuple(recipients)
+        for name in self.recipients:
+            if name not in self._met:
+                self._met.add(name)
+                if not first and self._newest.get(name, -1) < number:
+                    self._excused.add(name)
+
+    def heard(self, sender: PeerName, number: int) -> None:
+        """A frame of round `number` has come."""
+        self._newest[sender] = number
+        if self.round is not None and number >= self.round:
+            self._excused.discard(sender)
+        elif self.round is not None:
+            self._excused.add(sender)
+
+    def awaited(self, now: float, here: Set[PeerName]) -> frozenset[PeerName]:
+        """Of whom, among those who are `here` (living, and training), the frame of my round is still to come."""
+        missing: list[PeerName] = []
+        for name in self.recipients:
+            if name not in here:
+                self._excused.add(name)
+            elif name not in self._excused and self.round is not None and self._newest.get(name, -1) < self.round:
+                missing.append(name)
+        if missing and self._since_s is None:
+            self._since_s = now
+        waited_s = now - self._since_s if self._since_s is not None else 0.0
+        if missing and waited_s < self.timeout_s:
+            return frozenset(missing)
+        for name in missing:
+            self._excused.add(name)
+            self.late[name] = self.late.get(name, 0) + 1
+        self.waited_s += waited_s
+        self._since_s = None
+        return frozenset()
+
+    def catch_up(self) -> int | None:
+        """The number that my next frames should have, when at least half of my neighbours are out of my reach ahead."""
+        if self.round is None:
+            return None
+        ahead = sorted(n for n in (self._newest.get(r, -1) for r in self.recipients) if n > self.round + AHEAD_MAX)
+        if not ahead or 2 * len(ahead) < len(self.recipients):
+            return None
+        self.recipients = ()
+        return ahead[(len(ahead) - 1) // 2] + 1
