@@ -79,6 +79,8 @@ EXIT_LOST = 10
 """Done, but a peer was lost or failed that no plan named; results are written."""
 EXIT_NONE_FINISHED = 11
 """No peer finished."""
+EXIT_UNMET = 20
+"""An expectation of the fault plan was not met; results are written."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C: checkpoint and summary are written."""
 EXIT_TERMINATED = 143

@@ -24,6 +24,7 @@ app = typer.Typer(
 for command in (running.run, running.worker, running.compare, looking.show, looking.new):
     app.command()(command)
 app.add_typer(looking.topology_app, name="topology")
+app.add_typer(looking.faults_app, name="faults")
 app.add_typer(looking.strategy_app, name="strategy")
 app.add_typer(looking.task_app, name="task")
 

@@ -20,6 +20,7 @@ from gossipdistill.cli.options import (
 )
 
 topology_app = typer.Typer(help="Who talks to whom.", no_args_is_help=True)
+faults_app = typer.Typer(help="What goes wrong, and what must hold all the same.", no_args_is_help=True)
 strategy_app = typer.Typer(help="What is exchanged, and what it needs.", no_args_is_help=True)
 task_app = typer.Typer(help="What is learned.", no_args_is_help=True)
 
@@ -76,6 +77,28 @@ def topology_show(
     if plot is not None:
         topology_view.plot(schedule, judgement, plot)
         out_console.print(f"\ndrawn to {plot}")
+
+
+@faults_app.command("list")
+def faults_list() -> None:
+    """Ready-made fault plans."""
+    from gossipdistill.faults import list_fault_plans
+
+    print_names(list_fault_plans())
+
+
+@faults_app.command("show")
+def faults_show(
+    where: Annotated[str, typer.Argument(metavar="NAME|FILE")],
+    peers: Annotated[str, typer.Option(metavar="WHERE", help="A count, or a roster name or file.")] = "4",
+) -> None:
+    """What goes wrong when and for whom, and what is expected all the same."""
+    from gossipdistill.faults import load_fault_plan
+    from gossipdistill.observe import fault_view
+    from gossipdistill.roster import load_roster
+
+    names = load_roster(peers).names
+    out_console.print(fault_view.render(load_fault_plan(where, names), names))
 
 
 @strategy_app.command("list")

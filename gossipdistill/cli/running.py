@@ -47,12 +47,16 @@ def run(
     device: Device = "auto",
     out: Out = RUNS,
     max_restarts: Annotated[int, typer.Option(min=0, help="Restart a lost worker up to so many times.")] = 0,
+    faults: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run of this name (another one: --set name=NAME).")
     ] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Several peers on this machine, to the end, with a table."""
+    from gossipdistill.launch.chaos import afflict
     from gossipdistill.launch.local import LocalRun
     from gossipdistill.launch.plan import plan_local, settle
     from gossipdistill.launch.preflight import check
@@ -60,15 +64,20 @@ def run(
     from gossipdistill.observe.report import render
 
     asked = _asked(run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out)
-    planned = plan_local(asked, resume=resume)
+    planned = afflict(plan_local(asked, resume=resume), faults)
     check(planned)
     specs = settle(planned)
     folder, config = specs[0].folder.parent, specs[0].config
     title = f"{folder.name}: {config.strategy.name} on {config.task.name}, {len(specs)} peer{'s' * (len(specs) > 1)}"
+    title += f", under {specs[0].faults.name}" if specs[0].faults is not None else ""
     with Display(err_console, title) as display:
         local = LocalRun(specs, folder, display, max_restarts)
         code = local.run()
     written, again = f"Written to {folder}/summary.json", f"Again:     gossipdistill show {_again(out, folder)}"
+    if output is Format.JSON:
+        for verdict in local.summary["expectations"]:
+            if not verdict["met"]:
+                err_console.print(verdict["line"], style="red", markup=False, soft_wrap=True)
     print_result(local.summary, output, render, written, again)
     raise typer.Exit(code)
 

@@ -22,9 +22,9 @@ class ActKind(StrEnum):
     RESTART = "restart"
     """Start it again."""
     SLOW = "slow"
-    """From now on a step takes `value` times as long; 1 is its own pace."""
+    """From now on a step takes `amount` times as long; 1 is its own pace."""
     CLOCK_JUMP = "clock_jump"
-    """Its clock jumps by `value` seconds."""
+    """Its clock jumps by `amount` seconds."""
 
 
 class ProcessAct(NamedTuple):
@@ -33,7 +33,7 @@ class ProcessAct(NamedTuple):
     at_s: float
     peer: str
     kind: ActKind
-    value: float = 0.0
+    amount: float = 0.0
     fault: int = 0
 
 
@@ -57,6 +57,10 @@ class ProcessFaults:
         while self._next < len(self._acts) and self._acts[self._next].at_s <= now_s:
             self._next += 1
         return self._acts[first : self._next]
+
+    def left(self) -> Sequence[ProcessAct]:
+        """What was not handed out yet."""
+        return self._acts[self._next :]
 
     def next_s(self) -> float:
         """When something is due next; infinite when nothing is left."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from gossipdistill.errors import EXIT_NONE_FINISHED, GossipdistillError
+from gossipdistill.launch.release import Release
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.launch.worker_process import WorkerProcess
@@ -27,7 +27,7 @@ def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) ->
     report({"type": "started", "pid": os.getpid()})
     try:
         with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
-            result = WorkerProcess(spec, report, stop, threading.Event()).run()
+            result = WorkerProcess(spec, report, stop, Release()).run()
     except GossipdistillError:
         if stop.reason is None:
             raise

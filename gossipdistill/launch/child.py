@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gossipdistill.errors import GossipdistillError
+from gossipdistill.launch.release import Release
 from gossipdistill.launch.stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(spec_file: str) -> int:
     """Run the worker of this specification; returns the exit code."""
-    stop, released = StopRequest(), threading.Event()
+    stop, released = StopRequest(), Release()
     stop.install()
     lock = threading.Lock()
     with _own_output() as out:
@@ -38,7 +39,7 @@ def main(spec_file: str) -> int:
         return _run(spec_file, report, stop, released)
 
 
-def _run(spec_file: str, report: Report, stop: StopRequest, released: threading.Event) -> int:
+def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -> int:
     try:
         # Here, not above: see the head of this file.
         from gossipdistill.launch.spec import WorkerSpec
@@ -72,11 +73,13 @@ def _own_output() -> TextIO:
     return out
 
 
-def _listen(stop: StopRequest, released: threading.Event) -> None:
+def _listen(stop: StopRequest, released: Release) -> None:
     # The bare descriptor: a thread that holds the lock of sys.stdin would stop the interpreter from ending.
+    heard = b""
     while chunk := os.read(0, 4096):
-        if b"go" in chunk:
-            released.set()
+        *lines, heard = (heard + chunk).split(b"\n")
+        for line in lines:
+            released.heard(line.decode())
     stop.ask("launcher gone", 1)
     released.set()
 

@@ -16,8 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.events import Event
+from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
 from gossipdistill.strategies import Delivery
 
@@ -64,6 +67,8 @@ class LocalRun:
     summary: dict[str, Any] = field(default_factory=dict)
     _children: dict[str, Child] = field(default_factory=dict)
     _records: queue.Queue[tuple[str, int, dict[str, Any] | None]] = field(default_factory=queue.Queue)
+    _chaos: Chaos | None = None
+    _recorder: Recorder | None = None
     _stop: int | None = None
     _released_s: float | None = None
     _started_s: float = 0.0
@@ -77,18 +82,22 @@ class LocalRun:
         strategy = self.specs[0].config.strategy_class()
         if self.max_restarts and strategy.delivery is Delivery.COLLECTIVE:
             raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
+        if self.specs[0].faults is not None:
+            self._chaos = Chaos(self.specs[0].faults, [spec.name for spec in self.specs])
         self._started_s = time.monotonic()
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             for spec in self.specs:
                 if self._stop is None:
                     self._start(spec)
-            while any(child.exit_code is None for child in self._children.values()) and self._stop is None:
+            while self._goes_on():
                 self._turn()
             if self._stop is not None:
                 self._end(self._stop)
         finally:
             self._kill_all()
+            if self._recorder is not None:
+                self._recorder.__exit__(None, None, None)
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._finish()
@@ -130,11 +139,35 @@ class LocalRun:
         reader.join(_DRAIN_S)
         self._records.put((name, process.pid, None))
 
+    # --- the fault plan --------------------------------------------------------------------------------------------
+
+    def _elapsed_s(self) -> float:
+        """Since the release."""
+        return time.monotonic() - (self._released_s if self._released_s is not None else time.monotonic())
+
+    def _say(self, event: Event) -> None:
+        """What the plan does, to whoever watches and into the events of the run."""
+        if self._recorder is None:
+            self._recorder = Recorder(self.folder, lambda record: self.watch("", record), 0.0)
+        self._recorder.record(event)
+
     # --- watching ------------------------------------------------------------------------------------------------
 
+    def _goes_on(self) -> bool:
+        if self._stop is not None:
+            return False
+        if any(child.exit_code is None for child in self._children.values()):
+            return True
+        finished = any(child.result is not None for child in self._children.values())
+        return self._chaos is not None and self._chaos.awaits_restart() and not finished
+
     def _turn(self) -> None:
+        wait_s = 0.1
+        if self._chaos is not None and self._released_s is not None:
+            self._chaos.turn(self._elapsed_s(), self._children, self._start, self._say)
+            wait_s = min(wait_s, max(self._chaos.next_s() - self._elapsed_s(), 0.001))
         try:
-            name, pid, record = self._records.get(timeout=0.1)
+            name, pid, record = self._records.get(timeout=wait_s)
         except queue.Empty:
             if self._released_s is None and time.monotonic() - self._started_s > _READY_WITHIN_S:
                 waiting = [name for name, child in self._children.items() if child.ready is None]
@@ -149,6 +182,8 @@ class LocalRun:
         if record is None:
             self._ended(name, child)
             return
+        if self._chaos is not None and self._released_s is not None:
+            self._chaos.heard(name, child, record, self._elapsed_s())
         match record.get("type"):
             case "ready":
                 child.ready = record
@@ -200,7 +235,7 @@ class LocalRun:
     def _go(self, child: Child) -> None:
         assert child.process.stdin is not None
         with contextlib.suppress(OSError):  # it died a moment ago; `_ended` will say so
-            child.process.stdin.write(b"go\n")
+            child.process.stdin.write(f"go {self._elapsed_s():.6f}\n".encode())
             child.process.stdin.flush()
 
     def _ended(self, name: str, child: Child) -> None:
@@ -209,7 +244,8 @@ class LocalRun:
         self.watch(name, {"type": "exited", "how": how_it_ended(child.exit_code), "finished": finished})
         if self._released_s is None and (child.error is not None or child.exit_code >= 0):
             self._refuse_start(name, child)
-        if child.result is None and child.restarts < self.max_restarts and self._stop is None:
+        planned = self._chaos is not None and self._chaos.stopped(name)
+        if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
             self._start(replace(child.spec, resume=True), child.restarts + 1)
         self._release_when_all_are_ready()  # one that was killed is not waited for
@@ -260,13 +296,26 @@ class LocalRun:
     def _finish(self) -> int:
         peers = [self._entry(child) for child in self._children.values()]
         finished = sum(peer["status"] == "finished" for peer in peers)
-        code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
+        asked = sum(self._stopped_as_asked(peer) for peer in peers)
+        code = EXIT_NONE_FINISHED if not finished else 0 if finished + asked == len(peers) else EXIT_LOST
         if self._stop is not None:
             code = 128 + self._stop
+        faults: list[dict[str, Any]] = []
+        expectations: list[dict[str, Any]] = []
+        if self._chaos is not None:
+            faults = self._chaos.faults()
+            trouble = "the run was interrupted" if self._stop is not None else None
+            expectations = self._chaos.expectations(peers, trouble)
+            if code == 0 and not all(verdict["met"] for verdict in expectations):
+                code = EXIT_UNMET
         wall_s = time.monotonic() - (self._released_s or self._started_s)
-        self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder)
+        self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder, faults, expectations)
         write_json(self.folder / "summary.json", self.summary)
         return code
+
+    def _stopped_as_asked(self, peer: dict[str, Any]) -> bool:
+        stopped = self._chaos is not None and self._chaos.stopped(peer["name"])
+        return stopped and peer["status"] in ("lost", "left")
 
     def _entry(self, child: Child) -> dict[str, Any]:
         """The peer's own result, or what the launcher knows of one that could not write it."""
@@ -277,6 +326,8 @@ class LocalRun:
         interrupted = "interrupted" if self._stop == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self._stop is not None else "lost"
         message = child.error["message"] if child.error else how_it_ended(child.exit_code)
+        if self._chaos is not None and self._chaos.stopped(child.spec.name):
+            message += ", as the fault plan asked"
         return unknown_peer(child.spec.name) | {
             "status": status,
             "pid": child.process.pid,

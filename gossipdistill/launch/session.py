@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
 from gossipdistill.events import Event, EventKind
+from gossipdistill.launch.afflicted import Afflicted
+from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
@@ -42,12 +43,13 @@ class Session:
     spec: WorkerSpec
     report: Report
     stop: StopRequest
-    released: threading.Event
+    released: Release
     worker: Worker
     network: NetworkThread
     driver: Driver
     recorder: Recorder
     incarnation: int
+    afflicted: Afflicted
     began_s: float = 0.0
     cpu_began_s: float = 0.0
     steps_before: int = 0
@@ -98,8 +100,9 @@ class Session:
         if learner.step and steps is not None and learner.step >= steps:
             learner.ledger.warn(f"its checkpoint is at step {learner.step} of {steps} already: nothing left to do")
         self._train()
-        self.worker.finish(time.monotonic())
+        self.worker.finish(self.afflicted.clock())
         self._note_divergence(time.monotonic())
+        self.report(self._progress(time.monotonic()))
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
         self._save()
@@ -113,7 +116,7 @@ class Session:
                 {"outputs": outputs.float().contiguous(), "labels": worker.task.validation[1].contiguous()},
                 self.spec.folder / "validation.safetensors",
             )
-            worker.publish_final(time.monotonic())
+            worker.publish_final(self.afflicted.clock())
             worker.mailbox.report_progress(learner.step, done=True)
             self.recorder.record(Event(EventKind.FINISHED, time.monotonic(), "", f"after {learner.step} steps"))
             self.report({"type": "done", "result": result})
@@ -126,12 +129,11 @@ class Session:
 
     def _train(self) -> None:
         config, learner = self.spec.config, self.worker.learner
-        step_time_s = config.train.step_time_s * self.spec.slowdown
         while True:
             started_s = time.monotonic()
             ended = self.stop.reason is not None
             ended |= config.steps is not None and learner.step >= config.steps
-            ended |= config.seconds is not None and started_s - self.began_s >= config.seconds
+            ended |= config.seconds is not None and started_s - self._run_began_s >= config.seconds
             if learner.stop_wanted or (ended and not self._lockstep_by_time()):
                 return
             learner.stop_wanted = ended
@@ -139,16 +141,17 @@ class Session:
                 return
             started_s = time.monotonic()
             try:
-                self.worker.step(started_s, self._share(started_s))
+                self.worker.step(self.afflicted.clock(), self._share(started_s))
             except RuntimeError as error:
                 if self.stop.reason is not None:
                     return  # a neighbour in lockstep was stopped a moment before this one
                 raise self._explained(error) from error
             self._look()
             spent_s = time.monotonic() - started_s
-            pause_s = step_time_s - spent_s
-            if step_time_s == 0 and self.spec.slowdown > 1:
-                pause_s = (self.spec.slowdown - 1) * spent_s
+            slowdown = self.spec.slowdown * self.afflicted.slowdown()
+            pause_s = config.train.step_time_s * slowdown - spent_s
+            if config.train.step_time_s == 0 and slowdown > 1:
+                pause_s = (slowdown - 1) * spent_s
             if pause_s > 0:
                 time.sleep(pause_s)
 
@@ -198,11 +201,13 @@ class Session:
         for event in self.worker.mailbox.drain_events():
             self.recorder.record(event)
             self._act_on(event)
+        for event in self.afflicted.news():
+            self.recorder.record(event)
         ledger = self.worker.learner.ledger
         for sender, reason, problem in ledger.quarantined_news:
             self.recorder.record(Event(EventKind.QUARANTINED, now, sender, problem, {"code": reason}))
         ledger.quarantined_news.clear()
-        alarm = None if self._serving else self.worker.check_exchange(now)
+        alarm = None if self._serving else self.worker.check_exchange(self.afflicted.clock())
         if alarm is not None:
             self.recorder.record(alarm)
         if now - self._reported_s >= _REPORT_EVERY_S and self.began_s:
@@ -246,6 +251,7 @@ class Session:
             "exchanges": learner.ledger.exchanges,
             "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
             "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
+            "faults": self.afflicted.fired(),
             "cpu_s": time.process_time() - self.cpu_began_s,
             "alive": 1 + len(neighbourhood.alive),
             "expected": max(neighbourhood.expected, 1),
@@ -256,8 +262,13 @@ class Session:
         config = self.spec.config
         shares = [self.worker.learner.step / config.steps] if config.steps else []
         if config.seconds:
-            shares.append((now - self.began_s) / config.seconds)
+            shares.append((now - self._run_began_s) / config.seconds)
         return min(max(shares), 1.0)
+
+    @property
+    def _run_began_s(self) -> float:
+        """A restarted peer ends with the others."""
+        return self.began_s if self.released.began_s is None else self.released.began_s
 
     def _save(self) -> None:
         learner = self.worker.learner

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.run_config import Resolved, RunConfig
 from gossipdistill.messages import Address
 
@@ -40,6 +41,7 @@ class WorkerSpec:
     released_by_launcher: bool = False
     resume: bool = True
     topology_base: Path | None = field(default=None)
+    faults: FaultPlan | None = None
 
     @property
     def config(self) -> RunConfig:
@@ -53,6 +55,7 @@ class WorkerSpec:
             "config": self.resolved.config.model_dump(mode="json"),
             "origins": self.resolved.origins,
         }
+        fields["faults"] = self.faults.model_dump(mode="json", exclude_none=True) if self.faults else None
         return json.dumps(fields, default=str, indent=1)
 
     @staticmethod
@@ -73,6 +76,7 @@ class WorkerSpec:
             "names": tuple(fields["names"]),
             "addresses": tuple(Address(*address) for address in fields["addresses"]),
             "seeds": tuple(Address(*address) for address in fields["seeds"]),
+            "faults": FaultPlan.model_validate(fields["faults"]) if fields["faults"] else None,
             "shard": tuple(fields["shard"]) if fields["shard"] else None,
         }
         return WorkerSpec(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
+from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
+from gossipdistill.launch.release import Release
 from gossipdistill.launch.session import Session
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
@@ -40,7 +42,7 @@ class WorkerProcess:
     spec: WorkerSpec
     report: Report
     stop: StopRequest
-    released: threading.Event
+    released: Release
 
     def run(self) -> dict[str, Any]:
         """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
@@ -59,7 +61,8 @@ class WorkerProcess:
         resumed = self._resume(learner)
         incarnation = Incarnation.next(spec.folder, fresh=not spec.resume)
         network = NetworkThread()
-        driver = self._driver(network, incarnation.boot, prints)
+        afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
+        driver = self._driver(network, incarnation.boot, prints, afflicted)
         with Recorder(spec.folder, self.report, time.monotonic()) as recorder:
             (spec.folder / "result.json").unlink(missing_ok=True)  # of an earlier start
             (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
@@ -72,8 +75,9 @@ class WorkerProcess:
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
                 self._report_ready(prints, learner)
                 session = Session(
-                    spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count
-                )
+                    spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
+                    afflicted,
+                )  # fmt: skip
                 session.wait_for_release()
                 return session.train_and_serve()
             finally:
@@ -91,7 +95,7 @@ class WorkerProcess:
         learner.step = int(progress["step"])
         return progress
 
-    def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str]) -> Driver:
+    def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
         spec = self.spec
         me = Identity(PeerName(spec.name), Boot(boot), spec.advertise, spec.place, prints)
         contacts = [
@@ -104,9 +108,12 @@ class WorkerProcess:
             contacts=contacts,
             seeds=spec.seeds,
             closed=bool(spec.names),
-            now=time.monotonic(),
+            now=afflicted.clock(),
         )
-        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, time.monotonic)
+        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock)
+        if afflicted.links is not None:
+            names = dict(zip(spec.addresses, spec.names, strict=True))
+            driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
         driver.bind()
         return driver
 

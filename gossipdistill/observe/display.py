@@ -15,7 +15,7 @@ from rich.text import Text
 from gossipdistill.observe.fitting import Column, Fitting
 
 _PLAIN_EVERY_S = 5.0
-_QUIET_KINDS = {"started", "joined", "finished", "left"}
+_QUIET_KINDS = {"started", "joined", "finished", "left", "fault"}
 """Kinds of events that a healthy run is full of: shown in the row, not as lines of their own."""
 _COLUMNS = (
     Column("peer"),
@@ -62,6 +62,9 @@ class Display:
 
     def __call__(self, name: str, record: dict[str, Any]) -> None:
         """One record of the peer `name`."""
+        if not name:  # of the run as a whole: its fault plan
+            self._say(f"{record['at_s']:7.2f} s  {record['line']}", "magenta")
+            return
         row = self._rows.setdefault(name, Row())
         match record.get("type"):
             case "started":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,7 +36,13 @@ class _Named(Protocol):
 
 
 def summarise(
-    config: _Named, peers: list[dict[str, Any]], wall_s: float, exit_code: int, folder: Path
+    config: _Named,
+    peers: list[dict[str, Any]],
+    wall_s: float,
+    exit_code: int,
+    folder: Path,
+    faults: Sequence[dict[str, Any]] = (),
+    expectations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The one object of `summary.json`. Means are over finished peers."""
     finished = [peer for peer in peers if peer["status"] == "finished"]
@@ -61,8 +68,8 @@ def summarise(
         "val_accuracy": accuracy,
         "peers": [{key: value for key, value in peer.items() if key != "links"} for peer in peers],
         "links": [link for peer in peers for link in peer.get("links", [])],
-        "faults": [],
-        "expectations": [],
+        "faults": list(faults),
+        "expectations": list(expectations),
         "versions": {
             "gossipdistill": gossipdistill.__version__,
             "torch": metadata.version("torch"),
@@ -116,6 +123,9 @@ def render(summary: dict[str, Any]) -> RenderableType:
     table = Fitting(_COLUMNS, [_row(peer) for peer in summary["peers"]])
     parts: list[RenderableType] = [Text(head, style="bold"), table]
     parts += [Text(line) for line in _notes(summary)]
+    parts += [Text(_fault_line(number, fault)) for number, fault in enumerate(summary.get("faults", ()), start=1)]
+    for verdict in summary.get("expectations", ()):
+        parts.append(Text(verdict["line"], style="" if verdict["met"] else "bold red"))
     return Group(*parts)
 
 
@@ -169,6 +179,15 @@ def _notes(summary: dict[str, Any]) -> list[str]:
     if any(peer.get("bytes_are_computed") for peer in summary["peers"]):
         notes.append("bytes sent are by the formula of the collective, not counted at sockets")
     return notes
+
+
+def _fault_line(number: int, fault: dict[str, Any]) -> str:
+    if fault["began_s"] is None:
+        return f"fault {number}: {fault['words']}: did not begin before the end"
+    until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:.1f} s"
+    at_once = fault["ended_s"] == fault["began_s"]
+    when = f"at {until}" if at_once else f"{fault['began_s']:.1f} s to {until}"
+    return f"fault {number}, {when}: {fault['words']} (fired {fault['fired']} x)"
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def test_each_kind_has_its_acts_in_order_of_time() -> None:
         {"kind": "drop", "peer": "*", "probability": 0.5},
         {"kind": "kill", "peer": "cy", "at_s": 10},
     )
-    assert [(act.at_s, act.peer, act.kind.value, act.value, act.fault) for act in acts] == [
+    assert [(act.at_s, act.peer, act.kind.value, act.amount, act.fault) for act in acts] == [
         (1, "ada", "pause", 0, 2),
         (2, "ada", "resume", 0, 2),
         (3, "cy", "slow", 10, 1),
