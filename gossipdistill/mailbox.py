@@ -18,9 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from gossipdistill.events import Event
-from gossipdistill.ids import PeerName, Version
+from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
+
+_STATE = 0
 
 
 class Collected(NamedTuple):
@@ -55,7 +57,8 @@ class Mailbox:
             DeliveryClass.STREAM: limits.unsettled_stream_max,
         }
         self._settlements: list[Settlement] = []
-        self._inbox: dict[tuple[Slot, Version | None], Arrival] = {}
+        self._inbox: dict[tuple[Slot, int], Arrival] = {}
+        self._delivered = 0
         self._taken: set[Slot] = set()
         self._events: deque[Event] = deque(maxlen=events_kept_max)
         self._neighbourhood = Neighbourhood()
@@ -101,7 +104,7 @@ class Mailbox:
             return []
         with self._lock:
             arrivals = list(self._inbox.values())
-            self._taken.update(slot for slot, version in self._inbox if version is None)
+            self._taken.update(slot for slot, number in self._inbox if number == _STATE)
             self._inbox.clear()
             awaited = self._taking_awaited
         if awaited:
@@ -171,8 +174,11 @@ class Mailbox:
         """Put what came into the inbox: a state over an older one (the caller has checked that it is newer), mass and
         streams beside what is there."""
         slot = Slot(arrival.sender, arrival.topic, arrival.key)
-        key = (slot, None if arrival.delivery is DeliveryClass.STATE else arrival.version)
         with self._lock:
+            # Versions do not tell parcels apart: one that came home has a number of mine, the others have numbers of
+            # their senders, and two processes may have been started in the same millisecond.
+            self._delivered += 1
+            key = (slot, _STATE if arrival.delivery is DeliveryClass.STATE else self._delivered)
             self._inbox.pop(key, None)  # so that the dictionary's order stays the order of arrival
             self._inbox[key] = arrival
 
@@ -182,6 +188,11 @@ class Mailbox:
             if neighbourhood is not None:
                 self._neighbourhood = neighbourhood
             self._events.extend(events)
+
+    def waiting(self) -> list[Arrival]:
+        """What the learner has not taken yet, oldest first, for observers."""
+        with self._lock:
+            return list(self._inbox.values())
 
     def progress(self) -> tuple[int, bool]:
         """(my step, whether I am done), for heartbeats."""

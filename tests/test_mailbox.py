@@ -8,7 +8,7 @@ from itertools import pairwise
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood, Parcel, Payload, Slot
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Payload, Slot
 
 ADA, BO, CY = PeerName("ada"), PeerName("bo"), PeerName("cy")
 
@@ -167,3 +167,15 @@ def test_nothing_settled_wakes_nobody() -> None:
     mailbox = Mailbox(wake=lambda: woken.append(1))
     mailbox.settle([])
     assert woken == []
+
+
+def test_a_parcel_that_comes_home_does_not_replace_one_that_comes() -> None:
+    """Both have number 7, mine and the neighbour's, and we were started in the same millisecond. Found by a storm."""
+    mailbox = Mailbox()
+    mass = [
+        Arrival(BO, "m", Version(1, 7), 1, 1, Payload((), b""), 0.0, delivery=DeliveryClass.MASS, weight=w, home=home)
+        for w, home in ((0.25, True), (0.5, False), (0.125, True))
+    ]
+    for one in mass:
+        mailbox.deliver(one)
+    assert mailbox.take() == mass

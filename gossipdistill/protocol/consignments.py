@@ -142,7 +142,7 @@ class Consignments:
                     one.parked = True
                     self._due(slot, line, one, NEVER)
                     reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
-                    self.events.append(Event(EventKind.PARKED, now, peer, reason, {"weight": one.parcel.weight}))
+                    self.events.append(Event(EventKind.PARKED, now, peer, reason, _which(slot, one)))
 
     def returned(self, peer: PeerName, now: float) -> None:
         """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
@@ -185,7 +185,7 @@ class Consignments:
         self.written_off += weight
         if one.parcel.delivery is DeliveryClass.MASS:
             reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
-            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, {"weight": weight}))
+            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, _which(slot, one)))
         else:
             line.numbered += self.limits.unsettled_stream_max  # so that the reader sees a gap, and does not wait
         self._end(slot, line, one, now, home=None)
@@ -203,7 +203,7 @@ class Consignments:
         self.arrivals.append(Arrival(slot.peer, *what, *mass, home=True, reason=home))
         if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
             self._said.add((slot.peer, home))
-            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, {"weight": parcel.weight}))
+            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, _which(slot, one)))
 
     def _problem(self, parcel: Parcel) -> str:
         """Why no reader would accept this parcel; empty if one would."""
@@ -298,3 +298,8 @@ class Consignments:
         for slot, line in self.lines.items():
             for one in line.unsettled:
                 yield slot, one
+
+
+def _which(slot: Slot, one: Outstanding) -> dict[str, str | int | float]:
+    """The detail of an event about one parcel: enough to follow it through the files of both ends."""
+    return {"topic": slot.topic, "number": one.number, "to_boot": one.to_boot, "weight": one.parcel.weight}

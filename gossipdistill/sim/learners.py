@@ -67,6 +67,10 @@ class Walker:
         """(w, x...), what I hold."""
         return (self.w, *self.x)
 
+    def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
+        """(w, x...) of one parcel."""
+        return (weight, *unpacked(payload))
+
     def _judge(self, arrival: Arrival) -> Settlement | None:
         if arrival.delivery is not DeliveryClass.MASS:
             return None

@@ -13,26 +13,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from gossipdistill.faults import LinkFaults
 from gossipdistill.messages import Ack, Consignment, Greeting, Message, Nack, Piece, Ping, PingRequest, State
 
 INFINITE = float("inf")
-
-
-class FateLike(Protocol):
-    """What becomes of one message: one extra delay per copy that is to arrive, and whether the copies are garbled."""
-
-    @property
-    def delays_s(self) -> tuple[float, ...]: ...
-    @property
-    def corrupt(self) -> bool: ...
-
-
-class LinkBending(Protocol):
-    """What bends links: `faults.links.LinkFaults`, or nothing."""
-
-    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> FateLike: ...
 
 
 class Quality(NamedTuple):
@@ -73,7 +59,7 @@ class Network:
     queue_s_max: float = 10.0
     refusal: float = 0.0
     in_order: bool = False
-    faults: LinkBending | None = None
+    faults: LinkFaults | None = None
     seed: int = 0
     lost: int = 0
     refused: int = 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gossipdistill.events import Event
+from gossipdistill.faults import ActKind
 from gossipdistill.messages import Arrival, Envelope, Parcel, Settlement, Slot, Transmit
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Observer:
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         """The peer says that something happened."""
 
-    def on_fault(self, now_s: float, kind: str, peer: str) -> None:
-        """Something was done to a process: pause, resume, kill, restart, slow, clock_jump, leave."""
+    def on_fault(self, now_s: float, kind: ActKind, peer: str) -> None:
+        """The fault plan does something to a process."""
 
     def on_tick(self, now_s: float, world: World) -> None:
         """Once per `World.tick_s` of virtual time."""

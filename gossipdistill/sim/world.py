@@ -19,9 +19,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from gossipdistill.events import EventKind
+from gossipdistill.faults import ActKind, ProcessFaults
 from gossipdistill.ids import Boot, PeerName, next_boot
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.mailbox import Mailbox
@@ -42,13 +43,6 @@ _HANDLING_S = 0.0005
 """How long an ordinary network thread takes to turn to a message; a slow process takes `slowdown` times that."""
 
 
-class ProcessActs(Protocol):
-    """What happens to processes and when: `faults.processes.ProcessFaults`, or a list in a test."""
-
-    def due(self, now_s: float) -> list[Any]: ...
-    def next_s(self) -> float | None: ...
-
-
 def _nobody(birth: Birth) -> None:
     return None
 
@@ -61,7 +55,7 @@ class World:
         names: Sequence[str],
         spawn: Spawn = _nobody,
         network: Network | None = None,
-        processes: ProcessActs | None = None,
+        processes: ProcessFaults | None = None,
         limits: Limits = DEFAULT_LIMITS,
         seed: int = 0,
         closed: bool = True,
@@ -99,6 +93,7 @@ class World:
         self._boots: dict[PeerName, int] = {}
         self._starts: Counter[PeerName] = Counter()
         self._wall_jumps_s: dict[PeerName, float] = {}
+        self._slowdowns: dict[PeerName, float] = {}
         self._heap: list[tuple[float, int, Callable[[Any, Any], None], Any, Any]] = []
         self._sequence = 0
         self._push(tick_s, self._tick, None, None)
@@ -146,6 +141,7 @@ class World:
         host = Host(known, place, address, boot, self._starts[known], peer, Mailbox(limits=self.limits))
         host.mailbox = Mailbox(wake=host.wake, limits=self.limits)
         host.started_s, host.clock_offset_s = self.now, offset_s
+        host.slowdown = self._slowdowns.get(known, 1.0)
         host.stepper = self._spawn(Birth(known, place, host.incarnation, host.mailbox))
         self.hosts[known] = self._at[address] = host
         for hook in self._on_start:
@@ -194,49 +190,51 @@ class World:
             self._step(host, None)
 
     def slow(self, name: str, factor: float) -> None:
-        """From now on everything that this process does takes `factor` times as long; 1: as before."""
+        """From now on everything that this process and its successors do takes `factor` times as long; 1: as before."""
+        self._slowdowns[PeerName(name)] = factor
         host = self.hosts.get(PeerName(name))
         if host is not None:
             host.slowdown = factor
 
     def clock_jump(self, name: str, seconds: float) -> None:
-        """Its wall clock jumps, which matters when it starts again; forwards its monotonic clock jumps too, as that of
-        a machine that was suspended."""
+        """Its clocks jump, forwards or backwards: the monotonic one, and the wall clock at later starts."""
         known = PeerName(name)
         self._wall_jumps_s[known] = self._wall_jumps_s.get(known, 0.0) + seconds
         host = self.hosts.get(known)
-        if host is not None and seconds > 0:
+        if host is not None:
             host.clock_offset_s += seconds
             host.timer_s = NEVER
             self._arm(host)
 
-    def act(self, kind: str, name: str, amount: float = 0.0) -> None:
+    def act(self, kind: ActKind, name: str, value: float = 0.0) -> None:
         """One act of a fault plan."""
-        if kind in ("kill", "pause", "leave") and PeerName(name) not in self.hosts:
+        if kind not in (ActKind.RESTART, ActKind.SLOW) and PeerName(name) not in self.hosts:
             return
         for hook in self._on_fault:
             hook(self.now, kind, name)
         match kind:
-            case "kill":
+            case ActKind.KILL:
                 self.kill(name)
-            case "restart":
+            case ActKind.LEAVE:
+                self.leave(name, "asked to end")
+            case ActKind.RESTART:
                 self.start(name)
-            case "pause":
+            case ActKind.PAUSE:
                 self.pause(name)
-            case "resume":
+            case ActKind.RESUME:
                 self.resume(name)
-            case "slow":
-                self.slow(name, amount)
-            case "clock_jump":
-                self.clock_jump(name, amount)
-            case "leave":
-                self.leave(name)
-            case _:
-                raise ValueError(f"no such act: {kind}")
+            case ActKind.SLOW:
+                self.slow(name, value)
+            case ActKind.CLOCK_JUMP:
+                self.clock_jump(name, value)
 
     def host(self, name: str) -> Host:
         """The living process of this name; a KeyError without one."""
         return self.hosts[PeerName(name)]
+
+    def last_boot(self, name: str) -> int:
+        """Of the newest process of this name; 1 before the first."""
+        return self._boots.get(PeerName(name), 1)
 
     def _end(self, name: PeerName, how: str) -> None:
         host = self.hosts.pop(name, None)
@@ -295,13 +293,13 @@ class World:
     def _await_act(self) -> None:
         assert self._processes is not None
         next_s = self._processes.next_s()
-        if next_s is not None and next_s < NEVER:
+        if next_s < NEVER:
             self._push(max(next_s, self.now), self._acts_due, None, None)
 
     def _acts_due(self, subject: object, detail: object) -> None:
         assert self._processes is not None
         for one in self._processes.due(self.now):
-            self.act(str(one.kind), one.peer, getattr(one, "amount", 0.0))
+            self.act(one.kind, one.peer, one.value)
         self._await_act()
 
     def _arm(self, host: Host) -> None:

@@ -1,0 +1,84 @@
+"""What reaches a learner: newer and newer states, and each parcel of mass or of a stream once."""
+
+from __future__ import annotations
+
+from gossipdistill.ids import Version
+from gossipdistill.messages import Arrival, DeliveryClass, Settlement, Slot
+from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.world import World
+
+_Which = tuple[str, int, str, str, Version]
+"""(recipient, its boot, sender, topic, version); two processes of different names may have one boot"""
+
+
+class VersionsRise(Checker):
+    """No learner is handed a state older than one that it had, nor a frame of a stream out of order."""
+
+    duty = "no version goes backwards"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self._newest: dict[tuple[str, int, Slot, DeliveryClass], tuple[Version, int]] = {}
+
+    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+        if arrival.home or arrival.delivery is DeliveryClass.MASS:
+            return  # each parcel of mass counts, in whatever order
+        key = (host.name, host.boot, Slot(arrival.sender, arrival.topic, arrival.key), arrival.delivery)
+        version, exchange = self._newest.get(key, (Version(0, 0), 0))
+        same_process = version.boot == arrival.version.boot
+        if arrival.version <= version or (same_process and arrival.exchange <= exchange):
+            self.violate(
+                now_s,
+                f"{host.name} was handed {arrival.topic} {arrival.version} (exchange {arrival.exchange}) of "
+                f"{arrival.sender} after {version} (exchange {exchange})",
+            )
+        self._newest[key] = (arrival.version, arrival.exchange)
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self._newest = {key: value for key, value in self._newest.items() if key[:2] != (host.name, host.boot)}
+
+
+class OnceSettled(Checker):
+    """Every parcel of mass or of a stream is handed to a learner once, and settled once."""
+
+    duty = "every arrival settled once"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self._settled: dict[_Which, bool] = {}
+        """Every parcel that was handed to a learner: whether it is settled."""
+
+    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+        if arrival.delivery is DeliveryClass.STATE or arrival.home:
+            return
+        which = (host.name, host.boot, arrival.sender, arrival.topic, arrival.version)
+        if which in self._settled:
+            self.violate(now_s, f"{_named(which)} was handed to the learner twice")
+        self._settled[which] = False
+
+    def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
+        which = (host.name, host.boot, settlement.sender, settlement.topic, settlement.version)
+        if which not in self._settled:
+            self.violate(now_s, f"{_named(which)} was settled, and the learner was never handed it")
+        elif self._settled[which]:
+            self.violate(now_s, f"{_named(which)} was settled twice")
+        self._settled[which] = True
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self._settled = {which: done for which, done in self._settled.items() if which[:2] != (host.name, host.boot)}
+
+    def at_end(self, now_s: float, world: World) -> None:
+        waiting = {
+            (host.name, host.boot, arrival.sender, arrival.topic, arrival.version)
+            for host in world.hosts.values()
+            for arrival in host.mailbox.waiting()
+        }
+        for which, settled in self._settled.items():
+            if not settled and which not in waiting:
+                self.violate(now_s, f"{_named(which)} was taken from the mailbox and never settled")
+
+
+def _named(which: _Which) -> str:
+    name, boot, sender, topic, version = which
+    return f"{topic} {version.number} of {sender}/{version.boot} to {name}/{boot}"

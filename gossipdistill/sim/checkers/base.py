@@ -1,0 +1,72 @@
+"""What all checkers share: what they find, and what they are told of the weather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.sim.observer import Observer
+
+_KEPT_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that must not be: which duty, when in virtual time, and what, with names."""
+
+    checker: str
+    at_s: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.checker}, at {self.at_s:.2f} s: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What a checker may know of the faults: from `calm_from_s` on there is none, and `settled_from_s` is when the
+    stated bounds say that everything is in order again. Infinite where there is no calm."""
+
+    peers: int
+    calm_from_s: float = float("inf")
+    limits: Limits = field(default=DEFAULT_LIMITS)
+
+    @property
+    def settled_from_s(self) -> float:
+        """Calm, and the time that views and parcels may take to settle."""
+        return self.calm_from_s + views_bound_s(self.limits, self.peers) + parcels_bound_s(self.limits)
+
+
+def views_bound_s(limits: Limits, peers: int) -> float:
+    """Seconds of calm after which every view is right: everybody living is alive to everybody, the dead are dead."""
+    return 3 * limits.dead_after_s + 2 * limits.greet_interval_max_s
+
+
+def parcels_bound_s(limits: Limits) -> float:
+    """Seconds, after views are right, within which whatever was under way is confirmed, settled, home or written off.
+
+    A sender asks again at least every `consign_timeout_max_s` (mass and streams) or `confirm_timeout_s` (states), and
+    what it asked is answered at once; the answer may name what is to be said next, hence twice.
+    """
+    return 2 * max(limits.consign_timeout_max_s, limits.confirm_timeout_s + limits.retry_interval_max_s) + 1.0
+
+
+class Checker(Observer):
+    """Finds violations of one duty. `duty` is the promise, in words."""
+
+    duty: ClassVar[str]
+
+    def __init__(self, weather: Weather) -> None:
+        self.weather = weather
+        self.violations: list[Violation] = []
+
+    @property
+    def name(self) -> str:
+        """Of the checker, as it is printed."""
+        return type(self).__name__
+
+    def violate(self, now_s: float, what: str) -> None:
+        """Note a violation; after the first few they are not kept."""
+        if len(self.violations) < _KEPT_MAX:
+            self.violations.append(Violation(self.name, now_s, what))

@@ -1,0 +1,79 @@
+"""Bounds: what may lie in a mailbox and on a link, and how long a learner may take between two steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gossipdistill.messages import DeliveryClass, Slot
+from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.world import World
+
+
+class MailboxBounded(Checker):
+    """Nothing piles up, however long a learner does not look.
+
+    Inbox: one state per slot of a sender. Of mass and streams at most as many unsettled ones per link and topic as
+    `Limits` allow, for each process of the sender (a process that restarts has a link of its own); and as many that
+    came home. Outwards, per link and topic: as many unsettled ones as `Limits` allow.
+    """
+
+    duty = "mailboxes bounded"
+
+    def on_tick(self, now_s: float, world: World) -> None:
+        limits = self.weather.limits
+        room = {DeliveryClass.MASS: limits.unsettled_mass_max, DeliveryClass.STREAM: limits.unsettled_stream_max}
+        for host in world.hosts.values():
+            waiting: Counter[tuple[Slot, int, DeliveryClass, bool]] = Counter()
+            for arrival in host.mailbox.waiting():
+                slot = Slot(arrival.sender, arrival.topic, arrival.key)
+                boot = 0 if arrival.delivery is DeliveryClass.STATE else arrival.version.boot
+                waiting[slot, boot, arrival.delivery, arrival.home] += 1
+            for (slot, _, delivery, home), count in waiting.items():
+                if count > room.get(delivery, 1) + home:
+                    self.violate(now_s, f"{count} {delivery} arrivals of {slot} wait in the mailbox of {host.name}")
+            unsettled = Counter((slot, one.parcel.delivery) for slot, one in host.peer.unsettled())
+            for (slot, delivery), count in unsettled.items():
+                if count > room[delivery]:
+                    self.violate(now_s, f"{host.name} has {count} unsettled parcels of {delivery} on {slot}")
+
+
+class NobodyWaits(Checker):
+    """Every learner goes on stepping, whatever happens to the others.
+
+    Measured by the steps that learners report: a learner that does not finish a step within `wait_max_s` and the time
+    that its own machine needs for it (what it said at its last step) waits for somebody. A process that is paused is
+    excused, and one that has just started. `wait_max_s` is 0 for all but lockstep strategies, which declare theirs.
+    """
+
+    duty = "nobody waits"
+
+    def __init__(self, weather: Weather, wait_max_s: float = 0.0, step_max_s: float = 0.0) -> None:
+        super().__init__(weather)
+        self.wait_max_s, self.step_max_s = wait_max_s, step_max_s
+        self._progress: dict[tuple[str, int], tuple[int, float]] = {}
+        """By process: steps finished, and until when the next one must be."""
+
+    def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
+        if pause_s is None:
+            self._progress.pop((host.name, host.boot), None)
+            return
+        if self.step_max_s and pause_s > self.step_max_s * host.slowdown + self.wait_max_s:
+            self.violate(now_s, f"the next step of {host.name} takes {pause_s:.2f} s, and its machine is not so slow")
+        step = host.mailbox.progress()[0]
+        before = self._progress.get((host.name, host.boot))
+        if before is None or step > before[0]:
+            self._progress[host.name, host.boot] = (step, now_s + pause_s + self.wait_max_s)
+
+    def on_tick(self, now_s: float, world: World) -> None:
+        for host in world.hosts.values():
+            known = self._progress.get((host.name, host.boot))
+            if known is None:
+                continue
+            if host.paused:
+                self._progress[host.name, host.boot] = (known[0], now_s + self.wait_max_s + 1.0)
+            elif now_s > known[1] + 1e-6:
+                self.violate(now_s, f"{host.name} has finished no step since number {known[0]}: it waits")
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self._progress.pop((host.name, host.boot), None)

@@ -1,0 +1,69 @@
+"""Every fault is followed by recovery: once the weather is calm, words arrive again, and nothing is stuck."""
+
+from __future__ import annotations
+
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
+from gossipdistill.sim.checkers.base import Checker, Weather, parcels_bound_s, views_bound_s
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.world import World
+
+
+class FaultsRecover(Checker):
+    """What is posted in the calm arrives within the stated bounds.
+
+    States: the newest that was posted on a link before the last `parcels_bound_s` has reached the learner there, or a
+    newer one has. Mass and streams: what is posted once views are right is settled within `parcels_bound_s`. Only links
+    between living peers count. And what a living peer posts in the calm, it posts to every living peer in the end: the
+    checker of views sees to that.
+    """
+
+    duty = "every fault is followed by recovery"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self.views_s = weather.calm_from_s + views_bound_s(weather.limits, weather.peers)
+        self.within_s = parcels_bound_s(weather.limits)
+        self._posted: dict[tuple[str, int, Slot], list[tuple[float, int]]] = {}
+        """By sender, its boot and slot: when each state was posted in the calm, and the number of its exchange."""
+        self._arrived: dict[tuple[str, int, str, int, str], int] = {}
+        """By sender, recipient, each with its boot, and topic: the newest exchange that has arrived."""
+        self._consigned: dict[int, tuple[float, Host, Slot, Parcel]] = {}
+        self.exchanges = 0
+        """How much has arrived since views are right."""
+
+    def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
+        if now_s < self.weather.calm_from_s:
+            return
+        if parcel.delivery is DeliveryClass.STATE:
+            self._posted.setdefault((host.name, host.boot, slot), []).append((now_s, parcel.exchange))
+        else:
+            self._consigned[id(parcel)] = (now_s, host, slot, parcel)
+
+    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+        if now_s < self.weather.calm_from_s:
+            return
+        self.exchanges += now_s >= self.views_s
+        if arrival.delivery is DeliveryClass.STATE:
+            self._arrived[arrival.sender, arrival.version.boot, host.name, host.boot, arrival.topic] = arrival.exchange
+
+    def at_end(self, now_s: float, world: World) -> None:
+        if now_s < self.weather.settled_from_s:
+            return
+        for (name, boot, slot), posts in self._posted.items():
+            sender, to = world.hosts.get(PeerName(name)), world.hosts.get(slot.peer)
+            due = [exchange for at_s, exchange in posts if self.views_s <= at_s <= now_s - self.within_s]
+            if sender is None or sender.boot != boot or to is None or not due:
+                continue
+            have = self._arrived.get((name, boot, to.name, to.boot, slot.topic), 0)
+            if have < due[-1]:
+                what = f"{slot.topic} {due[-1]} of {sender.name}, posted in the calm, has not reached {to.name}"
+                self.violate(now_s, f"{what} (which has {have})")
+        unsettled = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.unsettled()}
+        for at_s, host, slot, parcel in self._consigned.values():
+            late = self.views_s <= at_s <= now_s - self.within_s and id(parcel) in unsettled
+            if late and host.running and slot.peer in world.hosts:
+                what = f"a parcel of {slot.topic} from {host.name} to {slot.peer}"
+                self.violate(now_s, f"{what}, posted at {at_s:.1f} s in the calm, is still not settled")
+        if len(world.hosts) > 1 and not self.exchanges and any(host.stepper for host in world.hosts.values()):
+            self.violate(now_s, "nothing at all has arrived anywhere since the weather was calm")

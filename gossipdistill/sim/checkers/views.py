@@ -1,0 +1,77 @@
+"""What peers believe of one another, beside what is true."""
+
+from __future__ import annotations
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.protocol.members import Status
+from gossipdistill.sim.checkers.base import Checker, Weather, views_bound_s
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.world import World
+
+_ABSENT = (Status.DEAD, Status.LEFT, Status.UNHEARD, Status.REFUSED)
+_BACK = (EventKind.JOINED, EventKind.RETURNED)
+
+
+class NobodyHeldDead(Checker):
+    """From calm on, no living peer is held dead for longer than `views_bound_s`, and none is newly declared dead once
+    that time is over."""
+
+    duty = "no live peer is held dead longer than the stated bound"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self.bound_s = views_bound_s(weather.limits, weather.peers)
+        self.declared = 0
+        """How often a living peer was declared dead, in any weather."""
+        self._held: dict[PeerName, dict[PeerName, float]] = {}
+        """Who is held dead, by whom, since when."""
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        name = PeerName(event.peer)
+        if event.kind is EventKind.DEAD:
+            self._held.setdefault(name, {})[host.name] = now_s
+        elif event.kind in _BACK:
+            self._held.get(name, {}).pop(host.name, None)
+
+    def on_start(self, now_s: float, host: Host) -> None:
+        for by in self._held.get(host.name, {}):
+            self._held[host.name][by] = now_s
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        for holders in self._held.values():
+            holders.pop(host.name, None)
+
+    def on_tick(self, now_s: float, world: World) -> None:
+        if now_s < self.weather.calm_from_s:
+            return
+        for name, holders in self._held.items():
+            held = world.hosts.get(name)
+            if held is None:
+                continue
+            for by, since_s in holders.items():
+                host = world.hosts[by]
+                from_s = max(since_s, self.weather.calm_from_s, held.started_s)
+                status = host.peer.status_of(name)
+                if status is Status.DEAD and now_s - from_s > self.bound_s:
+                    self.violate(now_s, f"{by} holds {name} dead, which has lived for {now_s - from_s:.1f} s of calm")
+
+
+class ViewsConverge(Checker):
+    """At the end of the calm everybody holds the living alive, in the process that runs, and nobody else."""
+
+    duty = "views converge"
+
+    def at_end(self, now_s: float, world: World) -> None:
+        if now_s < self.weather.settled_from_s:
+            return
+        for host in world.hosts.values():
+            for name in world.names:
+                if name == host.name:
+                    continue
+                status, other = host.peer.status_of(name), world.hosts.get(name)
+                if other is None:
+                    if status is not None and status not in _ABSENT:
+                        self.violate(now_s, f"{host.name} holds {name} {status.value}, and there is no such process")
+                elif status is not Status.ALIVE:
+                    self.violate(now_s, f"{host.name} holds {name} {status}, and it lives")
