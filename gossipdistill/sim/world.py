@@ -299,7 +299,7 @@ class World:
     def _acts_due(self, subject: object, detail: object) -> None:
         assert self._processes is not None
         for one in self._processes.due(self.now):
-            self.act(one.kind, one.peer, one.value)
+            self.act(one.kind, one.peer, one.amount)
         self._await_act()
 
     def _arm(self, host: Host) -> None:

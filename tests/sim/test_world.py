@@ -7,6 +7,8 @@ import random
 import pytest
 
 from gossipdistill.events import Event, EventKind
+from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults
+from gossipdistill.faults.kinds import KINDS
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Birth, Host
@@ -137,3 +139,26 @@ def test_two_processes_of_one_name_the_newer_wins() -> None:
     world.run_until(10.0)
     assert all_alive(world)
     assert world.host("bo").incarnation == 2
+
+
+def test_a_fault_plan_acts_on_links_and_processes() -> None:
+    tables = [
+        {"kind": "kill", "peer": "bo", "at_s": 2.0, "restart_after_s": 3.0},
+        {"kind": "slow", "peer": "cy", "from_s": 1.0, "to_s": 9.0, "factor": 10.0},
+        {"kind": "pause", "peer": "dee", "from_s": 1.0, "to_s": 3.0},
+        {"kind": "clock_jump", "peer": "ada", "at_s": 4.0, "seconds": 50.0},
+        {"kind": "drop", "link": ["ada", "cy"], "from_s": 1.0, "to_s": 5.0, "probability": 1.0},
+    ]
+    plan = FaultPlan(seed=1, fault=tuple(KINDS[str(table["kind"])].model_validate(table) for table in tables))
+    faults = LinkFaults(plan, NAMES)
+    world = World(NAMES, walker, Network(faults=faults), ProcessFaults(plan, NAMES))
+    world.start_all()
+    world.run_until(2.5)
+    assert "bo" not in world.hosts
+    assert world.host("dee").paused
+    assert world.host("cy").slowdown == 10.0
+    world.run_until(10.0)
+    assert world.host("bo").incarnation == 2
+    assert world.host("ada").clock_offset_s == 50.0
+    assert world.host("cy").slowdown == 1.0
+    assert faults.fired["drop"] > 0
