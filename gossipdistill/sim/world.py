@@ -33,6 +33,7 @@ from gossipdistill.sim.host import NEVER, Birth, Host, Spawn
 from gossipdistill.sim.network import Network, nbytes_of
 from gossipdistill.sim.observer import Observer, hooks
 from gossipdistill.wire.codec import WireError, decode, encode
+from gossipdistill.wire.crossing import cross
 
 WALL_CLOCK_BEGAN_S = 1_700_000_000.0
 _TIMER_GAP_S = 0.001
@@ -409,9 +410,7 @@ class World:
         envelope, address = transmit.envelope, transmit.address
         message = envelope.message
         if self._over_the_wire:
-            frames = encode(envelope)
-            nbytes = sum(len(frame) for frame in frames)
-            envelope = decode([memoryview(bytes(frame)) for frame in frames], self.limits)
+            envelope, nbytes = cross(envelope, self.limits)
         else:
             nbytes = nbytes_of(message)
         to = envelope.to or self._name_at(address)

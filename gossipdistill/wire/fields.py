@@ -163,9 +163,9 @@ def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
 
     It may describe more, up to `payload_bytes_max`, where the body is a first piece: one of exactly `piece_bytes_max`.
     """
-    size = len(body)
-    if size > limits.payload_bytes_max:
-        raise WireError(WireCode.SIZE, f"payload of {size} bytes, at most {limits.payload_bytes_max}")
+    size, size_max = len(body), min(limits.piece_bytes_max, limits.payload_bytes_max)
+    if size > size_max:
+        raise WireError(WireCode.SIZE, f"body of {size} bytes in one message, at most {size_max}")
     layout = []
     for entry in sequence(entries, limits.arrays_max, WireCode.LAYOUT):
         if not isinstance(entry, list) or len(entry) != 4:

@@ -30,7 +30,7 @@ from gossipdistill.messages import (
 )
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.wire.codec import decode, encode
+from gossipdistill.wire.crossing import cross
 
 FINGERPRINT = {"run": "first-light", "task": "digits"}
 
@@ -263,4 +263,4 @@ class World:
 
 
 def _over_the_wire(envelope: Envelope) -> Envelope:
-    return decode(encode(envelope))
+    return cross(envelope)[0]

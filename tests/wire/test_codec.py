@@ -6,6 +6,7 @@ import tracemalloc
 from typing import Any
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +42,7 @@ from gossipdistill.messages import (
     Want,
 )
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
+from gossipdistill.wire.encodings import ENCODINGS, encoding_of
 
 # --- what may be said -----------------------------------------------------------------------------------------------
 
@@ -229,6 +231,35 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
 }
 
 
+GOLDEN_ARRAYS: dict[str, tuple[list[list[float]], str, str]] = {
+    "raw": (
+        [[0.5, 0.125, 0.25]],
+        "9d0208a3616461cf000001930000000aa2626fcd01f4a777656967687473a0033c029194a177920103a37261770c90",
+        "0000003f0000003e0000803e",
+    ),
+    "half": (
+        [[0.5, 0.125, 0.25]],
+        "9d0208a3616461cf000001930000000aa2626fcd01f4a777656967687473a0033c029194a177920103a468616c660690",
+        "003800300034",
+    ),
+    "bfloat16": (
+        [[0.5, 0.125, 0.25]],
+        "9d0208a3616461cf000001930000000aa2626fcd01f4a777656967687473a0033c029194a177920103a862666c6f617431360690",
+        "003f003e803e",
+    ),
+    "int8": (
+        [[0.5, 0.125, 0.25]],
+        "9d0208a3616461cf000001930000000aa2626fcd01f4a777656967687473a0033c029194a177920103a4696e74380790",
+        "0402813b7f2040",
+    ),
+    "top_k:2": (
+        [[0.5, 0.125, 0.25]],
+        "9d0208a3616461cf000001930000000aa2626fcd01f4a777656967687473a0033c029194a177920103a7746f705f6b3a320a90",
+        "00380034000002000030",
+    ),
+}
+
+
 def said(message: Message) -> Envelope:
     return Envelope(PeerName("ada"), Boot(0x1930000000A), "bo", 500, message)
 
@@ -238,6 +269,21 @@ def test_golden_frames_stay_as_they_are_byte_for_byte(name: str) -> None:
     message, frames = GOLDEN[name]
     assert [bytes(frame).hex() for frame in encode(said(message))] == frames
     assert decode([bytes.fromhex(frame) for frame in frames]) == said(message)
+
+
+@pytest.mark.parametrize("label", GOLDEN_ARRAYS)
+def test_golden_states_of_every_encoding_stay_as_they_are_byte_for_byte(label: str) -> None:
+    array, head, body = GOLDEN_ARRAYS[label]
+    encoding = encoding_of(label)
+    values = np.array(array, dtype=np.float32)
+    payload = Payload((ArrayLayout("w", values.shape, label, encoding.nbytes(values.shape)),), encoding.encode(values))
+    state = said(State("weights", "", 3, 60, 2, payload))
+    assert [bytes(frame).hex() for frame in encode(state)] == [head, body]
+    assert decode([bytes.fromhex(head), bytes.fromhex(body)]) == state
+
+
+def test_every_encoding_has_a_golden_state() -> None:
+    assert {label.partition(":")[0] for label in GOLDEN_ARRAYS} == set(ENCODINGS)
 
 
 def test_every_kind_of_message_has_a_golden_frame_and_a_round_trip() -> None:
@@ -329,6 +375,19 @@ def test_a_frame_with_any_bit_turned_is_understood_or_refused_and_nothing_else(n
         answer = understood([bytes(turned), *frames[1:]])
         if isinstance(answer, Envelope):
             assert understood(encode(answer)) == answer
+
+
+@pytest.mark.parametrize("name", [name for name, (_, frames) in GOLDEN.items() if len(frames) > 1])
+def test_a_body_with_any_bit_turned_is_carried_as_it_is(name: str) -> None:
+    """What the bytes of a body mean is for their reader; the codec holds it to its length."""
+    head, body = (bytes.fromhex(frame) for frame in GOLDEN[name][1])
+    whole = decode([head, body])
+    for place in range(8 * len(body)):
+        turned = bytearray(body)
+        turned[place // 8] ^= 1 << place % 8
+        heard = decode([head, bytes(turned)])
+        assert heard != whole
+        assert [bytes(frame) for frame in encode(heard)] == [head, bytes(turned)]
 
 
 @settings(max_examples=300, deadline=None)

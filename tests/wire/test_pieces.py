@@ -26,6 +26,7 @@ from gossipdistill.messages import (
     State,
 )
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
+from gossipdistill.wire.crossing import cross
 from gossipdistill.wire.pieces import Assembly, split
 
 SMALL = Limits(piece_bytes_max=8, payload_bytes_max=100, assembly_bytes_max=300)
@@ -103,6 +104,20 @@ def test_any_order_and_any_doubles_give_the_whole_once(
     assert whole == envelope
     assert assembly.announced_bytes == 0
     assert refused(assembly, pieces[-1]) is WireCode.PIECE  # an echo of what is complete
+
+
+@pytest.mark.parametrize("size", [0, 8, 9, 100])
+def test_a_world_without_sockets_hears_what_was_said(size: int) -> None:
+    for envelope in state(size), mass(size), said(Leave("finished")):
+        frames = [frame for part in split(envelope, SMALL) for frame in encode(part)]
+        assert cross(envelope, SMALL) == (envelope, sum(map(len, frames)))
+
+
+def test_a_world_without_sockets_is_told_what_cannot_travel() -> None:
+    too_large, cut = state(101), over_the_wire(state(20))[0]
+    for envelope in too_large, cut:
+        with pytest.raises(WireError):
+            cross(envelope, SMALL)
 
 
 def test_the_completed_body_belongs_to_its_reader_alone() -> None:
@@ -199,6 +214,15 @@ def test_what_its_sender_left_behind_is_forgotten() -> None:
     assembly.forget(PeerName("ada"))
     assembly.forget(PeerName("nobody"))
     assert assembly.announced_bytes == 40
+
+
+def test_more_than_a_piece_in_one_message_is_refused() -> None:
+    envelope = state(9)
+    with pytest.raises(WireError, match="body of 9 bytes in one message, at most 8"):
+        decode(encode(envelope), SMALL)
+    large = said(Piece(DeliveryClass.STATE, "w", "", 1, 8, bytes(9)))
+    with pytest.raises(WireError, match="piece of 9 bytes, at most 8"):
+        decode(encode(large), SMALL)
 
 
 def test_an_opening_must_be_a_full_piece_of_a_body_that_is_not_too_large() -> None:
