@@ -21,7 +21,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 class Address(NamedTuple):
     """Where a peer listens: control on `port`, data on `port + 1`. Port 0: the launcher picks two free ones.
 
-    Without host and port, `Address("", 0)`: a peer that nobody can reach. It dials out, and links serve both ways.
+    Without host and port (`NOWHERE`): a peer that nobody can reach. It dials out, and links serve both ways.
     """
 
     host: str
@@ -34,7 +34,13 @@ class Address(NamedTuple):
         return self.port + 1 if self.port else 0
 
     def __str__(self) -> str:
+        if self == NOWHERE:
+            return "nowhere"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+NOWHERE = Address("", 0)
+"""Where a peer listens that nobody can reach."""
 
 
 class Mode(StrEnum):

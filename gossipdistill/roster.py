@@ -23,6 +23,7 @@ from pydantic import (
 from gossipdistill import shelf
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.messages import NOWHERE
 from gossipdistill.messages import Address as Address
 
 PEERS_MAX = 65_536
@@ -134,8 +135,12 @@ class PeerEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Annotated[str, AfterValidator(_name)]
-    address: Annotated[InstanceOf[Address], BeforeValidator(_address), AfterValidator(_reachable), PlainSerializer(str)]
+    address: Annotated[
+        InstanceOf[Address], BeforeValidator(_address), AfterValidator(_reachable), PlainSerializer(str)
+    ] = NOWHERE
     """Where others reach this peer."""
+    listen: Literal["none"] | None = None
+    """"none": nobody can reach this peer (a home network), so it has no address. It dials the others."""
     set: Annotated[dict[str, Any], BeforeValidator(_dotted)] = {}
     """Dotted keys of the run that are different for this peer."""
     slowdown: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
@@ -145,6 +150,14 @@ class PeerEntry(BaseModel):
     """The k-th of n parts of the training data, counted from 1; default: by place in the roster."""
     public_key: Annotated[str, Field(min_length=1)] | None = None
     """Of the peer's CURVE key pair, as written by `gossipdistill keys new`."""
+
+    @model_validator(mode="after")
+    def _reached_or_not(self) -> PeerEntry:
+        if self.address == NOWHERE and self.listen is None:
+            raise ValueError('lacks an address; give one, or listen = "none" for a peer that dials out only')
+        if self.address != NOWHERE and self.listen == "none":
+            raise ValueError(f'has the address {self.address} and listen = "none"; leave one of them out')
+        return self
 
 
 class Roster(BaseModel):
@@ -156,7 +169,7 @@ class Roster(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> Roster:
-        """Names must differ, and so must the pairs of ports on one host."""
+        """Names must differ, and so must the pairs of ports on one host; and somebody must be there to dial."""
         taken: dict[tuple[str, int], PeerEntry] = {}
         names: dict[str, int] = {}
         for number, entry in enumerate(self.peer, start=1):
@@ -169,6 +182,8 @@ class Roster(BaseModel):
                 other = taken.setdefault((_machine(entry.address.host), port), entry)
                 if other is not entry:
                     raise ValueError(_collision(other, entry))
+        if len(self.peer) > 1 and all(entry.address == NOWHERE for entry in self.peer):
+            raise ValueError('all peers have listen = "none": one at least must have an address that the others dial')
         return self
 
     @cached_property
@@ -193,7 +208,7 @@ class Roster(BaseModel):
     @property
     def without_ports(self) -> tuple[str, ...]:
         """Names of the peers whose ports the launcher must still pick."""
-        return tuple(entry.name for entry in self.peer if entry.address.port == 0)
+        return tuple(entry.name for entry in self.peer if entry.address.port == 0 and entry.listen is None)
 
     def with_ports(self, ports: Mapping[str, int]) -> Roster:
         """The same roster with these control ports (name -> port), checked again for collisions."""

@@ -25,6 +25,9 @@ def entry(name: str = "ada", address: str = "127.0.0.1:7400", more: str = "") ->
     return f'[[peer]]\nname = "{name}"\naddress = "{address}"\n{more}\n'
 
 
+DIALS_OUT = '[[peer]]\nname = "{}"\nlisten = "none"\n'
+
+
 def written(folder: Path, *entries: str) -> Roster:
     (folder / "mine.toml").write_text("\n".join(entries), encoding="utf-8")
     return load_roster("mine.toml", folder)
@@ -61,6 +64,13 @@ def test_the_roster_of_the_manual() -> None:
     assert roster.without_ports == ()
 
 
+def test_who_listens_nowhere_has_no_address_and_is_given_no_port(tmp_path: Path) -> None:
+    roster = written(tmp_path, entry(address="127.0.0.1:0"), DIALS_OUT.format("bo"), DIALS_OUT.format("cy"))
+    assert [str(one.address) for one in roster.peer] == ["127.0.0.1:0", "nowhere", "nowhere"]
+    assert roster.without_ports == ("ada",)
+    assert roster.with_ports({"ada": 7400}).entry("bo").address == ("", 0)
+
+
 def test_all_keys_of_an_entry(tmp_path: Path) -> None:
     more = 'slowdown = 10\ndevice = "cuda:1"\nshard = "3/8"\npublic_key = "abc"\n'
     more += 'set = { task.model = "mlp", "train.lr" = 0.1 }'
@@ -76,7 +86,10 @@ def test_all_keys_of_an_entry(tmp_path: Path) -> None:
         ("peer = []", r"has no \[\[peer\]\] entry"),
         ("peer = [3]", r"peer 1: must be a \[\[peer\]\] table"),
         ("peers = 3", "peers: unknown key"),
-        ('[[peer]]\nname = "ada"', r"peer 1 \(ada\): address: is missing"),
+        ('[[peer]]\nname = "ada"', r"peer 1 \(ada\): lacks an address; give one, or listen = .none"),
+        (entry(more='listen = "none"'), r"has the address 127\.0\.0\.1:7400 and listen = .none.; leave one"),
+        (entry(more='listen = "127.0.0.1:7400"'), "listen = '127.0.0.1:7400'"),
+        (DIALS_OUT.format("ada") + DIALS_OUT.format("bo"), "one at least must have an address that the others dial"),
         (entry() + "adress = 3", r"peer 1 \(ada\): adress: unknown key; did you mean address"),
         (entry("Ada"), r"peer 1 \(Ada\): name = 'Ada': is no peer name: 1 to 64 of a-z"),
         (entry(address="127.0.0.1"), r"address = '127\.0\.0\.1': lacks a port"),

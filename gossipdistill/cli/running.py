@@ -89,7 +89,9 @@ def worker(
     listen: Annotated[
         str | None,
         typer.Option(
-            envvar="GOSSIPDISTILL_LISTEN", metavar="HOST:PORT", help="Where to listen, if not at the roster's address."
+            envvar="GOSSIPDISTILL_LISTEN",
+            metavar="HOST:PORT",
+            help="Where to listen, if not at the roster's address; none: nobody can reach this peer, it dials out.",
         ),
     ] = None,
     advertise: Annotated[

@@ -16,7 +16,7 @@ import zmq
 from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.links import Link, Links, Route, Routes
 from gossipdistill.drivers.sockets import Channel, ZmqSocket
-from gossipdistill.messages import Address, Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.messages import NOWHERE, Consignment, Envelope, Piece, State, Transmit
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
 
@@ -81,7 +81,7 @@ class Sending:
 
     def _ways(self, transmit: Transmit, now: float) -> list[Way]:
         envelope, ways = transmit.envelope, list[Way]()
-        if is_dialled(transmit.address):
+        if transmit.address != NOWHERE:
             ways.append(self.links.to(transmit.address, envelope.to, now))
         route = self.routes.to(envelope.to, envelope.to_boot) if envelope.to else None
         if route is not None:
@@ -108,8 +108,3 @@ class Sending:
 def channel_of(envelope: Envelope) -> Channel:
     """Payloads travel on the data socket, everything else on the control socket."""
     return Channel.DATA if isinstance(envelope.message, State | Consignment | Piece) else Channel.CONTROL
-
-
-def is_dialled(address: Address) -> bool:
-    """Whether there is an address at all: a peer that listens nowhere has none."""
-    return bool(address.host)

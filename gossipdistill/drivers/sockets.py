@@ -17,6 +17,8 @@ from gossipdistill.drivers.security import Curve
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Address
 
+_SEAL_BYTES = 256
+"""More than a frame grows by when it is encrypted."""
 ZmqSocket = zmq.Socket[bytes]
 ZmqContext = zmq.Context[ZmqSocket]
 
@@ -128,7 +130,7 @@ class Sockets:
             zmq.RCVHWM: queued_max,
             zmq.SNDBUF: buffer_bytes,
             zmq.RCVBUF: buffer_bytes,
-            zmq.MAXMSGSIZE: frame_bytes_max,
+            zmq.MAXMSGSIZE: frame_bytes_max + _SEAL_BYTES,
             zmq.HANDSHAKE_IVL: int(limits.handshake_timeout_s * 1000),
             zmq.CONNECT_TIMEOUT: int(limits.handshake_timeout_s * 1000),
             zmq.TCP_MAXRT: int(limits.dead_after_s * 1000),

@@ -23,13 +23,13 @@ from gossipdistill.drivers.links import Link, Links, Routes
 from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.reading import Inlet, Reading, is_present
 from gossipdistill.drivers.security import Curve
-from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of, is_dialled
+from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Address, Transmit
+from gossipdistill.messages import NOWHERE, Address, Transmit
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.pieces import Assembly
 
@@ -97,7 +97,7 @@ class Driver:
             AddressError: when one is in use or not ours.
         """
         self._open = True
-        for channel in Channel if is_dialled(self.listen) else ():
+        for channel in Channel if self.listen != NOWHERE else ():
             address = self.listen._replace(port=self.listen.port + channel)
             try:
                 if not 1 <= self.listen.port <= _PORT_MAX:

@@ -14,7 +14,7 @@ from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
 from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.messages import Address
+from gossipdistill.messages import NOWHERE, Address
 from gossipdistill.roster import Roster, classify, is_loopback, load_roster, parse_address
 from gossipdistill.strategies import Delivery
 
@@ -137,7 +137,7 @@ def _local_roster(asked: Asked, common: Resolved) -> Roster:
         )  # fmt: skip
     roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
     for entry in roster.peer:
-        if not is_loopback(entry.address.host):
+        if entry.address != NOWHERE and not is_loopback(entry.address.host):
             raise AddressError(
                 f"{entry.name} has the address {entry.address}, which is not on this machine; "
                 f"start it there with: gossipdistill worker --name {entry.name} --peers {common.config.peers}"
@@ -182,8 +182,8 @@ def plan_worker(
     roster = load_roster(where, asked.base_of(common, "peers"))
     place = roster.place(name)
     entry = roster.entry(name)
-    advertised = parse_address(advertise) if advertise else entry.address
-    listening = parse_address(listen) if listen else advertised
+    known = entry.address if entry.address != NOWHERE else None
+    listening, advertised = _places(listen or entry.listen, advertise, known)
     own_shard = shard or entry.shard
     _refuse_insecure(asked, [listening, *(other.address for other in roster.peer)])
     _refuse_taken(name, _local(listening))
@@ -225,12 +225,12 @@ def _without_roster(
     if shard is None:
         raise UsageError("without a roster, say which part of the data this peer has: --shard K/N, for example 1/3")
     index, count = parse_shard(shard)
-    if listen is not None:
-        listening = parse_address(listen)
-    else:
+    if listen is None:
         port = free_ports([name], LOOPBACK, {port for a in seeds for port in (a.port, a.port + 1)})[name]
-        listening = Address(LOOPBACK, port)
-    advertised = parse_address(advertise) if advertise else listening
+        listen = str(Address(LOOPBACK, port))
+    listening, advertised = _places(listen, advertise, None)
+    if listening == NOWHERE and not seeds:
+        raise UsageError("a peer that listens nowhere must dial somebody: give --peers HOST:PORT")
     if advertised.host in ("0.0.0.0", "::"):
         raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
     _refuse_insecure(asked, [listening, advertised, *seeds])
@@ -246,13 +246,25 @@ def _without_roster(
         seeds=tuple(_local(address) for address in seeds),
         shard=(index, count),
         device=asked.device,
-        threads=_threads_beside(count if is_loopback(advertised.host) else 1),
+        threads=_threads_beside(count if all(is_loopback(a.host) for a in (advertised, *seeds) if a.host) else 1),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(common, "topology"),
     )
+
+
+def _places(listen: str | None, advertise: str | None, known: Address | None) -> tuple[Address, Address]:
+    """Where to listen, and where others reach this peer; NOWHERE twice for "none"."""
+    if listen == "none":
+        if advertise:
+            raise UsageError(f"--listen none means that nobody can reach this peer; leave out --advertise {advertise}")
+        return NOWHERE, NOWHERE
+    advertised = parse_address(advertise) if advertise else known
+    listening = parse_address(listen) if listen else advertised
+    assert listening is not None
+    return listening, advertised if advertised is not None else listening
 
 
 def _refuse_taken(name: str, address: Address) -> None:
@@ -327,7 +339,7 @@ def _refuse_insecure(asked: Asked, addresses: Iterable[Address]) -> None:
     if asked.insecure:
         return
     for address in addresses:
-        if not is_loopback(address.host):
+        if address != NOWHERE and not is_loopback(address.host):
             raise AddressError(
                 f"{address} is not on this machine, and nothing is encrypted or authenticated yet: whoever reaches "
                 "the port can read and send predictions and weights. On a network that you trust, add --insecure"

@@ -19,6 +19,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
+    NOWHERE,
     Address,
     ArrayLayout,
     Arrival,
@@ -76,6 +77,7 @@ class Node:
         loop: LoopFactory = new_event_loop,
         limits: Limits = LIMITS,
         listen: Address | None = None,
+        **options: Any,
     ) -> None:
         self.name, self.roster = name, roster
         self.seen: list[Event] = []
@@ -86,7 +88,7 @@ class Node:
         self.network = NetworkThread(loop)
         self.mailbox = self.network.mailbox
         bound = listen if listen is not None else roster[name]
-        self.driver = Driver(peer, self.mailbox, bound, limits, time.monotonic)
+        self.driver = Driver(peer, self.mailbox, bound, limits, time.monotonic, **options)
         try:
             self.driver.bind()
         except AddressError:
@@ -121,6 +123,15 @@ def uv_loop() -> asyncio.AbstractEventLoop:
     return pytest.importorskip("uvloop").new_event_loop()  # type: ignore[no-any-return]
 
 
+def trio(nodes: list[Node], **options: Any) -> tuple[Node, Node, Node]:
+    """Two that listen, and `cy`, whom nobody can reach."""
+    roster = {"ada": free_address(), "bo": free_address(), "cy": NOWHERE}
+    ada, bo, cy = made = [Node(name, roster, **options) for name in roster]
+    nodes += made
+    wait_until(lambda: ada.sees("bo", "cy") and bo.sees("ada", "cy") and cy.sees("ada", "bo"))
+    return ada, bo, cy
+
+
 def pair(nodes: list[Node], **options: Any) -> tuple[Node, Node]:
     roster = {"ada": free_address(), "bo": free_address()}
     ada, bo = Node("ada", roster, **options), Node("bo", roster, **options)
@@ -150,7 +161,7 @@ class Stranger:
         self.socket.send_multipart(frames)
 
 
-def exchange_works(ada: Node, bo: Node, value: int) -> None:
-    ada.post(value, "bo")
-    bo.post(value, "ada", Mode.PULL)
-    wait_until(lambda: bo.values("ada")[-1:] == [value] and ada.values("bo")[-1:] == [value])
+def exchange_works(one: Node, other: Node, value: int) -> None:
+    one.post(value, other.name)
+    other.post(value, one.name, Mode.PULL)
+    wait_until(lambda: other.values(one.name)[-1:] == [value] and one.values(other.name)[-1:] == [value])

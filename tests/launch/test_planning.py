@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gossipdistill.errors import ConfigError
+from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.launch.building import build_model, build_task, fingerprint_of
 from gossipdistill.launch.compare import POOLED, Comparison
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.launch.preflight import check
 from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.messages import NOWHERE, Address
 
 ROSTER = """
 [[peer]]
@@ -44,7 +45,7 @@ temperature = 2.0
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("SET", "PEERS"):
+    for key in ("SET", "PEERS", "LISTEN"):
         monkeypatch.delenv(f"GOSSIPDISTILL_{key}", raising=False)
 
 
@@ -92,6 +93,26 @@ def test_planning_and_checking_write_nothing_and_settling_never_shares_a_folder(
     folders = [settle(planned)[0].folder for _ in range(3)]
     assert [folder.parent.name for folder in folders] == ["first-light", "first-light-2", "first-light-3"]
     assert settle(planned)[1].config.name == "first-light-4"
+
+
+def test_who_listens_nowhere_advertises_nothing(tmp_path: Path) -> None:
+    (tmp_path / "lab.toml").write_text(
+        '[[peer]]\nname = "ada"\naddress = "127.0.0.1:23000"\n[[peer]]\nname = "bo"\nlisten = "none"\n'
+    )
+    asked, rest = Asked(peers=str(tmp_path / "lab.toml"), out=tmp_path), (None, 1, 60.0, False)
+    for name, listen in ("bo", None), ("ada", "none"):
+        spec = plan_worker(asked, name, listen, None, *rest)
+        assert (spec.listen, spec.advertise) == (NOWHERE, NOWHERE)
+        assert spec.addresses == (Address("127.0.0.1", 23000), NOWHERE)
+        assert WorkerSpec.from_json(spec.to_json()).listen == NOWHERE
+    spec = plan_worker(asked, "bo", "127.0.0.1:23002", None, *rest)
+    assert spec.listen == spec.advertise == Address("127.0.0.1", 23002)
+    assert [spec.listen.host for spec in plan_local(asked)] == ["127.0.0.1", ""]
+    with pytest.raises(UsageError, match=r"leave out --advertise 127\.0\.0\.1:23002"):
+        plan_worker(asked, "bo", None, "127.0.0.1:23002", *rest)
+    seedless = Asked(out=tmp_path)
+    with pytest.raises(UsageError, match="must dial somebody: give --peers HOST:PORT"):
+        plan_worker(seedless, "bo", "none", None, "1/2", 1, 60.0, False)
 
 
 def test_a_collective_gets_a_meeting_place_that_was_never_used(tmp_path: Path) -> None:

@@ -71,6 +71,26 @@ def test_workers_find_one_another_by_address_alone(start: Start, tmp_path: Path)
     assert "resumed" in {json.loads(line)["kind"] for line in events.read_text().splitlines()}
 
 
+def test_a_worker_that_listens_nowhere_learns_and_teaches(start: Start, tmp_path: Path) -> None:
+    ports = free_pairs(2)
+    write_roster(tmp_path / "lab.toml", ["ada", "bo"], ports)
+    with (tmp_path / "lab.toml").open("a") as roster:
+        roster.write('[[peer]]\nname = "cy"\nlisten = "none"\n')
+    options = ("--peers", "lab.toml", "--steps", "300", "--set", "train.step_time_s=0.01", "--set", "linger_s=60",
+               "--start-when", "3", "--format", "json")  # fmt: skip
+    workers = {name: start("worker", "--name", name, *options) for name in ("ada", "bo")}
+    workers["cy"] = start("worker", "--name", "cy", *options, env={"GOSSIPDISTILL_LISTEN": "none"})
+    for name, worker in workers.items():
+        assert worker.end() == 0, worker.err
+        events = (tmp_path / f"runs/first-light/{name}/events.jsonl").read_text().splitlines()
+        joined = {event["peer"] for event in map(json.loads, events) if event["kind"] == "joined"}
+        assert joined == set(workers) - {name}
+        result = json.loads((tmp_path / f"runs/first-light/{name}/result.json").read_text())
+        used = {link["from"]: link["exchanges_per_s"] for link in result["links"]}
+        assert set(used) == set(workers) - {name}, result["links"]
+        assert min(used.values()) > 0
+
+
 def test_a_port_in_use_is_said_at_once(start: Start, tmp_path: Path) -> None:
     ports = free_pairs(2)
     write_roster(tmp_path / "two.toml", ["ada", "bo"], ports)
