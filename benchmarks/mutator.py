@@ -55,6 +55,7 @@ Frames = list[bytes]
 FINGERPRINT = {"run": "fuzz", "task": "digits"}
 STRANGERS = ("mallory", "zed", "x" * 64, "0", "a.b-c_d")
 TOPICS = ("weights", "mass", "stream", "outputs")
+_BOOT_MAX = 2**50
 _EDGES = (0, 1, 2, 3, 127, 128, 255, 256, 65_535, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -1, -(2**63))
 _WILD: tuple[Any, ...] = (
     None, True, False, 0.0, -0.0, 1.5, -1.0, 1e308, math.nan, math.inf, -math.inf, "", "ada", "ADA", "state", "mass",
@@ -88,7 +89,8 @@ class Mutator:
 
     def greet_anew(self, name: str) -> Frames:
         """A new process of a member introduces itself, in order."""
-        self.boots[name] = self.boots.get(name, 1000) + 1
+        # Far ahead, now and then: as far as a liar has claimed, and the name would be lost for the rest of the run.
+        self.boots[name] = self.boots.get(name, 1000) + self.chance.choice((1, 1, 1, 2 * 10**9))
         place = self.names.index(name)
         greeting = Greeting(place_address(place), place, FINGERPRINT)
         said = Envelope(PeerName(name), Boot(self.boots[name]), self.names[0], self.my_boot, greeting)
@@ -103,7 +105,7 @@ class Mutator:
             self.chance.shuffle(trains)
         elif len(trains) > 1 and self._one_in(6):
             trains.insert(self.chance.randrange(len(trains)), self.chance.choice(trains))
-        spoilt = [self._spoil(frames) if self.chance.random() < 0.55 else frames for frames in trains]
+        spoilt = [self._spoil(frames) if self.chance.random() < 0.45 else frames for frames in trains]
         self._said.append(spoilt[0])
         return spoilt
 
@@ -224,6 +226,8 @@ class Mutator:
         head = msgpack.unpackb(frames[0])
         for _ in range(self.chance.choice((1, 1, 1, 2, 3))):
             self._spoil_list(head, first=6 if not self._one_in(10) else 0)
+        if len(head) > 3 and isinstance(head[3], int) and head[3] > _BOOT_MAX and not self._one_in(500):
+            head[3] = self.my_boot  # one greeting with the largest number there is ends a name for ever: seldom
         spoilt = [msgpack.packb(head), *frames[1:]]
         if len(spoilt) > 1 and self._one_in(3):
             spoilt[1] = self._cut_or_grown(spoilt[1])

@@ -47,3 +47,8 @@ class Encoding(ABC):
         if len(data) != self.nbytes(shape):
             raise EncodingError(f"{self.name}: {len(data)} bytes for shape {shape}, expected {self.nbytes(shape)}")
         return data
+
+
+def largest_magnitude(array: Floats) -> float:
+    """max|x|, or NaN if there is one; 0 for an empty array."""
+    return float(np.maximum(array.max(), -array.min())) if array.size else 0.0

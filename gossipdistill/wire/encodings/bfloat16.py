@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from gossipdistill.wire.encodings.base import Encoding, Floats
+from gossipdistill.wire.encodings.base import Encoding, Floats, largest_magnitude
 
 BFLOAT16_MAX = float(np.array(0x7F7F0000, dtype=np.uint32).view(np.float32))
 _QUIET_NAN = 0x7FC00000
@@ -39,10 +39,13 @@ class BFloat16(Encoding):
 
 
 def _rounded(array: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
-    if not float(np.abs(array).max(initial=0.0)) <= BFLOAT16_MAX:  # so for NaN and infinity too
+    if not largest_magnitude(array) <= BFLOAT16_MAX:  # so for NaN and infinity too
         clipped = np.where(np.isfinite(array), np.clip(array, -BFLOAT16_MAX, BFLOAT16_MAX), array)
         array = np.where(np.isnan(array), np.array(_QUIET_NAN, dtype=np.uint32).view(np.float32), clipped)
     bits = array.astype(np.float32).view(np.uint32)  # a copy of ours, to round in place
-    bits += 0x7FFF + ((bits >> 16) & 1)
+    odd = bits >> 16
+    odd &= 1
+    bits += odd
+    bits += 0x7FFF
     bits >>= 16
     return bits.astype("<u2")

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from gossipdistill.wire.encodings.base import Encoding, Floats
+from gossipdistill.wire.encodings.base import Encoding, Floats, largest_magnitude
 
 HALF_MAX = 65504.0
 
@@ -35,6 +35,6 @@ class Half(Encoding):
 
 
 def _clipped(array: Floats) -> Floats:
-    if float(np.abs(array).max(initial=0.0)) <= HALF_MAX:  # not so for NaN and infinity
+    if largest_magnitude(array) <= HALF_MAX:  # not so for NaN and infinity
         return array
     return np.where(np.isfinite(array), np.clip(array, -HALF_MAX, HALF_MAX), array)

@@ -33,11 +33,12 @@ class Int8(Encoding):
         blocks = math.ceil(flat.size / BLOCK)
         padded = np.zeros((blocks, BLOCK), dtype=np.float32)
         padded.reshape(-1)[: flat.size] = flat
-        largest = np.abs(padded).max(axis=1)
-        scale = np.where(np.isfinite(largest), np.minimum(largest / 127.0, _SCALE_MAX), largest).astype("<f4")
-        safe = np.where((scale > 0) & np.isfinite(scale), scale, np.float32(1.0))
-        finite = np.where(np.isfinite(padded), padded, np.float32(0.0))
-        quanta = np.clip(np.rint(finite / safe[:, None]), -127, 127).astype(np.int8)
+        largest = np.maximum(padded.max(axis=1, initial=0.0), -padded.min(axis=1, initial=0.0))
+        finite = np.isfinite(largest)
+        scale = np.where(finite, np.minimum(largest / np.float32(127), _SCALE_MAX), largest).astype("<f4")
+        padded[~finite] = 0.0  # whatever they hold, the scale says that it is nothing to use
+        padded /= np.where(finite & (scale > 0), scale, np.float32(1.0))[:, None]
+        quanta = np.clip(np.rint(padded, out=padded), -127, 127, out=padded).astype(np.int8)
         return b"".join((scale.tobytes(), quanta.reshape(-1)[: flat.size].tobytes()))
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
