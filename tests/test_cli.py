@@ -66,6 +66,15 @@ MISTAKES = [
     ("run --strategy codistill_predictions --task quadratic", 6, "use gossip_averaging, or a task whose labels are"),
     ("run --strategy gossip_averaging --topology torn.toml", 6, "needs a strongly connected topology"),
     ("run --task fashion_mnist --data-dir nowhere", 3, "nowhere': no such folder"),
+    ("run --faults bad-dya", 3, "did you mean bad-day?"),
+    ("run --faults nowhere.toml", 3, "nowhere.toml: no such file"),
+    ("run --faults bad-day --peers 3", 3, "fault 1 (slow): peer = 'dee': is no peer of this run; known: ada, bo, cy"),
+    ("run --faults bad-day --seconds 4", 3, "fault 2 begins at 5 s, and the run ends after 4 s; give more --seconds"),
+    ("run --faults typo.toml", 3, "typo.toml: fault 1 (kill): at_z: unknown key; did you mean at_s?"),
+    ("run --faults bad-day --strategy all_reduce", 6, "all_reduce has a transport of its own"),
+    ("run --faults kill-and-restart --strategy all_reduce", 6, "all_reduce cannot take a lost peer back"),
+    ("faults show bad-dya", 3, "did you mean bad-day?"),
+    ("faults show bad-day --peers 2", 3, "peer = 'dee': is no peer of this run; known: ada, bo"),
     ("worker", 2, "which peer is this?"),
     ("worker --name ada", 2, "where are the others?"),
     ("worker --name ada --peers 4", 3, "cannot find the others by a count"),
@@ -92,6 +101,7 @@ MISTAKES = [
 def test_a_mistake_is_one_line_with_its_exit_code(say: Say, tmp_path: Path, line: str, code: int, words: str) -> None:
     (tmp_path / "twice.toml").write_text(TWICE)
     (tmp_path / "clash.toml").write_text(CLASH)
+    (tmp_path / "typo.toml").write_text('[[fault]]\nkind = "kill"\npeer = "bo"\nat_s = 3\nat_z = 3\n')
     (tmp_path / "torn.toml").write_text('kind = "edges"\nboth_ways = true\nedges = [["ada", "bo"], ["cy", "dee"]]\n')
     found, out, err = say(*line.split())
     assert (found, out) == (code, "")
@@ -167,6 +177,9 @@ def test_a_fault_of_ours_is_a_report_and_no_traceback(say: Say, monkeypatch: pyt
         ("topology show ring --peers 5", ["ring: 5 peers", "ada <-> bo", "spectral gap"]),
         ("strategy list", ["isolated", "codistill_predictions", "gossip_averaging", "all_reduce"]),
         ("strategy show codistill_predictions", ["Publishes:", "When stale:", "strategy.temperature", "transfer set"]),
+        ("faults list", ["bad-day", "One peer becomes ten times slower", "storm"]),
+        ("faults show bad-day", ["dee is 10x slower", "no fault touches: ada, cy", "rejoin_s of bo: at most 5"]),
+        ("faults show storm --peers 40", ["10 % of all peers are killed", "and 15 more"]),
         ("task list", ["digits", "fashion_mnist", "quadratic"]),
         ("task show digits", ["task.transfer_examples", "CC BY 4.0"]),
         ("--version", ["gossipdistill 0."]),

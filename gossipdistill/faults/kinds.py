@@ -7,6 +7,7 @@ it lasts to the end. A *link fault* bends messages from one process to another; 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union
 
@@ -58,28 +59,28 @@ Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Entry(BaseModel):
+class _Entry(BaseModel, ABC):
     """One [[fault]] of a plan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @property
+    @abstractmethod
     def begin_s(self) -> float:
         """When it begins."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def end_s(self) -> float:
         """When it is over; infinite for what lasts to the end of the run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def words(self) -> str:
         """What it does, to whom, as a person would say it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def named(self) -> Sequence[tuple[str, str]]:
         """(key, name) of every peer that it names."""
-        raise NotImplementedError
 
 
 class _Windowed(_Entry):

@@ -134,7 +134,8 @@ class LinkFaults:
                 case Corrupt():
                     hit = draw() < fault.probability
                     corrupt |= hit
-                case RateLimit():
+                case _:
+                    assert isinstance(fault, RateLimit)
                     wait_s = self._wait_s((number, *link), fault, nbytes, now_s)
                     hit, lost = wait_s > 0, lost or math.isinf(wait_s)
                     delay_s += wait_s

@@ -144,7 +144,8 @@ def check_names(plan: FaultPlan, peers: Sequence[str], file: object = None) -> N
             _known(name, peers, where, "peers")
         problem = expected.impossible(peers, plan.touched(peers), plan.restarted(peers), plan.begins_s)
         if problem is not None:
-            raise ConfigError(problem, file=where, key="peers", value=expected.peers)
+            meant = list(expected.peers) if isinstance(expected.peers, tuple) else expected.peers
+            raise ConfigError(problem, file=where, key="peers" if meant else None, value=meant or None)
 
 
 def _known(name: str, peers: Sequence[str], where: str, key: str) -> None:

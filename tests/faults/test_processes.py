@@ -53,6 +53,7 @@ def test_each_act_is_handed_out_once_and_the_next_is_known() -> None:
     assert schedule.due(4.9) == []
     assert [act.kind for act in schedule.due(5)] == [ActKind.KILL]
     assert schedule.due(5) == []
+    assert [act.kind for act in schedule.left()] == [ActKind.RESTART]
     assert schedule.next_s() == 8
     assert [act.kind for act in schedule.due(100)] == [ActKind.RESTART]
     assert schedule.next_s() == math.inf
