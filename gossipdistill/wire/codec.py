@@ -100,10 +100,12 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
         case Piece(delivery, topic, key, number, offset, body):
             head += [delivery.value, topic, key, number, offset, len(body)]
             return [msgpack.packb(head), body]
-        case State(topic, key, number, step, exchange, payload, confirms):
-            arrived = [[c.topic, c.key, c.number] for c in confirms]
-            head += [topic, key, number, step, exchange, check.layout_out(payload), arrived]
-            return [msgpack.packb(head), payload.body]
+        case _:
+            state: State = message  # a kind that is missing above does not pass the type checker here
+            arrived = [[c.topic, c.key, c.number] for c in state.confirms]
+            layout = check.layout_out(state.payload)
+            head += [state.topic, state.key, state.number, state.step, state.exchange, layout, arrived]
+            return [msgpack.packb(head), state.payload.body]
     return [msgpack.packb(head)]
 
 

@@ -211,9 +211,26 @@ def test_what_its_sender_left_behind_is_forgotten() -> None:
     assembly = Assembly(SMALL)
     for envelope in state(30), mass(30), state(40, sender="cy"):
         assembly.feed(over_the_wire(envelope)[0])
+    assert assembly.senders() == {"ada", "cy"}
     assembly.forget(PeerName("ada"))
     assembly.forget(PeerName("nobody"))
+    assert assembly.senders() == {"cy"}
     assert assembly.announced_bytes == 40
+
+
+def test_a_machine_without_memory_says_that_there_is_no_room() -> None:
+    def none_left(size: int) -> memoryview:
+        raise MemoryError(size)
+
+    assembly = Assembly(SMALL, none_left)
+    assert refused(assembly, over_the_wire(state(20))[0]) is WireCode.FULL
+    assert assembly.announced_bytes == 0
+
+
+def test_memory_that_was_used_before_shows_nothing_of_it() -> None:
+    envelope, used = state(20), memoryview(bytearray(b"\xff" * 20))
+    assembly = Assembly(SMALL, lambda size: used[:size])
+    assert [assembly.feed(part) for part in over_the_wire(envelope)][-1] == envelope
 
 
 def test_more_than_a_piece_in_one_message_is_refused() -> None:
