@@ -127,6 +127,8 @@ class Measurements:
 
     def _verdict(self, expected: Expect, accuracies: Mapping[str, float | None], trouble: str | None) -> dict[str, Any]:
         members = expected.members(self._names, self._touched, self._restarted)
+        if expected.whose == "mean":
+            members = tuple(name for name in members if accuracies.get(name) is not None)
         figure = Figure(None, trouble) if trouble else self._figure(expected, members, accuracies)
         met = figure.value is not None and expected.met(figure.value)
         verdict: dict[str, Any] = {"metric": expected.metric, "peers": list(members)}
@@ -267,7 +269,9 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
 
 def _line(expected: Expect, members: Sequence[str], figure: Figure, met: bool) -> str:
     between = "between" if expected.metric == "exchange_ratio" else "of"
-    whom = _and(members) if len(members) <= 6 else f"{len(members)} peers"
+    whom = _and(members) if 0 < len(members) <= 6 else f"{len(members)} peers"
+    if expected.whose == "mean":
+        whom = f"{len(members)} finished peer{'s' * (len(members) != 1)}, their mean,"
     measured = f"is not measured ({figure.why})" if figure.value is None else f"is {figure.value:.3g}"
     verdict = "met" if met else "NOT MET"
     return f"{verdict}: {expected.metric} {between} {whom} {measured}; expected: {expected.bound()}"

@@ -166,6 +166,8 @@ def test_accuracy_is_a_mean_or_the_worst_of_those_meant() -> None:
     accuracies = {"ada": 0.9, "bo": None, "cy": 0.7}
     mean = measured("val_accuracy", SLOW, at_least=0.75)
     assert (verdict(mean, accuracies)["measured"], verdict(mean, accuracies)["met"]) == (0.8, True)
+    assert verdict(mean, accuracies)["peers"] == ["ada", "cy"]
+    assert "val_accuracy of 2 finished peers, their mean, is 0.8;" in verdict(mean, accuracies)["line"]
     assert verdict(mean, {"bo": None})["reason"] == "no finished peer has an accuracy"
     worst = measured("val_accuracy", SLOW, at_least=0.75, peers=["ada", "cy"])
     assert (verdict(worst, accuracies)["measured"], verdict(worst, accuracies)["met"]) == (0.7, False)

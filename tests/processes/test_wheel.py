@@ -38,6 +38,9 @@ def test_an_installed_wheel_needs_no_clone(start: Start, unpacked: Path, tmp_pat
     assert "one_peer_exponential" in listed.out
     run = start("run", "--peers", "1", "--topology", "ring", "--steps", "5", "--format", "json", env=env)
     assert run.end() == 0, run.err
+    planned = start("faults", "show", "bad-day", env=env)
+    assert planned.end() == 0, planned.err
+    assert "bo is killed, and started again 3 s later" in planned.out
     shown = start("topology", "show", "complete", "--peers", "unlike-4", env=env)
     assert shown.end() == 0, shown.err
     assert "4 peers" in shown.out
