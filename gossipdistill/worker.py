@@ -211,6 +211,13 @@ class Worker:
             Arrival(parcel.to[0], parcel.topic, Version(0, 0), *what, *mass, home=True, reason="the link was busy")
         )
 
+    def held_weight(self) -> float:
+        """The push-sum weight that this peer holds, with what has come back and is not mixed in yet; 0 without mass."""
+        if self.strategy.delivery is not Delivery.MASS:
+            return 0.0
+        back = [arrival.weight for arrival in (*self._came_back, *self._pending) if arrival.home]
+        return float(self._state.weight) + sum(back)
+
     def evaluate(self) -> tuple[Tensor, dict[str, float]]:
         """(outputs [V, ...] for the validation inputs on the CPU, {"loss": ..., and the task's metrics})."""
         x, y = self.task.validation

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gossipdistill.cli import looking, running
+from gossipdistill.cli import looking, running, simulating
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (running.run, running.worker, running.compare, looking.show, looking.new):
+for command in (running.run, running.worker, running.compare, simulating.simulate, looking.show, looking.new):
     app.command()(command)
 app.add_typer(looking.topology_app, name="topology")
 app.add_typer(looking.faults_app, name="faults")

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.drivers.sending import Traffic
 from gossipdistill.learning.ledger import Distribution, bin_to_age_s
+from gossipdistill.protocol.peer import Peer
 from gossipdistill.worker import Worker
+
+
+class Counted(Protocol):
+    """What moves a peer's messages, and has counted them: the socket driver, or a simulated host."""
+
+    @property
+    def peer(self) -> Peer: ...
+    @property
+    def traffic(self) -> Mapping[str, Traffic]: ...
 
 
 def peer_result(
     worker: Worker,
-    driver: Driver,
+    driver: Counted,
     status: str,
     incarnations: int,
     steps_before: int,
@@ -58,7 +69,7 @@ def peer_result(
     }
 
 
-def _link(worker: Worker, driver: Driver, sender: str, wall_s: float) -> dict[str, Any]:
+def _link(worker: Worker, driver: Counted, sender: str, wall_s: float) -> dict[str, Any]:
     link = worker.learner.ledger.links[sender]
     counts = {str(name): count for name, count in driver.peer.link_counts().items()}.get(sender)
     age_s = bin_to_age_s(link.ages.quantile(0.95))

@@ -93,6 +93,33 @@ class ExchangeKeys(BaseModel):
     """auto: larger payloads are announced and pulled."""
 
 
+class SimKeys(BaseModel):
+    """`[sim]`: the network and the machines of `gossipdistill simulate`; real runs pass them over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    latency_s: float = Field(default=0.005, ge=0)
+    """Of each link, one way."""
+    jitter_s: float = Field(default=0.001, ge=0)
+    """Mean of an exponential delay on top, different for each message."""
+    megabytes_per_s: float = Field(default=0.0, ge=0)
+    """Bandwidth of each link; 0 is no limit."""
+    egress_megabytes_per_s: float = Field(default=0.0, ge=0)
+    """Bandwidth of each peer, which its links share; 0 is no limit."""
+    loss: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a message is lost, on every link and all the time; a fault plan says more."""
+    step_time_s: float = Field(default=0.1, gt=0)
+    """Virtual time of a step, where `train.step_time_s` is 0."""
+    step_jitter: float = Field(default=0.1, ge=0)
+    """Standard deviation of the logarithm of a step's time."""
+    straggler_share: float = Field(default=0.0, ge=0, le=1)
+    """So many of the peers are slower all the time, chosen by the seed,"""
+    straggler_factor: float = Field(default=10.0, ge=1)
+    """so many times."""
+    clocks_apart_s: float = Field(default=1000.0, ge=0)
+    """Clocks of peers differ by up to so much."""
+
+
 class RunConfig(BaseModel):
     """Everything that a run file may say."""
 
@@ -114,6 +141,7 @@ class RunConfig(BaseModel):
     train: TrainKeys = TrainKeys()
     strategy: StrategyKeys = StrategyKeys()
     exchange: ExchangeKeys = ExchangeKeys()
+    sim: SimKeys = SimKeys()
 
     def task_options(self) -> dict[str, Any]:
         """The task's own keys."""

@@ -1,0 +1,139 @@
+"""The command that simulates: real workers, or a storm, in virtual time."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from gossipdistill.cli.options import (
+    RUNS,
+    DataDir,
+    Format,
+    FormatOption,
+    Out,
+    Peers,
+    RunFile,
+    Seed,
+    Settings,
+    Steps,
+    StrategyName,
+    TaskName,
+    Topology,
+    err_console,
+    out_console,
+    print_result,
+)
+
+
+def simulate(
+    run_file: RunFile = None,
+    peers: Peers = None,
+    topology: Topology = None,
+    task: TaskName = None,
+    strategy: StrategyName = None,
+    virtual_seconds: Annotated[float | None, typer.Option(min=0.001, help="How long, on the simulated clock.")] = None,
+    steps: Steps = None,
+    seed: Seed = None,
+    faults: Annotated[str | None, typer.Option(metavar="PLAN", help="What goes wrong: a plan's name or file.")] = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    out: Out = RUNS,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw loss, consensus and exchanges: .png, .svg or .pdf.")
+    ] = None,
+    storm: Annotated[
+        int | None, typer.Option(metavar="SEED", min=0, help="Replay this storm of the tests instead, with checkers.")
+    ] = None,
+    shrink: Annotated[bool, typer.Option("--shrink", help="With --storm: find a smaller storm that fails.")] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """The same workers and the same protocol in virtual time: thousands of peers on one core."""
+    if storm is not None:
+        _storm(storm, shrink)
+        return
+    from gossipdistill.launch.plan import Asked
+    from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
+    from gossipdistill.observe import simulated
+
+    asked = Asked(
+        run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, tuple(settings or ()), data_dir,
+        "cpu", out,
+    )  # fmt: skip
+    specs = plan_simulation(asked)
+    stop = _CtrlC()
+    with _Bar(float(specs[0].config.seconds or 0.0), len(specs)) as bar:
+        simulation = Simulation(specs, load_plan(specs, faults), bar.show, stop)
+        code = simulation.run()
+    folder = specs[0].folder.parent.parent / simulation.summary["name"]
+    written = f"Written to {folder}/summary.json"
+    if plot is not None:
+        simulated.plot(simulation.summary, plot)
+        written += f", drawn to {plot}"
+    print_result(simulation.summary, output, simulated.render, written)
+    raise typer.Exit(code)
+
+
+class _CtrlC:
+    """Whether Ctrl-C or SIGTERM came; the simulation then ends with what there is."""
+
+    def __init__(self) -> None:
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._came:
+            raise SystemExit(128 + number)
+        self._came = True
+
+    def __call__(self) -> bool:
+        return self._came
+
+
+class _Bar:
+    """Virtual time, living peers and events per second."""
+
+    def __init__(self, seconds: float, peers: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.fields[now]}"), BarColumn(), TextColumn("{task.fields[peers]} peers"),
+            TextColumn("{task.fields[rate]} events/s"), TimeRemainingColumn(), console=err_console, transient=True,
+            refresh_per_second=5,
+        )  # fmt: skip
+        self._seconds = seconds
+        self._task = self._bar.add_task("", total=seconds, now="building", peers=peers, rate="-")
+
+    def show(self, now_s: float, alive: int, events_per_s: float) -> None:
+        """Where the simulation is."""
+        now = f"{now_s:.1f} of {self._seconds:g} virtual s"
+        self._bar.update(self._task, completed=now_s, now=now, peers=alive, rate=f"{events_per_s:,.0f}")
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+def _storm(seed: int, smaller: bool) -> None:
+    """Blow one storm; exit code 1 when a checker finds something."""
+    from gossipdistill.sim.scenario import blow, shrink, storm_of
+
+    outcome = blow(storm_of(seed))
+    if outcome.violations and smaller:
+        checker = outcome.violations[0].checker
+        least = shrink(outcome.storm, lambda one: any(v.checker == checker for v in blow(one).violations))
+        outcome = blow(least)
+    for line in outcome.storm.words():
+        out_console.print(line, soft_wrap=True, markup=False, highlight=False)
+    for violation in outcome.violations:
+        out_console.print(f"  VIOLATED {violation}", soft_wrap=True, markup=False, highlight=False)
+    if not outcome.violations:
+        out_console.print(f"  no violation in {outcome.events} events", highlight=False)
+    raise typer.Exit(1 if outcome.violations else 0)

@@ -1,0 +1,138 @@
+"""One real worker as a learner of the simulated world: built as worker processes are, stepped by virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from gossipdistill.launch.building import build_learner, build_task
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.cadence import Cadence
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Payload
+from gossipdistill.sim.compute import Pace
+from gossipdistill.strategies import Strategy
+from gossipdistill.strategies.base import Delivery
+from gossipdistill.tasks import Task
+from gossipdistill.topology import Schedule
+from gossipdistill.worker import Worker
+
+_LOOK_AGAIN_S = 0.02
+"""As the worker process: so often does one that waits or serves look whether something has come."""
+
+
+@dataclass(slots=True)
+class SimulatedPeer:
+    """Steps a worker until its steps or its seconds are over, then serves the others."""
+
+    worker: Worker
+    pace: Pace
+    seconds: float | None
+    steps: int | None
+    checkpoint_every_s: float = 0.0
+    finished: bool = False
+    steps_before: int = 0
+    checkpoint: Mapping[str, Tensor] | None = None
+    _began_s: float | None = None
+    _saved_s: float = 0.0
+
+    def step(self, now: float) -> float | None:
+        """One step, or a look at who is awaited (lockstep), or, at the end, a look at what came."""
+        worker = self.worker
+        if self._began_s is None:
+            self._began_s = self._saved_s = now
+        worker.mailbox.drain_events()  # the world has them
+        if self.finished:
+            worker.serve(now)
+            return _LOOK_AGAIN_S
+        if worker.awaited(now):
+            return _LOOK_AGAIN_S
+        worker.step(now, self._share(now))
+        if self.steps is not None and worker.learner.step >= self.steps:
+            self._finish(now)
+        elif self.checkpoint_every_s and now - self._saved_s >= self.checkpoint_every_s:
+            self._saved_s = now
+            self.checkpoint = {name: value.clone() for name, value in worker.learner.model.state_dict().items()}
+        return self.pace.next_s()
+
+    def _finish(self, now: float) -> None:
+        self.finished = True
+        self.worker.finish(now)
+        self.worker.publish_final(now)
+        self.worker.mailbox.report_progress(self.worker.learner.step, done=True)
+
+    def _share(self, now: float) -> float:
+        shares = [self.worker.learner.step / self.steps] if self.steps else []
+        if self.seconds and self._began_s is not None:
+            shares.append((now - self._began_s) / self.seconds)
+        return min(max(shares, default=0.0), 1.0)
+
+
+class MassOfPeer(SimulatedPeer):
+    """The same for a strategy of mass: it can say what weight it holds."""
+
+    __slots__ = ()
+
+    def mass(self) -> tuple[float, ...]:
+        """(push-sum weight)."""
+        return (self.worker.held_weight(),)
+
+    def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
+        """(push-sum weight) of a parcel."""
+        return (weight,)
+
+
+@dataclass(slots=True)
+class Nursery:
+    """Builds the peers of one run; what is alike is built once and shared. `wall_s` is not touched here."""
+
+    specs: Mapping[str, WorkerSpec]
+    schedule: Schedule
+    tasks: dict[str, Task] = field(default_factory=dict)
+    _shared: Task | None = None
+
+    def task_of(self, spec: WorkerSpec, strategy: Strategy) -> Task:
+        """This peer's task. Validation and transfer data are the same for all by contract, and are kept once."""
+        if spec.name not in self.tasks:
+            task = build_task(spec, strategy)
+            if self._shared is None:
+                self._shared = task
+            else:
+                task = _sharing(task, self._shared)
+            self.tasks[spec.name] = task
+        return self.tasks[spec.name]
+
+    def born(self, name: str, mailbox: Mailbox, pace: Pace, before: SimulatedPeer | None) -> SimulatedPeer:
+        """The learner of a process that starts, from the checkpoint of the process `before` it if there is one."""
+        spec = self.specs[name]
+        config = spec.config
+        strategy = config.make_strategy()
+        task = self.task_of(spec, strategy)
+        learner, draws = build_learner(spec, strategy, task)
+        if before is not None:
+            if before.checkpoint is not None:
+                learner.model.load_state_dict(dict(before.checkpoint))
+            learner.step = before.worker.learner.step
+        cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
+        cosine = config.train.lr_schedule == "cosine"
+        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine)
+        kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
+        return kind(
+            worker, pace, config.seconds, config.steps, config.train.checkpoint_every_s, steps_before=learner.step
+        )
+
+
+def _sharing(task: Task, first: Task) -> Task:
+    """`task` with the first peer's tensors where they are equal."""
+
+    def one(mine: Tensor, theirs: Tensor) -> Tensor:
+        return theirs if mine.shape == theirs.shape and torch.equal(mine, theirs) else mine
+
+    validation = (one(task.validation[0], first.validation[0]), one(task.validation[1], first.validation[1]))
+    transfer = task.transfer
+    if transfer is not None and first.transfer is not None:
+        transfer = one(transfer, first.transfer)
+    return replace(task, validation=validation, transfer=transfer)

@@ -1,0 +1,94 @@
+"""What a simulated run leaves: the same `summary.json` as a real one, and what only a simulation knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.drivers.sending import Traffic
+from gossipdistill.faults import FaultPlan
+from gossipdistill.launch.results import peer_result
+from gossipdistill.launch.run_config import RunConfig
+from gossipdistill.launch.simulated_peer import SimulatedPeer
+from gossipdistill.observe.report import summarise
+from gossipdistill.protocol.peer import Peer
+from gossipdistill.sim.host import Host
+
+_LINKS_MAX = 20_000
+"""More are left out of the summary: a complete graph of 1,000 peers has a million."""
+
+
+@dataclass(frozen=True)
+class _Host:
+    """A simulated host as `peer_result` wants to see a driver. Messages are all messages, not data alone."""
+
+    host: Host
+
+    @property
+    def peer(self) -> Peer:
+        return self.host.peer
+
+    @property
+    def traffic(self) -> Mapping[str, Traffic]:
+        host = self.host
+        return {
+            "": Traffic(host.bytes_sent, host.bytes_received, host.messages_sent, host.messages_received, 0),
+        }
+
+
+def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: bool, ended: bool) -> dict[str, Any]:
+    """One peer's entry. A process that the plan ended for good is `lost`, and is not judged."""
+    worker = simulated.worker
+    status = "lost" if ended else "interrupted" if interrupted else "finished"
+    if not ended:
+        worker.finish(host.local(now_s))
+    figures = None if ended else worker.evaluate()[1]
+    lived_s = now_s - host.started_s
+    entry = peer_result(
+        worker, _Host(host), status, host.incarnation, simulated.steps_before, lived_s, 0.0,
+        host.local(host.started_s), figures,
+    )  # fmt: skip
+    return entry | {"pid": None, "cpu_s_per_step": None, "cores": None}
+
+
+def summarise_simulation(
+    config: RunConfig,
+    folder: Path,
+    entries: list[dict[str, Any]],
+    wall_s: float,
+    code: int,
+    figures: dict[str, Any],
+    plan: FaultPlan | None,
+    fired: Mapping[int, int],
+) -> dict[str, Any]:
+    """The one object of `summary.json`, with `simulation` in it. `fired` counts bent messages by place in the plan."""
+    faults: list[dict[str, Any]] = []
+    for number, fault in enumerate(plan.fault if plan else ()):
+        end_s = fault.end_s if fault.end_s < float("inf") else None
+        what = {"kind": fault.kind, "what": fault.words(), "began_s": fault.begin_s, "ended_s": end_s}
+        faults.append(what | {"fired": fired.get(number)})
+    summary = summarise(config, entries, wall_s, code, folder, faults)
+    if len(summary["links"]) > _LINKS_MAX:
+        summary["links"] = []
+    metrics: dict[str, Any] = {}
+    for name in sorted({name for entry in entries for name in entry["metrics"]}):
+        metrics[name] = spread([entry["metrics"].get(name) for entry in entries])
+    per_peer = {
+        "val_loss": spread([entry["val_loss"] for entry in entries]),
+        "steps_per_s": spread([entry["steps_per_s"] for entry in entries]),
+        "exchanges_per_s": spread([entry["parcels_used"] / max(entry["wall_s"], 1e-9) for entry in entries]),
+        "messages_per_s": spread([entry["messages_sent"] / max(entry["wall_s"], 1e-9) for entry in entries]),
+        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["wall_s"], 1e-9) for entry in entries]),
+    }
+    return summary | {"simulation": figures | {"per_peer": per_peer | metrics}}
+
+
+def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    """Mean and both ends of what is not null; None where all is."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    mean = sum(known) / len(known)
+    return {"mean": round(mean, 6), "least": round(min(known), 6), "most": round(max(known), 6)}

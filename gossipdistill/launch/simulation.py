@@ -1,0 +1,316 @@
+"""Thousands of real workers in virtual time, in one process: `gossipdistill simulate`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gossipdistill.errors import EXIT_INTERRUPTED, ConfigError, NeedsError
+from gossipdistill.events import Event
+from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
+from gossipdistill.launch.building import build_schedule, fingerprint_of
+from gossipdistill.launch.plan import Asked, new_run_folder, parse_shard, with_roster_entry
+from gossipdistill.launch.run_config import Layer, Resolved, SimKeys, resolve
+from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
+from gossipdistill.launch.simulated_results import peer_entry, summarise_simulation
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.flat import flat_parameters
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.observe.report import write_json
+from gossipdistill.roster import classify, load_roster
+from gossipdistill.sim.checkers import Checker, NobodyWaits, Weather, all_checkers
+from gossipdistill.sim.checkers.mass import MassConserved
+from gossipdistill.sim.compute import Compute
+from gossipdistill.sim.host import Birth, Host
+from gossipdistill.sim.network import INFINITE, Network, Quality
+from gossipdistill.sim.observer import Observer
+from gossipdistill.sim.world import World, address_of
+from gossipdistill.strategies.base import Delivery, RoundOptions
+
+SIMULATED: dict[str, Any] = {
+    "name": "simulated",
+    "peers": "100",
+    "topology": "one_peer_exponential",
+    "seconds": 60.0,
+    "task.name": "quadratic",
+    "strategy.name": "sgp",
+    "train.momentum": 0.0,
+}
+"""The run that is meant when no run file is given."""
+_SAMPLES = 100
+"""Points of each curve."""
+_TURN_S = 0.1
+"""About so long (real time) the world runs between two looks at the progress bar and at Ctrl-C."""
+_EVENTS_KEPT_MAX = 20_000
+"""Events written for each peer; more are counted."""
+
+Progress = Callable[[float, int, float], None]
+"""Takes virtual seconds, living peers and events handled per second."""
+
+
+def plan_simulation(asked: Asked) -> list[WorkerSpec]:
+    """One specification per peer. Nothing listens anywhere, so no port is looked for.
+
+    Raises:
+        ConfigError, UsageError: as the user is to read it.
+    """
+    layers = asked.layers()
+    if asked.run_file is None:
+        layers[0] = Layer("simulate", SIMULATED)
+    common = resolve(layers)
+    if classify(common.config.peers) == "addresses":
+        raise ConfigError(
+            "a simulation has no addresses", key="peers", value=common.config.peers, accepted="a count or a roster"
+        )
+    roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
+    folder = asked.out / common.config.name
+    addresses = tuple(address_of(place) for place in range(len(roster.peer)))
+    specs = []
+    for place, entry in enumerate(roster.peer):
+        resolved: Resolved = common
+        if entry.set:
+            resolved = resolve(with_roster_entry(layers, entry.name, dict(entry.set)))
+        specs.append(
+            WorkerSpec(
+                name=entry.name,
+                place=place,
+                count=len(roster.peer),
+                resolved=resolved,
+                folder=folder / entry.name,
+                listen=addresses[place],
+                advertise=addresses[place],
+                names=roster.names,
+                addresses=addresses,
+                shard=parse_shard(entry.shard) if entry.shard else None,
+                slowdown=entry.slowdown,
+                device="cpu",
+                data_dir=asked.data_dir,
+                topology_base=asked.base_of(resolved, "topology"),
+            )
+        )
+    if specs[0].config.strategy_class().delivery is Delivery.COLLECTIVE:
+        raise NeedsError(f"strategy {specs[0].config.strategy.name} has a transport of its own, which is not simulated")
+    if specs[0].config.seconds is None:
+        raise ConfigError("is needed: how long is the simulation?", key="--virtual-seconds", accepted="for example 60")
+    return specs
+
+
+class EventLog(Observer):
+    """Keeps every peer's events, to be written as a real run writes them."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, list[str]] = {}
+        self.dropped = 0
+
+    def on_start(self, now_s: float, host: Host) -> None:
+        self._write(host.name, now_s, {"kind": "started", "peer": "", "reason": f"process {host.incarnation}"})
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self._write(host.name, now_s, {"kind": "finished", "peer": "", "reason": f"the process was {how}"})
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        entry: dict[str, Any] = {"kind": event.kind.value, "peer": event.peer, "reason": event.reason}
+        if event.detail:
+            entry["detail"] = event.detail
+        self._write(host.name, now_s, entry)
+
+    def _write(self, name: str, now_s: float, entry: dict[str, Any]) -> None:
+        lines = self.lines.setdefault(name, [])
+        if len(lines) < _EVENTS_KEPT_MAX:
+            lines.append(json.dumps({"at_s": round(now_s, 3), **entry}))
+        else:
+            self.dropped += 1
+
+    def save(self, folder: Path) -> None:
+        """`<folder>/<peer>/events.jsonl` for each."""
+        for name, lines in self.lines.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / "events.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+class _Register(Observer):
+    """The newest process of each name, living or not."""
+
+    def __init__(self, hosts: dict[str, Host]) -> None:
+        self._hosts = hosts
+
+    def on_start(self, now_s: float, host: Host) -> None:
+        self._hosts[host.name] = host
+
+
+@dataclass
+class Curve:
+    """What is drawn over virtual time; one entry per sample in each list."""
+
+    at_s: list[float] = field(default_factory=list)
+    loss: list[float | None] = field(default_factory=list)
+    consensus: list[float | None] = field(default_factory=list)
+    """Root of the mean over peers of |z_i - mean z|^2, over all parameters; None where models differ in shape."""
+    exchanges_per_s: list[float] = field(default_factory=list)
+    """Per living peer, since the sample before."""
+    alive: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Simulation:
+    """One run. `stopped` is asked now and then whether to end early."""
+
+    specs: Sequence[WorkerSpec]
+    plan: FaultPlan | None = None
+    progress: Progress = lambda now_s, alive, events_per_s: None
+    stopped: Callable[[], bool] = lambda: False
+    curve: Curve = field(default_factory=Curve)
+    log: EventLog = field(default_factory=EventLog)
+    summary: dict[str, Any] = field(default_factory=dict)
+    world: World = field(init=False)
+    _peers: dict[str, SimulatedPeer] = field(default_factory=dict)
+    _hosts: dict[str, Host] = field(default_factory=dict)
+    _exchanged: int = 0
+    _ended: int = 0
+
+    def __post_init__(self) -> None:
+        torch.set_num_threads(1)
+        first, sim = self.specs[0], self.specs[0].config.sim
+        strategy = first.config.make_strategy()
+        self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
+        task = self._nursery.task_of(first, strategy)
+        prints = fingerprint_of(first, strategy, task, task.model())
+        names = [spec.name for spec in self.specs]
+        self._paces = [_compute(spec, sim).pace(spec.place, first.config.seed, spec.slowdown) for spec in self.specs]
+        self.checkers = self._checkers(strategy.options)
+        observers = [*self.checkers, self.log, _Register(self._hosts)]
+        self.world = World(
+            names, self._spawn, _network(sim, first.config.seed, self.plan, names),
+            ProcessFaults(self.plan, names) if self.plan else None, DEFAULT_LIMITS, first.config.seed,
+            fingerprint=prints, observers=observers, clocks_apart_s=sim.clocks_apart_s,
+            stopwatch=time.perf_counter,
+        )  # fmt: skip
+
+    def run(self) -> int:
+        """To the end, or until stopped. Returns the exit code; the summary is then in `summary`."""
+        world, seconds = self.world, float(self.specs[0].config.seconds or 0.0)
+        began_s, building_s = time.perf_counter(), 0.0
+        world.start_all()
+        building_s = time.perf_counter() - began_s
+        learner_before_s, turn_s = world.learner_s, 0.01
+        sample_s = seconds / _SAMPLES
+        while world.now < seconds and not self.stopped():
+            turn_began_s, events = time.perf_counter(), world.events_handled
+            next_sample_s = (len(self.curve.at_s) + 1) * sample_s
+            world.run_until(min(world.now + turn_s, seconds, next_sample_s))
+            if world.now >= next_sample_s:
+                self._sample(sample_s)
+            took_s = max(time.perf_counter() - turn_began_s, 1e-6)
+            turn_s *= min(max(_TURN_S / took_s, 0.5), 2.0)
+            self.progress(world.now, len(world.hosts), (world.events_handled - events) / took_s)
+        if not self.stopped():
+            world.finish()
+        wall_s = time.perf_counter() - began_s - building_s
+        return self._conclude(building_s, wall_s, world.learner_s - learner_before_s)
+
+    def _spawn(self, birth: Birth) -> SimulatedPeer:
+        before = self._peers.get(birth.name)
+        if before is not None:
+            self._ended += before.worker.learner.ledger.exchanges
+        made = self._nursery.born(birth.name, birth.mailbox, self._paces[birth.place], before)
+        self._peers[birth.name] = made
+        return made
+
+    def _checkers(self, options: object) -> list[Checker]:
+        calm_s = max((fault.end_s for fault in self.plan.fault), default=0.0) if self.plan else 0.0
+        if self.specs[0].config.sim.loss:
+            calm_s = INFINITE
+        checkers = all_checkers(Weather(len(self.specs), calm_s, DEFAULT_LIMITS))
+        if isinstance(options, RoundOptions):
+            for checker in checkers:
+                if isinstance(checker, NobodyWaits):
+                    checker.wait_max_s = options.round_timeout_s + 1.0
+        return checkers
+
+    def _sample(self, since_s: float) -> None:
+        curve, living = self.curve, [self._peers[name] for name in self.world.hosts]
+        curve.at_s.append(round(self.world.now, 6))
+        losses = [peer.worker.task_loss for peer in living]
+        finite = [loss for loss in losses if loss == loss and abs(loss) < INFINITE]
+        curve.loss.append(sum(finite) / len(finite) if finite else None)
+        curve.consensus.append(consensus_distance(living))
+        exchanged = self._ended + sum(peer.worker.learner.ledger.exchanges for peer in self._peers.values())
+        curve.exchanges_per_s.append((exchanged - self._exchanged) / since_s / max(len(living), 1))
+        self._exchanged = exchanged
+        curve.alive.append(len(living))
+
+    def _conclude(self, building_s: float, wall_s: float, learner_s: float) -> int:
+        world = self.world
+        interrupted = world.now < float(self.specs[0].config.seconds or 0.0)
+        violations = [str(violation) for checker in self.checkers for violation in checker.violations]
+        code = EXIT_INTERRUPTED if interrupted else 1 if violations else 0
+        wanted = self.specs[0].folder.parent
+        folder = new_run_folder(wanted.parent, wanted.name)
+        entries = [
+            peer_entry(
+                self._peers[spec.name], self._hosts[spec.name], world.now, interrupted, spec.name not in world.hosts
+            )
+            for spec in self.specs
+        ]
+        mass_error = next(checker.error for checker in self.checkers if isinstance(checker, MassConserved))
+        figures = {
+            "virtual_s": round(world.now, 3),
+            "building_s": round(building_s, 3),
+            "learner_s": round(learner_s, 3),
+            "events": world.events_handled,
+            "events_per_s": round(world.events_handled / max(wall_s, 1e-9), 1),
+            "protocol_us_per_event": round(1e6 * (wall_s - learner_s) / max(world.events_handled, 1), 2),
+            "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "consensus_distance": self.curve.consensus[-1] if self.curve.consensus else None,
+            "mass_error": mass_error if self._is_mass else None,
+            "violations": violations,
+            "messages": dict(sorted(world.kinds_sent.items())),
+            "curve": vars(self.curve),
+        }
+        fired = dict(world.network.faults.counts) if world.network.faults is not None else {}
+        self.summary = summarise_simulation(
+            self.specs[0].config, folder, entries, wall_s, code, figures, self.plan, fired
+        )
+        self.log.save(folder)
+        write_json(folder / "config.json", self.specs[0].resolved.as_json())
+        write_json(folder / "summary.json", self.summary)
+        return code
+
+    @property
+    def _is_mass(self) -> bool:
+        return self.specs[0].config.strategy_class().delivery is Delivery.MASS
+
+
+def load_plan(specs: Sequence[WorkerSpec], where: str | None) -> FaultPlan | None:
+    """The fault plan that `where` means for these peers."""
+    return None if where is None else load_fault_plan(where, [spec.name for spec in specs])
+
+
+def consensus_distance(peers: Sequence[SimulatedPeer]) -> float | None:
+    """sqrt(mean_i |z_i - mean z|^2) over all parameters of the peers' models; None where their shapes differ."""
+    flat = [flat_parameters(peer.worker.learner.model) for peer in peers]
+    if not flat or any(one.shape != flat[0].shape for one in flat):
+        return None
+    rows = torch.stack(flat).double()
+    return float((rows - rows.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+
+
+def _compute(spec: WorkerSpec, sim: SimKeys) -> Compute:
+    step_time_s = spec.config.train.step_time_s or sim.step_time_s
+    return Compute(step_time_s, sim.step_jitter, sim.straggler_share, sim.straggler_factor)
+
+
+def _network(sim: SimKeys, seed: int, plan: FaultPlan | None, names: Sequence[str]) -> Network:
+    def limit(megabytes_per_s: float) -> float:
+        return megabytes_per_s * 1e6 or INFINITE
+
+    quality = Quality(sim.latency_s, sim.jitter_s, limit(sim.megabytes_per_s), sim.loss)
+    faults = LinkFaults(plan, names) if plan is not None and plan.link_faults() else None
+    return Network(quality, egress_bytes_per_s=limit(sim.egress_megabytes_per_s), faults=faults, seed=seed)

@@ -1,0 +1,104 @@
+"""A simulated run as a table and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gossipdistill.observe.report import size
+
+_NAMES = {
+    "steps_per_s": "steps per second",
+    "exchanges_per_s": "exchanges per second",
+    "messages_per_s": "messages sent per second",
+    "val_loss": "validation loss",
+}
+
+
+def render(summary: dict[str, Any]) -> RenderableType:
+    """The figures of a simulated run, per peer and in all, for a rich console."""
+    sim, peers = summary["simulation"], summary["peers"]
+    head = (
+        f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, {len(peers)} peers, "
+        f"seed {summary['seed']}, {sim['virtual_s']:g} virtual seconds in {summary['wall_s']:.1f} s"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("per peer", "mean", "least", "most"):
+        table.add_column(column, justify="left" if column == "per peer" else "right")
+    for name, figures in sim["per_peer"].items():
+        if figures is None:
+            continue
+        if name == "bytes_per_s":
+            row = [f"{figures[key] / 1e3:.2f} kB" for key in ("mean", "least", "most")]
+            table.add_row("bytes sent per second", *row)
+        else:
+            row = [f"{figures[key]:.4g}" for key in ("mean", "least", "most")]
+            table.add_row(_NAMES.get(name, name.replace("_", " ")), *row)
+    return Group(Text(head, style="bold"), table, *_notes(summary))
+
+
+def _notes(summary: dict[str, Any]) -> list[Text]:
+    sim = summary["simulation"]
+    lines = []
+    if sim["consensus_distance"] is not None:
+        lines.append(f"consensus distance {sim['consensus_distance']:.3g} (root mean square over peers)")
+    if sim["mass_error"] is not None:
+        lines.append(f"mass: the weights held, under way and lost add up to within {sim['mass_error']:.1g}")
+    statuses: dict[str, int] = {}
+    for peer in summary["peers"]:
+        statuses[peer["status"]] = statuses.get(peer["status"], 0) + 1
+    lines.append("peers: " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())))
+    for fault in summary["faults"]:
+        until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:g} s"
+        bent = "" if fault["fired"] is None else f" ({fault['fired']} messages)"
+        lines.append(f"{fault['began_s']:g} s to {until}: {fault['what']}{bent}")
+    lines.append(
+        f"{sim['events']} events, {sim['events_per_s']:.0f} per second; {sim['protocol_us_per_event']:.1f} us each "
+        f"without the {sim['learner_s']:.1f} s of the learners; {sim['memory_mib']:.0f} MiB"
+    )
+    styled = [Text(line) for line in lines]
+    if sim["violations"]:
+        styled += [Text(f"VIOLATED: {violation}", style="bold red") for violation in sim["violations"]]
+    else:
+        styled.append(Text("no checker found a violation"))
+    return styled
+
+
+def plot(summary: dict[str, Any], path: Path) -> None:
+    """Draw loss, consensus distance and exchange rate over virtual time: .png, .svg or .pdf."""
+    # Imported here: it takes longer to import than everything else.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    curve = summary["simulation"]["curve"]
+    sent = size(sum(peer["bytes_sent"] or 0 for peer in summary["peers"]) / max(len(summary["peers"]), 1))
+    figure = Figure(figsize=(8, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3, 1, sharex=True)
+    rows = [
+        ("consensus", "consensus distance", True),
+        ("loss", "training loss, mean over peers", False),
+        ("exchanges_per_s", "exchanges per second and peer", False),
+    ]
+    for axis, (key, label, logarithmic) in zip(axes, rows, strict=True):
+        points = [(at_s, value) for at_s, value in zip(curve["at_s"], curve[key], strict=True) if value is not None]
+        if points:
+            axis.plot(*zip(*points, strict=True), color="tab:blue", linewidth=1.5)
+        if logarithmic and any(value > 0 for _, value in points):
+            axis.set_yscale("log")
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+        for fault in summary["faults"]:
+            ended_s = curve["at_s"][-1] if fault["ended_s"] is None and curve["at_s"] else fault["ended_s"]
+            if ended_s is not None:
+                axis.axvspan(fault["began_s"], max(ended_s, fault["began_s"]), color="tab:red", alpha=0.08, linewidth=0)
+    axes[-1].set_xlabel("virtual seconds (shaded: a fault of the plan lasts)")
+    axes[0].set_title(
+        f"{summary['strategy']} on {summary['task']}, {len(summary['peers'])} peers, {summary['topology']}; "
+        f"{sent} sent by each"
+    )
+    figure.savefig(path, dpi=120)
