@@ -23,12 +23,15 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task
-from gossipdistill.topology import Schedule
+from gossipdistill.topology import Connection, Schedule
 
 T = TypeVar("T")
 
 SILENCE_S = 4.0
 """Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
+
+JUDGED_PEERS_MAX = 512
+"""Of larger rosters nobody looks whether the graph of the living is connected."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class Worker:
     _came_back: list[Arrival] = field(default_factory=list)
     _weights: dict[int, float] = field(default_factory=dict)
     _known: _Known | None = None
+    _judged: Neighbourhood | None = None
+    _connection: Connection = field(init=False)
     _began_s: float | None = None
     _silent: bool = False
     _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
@@ -62,6 +67,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
         self._state = self.strategy.init(self.learner)
+        self._connection = Connection(self.schedule)
         if isinstance(self.strategy.options, RoundOptions):
             self.lockstep = Lockstep(self.strategy.options.round_timeout_s)
 
@@ -247,6 +253,21 @@ class Worker:
             self._silent = True
             return Event(EventKind.NO_EXCHANGE, now, "", self._why_silent(silent_s))
         return None
+
+    def check_connection(self, now: float) -> Event | None:
+        """An event when the living no longer form one graph in which news gets round, and one when they do again."""
+        neighbourhood = self.mailbox.neighbourhood()
+        if neighbourhood is self._judged:
+            return None
+        self._judged = neighbourhood
+        if len(self.schedule.peers) > JUDGED_PEERS_MAX:
+            return None
+        known = self._knowledge(neighbourhood)
+        change = self._connection.look({known.me, *known.alive})
+        if change is None:
+            return None
+        kind = EventKind.CONNECTED if change.connected else EventKind.DISCONNECTED
+        return Event(kind, now, "", change.reason(), {"groups": len(change.groups)})
 
     def _why_silent(self, silent_s: float) -> str:
         head = f"training but not gossiping: nothing new of a neighbour was used for {silent_s:.0f} s; "

@@ -207,9 +207,10 @@ class Session:
         for sender, reason, problem in ledger.quarantined_news:
             self.recorder.record(Event(EventKind.QUARANTINED, now, sender, problem, {"code": reason}))
         ledger.quarantined_news.clear()
-        alarm = None if self._serving else self.worker.check_exchange(self.afflicted.clock())
-        if alarm is not None:
-            self.recorder.record(alarm)
+        checks = () if self._serving else (self.worker.check_exchange, self.worker.check_connection)
+        for alarm in [check(self.afflicted.clock()) for check in checks]:
+            if alarm is not None:
+                self.recorder.record(alarm)
         if now - self._reported_s >= _REPORT_EVERY_S and self.began_s:
             self._reported_s = now
             self._note_divergence(now)

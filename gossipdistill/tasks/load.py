@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
-from gossipdistill.tasks import digits, fashion_mnist, quadratic
+from gossipdistill.tasks import digits, fashion_mnist, logistic, quadratic
 from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.fetch import folders
 from gossipdistill.tasks.options import Option, check_options, options_of
@@ -24,6 +24,7 @@ TaskFactory = Callable[..., Task]
 TASKS: dict[str, tuple[TaskFactory, About]] = {
     "digits": (digits.task, digits.ABOUT),
     "fashion_mnist": (fashion_mnist.task, fashion_mnist.ABOUT),
+    "logistic": (logistic.task, logistic.ABOUT),
     "quadratic": (quadratic.task, quadratic.ABOUT),
 }
 """Ready-made tasks: name -> its factory, and what is known of its data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -55,12 +56,7 @@ def task(
     for key, value, least in (("dim", dim, 1), ("noise", noise, 0), ("spread", spread, 0)):
         if value < least:
             raise ConfigError("is too small", key=f"task.{key}", value=value, accepted=f"{least} or more")
-    random = frozen_random(shard.seed)
-    # One draw for all: the first n centres are the same for every number of peers.
-    centres = spread * random.standard_normal((shard.count, dim))
-    if shard.how == "same":
-        centres = np.repeat(centres[:1], shard.count, axis=0)
-    optimum = _float32(centres.mean(axis=0))
+    centres, rows, optimum = _centres(shard.count, dim, float(spread), shard.how == "same", shard.seed)
     mine = range(shard.count) if shard.pooled else (shard.index,)
     examples = shard.examples_per_peer or EXAMPLES_PER_PEER
     observed = _float32(np.concatenate([_observations(centres[i], examples, noise, shard.seed, i) for i in mine]))
@@ -71,7 +67,7 @@ def task(
     return Task(
         model=lambda: Point(dim),
         train=(torch.ones(len(observed), 1), observed),
-        validation=(torch.ones(shard.count, 1), _float32(centres)),
+        validation=(torch.ones(1, 1).expand(shard.count, 1), rows),
         loss=half_squared_distance,
         metrics={"distance_to_optimum": distance_to_optimum},
     )
@@ -80,6 +76,17 @@ def task(
 def half_squared_distance(out: Tensor, y: Tensor) -> Tensor:
     """0.5 |out - y|^2, the mean over the rows of [rows, dim]."""
     return 0.5 * (out - y).square().sum(dim=1).mean()
+
+
+@lru_cache(maxsize=2)
+def _centres(count: int, dim: int, spread: float, same: bool, seed: int) -> tuple[Rows, Tensor, Tensor]:
+    """Centres [count, dim], the same as float32, and their mean [dim]. Read only: the tasks of one process share them,
+    else a thousand peers would hold a million rows."""
+    # One draw for all: the first n centres are the same for every number of peers.
+    centres = spread * frozen_random(seed).standard_normal((count, dim))
+    if same:
+        centres = np.repeat(centres[:1], count, axis=0)
+    return centres, _float32(centres), _float32(centres.mean(axis=0))
 
 
 def _observations(centre: Rows, examples: int, noise: float, seed: int, index: int) -> Rows:

@@ -128,16 +128,17 @@ def test_options_are_spelt_as_in_python() -> None:
         (
             "digit",
             "task.name = 'digit': no such task; did you mean digits?; "
-            "accepted: digits, fashion_mnist, quadratic, or module:function",
+            "accepted: digits, fashion_mnist, logistic, quadratic, or module:function",
         ),
         (
             "zzz",
-            "task.name = 'zzz': no such task; known: digits, fashion_mnist, quadratic; "
-            "accepted: digits, fashion_mnist, quadratic, or module:function",
+            "task.name = 'zzz': no such task; known: digits, fashion_mnist, logistic, quadratic; "
+            "accepted: digits, fashion_mnist, logistic, quadratic, or module:function",
         ),
         (
             "moons:",
-            "task.name = 'moons:': is half a name; accepted: digits, fashion_mnist, quadratic, or module:function",
+            "task.name = 'moons:': is half a name; accepted: digits, fashion_mnist, logistic, quadratic, "
+            "or module:function",
         ),
         (
             "./moons.py:task",
