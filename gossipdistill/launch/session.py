@@ -158,10 +158,10 @@ class Session:
     def _in_step(self, now: float) -> bool:
         """Let a strategy in lockstep wait for its neighbours; False when the run is over meanwhile."""
         seconds, waiting = self.spec.config.seconds, False
-        while self.worker.awaited(now):
+        while self.worker.awaited(self.afflicted.clock()):
             if waiting and now - self._looked_s >= _LOOK_EVERY_S:
                 self._look()
-            if self.stop.reason is not None or (seconds is not None and now - self.began_s >= seconds):
+            if self.stop.reason is not None or (seconds is not None and now - self._run_began_s >= seconds):
                 return False
             time.sleep(_ROUND_LOOK_EVERY_S)
             waiting, now = True, time.monotonic()
@@ -183,7 +183,7 @@ class Session:
         self._serving = True
         deadline_s = time.monotonic() + self.spec.config.linger_s
         while self.stop.reason is None and time.monotonic() < deadline_s:
-            self.worker.serve(time.monotonic())
+            self.worker.serve(self.afflicted.clock())
             self._look()
             neighbourhood = self.worker.mailbox.neighbourhood()
             waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone
