@@ -1,0 +1,101 @@
+"""A real run, from within a test: the same as `gossipdistill run`, with the results as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.launch.chaos import afflict
+from gossipdistill.launch.local import LocalRun
+from gossipdistill.launch.plan import Asked, plan_local, settle
+from gossipdistill.launch.preflight import check
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run. `summary` is what `summary.json` holds, `said` what a user would have read meanwhile."""
+
+    summary: Mapping[str, Any]
+    folder: Path
+    said: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """As of `gossipdistill run`: 0, or what was not well."""
+        return int(self.summary["exit_code"])
+
+    @property
+    def peers(self) -> dict[str, dict[str, Any]]:
+        """Each peer's entry of the summary, by name."""
+        return {peer["name"]: peer for peer in self.summary["peers"]}
+
+    def check(self) -> RunResult:
+        """Returns itself when all went well.
+
+        Raises:
+            AssertionError: naming each expectation that is not met, and each peer that was lost without being asked.
+        """
+        if self.exit_code == 0:
+            return self
+        unmet = [verdict["line"] for verdict in self.summary["expectations"] if not verdict["met"]]
+        lost = [
+            f"{name} {peer['status']}: {'; '.join(peer['warnings']) or 'no reason given'}"
+            for name, peer in self.peers.items()
+            if peer["status"] != "finished"
+        ]
+        raise AssertionError("\n".join([f"exit code {self.exit_code} of the run in {self.folder}", *unmet, *lost]))
+
+
+def run(
+    run_file: str | Path | None = None,
+    *,
+    faults: str | Path | None = None,
+    peers: str | int | None = None,
+    topology: str | None = None,
+    task: str | None = None,
+    strategy: str | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    data_dir: Path | None = None,
+    max_restarts: int = 0,
+    out: Path = Path("runs"),
+) -> RunResult:
+    """Several peers as processes of this machine, to their end. Call it on the main thread: Ctrl-C ends the peers too.
+
+    Args:
+        faults: a ready-made fault plan or a file.
+        settings: any keys of a run file, dotted: {"train.lr": 0.1}.
+
+    Raises:
+        GossipdistillError: when the run could not begin; the message is the one a user would read.
+    """
+    asked = Asked(
+        run_file=Path(run_file) if run_file is not None else None,
+        peers=str(peers) if peers is not None else None,
+        topology=topology,
+        task=task,
+        strategy=strategy,
+        steps=steps,
+        seconds=seconds,
+        seed=seed,
+        settings=tuple(f"{key}={value}" for key, value in (settings or {}).items()),
+        data_dir=data_dir,
+        out=out,
+    )
+    planned = afflict(plan_local(asked), faults)
+    check(planned)
+    specs = settle(planned)
+    said: list[str] = []
+
+    def watch(name: str, record: dict[str, Any]) -> None:
+        text = record.get("line") or record.get("message") or record.get("text")
+        if text is not None:
+            said.append(f"{name}: {text}" if name else str(text))
+
+    local = LocalRun(specs, specs[0].folder.parent, watch, max_restarts)
+    local.run()
+    return RunResult(local.summary, specs[0].folder.parent, tuple(said))
