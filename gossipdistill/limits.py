@@ -11,24 +11,27 @@ MIB = 1 << 20
 class Limits:
     """Bounds and intervals of one peer.
 
-    Liveness: a peer is *suspect* after `suspect_after_s` of silence and *dead* after `dead_after_s`. Heartbeats come
-    every `heartbeat_interval_s`, so five in a row must be lost before a suspicion, and a kill is known after at most
-    `suspect_after_s` and the delay of the network.
+    Liveness: whoever I do business with, and who is silent for half a `probe_interval_s`, is probed in the next
+    interval, and *suspect* if neither it nor the others that I ask have answered within one, once its silence lasts
+    `silence_intervals` intervals: 1.25 s. It is *dead* when it has not refuted within `suspicion_factor` x
+    log10(members, at least 10) intervals (2 s in a run of up to 10), or up to `suspicion_max_factor` times that while
+    too few others confirm it.
 
     Memory held for one slot of one peer is at most (1 parcel in the outbox + `unconfirmed_max` on the wire + 1 arrival
     in the inbox) x `payload_bytes_max`; payloads are shared between recipients, not copied. A sender has at most
     `slots_per_peer_max` slots here, and there are at most `peers_max` senders.
     """
 
-    heartbeat_interval_s: float = 0.25
-    suspect_after_s: float = 1.25
-    dead_after_s: float = 5.0
     greet_interval_s: float = 0.1
     """Between greetings to a peer that was never heard; it doubles up to `greet_interval_max_s`."""
     greet_interval_max_s: float = 1.0
     confirm_timeout_s: float = 2.0
     """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest."""
     confirm_bytes_per_s: float = 1e6
+    confirm_delay_s: float = 0.25
+    """How long a confirmation waits for a state to ride on."""
+    blocked_after_s: float = 5.0
+    """When to say that a peer lives and takes no state; a connection that is silent so long is given up."""
     retry_interval_s: float = 0.02
     """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
     `retry_interval_max_s`."""
@@ -37,8 +40,27 @@ class Limits:
     """One member is asked for a sign of life in each interval, unless it has given one lately."""
     probe_timeout_s: float = 0.2
     """How long a direct answer may take before others are asked to ask. What remains of the interval is theirs."""
+    silence_intervals: float = 2.5
+    """Whom a probe has found silent is suspect after so many intervals of silence: half of one until it is noticed, one
+    until its turn, one for the probe. A word that is only late arrives meanwhile."""
     relays: int = 3
     """How many others are asked to ask."""
+    watched_max: int = 8
+    """Silent members with whom there is business that are probed in one interval, besides the one whose turn it is; a
+    run of no more others does business with all."""
+    business_max: int = 64
+    """Members of a large roster that are watched for business, those of the last `business_s`."""
+    business_s: float = 30.0
+    verifications: int = 2
+    """What others say of a death is believed when so many pings of mine have found no answer either."""
+    verifications_per_s: float = 1000.0
+    """So many pings a death may bring upon its machine, of all others together: they spread them over time."""
+    errands_max: int = 256
+    """Probes that I make for others at the same time."""
+    unreachable_after_s: float = 1.5
+    """A member that answers to others, but not to me for so long, is out of business with me."""
+    pause_forgiven_s: float = 0.6
+    """When my own clock has jumped by so much, I was stopped myself, and the silence meanwhile is nobody's fault."""
     suspicion_factor: float = 4.0
     """A suspect has factor x log10(members, at least 10) x `probe_interval_s` to refute, once enough others confirm;
     `suspicion_max_factor` times that alone."""
@@ -46,7 +68,8 @@ class Limits:
     confirmations_wanted: int = 3
     claim_transmits_factor: float = 3.0
     """A claim rides on factor x ceil(log10(members + 1)) messages of mine, then no more."""
-    claims_per_message_max: int = 8
+    claims_per_message_max: int = 32
+    """Of at most about 400 bytes each, mostly 45: after a split has healed there is much to tell, else little."""
     local_health_max: int = 8
     """A peer whose probes fail for its own slowness stretches its time-outs up to this + 1 times."""
     refutation_jump_max: int = 16

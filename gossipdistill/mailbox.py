@@ -125,7 +125,7 @@ class Mailbox:
         return self._neighbourhood
 
     def report_progress(self, step: int, done: bool) -> None:
-        """Tell the network which step I am at (it travels in heartbeats) and whether I only serve from now on."""
+        """Tell the network which step I am at (it travels in probes) and whether I only serve from now on."""
         changed = done != self._done
         self._step, self._done = step, done
         if changed:
@@ -195,5 +195,5 @@ class Mailbox:
             return list(self._inbox.values())
 
     def progress(self) -> tuple[int, bool]:
-        """(my step, whether I am done), for heartbeats."""
+        """(my step, whether I am done), for probes."""
         return self._step, self._done

@@ -10,7 +10,7 @@ them into `State` messages for each recipient. Up: a `State` message becomes an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -153,7 +153,7 @@ class Neighbourhood:
     """What the network knows about the others, as one immutable snapshot for the learner."""
 
     expected: int = 0
-    alive: frozenset[PeerName] = frozenset()
+    alive: Set[PeerName] = frozenset()
     done: frozenset[PeerName] = frozenset()
     gone: frozenset[PeerName] = frozenset()
     statuses: Mapping[PeerName, str] = field(default_factory=dict)

@@ -95,7 +95,7 @@ class Sockets:
         dealer.setsockopt(zmq.ROUTING_ID, f"{self.identity}/{self._serial}".encode("ascii"))
         # One end pings: twice within the time after which a silent connection is given up.
         for option, factor in (zmq.HEARTBEAT_IVL, 500), (zmq.HEARTBEAT_TIMEOUT, 1000), (zmq.HEARTBEAT_TTL, 1000):
-            dealer.setsockopt(option, int(self.limits.dead_after_s * factor))
+            dealer.setsockopt(option, int(self.limits.blocked_after_s * factor))
         if self.curve is not None:
             self.curve.seal(dealer, name)
         dealer.connect(self._endpoint(address, channel))
@@ -133,7 +133,7 @@ class Sockets:
             zmq.MAXMSGSIZE: frame_bytes_max + _SEAL_BYTES,
             zmq.HANDSHAKE_IVL: int(limits.handshake_timeout_s * 1000),
             zmq.CONNECT_TIMEOUT: int(limits.handshake_timeout_s * 1000),
-            zmq.TCP_MAXRT: int(limits.dead_after_s * 1000),
+            zmq.TCP_MAXRT: int(limits.blocked_after_s * 1000),
             zmq.RECONNECT_IVL: 50,
             zmq.RECONNECT_IVL_MAX: 1000,
             zmq.IPV6: 1,

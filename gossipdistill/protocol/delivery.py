@@ -8,8 +8,8 @@ Rules of this file
    announcement is open. Sockets buffer far more than one thinks, and what waits in them arrives stale.
 2. Only the newest version is kept for sending. Loss, duplication, reordering and slow readers are harmless.
 3. Nothing goes to a peer that is not alive; when it returns it is sent the newest version at once, unless it has it.
-4. A pushed state is confirmed by the next state that goes the other way, at the latest with the second heartbeat after
-   it; at once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
+4. A pushed state is confirmed by the next state that goes the other way, at the latest after `confirm_delay_s`; at
+   once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
 5. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
    word again after `confirm_timeout_s`; the reader answers each announcement, with a confirmation, or with a wish as
    soon as its learner is ready.
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
@@ -63,13 +62,6 @@ class Incoming:
     learner_has_it: bool = True
 
 
-class Owed(NamedTuple):
-    """A confirmation that waits for a state to ride on, since `since_s`."""
-
-    number: int
-    since_s: float
-
-
 @dataclass(slots=True)
 class LinkCounts:
     """What happened on the way to or from one peer since the start."""
@@ -96,7 +88,9 @@ class Delivery:
     _awaiting: set[Slot] = field(default_factory=set)
     """Slots of which an announced state waits until the learner has taken the one before it."""
     _number: int = 0
-    _owed: dict[PeerName, dict[tuple[str, str], Owed]] = field(default_factory=dict)
+    _debts: Deadlines[PeerName] = field(default_factory=Deadlines)
+    """When a confirmation has waited long enough, per peer."""
+    _owed: dict[PeerName, dict[tuple[str, str], int]] = field(default_factory=dict)
     _blocked: set[PeerName] = field(default_factory=set)
     _too_large: set[str] = field(default_factory=set)
 
@@ -151,7 +145,7 @@ class Delivery:
             return
         if isinstance(message, State):
             for confirm in message.confirms:
-                self._owed.setdefault(recipient, {}).setdefault((confirm.topic, confirm.key), Owed(confirm.number, now))
+                self._owe(recipient, confirm, now)
             known.unconfirmed.pop(message.number, None)
             known.wanted = True
             self._note_blocked(recipient, known, now)
@@ -164,7 +158,7 @@ class Delivery:
 
     def returned(self, peer: PeerName, restarted: bool, now: float) -> None:
         """A peer is new, restarted or heard again: what was on the way to it is lost or stale. Begin afresh."""
-        self._owed.pop(peer, None)
+        self._pay(peer)
         for slot, known in self.outgoing.items():
             if slot.peer == peer:
                 known.confirmed = 0 if restarted else known.confirmed
@@ -189,7 +183,7 @@ class Delivery:
 
     def _send(self, slot: Slot, known: Outgoing, now: float) -> None:
         parcel = known.parcel
-        owed = tuple(Confirm(*slot_of, debt.number) for slot_of, debt in self._owed.pop(slot.peer, {}).items())
+        owed = self._pay(slot.peer)
         state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload, owed)
         self.out.append((slot.peer, state))
         timeout_s = self.limits.confirm_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
@@ -211,10 +205,10 @@ class Delivery:
         return True
 
     def _note_blocked(self, peer: PeerName, known: Outgoing, now: float) -> None:
-        """A peer whose heartbeats come, and that no state can be handed to: most likely a closed data port."""
+        """A peer that answers to probes, and that no state can be handed to: most likely a closed data port."""
         if known.blocked_since_s is None:
             known.blocked_since_s = now
-        elif now - known.blocked_since_s >= self.limits.dead_after_s and peer not in self._blocked:
+        elif now - known.blocked_since_s >= self.limits.blocked_after_s and peer not in self._blocked:
             self._blocked.add(peer)
             silent_s = now - known.blocked_since_s
             reason = f"lives, but took no state for {silent_s:.0f} s: is its data port (the control port + 1) open?"
@@ -240,20 +234,27 @@ class Delivery:
 
     def _confirm(self, sender: PeerName, state: State, may_wait: bool, now: float) -> None:
         """Owe a confirmation, or give it: for large states, and when one for this slot is owed already."""
-        owed = self._owed.setdefault(sender, {})
-        slot_of = (state.topic, state.key)
+        owed, slot_of = self._owed.get(sender, {}), (state.topic, state.key)
         small = state.payload.nbytes <= self.limits.push_bytes_max
         if small and may_wait and slot_of not in owed:
-            owed[slot_of] = Owed(state.number, now)
+            self._owe(sender, Confirm(*slot_of, state.number), now)
         else:
-            before = owed.pop(slot_of, Owed(0, now))
-            self.out.append((sender, Confirm(*slot_of, max(state.number, before.number))))
+            self.out.append((sender, Confirm(*slot_of, max(state.number, owed.pop(slot_of, 0)))))
 
-    def confirm_overdue(self, now: float) -> None:
-        """At each heartbeat: give the confirmations that found no state to ride on since the last one."""
-        for peer, owed in self._owed.items():
-            for slot_of in [s for s, debt in owed.items() if now - debt.since_s >= self.limits.heartbeat_interval_s]:
-                self.out.append((peer, Confirm(*slot_of, owed.pop(slot_of).number)))
+    def _confirm_overdue(self, now: float) -> None:
+        """Give the confirmations that have found no state to ride on for long enough."""
+        for peer in self._debts.pop_due(now):
+            self.out += [(peer, confirm) for confirm in self._pay(peer)]
+
+    def _owe(self, peer: PeerName, confirm: Confirm, now: float) -> None:
+        owed = self._owed.setdefault(peer, {})
+        if not owed:
+            self._debts.set(peer, now + self.limits.confirm_delay_s)
+        owed.setdefault((confirm.topic, confirm.key), confirm.number)
+
+    def _pay(self, peer: PeerName) -> tuple[Confirm, ...]:
+        self._debts.set(peer, NEVER)
+        return tuple(Confirm(*slot_of, number) for slot_of, number in self._owed.pop(peer, {}).items())
 
     def awaits_taking(self) -> bool:
         """Whether an announcement waits until the learner has taken the version before it."""
@@ -301,10 +302,11 @@ class Delivery:
 
     def next_timeout(self) -> float:
         """When the first version is overdue or may be tried again."""
-        return self._deadlines.next_s()
+        return min(self._deadlines.next_s(), self._debts.next_s())
 
     def handle_timeout(self, now: float) -> None:
         """Give up on confirmations and announcements that are overdue, and send or announce the newest instead."""
+        self._confirm_overdue(now)
         for slot in self._deadlines.pop_due(now):
             known = self.outgoing[slot]
             known.retry_at_s = NEVER

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Address
+from gossipdistill.protocol.suspicion import Suspicion
 
 
 class Status(StrEnum):
@@ -36,7 +37,8 @@ class Identity:
 class Member:
     """What I know of one other peer. Times are readings of my clock in seconds.
 
-    `met`: it has addressed this process of mine by its boot, so it has accepted me. Before, it would not listen.
+    `accepted`: the greeting of its process `boot` was in order. `met`: it has addressed this process of mine by its
+    boot, so it has accepted me. Before, it would not listen.
     """
 
     name: PeerName
@@ -44,13 +46,29 @@ class Member:
     place: int
     status: Status = Status.UNHEARD
     boot: int = 0
+    accepted: bool = False
     met: bool = False
     heard_s: float = 0.0
     step: int = 0
     done: bool = False
+    reason: str = "nothing heard yet"
+    refutation: int = -1
+    """The highest of this process that it, or an accepted claim, has named; -1: none yet."""
+    suspicion: Suspicion | None = None
+    """The case against it, while it is suspect or dead by what is not its own word."""
+    unreachable: bool = False
+    """It answers to others, and has not been heard by me for a while."""
+    last_word: bool = False
+    """It has told me itself that it ends."""
+    probed_s: float = float("-inf")
     greet_at_s: float = 0.0
     greet_gap_s: float = 0.0
-    reason: str = "nothing heard yet"
+    hinted_s: float = float("-inf")
+    """When it was greeted last on somebody's hint."""
+
+    def in_business(self) -> bool:
+        """Whether parcels travel: we hear one another."""
+        return self.status is Status.ALIVE and self.met and not self.unreachable
 
 
 _VALUE_SHOWN_MAX = 80

@@ -11,12 +11,14 @@ No call raises for anything that another peer can do.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
+    Ack,
     Address,
     Announce,
     Arrival,
@@ -28,9 +30,12 @@ from gossipdistill.messages import (
     Envelope,
     Greeting,
     Leave,
+    Message,
+    Nack,
     Neighbourhood,
     Parcel,
     Ping,
+    PingRequest,
     Receipt,
     Refusal,
     Settlement,
@@ -42,7 +47,7 @@ from gossipdistill.messages import (
 from gossipdistill.protocol.consignments import Consignments, Outstanding
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.members import Identity, Status
-from gossipdistill.protocol.membership import Membership, Outbound
+from gossipdistill.protocol.membership import Membership
 
 
 class Peer:
@@ -57,22 +62,23 @@ class Peer:
         closed: bool = True,
         now: float = 0.0,
         limits: Limits = DEFAULT_LIMITS,
+        rng: random.Random | None = None,
     ) -> None:
+        """`contacts` may be a `Directory`, which all peers of a process can share. `rng` decides whom to probe next."""
         self.me, self.limits = me, limits
-        self._membership = Membership(me, limits, expected, closed)
+        chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
+        self._membership = Membership(me, limits, expected, closed, contacts, chance)
         self._delivery = Delivery(limits, self.is_alive)
         self._consignments = Consignments(limits, me.boot, self._boot_of)
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
-        self._progress = (0, False)
-        self._spoken: set[PeerName] = set()
-        self._done_said = False
-        self._membership.start(contacts, seeds, now)
+        self._membership.start(seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
         """The learner has news for `slot.peer`."""
+        self._membership.engage(slot.peer, now)
         if parcel.delivery is not DeliveryClass.STATE:
             self._consignments.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
@@ -87,35 +93,35 @@ class Peer:
         self._consignments.settle(settlement)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
-        """My own step and whether I only serve from now on; it travels in the next heartbeat."""
-        self._progress = (step, done)
+        """My own step and whether I only serve from now on; it travels in probes and their answers."""
+        self._membership.report_progress(step, done, now)
 
     def receive(self, envelope: Envelope, now: float) -> None:
         """One message from another process."""
         self._receive(envelope, now)
-        self._note_losses(now)
+        self._note_changes(now)
 
     def _receive(self, envelope: Envelope, now: float) -> None:
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
-        was_alive = self.is_alive(sender)
         if isinstance(message, Greeting):
-            accepted = self._membership.greeted(envelope, message, now)
-            if accepted is not None or (not was_alive and self.is_alive(sender)):
-                self._returned(sender, accepted is not None, now)
+            self._membership.greeted(envelope, message, now)
             return
-        if envelope.to not in ("", self.me.name) or envelope.to_boot not in (0, self.me.boot):
-            return  # meant for another who had this address before, or for a process that ended before I began
+        if envelope.to not in ("", self.me.name):
+            return  # meant for another who had this address before
+        if envelope.to_boot not in (0, self.me.boot):
+            if envelope.to_boot < self.me.boot:
+                self._membership.addressed_to_my_predecessor(sender, now)
+            return
         if isinstance(message, Refusal):
-            self._membership.refused_by(sender, boot, message, now)
+            self._membership.admission.refused_by(sender, boot, message, now)
             return
-        member = self._membership.heard(envelope, now)
-        if member is None:
+        if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
+            self._membership.probe_word(envelope, message, now)
             return
-        if not was_alive:
-            self._returned(sender, False, now)
+        if self._membership.heard(envelope, now) is None:
+            return
+        self._note_changes(now)
         match message:
-            case Ping():
-                self._membership.progressed(member, message)
             case State():
                 for confirm in message.confirms:
                     self._delivery.confirmed(sender, confirm, now)
@@ -132,8 +138,6 @@ class Peer:
                 self._consignments.receipt(sender, message, now)
             case Enquiry():
                 self._consignments.enquired(sender, boot, message)
-            case Leave():
-                self._membership.left(member, message, now)
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float) -> None:
         """Bytes that were no message. Counted; said once per (sender, code)."""
@@ -142,49 +146,38 @@ class Peer:
 
     def receive_other_version(self, sender: str, problem: str, now: float) -> None:
         """A well-formed first frame of another wire version."""
-        if self._membership.refuse_version(PeerName(sender), problem, now):
+        if self._membership.admission.refuse_version(PeerName(sender), problem, now):
             self._count_malformed(sender, "version")
         else:
             self.receive_malformed(sender, "version", problem, now)
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
-        self._spoken.discard(PeerName(transmit.envelope.to))
         self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
         self._consignments.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
-        beat = self._membership.beat_due(now)
-        if beat:
-            self._delivery.confirm_overdue(now)
-            if self._progress[1] != self._done_said:
-                self._done_said = self._progress[1]
-                self._spoken.clear()  # this news travels in heartbeats only
-        self._membership.handle_timeout(now, *self._progress, self._spoken)
-        if beat:
-            self._spoken.clear()
-        self._note_losses(now)
+        self._membership.handle_timeout(now)
+        self._note_changes(now)
         self._delivery.handle_timeout(now)
         self._consignments.handle_timeout(now)
 
-    def leave(self, reason: str) -> None:
-        """Queue my last word to everybody who might still listen."""
-        for member in self._membership.members.values():
-            if member.status in (Status.ALIVE, Status.SUSPECT):
-                self._membership.out.append(Outbound(member.name, member.boot, member.address, Leave(reason)))
+    def leave(self, reason: str, crashed: bool = False) -> None:
+        """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
+        self._membership.leave(reason, crashed)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
-        drained = [self._transmit(outbound) for outbound in self._membership.out]
-        self._membership.out.clear()
+        table = self._membership.table
+        drained = [self._transmit(*outbound) for outbound in table.out]
+        table.out.clear()
         for to, message in [*self._delivery.out, *self._consignments.out]:
-            member = self._membership.members[to]
-            if not isinstance(message, State | Consignment) or message.payload.nbytes <= self.limits.push_bytes_max:
-                self._spoken.add(to)  # a large state may take longer than a heartbeat may be late
-            drained.append(self._transmit(Outbound(to, member.boot, member.address, message)))
+            member = table.rows.get(to)
+            if member is not None:  # else it has been forgotten, and whatever this is finds no reader
+                drained.append(self._transmit(to, member.boot, member.address, message))
         self._delivery.out.clear()
         self._consignments.out.clear()
         return drained
@@ -207,7 +200,7 @@ class Peer:
     def events(self) -> list[Event]:
         """Drain what happened."""
         drained: list[Event] = []
-        for part in (self._membership, self._delivery, self._consignments):
+        for part in (self._membership.table, self._delivery, self._consignments):
             drained += part.events
             part.events = []
         drained += self._events
@@ -220,26 +213,34 @@ class Peer:
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        return self._membership.neighbourhood()
+        return self._membership.table.neighbourhood()
 
     def address_of(self, name: str) -> Address | None:
         """Where a member listens, for the driver."""
-        member = self._membership.members.get(PeerName(name))
-        return member.address if member is not None else None
+        return self._membership.table.address_of(name)
 
     def addresses(self) -> set[Address]:
         """Where all members and seeds listen, for the driver."""
-        return {member.address for member in self._membership.members.values()} | set(self._membership.seeds)
+        table = self._membership.table
+        named = {contact.address for contact in table.directory if contact.name not in table.rows}
+        rows = {member.address for member in table.rows.values()}
+        return (named | rows | set(self._membership.admission.seeds)) - {self.me.address}
 
     def is_alive(self, name: PeerName) -> bool:
         """Whether there is business with this peer now: we hear one another."""
-        member = self._membership.members.get(name)
-        return member is not None and member.status is Status.ALIVE and member.met
+        return name in self._membership.table.partners
+
+    def is_present(self, name: PeerName) -> bool:
+        """Whether this member counts as one of the living: heard, or of a large roster and not known to be absent."""
+        return self._membership.table.is_present(name)
 
     def status_of(self, name: PeerName) -> Status | None:
-        """What I believe of a member; None for a stranger."""
-        member = self._membership.members.get(name)
-        return member.status if member is not None else None
+        """What I believe of a member; None for a stranger. In a large roster UNHEARD is presumed present."""
+        table = self._membership.table
+        member = table.rows.get(name)
+        if member is not None:
+            return member.status
+        return Status.UNHEARD if table.directory.get(name) is not None and name != self.me.name else None
 
     def unsettled(self) -> list[tuple[Slot, Outstanding]]:
         """Mass and streams of mine that are on their way, held or parked."""
@@ -263,19 +264,20 @@ class Peer:
         return totals
 
     def _boot_of(self, name: PeerName) -> int | None:
-        return self._membership.members[name].boot if self.is_alive(name) else None
+        return self._membership.table.rows[name].boot if self.is_alive(name) else None
 
-    def _returned(self, peer: PeerName, restarted: bool, now: float) -> None:
-        self._delivery.returned(peer, restarted, now)
-        self._consignments.returned(peer, now)
+    def _note_changes(self, now: float) -> None:
+        """Tell delivery who is lost and who is back."""
+        table = self._membership.table
+        while table.lost or table.back:
+            lost, back, table.lost, table.back = table.lost, table.back, [], []
+            for peer, for_good, why in lost:
+                self._consignments.lost(peer, now, for_good, why)
+            for peer, restarted in back:
+                self._delivery.returned(peer, restarted, now)
+                self._consignments.returned(peer, now)
 
-    def _note_losses(self, now: float) -> None:
-        lost, self._membership.lost = self._membership.lost, []
-        for peer, for_good, why in lost:
-            self._consignments.lost(peer, now, for_good, why)
-
-    def _transmit(self, outbound: Outbound) -> Transmit:
-        to, to_boot, address, message = outbound
+    def _transmit(self, to: str, to_boot: int, address: Address, message: Message) -> Transmit:
         return Transmit(address, Envelope(self.me.name, self.me.boot, to, to_boot, message))
 
     def _count_malformed(self, sender: str, code: str) -> int:

@@ -27,6 +27,7 @@ from gossipdistill.ids import Boot, PeerName, next_boot
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Address, Consignment, Contact, Envelope, Piece, State, Transmit
+from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.host import NEVER, Birth, Host, Spawn
@@ -247,9 +248,9 @@ class World:
         for hook in self._on_end:
             hook(self.now, host, how)
 
-    def _make_contacts(self) -> tuple[Contact, ...]:
+    def _make_contacts(self) -> Directory:
         pairs = zip(self.names, self.addresses, strict=True)
-        return tuple(Contact(name, address, place) for place, (name, address) in enumerate(pairs))
+        return Directory(Contact(name, address, place) for place, (name, address) in enumerate(pairs))
 
     def _make_peer(self, me: Identity, now: float) -> Peer:
         seeds = [] if self.closed or me.place == 0 else [self.addresses[0]]

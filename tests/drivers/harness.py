@@ -32,7 +32,7 @@ from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 
 LIMITS = Limits(
-    heartbeat_interval_s=0.05, suspect_after_s=0.6, dead_after_s=1.5, greet_interval_s=0.02, greet_interval_max_s=0.1,
+    probe_interval_s=0.25, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1,
     confirm_timeout_s=0.5, flush_s=0.05,
 )  # fmt: skip
 DEADLINE_S = 8.0

@@ -69,7 +69,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     """`bo` reads nothing from its data socket any more. What leaves `ada` for it is bounded by queues and kernel
     buffers, what it keeps is the one body in transfer, and `cy` gets everything."""
     limits = Limits(
-        heartbeat_interval_s=0.05, suspect_after_s=0.6, dead_after_s=30, greet_interval_s=0.02,
+        probe_interval_s=0.25, probe_timeout_s=0.1, blocked_after_s=30, greet_interval_s=0.02,
         greet_interval_max_s=0.1, confirm_timeout_s=0.5, flush_s=0.05, data_buffer_bytes=256 * 1024,
         piece_bytes_max=MIB,
     )  # fmt: skip

@@ -94,10 +94,10 @@ def test_a_confirmation_rides_on_the_state_that_goes_the_other_way() -> None:
     assert [[confirm.number for confirm in confirms] for confirms in ridden] == [[1], [2], [3], [4], [5]]
 
 
-def test_a_confirmation_that_finds_nothing_to_ride_on_goes_alone_within_two_heartbeats() -> None:
+def test_a_confirmation_that_finds_nothing_to_ride_on_goes_alone_after_its_delay() -> None:
     world = pair()
     world.publish("ada", "bo", 1)
-    world.run(2 * DEFAULT_LIMITS.heartbeat_interval_s + 0.01)
+    world.run(DEFAULT_LIMITS.confirm_delay_s + 0.01)
     assert numbers(world.said("bo", "ada", Confirm)) == [1]
 
 
@@ -425,7 +425,7 @@ def test_confirmations_that_rode_on_a_state_that_was_not_taken_are_owed_again() 
     assert sent.confirms == (Confirm("y", "", 4),)
     ours.out.clear()
     ours.not_sent(BO, sent, 0.0)
-    ours.confirm_overdue(10.0)
+    ours.handle_timeout(10.0)
     assert ours.out == [(BO, Confirm("y", "", 4))]
 
 

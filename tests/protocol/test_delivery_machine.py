@@ -99,7 +99,7 @@ class OneLink(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.01, 0.3, 3.0]), socket=st.booleans())
     def time_passes(self, seconds: float, socket: bool) -> None:
         self.now += seconds
-        self.bo.confirm_overdue(self.now)
+        self.bo.handle_timeout(self.now)
         self.ada.handle_timeout(self.now)
         assert self.ada.next_timeout() > self.now, "a time-out that is always due would spin"
         self._pump(socket)
@@ -161,7 +161,7 @@ class OneLink(RuleBasedStateMachine):
         self.upheaval("heard")
         for _ in range(12):
             self.now += 3.0
-            self.bo.confirm_overdue(self.now)
+            self.bo.handle_timeout(self.now)
             self.ada.handle_timeout(self.now)
             self._pump()
             for _ in range(12):

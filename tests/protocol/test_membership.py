@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     Address,
     Confirm,
@@ -63,13 +64,13 @@ def test_a_kill_is_suspected_by_all_within_two_seconds_and_dead_later_each_said_
     for me in "ada", "bo", "cy":
         news = [event for event in world[me].events if event.peer == "dee"]
         assert [event.kind for event in news] == [JOINED, SUSPECT, DEAD]
-        assert news[1].at_s - killed_s <= 2.0
-        assert news[2].at_s - killed_s <= DEFAULT_LIMITS.dead_after_s + 0.1
-        assert news[1].reason == "silent for 1.2 s"
+        assert news[1].at_s - killed_s <= 1.3
+        assert news[2].at_s - killed_s <= 4.0
+        assert re.match(r"silent for \d\.\d s: no answer to me, nor to (ada|bo|cy), ", news[1].reason)
         assert world[me].peer.status_of(PeerName("dee")) is Status.DEAD
 
 
-def test_lost_heartbeats_suspect_nobody() -> None:
+def test_lost_words_suspect_nobody_for_long() -> None:
     world = together()
     world.loss = 0.1
     world.run(60.0)
@@ -95,7 +96,8 @@ def test_one_who_was_dead_returns_whoever_is_heard_first() -> None:
     assert world.all_alive()
     for me, other in ("ada", "cy"), ("cy", "ada"):
         assert world[me].kinds(other) == [JOINED, SUSPECT, DEAD, RETURNED]
-        assert world[me].events[-1].reason.startswith("heard again after 2")
+        (last,) = [event.reason for event in world[me].events if event.peer == other and event.kind is RETURNED]
+        assert last.startswith("heard again after 2")
 
 
 @pytest.mark.parametrize("clock_first", [True, False])
@@ -111,7 +113,7 @@ def test_a_process_that_was_stopped_suspects_nobody_but_notices_who_died_meanwhi
     assert world["ada"].kinds("bo") == [JOINED]
     assert world["ada"].kinds("cy") == [JOINED, SUSPECT, DEAD]
     suspected = next(e for e in world["ada"].events if e.kind is SUSPECT)
-    assert suspected.at_s - resumed_s <= 2.0
+    assert suspected.at_s - resumed_s <= 2.5  # ada has read that it is suspected itself, and doubts itself first
     paused = [event for event in world["ada"].events if event.kind is EventKind.WARNING]
     assert len(paused) == 1
     assert paused[0].reason.startswith("this process itself was held up for 30.")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossipdistill.events import EventKind
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Mode
+from gossipdistill.messages import Ack, Mode, Nack, Ping, PingRequest
 
 from .harness import World, address_of
 
@@ -99,7 +99,8 @@ class Storm:
             assert world[to].values(sender)[-1] == value, (sender, to)
         silent_from = len(world.log)
         world.run(5.0)
-        assert {type(sent.message).__name__ for sent in world.log[silent_from:]} == {"Ping"}
+        said = {type(sent.message) for sent in world.log[silent_from:]}
+        assert said <= {Ping, Ack, PingRequest, Nack}  # the last two where an answer takes longer than an interval
         for process in world.processes.values():
             assert not [event for event in process.events if event.kind is EventKind.SUPERSEDED]
             for name in NAMES:  # one event per change of state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -39,8 +40,14 @@ class Weather:
 
 
 def views_bound_s(limits: Limits, peers: int) -> float:
-    """Seconds of calm after which every view is right: everybody living is alive to everybody, the dead are dead."""
-    return 3 * limits.dead_after_s + 2 * limits.greet_interval_max_s
+    """Seconds of calm after which every view is right: everybody living is alive to everybody, the dead are dead.
+
+    A suspicion lasts at most `longest_s`. One may have begun just now, one more may follow from what is still being told,
+    and one is left for rumours to reach everybody, and for the dead to be called.
+    """
+    scale = math.log10(max(peers, 10)) * limits.probe_interval_s
+    longest_s = limits.suspicion_factor * limits.suspicion_max_factor * scale
+    return 3 * longest_s + 4 * limits.greet_interval_max_s
 
 
 def parcels_bound_s(limits: Limits) -> float:

@@ -9,7 +9,6 @@ from gossipdistill.sim.checkers.base import Checker, Weather, views_bound_s
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
 
-_ABSENT = (Status.DEAD, Status.LEFT, Status.UNHEARD, Status.REFUSED)
 _BACK = (EventKind.JOINED, EventKind.RETURNED)
 
 
@@ -71,7 +70,7 @@ class ViewsConverge(Checker):
                     continue
                 status, other = host.peer.status_of(name), world.hosts.get(name)
                 if other is None:
-                    if status is not None and status not in _ABSENT:
-                        self.violate(now_s, f"{host.name} holds {name} {status.value}, and there is no such process")
-                elif status is not Status.ALIVE:
+                    if host.peer.is_present(name):
+                        self.violate(now_s, f"{host.name} holds {name} {status}, and there is no such process")
+                elif not host.peer.is_present(name):
                     self.violate(now_s, f"{host.name} holds {name} {status}, and it lives")

@@ -1,0 +1,317 @@
+"""Who is suspect, who is dead, and what is made of what others say about it.
+
+The life of a member, as I see it
+
+    unheard --greeting accepted--> alive --no answer to me nor to those I asked--> suspect --no refutation--> dead
+                                     ^------------- any word of the same process ----------------'
+    any state --a newer boot--> greeted afresh        any state --last word--> left (dead, if it says that it crashed)
+    any state --a difference in the greeting--> refused (until a newer boot tries again)
+
+Rules of this file
+1. A word from the member itself overrides what others say of it; so does its refutation, told by whomsoever.
+2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
+3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
+4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
+5. The dead are called every now and then, so that a split that has healed is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Claim, ClaimKind, Contact, Leave
+from gossipdistill.protocol.admission import Admission
+from gossipdistill.protocol.members import Member, Status
+from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.suspicion import LocalHealth, Suspicion
+from gossipdistill.protocol.table import Table, Timer
+
+_CALLS_PER_INTERVAL = 4
+"""So many of a large run call one dead member in a `greet_interval_max_s`, all together."""
+_SMALLER_PART = 3
+"""Who has lost more than one in three of a large run, and hears one of them again, has been cut off itself."""
+
+
+@dataclass(slots=True)
+class Detector:
+    """Judges. Its prober brings it failures, its peers bring it claims."""
+
+    table: Table
+    speech: Speech
+    admission: Admission
+    health: LocalHealth
+
+    # --- signs of life -------------------------------------------------------------------------------------------
+
+    def heard(self, member: Member, now: float) -> None:
+        """A word of the process that I know."""
+        silent_s, member.heard_s = now - member.heard_s, now
+        if member.suspicion is None and not member.unreachable and member.status is not Status.DEAD:
+            return
+        if member.unreachable:
+            member.unreachable = False
+            reason = f"heard again directly after {silent_s:.1f} s"
+            self.table.note(EventKind.REACHABLE, member.name, reason, now)
+            self.table.settle(member, now)
+        if member.status is not Status.ALIVE:
+            self._clear(member, f"heard again after {silent_s:.1f} s", now)
+
+    def vouched(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
+        """A relay has had an answer of a member that does not answer to me."""
+        member = self.table.find(name)
+        if member is None or boot < member.boot or member.status in (Status.LEFT, Status.REFUSED):
+            return
+        if boot > member.boot > 0:
+            self.admission.greet_on_a_hint(member, now)
+            return
+        if member.status is not Status.ALIVE and (member.accepted or self.table.presumes):
+            self._clear(member, f"answers to {by}", now)
+        silent_s = now - member.heard_s
+        if silent_s >= self.table.limits.unreachable_after_s and not member.unreachable:
+            member.unreachable = True
+            reason = f"answers to {by}, but not to me for {silent_s:.1f} s"
+            if not self.table.can_dial(member.address):
+                reason = f"answers to {by}; neither of us can be dialled, so there is no business between us"
+            self.table.note(EventKind.UNREACHABLE, name, reason, now)
+            self.table.settle(member, now)
+
+    def _clear(self, member: Member, reason: str, now: float) -> None:
+        """It lives."""
+        table, was_dead = self.table, member.status is Status.DEAD
+        cut_off = was_dead and table.presumes and _SMALLER_PART * len(table.dead) > table.expected
+        self._close(member)
+        status = Status.ALIVE if member.accepted else Status.UNHEARD
+        table.become(member, status, EventKind.RETURNED, reason, now)
+        if table.presumes:
+            table.timers.set(Timer("drop", member.name), now + table.limits.business_s)
+        if cut_off:
+            for name in list(table.dead):
+                other = table.rows[name]
+                self._close(other)
+                calm = Status.ALIVE if other.accepted else Status.UNHEARD
+                reason = f"presumed present again: it was me who was cut off, says {member.name}"
+                table.become(other, calm, EventKind.RETURNED, reason, now)
+                table.timers.set(Timer("drop", name), now + table.limits.business_s)
+
+    def _close(self, member: Member) -> None:
+        member.suspicion = None
+        self.speech.rumours.drop(member.name)
+        for what in ("suspicion", "verify"):
+            self.table.timers.set(Timer(what, member.name), float("inf"))
+
+    # --- accusations of mine -------------------------------------------------------------------------------------
+
+    def no_answer(self, name: PeerName, asked: tuple[PeerName, ...], now: float) -> None:
+        """A probe of mine has failed."""
+        member = self.table.row(name, now)
+        if member is None or member.status in (Status.DEAD, Status.LEFT, Status.REFUSED):
+            return
+        if member.suspicion is None:
+            silent = f"silent for {now - member.heard_s:.1f} s: " if member.heard_s < now else ""
+            others = f", nor to {', '.join(asked)}" if asked else ""
+            self._open(member, max(member.refutation, 0), f"{silent}no answer to me{others}", now)
+        case = member.suspicion
+        assert case is not None
+        case.failures += 1
+        case.confirm(self.table.me.name)
+        if case.verdict is not None:
+            self._bury(member, case.verdict, now)
+            return
+        if case.failures == 2:  # rule 4
+            self._tell(member, ClaimKind.SUSPECT)
+        self.table.timers.set(Timer("suspicion", name), case.deadline_s())
+
+    def _open(self, member: Member, refutation: int, reason: str, now: float) -> None:
+        table = self.table
+        member.suspicion = Suspicion.begin(table.limits, table.living(), now)
+        member.suspicion.refutation = refutation
+        table.become(member, Status.SUSPECT, EventKind.SUSPECT, reason, now)
+        table.timers.set(Timer("suspicion", member.name), member.suspicion.deadline_s())
+        if not table.closed:
+            self.admission.call_again(member)
+
+    def time_is_over(self, name: str, now: float) -> None:
+        """It has not refuted: dead, if I have found so myself; else I look first."""
+        member = self.table.find(name)
+        if member is None or member.suspicion is None or member.status is not Status.SUSPECT:
+            return
+        if now < member.suspicion.deadline_s():
+            self.table.timers.set(Timer("suspicion", name), member.suspicion.deadline_s())
+        elif member.suspicion.failures:
+            self._bury(member, ClaimKind.DEAD, now)
+        else:
+            member.suspicion.verdict = ClaimKind.DEAD
+            self.verify(name, now)
+
+    def verify(self, name: str, now: float) -> None:
+        """Ping one that others have called dead or gone; after a few pings without an answer it is."""
+        member = self.table.find(name)
+        if member is None or member.suspicion is None or member.status is not Status.SUSPECT:
+            return
+        case = member.suspicion
+        if case.verifications >= self.table.limits.verifications:
+            self._bury(member, case.verdict or ClaimKind.DEAD, now)
+            return
+        case.verifications += 1
+        self.speech.ping(member.name)
+        again_s = now + self.table.limits.probe_timeout_s * self.health.stretch
+        self.table.timers.set(Timer("verify", name), again_s)
+
+    def _bury(self, member: Member, verdict: ClaimKind, now: float) -> None:
+        table = self.table
+        self._close_timers(member)
+        silent_s = now - member.heard_s
+        if verdict is ClaimKind.LEFT:
+            table.become(member, Status.LEFT, EventKind.LEFT, "it has left, say others, and does not answer", now)
+        else:
+            reason = f"silent for {silent_s:.1f} s, and has refuted nothing"
+            table.become(member, Status.DEAD, EventKind.DEAD, reason, now)
+            self._call_the_dead_by(now)
+        self._tell(member, verdict)
+
+    def _close_timers(self, member: Member) -> None:
+        for what in ("suspicion", "verify"):
+            self.table.timers.set(Timer(what, member.name), float("inf"))
+
+    def _tell(self, member: Member, kind: ClaimKind) -> None:
+        case = member.suspicion
+        level = case.refutation if case is not None else max(member.refutation, 0)
+        self.speech.rumours.tell(Claim(member.name, member.boot, level, kind, self.table.me.name))
+
+    # --- last words, and the dead ----------------------------------------------------------------------------------
+
+    def left(self, member: Member, leave: Leave, now: float) -> None:
+        """A peer's last word, graceful or a death rattle."""
+        self._close(member)
+        member.last_word = True
+        if leave.crashed:
+            self.table.become(member, Status.DEAD, EventKind.DEAD, f"crashed: {leave.reason}", now)
+            self._call_the_dead_by(now)
+            self._tell(member, ClaimKind.DEAD)
+            return
+        self.table.become(member, Status.LEFT, EventKind.LEFT, leave.reason, now)
+        self._tell(member, ClaimKind.LEFT)
+        if not self.table.closed:
+            member.greet_gap_s = self.table.limits.greet_interval_max_s
+            self.table.timers.set(Timer("greet", member.name), now + member.greet_gap_s)
+
+    def call_the_dead(self, now: float) -> None:
+        """One of them, in turn: it may have been a split, or it is back and does not know whom to call."""
+        table = self.table
+        if not table.dead:
+            return
+        name = next(iter(table.dead))
+        table.dead.move_to_end(name)
+        member = table.rows[name]
+        self.speech.ping(name)
+        if not table.presumes and table.can_dial(member.address):
+            self.admission.call_again(member)
+        self._call_the_dead_by(now)
+
+    def _call_the_dead_by(self, now: float) -> None:
+        """In a large run few are dead for many who call: each calls more seldom, so that no machine hears thousands."""
+        table = self.table
+        share = max(1.0, table.living() / (_CALLS_PER_INTERVAL * max(len(table.dead), 1)))
+        gap_s = table.limits.greet_interval_max_s * share
+        table.timers.set(Timer("dead"), now + gap_s * table.chance.uniform(0.75, 1.0))
+
+    # --- claims of others ----------------------------------------------------------------------------------------
+
+    def hear(self, claims: Iterable[Claim], now: float) -> None:
+        """What rides on a probe or an answer."""
+        for claim in claims:
+            if claim.name == self.table.me.name:
+                self._about_me(claim, now)
+            else:
+                self._hear(claim, now)
+
+    def _about_me(self, claim: Claim, now: float) -> None:
+        speech, me = self.speech, self.table.me
+        if claim.kind is ClaimKind.ALIVE or claim.boot not in (0, me.boot):
+            return
+        if claim.refutation > speech.refutation + self.table.limits.refutation_jump_max:
+            return  # rule 3
+        if claim.refutation >= speech.refutation:
+            speech.refutation = claim.refutation + 1
+            self.health.worse()
+            reason = f"called {claim.kind.value} by {claim.by}, and not so"
+            self.table.note(EventKind.REFUTED, me.name, reason, now)
+        speech.claim_that_i_live()
+
+    def _hear(self, claim: Claim, now: float) -> None:
+        table, alive = self.table, claim.kind is ClaimKind.ALIVE
+        member = table.rows.get(claim.name)
+        if member is None:
+            if not table.closed:
+                self._hear_of_a_newcomer(claim, now)
+                return
+            if alive or not table.presumes or claim.name not in table.directory.places:
+                return
+            member = table.row(claim.name, now)
+            assert member is not None
+            member.heard_s = now - 2 * table.limits.probe_interval_s
+        if member.status in (Status.LEFT, Status.REFUSED) or (member.status is Status.UNHEARD and not table.presumes):
+            return
+        if 0 < claim.boot < member.boot:
+            return
+        if claim.boot > member.boot and (member.boot or alive):
+            if alive:
+                self._hear_of_a_newer_process(member, now)
+            return
+        if 0 <= member.refutation < claim.refutation - table.limits.refutation_jump_max:
+            return  # rule 3
+        if alive:
+            self._hear_refutation(member, claim, now)
+        elif claim.refutation >= member.refutation and member.heard_s <= now - table.limits.probe_interval_s:  # rule 1
+            self._hear_accusation(member, claim, now)
+
+    def _hear_of_a_newcomer(self, claim: Claim, now: float) -> None:
+        if claim.kind is not ClaimKind.ALIVE or claim.address is None:
+            return
+        if self.admission.learn_of(Contact(claim.name, claim.address, claim.place), now):
+            self.speech.rumours.tell(claim)
+
+    def _hear_of_a_newer_process(self, member: Member, now: float) -> None:
+        if not self.table.presumes:
+            self.admission.greet_on_a_hint(member, now)
+        elif member.status in (Status.SUSPECT, Status.DEAD):
+            self.table.timers.set(Timer("hint", member.name), self._my_time(now))
+
+    def _hear_refutation(self, member: Member, claim: Claim, now: float) -> None:
+        level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
+        if claim.refutation <= level:
+            return
+        member.refutation = claim.refutation
+        if member.suspicion is not None and not member.last_word:
+            self._clear(member, f"has refuted it ({claim.refutation})", now)
+            self.speech.rumours.tell(claim)
+
+    def _hear_accusation(self, member: Member, claim: Claim, now: float) -> None:
+        if member.status is Status.DEAD:
+            return
+        if member.suspicion is None:
+            word = "suspected" if claim.kind is ClaimKind.SUSPECT else f"called {claim.kind.value}"
+            self._open(member, claim.refutation, f"{word} by {claim.by}", now)
+        case = member.suspicion
+        assert case is not None
+        case.refutation = max(case.refutation, claim.refutation)
+        news = case.confirm(claim.by)
+        if claim.kind is not ClaimKind.SUSPECT and case.verdict is None:
+            case.verdict = claim.kind
+            if case.failures:
+                self._bury(member, claim.kind, now)
+                return
+            self.table.timers.set(Timer("verify", member.name), self._my_time(now))
+            news = True
+        if news:
+            self.speech.rumours.tell(claim)
+            self.table.timers.set(Timer("suspicion", member.name), max(case.deadline_s(), now))
+
+    def _my_time(self, now: float) -> float:
+        """Spread over time, so that a death or a return is not a storm of all upon one machine."""
+        limits = self.table.limits
+        spread_s = max(limits.probe_timeout_s, limits.verifications * self.table.expected / limits.verifications_per_s)
+        return now + self.table.chance.uniform(0.0, spread_s)

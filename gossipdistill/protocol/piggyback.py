@@ -1,0 +1,66 @@
+"""Rumours: claims that ride on probes and their answers, each on a bounded number of messages.
+
+Rules of this file
+1. The newest claim about a member takes the place of the one before it.
+2. What has been told least goes first; and is forgotten when it was told often enough (SWIM, Das et al. 2002, 4.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Claim
+
+
+@dataclass(slots=True)
+class Rumour:
+    """One claim and on how many messages it has ridden; None: it was replaced."""
+
+    claim: Claim | None
+    told: int = 0
+
+
+@dataclass(slots=True)
+class Piggyback:
+    """The claims that I still tell."""
+
+    _queue: deque[Rumour] = field(default_factory=deque)
+    _by_name: dict[PeerName, Rumour] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def tell(self, claim: Claim) -> None:
+        """From the next message on."""
+        self.drop(claim.name)
+        rumour = self._by_name[claim.name] = Rumour(claim)
+        self._queue.appendleft(rumour)
+        if len(self._queue) > 2 * len(self._by_name) + 16:
+            self._queue = deque(kept for kept in self._queue if kept.claim is not None)
+
+    def drop(self, name: PeerName) -> None:
+        """Tell no more about this member."""
+        before = self._by_name.pop(name, None)
+        if before is not None:
+            before.claim = None
+
+    def pick(self, count_max: int, tellings_max: int) -> tuple[Claim, ...]:
+        """Claims for one message."""
+        if not self._by_name:
+            return ()
+        picked: list[Claim] = []
+        for _ in range(min(len(self._queue), 2 * count_max)):
+            if len(picked) == count_max:
+                break
+            rumour = self._queue.popleft()
+            if rumour.claim is None:
+                continue
+            picked.append(rumour.claim)
+            rumour.told += 1
+            if rumour.told < tellings_max:
+                self._queue.append(rumour)
+            else:
+                del self._by_name[rumour.claim.name]
+        return tuple(picked)

@@ -1,0 +1,237 @@
+"""Probes: who is asked for a sign of life, by whom else when it does not answer, and what I ask for others.
+
+One probe, as its maker sees it (SWIM, Das et al. 2002, section 3; Lifeguard 2018 for the nacks and the stretching)
+
+    0 s                 ping the member
+    probe_timeout_s     no answer: ask `relays` others to ping it; each answers with its ack, or with a nack
+    probe_interval_s    neither: the probe has failed, and the member is accused
+
+All three are stretched by my own health. Rules of this file
+1. Any word of a member is a sign of life. Who gives them anyway is not probed.
+2. Those with whom there is business are probed as soon as they are silent; everybody else in turn, one per interval.
+3. Nothing here goes through all members: a turn costs what is under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.messages import Ack, Nack, PingRequest
+from gossipdistill.protocol.detector import Detector
+from gossipdistill.protocol.directory import Rotation
+from gossipdistill.protocol.members import Member, Status
+from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.suspicion import LocalHealth
+from gossipdistill.protocol.table import Table, Timer
+
+_TRIES = 8
+"""How many members a turn may pass over, who need no probe, before it is left out."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """One that is under way, since `began_s`."""
+
+    target: PeerName
+    began_s: float
+    asked: tuple[PeerName, ...] = ()
+    nacked: set[PeerName] = field(default_factory=set)
+    vouched: bool = False
+
+
+@dataclass(slots=True)
+class Errand:
+    """A ping that I make for another: its name, and its number."""
+
+    requester: PeerName
+    number: int
+    target: PeerName
+    ends_s: float
+    nacked: bool = False
+
+
+@dataclass(slots=True)
+class Prober:
+    """Makes probes, and those of others."""
+
+    table: Table
+    speech: Speech
+    detector: Detector
+    health: LocalHealth
+    rotation: Rotation
+    probes: dict[int, Probe] = field(default_factory=dict)
+    errands: dict[int, Errand] = field(default_factory=dict)
+    business: dict[PeerName, float] = field(default_factory=dict)
+    """With whom there was business, and when last; oldest first."""
+    doubts: dict[PeerName, tuple[float, tuple[PeerName, ...]]] = field(default_factory=dict)
+    """Who did not answer lately: when it was heard last, and whom I had asked besides."""
+    untold: dict[PeerName, None] = field(default_factory=dict)
+    """Who has not confirmed that I am done."""
+
+    def engage(self, name: PeerName, now: float) -> None:
+        """There is business with this member."""
+        self.business.pop(name, None)
+        self.business[name] = now
+        if len(self.business) > self.table.limits.business_max:
+            del self.business[next(iter(self.business))]
+
+    # --- my probes -----------------------------------------------------------------------------------------------
+
+    def turn(self, now: float) -> None:
+        """End the probes of the last interval, begin those of the next."""
+        limits, timers, stretch = self.table.limits, self.table.timers, self.health.stretch
+        ended, self.probes = self.probes, {}
+        for probe in ended.values():
+            self._conclude(probe, now)
+        for name in self._targets(now):
+            self.begin(name, now)
+        timers.set(Timer("turn"), now + limits.probe_interval_s * self.health.stretch)
+        if self.probes:
+            timers.set(Timer("relays"), now + limits.probe_timeout_s * stretch)
+
+    def begin(self, name: PeerName, now: float) -> None:
+        """Probe this member; two without an address can only ask others."""
+        member = self.table.find(name)
+        if member is not None:
+            member.probed_s = now
+        self.probes[self.speech.ping(name)] = Probe(name, now)
+
+    def ask_others(self, now: float) -> None:
+        """Those who have not answered yet are pinged by others."""
+        for number, probe in self.probes.items():
+            member = self.table.find(probe.target)
+            if member is None or member.heard_s < probe.began_s:
+                probe.asked = self._relays(probe.target)
+                for relay in probe.asked:
+                    self.speech.ask(relay, number, probe.target)
+
+    def forgive(self) -> None:
+        """I was stopped: what was under way says nothing about others."""
+        self.probes.clear()
+        self.errands.clear()
+        for name in self.doubts:
+            self.table.timers.set(Timer("doubt", name), float("inf"))
+        self.doubts.clear()
+
+    def _conclude(self, probe: Probe, now: float) -> None:
+        member = self.table.find(probe.target)
+        if probe.vouched or (member is not None and member.heard_s >= probe.began_s):
+            return
+        first = member is None or member.suspicion is None
+        patience_s = self.table.limits.silence_intervals * self.table.limits.probe_interval_s * self.health.stretch
+        if first:  # a suspect that goes on being silent says nothing new about me
+            self.health.worse(len(probe.asked) - len(probe.nacked) if probe.asked else 1)
+        if first and member is not None and member.accepted and now < member.heard_s + patience_s:
+            self.doubts[probe.target] = (member.heard_s, probe.asked)
+            self.table.timers.set(Timer("doubt", probe.target), member.heard_s + patience_s)
+        else:
+            self.detector.no_answer(probe.target, probe.asked, now)
+
+    def doubt_due(self, name: str, now: float) -> None:
+        """One that a probe has found silent has been silent for long enough, unless it was heard meanwhile."""
+        member = self.table.find(name)
+        heard_s, asked = self.doubts.pop(PeerName(name), (now, ()))
+        if member is not None and member.suspicion is None and member.heard_s == heard_s:
+            self.detector.no_answer(member.name, asked, now)
+
+    def _targets(self, now: float) -> list[PeerName]:
+        limits, rows = self.table.limits, self.table.rows
+        while self.business and next(iter(self.business.values())) < now - limits.business_s:
+            del self.business[next(iter(self.business))]
+        everybody = not self.table.presumes and len(rows) <= limits.watched_max
+        quiet_s = now - limits.probe_interval_s / 2
+        urgent = [rows[name] for name in self.table.suspects] + [rows[n] for n in self.untold if n in rows]
+        silent = [m for m in (rows.values() if everybody else self._partners()) if m.heard_s <= quiet_s]
+        asked = {m.name: m for m in urgent + silent if self._is_probed(m)}
+        picked = sorted(asked.values(), key=lambda m: m.probed_s)[: limits.watched_max]
+        return [m.name for m in picked] + self._whose_turn(asked, now)
+
+    def _partners(self) -> list[Member]:
+        return [member for name in self.business if (member := self.table.rows.get(name)) is not None]
+
+    def _is_probed(self, member: Member) -> bool:
+        if member.status is Status.UNHEARD:
+            return self.table.presumes
+        return member.status is Status.SUSPECT or (member.status is Status.ALIVE and not member.unreachable)
+
+    def _whose_turn(self, picked: dict[PeerName, Member], now: float) -> list[PeerName]:
+        names = self.table.names()
+        for _ in range(min(_TRIES, len(names))):
+            name = self.rotation.next(names)
+            member = self.table.rows.get(name)
+            if name == self.table.me.name or name in picked or (member is None and not self.table.presumes):
+                continue
+            if member is None or (
+                member.heard_s <= now - self.table.limits.probe_interval_s
+                and (self._is_probed(member) or (member.status is Status.ALIVE and member.unreachable))
+            ):
+                return [name]
+        return []
+
+    def _relays(self, target: PeerName) -> tuple[PeerName, ...]:
+        """Those who are in business with me are heard well; of a large roster anybody who is not known to be absent."""
+        table = self.table
+        near = [name for name in table.partners if name != target]
+        picked = near if len(near) <= table.limits.relays else table.chance.sample(near, table.limits.relays)
+        if table.presumes:
+            names = table.names()
+            for _ in range(_TRIES):
+                name = names[table.chance.randrange(len(names))]
+                member = table.rows.get(name)
+                fine = member is None or (member.status in (Status.ALIVE, Status.UNHEARD) and not member.unreachable)
+                if len(picked) < table.limits.relays and fine and name not in (target, table.me.name, *picked):
+                    picked.append(name)
+        return tuple(picked)
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
+    def acked(self, sender: PeerName, boot: Boot, ack: Ack, now: float) -> None:
+        """Somebody has answered: to my probe, for my probe, or to a ping that I made for another."""
+        errand = self.errands.get(ack.number)
+        if errand is not None and sender == errand.target:
+            del self.errands[ack.number]
+            self.speech.answer(errand.requester, errand.number, sender, boot)
+            return
+        probe = self.probes.get(ack.number)
+        if probe is None:
+            return
+        if sender == probe.target and not ack.about:
+            del self.probes[ack.number]
+            self.health.better()
+            if self.speech.done:
+                self.untold.pop(sender, None)
+        elif ack.about == probe.target and sender in probe.asked and not probe.vouched:
+            probe.vouched = True
+            self.health.better()
+            self.detector.vouched(probe.target, ack.about_boot, sender, now)
+
+    def nacked(self, sender: PeerName, nack: Nack) -> None:
+        """A relay is well, and has no answer yet."""
+        probe = self.probes.get(nack.number)
+        if probe is not None and sender in probe.asked:
+            probe.nacked.add(sender)
+
+    def requested(self, sender: PeerName, request: PingRequest, now: float) -> None:
+        """Ping somebody for another."""
+        table, target = self.table, request.target
+        if target == table.me.name:
+            self.speech.answer(sender, request.number, table.me.name, table.me.boot)
+            return
+        if table.address_of(target) is None or len(self.errands) >= table.limits.errands_max:
+            self.speech.regret(sender, request.number)
+            return
+        number = self.speech.ping(target)
+        self.errands[number] = Errand(sender, request.number, target, now + table.limits.probe_interval_s)
+        table.timers.set(Timer("errand", str(number)), now + 0.8 * table.limits.probe_timeout_s)
+
+    def errand_due(self, number: int, now: float) -> None:
+        """No answer in good time: say so; an answer that comes yet is passed on."""
+        errand = self.errands.get(number)
+        if errand is None:
+            return
+        if now >= errand.ends_s:
+            del self.errands[number]
+            return
+        self.speech.regret(errand.requester, errand.number)
+        self.table.timers.set(Timer("errand", str(number)), errand.ends_s)

@@ -1,0 +1,75 @@
+"""The words of probing, with what rides on them: my progress, my refutation, an accusation to its face, rumours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Ack, Claim, ClaimKind, Message, Nack, Ping, PingRequest
+from gossipdistill.protocol.members import Status
+from gossipdistill.protocol.piggyback import Piggyback
+from gossipdistill.protocol.table import Outbound, Table
+
+
+@dataclass(slots=True)
+class Speech:
+    """Says words of probing to members by name."""
+
+    table: Table
+    rumours: Piggyback = field(default_factory=Piggyback)
+    refutation: int = 0
+    """Mine: raised by myself alone, whenever I am called suspect or dead."""
+    step: int = 0
+    done: bool = False
+    _number: int = 0
+
+    def ping(self, to: PeerName) -> int:
+        """Ask for a sign of life; the number that will come back."""
+        self._number += 1
+        self.send(to, Ping(self._number, self.step, self.done, self.claims(to), self.refutation))
+        return self._number
+
+    def ask(self, relay: PeerName, number: int, target: PeerName) -> None:
+        """Ask somebody to ask."""
+        self.send(relay, PingRequest(number, target, self.claims(relay)))
+
+    def answer(self, to: PeerName, number: int, about: str = "", about_boot: int = 0) -> None:
+        """I am here, or (`about`) it has answered to me."""
+        self.send(to, Ack(number, self.step, self.done, self.claims(to), about, about_boot, self.refutation))
+
+    def regret(self, to: PeerName, number: int) -> None:
+        """It has not answered to me."""
+        self.send(to, Nack(number, self.claims(to)))
+
+    def send(self, to: PeerName, message: Message) -> None:
+        """To the process that I have accepted, or to any of that name."""
+        address, member = self.table.address_of(to), self.table.find(to)
+        if address is not None and self.table.can_dial(address):
+            boot = member.boot if member is not None and member.accepted else 0
+            self.table.out.append(Outbound(to, boot, address, message))
+
+    def claims(self, to: PeerName) -> tuple[Claim, ...]:
+        """What I hold against `to` itself, so that it can refute, and then what is told least."""
+        limits, member = self.table.limits, self.table.find(to)
+        room = limits.claims_per_message_max
+        accusation: tuple[Claim, ...] = ()
+        if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
+            kind = ClaimKind.DEAD if member.status is Status.DEAD else ClaimKind.SUSPECT
+            level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
+            accusation = (Claim(to, member.boot, level, kind, self.table.me.name),)
+        if not self.rumours:
+            return accusation
+        tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))
+        return accusation + self.rumours.pick(room - len(accusation), int(tellings))
+
+    def claim_that_i_live(self) -> None:
+        """Spread it: at the start, and when somebody said otherwise."""
+        me = self.table.me
+        known = self.table.closed
+        self.rumours.tell(
+            Claim(
+                me.name, me.boot, self.refutation, ClaimKind.ALIVE, me.name,
+                None if known else me.address, 0 if known else me.place,
+            )
+        )  # fmt: skip

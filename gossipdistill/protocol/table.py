@@ -1,0 +1,200 @@
+"""The table of members: one shared roster, and rows for whoever differs from what it says.
+
+Rules of this file
+1. In a small run everybody has a row, is greeted at the start, and is not alive before it was heard. Of a larger roster
+   the members are *presumed present*: a row is made when there is business with one, or when one is suspected, dead,
+   gone, turned away or restarted, and is dropped when it says no more than the roster.
+2. One event per change of state, with the reason in words.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Address, Contact, Message, Neighbourhood
+from gossipdistill.protocol.deadlines import Deadlines
+from gossipdistill.protocol.directory import Directory, Present
+from gossipdistill.protocol.members import Identity, Member, Status
+
+GONE = (Status.DEAD, Status.LEFT, Status.REFUSED)
+_NO_ADDRESS = Address("", 0)
+_SNAPSHOT_EVERY_S = 0.25
+
+
+class Outbound(NamedTuple):
+    """A message on its way out: to whom ("": only the address is known), to which process of it (0: any)."""
+
+    to: str
+    to_boot: int
+    address: Address
+    message: Message
+
+
+class Timer(NamedTuple):
+    """What is due, and about whom."""
+
+    what: str
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Table:
+    """Rows, and what comes of their changes: messages, events, news for delivery.
+
+    With `closed` only the members of the directory may join (a roster); without, any name may, up to `expected`.
+    """
+
+    me: Identity
+    limits: Limits
+    expected: int
+    closed: bool
+    directory: Directory
+    chance: random.Random
+    presumes: bool = False
+    rows: dict[PeerName, Member] = field(default_factory=dict)
+    order: list[PeerName] = field(default_factory=list)
+    """Names learned without a roster, in the order in which they came."""
+    dead: OrderedDict[PeerName, None] = field(default_factory=OrderedDict)
+    suspects: dict[PeerName, None] = field(default_factory=dict)
+    partners: dict[PeerName, None] = field(default_factory=dict)
+    """Those with whom parcels may travel now."""
+    timers: Deadlines[Timer] = field(default_factory=Deadlines)
+    out: list[Outbound] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    changed: bool = True
+    lost: list[tuple[PeerName, bool, str]] = field(default_factory=list)
+    """Who became dead, or (True) left or was refused, since the owner looked last, and why."""
+    back: list[tuple[PeerName, bool]] = field(default_factory=list)
+    """Who came (back) into business since the owner looked last, and whether as another process."""
+    _absent: set[PeerName] = field(default_factory=set)
+    _urgent: bool = True
+    _snapshot_at_s: float = 0.0
+    _now_s: float = 0.0
+
+    def find(self, name: str) -> Member | None:
+        """The row of a member, if it has one."""
+        return self.rows.get(PeerName(name))
+
+    def row(self, name: str, now: float) -> Member | None:
+        """The row of a member, made if need be; None for a stranger."""
+        known = self.rows.get(PeerName(name))
+        if known is not None or name == self.me.name:
+            return known
+        contact = self.directory.get(name)
+        return self.add(contact, now) if contact is not None else None
+
+    def add(self, contact: Contact, now: float) -> Member:
+        """A new row, with nothing heard yet."""
+        member = Member(contact.name, contact.address, contact.place, heard_s=now)
+        self.rows[contact.name] = member
+        if not self.closed:
+            self.order.append(contact.name)
+        if self.presumes:
+            self.timers.set(Timer("drop", contact.name), now + self.limits.business_s)
+        self.changed = True
+        return member
+
+    def drop(self, name: str, needed: bool, now: float) -> None:
+        """Forget a row that says no more than the roster, once it is not `needed`."""
+        member = self.find(name)
+        if member is None or member.status not in (Status.UNHEARD, Status.ALIVE):
+            return
+        contact = self.directory.get(name)
+        if needed or member.unreachable or contact is None or contact.address != member.address:
+            self.timers.set(Timer("drop", name), now + self.limits.business_s)
+            return
+        del self.rows[member.name]
+        self.partners.pop(member.name, None)
+        self.timers.set(Timer("greet", name), float("inf"))
+
+    def names(self) -> tuple[PeerName, ...] | list[PeerName]:
+        """Everybody whom probes go round, myself perhaps included."""
+        return self.directory.names if self.closed else self.order
+
+    def address_of(self, name: str) -> Address | None:
+        """Where a member listens."""
+        member = self.find(name)
+        contact = member if member is not None else self.directory.get(name)
+        return contact.address if contact is not None and name != self.me.name else None
+
+    def can_dial(self, address: Address) -> bool:
+        """Whether one of us can open a link to the other."""
+        return address != _NO_ADDRESS or self.me.address != _NO_ADDRESS
+
+    def living(self) -> int:
+        """How many are here as far as I know, with me."""
+        if self.presumes:
+            return max(self.expected - len(self._absent), 1)
+        return 1 + sum(member.status is Status.ALIVE for member in self.rows.values())
+
+    def is_present(self, name: PeerName) -> bool:
+        """Whether a member counts as one of the living."""
+        if not self.presumes:
+            member = self.rows.get(name)
+            return member is not None and member.status is Status.ALIVE and not member.unreachable
+        known = name in self.directory.places or name in self.rows
+        return known and name not in self._absent and name != self.me.name
+
+    def say(self, member: Member, message: Message) -> None:
+        """To that process of it which I know."""
+        self.out.append(Outbound(member.name, member.boot, member.address, message))
+
+    def become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
+        """A change of state, said once."""
+        member.status, member.reason = status, reason
+        for names, state in ((self.dead, Status.DEAD), (self.suspects, Status.SUSPECT)):
+            if status is state:
+                names[member.name] = None
+            else:
+                names.pop(member.name, None)
+        if status in GONE:
+            self.lost.append((member.name, status is not Status.DEAD, reason))
+            self._urgent = True
+        self.note(kind, member.name, reason, now)
+        self.settle(member, now)
+
+    def settle(self, member: Member, now: float) -> None:
+        """After any change of a row: who is in business, and what is to be kept."""
+        self.changed, self._now_s = True, now
+        absent = member.status in (Status.SUSPECT, *GONE) or member.unreachable
+        (self._absent.add if absent else self._absent.discard)(member.name)
+        if member.in_business() == (member.name in self.partners):
+            return
+        self._urgent = True
+        if member.in_business():
+            self.partners[member.name] = None
+            self.back.append((member.name, False))
+        else:
+            del self.partners[member.name]
+
+    def note(self, kind: EventKind, name: str, reason: str, now: float) -> None:
+        """An event about a member."""
+        self.events.append(Event(kind, now, name, reason))
+
+    def neighbourhood(self) -> Neighbourhood | None:
+        """The table as a snapshot for the learner; None when nothing changed since the last call.
+
+        In a large run changes that concern no partner of mine are told together, ever less often as more are absent, so
+        that snapshots cost a bounded share of the time.
+        """
+        if not self.changed or (self.presumes and not self._urgent and self._now_s < self._snapshot_at_s):
+            return None
+        self.changed = self._urgent = False
+        self._snapshot_at_s = self._now_s + _SNAPSHOT_EVERY_S * (1 + len(self._absent) / 64)
+        rows = self.rows.values()
+        done = frozenset(m.name for m in rows if m.done)
+        gone = frozenset(m.name for m in rows if m.status in GONE)
+        statuses = {m.name: f"{m.status.value}: {m.reason}" for m in rows}
+        if self.presumes and self.closed:
+            present = Present(self.directory.places, frozenset(self._absent | {self.me.name}))
+            return Neighbourhood(self.expected, present, done, gone, statuses, self.directory.places)
+        here = (Status.ALIVE, Status.UNHEARD) if self.presumes else (Status.ALIVE,)
+        alive = frozenset(m.name for m in rows if m.status in here and not m.unreachable)
+        places = {m.name: m.place for m in rows} | {self.me.name: self.me.place}
+        return Neighbourhood(self.expected, alive, done, gone, statuses, places)
