@@ -42,8 +42,8 @@ class Weather:
 def views_bound_s(limits: Limits, peers: int) -> float:
     """Seconds of calm after which every view is right: everybody living is alive to everybody, the dead are dead.
 
-    A suspicion lasts at most `longest_s`. One may have begun just now, one more may follow from what is still being told,
-    and one is left for rumours to reach everybody, and for the dead to be called.
+    A suspicion lasts at most `longest_s`. One may have begun just now, one more may follow from what is still told, and
+    one is left for rumours to reach everybody, and for the dead to be called.
     """
     scale = math.log10(max(peers, 10)) * limits.probe_interval_s
     longest_s = limits.suspicion_factor * limits.suspicion_max_factor * scale
