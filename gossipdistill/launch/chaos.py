@@ -187,7 +187,7 @@ class Chaos:
             bent.update(counts)
         entries = []
         for number, (fault, course) in enumerate(zip(self.plan.fault, self._courses, strict=True)):
-            entry = fault.model_dump(mode="json", exclude_none=True) | {"words": fault.words()}
+            entry = fault.model_dump(mode="json", exclude_none=True) | {"what": fault.words()}
             began_s = None if course.began_s is None else round(course.began_s, 3)
             ended_s = None if course.ended_s is None else round(course.ended_s, 3)
             entries.append(entry | {"began_s": began_s, "ended_s": ended_s, "fired": course.acts + bent[number]})

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from gossipdistill.errors import EXIT_INTERRUPTED, ConfigError, NeedsError
+from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_UNMET, ConfigError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
 from gossipdistill.launch.building import build_schedule, fingerprint_of
+from gossipdistill.launch.judging import Judge
 from gossipdistill.launch.plan import Asked, new_run_folder, parse_shard, with_roster_entry
 from gossipdistill.launch.run_config import Layer, Resolved, SimKeys, resolve
 from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
@@ -186,6 +187,9 @@ class Simulation:
         self._paces = [_compute(spec, sim).pace(spec.place, first.config.seed, spec.slowdown) for spec in self.specs]
         self.checkers = self._checkers(strategy.options)
         observers = [*self.checkers, self.log, _Register(self._hosts)]
+        self.judge = Judge(self.plan, names) if self.plan is not None and self.plan.expect else None
+        if self.judge is not None:
+            observers.append(self.judge)
         self.world = World(
             names, self._spawn, _network(sim, first.config.seed, self.plan, names),
             ProcessFaults(self.plan, names) if self.plan else None, DEFAULT_LIMITS, first.config.seed,
@@ -259,6 +263,9 @@ class Simulation:
             )
             for spec in self.specs
         ]
+        verdicts = self.judge.verdicts(entries, interrupted) if self.judge is not None else []
+        if code == 0 and not all(verdict["met"] for verdict in verdicts):
+            code = EXIT_UNMET
         mass_error = next(checker.error for checker in self.checkers if isinstance(checker, MassConserved))
         figures = {
             "virtual_s": round(world.now, 3),
@@ -278,6 +285,7 @@ class Simulation:
         self.summary = summarise_simulation(
             self.specs[0].config, folder, entries, wall_s, code, figures, self.plan, fired
         )
+        self.summary["expectations"] = verdicts
         self.log.save(folder)
         write_json(folder / "config.json", self.specs[0].resolved.as_json())
         write_json(folder / "summary.json", self.summary)

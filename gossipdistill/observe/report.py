@@ -183,11 +183,11 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 
 def _fault_line(number: int, fault: dict[str, Any]) -> str:
     if fault["began_s"] is None:
-        return f"fault {number}: {fault['words']}: did not begin before the end"
+        return f"fault {number}: {fault['what']}: did not begin before the end"
     until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:.1f} s"
     at_once = fault["ended_s"] == fault["began_s"]
     when = f"at {until}" if at_once else f"{fault['began_s']:.1f} s to {until}"
-    return f"fault {number}, {when}: {fault['words']} (fired {fault['fired']} x)"
+    return f"fault {number}, {when}: {fault['what']} (fired {fault['fired']} x)"
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -61,6 +61,8 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
         f"without the {sim['learner_s']:.1f} s of the learners; {sim['memory_mib']:.0f} MiB"
     )
     styled = [Text(line) for line in lines]
+    for verdict in summary["expectations"]:
+        styled.append(Text(verdict["line"], style="" if verdict["met"] else "bold red"))
     if sim["violations"]:
         styled += [Text(f"VIOLATED: {violation}", style="bold red") for violation in sim["violations"]]
     else:
