@@ -198,6 +198,7 @@ def test_new_writes_files_that_are_ready_to_use(say: Say, tmp_path: Path, monkey
     assert code == 0
     assert "gossipdistill run first-light.toml" in out
     assert say("new", "mine")[0] == 3  # nothing is overwritten
+    assert "bo is killed" in say("faults", "show", "mine/bad-day.toml", "--peers", "mine/unlike-4.toml")[1]
     from gossipdistill.launch.plan import Asked, plan_local
 
     monkeypatch.setattr("gossipdistill.launch.plan.refuse_ports_in_use", lambda ports, hint: None)

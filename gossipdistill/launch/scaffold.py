@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gossipdistill import shelf
 from gossipdistill.errors import ConfigError
 
 FIRST_LIGHT = """\
@@ -105,6 +106,8 @@ def task(shard, noise: float = 0.2, width: int = 32) -> Task:  # options: --set 
     )
 '''
 
+BAD_DAY = "bad-day"
+"""The ready-made fault plan that is written as an example."""
 FILES = {
     "first-light.toml": FIRST_LIGHT,
     "unlike-4.toml": UNLIKE_4,
@@ -119,14 +122,14 @@ def write_examples(folder: Path) -> list[Path]:
     Raises:
         ConfigError: when one of them is there already; then nothing is written.
     """
-    paths = [folder / name for name in FILES]
+    paths = [folder / name for name in (*FILES, f"{BAD_DAY}.toml")]
     for path in paths:
         if path.exists():
             raise ConfigError("is there already, and nothing is overwritten; choose another folder", file=path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            path.write_text(FILES[path.name], encoding="utf-8")
+            path.write_text(FILES.get(path.name) or shelf.read_text(shelf.find("faults", BAD_DAY)), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", file=folder) from None
     return paths

@@ -40,9 +40,8 @@ def pack(arrays: Mapping[str, Tensor], encoding: str) -> Payload:
     chosen = {name: codec if tensor.is_floating_point() and tensor.ndim else raw for name, tensor in arrays.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in arrays.items()}
     sizes = {name: chosen[name].nbytes(shape) for name, shape in shapes.items()}
-    body = np.empty(
-        sum(sizes.values()), dtype=np.uint8
-    ).data  # not zeroed first, and in large pages where there are any
+    # Not zeroed first, and in large pages where there are any.
+    body = np.empty(sum(sizes.values()), dtype=np.uint8).data
     layout, offset = [], 0
     for name, tensor in arrays.items():
         values = tensor.detach().to(device="cpu", dtype=torch.float32).numpy()

@@ -187,7 +187,8 @@ def _fault_line(number: int, fault: dict[str, Any]) -> str:
     until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:.1f} s"
     at_once = fault["ended_s"] == fault["began_s"]
     when = f"at {until}" if at_once else f"{fault['began_s']:.1f} s to {until}"
-    return f"fault {number}, {when}: {fault['what']} (fired {fault['fired']} x)"
+    fired = "" if fault["fired"] is None else f" (fired {fault['fired']} x)"
+    return f"fault {number}, {when}: {fault['what']}{fired}"
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
