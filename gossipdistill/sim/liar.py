@@ -1,7 +1,7 @@
 """A lying member: a peer of the run whose network part is honest, and which says false things besides.
 
 It can only speak as itself (on real sockets its name is proved by its key), so it lies about others in claims, and to
-others about what it has received. It never denies mass that it holds, nor claims mass that it was sent and has not
+others about what it has received. It never says that it has left or crashed: who says so is believed. It never denies mass that it holds, nor claims mass that it was sent and has not
 seen: a member can always throw away what it was given, and no protocol can tell.
 """
 
@@ -18,7 +18,6 @@ from gossipdistill.messages import (
     Confirm,
     Enquiry,
     Envelope,
-    Leave,
     Message,
     Nack,
     Ping,
@@ -90,8 +89,6 @@ class Liar:
         return self._claim(name, boot, ClaimKind.ALIVE, 3)
 
     def _about_itself(self, victim: str) -> Message:
-        if self._chance.random() < 0.2:
-            return Leave("not really", crashed=self._chance.random() < 0.5)
         boot = self.world.hosts[self.name].boot
         return self._claim(self.name, boot, self._chance.choice(list(ClaimKind)), 40)
 

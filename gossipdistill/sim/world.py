@@ -90,7 +90,7 @@ class World:
         self._fingerprint = dict(fingerprint) if fingerprint is not None else {"run": "simulated"}
         self._over_the_wire, self._clocks_apart_s, self._tick_s = over_the_wire, clocks_apart_s, tick_s
         self._random = random.Random(f"world {seed}")
-        self._contacts = self._make_contacts() if closed else ()
+        self._contacts = self._make_contacts() if closed else Directory()
         self._at: dict[Address, Host] = {}
         self._boots: dict[PeerName, int] = {}
         self._starts: Counter[PeerName] = Counter()
@@ -249,6 +249,7 @@ class World:
             hook(self.now, host, how)
 
     def _make_contacts(self) -> Directory:
+        """The roster, which all share."""
         pairs = zip(self.names, self.addresses, strict=True)
         return Directory(Contact(name, address, place) for place, (name, address) in enumerate(pairs))
 

@@ -40,14 +40,17 @@ class Weather:
 
 
 def views_bound_s(limits: Limits, peers: int) -> float:
-    """Seconds of calm after which every view is right: everybody living is alive to everybody, the dead are dead.
+    """Seconds of calm after which every view is right: everybody living is there to everybody, and nobody else.
 
-    A suspicion lasts at most `longest_s`. One may have begun just now, one more may follow from what is still told, and
-    one is left for rumours to reach everybody, and for the dead to be called.
+    What a fault may leave behind takes, one after another: 20 probe intervals until somebody probes a member of whom
+    nothing is known yet (each interval finds it with probability 1 - 1/e or more, so it is missed by all with 1e-9);
+    a suspicion at its longest; and its rumour, or its refutation, as many intervals as it is carried. A member held
+    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`.
     """
-    scale = math.log10(max(peers, 10)) * limits.probe_interval_s
-    longest_s = limits.suspicion_factor * limits.suspicion_max_factor * scale
-    return 3 * longest_s + 4 * limits.greet_interval_max_s
+    members = max(peers, 10)
+    suspicion = limits.suspicion_factor * limits.suspicion_max_factor * math.log10(members)
+    carried = limits.claim_transmits_factor * math.ceil(math.log10(peers + 1))
+    return (20 + suspicion + carried) * limits.probe_interval_s + 2 * limits.greet_interval_max_s
 
 
 def parcels_bound_s(limits: Limits) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.protocol.members import Status
@@ -57,20 +59,23 @@ class NobodyHeldDead(Checker):
 
 
 class ViewsConverge(Checker):
-    """At the end of the calm everybody holds the living alive, in the process that runs, and nobody else."""
+    """At the end of the calm every learner is told that the living are there, and nobody else."""
 
     duty = "views converge"
 
     def at_end(self, now_s: float, world: World) -> None:
-        if now_s < self.weather.settled_from_s:
-            return
-        for host in world.hosts.values():
-            for name in world.names:
-                if name == host.name:
-                    continue
-                status, other = host.peer.status_of(name), world.hosts.get(name)
-                if other is None:
-                    if host.peer.is_present(name):
-                        self.violate(now_s, f"{host.name} holds {name} {status}, and there is no such process")
-                elif not host.peer.is_present(name):
-                    self.violate(now_s, f"{host.name} holds {name} {status}, and it lives")
+        if now_s >= self.weather.settled_from_s:
+            for viewer, name, what in wrong_views(world):
+                self.violate(now_s, f"{viewer} holds {name} {what}")
+
+
+def wrong_views(world: World) -> Iterator[tuple[PeerName, PeerName, str]]:
+    """(who, about whom, what it believes) of every view that is not so."""
+    living = world.hosts.keys()
+    for host in world.hosts.values():
+        believed = host.mailbox.neighbourhood().alive
+        for name in world.names:
+            if name != host.name and (name in believed) != (name in living):
+                status = host.peer.status_of(name)
+                truth = "it lives" if name in living else "there is no such process"
+                yield host.name, name, f"{status.value if status is not None else 'unknown'}, and {truth}"
