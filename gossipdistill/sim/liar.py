@@ -1,8 +1,9 @@
 """A lying member: a peer of the run whose network part is honest, and which says false things besides.
 
 It can only speak as itself (on real sockets its name is proved by its key), so it lies about others in claims, and to
-others about what it has received. It never says that it has left or crashed: who says so is believed. It never denies mass that it holds, nor claims mass that it was sent and has not
-seen: a member can always throw away what it was given, and no protocol can tell.
+others about what it has received. It never says that it has left or crashed: who says so is believed. It never denies
+mass that it holds, nor claims mass that it was sent and has not seen: a member can always throw away what it was
+given, and no protocol can tell.
 """
 
 from __future__ import annotations
