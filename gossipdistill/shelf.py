@@ -94,7 +94,9 @@ def validated(model: type[Model], data: Mapping[str, Any], *, file: object = Non
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # A misspelt key is reported before the one that is missing because of it.
+        first = next((problem for problem in found if problem["type"] == "extra_forbidden"), found[0])
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     if first["type"] == "extra_forbidden":
         raise ConfigError(f"unknown key; {nearest(key, model.model_fields)}", file=file, key=key)

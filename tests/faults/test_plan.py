@@ -46,7 +46,7 @@ MISTAKES = {
     fault("kil"): "mine.toml: fault 1: kind = 'kil': unknown kind; did you mean kill?",
     "[[fault]]\nkind = 3": "fault 1: kind = 3: unknown kind; known: clock_jump, corrupt",
     QUIET + fault("kill", 'peer = "bo"'): "mine.toml: fault 2 (kill): at_s: is missing",
-    fault("kill", 'peer = "bo"\nat = 3'): "fault 1 (kill): at_s: is missing",
+    fault("kill", 'peer = "bo"\nat = 3'): "fault 1 (kill): at: unknown key; did you mean at_s?",
     fault("kill", 'peer = "bo"\nat_s = 3\nrestart_after = 1'): "restart_after: unknown key; did you mean",
     fault("kill", 'peer = "boo"\nat_s = 3'): "peer = 'boo': is no peer of this run; did you mean bo?",
     fault("kill", 'peer = []\nat_s = 3'): "peer = []: must be the name of a peer, a list of names, or \"*\" for all",

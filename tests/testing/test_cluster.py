@@ -55,6 +55,26 @@ def test_a_clock_that_jumps_kills_nobody(gossip_cluster: type[Cluster], seconds:
     assert cluster.everybody_sees_everybody()
 
 
+def test_a_clock_that_falls_back_delays_its_own_peer_and_kills_nobody(gossip_cluster: type[Cluster]) -> None:
+    # A plan moves the wall clock of a simulated process backwards; here it is its monotonic clock, as `run` does it.
+    cluster = gossip_cluster(4)
+    cluster.run(10)
+    host = cluster.world.host("cy")
+    host.clock_offset_s -= 30.0
+    cluster.run(40)
+    assert cluster.events("dead") == []
+    assert cluster.everybody_sees_everybody()
+    assert cluster.newest("ada")["cy"] > 200
+
+
+def test_a_link_that_is_closed_one_way_kills_nobody(gossip_cluster: type[Cluster]) -> None:
+    cluster = gossip_cluster(4, faults="one-way")
+    cluster.run(15)
+    assert cluster.links.fired["one_way"] > 0
+    assert cluster.events("dead") == []
+    assert [one.by for one in cluster.events("unreachable", "ada")] == ["bo"]
+
+
 def test_the_same_seed_gives_the_same_course(gossip_cluster: type[Cluster]) -> None:
     def course(seed: int) -> list[Any]:
         cluster = gossip_cluster(5, faults="flaky-links", seed=seed)
