@@ -7,9 +7,9 @@ makes no avalanche, and that no table grows without end.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.mutator import FINGERPRINT, Frames, Mutator, place_address
@@ -47,6 +47,10 @@ HEADER_CODES = frozenset(
 TRANSMITS_MAX = 512
 """Messages that one frame may cause: a peer heard again is sent the newest of each of its slots."""
 _TIMES_S = (0.0, 0.0, 0.0, 0.0, 0.0, 0.001, 0.001, 0.02, 0.02, 0.2)
+
+
+COUNTED = (Mapping, list, tuple, set, frozenset, deque)
+_LEAVES = (str, bytes, int, float, Limits, Envelope, Payload, type(None))
 
 
 class BrokenError(AssertionError):
@@ -209,25 +213,34 @@ class Target:
 
     # --- looking -------------------------------------------------------------------------------------------------
 
+    def tables(self) -> Iterator[Any]:
+        """Whatever the peer, the mailbox and the assembly hold, however deep, each thing once."""
+        seen: set[int] = set()
+        waiting: list[Any] = [self.peer, self.mailbox, self.assembly]
+        while waiting:
+            thing = waiting.pop()
+            if id(thing) in seen or isinstance(thing, _LEAVES):
+                continue
+            seen.add(id(thing))
+            yield thing
+            if isinstance(thing, Mapping):
+                waiting += thing.values()
+            elif isinstance(thing, COUNTED):
+                waiting += thing
+            else:
+                waiting += _attributes(thing)
+
     def entries(self) -> int:
-        """Entries of all tables of the peer, the mailbox and the assembly, however deep."""
-        return sum(_entries(part, set()) for part in (self.peer, self.mailbox, self.assembly))
-
-
-def _entries(thing: Any, seen: set[int]) -> int:
-    if id(thing) in seen or isinstance(thing, str | bytes | int | float | Limits | Envelope | Payload | type(None)):
-        return 0
-    seen.add(id(thing))
-    if isinstance(thing, Mapping):
-        return len(thing) + sum(_entries(entry, seen) for entry in thing.values())
-    if isinstance(thing, list | tuple | set | frozenset):
-        return len(thing) + sum(_entries(entry, seen) for entry in thing)
-    return sum(_entries(value, seen) for value in _attributes(thing))
+        """Entries of all tables among these."""
+        return sum(len(thing) for thing in self.tables() if isinstance(thing, COUNTED))
 
 
 def _attributes(thing: Any) -> Iterable[Any]:
     if not type(thing).__module__.startswith("gossipdistill"):
         return ()
-    if is_dataclass(thing):
-        return [getattr(thing, one.name, None) for one in fields(thing)]
-    return list(vars(thing).values()) if hasattr(thing, "__dict__") else ()
+    slots = [name for kind in type(thing).__mro__ for name in _listed(getattr(kind, "__slots__", ()))]
+    return [getattr(thing, name, None) for name in {**dict.fromkeys(slots), **getattr(thing, "__dict__", {})}]
+
+
+def _listed(slots: str | Iterable[str]) -> list[str]:
+    return [slots] if isinstance(slots, str) else list(slots)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from benchmarks import fuzz, fuzz_atheris
 from benchmarks.chances import Chances
-from benchmarks.fuzz_target import LIMITS, MY_BOOT, BrokenError, Target
+from benchmarks.fuzz_target import COUNTED, LIMITS, MY_BOOT, BrokenError, Target
 from benchmarks.mutator import FINGERPRINT, place_address
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import (
@@ -108,11 +110,36 @@ def test_a_planted_step_backwards_is_found(monkeypatch: pytest.MonkeyPatch) -> N
         fuzz.Storm(0).run(4_000)
 
 
-def test_a_planted_leak_is_seen() -> None:
+class Slotted:
+    """As some of the protocol's tables are: no dataclass, and no dictionary of its own."""
+
+    __module__ = "gossipdistill.protocol.planted"
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: object) -> None:
+        self.rows = rows
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, deque, dict.fromkeys])
+def test_a_planted_leak_is_seen_in_whatever_holds_it(kind: Callable[[Iterable[int]], object]) -> None:
     target = Target(random.Random(0))
     before = target.entries()
-    target.peer._malformed.update({("ada", f"code {n}"): 1 for n in range(1000)})
-    assert target.entries() == before + 1000
+    target.peer.planted = Slotted({"one row": kind(range(1000))})  # type: ignore[attr-defined]
+    assert target.entries() == before + 1 + 1000
+
+
+def test_no_table_of_the_target_is_overlooked() -> None:
+    """Our own classes are looked into by their attributes; of others, every kind that has a length must be counted."""
+    target = Target(random.Random(2))
+    while target.counts["frames"] < 2_000:
+        target.step()
+    foreign = [thing for thing in target.tables() if not type(thing).__module__.startswith("gossipdistill")]
+    overlooked = {
+        type(thing).__name__ for thing in foreign if hasattr(thing, "__len__") and not isinstance(thing, COUNTED)
+    }
+    ours = {type(thing).__name__ for thing in target.tables()} & {"Piggyback", "Directory", "Assembly", "Mailbox"}
+    assert ours == {"Piggyback", "Directory", "Assembly", "Mailbox"}
+    assert overlooked <= {"bytearray", "memoryview"}
 
 
 def test_a_time_out_that_is_always_due_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
