@@ -111,7 +111,7 @@ class Limits:
     arrays_max: int = 2048
     dimensions_max: int = 8
     payload_bytes_max: int = 256 * MIB
-    piece_bytes_max: int = 2 * MIB
+    piece_bytes_max: int = 4 * MIB
     """A larger body travels in pieces of this size: links take turns, and a stranger cannot make us hold more."""
     assembly_bytes_max: int = 2048 * MIB
     """Bodies that are on their way here in pieces have at most so much together, by their announcements: eight of the
@@ -121,10 +121,10 @@ class Limits:
 
     control_messages_queued_max: int = 256
     data_messages_queued_max: int = 4
-    """In the queue of one socket: pieces of `piece_bytes_max` at most, so 8 MiB."""
+    """In the queue of one socket: at most 4 x `piece_bytes_max` = 16 MiB, and views of the payload at that."""
     control_buffer_bytes: int = 256 * 1024
     data_buffer_bytes: int = 2 * MIB
-    """Of the kernel, each way, and one piece of `piece_bytes_max`, so that reader and writer need not take turns."""
+    """Of the kernel, each way: reader and writer need not take turns."""
     handshake_timeout_s: float = 5.0
     turn_messages_max: int = 32
     """Messages handled in one turn of the network loop, so that no turn exceeds a few milliseconds."""

@@ -15,7 +15,7 @@ import zmq
 
 from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.links import Link, Links, Route, Routes
-from gossipdistill.drivers.sockets import Channel, ZmqSocket
+from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
 from gossipdistill.messages import NOWHERE, Consignment, Envelope, Piece, State, Transmit
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
@@ -55,6 +55,8 @@ class Sending:
         """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` bends frames."""
         envelope = transmit.envelope
         channel = channel_of(envelope)
+        if isinstance(way, Link) and not (way.sockets and may_write(way.sockets[channel])):
+            return None  # the next piece of a body: asked often, and seldom worth encoding
         frames = encode(envelope) if spoil is None else spoil(encode(envelope))
         size = sum(map(len, frames))
         traffic = self.traffic_of(envelope.to)

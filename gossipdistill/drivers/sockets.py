@@ -141,3 +141,13 @@ class Sockets:
         for option, value in options.items():
             made.setsockopt(option, value)
         return made
+
+
+def may_read(socket: ZmqSocket) -> bool:
+    """Whether a message has come. Asking also takes note of what happened meanwhile, as `may_write` does."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def may_write(socket: ZmqSocket) -> bool:
+    """Whether a DEALER has room for a message. A ROUTER always says so, since it does not know for whom."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)

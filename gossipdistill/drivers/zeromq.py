@@ -24,7 +24,7 @@ from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.reading import Inlet, Reading, is_present
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.limits import Limits
@@ -159,8 +159,7 @@ class Driver:
             return
         try:
             self._work(self.clock())
-            more = self._outflow.pump()
-            self._look_again()
+            self._flow()
         except Exception as error:
             self._fail(error)
             return
@@ -170,6 +169,11 @@ class Driver:
         if self._outflow.lanes:  # should a signal that there is room ever be missed
             wait_s = min(wait_s, self.limits.retry_interval_max_s)
         self._timer = self._loop.call_later(max(wait_s, 0.001), self._turn)
+
+    def _flow(self) -> None:
+        """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
+        more = self._outflow.pump()
+        self._look_again()
         if more or self._ready:
             self._soon()
 
@@ -258,6 +262,7 @@ class Driver:
     def _read(self) -> None:
         if not self._open or self._loop is None or self._failure is not None:
             return
+        before = self._reading.handed_over
         try:
             control = self._routers.get(Channel.CONTROL)
             if control is not None:
@@ -265,6 +270,9 @@ class Driver:
             for inlet in sorted(self._ready, key=_channel_of):
                 if not self._reading.drain(inlet):
                     self._ready.pop(inlet, None)
+            if self._reading.handed_over == before:
+                self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
+                return
         except Exception as error:
             self._fail(error)
             return
@@ -275,7 +283,7 @@ class Driver:
         touched, self._sending.touched = self._sending.touched, set()
         for socket in touched:
             inlet = self._inlets.get(socket)
-            if inlet is not None and inlet not in self._ready and int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if inlet is not None and inlet not in self._ready and may_read(socket):
                 self._ready[inlet] = None
 
     def _fail(self, error: Exception) -> None:
