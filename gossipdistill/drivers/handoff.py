@@ -41,13 +41,14 @@ class NetworkThread:
         self._thread = threading.Thread(target=self._run, args=(driver.run(),), name="network", daemon=True)
         self._thread.start()
 
-    def stop(self, reason: str, timeout_s: float = 2.0) -> None:
-        """Say the last word, close the sockets and end the thread; gives up after `timeout_s`."""
+    def stop(self, reason: str, timeout_s: float = 2.0, crashed: bool = False) -> None:
+        """Say the last word, close the sockets and end the thread; gives up after `timeout_s`. `crashed`: it is not on
+        purpose, so this peer may be back."""
         if self._thread is None or self._driver is None:
             self._loop.close()  # never started
             return
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._driver.stop, reason)
+            self._loop.call_soon_threadsafe(self._driver.stop, reason, crashed)
         self._thread.join(timeout_s)
 
     def failure(self) -> BaseException | None:

@@ -12,6 +12,7 @@ import torch
 from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.errors import GossipdistillError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
@@ -80,6 +81,11 @@ class WorkerProcess:
                 )  # fmt: skip
                 session.wait_for_release()
                 return session.train_and_serve()
+            except GossipdistillError:
+                raise  # a reason of the user's, or of another peer's
+            except Exception as error:
+                network.stop(f"{type(error).__name__}: {error}", crashed=True)
+                raise
             finally:
                 network.stop(self.stop.reason or "finished")
 

@@ -190,3 +190,10 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(
     nodes += [ada, bo]
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
     exchange_works(ada, bo, 1)
+
+
+def test_one_who_crashes_and_still_can_says_so(nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    bo.network.stop("ZeroDivisionError: a fault of its learner", crashed=True)
+    wait_until(lambda: EventKind.DEAD in ada.kinds("bo"))
+    assert ada.events()[-1].reason == "crashed: ZeroDivisionError: a fault of its learner"
