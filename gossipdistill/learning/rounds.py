@@ -1,9 +1,9 @@
 """Lockstep: whose frames of the round in progress are still to come, and for whom it is no longer worth waiting.
 
 A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. Who
-keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited again until it is heard in
-step; and whoever falls behind jumps to the round of its neighbours. So a slow peer slows its neighbours, as lockstep
-does, but a lost one costs them one time-out at most.
+keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited until a frame of it is heard
+again. That frame may be of an old round; but whoever is behind jumps to the round of its neighbours, so that the next
+one is in step. So a slow peer slows its neighbours, as lockstep does, and a silent one costs them one time-out.
 """
 
 from __future__ import annotations
@@ -41,16 +41,13 @@ class Lockstep:
         for name in self.recipients:
             if name not in self._met:
                 self._met.add(name)
-                if not first and self._newest.get(name, -1) < number:
+                if not first and name not in self._newest:
                     self._excused.add(name)
 
     def heard(self, sender: PeerName, number: int) -> None:
         """A frame of round `number` has come."""
         self._newest[sender] = number
-        if self.round is not None and number >= self.round:
-            self._excused.discard(sender)
-        elif self.round is not None:
-            self._excused.add(sender)
+        self._excused.discard(sender)
 
     def awaited(self, now: float, here: Set[PeerName]) -> frozenset[PeerName]:
         """Of whom, among those who are `here` (living, and training), the frame of my round is still to come."""
@@ -73,11 +70,14 @@ class Lockstep:
         return frozenset()
 
     def catch_up(self) -> int | None:
-        """The number that my next frames should have, when at least half of my neighbours are out of my reach ahead."""
+        """The number that my next frames should have, when at least half of my neighbours are out of my reach ahead.
+
+        It is that of their last ones: to overtake them would make them jump in turn.
+        """
         if self.round is None:
             return None
         ahead = sorted(n for n in (self._newest.get(r, -1) for r in self.recipients) if n > self.round + AHEAD_MAX)
         if not ahead or 2 * len(ahead) < len(self.recipients):
             return None
         self.recipients = ()
-        return ahead[(len(ahead) - 1) // 2] + 1
+        return ahead[(len(ahead) - 1) // 2]

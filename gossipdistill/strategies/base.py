@@ -107,7 +107,7 @@ class RoundOptions(Options):
     """Keys that all strategies in lockstep share."""
 
     round_timeout_s: float = Field(default=5.0, gt=0)
-    """How long a round waits for a living neighbour. Who comes later is not awaited again until it is back in step."""
+    """How long a round waits for a living neighbour. Who comes later is not awaited again until it is heard."""
 
 
 @dataclass(frozen=True, slots=True)

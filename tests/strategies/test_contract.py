@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from dataclasses import replace
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.snapshot import pack
-from gossipdistill.messages import Mode, Payload
-from gossipdistill.strategies import STRATEGIES, Delivery, Strategy, View
+from gossipdistill.messages import Mode, Neighbourhood, Payload
+from gossipdistill.strategies import STRATEGIES, Delivery, Rounds, Strategy, View
 
 from .world import World, arrival, make_strategy, make_worker
 
 FREE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
+GOSSIPING = [name for name, kind in STRATEGIES.items() if kind.delivery.gossips]
+SETTLED = [name for name, kind in STRATEGIES.items() if kind.delivery.settled]
 STATE = [name for name, kind in STRATEGIES.items() if kind.delivery is Delivery.STATE]
 
 
@@ -55,7 +58,7 @@ def test_without_neighbours_it_is_isolated_training_bit_for_bit(name: str) -> No
     assert world.workers["ada"].learner.ledger.exchanges == 0
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", GOSSIPING)
 def test_neighbours_change_something_and_are_counted_once_per_version(name: str) -> None:
     world = World({peer: make_worker(peer, make_strategy(name, every_steps=5)) for peer in ("ada", "bo", "cy")})
     alone = make_worker("ada", make_strategy("isolated"))
@@ -71,7 +74,7 @@ def test_neighbours_change_something_and_are_counted_once_per_version(name: str)
         )
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", GOSSIPING)
 @pytest.mark.parametrize("spoilt", ["nan", "shape", "arrays", "encoding", "truncated"])
 def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoilt: str) -> None:
     clean = World({"ada": make_worker("ada", make_strategy(name)), "bo": make_worker("bo", make_strategy(name))})
@@ -92,6 +95,7 @@ def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoil
     World({"ada": ada, "bo": clean.workers["bo"]})
     alone = make_worker("ada", make_strategy("isolated"))
     alone.learner.model.load_state_dict(ada.learner.model.state_dict())
+    ada.mailbox.tell(Neighbourhood(), ())  # nobody to send to
     ada.mailbox.deliver(arrival("bo", replace(parcel, payload=payloads[spoilt]()), 7, 0.1))
     for step in range(3):
         ada.step(0.1 * step)
@@ -99,6 +103,55 @@ def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoil
     assert same(weights(ada), weights(alone))
     assert sum(ada.learner.ledger.quarantined.values()) == 1
     assert ada.learner.ledger.exchanges == 0
+    refused = [(one.sender, one.absorbed) for one in ada.mailbox.collect().settlements]
+    assert refused == ([("bo", False)] if name in SETTLED else [])
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_each_arrival_is_settled_exactly_once(name: str) -> None:
+    world = World({peer: make_worker(peer, make_strategy(name)) for peer in ("ada", "bo", "cy")})
+    for step in range(10):
+        world.step(step * 0.1)
+    sent = [number for number, _ in enumerate(world.posted, start=1)]
+    settled = [one.version.number for one in world.settled]
+    assert len(settled) == len(set(settled))
+    assert set(settled) | {one.version.number for one in world.on_the_way} == set(sent)
+    assert all(one.absorbed for one in world.settled)
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_one_who_is_done_settles_what_comes_and_changes_no_more(name: str) -> None:
+    world = World({peer: make_worker(peer, make_strategy(name)) for peer in ("ada", "bo", "cy")})
+    for step in range(3):
+        world.step(step * 0.1)
+    ada = world.workers["ada"]
+    ada.finish(0.4)
+    ada.publish_final(0.4)
+    world.carry("ada", 0.4)
+    before = weights(ada)
+    for peer in ("bo", "cy"):
+        world.workers[peer].step(0.5)
+        world.carry(peer, 0.5)
+    ada.serve(0.6)
+    world.carry("ada", 0.6)
+    assert not [one for one in world.on_the_way if one.sender in ("bo", "cy") and one.step == 0]
+    assert {one.reason for one in world.settled if not one.absorbed} == {"done training"}
+    assert same(weights(ada), before)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_only_lockstep_waits_and_no_strategy_can(name: str) -> None:
+    kind = STRATEGIES[name]
+    world = World({peer: make_worker(peer, make_strategy(name)) for peer in ("ada", "bo")})
+    world.workers["ada"].step(0.0)
+    waits = bool(world.workers["ada"].awaited(0.0))
+    assert waits == (kind.rounds is Rounds.LOCKSTEP)
+    tree = ast.parse(inspect.getsource(importlib.import_module(kind.__module__)))
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {str(node.module).split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {"time", "threading", "asyncio", "socket", "zmq", "select", "queue"}
 
 
 @pytest.mark.parametrize("name", STATE)
@@ -120,7 +173,7 @@ def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
     assert ada.learner.ledger.exchanges == 0
 
 
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("name", GOSSIPING)
 def test_a_diverged_model_is_not_published(name: str) -> None:
     ada = make_worker("ada", make_strategy(name))
     view = View(exchange=0, out_neighbours=(PeerName("bo"),))
@@ -156,6 +209,8 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("codistill_predictions", lambda rows, classes, parameters: 2 * rows * classes),
         ("codistill_checkpoints", lambda rows, classes, parameters: 4 * parameters),
         ("gossip_averaging", lambda rows, classes, parameters: 4 * parameters),
+        ("sgp", lambda rows, classes, parameters: 4 * parameters),
+        ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
     ],
 )
 def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:

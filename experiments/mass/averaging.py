@@ -1,0 +1,205 @@
+"""Peers that only average: the real strategy, worker, mailbox and protocol on a simulated network, without training.
+
+What is measured: the sum of the push-sum weights that are held or on their way, and how far each estimate is from the
+true mean of what everybody began with.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.flat import flat_parameters, load_flat
+from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import DeliveryClass, Slot, Verdict
+from gossipdistill.sim.host import Birth
+from gossipdistill.sim.network import Network, Quality
+from gossipdistill.sim.world import World
+from gossipdistill.strategies import Exchange
+from gossipdistill.strategies.sgp import Options, Sgp, State
+from gossipdistill.tasks import Task
+from gossipdistill.tasks.quadratic import Point, half_squared_distance
+from gossipdistill.topology import load_topology
+from gossipdistill.worker import Worker
+
+DIM = 10
+LIMITS = replace(
+    DEFAULT_LIMITS, consign_timeout_s=0.1, consign_timeout_max_s=0.8, probe_interval_s=5.0, probe_timeout_s=1.0
+)
+"""Parcels of 40 bytes on a fast network are said again sooner than a model on a slow one; probes are rarer, for the
+sake of the time that all this takes."""
+LOSS, DUPLICATION, DELAY_S = 0.5, 0.2, 0.02
+WAKE_S = (0.1, 1.0)
+"""Each peer wakes at a pace of its own between these: the fastest ten times as often as the slowest."""
+
+Vector = NDArray[np.float64]
+
+
+class Fate(NamedTuple):
+    """What becomes of one message: a delay for each copy."""
+
+    delays_s: tuple[float, ...]
+    corrupt: bool = False
+
+
+@dataclass
+class Storm:
+    """Loses half of all messages and doubles a fifth of the rest; delays vary so much that messages overtake others."""
+
+    chance: random.Random
+    lost: int = 0
+    doubled: int = 0
+    calm: bool = False
+
+    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+        if self.calm:
+            return Fate((0.0,))
+        if self.chance.random() < LOSS:
+            self.lost += 1
+            return Fate(())
+        copies = 1 + (self.chance.random() < DUPLICATION)
+        self.doubled += copies - 1
+        return Fate(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
+
+
+def make_worker(birth: Birth, names: Sequence[str], start: Vector, topology: str, encoding: str, lr: float) -> Worker:
+    """A worker whose model is a point, beginning at `start` [DIM], drawn to `start` when it trains."""
+    centre = torch.from_numpy(start).float()
+    rows = (torch.ones(2, 1), centre.repeat(2, 1))
+    task = Task(model=lambda: Point(DIM), train=rows, validation=rows, loss=half_squared_distance)
+    model = task.model()
+    load_flat(model, centre)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    learner = Learner(birth.name, birth.place, tuple(names), model, optimizer, torch.device("cpu"), seed=0)
+    strategy = Sgp(Options(), Exchange(every_steps=1, per_second_max=0.0, encoding=encoding))
+    schedule = load_topology(topology, names)
+    return Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), Draws(2, 2, 0), strict=True)
+
+
+@dataclass
+class Averager:
+    """A worker that takes, mixes and publishes, and leaves the training out."""
+
+    worker: Worker
+    wake_s: float
+    chance: random.Random
+    exchanges: int = 0
+    publishing: bool = True
+
+    def step(self, now: float) -> float:
+        """One exchange; seconds until the next."""
+        worker = self.worker
+        worker.learner.now_s = now
+        worker.learner.step += 1
+        arrivals = worker._arrivals()
+        view = worker._mix(arrivals, now) if arrivals else worker._view(worker.mailbox.neighbourhood(), [], now)
+        if self.publishing:
+            worker.cadence.exchanges += 1
+            if not worker.mailbox.busy(worker.strategy.topic, DeliveryClass.MASS).issuperset(view.out_neighbours):
+                before = state_of(worker).weight
+                worker._publish(view, now)
+                self.exchanges += state_of(worker).weight != before
+        return self.wake_s * self.chance.uniform(0.8, 1.2)
+
+
+def state_of(worker: Worker) -> State:
+    """The push-sum state."""
+    state = worker._state
+    assert isinstance(state, State)
+    return state
+
+
+class Weights(NamedTuple):
+    """Where the push-sum weight is: with learners, or not absorbed yet (queued, flying, held, parked, coming home)."""
+
+    held: float
+    on_the_way: float
+
+
+def weights_of(world: World, workers: dict[PeerName, Worker]) -> Weights:
+    """Counted from the protocol's own books: what a sender has not settled and its recipient has not absorbed."""
+    held = on_the_way = 0.0
+    for name, host in world.hosts.items():
+        held += state_of(workers[name]).weight
+        on_the_way += sum(arrival.weight for arrival in host.mailbox._inbox.values() if arrival.home)
+        for slot, one in host.peer.unsettled():
+            if not _absorbed(world, name, slot, one.number, host.boot):
+                on_the_way += one.parcel.weight
+    return Weights(held, on_the_way)
+
+
+def _absorbed(world: World, sender: PeerName, slot: Slot, number: int, boot: int) -> bool:
+    recipient = world.hosts.get(slot.peer)
+    if recipient is None:
+        return False
+    shelf = recipient.peer._consignments.shelves.get(Slot(sender, slot.topic, ""))
+    if shelf is None or shelf.boot != boot:
+        return False
+    receipt = shelf.verdicts.get(number)
+    return receipt is not None and receipt.verdict is Verdict.ABSORBED
+
+
+@dataclass
+class Averaging:
+    """A storm over peers that average."""
+
+    count: int
+    encoding: str = "raw"
+    topology: str = "one_peer_exponential"
+    seed: int = 0
+    limits: Limits = LIMITS
+    workers: dict[PeerName, Worker] = field(default_factory=dict)
+    averagers: list[Averager] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        torch.set_num_threads(1)
+        names = tuple(f"p{place}" for place in range(self.count))
+        self.start = starts(self.count, self.seed)
+        self.truth: Vector = self.start.mean(axis=0)
+        self.storm = Storm(random.Random(f"storm {self.seed}"))
+        network = Network(Quality(latency_s=0.002), faults=self.storm, seed=self.seed)
+        chance = random.Random(f"wake {self.seed}")
+
+        def spawn(birth: Birth) -> Averager:
+            worker = make_worker(birth, names, self.start[birth.place], self.topology, self.encoding, 0.0)
+            self.workers[birth.name] = worker
+            averager = Averager(worker, chance.uniform(*WAKE_S), random.Random(f"pace {self.seed} {birth.place}"))
+            self.averagers.append(averager)
+            return averager
+
+        self.world = World(names, spawn, network, limits=self.limits, seed=self.seed)
+        self.world.start_all()
+
+    @property
+    def exchanges(self) -> int:
+        """Parcels of mass posted so far."""
+        return sum(averager.exchanges for averager in self.averagers)
+
+    def estimates(self) -> Vector:
+        """z of all peers [count, DIM]."""
+        return np.stack([flat_parameters(worker.learner.model).double().numpy() for worker in self.workers.values()])
+
+    def error(self) -> float:
+        """The largest distance of an estimate from the true mean, over peers and coordinates."""
+        return float(np.abs(self.estimates() - self.truth).max())
+
+    def settle(self, within_s: float = 120.0) -> None:
+        """Nobody publishes any more and the network is calm: let everything arrive."""
+        self.storm.calm = True
+        for averager in self.averagers:
+            averager.publishing = False
+        self.world.run_for(within_s)
+
+
+def starts(count: int, seed: int) -> Vector:
+    """Where the peers begin [count, DIM]: standard normal, exact in float32."""
+    return np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32).astype(np.float64)
