@@ -194,6 +194,11 @@ class Mailbox:
         with self._lock:
             return list(self._inbox.values())
 
+    def unsettled(self) -> dict[Slot, int]:
+        """How many parcels of mass and streams were posted on each link and are not settled yet, for observers."""
+        with self._lock:
+            return dict(self._unsettled)
+
     def progress(self) -> tuple[int, bool]:
         """(my step, whether I am done), for probes."""
         return self._step, self._done

@@ -70,6 +70,9 @@ class Shelf:
 
     boot: int
     delivered: int = 0
+    stream: bool = False
+    held: set[int] = field(default_factory=set)
+    """Delivered, and not settled by my learner."""
     early: dict[int, Consignment] = field(default_factory=dict)
     verdicts: dict[int, Receipt] = field(default_factory=dict)
 
@@ -225,10 +228,11 @@ class Consignments:
             refusal = Receipt(consignment.topic, consignment.number, Verdict.REFUSED, "too many topics")
             self.out.append((sender, refusal))
             return
+        shelf.stream = consignment.delivery is DeliveryClass.STREAM
         ahead = consignment.number - shelf.delivered
         if ahead <= 0:
             self._repeat(sender, shelf, consignment.topic, consignment.number)
-        elif consignment.delivery is DeliveryClass.STREAM and 1 < ahead <= self.limits.unsettled_stream_max:
+        elif shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
             shelf.early[consignment.number] = consignment  # the one before it is still on its way
         else:
             self._deliver(sender, shelf, consignment, now)
@@ -245,8 +249,9 @@ class Consignments:
         """The learner's verdict on one arrival."""
         shelf = self.shelves.get(Slot(settlement.sender, settlement.topic, ""))
         boot, number = settlement.version
-        if shelf is None or shelf.boot != boot or number in shelf.verdicts:
+        if shelf is None or shelf.boot != boot or number not in shelf.held:
             return
+        shelf.held.remove(number)
         verdict = Verdict.ABSORBED if settlement.absorbed else Verdict.REFUSED
         receipt = shelf.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
         for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
@@ -255,17 +260,24 @@ class Consignments:
 
     def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
         shelf.delivered = consignment.number
+        shelf.held.add(consignment.number)
         shelf.early = {number: one for number, one in shelf.early.items() if number > shelf.delivered}
         c, version = consignment, Version(shelf.boot, consignment.number)
         what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
         self.arrivals.append(Arrival(sender, *what))
 
     def _repeat(self, sender: PeerName, shelf: Shelf, topic: str, number: int) -> None:
-        """The verdict again; "held" before there is one, and nothing on what was settled long ago."""
+        """The verdict again; "held" before there is one. On what was settled long ago nothing: of mass nobody asks.
+
+        Of a stream the sender may, when a receipt was lost and later frames have gone on: that it is done with is all
+        that there is to know.
+        """
         if number in shelf.verdicts:
             self.out.append((sender, shelf.verdicts[number]))
-        elif number > shelf.delivered - self.limits.unsettled_stream_max:
+        elif number in shelf.held:
             self.out.append((sender, Receipt(topic, number, Verdict.HELD)))
+        elif shelf.stream:
+            self.out.append((sender, Receipt(topic, number, Verdict.ABSORBED)))
 
     def _shelf(self, sender: PeerName, boot: Boot, topic: str) -> Shelf | None:
         """The shelf of this process of the sender; None when it has used up its share of them."""

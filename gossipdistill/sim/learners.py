@@ -34,9 +34,9 @@ def unpacked(payload: Payload) -> tuple[float, ...]:
 class Walker:
     """Push-sum (Kempe, Dobra and Gehrke 2003; Assran et al. 2019, 1811.10792, algorithm 1) on plain numbers.
 
-    Holds x [k] and w; x / w estimates the mean of everybody's first x. At an exchange a share p of both goes to a
-    living neighbour whose link is free. One arrival in `1 / refusal` is refused, which sends it home. It may be
-    `idle` for a while: then nothing is taken and nothing is settled.
+    Holds x [k] and w; x / w estimates the mean of everybody's first x. At an exchange a share p of both goes to
+    each of a few living neighbours whose links are free. One arrival in `1 / refusal` is refused, which sends it
+    home. It may be `idle` for a while: then nothing is taken and nothing is settled.
     """
 
     mailbox: Mailbox
@@ -46,7 +46,7 @@ class Walker:
     w: float = 1.0
     every_steps: int = 3
     refusal: float = 0.0
-    halving: bool = False
+    fan_out: int = 2
     idle_until_step: int = 0
     done_at_step: int = 1 << 60
     step_number: int = 0
@@ -84,20 +84,18 @@ class Walker:
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS))
-        if not alive:
-            return
-        to = self.chance.choice(alive)
-        share = 0.5 if self.halving else self.chance.uniform(0.2, 0.6)
-        payload = packed([share * value for value in self.x])
-        weight = share * self.w
-        parcel = Parcel(
-            (PeerName(to),), MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS,
-            weight=weight, degree=len(alive),
-        )  # fmt: skip
-        if self.mailbox.post(parcel):
-            self.w -= weight
-            self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
-            self.exchanges += 1
+        for to in self.chance.sample(alive, min(self.chance.randint(1, self.fan_out), len(alive))):
+            share = self.chance.uniform(0.2, 0.6)
+            payload = packed([share * value for value in self.x])
+            weight = share * self.w
+            parcel = Parcel(
+                (PeerName(to),), MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS,
+                weight=weight, degree=len(alive),
+            )  # fmt: skip
+            if self.mailbox.post(parcel):
+                self.w -= weight
+                self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
+                self.exchanges += 1
 
 
 @dataclass(slots=True)

@@ -277,3 +277,18 @@ def test_the_same_reason_for_coming_home_is_said_once() -> None:
         ours.receipt(BO, Receipt("m", number, Verdict.REFUSED, "not finite"), 0.0)
     assert len(ours.arrivals) == 2
     assert [event.kind for event in ours.events] == [EventKind.CAME_HOME]
+
+
+def test_a_stream_whose_receipt_was_lost_is_settled_although_later_frames_went_on(world: World) -> None:
+    """Found by a storm: the verdict was forgotten by the time the sender asked again, and its line was stuck."""
+    world.consign("ada", "bo", 1, 0.0, stream=True)
+    world.cut.add(("bo", "ada"))
+    world.run(0.1)
+    world.cut.clear()
+    for value in range(2, 6):
+        world.consign("ada", "bo", value, 0.0, stream=True)
+        world.run(0.1)
+    assert [one.number for _, one in world["ada"].peer.unsettled()] == [1]
+    world.run(3.0)
+    assert not world["ada"].peer.unsettled()
+    assert world["bo"].values("ada") == [1, 2, 3, 4, 5]

@@ -15,7 +15,8 @@ class MailboxBounded(Checker):
 
     Inbox: one state per slot of a sender. Of mass and streams at most as many unsettled ones per link and topic as
     `Limits` allow, for each process of the sender (a process that restarts has a link of its own); and as many that
-    came home. Outwards, per link and topic: as many unsettled ones as `Limits` allow.
+    came home. Outwards, per link and topic: as many unsettled ones as `Limits` allow; and a link is busy only as
+    long as something of it is unsettled.
     """
 
     duty = "mailboxes bounded"
@@ -36,6 +37,10 @@ class MailboxBounded(Checker):
             for (slot, delivery), count in unsettled.items():
                 if count > room[delivery]:
                     self.violate(now_s, f"{host.name} has {count} unsettled parcels of {delivery} on {slot}")
+            for slot, count in host.mailbox.unsettled().items():
+                on_their_way = sum(unsettled[slot, delivery] for delivery in room)
+                if count != on_their_way:
+                    self.violate(now_s, f"{host.name} counts {count} unsettled on {slot}, and {on_their_way} are")
 
 
 class NobodyWaits(Checker):

@@ -13,8 +13,8 @@ class FaultsRecover(Checker):
     """What is posted in the calm arrives within the stated bounds.
 
     States: the newest that was posted on a link before the last `parcels_bound_s` has reached the learner there, or a
-    newer one has. Mass and streams: what is posted once views are right is settled within `parcels_bound_s`. Only links
-    between living peers count. And what a living peer posts in the calm, it posts to every living peer in the end: the
+    newer one has. Mass and streams: what was posted before, in whatever weather, is settled by then. Only links between
+    living peers count. And what a living peer posts in the calm, it posts to every living peer in the end: the
     checker of views sees to that.
     """
 
@@ -33,12 +33,15 @@ class FaultsRecover(Checker):
         """How much has arrived since views are right."""
 
     def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
-        if now_s < self.weather.calm_from_s:
-            return
-        if parcel.delivery is DeliveryClass.STATE:
-            self._posted.setdefault((host.name, host.boot, slot), []).append((now_s, parcel.exchange))
-        else:
+        if parcel.delivery is not DeliveryClass.STATE:
             self._consigned[id(parcel)] = (now_s, host, slot, parcel)
+        elif now_s >= self.weather.calm_from_s:
+            self._posted.setdefault((host.name, host.boot, slot), []).append((now_s, parcel.exchange))
+
+    def on_tick(self, now_s: float, world: World) -> None:
+        if len(self._consigned) > 100 * len(world.hosts):
+            unsettled = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.unsettled()}
+            self._consigned = {key: value for key, value in self._consigned.items() if key in unsettled}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
         if now_s < self.weather.calm_from_s:
@@ -61,9 +64,9 @@ class FaultsRecover(Checker):
                 self.violate(now_s, f"{what} (which has {have})")
         unsettled = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.unsettled()}
         for at_s, host, slot, parcel in self._consigned.values():
-            late = self.views_s <= at_s <= now_s - self.within_s and id(parcel) in unsettled
+            late = at_s <= now_s - self.within_s and id(parcel) in unsettled
             if late and host.running and slot.peer in world.hosts:
                 what = f"a parcel of {slot.topic} from {host.name} to {slot.peer}"
-                self.violate(now_s, f"{what}, posted at {at_s:.1f} s in the calm, is still not settled")
+                self.violate(now_s, f"{what}, posted at {at_s:.1f} s, is still not settled")
         if len(world.hosts) > 1 and not self.exchanges and any(host.stepper for host in world.hosts.values()):
             self.violate(now_s, "nothing at all has arrived anywhere since the weather was calm")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
+from gossipdistill.messages import Envelope
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.checkers.base import Checker, Weather, views_bound_s
 from gossipdistill.sim.host import Host
@@ -15,8 +16,8 @@ _BACK = (EventKind.JOINED, EventKind.RETURNED)
 
 
 class NobodyHeldDead(Checker):
-    """From calm on, no living peer is held dead for longer than `views_bound_s`, and none is newly declared dead once
-    that time is over."""
+    """From calm on, no living peer is held dead for longer than `views_bound_s`; and in no weather does anybody declare
+    one dead that has spoken to it within the last `probe_timeout_s`, whatever others say."""
 
     duty = "no live peer is held dead longer than the stated bound"
 
@@ -27,19 +28,31 @@ class NobodyHeldDead(Checker):
         """How often a living peer was declared dead, in any weather."""
         self._held: dict[PeerName, dict[PeerName, float]] = {}
         """Who is held dead, by whom, since when."""
+        self._living: dict[PeerName, int] = {}
+        self._heard: dict[tuple[PeerName, PeerName], tuple[int, float]] = {}
+        """Who has heard whom: which boot, and when last."""
+
+    def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
+        self._heard[host.name, envelope.sender] = (envelope.boot, now_s)
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         name = PeerName(event.peer)
         if event.kind is EventKind.DEAD:
             self._held.setdefault(name, {})[host.name] = now_s
+            boot, heard_s = self._heard.get((host.name, name), (0, 0.0))
+            living = self._living.get(name)
+            if living == boot and now_s - heard_s < self.weather.limits.probe_timeout_s:
+                self.violate(now_s, f"{host.name} declares {name} dead, which spoke {now_s - heard_s:.3f} s ago")
         elif event.kind in _BACK:
             self._held.get(name, {}).pop(host.name, None)
 
     def on_start(self, now_s: float, host: Host) -> None:
+        self._living[host.name] = host.boot
         for by in self._held.get(host.name, {}):
             self._held[host.name][by] = now_s
 
     def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self._living.pop(host.name, None)
         for holders in self._held.values():
             holders.pop(host.name, None)
 
@@ -75,7 +88,10 @@ def wrong_views(world: World) -> Iterator[tuple[PeerName, PeerName, str]]:
     for host in world.hosts.values():
         believed = host.mailbox.neighbourhood().alive
         for name in world.names:
-            if name != host.name and (name in believed) != (name in living):
-                status = host.peer.status_of(name)
+            if name == host.name:
+                continue
+            status = host.peer.status_of(name)
+            undecided = name not in living and status is Status.SUSPECT
+            if undecided or (name in believed) != (name in living):
                 truth = "it lives" if name in living else "there is no such process"
                 yield host.name, name, f"{status.value if status is not None else 'unknown'}, and {truth}"
