@@ -17,6 +17,8 @@ from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 
 LAN = Quality(latency_s=0.0005, jitter_s=0.0005)
+WEIGHT_MIN = 1e-3
+"""As `push_sum_weight_min` of the strategy sgp: one that nothing reaches does not halve itself away."""
 HALF_SECOND_STEPS = Compute(step_time_s=0.5)
 
 
@@ -32,6 +34,8 @@ class ScheduledWalker(Walker):
         self.exchanges += 1
         to = self.names[(self.place + (1 << self.exchanges % period)) % len(self.names)]
         if to not in self.mailbox.neighbourhood().alive or to in self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS):
+            return
+        if 0.5 * self.w < WEIGHT_MIN:
             return
         payload, weight = packed([0.5 * value for value in self.x]), 0.5 * self.w
         parcel = Parcel(
