@@ -272,6 +272,7 @@ class LocalRun:
         for child in self._children.values():
             if child.exit_code is None:
                 child.process.send_signal(number)
+                child.process.send_signal(signal.SIGCONT)  # one that a fault plan has stopped is to hear it too
         while time.monotonic() < deadline_s and any(c.exit_code is None for c in self._children.values()):
             try:
                 name, pid, record = self._records.get(timeout=0.05)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import Command, assert_gone
+from commands import GONE_S, SLACK_S, Command, assert_gone
 
 Start = Callable[..., Command]
 
@@ -75,3 +77,15 @@ def test_a_peer_that_the_plan_stops_for_good_is_no_lost_peer(start: Start, tmp_p
     command = start("run", "--peers", "2", "--seconds", "1.5", "--faults", "end.toml")
     assert command.end() == 0, command.err
     assert "fault 1, 0.5 s to the end: bo is killed (fired 1 x)" in command.out
+
+
+def test_ctrl_c_reaches_a_peer_that_the_plan_has_stopped(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "stop.toml").write_text('[[fault]]\nkind = "pause"\npeer = "bo"\nfrom_s = 0.5\nto_s = 50\n')
+    command = start("run", "--peers", "2", "--seconds", "60", "--faults", "stop.toml", "--format", "json")
+    command.expect("bo is stopped")
+    began_s = time.monotonic()
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 130, command.err
+    assert time.monotonic() - began_s < GONE_S + SLACK_S
+    assert_gone(command.shown_pids())
+    assert {peer["status"] for peer in command.json()["peers"]} == {"interrupted"}
