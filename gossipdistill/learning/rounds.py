@@ -2,8 +2,9 @@
 
 A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. Who
 keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited until a frame of it is heard
-again. That frame may be of an old round; but whoever is behind jumps to the round of its neighbours, so that the next
-one is in step. So a slow peer slows its neighbours, as lockstep does, and a silent one costs them one time-out.
+again. That frame may be of an old round; but whoever is behind jumps to the round of its neighbours, so that its next
+one is in step, and it is awaited from my next round on. So a slow peer slows its neighbours, as lockstep does, and a
+silent one costs them one time-out.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ class Lockstep:
     _newest: dict[PeerName, int] = field(default_factory=dict)
     _met: set[PeerName] = field(default_factory=set)
     _excused: set[PeerName] = field(default_factory=set)
+    _behind: set[PeerName] = field(default_factory=set)
     _since_s: float | None = None
 
     def posted(self, number: int, recipients: Iterable[PeerName]) -> None:
         """My frames of round `number` have gone to these."""
         first = self.round is None
         self.round, self.recipients = number, tuple(recipients)
+        # They get these frames, and can jump to them; of the earlier ones they may have none, and wait for me.
+        self._excused -= self._behind
+        self._behind.clear()
         for name in self.recipients:
             if name not in self._met:
                 self._met.add(name)
@@ -47,7 +52,10 @@ class Lockstep:
     def heard(self, sender: PeerName, number: int) -> None:
         """A frame of round `number` has come."""
         self._newest[sender] = number
-        self._excused.discard(sender)
+        if self.round is None or number >= self.round:
+            self._excused.discard(sender)
+        else:
+            self._behind.add(sender)
 
     def awaited(self, now: float, here: Set[PeerName]) -> frozenset[PeerName]:
         """Of whom, among those who are `here` (living, and training), the frame of my round is still to come."""

@@ -61,7 +61,9 @@ def test_a_round_ends_at_its_time_out_and_the_late_one_is_awaited_again_once_it_
     assert rounds.awaited(15.1, ALL) == frozenset()  # not again for the same one
     rounds.posted(2, [BO])
     assert rounds.awaited(15.2, ALL) == frozenset()
-    rounds.heard(BO, 0)  # late, but there: it will jump to my round
+    rounds.heard(BO, 0)  # late, but there: it will jump to the round of my next frames
+    assert rounds.awaited(15.3, ALL) == frozenset()
+    rounds.posted(3, [BO])
     assert rounds.awaited(15.3, ALL) == {BO}
     rounds.heard(BO, 3)
     assert rounds.awaited(15.4, ALL) == frozenset()

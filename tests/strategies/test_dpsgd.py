@@ -117,12 +117,13 @@ def test_a_round_goes_on_without_one_who_is_too_late_and_says_so() -> None:
 
 def test_one_who_returns_catches_up_with_the_round_of_its_neighbours() -> None:
     world = rounds()
-    for number in range(10):
-        advance(world, float(number), "ada", "bo")
+    del world.workers["cy"]
+    for number in range(-1, 10):
         for name in ("ada", "bo"):
-            world.workers[name].mailbox.tell(
-                Neighbourhood(expected=3, alive=frozenset(map(PeerName, NAMES)) - {name}), ()
-            )
+            others = frozenset(map(PeerName, NAMES if number == 9 else world.workers)) - {name}
+            world.workers[name].mailbox.tell(Neighbourhood(expected=3, alive=others), ())
+        if number >= 0:
+            advance(world, float(number), "ada", "bo")
     cy = make_quadratic("cy", make_strategy("dpsgd"), NAMES, "complete")
     world.workers["cy"] = cy
     cy.mailbox.tell(Neighbourhood(expected=3, alive=frozenset({PeerName("ada"), PeerName("bo")})), ())
