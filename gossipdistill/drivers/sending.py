@@ -41,15 +41,15 @@ class Traffic:
 
 @dataclass(slots=True)
 class Sending:
-    """The way out of one driver. `touched` collects the sockets that were used: a send may swallow the signal that
-    something has come, so they are to be looked at afterwards."""
+    """The way out of one driver. `touched` collects the sockets that were used, and whether they took something: a send
+    may swallow the signal that something has come, or that there is room again, so they are to be looked at after."""
 
     peer: Peer
     links: Links
     routes: Routes
     routers: dict[Channel, ZmqSocket]
     traffic: dict[str, Traffic]
-    touched: set[ZmqSocket] = field(default_factory=set)
+    touched: dict[ZmqSocket, bool] = field(default_factory=dict)
 
     def put(self, transmit: Transmit, way: Way | None, now: float, spoil: Spoil | None = None) -> Way | None:
         """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` bends frames."""
@@ -97,11 +97,12 @@ class Sending:
             socket = way.sockets[channel]
         else:
             socket, frames = self.routers[channel], [way.identity, *frames]
-        self.touched.add(socket)
+        self.touched.setdefault(socket, False)
         try:
             socket.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
         except zmq.ZMQError:  # no connection yet, its queue is full, or (on the way back) it has ended
             return False
+        self.touched[socket] = True
         if isinstance(way, Link):
             way.took_s[channel] = now
         return True

@@ -24,7 +24,7 @@ from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.reading import Inlet, Reading, is_present
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.limits import Limits
@@ -167,14 +167,14 @@ class Driver:
             self._timer.cancel()
         wait_s = self.peer.next_timeout() - self.clock()
         if self._outflow.lanes:  # should a signal that there is room ever be missed
-            wait_s = min(wait_s, self.limits.retry_interval_max_s)
+            wait_s = min(wait_s, self.limits.retry_interval_s)
         self._timer = self._loop.call_later(max(wait_s, 0.001), self._turn)
 
     def _flow(self) -> None:
         """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
         more = self._outflow.pump()
-        self._look_again()
-        if more or self._ready:
+        room = self._look_again()
+        if more or room or self._ready:
             self._soon()
 
     def _soon(self) -> None:
@@ -278,13 +278,19 @@ class Driver:
             return
         self._turn()
 
-    def _look_again(self) -> None:
-        """Sending may have swallowed the signal that something has come."""
-        touched, self._sending.touched = self._sending.touched, set()
-        for socket in touched:
+    def _look_again(self) -> bool:
+        """Sending may have swallowed the signal that something has come, or that there is room again; and so may this
+        look. Whether there may be room for more of a large body."""
+        touched, self._sending.touched = self._sending.touched, {}
+        room = False
+        for socket, took in touched.items():
             inlet = self._inlets.get(socket)
-            if inlet is not None and inlet not in self._ready and may_read(socket):
+            if inlet is None:
+                continue
+            if may_read(socket):
                 self._ready[inlet] = None
+            room = room or (took and inlet.channel is Channel.DATA and may_write(socket))
+        return room and bool(self._outflow.lanes)
 
     def _fail(self, error: Exception) -> None:
         self._failure = error

@@ -129,7 +129,7 @@ class Assembly:
         if older:
             if not whole:
                 raise WireError(WireCode.PIECE, "opens an older body than the one on its way", envelope.sender)
-        elif same_slot or not whole:
+        elif not whole or (same_slot and isinstance(message, State)):  # the next of a stream replaces nothing
             del self._bodies[key]
 
     def _open(self, envelope: Envelope, message: State | Consignment, total: int) -> None:

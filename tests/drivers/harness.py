@@ -77,13 +77,16 @@ class Node:
         loop: LoopFactory = new_event_loop,
         limits: Limits = LIMITS,
         listen: Address | None = None,
+        fingerprint: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.name, self.roster = name, roster
         self.seen: list[Event] = []
         self.got: list[Arrival] = []
         contacts = [Contact(PeerName(n), address, place) for place, (n, address) in enumerate(roster.items())]
-        me = Identity(PeerName(name), Boot(boot), roster[name], list(roster).index(name), {"run": "test"})
+        me = Identity(
+            PeerName(name), Boot(boot), roster[name], list(roster).index(name), fingerprint or {"run": "test"}
+        )
         peer = Peer(me, len(roster), contacts, now=time.monotonic(), limits=limits)
         self.network = NetworkThread(loop)
         self.mailbox = self.network.mailbox

@@ -196,6 +196,15 @@ def test_a_whole_state_overtakes_an_older_one_in_pieces() -> None:
     assert assembly.announced_bytes == 0
 
 
+def test_the_next_of_a_stream_or_mass_replaces_nothing() -> None:
+    """A small frame may pass a large one that is still on its way in pieces; both are wanted."""
+    assembly = Assembly(SMALL)
+    first, *others = over_the_wire(mass(20, 1))
+    assert assembly.feed(first) is None
+    assert assembly.feed(mass(4, 2)) is not None
+    assert [assembly.feed(part) for part in others][-1] == mass(20, 1)
+
+
 def test_classes_and_senders_do_not_disturb_one_another() -> None:
     envelopes = [state(30, sender="ada"), mass(30, sender="ada"), state(40, sender="cy"), mass(20, sender="dee")]
     trains = [over_the_wire(envelope) for envelope in envelopes]
