@@ -228,9 +228,9 @@ class Measurements:
         waits_s = []
         for back in mine:
             if back.uses_s is None:
-                return Figure(None, f"{name} used nothing of a neighbour again")
+                return Figure(None, f"{name} was ready at {back.ready_s:.1f} s, and used nothing of a neighbour")
             if back.used_s is None:
-                return Figure(None, f"no neighbour used anything of {name} again")
+                return Figure(None, f"{name} was ready at {back.ready_s:.1f} s, and no neighbour used anything of it")
             waits_s.append(max(back.uses_s, back.used_s) - back.ready_s)
         return Figure(max(waits_s))
 

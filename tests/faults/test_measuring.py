@@ -143,10 +143,10 @@ def test_a_return_counts_until_both_sides_have_used_something_new() -> None:
     m.report("bo", 4.0, 100, {"ada": 7})
     m.returned("bo", 8.0, 50)
     m.report("ada", 8.1, 200, {"bo": 7})
-    assert verdict(m)["reason"] == "bo used nothing of a neighbour again"
+    assert verdict(m)["reason"] == "bo was ready at 8.0 s, and used nothing of a neighbour"
     m.report("bo", 8.25, 51, {})
     m.report("bo", 8.5, 60, {"cy": 1})
-    assert verdict(m)["reason"] == "no neighbour used anything of bo again"
+    assert verdict(m)["reason"] == "bo was ready at 8.0 s, and no neighbour used anything of it"
     m.report("ada", 9.0, 201, {"bo": 8})
     m.report("ada", 9.5, 202, {"bo": 9})
     assert (verdict(m)["measured"], verdict(m)["met"]) == (1.0, True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gossipdistill import shelf
 from gossipdistill.errors import ConfigError
-from gossipdistill.faults import FaultPlan, list_fault_plans, load_fault_plan
+from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, list_fault_plans, load_fault_plan
 from gossipdistill.faults.kinds import KINDS
+from gossipdistill.faults.measuring import Measurements
+from gossipdistill.faults.plan import check_names
 
 PEERS = ("ada", "bo", "cy", "dee")
 README = shelf.read_text(shelf.ready_made("faults") / "README.md")
@@ -187,3 +192,30 @@ def test_faults_that_can_follow_one_another_may(tmp_path: Path) -> None:
         + fault("kill", 'peer = "*"\nshare = 0.5\nat_s = 6')
     )
     assert len(load(tmp_path, text).fault) == 8
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 12), st.floats(), st.sampled_from(["*", "ada", "bo", "zed", "halves", ""])
+)
+VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.lists(st.lists(SCALARS, max_size=2), max_size=3))
+KEYS = ("link", "peer", "from_s", "to_s", "at_s", "probability", "seconds", "factor", "groups", "share", "bytes_per_s",
+        "restart_after_s", "wait_max_s", "metric", "peers", "at_least", "at_most", "nonsense")  # fmt: skip
+ENTRY = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(KINDS)), ENTRY), max_size=3), st.lists(ENTRY, max_size=2))
+def test_whatever_is_written_is_a_plan_that_can_run_or_an_error_for_the_user(
+    faults: list[tuple[str, dict[str, object]]], expected: list[dict[str, object]]
+) -> None:
+    data = {"fault": [entry | {"kind": kind} for kind, entry in faults], "expect": expected}
+    try:
+        plan = shelf.validated(FaultPlan, data, file="mine")
+        check_names(plan, PEERS, "mine")
+    except ConfigError:
+        return
+    ProcessFaults(plan, PEERS).due(math.inf)
+    links = LinkFaults(plan, PEERS)
+    for at_s in (0.0, 1.0, 5.0, 11.0):
+        fate = links.fate("ada", "bo", 100, at_s)
+        assert all(delay_s >= 0 for delay_s in fate.delays_s)
+    assert [verdict["met"] for verdict in Measurements(plan, PEERS).verdicts({})] == [False] * len(plan.expect)
