@@ -70,8 +70,9 @@ class Parcels(Observer):
 
 
 def _whole(world: World) -> bool:
-    """Whether everybody may do business with everybody."""
-    return all(len(host.mailbox.neighbourhood().alive) == len(world.names) - 1 for host in world.hosts.values())
+    """Whether everybody counts everybody among the living."""
+    names = world.names
+    return all(host.peer.is_present(name) for host in world.hosts.values() for name in names if name != host.name)
 
 
 def _steppers(world: World) -> list[ScheduledWalker]:

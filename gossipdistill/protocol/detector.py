@@ -67,16 +67,26 @@ class Detector:
         if boot > member.boot > 0:
             self.admission.greet_on_a_hint(member, now)
             return
+        if not self.table.can_dial(member.address):
+            self._vouched_only(member, boot, by, now)
+            return
         if member.status is not Status.ALIVE and (member.accepted or self.table.presumes):
             self._clear(member, f"answers to {by}", now)
         silent_s = now - member.heard_s
         if silent_s >= self.table.limits.unreachable_after_s and not member.unreachable:
             member.unreachable = True
             reason = f"answers to {by}, but not to me for {silent_s:.1f} s"
-            if not self.table.can_dial(member.address):
-                reason = f"answers to {by}; neither of us can be dialled, so there is no business between us"
             self.table.note(EventKind.UNREACHABLE, name, reason, now)
             self.table.settle(member, now)
+
+    def _vouched_only(self, member: Member, boot: int, by: PeerName, now: float) -> None:
+        """Two that nobody can dial know one another through others, and have no business."""
+        member.boot, member.unreachable, member.heard_s = boot, True, now
+        if member.status is not Status.ALIVE:
+            kind = EventKind.RETURNED if member.suspicion is not None else EventKind.JOINED
+            self._close(member)
+            reason = f"answers to {by}; neither of us can be dialled, so there is no business between us"
+            self.table.become(member, Status.ALIVE, kind, reason, now)
 
     def _clear(self, member: Member, reason: str, now: float) -> None:
         """It lives."""
@@ -287,7 +297,8 @@ class Detector:
         member.refutation = claim.refutation
         if member.suspicion is not None and not member.last_word:
             self._clear(member, f"has refuted it ({claim.refutation})", now)
-            self.speech.rumours.tell(claim)
+        # Also if it was heard before: those around me may hold it dead, and it may not have a way to them.
+        self.speech.rumours.tell(claim)
 
     def _hear_accusation(self, member: Member, claim: Claim, now: float) -> None:
         if member.status is Status.DEAD:

@@ -203,9 +203,9 @@ class Membership:
                 last.boot = boot
                 self.detector.left(last, message, now)
             return
+        self.detector.hear(message.claims, now)
         if isinstance(message, Ping | Ack):
             self._note_progress(member, message)
-        self.detector.hear(message.claims, now)
         match message:
             case Ping():
                 self.speech.answer(sender, message.number)

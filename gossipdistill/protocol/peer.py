@@ -247,6 +247,11 @@ class Peer:
         return list(self._consignments.unsettled())
 
     @property
+    def local_health(self) -> int:
+        """0: I trust my own clockwork; up to `local_health_max`: my time-outs are so many times longer, and once."""
+        return self._membership.health.score
+
+    @property
     def written_off(self) -> float:
         """Weight that ended with processes of others, since the start."""
         return self._consignments.written_off

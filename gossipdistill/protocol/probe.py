@@ -144,6 +144,8 @@ class Prober:
         urgent = [rows[name] for name in self.table.suspects] + [rows[n] for n in self.untold if n in rows]
         silent = [m for m in (rows.values() if everybody else self._partners()) if m.heard_s <= quiet_s]
         asked = {m.name: m for m in urgent + silent if self._is_probed(m)}
+        retry_s = now - limits.greet_interval_max_s * 2
+        asked |= {n: rows[n] for n in self.table.unreachable if rows[n].probed_s <= retry_s}
         picked = sorted(asked.values(), key=lambda m: m.probed_s)[: limits.watched_max]
         return [m.name for m in picked] + self._whose_turn(asked, now)
 
@@ -151,8 +153,8 @@ class Prober:
         return [member for name in self.business if (member := self.table.rows.get(name)) is not None]
 
     def _is_probed(self, member: Member) -> bool:
-        if member.status is Status.UNHEARD:
-            return self.table.presumes
+        if member.status is Status.UNHEARD:  # in a small run it is greeted, unless neither can dial the other
+            return self.table.presumes or not self.table.can_dial(member.address)
         return member.status is Status.SUSPECT or (member.status is Status.ALIVE and not member.unreachable)
 
     def _whose_turn(self, picked: dict[PeerName, Member], now: float) -> list[PeerName]:

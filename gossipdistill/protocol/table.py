@@ -62,6 +62,7 @@ class Table:
     """Names learned without a roster, in the order in which they came."""
     dead: OrderedDict[PeerName, None] = field(default_factory=OrderedDict)
     suspects: dict[PeerName, None] = field(default_factory=dict)
+    unreachable: dict[PeerName, None] = field(default_factory=dict)
     partners: dict[PeerName, None] = field(default_factory=dict)
     """Those with whom parcels may travel now."""
     timers: Deadlines[Timer] = field(default_factory=Deadlines)
@@ -162,6 +163,10 @@ class Table:
     def settle(self, member: Member, now: float) -> None:
         """After any change of a row: who is in business, and what is to be kept."""
         self.changed, self._now_s = True, now
+        if member.unreachable:
+            self.unreachable[member.name] = None
+        else:
+            self.unreachable.pop(member.name, None)
         absent = member.status in (Status.SUSPECT, *GONE) or member.unreachable
         (self._absent.add if absent else self._absent.discard)(member.name)
         if member.in_business() == (member.name in self.partners):

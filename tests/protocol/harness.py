@@ -80,7 +80,14 @@ class Sent:
 class World:
     """All processes and the network between them. Names get places and addresses in the order in which they join."""
 
-    def __init__(self, *names: str, seed: int = 0, closed: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        *names: str,
+        seed: int = 0,
+        closed: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+        mute: Sequence[str] = (),
+    ) -> None:
         self.now = 100.0
         self.limits = limits
         self.closed = closed
@@ -90,6 +97,9 @@ class World:
         self.duplication = 0.0
         self.delay_s = (0.001, 0.001)
         self.cut: set[tuple[str, str]] = set()
+        self.mute: set[PeerName] = {PeerName(name) for name in mute}
+        """Who listens nowhere: it is answered on the connections that it has opened."""
+        self.dialled: set[tuple[str, str]] = set()
         self.processes: dict[Address, Process] = {}
         self.log: list[Sent] = []
         self._flying: list[tuple[float, int, Address, Envelope]] = []
@@ -97,7 +107,7 @@ class World:
         self._boots = 0
         if closed:
             for name in names:
-                self.start(name)
+                self.start(name, listens=name not in self.mute)
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -111,14 +121,19 @@ class World:
         roster: Sequence[str] | None = None,
         boot: int | None = None,
         expected: int | None = None,
+        listens: bool = True,
     ) -> Process:
         """Start a process, over whatever ran at its address."""
         known = [PeerName(other) for other in (roster if roster is not None else self.names)]
         place = known.index(PeerName(name)) if place is None else place
         address = address if address is not None else address_of(place)
+        told = address if listens else Address("", 0)
         self._boots += 1000
-        me = Identity(PeerName(name), Boot(boot or self._boots), address, place, fingerprint)
-        contacts = [Contact(other, address_of(index), index) for index, other in enumerate(known)]
+        me = Identity(PeerName(name), Boot(boot or self._boots), told, place, fingerprint)
+        contacts = [
+            Contact(other, Address("", 0) if other in self.mute else address_of(index), index)
+            for index, other in enumerate(known)
+        ]
         peer = Peer(
             me, expected if expected is not None else len(self.names), contacts if self.closed else (), seeds,
             self.closed, self.now, self.limits,
@@ -207,7 +222,8 @@ class World:
 
     def _fly(self, transmit: Transmit) -> None:
         envelope = transmit.envelope
-        target = self.processes.get(transmit.address)
+        address = self._way(transmit)
+        target = self.processes.get(address)
         to = target.peer.me.name if target is not None else envelope.to
         self.log.append(Sent(self.now, envelope.sender, to, envelope.message))
         if (envelope.sender, to) in self.cut or self.random.random() < self.loss:
@@ -215,7 +231,17 @@ class World:
         for _ in range(1 + (self.random.random() < self.duplication)):
             self._sequence += 1
             at_s = self.now + self.random.uniform(*self.delay_s)
-            heapq.heappush(self._flying, (at_s, self._sequence, transmit.address, envelope))
+            heapq.heappush(self._flying, (at_s, self._sequence, address, envelope))
+
+    def _way(self, transmit: Transmit) -> Address:
+        """Where a message goes. One that listens nowhere is reached on a connection that it has opened itself."""
+        sender, to = transmit.envelope.sender, transmit.envelope.to
+        if transmit.address.port:
+            self.dialled.add((sender, to))
+            return transmit.address
+        assert sender not in self.mute, f"{sender} has no way to {to}"
+        places = [a for a, p in self.processes.items() if p.peer.me.name == to and (to, sender) in self.dialled]
+        return places[0] if places else Address("nowhere", 1)
 
     def _land(self, address: Address, envelope: Envelope) -> None:
         process = self.processes.get(address)

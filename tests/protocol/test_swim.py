@@ -1,0 +1,289 @@
+"""Probes, suspicion, refutation and rumours: scenes on a network in memory, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.messages import Ack, Claim, ClaimKind, Envelope, Greeting, Leave, Ping, PingRequest
+from gossipdistill.protocol.members import Status
+from gossipdistill.protocol.suspicion import Suspicion
+
+from .harness import World, address_of
+
+JOINED, SUSPECT, DEAD, RETURNED = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD, EventKind.RETURNED
+LEFT, REFUTED = EventKind.LEFT, EventKind.REFUTED
+UNREACHABLE, REACHABLE = EventKind.UNREACHABLE, EventKind.REACHABLE
+INTERVAL_S = DEFAULT_LIMITS.probe_interval_s
+
+
+def together(*names: str, **options: object) -> World:
+    world = World(*(names or ("ada", "bo", "cy", "dee")), **options)  # type: ignore[arg-type]
+    world.run(1.0)
+    assert world.all_alive()
+    world.log.clear()
+    return world
+
+
+def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:
+    """`by` pings `to`, with claims."""
+    boot = world[by].peer.me.boot
+    ping = Ping(99_999, 0, False, said, 0)
+    world.inject(to, Envelope(PeerName(by), boot, to, world[to].peer.me.boot, ping))
+
+
+def claim(about: str, kind: ClaimKind, boot: int, refutation: int = 0, by: str = "bo") -> Claim:
+    return Claim(PeerName(about), boot, refutation, kind, PeerName(by))
+
+
+# --- probes ---------------------------------------------------------------------------------------------------------
+
+
+def test_where_parcels_come_and_go_hardly_anybody_is_probed() -> None:
+    world = together()
+    for value in range(1, 51):
+        for sender in world.names:
+            for to in world.names:
+                if sender != to:
+                    world.publish(sender, to, value)
+        world.run(0.2)
+    probes = [sent for sent in world.log if isinstance(sent.message, Ping | Ack | PingRequest)]
+    assert len(probes) <= 4, f"{len(probes)} words of probing beside 600 states in 10 s"
+
+
+def test_at_rest_each_pair_says_about_one_ping_and_one_ack_per_interval() -> None:
+    world = together()
+    world.run(20.0)
+    pairs, intervals = 6, 20.0 / INTERVAL_S
+    assert {type(sent.message) for sent in world.log} == {Ping, Ack}
+    assert len(world.log) <= 2.2 * pairs * intervals
+
+
+def test_a_direct_way_that_is_cut_is_bridged_by_others_and_makes_no_suspect() -> None:
+    world = together()
+    world.cut = {("ada", "dee"), ("dee", "ada")}
+    world.run(60.0)
+    for me, other in ("ada", "dee"), ("dee", "ada"):
+        assert world[me].kinds(other) == [JOINED, UNREACHABLE]
+        assert "but not to me for" in world[me].events[-1].reason
+        assert world[me].peer.status_of(PeerName(other)) is Status.ALIVE
+        assert not world[me].peer.is_alive(PeerName(other))
+    assert all(world[me].kinds("dee") == [JOINED] for me in ("bo", "cy"))
+    world.cut.clear()
+    world.run(4.0)
+    assert world["ada"].kinds("dee") == [JOINED, UNREACHABLE, REACHABLE]
+    assert world.all_alive()
+
+
+def test_a_one_way_link_makes_no_suspect_either() -> None:
+    world = together()
+    world.cut = {("ada", "dee")}
+    world.run(60.0)
+    assert world["ada"].kinds("dee") == [JOINED]
+    assert world["dee"].kinds("ada") == [JOINED, UNREACHABLE]
+    world["dee"].peer.neighbourhood()
+
+
+def test_a_slow_peer_doubts_itself_first() -> None:
+    """All that slo says and hears takes half a second: its own time-outs grow, and nobody is buried."""
+    world = together("ada", "bo", "cy", "slo")
+    fly = world._fly
+
+    def delayed(transmit):  # type: ignore[no-untyped-def]
+        slow = "slo" in (transmit.envelope.sender, transmit.envelope.to)
+        world.delay_s = (0.5, 0.5) if slow else (0.001, 0.001)
+        fly(transmit)
+
+    world._fly = delayed  # type: ignore[method-assign]
+    doubts = dict.fromkeys(world.names, 0)
+    for _ in range(240):
+        world.run(0.5)
+        for name in world.names:
+            doubts[name] += world[name].peer.local_health
+    assert doubts[PeerName("slo")] > 2 * max(doubts[PeerName(name)] for name in ("ada", "bo", "cy")), doubts
+    assert not any(DEAD in world[me].kinds(other) for me in world.names for other in world.names)
+
+
+def test_losing_a_fifth_of_all_messages_buries_nobody() -> None:
+    for seed in range(3):
+        world = together("ada", "bo", "cy", "dee", "eve", "fay", seed=seed)
+        world.loss = 0.2
+        world.run(120.0)
+        for me in world.names:
+            assert not [e for e in world[me].events if e.kind is DEAD], f"seed {seed}"
+
+
+# --- what others say ------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_claim_alone_stays_a_suspicion_until_the_accused_answers() -> None:
+    world = together()
+    world.stop("cy")
+    world.run(0.6)
+    claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000))
+    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    assert world["ada"].events[-1].reason == "called dead by bo"
+    world.resume("cy", clock_first=True)
+    world.run(1.0)
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT, RETURNED]
+
+
+def test_a_dead_claim_and_a_failed_ping_of_my_own_are_a_death() -> None:
+    world = together()
+    world.kill("cy")
+    world.run(0.6)
+    claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000))
+    world.run(2 * INTERVAL_S)
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT, DEAD]
+
+
+def test_a_fresh_word_overrides_what_others_say() -> None:
+    world = together()
+    world.publish("cy", "ada", 1)
+    world.run(0.01)
+    claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000), claim("cy", ClaimKind.SUSPECT, 3000))
+    assert world["ada"].kinds("cy") == [JOINED]
+
+
+def test_the_accused_refutes_and_the_refutation_reaches_those_it_cannot_reach() -> None:
+    world = together()
+    world.cut = {("cy", "ada"), ("ada", "cy")}
+    world.run(0.6)
+    claims(world, "ada", claim("cy", ClaimKind.SUSPECT, 3000))
+    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    claims(world, "cy", claim("cy", ClaimKind.SUSPECT, 3000))
+    assert [event.reason for event in world["cy"].events if event.kind is REFUTED] == [
+        "called suspect by bo, and not so"
+    ]
+    world.run(2.0)
+    assert DEAD not in world["ada"].kinds("cy")
+    assert world["ada"].peer.status_of(PeerName("cy")) is Status.ALIVE
+
+
+def test_a_refutation_number_that_jumps_is_a_lie() -> None:
+    jump = DEFAULT_LIMITS.refutation_jump_max
+    world = together()
+    world.run(1.0)
+    world.stop("cy")
+    world.run(0.6)
+    claims(world, "ada", claim("cy", ClaimKind.SUSPECT, 3000, jump + 1))
+    assert world["ada"].kinds("cy") == [JOINED]
+    claims(world, "ada", claim("cy", ClaimKind.SUSPECT, 3000, jump))
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT]
+    claims(world, "ada", claim("cy", ClaimKind.ALIVE, 3000, jump + 2 + jump))
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT]
+    claims(world, "dee", claim("dee", ClaimKind.SUSPECT, 4000, jump + 1))
+    assert REFUTED not in world["dee"].kinds("dee")
+
+
+def test_nobody_else_raises_my_boot() -> None:
+    world = together()
+    claims(world, "ada", claim("cy", ClaimKind.ALIVE, 2**62), claim("cy", ClaimKind.DEAD, 2**62))
+    world.run(5.0)
+    assert world["ada"].kinds("cy") == [JOINED]
+    assert len(world.said("ada", "cy", Greeting)) <= 2
+    assert world.all_alive()
+
+
+@pytest.mark.parametrize(("confirmations", "lasts_s"), [(0, 6.0), (1, 4.0), (2, 2.830), (3, 2.0), (9, 2.0)])
+def test_suspicion_shortens_with_independent_confirmations(confirmations: int, lasts_s: float) -> None:
+    """Lifeguard, section IV-B, with K = 3, 2 s at least and 6 s at most."""
+    case = Suspicion.begin(DEFAULT_LIMITS, 8, 100.0)
+    assert case.confirm(PeerName("ada"))
+    assert not case.confirm(PeerName("ada")), "one accuser counts once"
+    for number in range(confirmations):
+        assert case.confirm(PeerName(f"p{number}")) == (number < 3)
+    assert case.deadline_s() - 100.0 == pytest.approx(lasts_s, abs=1e-3)
+
+
+def test_where_nobody_can_confirm_a_suspicion_is_short_and_where_all_do_as_well() -> None:
+    for names in ("ada", "cy"), ("ada", "cy", "bo", "dee", "eve", "fay"):
+        world = together(*names)
+        world.kill("cy")
+        world.run(10.0)
+        began_s, ended_s = (e.at_s for e in world["ada"].events if e.peer == "cy" and e.kind in (SUSPECT, DEAD))
+        assert ended_s - began_s <= 2.6
+    alone = Suspicion.begin(DEFAULT_LIMITS, 2, 0.0)
+    assert alone.deadline_s() == 2.0
+
+
+# --- coming and going -----------------------------------------------------------------------------------------------
+
+
+def test_a_crash_that_can_still_speak_is_a_death_at_once() -> None:
+    world = together()
+    world["dee"].peer.leave("ValueError: no such thing", crashed=True)
+    world._pump(world["dee"])
+    world.kill("dee")
+    world.run(0.1)
+    for me in "ada", "bo", "cy":
+        assert world[me].kinds("dee") == [JOINED, DEAD]
+        assert world[me].events[-1].reason == "crashed: ValueError: no such thing"
+    world.start("dee")
+    world.run(1.0)
+    assert world["ada"].kinds("dee") == [JOINED, DEAD, RETURNED]
+    assert world.all_alive()
+
+
+def test_a_crash_that_one_has_heard_is_verified_by_the_others() -> None:
+    world = together()
+    world.kill("dee")
+    rattle = Leave("out of memory", crashed=True)
+    world.inject("ada", Envelope(PeerName("dee"), Boot(4000), "ada", 1000, rattle))
+    world.run(3.0)
+    for me in "bo", "cy":
+        assert world[me].kinds("dee") == [JOINED, SUSPECT, DEAD]
+
+
+def test_one_who_has_left_is_known_to_those_who_missed_its_last_word() -> None:
+    world = together()
+    world.cut = {("dee", "cy")}
+    world.leave("dee")
+    world.run(5.0)
+    assert world["cy"].kinds("dee") in ([JOINED, LEFT], [JOINED, SUSPECT, LEFT])
+    assert world["ada"].kinds("dee") == [JOINED, LEFT]
+
+
+@pytest.mark.parametrize("seed_place", [0, 1, 2])
+def test_a_newcomer_needs_the_address_of_any_one_live_peer(seed_place: int) -> None:
+    world = World("ada", "bo", "cy", "dee", closed=False)
+    for place, name in enumerate(("ada", "bo", "cy")):
+        world.start(name, place=place, seeds=[address_of(0)] if place else ())
+    world.run(2.0)
+    world.start("dee", place=3, seeds=[address_of(seed_place)])
+    world.run(1.0)
+    assert world.all_alive()
+
+
+def test_two_that_nobody_can_dial_know_one_another_through_others() -> None:
+    world = World("ada", "bo", "cy", "dee", mute=("cy", "dee"))
+    world.run(5.0)
+    for me, other in ("cy", "dee"), ("dee", "cy"):
+        assert world[me].kinds(other) == [JOINED]
+        assert "neither of us can be dialled" in world[me].events[-1].reason
+        assert not world[me].peer.is_alive(PeerName(other))
+    for me, other in ("ada", "cy"), ("cy", "ada"), ("bo", "dee"), ("dee", "bo"):
+        assert world[me].peer.is_alive(PeerName(other))
+    world.kill("dee")
+    world.run(15.0)
+    assert world["cy"].kinds("dee") == [JOINED, SUSPECT, DEAD]
+    assert world["ada"].kinds("cy") == [JOINED]
+
+
+# --- split and heal -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "within_s"), [(4, 3.0), (16, 6.0), (64, 10.0)])
+def test_a_split_of_a_minute_heals_within_its_bound(size: int, within_s: float) -> None:
+    names = [f"p{number:02}" for number in range(size)]
+    world = together(*names)
+    world.cut_off(*names[: size // 2])
+    world.run(60.0)
+    assert all(world[names[0]].peer.status_of(PeerName(other)) is Status.DEAD for other in names[size // 2 :])
+    world.cut.clear()
+    world.run(within_s)
+    assert world.all_alive()
+    world.run(10.0)
+    assert world.all_alive()
