@@ -1,0 +1,185 @@
+"""Planted bugs: each breaks one line of the protocol, and must be caught by a checker within 200 storms.
+
+    python -m benchmarks.planted_bugs [--only TEXT] [--storms 200] [--write]
+
+A checker that never fails proves nothing. A bug is a piece of source that is replaced in one method; the table (bug,
+checker, seed, storm number) is written to benchmarks/results/planted_bugs.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.protocol.admission import Admission
+from gossipdistill.protocol.consignments import Consignments
+from gossipdistill.protocol.delivery import Delivery
+from gossipdistill.protocol.detector import Detector
+from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.suspicion import Suspicion
+from gossipdistill.sim.learners import Publisher, Walker
+from gossipdistill.sim.scenario import blow, storm_of
+
+RESULT = Path(__file__).parent / "results" / "planted_bugs.md"
+STORMS = 200
+PEERS_MAX = 40
+"""Larger storms are passed over here: they cost more, and show no more of these."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` is replaced by `new` in the source of `kind.method`, where it stands exactly once."""
+
+    name: str
+    kind: type
+    method: str
+    old: str
+    new: str
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """The package with this bug in it."""
+        sound = inspect.getattr_static(self.kind, self.method)
+        source = textwrap.dedent(inspect.getsource(sound))
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} stands {source.count(self.old)} times in {self.method}")
+        module = sys.modules[self.kind.__module__]
+        made: dict[str, object] = {}
+        exec("from __future__ import annotations\n" + source.replace(self.old, self.new), vars(module), made)
+        setattr(self.kind, self.method, made[self.method])
+        try:
+            yield
+        finally:
+            setattr(self.kind, self.method, sound)
+
+
+@dataclass(frozen=True)
+class Catch:
+    """Which checker caught it, in which storm (from 1), and its seed."""
+
+    checker: str
+    seed: int
+    number: int
+    what: str
+
+
+BUGS = (
+    # --- mass and streams ---
+    Bug("no dedup: what is resent is delivered again", Consignments, "arrived", "if ahead <= 0:", "if False:"),
+    Bug("a lost receipt is not given again", Consignments, "_repeat", "if number in shelf.verdicts:",
+        "if number in shelf.verdicts:\n        return\n    if False:"),
+    Bug("a lost consignment is not sent again", Consignments, "handle_timeout", "if now >= one.due_s:", "if False:"),
+    Bug("a parcel on the wire is reclaimed at a death", Consignments, "lost", "if not one.sendings:", "if True:"),
+    Bug("numbers are reset when a peer refutes and is heard again", Consignments, "returned",
+        "one.parked, one.gap_s = False, 0.0", "one.parked, one.gap_s, line.numbered = False, 0.0, 0"),
+    Bug("a parcel for an ended process is sent to its successor", Consignments, "returned",
+        "if one.sendings and boot is not None and one.to_boot != boot:", "if False:"),
+    Bug("numbers of a restarted sender count as its predecessor's", Consignments, "_shelf",
+        "if shelf.boot < boot:", "if False:"),
+    Bug("a refusal is taken for an absorption", Consignments, "receipt",
+        "receipt.verdict is Verdict.REFUSED", "False"),
+    Bug("what is held counts as settled", Consignments, "receipt",
+        "one.held = True", "self._end(slot, line, one, now, home=None)"),
+    Bug("a full socket means that nothing was ever sent", Consignments, "not_sent",
+        "one.sendings -= 1", "one.sendings = 0"),
+    Bug("a link is freed twice", Consignments, "_end",
+        "self.freed.append(slot)", "self.freed.extend([slot, slot])"),
+    Bug("a link is freed only if nothing goes home", Consignments, "_end",
+        "self.freed.append(slot)", "self.freed.extend([slot] if home is None else [])"),
+    Bug("what goes home is dropped", Consignments, "_end", "if home is None or", "if True or"),
+    Bug("a write-off is not said", Consignments, "_write_off",
+        "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
+    Bug("frames that come early are passed over", Consignments, "arrived",
+        "elif shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:", "elif False:"),
+    Bug("frames that came early are kept for ever", Consignments, "arrived", "while (", "while False and ("),
+    Bug("a late verdict on a frame is forgotten", Consignments, "_repeat", "elif shelf.stream:", "elif False:"),
+    # --- states ---
+    Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),
+    Bug("an older state replaces a newer one", Delivery, "arrived", "if version <= known.version:", "if False:"),
+    Bug("a lost confirmation blocks its slot", Delivery, "handle_timeout",
+        "del known.unconfirmed[number]", "known.unconfirmed[number] = NEVER"),
+    Bug("a confirmation of what was never sent is believed", Delivery, "confirmed",
+        "if known is None or confirm.number > known.number:", "if known is None:"),
+    # --- the mailbox ---
+    Bug("an unlocked slot: one post overwrites another", Mailbox, "post",
+        "self._consigned.append((slot, parcel))", "self._consigned = [(slot, parcel)]"),
+    Bug("an unlocked take: what comes meanwhile is cleared", Mailbox, "take",
+        "arrivals = list(self._inbox.values())", "arrivals = list(self._inbox.values())[:2]"),
+    Bug("arrivals are told apart by their number alone", Mailbox, "deliver",
+        "else self._delivered)", "else arrival.version.number)"),
+    Bug("no link is ever busy", Mailbox, "post",
+        "if self._unsettled[slot] >= self._unsettled_max[parcel.delivery]:", "if False:"),
+    # --- membership ---
+    Bug("words to the predecessor are heard by the successor", Peer, "_receive",
+        "if envelope.to_boot not in (0, self.me.boot):", "if False:"),
+    Bug("a resurrected boot: a late greeting of an ended process is accepted", Admission, "greeted",
+        "if boot < member.boot:", "if False:"),
+    Bug("a death is believed on hearsay", Detector, "_hear_accusation", "if case.failures:", "if True:"),
+    Bug("the dead are never called again", Detector, "call_the_dead", "if not table.dead:", "if True:"),
+    Bug("a word of the dead does not bring them back", Detector, "heard",
+        "if member.status is not Status.ALIVE:", "if member.status is Status.SUSPECT:"),
+    Bug("a suspicion has no end", Suspicion, "deadline_s",
+        "if self.wanted == 0:", "return self.since_s + 1e9\n    if False:"),
+    # --- learners ---
+    Bug("a learner forgets to settle", Walker, "step",
+        "[verdict for verdict in verdicts if verdict is not None]", "[v for v in verdicts[1:] if v is not None]"),
+    Bug("a learner gives away what was not taken", Walker, "_send", "if self.mailbox.post(parcel):",
+        "if self.mailbox.post(parcel) or True:"),
+    Bug("a learner waits for its neighbours", Publisher, "step", "self.step_number += 1",
+        "self.step_number += len(self.mailbox.neighbourhood().alive) > 1 or self.step_number < 20"),
+)  # fmt: skip
+
+
+def hunt(bug: Bug, storms: int = STORMS, first_seed: int = 0) -> Catch | None:
+    """The first storm that shows the bug; None if none does."""
+    with bug.planted():
+        for number in range(1, storms + 1):
+            seed = first_seed + number - 1
+            storm = storm_of(seed)
+            if storm.peers > PEERS_MAX:
+                continue
+            try:
+                violations = blow(storm).violations
+            except Exception as error:
+                return Catch("an exception", seed, number, repr(error))
+            if violations:
+                return Catch(violations[0].checker, seed, number, violations[0].what)
+    return None
+
+
+def main() -> int:
+    """Hunt them all; exit code 1 when one gets away."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="bugs whose name contains this")
+    parser.add_argument("--storms", type=int, default=STORMS)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    asked = parser.parse_args()
+    rows, missed = [], 0
+    for bug in BUGS:
+        if asked.only not in bug.name:
+            continue
+        catch = hunt(bug, asked.storms)
+        missed += catch is None
+        found = f"{catch.checker} | {catch.seed} | {catch.number}" if catch else "**not caught** | - | -"
+        rows.append(f"| {bug.name} | `{bug.kind.__name__}.{bug.method}` | {found} |")
+        print(rows[-1], catch.what[:150] if catch else "", flush=True)
+    if asked.write:
+        head = (
+            f"# Planted bugs\n\n`python -m benchmarks.planted_bugs --write`: each bug breaks one line; the storms are "
+            f"those of the seeds from 0 on (with up to {PEERS_MAX} peers), at most {asked.storms} of them.\n\n"
+            f"{len(rows) - missed} of {len(rows)} were caught.\n\n"
+            "| bug | where | caught by | seed | storm number |\n| --- | --- | --- | --- | --- |\n"
+        )
+        RESULT.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Storms: no checker finds anything; equal seeds are equal storms; and the checkers can fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.planted_bugs import BUGS, Bug, hunt
+from gossipdistill.faults.plan import check_names
+from gossipdistill.sim.scenario import PEERS_MAX, PEERS_MIN, Storm, blow, replay_command, shrink, storm_of
+from gossipdistill.sim.transcript import Transcript
+
+STORMS = 200
+_GROUP = 10
+_TWICE = (3, 8)
+_QUICK_BUGS = [bug for bug in BUGS if bug.method in ("arrived", "take", "handle_timeout", "receipt")]
+
+
+@pytest.mark.parametrize("first", range(0, STORMS, _GROUP))
+def test_no_checker_finds_anything_in_a_storm(first: int) -> None:
+    for seed in range(first, first + _GROUP):
+        outcome = blow(storm_of(seed))
+        assert not outcome.violations, outcome.report()
+
+
+def test_storms_are_of_all_kinds() -> None:
+    storms = [storm_of(seed) for seed in range(1000)]
+    assert all(PEERS_MIN <= storm.peers <= PEERS_MAX for storm in storms)
+    assert {storm.learner for storm in storms} == {"walker", "publisher", "streamer"}
+    assert 60 < sum(bool(storm.liar) for storm in storms) < 140
+    kinds = {fault["kind"] for storm in storms for fault in storm.faults}
+    assert kinds == {
+        "drop", "delay", "jitter", "duplicate", "reorder", "corrupt", "one_way", "partition", "rate_limit",
+        "slow", "pause", "kill", "restart", "clock_jump",
+    }  # fmt: skip
+    for storm in storms[:50]:
+        assert all(fault.end_s <= storm.weather.calm_from_s or fault.kind == "kill" for fault in storm.plan().fault)
+        assert storm == storm_of(storm.seed)
+
+
+def transcript_hash(seed: int) -> str:
+    storm = storm_of(seed)
+    text = Transcript(hashed=True)
+    blow(storm, observers=[text])
+    return text.digest
+
+
+def test_the_same_seed_gives_the_same_transcript_whatever_the_hash_seed() -> None:
+    here = [transcript_hash(seed) for seed in _TWICE]
+    assert here == [transcript_hash(seed) for seed in _TWICE]
+    assert len(set(here)) == len(here)
+    code = f"from tests.sim.test_storms import transcript_hash\nfor seed in {_TWICE}: print(transcript_hash(seed))"
+    for hash_seed in ("1", "2"):
+        there = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout.split()  # fmt: skip
+        assert there == here
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_every_planted_bug_still_fits_the_source(bug: Bug) -> None:
+    before = getattr(bug.kind, bug.method)
+    with bug.planted():
+        assert getattr(bug.kind, bug.method) is not before
+    assert getattr(bug.kind, bug.method) is before
+
+
+@pytest.mark.parametrize("bug", _QUICK_BUGS[:6], ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught(bug: Bug) -> None:
+    caught = hunt(bug, storms=200)
+    assert caught is not None
+
+
+def test_a_failing_storm_shrinks_and_says_how_to_see_it_again() -> None:
+    bug = BUGS[0]
+    with bug.planted():
+        caught = hunt(bug)
+        assert caught is not None
+
+        def fails(storm: Storm) -> bool:
+            return any(violation.checker == caught.checker for violation in blow(storm).violations)
+
+    with bug.planted():
+        storm = storm_of(caught.seed)
+        least = shrink(storm, fails, rounds_max=40)
+        outcome = blow(least)
+    assert outcome.violations
+    assert len(least.faults) <= len(storm.faults)
+    assert least.peers <= storm.peers
+    assert replay_command(caught.seed) in outcome.report()
+
+
+def test_a_smaller_storm_names_only_peers_that_it_has() -> None:
+    for seed in range(40):
+        storm = storm_of(seed)
+        shrunk = shrink(replace(storm, over_the_wire=False), lambda one: True, rounds_max=30)
+        check_names(shrunk.plan(), shrunk.names)
