@@ -50,7 +50,8 @@ class Network:
 
     `queue_s_max`: a link whose data queue is longer than this many seconds takes no more, as a full socket.
     `refusal`: the probability that a socket takes nothing for no reason that the sender can see (a connection that is
-    being opened anew). `in_order`: a message never overtakes another of the same connection, as in TCP.
+    being opened anew), up to `refusal_until_s`. `in_order`: a message never overtakes another of the same connection,
+    as in TCP.
     """
 
     quality: Quality = _PERFECT
@@ -58,6 +59,7 @@ class Network:
     egress_bytes_per_s: float = INFINITE
     queue_s_max: float = 10.0
     refusal: float = 0.0
+    refusal_until_s: float = INFINITE
     in_order: bool = False
     faults: LinkFaults | None = None
     seed: int = 0
@@ -75,7 +77,7 @@ class Network:
         """What becomes of a message of `nbytes` that `sender` hands over at `now_s` (seconds since the start)."""
         quality = self.links.get((sender, to), self.quality) if self.links else self.quality
         chance = self._random.random
-        if self.refusal and chance() < self.refusal:
+        if self.refusal and now_s < self.refusal_until_s and chance() < self.refusal:
             self.refused += 1
             return _REFUSED
         leaves_s = now_s

@@ -259,7 +259,11 @@ def make_world(storm: Storm, observers: Sequence[Observer] = ()) -> World:
     """The world of a storm, with nothing started yet."""
     plan, names = storm.plan(), storm.names
     network = Network(
-        Quality(storm.latency_s, storm.jitter_s), refusal=storm.refusal, faults=LinkFaults(plan, names), seed=storm.seed
+        Quality(storm.latency_s, storm.jitter_s),
+        refusal=storm.refusal,
+        refusal_until_s=storm.weather.calm_from_s,
+        faults=LinkFaults(plan, names),
+        seed=storm.seed,
     )
     compute = Compute(storm.step_time_s, straggler_share=storm.straggler_share)
 
