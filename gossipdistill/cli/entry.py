@@ -21,7 +21,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (running.run, running.worker, running.compare, simulating.simulate, looking.show, looking.new):
+for command in (
+    running.run,
+    running.worker,
+    running.compare,
+    simulating.simulate,
+    looking.show,
+    looking.story,
+    looking.new,
+):
     app.command()(command)
 app.add_typer(looking.topology_app, name="topology")
 app.add_typer(looking.faults_app, name="faults")

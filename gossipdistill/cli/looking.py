@@ -38,6 +38,19 @@ def show(
     print_result(summary, output, render)
 
 
+def story(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder.")],
+    what: Annotated[str, typer.Argument(metavar="PEER|PARCEL", help="A name, or sender/topic/number.")],
+    out: Out = RUNS,
+) -> None:
+    """Why something happened: the events about a peer or a parcel, in order, in words."""
+    from gossipdistill.observe.report import find_run
+    from gossipdistill.observe.story import tell
+
+    for line in tell(find_run(out, run), what):
+        out_console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def new(
     folder: Annotated[Path, typer.Argument(help="Made if it is not there; nothing is overwritten.")],
 ) -> None:

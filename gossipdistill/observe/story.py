@@ -1,0 +1,188 @@
+"""Why something happened: the events of a run retold in order, in words, about one peer or one parcel.
+
+Each peer writes its own `events.jsonl`, in seconds of its own clock since it started. A story puts them side by side,
+so the order of lines from different peers is as exact as their starts were close together; in a simulated run it is
+exact.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.errors import ConfigError, nearest
+
+TOGETHER_S = 5.0
+"""What several peers say of the same thing within this time is one line."""
+_TOLD_MAX = 400
+_PARCEL = re.compile(r"(?P<sender>[^/]+)/(?P<topic>[^/]+)/(?P<number>\d+)")
+_SAYS = {
+    "joined": "hears {who} for the first time",
+    "suspect": "suspects {who}",
+    "dead": "holds {who} dead",
+    "returned": "has {who} back",
+    "left": "knows that {who} has left",
+    "refused": "refuses {who}",
+    "refused_by": "is refused by {who}",
+    "superseded": "is superseded",
+    "malformed": "got something from {who} that is no message",
+    "quarantined": "refuses a payload of {who}",
+    "unreachable": "does not reach {who} directly",
+    "reachable": "reaches {who} directly again",
+    "refuted": "was accused, and says that it lives",
+    "parked": "keeps a parcel for {who}",
+    "written_off": "writes off a parcel for {who}",
+    "came_home": "has a parcel for {who} back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One line of an `events.jsonl`, and whose file it is."""
+
+    at_s: float
+    by: str
+    kind: str
+    peer: str
+    reason: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """In words."""
+        who = self.peer if self.peer and self.peer != self.by else "itself"
+        said = _SAYS.get(self.kind, self.kind.replace("_", " ")).format(who=who)
+        return f"{self.at_s:9.2f} s  {self.by} {said}: {self.reason}"
+
+
+def tell(run: Path, what: str) -> list[str]:
+    """The story of a peer (`bo`) or of a parcel (`ada/push_sum/17`: sender/topic/number), one line each.
+
+    Raises:
+        ConfigError: when the run has no events, or no such peer; with the nearest names.
+    """
+    events, names = read_events(run)
+    match = _PARCEL.fullmatch(what)
+    if match is not None:
+        _known(match["sender"], names, run, what)
+        return _of_parcel(events, match["sender"], match["topic"], int(match["number"]))
+    _known(what, names, run, what)
+    return _of_peer(events, what)
+
+
+def read_events(run: Path) -> tuple[list[Told], list[str]]:
+    """All events of a run in order of time, and the names of those who wrote them. Torn last lines are passed over.
+
+    Raises:
+        ConfigError: when nobody has written any.
+    """
+    files = sorted(run.glob("*/events.jsonl"))
+    if not files:
+        raise ConfigError("holds no events.jsonl of any peer", file=run)
+    events: list[Told] = []
+    for file in files:
+        events += _read(file)
+    return sorted(events, key=lambda one: one.at_s), [file.parent.name for file in files]
+
+
+def _read(file: Path) -> Iterable[Told]:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            yield Told(
+                float(entry["at_s"]), file.parent.name, str(entry["kind"]), str(entry["peer"]), str(entry["reason"]),
+                dict(entry.get("detail", {})),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError):
+            continue  # a killed process may leave half a line
+
+
+def _known(name: str, names: Sequence[str], run: Path, what: str) -> None:
+    if name not in names:
+        raise ConfigError(
+            f"no peer {name!r} has written events in {run}; {nearest(name, names)}", key="PEER|PARCEL", value=what,
+            accepted="the name of a peer, or sender/topic/number for a parcel",
+        )  # fmt: skip
+
+
+def _of_peer(events: Sequence[Told], name: str) -> list[str]:
+    concerned = [one for one in events if name in (one.by, one.peer)]
+    lines: list[str] = []
+    taken: set[int] = set()
+    for index, one in enumerate(concerned):
+        if index in taken:
+            continue
+        same = [] if one.by == name else _same(concerned, index, name)
+        taken.update(same)
+        more = [concerned[k].by for k in same]
+        lines.append(one.line() + _and_others(more, concerned[same[-1]].at_s if same else 0.0))
+    head = f"{name}: {len(concerned)} events, its own and what others wrote about it"
+    shown = lines[:_TOLD_MAX]
+    left = [f"... and {len(lines) - _TOLD_MAX} more lines"] if len(lines) > _TOLD_MAX else []
+    return [head, *shown, *left, *_ending(concerned, name)]
+
+
+def _same(concerned: Sequence[Told], first: int, name: str) -> list[int]:
+    """Where others say the same of this peer soon after."""
+    one, found = concerned[first], []
+    for index in range(first + 1, len(concerned)):
+        other = concerned[index]
+        if other.at_s > one.at_s + TOGETHER_S:
+            break
+        if other.by == name and other.kind in ("started", "finished"):
+            break
+        if (other.kind, other.peer) == (one.kind, one.peer) and other.by != name and other.kind not in _PARCEL_KINDS:
+            found.append(index)
+    return found
+
+
+_PARCEL_KINDS = ("parked", "written_off", "came_home")
+
+
+def _and_others(names: Sequence[str], until_s: float) -> str:
+    if not names:
+        return ""
+    who = ", ".join(names) if len(names) <= 3 else f"{len(names)} others"
+    return f" (and {who}, by {until_s:.2f} s)"
+
+
+def _ending(concerned: Sequence[Told], name: str) -> list[str]:
+    """What was thought of it in the end, by those who changed their mind last."""
+    last: dict[str, Told] = {}
+    for one in concerned:
+        if one.peer == name and one.by != name and one.kind in ("joined", "suspect", "dead", "returned", "left"):
+            last[one.by] = one
+    verdicts: dict[str, list[str]] = {}
+    for one in last.values():
+        there = "there" if one.kind in ("joined", "returned") else one.kind
+        verdicts.setdefault(there, []).append(one.by)
+    if not verdicts:
+        return [f"nobody wrote that anything was wrong with {name}"]
+    parts = [f"{verdict} to {len(by) if len(by) > 3 else ', '.join(by)}" for verdict, by in sorted(verdicts.items())]
+    return [f"in the end {name} is " + "; ".join(parts)]
+
+
+def _of_parcel(events: Sequence[Told], sender: str, topic: str, number: int) -> list[str]:
+    mine = [one for one in events if one.by == sender and one.detail.get("topic") == topic]
+    numbered = [one for one in mine if one.detail.get("number") == number]
+    head = f"{topic} {number} of {sender}"
+    if not numbered:
+        known = sorted({int(one.detail.get("number", 0)) for one in mine})
+        numbers = f"; there are events about numbers {', '.join(map(str, known[:10]))}" if known else ""
+        return [
+            f"{head}: nothing was written about it. An absorbed parcel leaves no event: it arrived, or was still "
+            f"on its way at the end{numbers}"
+        ]
+    lines = [head]
+    for peer in dict.fromkeys(one.peer for one in numbered):
+        around = {"suspect", "dead", "returned", "joined", "left"}
+        for one in events:
+            about_it = one in numbered and one.peer == peer
+            if about_it or (one.by == sender and one.peer == peer and one.kind in around):
+                lines.append(one.line())
+    fates = {"parked": "still kept for the same process to return", "written_off": "lost with the process it went to",
+             "came_home": "its sender's again"}  # fmt: skip
+    return [*lines, f"in the end it is {fates[numbered[-1].kind]}"]
