@@ -65,6 +65,8 @@ MISTAKES = [
     ("run --strategy gossip_averaging --peers compose-4", 5, "is not on this machine"),
     ("run --strategy codistill_predictions --task quadratic", 6, "use gossip_averaging, or a task whose labels are"),
     ("run --strategy gossip_averaging --topology torn.toml", 6, "needs a strongly connected topology"),
+    ("run --strategy sgp --topology torn.toml", 6, "needs a strongly connected topology"),
+    ("run --strategy dpsgd --topology one_peer_exponential", 6, "in which each link has its reverse"),
     ("run --task fashion_mnist --data-dir nowhere", 3, "nowhere': no such folder"),
     ("run --faults bad-dya", 3, "did you mean bad-day?"),
     ("run --faults nowhere.toml", 3, "nowhere.toml: no such file"),

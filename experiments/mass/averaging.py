@@ -7,7 +7,7 @@ true mean of what everybody began with.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.flat import flat_parameters, load_flat
+from gossipdistill.learning.flat import flat_parameters, from_names, load_flat
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.snapshot import unpack
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import DeliveryClass, Slot, Verdict
+from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
@@ -128,13 +129,30 @@ class Weights(NamedTuple):
 def weights_of(world: World, workers: dict[PeerName, Worker]) -> Weights:
     """Counted from the protocol's own books: what a sender has not settled and its recipient has not absorbed."""
     held = on_the_way = 0.0
-    for name, host in world.hosts.items():
+    for name in world.hosts:
         held += state_of(workers[name]).weight
-        on_the_way += sum(arrival.weight for arrival in host.mailbox._inbox.values() if arrival.home)
-        for slot, one in host.peer.unsettled():
-            if not _absorbed(world, name, slot, one.number, host.boot):
-                on_the_way += one.parcel.weight
+        on_the_way += sum(one.weight for one in _on_the_way(world, name))
     return Weights(held, on_the_way)
+
+
+def mass_of(world: World, workers: dict[PeerName, Worker]) -> Vector:
+    """The sum of x [DIM] over all learners and all that is on its way: divided by n, the average that is conserved."""
+    total = np.zeros(DIM)
+    for name in world.hosts:
+        state = state_of(workers[name])
+        total += state.x.numpy()
+        for one in _on_the_way(world, name):
+            total += from_names(unpack(one.payload, state.shapes), state.shapes).double().numpy()
+    return total
+
+
+def _on_the_way(world: World, name: PeerName) -> Iterator[Parcel | Arrival]:
+    """What `name` has sent, and nobody has absorbed; what is coming home to it lies in its mailbox."""
+    host = world.hosts[name]
+    yield from (arrival for arrival in host.mailbox._inbox.values() if arrival.home)
+    for slot, one in host.peer.unsettled():
+        if not _absorbed(world, name, slot, one.number, host.boot):
+            yield one.parcel
 
 
 def _absorbed(world: World, sender: PeerName, slot: Slot, number: int, boot: int) -> bool:
@@ -191,6 +209,10 @@ class Averaging:
     def error(self) -> float:
         """The largest distance of an estimate from the true mean, over peers and coordinates."""
         return float(np.abs(self.estimates() - self.truth).max())
+
+    def average_error(self) -> float:
+        """The largest distance, over coordinates, of the average of all mass, wherever it is, from the true mean."""
+        return float(np.abs(mass_of(self.world, self.workers) / self.count - self.truth).max())
 
     def settle(self, within_s: float = 120.0) -> None:
         """Nobody publishes any more and the network is calm: let everything arrive."""

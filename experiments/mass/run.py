@@ -19,6 +19,7 @@ from matplotlib import pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = 64
+OFF_SCALE = 1e3
 
 
 def marks_up_to(exchanges: int) -> list[int]:
@@ -35,7 +36,7 @@ def conserved(encoding: str, exchanges: int) -> dict[str, Any]:
         while run.exchanges < mark:
             run.world.run_for(0.05 if mark < 5000 else 1.0)
         held, on_the_way = weights_of(run.world, run.workers)
-        rows.append([run.exchanges, run.error(), held, held + on_the_way, min(_weights(run))])
+        rows.append([run.exchanges, run.error(), held, held + on_the_way, min(_weights(run)), run.average_error()])
         (RESULTS / f"{encoding}.json").write_text(json.dumps({"encoding": encoding, "rows": rows}) + "\n")
         print(encoding, rows[-1], f"{time.perf_counter() - began_s:.0f} s", file=sys.stderr, flush=True)
     wall_s, events, virtual_s = time.perf_counter() - began_s, run.world.events_handled, run.world.now
@@ -43,7 +44,7 @@ def conserved(encoding: str, exchanges: int) -> dict[str, Any]:
     held, on_the_way = weights_of(run.world, run.workers)
     return {
         "encoding": encoding, "rows": rows, "lost": run.storm.lost, "doubled": run.storm.doubled,
-        "settled": {"held": held, "on_the_way": on_the_way, "error": run.error()},
+        "settled": {"held": held, "on_the_way": on_the_way, "error": run.error(), "average_error": run.average_error()},
         "virtual_s": round(virtual_s, 1), "events": events, "wall_s": round(wall_s, 1),
         "kinds": dict(run.world.kinds_sent.most_common()),
     }  # fmt: skip
@@ -63,9 +64,10 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         ("increments, float32 (naive)", [r[:3] for r in figures["naive"]], "C3", "v:"),
     ]
     for label, rows, colour, style in lines:
-        left.loglog([r[0] for r in rows], [max(r[1], 1e-9) for r in rows], style, color=colour, label=label, ms=4)
+        look = {"color": colour, "label": label, "ms": 4}
+        left.loglog([r[0] for r in rows], [min(max(r[1], 1e-9), OFF_SCALE) for r in rows], style, **look)
         if "running totals" not in label:
-            right.loglog([r[0] for r in rows], [max(r[2], 1e-9) for r in rows], style, color=colour, label=label, ms=4)
+            right.loglog([r[0] for r in rows], [max(r[2], 1e-9) for r in rows], style, **look)
     left.axhline(1e-5, color="0.6", lw=0.8)
     left.set(xlabel="exchanges", ylabel="largest error of an estimate", title="How far from the true mean")
     right.set(xlabel="exchanges", ylabel="sum of all weights (held and on the way)", title=f"What is left of {PEERS}")
@@ -78,22 +80,27 @@ def plot(figures: dict[str, Any], path: Path) -> None:
 def table(figures: dict[str, Any]) -> str:
     """The figures at the end, in Markdown."""
     lines = [
-        "| scheme | exchanges | largest error of an estimate | sum of weights, less 64 | smallest weight |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| scheme | exchanges | error of the average | largest error of an estimate | sum of weights, less 64 "
+        "| smallest weight |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name in ("raw", "half"):
-        last, label = figures[name]["rows"][-1], {"raw": "float32", "half": "half"}[name]
+    for name, label in (("raw", "float32"), ("half", "half")):
+        run = figures[name]
+        count, error, _, total, least, average = run["rows"][-1]
         lines.append(
-            f"| conserved parcels, {label} | {last[0]:,} | {last[1]:.1e} | {last[3] - PEERS:+.1e} | {last[4]:.2g} |"
+            f"| conserved parcels, {label} | {count:,} | {average:.1e} | {error:.1e} "
+            f"| {total - PEERS:+.1e} | {least:.2g} |"
         )
-        after = figures[name]["settled"]
-        lines.append(
-            f"| the same, once all has arrived | | {after['error']:.1e} | {after['held'] - PEERS:+.1e} (all held) | |"
-        )
+        if "settled" in run:
+            end = run["settled"]
+            lines.append(
+                f"| the same, once all has arrived | | {end['average_error']:.1e} | {end['error']:.1e} "
+                f"| {end['held'] - PEERS:+.1e}, all held | |"
+            )
     for name, label in (("textbook", "running totals, float32"), ("naive", "increments, float32")):
-        last = figures[name][-1]
-        total = "(not counted: on its way in totals)" if name == "textbook" else f"{last[2] - PEERS:+.1e}"
-        lines.append(f"| {label} | {last[0]:,} | {last[1]:.1e} | {total} | {last[3]:.2g} |")
+        count, error, held, least = figures[name][-1]
+        total = "not counted" if name == "textbook" else f"{held - PEERS:+.1e}, held"
+        lines.append(f"| {label} | {count:,} | | {error:.1e} | {total} | {least:.2g} |")
     heads = ("kills and restarts", "sum of the living weights", "smallest weight ever", "finite", "written off")
     lines += ["", "| " + " | ".join(heads) + " |"]
     lines += ["| --- | --- | ---: | --- | ---: |"]

@@ -46,6 +46,8 @@ def describe_strategy(name: str) -> RenderableType:
     facts.add_row("needs", "; ".join(wants) or "nothing")
     facts.add_row("initial weights", kind.needs.initialisation.value)
     facts.add_row("exchange.every_steps", f"{kind.every_steps} by default")
+    cap = f"{kind.per_second_max:g} by default" if kind.per_second_max else "no cap by default"
+    facts.add_row("exchange.per_second_max", cap)
     facts.add_row("exchange.encoding", f"{kind.encoding} by default")
     keys = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for title in ("key", "default", ""):

@@ -44,11 +44,11 @@ class State:
 class Sgp(Strategy):
     """Push-sum of the models, with the gradient at the unbiased point. Of peer i, all [P]:
 
-        z_i = x_i / w_i                                the model; gradients are taken here, and the optimiser steps here
-        x_i <- x_i + (z_i after the step - z_i before)     so any optimiser, momentum and decay work unchanged
-        publish to the m neighbours that are free:     p = 1 / (m + 1); each gets (p x_i, p w_i), and I keep the rest,
-                                                       x_i <- x_i - m decode(encode(p x_i)),  w_i <- w_i - m p w_i
-        on arrival of (x, w):                          x_i <- x_i + x,  w_i <- w_i + w
+        z_i = x_i / w_i              the model: gradients are taken here, and the owner's optimiser steps here
+        step                         x_i <- x_i + (z_i after - z_i before): any optimiser, momentum and decay will do
+        publish to the m neighbours  each gets (p x_i, p w_i), p = 1 / (m + 1), and I keep the rest:
+        whose links are free         x_i <- x_i - m decode(encode(p x_i)),  w_i <- w_i - m p w_i
+        on arrival of (x, w)         x_i <- x_i + x,  w_i <- w_i + w
 
     x is kept in float64 and w travels in float64. Column-stochastic by construction, whoever lives, is busy or is slow.
     A split that would leave w below `push_sum_weight_min` does not take place. Buffers (BatchNorm) are no mass: they
