@@ -19,6 +19,7 @@ from gossipdistill.messages import Address
 
 _SEAL_BYTES = 256
 """More than a frame grows by when it is encrypted."""
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)  # arithmetic of enums takes as long as the question
 ZmqSocket = zmq.Socket[bytes]
 ZmqContext = zmq.Context[ZmqSocket]
 
@@ -145,9 +146,9 @@ class Sockets:
 
 def may_read(socket: ZmqSocket) -> bool:
     """Whether a message has come. Asking also takes note of what happened meanwhile, as `may_write` does."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.get(zmq.EVENTS)) & _IN)
 
 
 def may_write(socket: ZmqSocket) -> bool:
     """Whether a DEALER has room for a message. A ROUTER always says so, since it does not know for whom."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
+    return bool(int(socket.get(zmq.EVENTS)) & _OUT)
