@@ -123,9 +123,9 @@ PARTS: dict[str, Callable[[int], Any]] = {
 
 
 def main(exchanges: int, parts: Sequence[str]) -> None:
-    """Make these parts, each kept in a file of its own, then table and plot of all that is there."""
+    """Make these parts (all, if none is named), each kept in a file of its own, then table and plot of all of them."""
     RESULTS.mkdir(exist_ok=True)
-    for part in parts or PARTS:
+    for part in [part for part in parts or PARTS if part != "table"]:
         found = PARTS[part](exchanges)
         (RESULTS / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
     figures = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS}
