@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
@@ -353,11 +353,3 @@ class _Without(Set[T]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def build_optimizer(name: str, model: nn.Module, lr: float, momentum: float, decay: float) -> torch.optim.Optimizer:
-    """The optimiser of `[train]`: sgd, adam or adamw."""
-    if name == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), lr=lr, betas=(momentum, 0.999), weight_decay=decay)

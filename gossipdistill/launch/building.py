@@ -10,10 +10,10 @@ from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
+from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, judge, load_topology
-from gossipdistill.worker import build_optimizer
 
 _JUDGED_PEERS_MAX = 512
 
@@ -87,7 +87,8 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     device = choose_device(spec.device, spec.place)
     batch_size = config.train.batch_size * (spec.count if spec.pooled else 1)
     train = config.train
-    optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay)
+    options = train.optimizer_options
+    optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay, options)
     transfer_draws = None
     if task.transfer is not None:
         size = getattr(strategy.options, "transfer_batch_size", train.batch_size)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gossipdistill.errors import ConfigError, UsageError, nearest
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.messages import Mode
+from gossipdistill.optimizers import check_optimizer
 from gossipdistill.shelf import read_toml
 from gossipdistill.strategies import Exchange, Strategy, strategy_of
 from gossipdistill.wire.encodings import ENCODINGS, EncodingError, encoding_of
@@ -50,10 +51,13 @@ class TrainKeys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
+    """sgd | adam | adamw | sgd_c | adam_c, or `module:Class` of your own: a torch.optim.Optimizer."""
+    optimizer_options: dict[str, Any] = Field(default_factory=dict)
+    """Other keyword arguments of that class, as in `train.optimizer_options.topc = 5`."""
     lr: float = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd; beta1 of adam and adamw."""
+    """Of sgd and sgd_c; beta1 of adam, adamw and adam_c."""
     weight_decay: float = Field(default=0.0, ge=0)
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     """cosine falls from lr to zero as the run nears its limit, be that steps or seconds."""
@@ -328,6 +332,10 @@ def _check_names(config: RunConfig, source: Mapping[str, Layer]) -> None:
         raise refuse("is no name for a run folder", "name", config.name, PEER_NAME_RULE)
     if config.steps is None and config.seconds is None:
         raise refuse("is needed, or seconds, so that the run ends", "steps", None, "steps = 1000 or seconds = 60")
+    try:
+        check_optimizer(config.train.optimizer, config.train.optimizer_options)
+    except ConfigError as error:
+        raise refuse(error.problem, error.key or "", error.value, error.accepted) from None
     encoding = config.exchange.encoding
     if encoding is not None:
         try:

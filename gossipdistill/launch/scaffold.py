@@ -22,7 +22,7 @@ examples_per_peer = 100
 transfer_examples = 600                  # unlabelled, the same for all; compared at first contact
 
 [train]
-optimizer = "sgd"                        # sgd | adam | adamw
+optimizer = "sgd"                        # sgd | adam | adamw | sgd_c | adam_c | module:Class
 lr = 0.05
 momentum = 0.9
 lr_schedule = "cosine"                   # cosine | constant

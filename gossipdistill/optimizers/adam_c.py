@@ -1,0 +1,89 @@
+"""`Adam_C`: Adam that remembers its largest gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from gossipdistill.optimizers.memory import Aggregation, Keep, check, recall_and_remember
+
+
+@final
+class Adam_C(Optimizer):  # noqa: N801 - the authors' name
+    """Of parameters x with gradient g, and a = the gradient aggregated with the memory (`memory.py`):
+
+        d = a + weight_decay x
+        m <- b1 m + (1 - b1) d;   v <- b2 v + (1 - b2) d^2;   x <- x - lr m' / (sqrt(v') + eps)
+
+    with m' = m / (1 - b1^k) and v' = v / (1 - b2^k) at step k from 1. McRae et al. 2021 (2106.10708), on Kingma and Ba
+    2015 (1412.6980), algorithm 1. With `topc` = 0 it is torch's Adam.
+
+    Args:
+        params: as torch's optimizers take them; every option below can be set per group.
+        lr: learning rate.
+        betas: (b1, b2).
+        eps: added to the root.
+        weight_decay: added to the gradient, times the parameter (not decoupled).
+        topc: how many gradients are remembered; each costs a model's memory.
+        decay: factor of all priorities after each step.
+        kappa: factor of what is remembered.
+        aggregation: "sum", "mean" or "mid"; the scale of a cancels in Adam, so the three differ little.
+        keep: "largest", or "newest" for a first-in-first-out buffer, the control.
+        whole_model: compare norms over all parameters, not of each parameter by itself.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        topc: int = 10,
+        decay: float = 0.7,
+        kappa: float = 1.0,
+        aggregation: Aggregation = "sum",
+        keep: Keep = "largest",
+        whole_model: bool = True,
+    ) -> None:
+        if lr < 0.0 or eps < 0.0 or weight_decay < 0.0:
+            raise ValueError(f"lr = {lr}, eps = {eps}, weight_decay = {weight_decay}: none below 0")
+        if not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"betas = {betas}: each from 0 to less than 1")
+        check(topc, decay, kappa, aggregation, keep)
+        defaults = {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "topc": topc, "decay": decay,
+            "kappa": kappa, "aggregation": aggregation, "keep": keep, "whole_model": whole_model,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; `closure` may compute the loss anew, with gradients, and is asked once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        aggregated = recall_and_remember(self.param_groups, self.state)
+        for group in self.param_groups:
+            b1, b2 = group["betas"]
+            for p in group["params"]:
+                if p not in aggregated:
+                    continue
+                d = aggregated[p]
+                if group["weight_decay"]:
+                    d = d.add(p, alpha=group["weight_decay"])
+                state = self.state[p]
+                if "exp_avg" not in state:
+                    state["steps"], state["exp_avg"], state["exp_avg_sq"] = 0, torch.zeros_like(p), torch.zeros_like(p)
+                state["steps"] += 1
+                mean, square = state["exp_avg"], state["exp_avg_sq"]
+                mean.lerp_(d, 1 - b1)
+                square.mul_(b2).addcmul_(d, d, value=1 - b2)
+                root = (square.sqrt() / (1 - b2 ** state["steps"]) ** 0.5).add_(group["eps"])
+                p.addcdiv_(mean, root, value=-group["lr"] / (1 - b1 ** state["steps"]))
+        return loss
