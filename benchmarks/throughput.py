@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from benchmarks.launcher import end_tidily_on_signals
 from benchmarks.machine import circumstances, heading
 from benchmarks.movers import BODY_BYTES, Mover
 from benchmarks.series import median
@@ -140,6 +141,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     repeats, parcels = (2, 1) if asked.quick else (asked.repeats, 10)
+    end_tidily_on_signals()
     about = circumstances("benchmarks.throughput")
     found = {title: measure(title == "CURVE", repeats, parcels) for title in ("plain", "CURVE")}
     lines = [

@@ -9,7 +9,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.messages import DeliveryClass, Mode
 from gossipdistill.wire.codec import WIRE_VERSION
 
-from .cluster import LIMITS, Cluster, Learner
+from .cluster import LIMITS, NAMES, Cluster, Learner
 
 MASS, STREAM = DeliveryClass.MASS, DeliveryClass.STREAM
 LARGE = 10 * LIMITS.piece_bytes_max + 12
@@ -143,3 +143,14 @@ def test_another_wire_version_is_refused_in_words(cluster: Cluster) -> None:
     assert ada.heard(EventKind.REFUSED, "cy") == [f"wire version {WIRE_VERSION + 1}, mine is {WIRE_VERSION}"]
     ada.post("bo", 5)
     cluster.until(lambda: bo.values("ada") == [5])
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_who_is_done_says_so_to_all(reachable: bool, cluster: Cluster) -> None:
+    learners = [*cluster.start_all("ada", "bo"), cluster.start("cy", reachable=reachable)]
+    cluster.until(lambda: all(cluster[a].sees(b) for a in NAMES for b in NAMES if a != b))
+    for learner in learners:
+        learner.mailbox.report_progress(300, True)
+    for name in NAMES:
+        others = set(NAMES) - {name}
+        cluster.until(lambda n=name, o=others: cluster[n].mailbox.neighbourhood().done == o)

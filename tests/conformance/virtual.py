@@ -50,6 +50,7 @@ class _Process:
             self.peer.settle(settlement)
         for slot, parcel in collected.parcels:
             self.peer.publish(slot, parcel, now)
+        self.peer.report_progress(*self.mailbox.progress(), now)
         if now >= self.peer.next_timeout():
             self.peer.handle_timeout(now)
         transmits = self.peer.transmits()
