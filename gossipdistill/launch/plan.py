@@ -201,7 +201,7 @@ def plan_worker(
         shard=parse_shard(own_shard) if own_shard else None,
         slowdown=entry.slowdown,
         device=entry.device or asked.device,
-        threads=_threads_beside(sum(other.address.host == entry.address.host for other in roster.peer)),
+        threads=_threads_beside(_on_one_machine(roster, entry.address)),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
@@ -271,6 +271,15 @@ def _refuse_taken(name: str, address: Address) -> None:
     """Early, because building the task may take long; a host name is left to the socket, which resolves it."""
     if re.fullmatch(r"[0-9.]+|.*:.*", address.host):
         refuse_ports_in_use({name: address}, "listen elsewhere: --listen HOST:PORT (two ports, this and the next)")
+
+
+def _on_one_machine(roster: Roster, address: Address) -> int:
+    """How many peers share the machine at this address, as far as addresses tell. Who has none is here if everybody
+    else is."""
+    hosts = [entry.address.host for entry in roster.peer]
+    if all(is_loopback(host) for host in hosts if host):
+        return len(hosts)
+    return hosts.count(address.host) if address != NOWHERE else 1
 
 
 def _threads_beside(peers: int) -> int | None:
