@@ -305,6 +305,10 @@ class Consignments:
                 if now >= one.due_s:
                     self._send(slot, line, one, now)
 
+    def has_something_for(self, peer: PeerName) -> bool:
+        """Whether something on the way to this peer is not settled."""
+        return any(line.unsettled for _, line in self._lines_to(peer))
+
     def unsettled(self) -> Iterator[tuple[Slot, Outstanding]]:
         """Everything that is on its way, held or parked."""
         for slot, line in self.lines.items():

@@ -256,6 +256,10 @@ class Delivery:
         self._debts.set(peer, NEVER)
         return tuple(Confirm(*slot_of, number) for slot_of, number in self._owed.pop(peer, {}).items())
 
+    def has_something_for(self, peer: PeerName) -> bool:
+        """Whether the newest version of some slot has not been confirmed by this peer."""
+        return any(slot.peer == peer and known.confirmed < known.number for slot, known in self.outgoing.items())
+
     def awaits_taking(self) -> bool:
         """Whether an announcement waits until the learner has taken the version before it."""
         return bool(self._awaiting)

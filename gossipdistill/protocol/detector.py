@@ -95,6 +95,8 @@ class Detector:
         self._close(member)
         status = Status.ALIVE if member.accepted else Status.UNHEARD
         table.become(member, status, EventKind.RETURNED, reason, now)
+        if not member.accepted:  # business that waited for it, if there is any, begins with a greeting
+            table.timers.set(Timer("greet", member.name), now)
         if table.presumes:
             table.timers.set(Timer("drop", member.name), now + table.limits.business_s)
         if cut_off:

@@ -8,7 +8,7 @@ Rules of this file
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
@@ -57,6 +57,8 @@ class Membership:
         self.admission = Admission(self.table)
         self.detector = Detector(self.table, self.speech, self.admission, self.health)
         self.prober = Prober(self.table, self.speech, self.detector, self.health, Rotation(chance))
+        self.needed: Callable[[PeerName], bool] = lambda name: False
+        """Whether something is still under way to this member, so that it must not be forgotten; set by the owner."""
         self._first: Sequence[Contact] = contacts if not closed else () if presumes else directory
         self._started_s = 0.0
         self._due_s: float | None = None
@@ -115,15 +117,23 @@ class Membership:
             case "seed":
                 self.admission.greet_seeds(now)
             case "drop":
-                self.table.drop(name, PeerName(name) in self.prober.business, now)
+                self.table.drop(name, PeerName(name) in self.prober.business or self.needed(PeerName(name)), now)
             case "view":
                 self._report_view(now)
 
     def _is_greeted(self, name: str) -> bool:
         member = self.table.find(name)
-        if member is None or member.status is not Status.UNHEARD:
+        if member is None:
             return False
-        return not self.table.presumes or member.name in self.prober.business
+        if not self.table.presumes:
+            return member.status is Status.UNHEARD
+        return self._is_strange(member) and (member.name in self.prober.business or self.needed(member.name))
+
+    @staticmethod
+    def _is_strange(member: Member) -> bool:
+        """Of a large roster: present, and we have not accepted one another. It may have lost my answer to its greeting,
+        and has no reason of its own to call me."""
+        return member.status is Status.UNHEARD or (member.status is Status.ALIVE and not member.met)
 
     def _forgive_my_own_pause(self, now: float) -> None:
         """Silence while I was stopped (SIGSTOP, a suspended laptop) is nobody's fault: shift everybody's clock."""
@@ -258,7 +268,7 @@ class Membership:
         if member is None:
             return
         self.prober.engage(name, now)
-        if self.table.presumes and member.status is Status.UNHEARD and now >= member.greet_at_s:
+        if self.table.presumes and self._is_strange(member) and now >= member.greet_at_s:
             self.admission.greet_soon(member, now)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:

@@ -72,6 +72,7 @@ class Peer:
         self._consignments = Consignments(limits, me.boot, self._boot_of)
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
+        self._membership.needed = self._has_something_for
         self._membership.start(seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------
@@ -270,6 +271,9 @@ class Peer:
 
     def _boot_of(self, name: PeerName) -> int | None:
         return self._membership.table.rows[name].boot if self.is_alive(name) else None
+
+    def _has_something_for(self, name: PeerName) -> bool:
+        return self._consignments.has_something_for(name) or self._delivery.has_something_for(name)
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""

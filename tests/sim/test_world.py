@@ -9,10 +9,12 @@ import pytest
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults
 from gossipdistill.faults.kinds import KINDS
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import DeliveryClass, Parcel
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Birth, Host
-from gossipdistill.sim.learners import Publisher, Walker
+from gossipdistill.sim.learners import Publisher, Walker, packed
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
@@ -162,3 +164,27 @@ def test_a_fault_plan_acts_on_links_and_processes() -> None:
     assert world.host("ada").clock_offset_s == 50.0
     assert world.host("cy").slowdown == 1.0
     assert faults.fired["drop"] > 0
+
+
+def test_in_a_large_roster_mass_for_one_that_lost_my_greeting_is_settled() -> None:
+    """Found by a storm of 66 peers: both were content, and neither had a reason to greet the other again."""
+    names = [f"p{place}" for place in range(70)]
+    cut = {"kind": "one_way", "link": ["p1", "p2"], "from_s": 0.0, "to_s": 6.0}
+    plan = FaultPlan(seed=1, fault=(KINDS["one_way"].model_validate(cut),))
+    puppets: dict[str, Walker] = {}
+
+    def still(birth: Birth) -> Walker:
+        made = puppets[birth.name] = walker(birth)
+        made.every_steps = 1 << 30  # it absorbs, and sends nothing of its own
+        return made
+
+    world = World(names, still, Network(faults=LinkFaults(plan, names)))
+    world.start_all()
+    world.run_until(1.0)
+    for sender, to in (("p2", "p1"), ("p1", "p2")):
+        parcel = Parcel((PeerName(to),), "mass", packed([0.5, 0.5]), 1, 1, delivery=DeliveryClass.MASS, weight=0.25)
+        world.run_for(4.0)
+        assert puppets[sender].mailbox.post(parcel)
+    world.run_until(30.0)
+    assert puppets["p1"].w == 1.25
+    assert puppets["p2"].w == 1.25
