@@ -17,11 +17,12 @@ from torch import Tensor
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.rounds import Lockstep
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
-from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
+from gossipdistill.strategies.base import NOTHING, Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Connection, Schedule
 
@@ -47,6 +48,7 @@ class Worker:
     cadence: Cadence
     draws: Draws
     cosine: bool = False
+    gradient: GradientRules = ONE_BATCH
     strict: bool = False
     """Whether a strategy that leaves an arrival unsettled is an exception, as in tests, or only a warning."""
     task_loss: float = float("nan")
@@ -66,6 +68,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
+        self.learner.criterion = self.task.loss
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
         if isinstance(self.strategy.options, RoundOptions):
@@ -101,17 +104,9 @@ class Worker:
         view = self._mix(self._arrivals(), now)
 
         rows = self.draws.at(learner.step)
-        learner.x, learner.y = self._x[rows], self._y[rows]
         learner.optimizer.zero_grad(set_to_none=True)
-        learner.outputs = learner.forward(learner.x)
-        loss = self.task.loss(learner.outputs, learner.y)
-        self.task_loss = loss.item()
-        term = strategy.loss(self._state, learner)
-        if term.value is not None and term.apart:
-            term.value.backward()  # type: ignore[no-untyped-call]
-        elif term.value is not None:
-            loss = loss + term.value
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.task_loss = self._make_gradient(rows)
+        self.gradient.clip(learner.model)
         strategy.adjust(self._state, learner)
         learner.optimizer.step()
         learner.step += 1
@@ -119,6 +114,29 @@ class Worker:
         if self.cadence.due(learner.step, now):
             self._publish(view, now)
         self.mailbox.report_progress(learner.step, done=False)
+
+    def _make_gradient(self, rows: Tensor) -> float:
+        """Gradients of the mean over the batches of this step; returns the task's own loss, its mean as well."""
+        learner, rules = self.learner, self.gradient
+        batches = rules.batches(rows)
+        total, apart = 0.0, False
+        for number, batch in enumerate(batches, start=1):
+            learner.x, learner.y = self._x[batch], self._y[batch]
+            with learner.gradients_kept(number < len(batches)):
+                with rules.precision(learner.device):
+                    learner.outputs = learner.forward(learner.x)
+                    loss = self.task.loss(learner.outputs, learner.y)
+                    learner.task_loss = loss.item()
+                    total += learner.task_loss
+                    # A term apart is no matter of this batch: once a step is enough.
+                    term = NOTHING if apart else self.strategy.loss(self._state, learner)
+                if term.value is not None and term.apart:
+                    term.value.backward()  # type: ignore[no-untyped-call]
+                    apart = True
+                elif term.value is not None:
+                    loss = loss + term.value
+                (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+        return total / len(batches)
 
     def finish(self, now: float) -> None:
         """After the last step and before the model is judged: what came meanwhile is still absorbed."""

@@ -85,7 +85,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     config = spec.config
     model = build_model(spec, strategy, task)
     device = choose_device(spec.device, spec.place)
-    batch_size = config.train.batch_size * (spec.count if spec.pooled else 1)
+    rows_per_step = config.train.batch_size * config.train.accumulate * (spec.count if spec.pooled else 1)
     train = config.train
     options = train.optimizer_options
     optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay, options)
@@ -107,7 +107,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         classes=task.class_count,
         steps_total=config.steps if config.seconds is None else None,
     )
-    return learner, Draws(len(task.train[0]), batch_size, config.seed + 104_729 * (spec.place + 1))
+    return learner, Draws(len(task.train[0]), rows_per_step, config.seed + 104_729 * (spec.place + 1))
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

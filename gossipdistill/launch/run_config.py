@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gossipdistill.errors import ConfigError, UsageError, nearest
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.learning.gradients import GradientRules
 from gossipdistill.messages import Mode
 from gossipdistill.optimizers import check_optimizer
 from gossipdistill.shelf import read_toml
@@ -62,10 +64,20 @@ class TrainKeys(BaseModel):
     lr_schedule: Literal["constant", "cosine"] = "cosine"
     """cosine falls from lr to zero as the run nears its limit, be that steps or seconds."""
     batch_size: int = Field(default=32, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    """So many batches make one step, and their mean is its gradient."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Longest gradient (Euclidean norm over all parameters); unset: no bound."""
+    autocast: Literal["off", "bfloat16"] = "off"
+    """Type of forward passes; weights and what travels keep theirs."""
     step_time_s: float = Field(default=0.0, ge=0)
     """A step that is shorter is padded to this; 0 is full speed."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
     """0: only at the end."""
+
+    def gradient_rules(self) -> GradientRules:
+        """How the gradient of a step is made."""
+        return GradientRules(self.accumulate, self.clip_norm, None if self.autocast == "off" else torch.bfloat16)
 
 
 class StrategyKeys(BaseModel):

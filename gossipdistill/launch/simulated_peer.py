@@ -118,7 +118,8 @@ class Nursery:
             learner.step = before.worker.learner.step
         cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
         cosine = config.train.lr_schedule == "cosine"
-        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine)
+        rules = config.train.gradient_rules()
+        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine, rules)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
         return kind(
             worker, pace, config.seconds, config.steps, config.train.checkpoint_every_s, steps_before=learner.step

@@ -135,4 +135,5 @@ class WorkerProcess:
         config = self.spec.config
         cosine = config.train.lr_schedule == "cosine"
         cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-        return Worker(learner, task, strategy, schedule, network.mailbox, cadence, draws, cosine)
+        rules = config.train.gradient_rules()
+        return Worker(learner, task, strategy, schedule, network.mailbox, cadence, draws, cosine, rules)

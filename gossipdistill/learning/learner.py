@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +43,9 @@ class Draws:
 class Learner:
     """Everything that a strategy may read and, where its verb says so, change.
 
-    `step` counts finished optimiser steps of this peer. `x`, `y` [batch, ...] and `outputs` [batch, ...] belong to the
-    step in progress. `peers` are the names by place. `forward_module` is what the forward pass runs through: the model,
-    unless a strategy wraps it.
+    `step` counts finished optimiser steps of this peer. `x`, `y` [batch, ...], `outputs` [batch, ...] and `task_loss`,
+    which is `criterion(outputs, y)`, belong to the batch in progress. `peers` are the names by place. `forward_module`
+    is what the forward pass runs through: the model, unless a strategy wraps it.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Learner:
     x: Tensor | None = None
     y: Tensor | None = None
     outputs: Any = None
+    task_loss: float = float("nan")
+    criterion: Callable[[Any, Tensor], Tensor] | None = None
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
     ledger: Ledger = field(default_factory=Ledger)
@@ -79,6 +83,12 @@ class Learner:
     def forward(self, x: Tensor) -> Any:
         """Outputs of the model in training for inputs [batch, ...]."""
         return (self.forward_module if self.forward_module is not None else self.model)(x)
+
+    def gradients_kept(self, kept: bool) -> AbstractContextManager[object]:
+        """A context in which a wrapper that reduces gradients over peers leaves them here, if `kept`: they go with the
+        last batch of the step, all at once."""
+        no_sync = getattr(self.forward_module, "no_sync", None)
+        return no_sync() if kept and no_sync is not None else nullcontext()
 
     def transfer_batch(self) -> Tensor:
         """Row numbers [batch] of the transfer set for the step in progress."""

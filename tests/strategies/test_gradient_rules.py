@@ -1,0 +1,85 @@
+"""Accumulation, clipping and autocast: how the worker makes a gradient, whatever the strategy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from gossipdistill.learning.gradients import GradientRules
+from gossipdistill.strategies import STRATEGIES, Delivery
+from gossipdistill.worker import Worker
+
+from .world import NAMES, World, make_strategy, make_worker
+
+FREE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
+
+
+def after(name: str, rules: GradientRules, steps: int = 12) -> tuple[dict[str, Tensor], Worker]:
+    """ada's weights after some steps beside two neighbours, all under the same rules."""
+    workers = {peer: make_worker(peer, make_strategy(name)) for peer in NAMES}
+    for worker in workers.values():
+        worker.gradient = rules
+    world = World(workers)
+    for step in range(steps):
+        world.step(step * 0.1)
+    ada = workers["ada"]
+    return {key: value.clone() for key, value in ada.learner.model.state_dict().items()}, ada
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_accumulated_batches_are_one_large_batch(name: str) -> None:
+    whole, _ = after(name, GradientRules())
+    parts, _ = after(name, GradientRules(accumulate=4))
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_autocast_trains_near_single_precision_and_leaves_types_alone(name: str) -> None:
+    exact, _ = after(name, GradientRules())
+    near, ada = after(name, GradientRules(autocast=torch.bfloat16))
+    assert all(value.dtype is torch.float32 for value in near.values())
+    assert torch.is_tensor(ada.learner.outputs)
+    assert ada.learner.outputs.dtype is torch.bfloat16
+    for key, value in exact.items():
+        torch.testing.assert_close(near[key], value, atol=0.1, rtol=0)
+    assert any(not torch.equal(near[key], value) for key, value in exact.items())
+
+
+def test_a_gradient_is_no_longer_than_its_bound() -> None:
+    ada = make_worker("ada", make_strategy("isolated"))
+    ada.learner.optimizer = torch.optim.SGD(ada.learner.model.parameters(), lr=1.0)
+    ada.gradient = GradientRules(clip_norm=0.01)
+    before = torch.cat([p.detach().flatten().clone() for p in ada.learner.model.parameters()])
+    ada.step(0.0)
+    moved = torch.cat([p.detach().flatten() for p in ada.learner.model.parameters()]) - before
+    assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_loss_reported_is_the_mean_over_the_batches() -> None:
+    one, four = (make_worker("ada", make_strategy("isolated")) for _ in range(2))
+    four.gradient = GradientRules(accumulate=4)
+    one.step(0.0)
+    four.step(0.0)
+    assert four.task_loss == pytest.approx(one.task_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+@pytest.mark.parametrize("name", [name for name in FREE if STRATEGIES[name].delivery is Delivery.STATE])
+def test_states_go_with_any_optimizer_and_schedule(name: str, kind: type[torch.optim.Optimizer]) -> None:
+    workers = {peer: make_worker(peer, make_strategy(name, every_steps=2)) for peer in NAMES}
+    for worker in workers.values():
+        learner = worker.learner
+        learner.optimizer = kind(learner.model.parameters(), lr=0.01)  # type: ignore[call-arg]
+        worker.gradient = GradientRules(accumulate=2, clip_norm=1.0, autocast=torch.bfloat16)
+    world = World(workers)
+    schedulers = [torch.optim.lr_scheduler.StepLR(w.learner.optimizer, 20, 0.5) for w in workers.values()]
+    losses = []
+    for step in range(60):
+        world.step(step * 0.1)
+        for scheduler in schedulers:
+            scheduler.step()
+        losses.append(sum(worker.task_loss for worker in workers.values()) / 3)
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    assert all(worker.learner.ledger.exchanges > 0 for worker in workers.values())
