@@ -26,7 +26,10 @@ class Limits:
     """Between greetings to a peer that was never heard; it doubles up to `greet_interval_max_s`."""
     greet_interval_max_s: float = 1.0
     confirm_timeout_s: float = 2.0
-    """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest."""
+    """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest; it
+    is sooner where confirmations have been quicker, see protocol/patience.py."""
+    confirm_patience_min_s: float = 0.3
+    """Never sooner than this; more than `confirm_delay_s`."""
     confirm_bytes_per_s: float = 1e6
     confirm_delay_s: float = 0.25
     """How long a confirmation waits for a state to ride on."""

@@ -11,8 +11,8 @@ Rules of this file
 4. A pushed state is confirmed by the next state that goes the other way, at the latest after `confirm_delay_s`; at
    once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
 5. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
-   word again after `confirm_timeout_s`; the reader answers each announcement, with a confirmation, or with a wish as
-   soon as its learner is ready.
+   word again when its patience is over: as long as this peer's confirmations usually take, `confirm_timeout_s` at most.
+   The reader answers each announcement, with a confirmation, or with a wish as soon as its learner is ready.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Arrival, Confirm, Message, Mode, Parcel, Slot, State, Want
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.patience import Patience
 
 
 @dataclass(slots=True)
@@ -34,8 +35,11 @@ class Outgoing:
     parcel: Parcel
     number: int
     confirmed: int = 0
+    last_sent: int = 0
     unconfirmed: dict[int, float] = field(default_factory=dict)
     """Versions on the wire, each with the time at which it is given up."""
+    timed: tuple[int, float] | None = None
+    """A small version that was sent once, and when: its confirmation tells how long they take."""
     wanted: bool = False
     announced_until_s: float = -NEVER
     """Until when an announcement is open; it is made again then."""
@@ -87,6 +91,7 @@ class Delivery:
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
     _awaiting: set[Slot] = field(default_factory=set)
     """Slots of which an announced state waits until the learner has taken the one before it."""
+    _patience: dict[PeerName, Patience] = field(default_factory=dict)
     _number: int = 0
     _debts: Deadlines[PeerName] = field(default_factory=Deadlines)
     """When a confirmation has waited long enough, per peer."""
@@ -118,6 +123,12 @@ class Delivery:
         if known is None or confirm.number > known.number:
             return
         known.confirmed = max(known.confirmed, confirm.number)
+        patience = self._patience_with(sender)
+        patience.heard()
+        if known.timed is not None and known.timed[0] <= confirm.number:
+            if known.timed[0] == confirm.number:
+                patience.answer(now - known.timed[1])
+            known.timed = None
         for number in [number for number in known.unconfirmed if number <= confirm.number]:
             del known.unconfirmed[number]
         if known.confirmed == known.number:
@@ -147,7 +158,7 @@ class Delivery:
             for confirm in message.confirms:
                 self._owe(recipient, confirm, now)
             known.unconfirmed.pop(message.number, None)
-            known.wanted = True
+            known.wanted, known.timed = True, None
             self._note_blocked(recipient, known, now)
         known.announced_until_s = -NEVER
         known.retry_gap_s = min(
@@ -163,6 +174,7 @@ class Delivery:
             if slot.peer == peer:
                 known.confirmed = 0 if restarted else known.confirmed
                 known.unconfirmed.clear()
+                known.timed = None
                 known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
                 known.blocked_since_s, known.retry_gap_s = None, 0.0
                 self._advance(slot, known, now)
@@ -186,8 +198,13 @@ class Delivery:
         owed = self._pay(slot.peer)
         state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload, owed)
         self.out.append((slot.peer, state))
-        timeout_s = self.limits.confirm_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
-        known.unconfirmed[known.number] = now + timeout_s
+        patience_s = self.limits.confirm_timeout_s
+        if parcel.payload.nbytes <= self.limits.push_bytes_max:
+            patience_s = self._patience_with(slot.peer).seconds()
+            if known.timed is None and known.number > known.last_sent:
+                known.timed = (known.number, now)
+        known.last_sent = known.number
+        known.unconfirmed[known.number] = now + patience_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
         known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
 
     def _is_too_large(self, parcel: Parcel, now: float) -> bool:
@@ -317,9 +334,19 @@ class Delivery:
             overdue = [number for number, due_s in known.unconfirmed.items() if now >= due_s]
             for number in overdue:
                 del known.unconfirmed[number]
-            self._count(slot.peer).resent += bool(overdue)
+            if overdue:
+                self._count(slot.peer).resent += 1
+                self._patience_with(slot.peer).lost()
+                known.timed = None  # whatever is confirmed now may be the first sending or the second
             known.announced_until_s = -NEVER  # never open while a version is on the wire: it is what was due
             self._advance(slot, known, now)
+
+    def _patience_with(self, peer: PeerName) -> Patience:
+        patience = self._patience.get(peer)
+        if patience is None:
+            bounds = (self.limits.confirm_patience_min_s, self.limits.confirm_timeout_s)
+            patience = self._patience[peer] = Patience(*bounds)
+        return patience
 
     def _count(self, peer: PeerName) -> LinkCounts:
         return self.counts.setdefault(peer, LinkCounts())
