@@ -1,6 +1,6 @@
 """The memory of critical gradients: the few largest of the past, with priorities that decay.
 
-McRae, Parthasarathi, Assran and Chandar 2021 (2106.10708), section 3. Notation: g [P] the gradient of all parameters,
+McRae, Parthasarathi, Assran and Chandar 2021 (2106.10708). Notation: g [P] the gradient of all parameters,
 C the memory, at most `topc` of them. One step, in this order:
 
     a = sum:  g + kappa mean(C)      mean:  (g + kappa sum(C)) / (|C| + 1)      mid:  (g + kappa mean(C)) / 2

@@ -18,7 +18,7 @@ class SGD_C(Optimizer):  # noqa: N801 - the authors' name
 
         d = a + weight_decay x;   v <- momentum v + d (the first v is d);   x <- x - lr v
 
-    McRae et al. 2021 (2106.10708), algorithm 1. With `topc` = 0 it is torch's SGD. With `aggregation` = "sum", the
+    McRae et al. 2021 (2106.10708). With `topc` = 0 it is torch's SGD. With `aggregation` = "sum", the
     authors' default, the step is about twice as long as SGD's: they advise SGD's lr or a tenth of it.
 
     Args:

@@ -26,6 +26,7 @@ from torch import Tensor
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.distillation import Direction, ramp
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.robust import Defence, Rule
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
 from gossipdistill.messages import Arrival, DeliveryClass, Mode, Parcel, Payload
 
@@ -101,6 +102,20 @@ class TeacherOptions(Options):
     def factor(self, step: int) -> float:
         """alpha * ramp(step): the weight of the distillation term at the receiver's own step."""
         return self.weight * ramp(step, self.burn_in_steps, self.ramp_steps)
+
+
+class RobustOptions(Options):
+    """Keys that all strategies share that mix the weights of neighbours as states (learning/robust.py)."""
+
+    robust: Rule = Rule.NONE
+    """none: a plain weighted mean; clip, trimmed_mean and median bound what a few liars can do. Each keeps the newest
+    model of every neighbour."""
+    liars_max: int = Field(default=1, ge=1)
+    """How many of the neighbours may lie; with no more neighbours than that, nobody is believed."""
+
+    def defence(self, horizon_s: float) -> Defence | None:
+        """What keeps the liars down; None where everybody is believed."""
+        return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_s)
 
 
 class RoundOptions(Options):

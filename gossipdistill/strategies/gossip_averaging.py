@@ -1,7 +1,7 @@
 """Averaging stale weights with the neighbours', newest wins.
 
 GALA: Assran et al. 2019 (1906.04585), section 3, without its waits: any subset of the neighbours is mixed in as it
-arrives, and nobody is asked twice.
+arrives, and nobody is asked twice. Robust mixing: He, Karimireddy and Jaggi 2022 (2202.01545); see learning/robust.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from torch import Tensor
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.robust import Defence
 from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
+from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, RobustOptions, Strategy, View
 
 
 @final
@@ -26,6 +27,9 @@ class GossipAveraging(Strategy):
     falls with the age of the version. Row-stochastic averaging converges to a consensus, which is the plain mean only
     where the topology is doubly stochastic and nobody is slower than the others.
 
+    With `robust` other than none, x_j is bent towards x_i first, or a trimmed mean or median takes the place of the
+    mean, so that `liars_max` neighbours who send anything at all cannot carry the others away.
+
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
     Conserves: nothing; a lost or doubled version is harmless, the average of all models is kept only roughly.
     When stale: a version's weight falls with age, to 0 at the horizon.
@@ -34,12 +38,14 @@ class GossipAveraging(Strategy):
     name = "gossip_averaging"
     needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
     topic = "weights"
+    options_type = RobustOptions
+    options: RobustOptions
 
-    def init(self, learner: Learner) -> None:
-        return None
+    def init(self, learner: Learner) -> Defence | None:
+        return self.options.defence(self.exchange.stale_after_s)
 
-    def mix(self, state: None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        others: list[tuple[float, dict[str, Tensor]]] = []
+    def mix(self, state: Defence | None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        others: dict[str, tuple[float, dict[str, Tensor]]] = {}
         expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
         for arrival in arrivals:
             try:
@@ -52,22 +58,26 @@ class GossipAveraging(Strategy):
             fresh = age_weight(age_s, 0, self.exchange.stale_after_s, self.exchange.stale_after_steps)
             weight = fresh * view.in_weights.get(arrival.sender, 0.0)
             if weight > 0.0:
-                others.append((weight, arrays))
+                others[arrival.sender] = (weight, arrays)
                 learner.ledger.applied(arrival.sender, 0, age_s)
                 learner.ledger.exchanged(arrival.sender, learner.now_s)
         if others:
             # Senders are not in step: several may arrive at once, each with the weight of an exchange in which it was
             # to be the only one. All together weigh at most what the plain mean of them and me would give them.
             share_max = len(others) / (1 + len(others))
-            factor = min(1.0, share_max / sum(weight for weight, _ in others))
-            mix_in(learner.model, [(factor * weight, arrays) for weight, arrays in others])
+            factor = min(1.0, share_max / sum(weight for weight, _ in others.values()))
+            scaled = {sender: (factor * weight, arrays) for sender, (weight, arrays) in others.items()}
+            if state is None:
+                mix_in(learner.model, list(scaled.values()))
+            else:
+                state.mix_in(learner.model, scaled, learner.now_s)
         return []
 
-    def loss(self, state: None, learner: Learner) -> LossTerm:
+    def loss(self, state: Defence | None, learner: Learner) -> LossTerm:
         return NOTHING
 
-    def adjust(self, state: None, learner: Learner) -> None:
+    def adjust(self, state: Defence | None, learner: Learner) -> None:
         return None
 
-    def publish(self, state: None, learner: Learner, view: View) -> list[Parcel]:
+    def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
         return self.weights_parcels(learner, view)

@@ -95,7 +95,7 @@ def test_the_control_keeps_the_newest() -> None:
     ("aggregation", "expected"), [("sum", 2.0 + 0.5 * 7.0), ("mean", (2.0 + 0.5 * 14.0) / 3), ("mid", 5.5 / 2)]
 )
 def test_aggregation_is_as_in_the_paper(aggregation: str, expected: float) -> None:
-    """McRae et al. 2021 (2106.10708), section 3: memory 8 and 6, gradient 2, kappa 0.5, and the old memory is used."""
+    """McRae et al. 2021 (2106.10708): memory 8 and 6, gradient 2, kappa 0.5, and the old memory is used."""
     point = nn.Parameter(torch.zeros(1))
     optimizer = SGD_C([point], lr=0.0, topc=2, kappa=0.5, aggregation=aggregation)  # type: ignore[arg-type]
     fed(optimizer, point, [8.0, 6.0])

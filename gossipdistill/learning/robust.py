@@ -1,0 +1,113 @@
+"""Mixing neighbours' weights in such a way that a few liars among them can do little.
+
+Notation: x_i [P] my parameters and floating-point buffers, x_j the newest version of neighbour j, m the number of
+neighbours known, f how many of them may lie, w_j the mixing weight of one whose version is new. The rules need to see
+several neighbours side by side, so the newest version of each is kept until its horizon: m models of memory.
+
+- *clip* (self-centred clipping; He, Karimireddy and Jaggi 2022, 2202.01545):
+      x_i <- x_i + sum_j w_j min(1, tau / |x_j - x_i|) (x_j - x_i)
+  tau is the largest distance that is left when the f largest are put aside (as in the authors' code, where f = 1).
+  So nobody pulls further than an honest neighbour could, whatever it says. Among f neighbours or fewer, tau = 0.
+- *trimmed_mean*, *median* (per coordinate; Yin et al. 2018, 1803.01498, definitions 1 and 2):
+      x_i <- x_i + s (c - x_i),   s = (how many of the known ones are new) / m
+  c is over my own value and those of all known neighbours: their mean without the f smallest and the f largest, or
+  their median. Where m + 1 <= 2 f there is nothing left to take the mean of, and nothing is mixed.
+
+These bend states only. Mass is conserved, so a parcel of mass is never bent: it is refused whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+Arrays = Mapping[str, Tensor]
+
+
+class Rule(StrEnum):
+    """How much is believed of what neighbours send."""
+
+    NONE = "none"
+    CLIP = "clip"
+    TRIMMED_MEAN = "trimmed_mean"
+    MEDIAN = "median"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The newest version of one neighbour's arrays, and when it came."""
+
+    arrays: Arrays
+    arrived_s: float
+
+
+@dataclass(slots=True)
+class Defence:
+    """One peer's memory of its neighbours, for a rule other than `none`."""
+
+    rule: Rule
+    liars_max: int
+    horizon_s: float
+    """Beyond this age a version is forgotten; 0 is never."""
+    known: dict[str, Known] = field(default_factory=dict)
+
+    def mix_in(self, model: nn.Module, fresh: Mapping[str, tuple[float, Arrays]], now: float) -> None:
+        """Mix in what is new, {sender: (w_j, arrays of x_j)}, seen beside what is known; in place."""
+        self.known |= {sender: Known(arrays, now) for sender, (_, arrays) in fresh.items()}
+        if self.horizon_s > 0:
+            self.known = {name: one for name, one in self.known.items() if now - one.arrived_s < self.horizon_s}
+        known = {name: one.arrays for name, one in self.known.items()}
+        if self.rule is Rule.CLIP:
+            clip_in(model, known, {sender: weight for sender, (weight, _) in fresh.items()}, self.liars_max)
+        else:
+            share = len(fresh) / max(len(known), 1)
+            trimmed = self.liars_max if self.rule is Rule.TRIMMED_MEAN else len(known) // 2
+            centre_in(model, known, share, trimmed, self.liars_max)
+
+
+def clip_in(model: nn.Module, known: Mapping[str, Arrays], weights: Mapping[str, float], liars_max: int) -> None:
+    """Self-centred clipping of those in `weights`, with the radius tau from all in `known`."""
+    own = _floating(model)
+    distances = {name: _distance(own, arrays) for name, arrays in known.items()}
+    radius = [*sorted(distances.values(), reverse=True)[liars_max:], 0.0][0]
+    factors = {
+        name: weight * (min(1.0, radius / distances[name]) if distances[name] > 0.0 else 1.0)
+        for name, weight in weights.items()
+    }
+    with torch.no_grad():
+        for key, tensor in own.items():
+            start = tensor.double()
+            moved = start.clone()
+            for name, factor in factors.items():
+                moved += factor * (known[name][key].to(tensor.device).double() - start)
+            tensor.copy_(moved)
+
+
+def centre_in(model: nn.Module, known: Mapping[str, Arrays], share: float, trimmed: int, liars_max: int) -> None:
+    """x_i <- x_i + share (c - x_i), where c leaves the `trimmed` smallest and largest of each coordinate out."""
+    count = 1 + len(known)
+    if count <= 2 * liars_max or count <= 2 * trimmed:
+        return
+    with torch.no_grad():
+        for key, tensor in _floating(model).items():
+            values = torch.stack([tensor, *(arrays[key].to(tensor.device, tensor.dtype) for arrays in known.values())])
+            kept = values.double().sort(dim=0).values[trimmed : count - trimmed]
+            tensor.copy_(tensor.double().lerp(kept.mean(dim=0), share))
+
+
+def _floating(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and floating-point buffers by name; a counter has no mean."""
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def _distance(own: Arrays, others: Arrays) -> float:
+    # In float64 the square of every float32 is finite.
+    squares = (
+        (others[key].to(tensor.device).double() - tensor.double()).square().sum().item() for key, tensor in own.items()
+    )
+    return math.sqrt(sum(squares))
