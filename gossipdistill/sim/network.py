@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gossipdistill.faults import LinkFaults
-from gossipdistill.messages import Ack, Consignment, Greeting, Message, Nack, Piece, Ping, PingRequest, State
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Ack, Consignment, Envelope, Greeting, Message, Nack, Piece, Ping, PingRequest, State
+from gossipdistill.wire.codec import WireError, decode, encode
 
 INFINITE = float("inf")
 
@@ -140,3 +142,15 @@ def nbytes_of(message: Message) -> int:
     if isinstance(message, Greeting):
         return 3 * _HEADER_BYTES + _CONTACT_BYTES * len(message.contacts)
     return _HEADER_BYTES
+
+
+def garble(envelope: Envelope, chance: random.Random, limits: Limits) -> tuple[str, str]:
+    """(code, problem): what the codec says of this envelope after one bit of its head was flipped."""
+    head, *body = encode(envelope)
+    spoilt = bytearray(head)
+    spoilt[chance.randrange(len(spoilt))] ^= 1 << chance.randrange(8)
+    try:
+        decode([bytes(spoilt), *body], limits)
+    except WireError as error:
+        return error.code.value, error.problem
+    return "garbled", "a flipped bit that only a checksum would have found"

@@ -7,19 +7,16 @@ The owner starts processes and lets time pass:
     world.run_until(60.0)
 
 Rules of this file
-1. The order of everything follows from the heap: time first, then the order in which things were put there.
-2. A peer's timer is looked at only after the peer was touched; an entry of the heap that is out of date is ignored.
-3. Each process has a clock of its own. Nobody's time is compared with anybody else's.
+1. A peer's timer is looked at only after the peer was touched; an entry of the heap that is out of date is ignored.
+2. Each process has a clock of its own. Nobody's time is compared with anybody else's.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from gossipdistill.events import EventKind
 from gossipdistill.faults import ActKind, ProcessFaults
@@ -30,10 +27,10 @@ from gossipdistill.messages import Address, Consignment, Contact, Envelope, Piec
 from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.sim.clockwork import Clockwork
 from gossipdistill.sim.host import NEVER, Birth, Host, Spawn
-from gossipdistill.sim.network import Network, nbytes_of
-from gossipdistill.sim.observer import Observer, hooks
-from gossipdistill.wire.codec import WireError, decode, encode
+from gossipdistill.sim.network import Network, garble, nbytes_of
+from gossipdistill.sim.observer import Observer
 from gossipdistill.wire.crossing import cross
 
 WALL_CLOCK_BEGAN_S = 1_700_000_000.0
@@ -49,7 +46,7 @@ def _nobody(birth: Birth) -> None:
     return None
 
 
-class World:
+class World(Clockwork):
     """All processes and the network between them. Names have the places and addresses of their order."""
 
     def __init__(
@@ -75,7 +72,7 @@ class World:
             clocks_apart_s: clocks of processes differ by up to so many seconds.
             stopwatch: a clock of the real world, to tell the learners' time from the protocol's.
         """
-        self.now = 0.0
+        super().__init__(observers, tick_s)
         self.names = [PeerName(name) for name in names]
         self.places = {name: place for place, name in enumerate(self.names)}
         self.addresses = [address_of(place) for place in range(len(self.names))]
@@ -83,12 +80,11 @@ class World:
         self.limits, self.closed, self.seed = limits, closed, seed
         self.hosts: dict[PeerName, Host] = {}
         """The living processes by name."""
-        self.events_handled = 0
         self.learner_s = 0.0
         self.kinds_sent: Counter[str] = Counter()
         self._spawn, self._processes, self._stopwatch = spawn, processes, stopwatch
         self._fingerprint = dict(fingerprint) if fingerprint is not None else {"run": "simulated"}
-        self._over_the_wire, self._clocks_apart_s, self._tick_s = over_the_wire, clocks_apart_s, tick_s
+        self._over_the_wire, self._clocks_apart_s = over_the_wire, clocks_apart_s
         self._random = random.Random(f"world {seed}")
         self._contacts = self._make_contacts() if closed else Directory()
         self._at: dict[Address, Host] = {}
@@ -96,28 +92,8 @@ class World:
         self._starts: Counter[PeerName] = Counter()
         self._wall_jumps_s: dict[PeerName, float] = {}
         self._slowdowns: dict[PeerName, float] = {}
-        self._heap: list[tuple[float, int, Callable[[Any, Any], None], Any, Any]] = []
-        self._sequence = 0
-        self._push(tick_s, self._tick, None, None)
         if processes is not None:
             self._await_act()
-        self.observers: list[Observer] = []
-        self.watch(observers)
-
-    def watch(self, observers: Iterable[Observer]) -> None:
-        """Add observers."""
-        self.observers += observers
-        self._on_start = hooks(self.observers, "on_start")
-        self._on_end = hooks(self.observers, "on_end")
-        self._on_step = hooks(self.observers, "on_step")
-        self._on_post = hooks(self.observers, "on_post")
-        self._on_transmit = hooks(self.observers, "on_transmit")
-        self._on_deliver = hooks(self.observers, "on_deliver")
-        self._on_arrival = hooks(self.observers, "on_arrival")
-        self._on_settle = hooks(self.observers, "on_settle")
-        self._on_event = hooks(self.observers, "on_event")
-        self._on_fault = hooks(self.observers, "on_fault")
-        self._on_tick = hooks(self.observers, "on_tick")
 
     # --- processes -----------------------------------------------------------------------------------------------
 
@@ -258,40 +234,6 @@ class World:
         return Peer(me, len(self.names), self._contacts, seeds, self.closed, now, self.limits)
 
     # --- time ----------------------------------------------------------------------------------------------------
-
-    def run_until(self, until_s: float) -> None:
-        """Let time pass up to `until_s` virtual seconds."""
-        heap, pop = self._heap, heapq.heappop
-        while heap and heap[0][0] <= until_s:
-            self.now, _, handle, subject, detail = pop(heap)
-            self.events_handled += 1
-            handle(subject, detail)
-        self.now = max(self.now, until_s)
-
-    def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
-        self.run_until(self.now + seconds)
-
-    def finish(self) -> None:
-        """Tell the observers that nothing more will happen."""
-        for hook in hooks(self.observers, "at_end"):
-            hook(self.now, self)
-
-    def at(self, at_s: float, do: Callable[[], object]) -> None:
-        """Do something at a time."""
-        self._push(at_s, self._scripted, do, None)
-
-    def _scripted(self, do: Callable[[], object], detail: object) -> None:
-        do()
-
-    def _push(self, at_s: float, handle: Callable[[Any, Any], None], subject: object, detail: object) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (at_s, self._sequence, handle, subject, detail))
-
-    def _tick(self, subject: object, detail: object) -> None:
-        self._push(self.now + self._tick_s, self._tick, None, None)
-        for hook in self._on_tick:
-            hook(self.now, self)
 
     def _await_act(self) -> None:
         assert self._processes is not None
@@ -457,14 +399,7 @@ class World:
         host = self._at.get(address)
         if host is None or host.paused:
             return
-        frames = [bytearray(frame) for frame in encode(envelope)]
-        head = frames[0]
-        head[self._random.randrange(len(head))] ^= 1 << self._random.randrange(8)
-        try:
-            decode([memoryview(bytes(frame)) for frame in frames], self.limits)
-            code, problem = "garbled", "a flipped bit that only a checksum would have found"
-        except WireError as error:
-            code, problem = error.code.value, error.problem
+        code, problem = garble(envelope, self._random, self.limits)
         host.peer.receive_malformed(envelope.sender, code, problem, host.local(self.now))
         self._drain(host)
 
