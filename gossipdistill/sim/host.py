@@ -12,6 +12,10 @@ from gossipdistill.messages import Address, Envelope
 from gossipdistill.protocol.peer import Peer
 
 NEVER = float("inf")
+BACKLOG_MAX = 4096
+"""Messages that the sockets of a paused process hold; what comes after that is lost."""
+HANDLING_S = 0.0005
+"""How long an ordinary network thread takes to turn to a message; a slow process takes `slowdown` times that."""
 
 
 class Stepper(Protocol):

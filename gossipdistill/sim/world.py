@@ -28,7 +28,7 @@ from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.clockwork import Clockwork
-from gossipdistill.sim.host import NEVER, Birth, Host, Spawn
+from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Birth, Host, Spawn
 from gossipdistill.sim.network import Network, garble, nbytes_of
 from gossipdistill.sim.observer import Observer
 from gossipdistill.wire.crossing import cross
@@ -36,10 +36,6 @@ from gossipdistill.wire.crossing import cross
 WALL_CLOCK_BEGAN_S = 1_700_000_000.0
 _TIMER_GAP_S = 0.001
 """As the socket driver: it looks at its timers at most once a millisecond."""
-_BACKLOG_MAX = 4096
-"""Messages that the sockets of a paused process hold; what comes after that is lost."""
-_HANDLING_S = 0.0005
-"""How long an ordinary network thread takes to turn to a message; a slow process takes `slowdown` times that."""
 
 
 def _nobody(birth: Birth) -> None:
@@ -251,7 +247,7 @@ class World(Clockwork):
         """See that the host is looked at when its peer wants to be."""
         due_s = host.peer.next_timeout() - host.clock_offset_s
         if host.slowdown > 1.0:
-            due_s += _HANDLING_S * host.slowdown
+            due_s += HANDLING_S * host.slowdown
         if due_s < host.timer_s:
             host.timer_s = max(due_s, self.now + _TIMER_GAP_S)
             self._push(host.timer_s, self._timer, host, host.timer_s)
@@ -367,7 +363,7 @@ class World(Clockwork):
         host.bytes_sent += nbytes
         self.kinds_sent[type(message).__name__] += 1
         target = self._at.get(address)
-        later_s = _HANDLING_S * target.slowdown if target is not None and target.slowdown > 1.0 else 0.0
+        later_s = HANDLING_S * target.slowdown if target is not None and target.slowdown > 1.0 else 0.0
         handle = self._land_garbled if journey.corrupt else self._land
         for at_s in journey.arrivals_s:
             self._push(at_s + later_s, handle, address, envelope)
@@ -381,7 +377,7 @@ class World(Clockwork):
         if host is None:
             return
         if host.paused:
-            if len(host.backlog) < _BACKLOG_MAX:
+            if len(host.backlog) < BACKLOG_MAX:
                 host.backlog.append(envelope)
             return
         self._receive(host, envelope)

@@ -1,0 +1,83 @@
+"""`gossipdistill simulate`: real workers in virtual time, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gossipdistill.errors import ConfigError, NeedsError
+from gossipdistill.launch.plan import Asked
+from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
+from gossipdistill.observe import simulated
+from gossipdistill.observe.story import tell
+
+PLAN = """
+[[fault]]
+kind = "kill"
+peer = "bo"
+at_s = 3
+restart_after_s = 4
+"""
+
+
+def simulation(out: Path, *settings: str, faults: str | None = None, **asked: object) -> Simulation:
+    fields = {"peers": "6", "seconds": 10.0} | asked
+    specs = plan_simulation(Asked(settings=settings, out=out, **fields))  # type: ignore[arg-type]
+    return Simulation(specs, load_plan(specs, faults))
+
+
+def test_sgp_approaches_the_optimum_and_conserves_mass_through_a_kill(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN)
+    run = simulation(tmp_path, faults=str(plan))
+    assert run.run() == 0
+    sim = run.summary["simulation"]
+    assert sim["violations"] == []
+    assert sim["mass_error"] < 1e-9
+    assert sim["per_peer"]["distance_to_optimum"]["mean"] < 1.0
+    assert [peer["incarnations"] for peer in run.summary["peers"]] == [1, 2, 1, 1, 1, 1]
+    folder = tmp_path / str(run.summary["name"])
+    assert json.loads((folder / "summary.json").read_text())["simulation"]["virtual_s"] == 10.0
+    assert any("restarted" in line for line in tell(folder, "bo"))
+
+
+def test_equal_seeds_give_equal_results(tmp_path: Path) -> None:
+    results = []
+    for _ in range(2):
+        run = simulation(tmp_path, "sim.loss=0.1", seconds=5.0)
+        run.run()
+        results.append((run.summary["simulation"]["curve"], run.summary["simulation"]["messages"]))
+    assert results[0] == results[1]
+
+
+def test_a_straggler_keeps_its_own_pace_and_nobody_waits(tmp_path: Path) -> None:
+    run = simulation(tmp_path, "sim.straggler_share=0.4", "sim.straggler_factor=5", strategy="gossip_averaging")
+    assert run.run() == 0
+    paces = sorted(peer["steps_per_s"] for peer in run.summary["peers"])
+    assert paces[-1] > 4 * paces[0]
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    run = simulation(tmp_path, seconds=3.0)
+    run.run()
+    simulated.plot(run.summary, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_stopping_leaves_what_there_is(tmp_path: Path) -> None:
+    run = simulation(tmp_path, seconds=1000.0)
+    run.stopped = lambda: run.world.now > 1.0
+    assert run.run() == 130
+    assert {peer["status"] for peer in run.summary["peers"]} == {"interrupted"}
+
+
+def test_addresses_are_not_simulated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no addresses"):
+        simulation(tmp_path, peers="127.0.0.1:7400")
+
+
+def test_a_collective_is_not_simulated(tmp_path: Path) -> None:
+    with pytest.raises(NeedsError, match="transport of its own"):
+        simulation(tmp_path, strategy="all_reduce")
