@@ -104,9 +104,10 @@ class Storm:
         assert said <= {Ping, Ack, PingRequest, Nack}
         for process in world.processes.values():
             assert not [event for event in process.events if event.kind is EventKind.SUPERSEDED]
-            for name in NAMES:  # one event per change of state
+            for name in NAMES:  # one event per change of state; each refutation answers an accusation of its own
+                again = (EventKind.RETURNED, EventKind.REFUTED)
                 kinds = [kind for kind in process.kinds(name) if kind is not EventKind.WARNING]
-                repeated = [kind for kind, after in pairwise(kinds) if kind is after and kind is not EventKind.RETURNED]
+                repeated = [kind for kind, after in pairwise(kinds) if kind is after and kind not in again]
                 assert not repeated
 
 
