@@ -34,10 +34,11 @@ from gossipdistill.worker import Worker
 
 DIM = 10
 LIMITS = replace(
-    DEFAULT_LIMITS, consign_timeout_s=0.1, consign_timeout_max_s=0.8, probe_interval_s=5.0, probe_timeout_s=1.0
-)
-"""Parcels of 40 bytes on a fast network are said again sooner than a model on a slow one; probes are rarer, for the
-sake of the time that all this takes."""
+    DEFAULT_LIMITS, consign_timeout_s=0.1, consign_timeout_max_s=0.8, probe_interval_s=5.0, probe_timeout_s=2.0,
+    unreachable_after_s=15.0,
+)  # fmt: skip
+"""Parcels of 40 bytes on a fast network are said again sooner than a model on a slow one; probes are ten times rarer,
+and so is the patience with who does not answer, for the sake of the time that all this takes."""
 LOSS, DUPLICATION, DELAY_S = 0.5, 0.2, 0.02
 WAKE_S = (0.1, 1.0)
 """Each peer wakes at a pace of its own between these: the fastest ten times as often as the slowest."""
