@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from gossipdistill.observe.fitting import console
+from gossipdistill.observe.report import as_json
 
 out_console = console()
 err_console = console(stderr=True)
@@ -56,7 +56,7 @@ def print_result(
 ) -> None:
     """One JSON object and nothing else; or a table, with `lines` below it."""
     if output is Format.JSON:
-        print(json.dumps(summary, allow_nan=False))
+        print(as_json(summary))
         return
     out_console.print(render(summary))
     for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from importlib import metadata
@@ -191,10 +192,25 @@ def _fault_line(number: int, fault: dict[str, Any]) -> str:
     return f"fault {number}, {when}: {fault['what']}{fired}"
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Standard JSON: what diverged is no number there, so a figure that is not finite becomes null."""
+    return json.dumps(_finite_or_none(value), indent=indent, allow_nan=False)
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite_or_none(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_none(entry) for entry in value]
+    return value
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write one object; a reader finds the old file or the whole new one."""
     scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    scratch.write_text(as_json(value, indent=1) + "\n", encoding="utf-8")
     scratch.replace(path)
 
 

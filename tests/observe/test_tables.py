@@ -219,3 +219,10 @@ def test_show_finds_comparisons_and_says_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "c/compare.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):
         find_and_wait(tmp_path, "c", 0.0, console(stderr=True))
+
+
+def test_figures_that_are_not_finite_are_written_as_null(tmp_path: Path) -> None:
+    value = {"loss": float("nan"), "curve": [1.0, float("inf"), None], "peers": [{"accuracy": 0.5, "steps": 3}]}
+    report.write_json(tmp_path / "summary.json", value)
+    written = {"loss": None, "curve": [1.0, None, None], "peers": [{"accuracy": 0.5, "steps": 3}]}
+    assert report.read_json(tmp_path / "summary.json") == written
