@@ -87,8 +87,6 @@ BUGS = (
         "receipt.verdict is Verdict.REFUSED", "False"),
     Bug("what is held counts as settled", Consignments, "receipt",
         "one.held = True", "self._end(slot, line, one, now, home=None)"),
-    Bug("a full socket means that nothing was ever sent", Consignments, "not_sent",
-        "one.sendings -= 1", "one.sendings = 0"),
     Bug("a link is freed twice", Consignments, "_end",
         "self.freed.append(slot)", "self.freed.extend([slot, slot])"),
     Bug("a link is freed only if nothing goes home", Consignments, "_end",

@@ -83,7 +83,10 @@ class Walker:
         return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
 
     def _send(self) -> None:
-        alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS))
+        alive = sorted(self.mailbox.neighbourhood().alive)
+        if self.chance.random() < 0.5:  # whoever does not look at busy links first is told by `post`
+            busy = self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS)
+            alive = [name for name in alive if name not in busy]
         for to in self.chance.sample(alive, min(self.chance.randint(1, self.fan_out), len(alive))):
             share = self.chance.uniform(0.2, 0.6)
             payload = packed([share * value for value in self.x])

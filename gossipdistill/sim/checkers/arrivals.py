@@ -13,7 +13,8 @@ _Which = tuple[str, int, str, str, Version]
 
 
 class VersionsRise(Checker):
-    """No learner is handed a state older than one that it had, nor a frame of a stream out of order."""
+    """No learner is handed a state older than one that it had, nor a frame of a stream out of order or without the one
+    before it; where frames were written off, more numbers are left out than may be on their way."""
 
     duty = "no version goes backwards"
 
@@ -33,6 +34,12 @@ class VersionsRise(Checker):
                 f"{host.name} was handed {arrival.topic} {arrival.version} (exchange {arrival.exchange}) of "
                 f"{arrival.sender} after {version} (exchange {exchange})",
             )
+        if arrival.delivery is DeliveryClass.STREAM:
+            ahead = arrival.version.number - (version.number if same_process else 0)
+            if 1 < ahead <= self.weather.limits.unsettled_stream_max:
+                self.violate(
+                    now_s, f"{host.name} was handed {arrival.topic} {arrival.version} and not the frame before it"
+                )
         self._newest[key] = (arrival.version, arrival.exchange)
 
     def on_end(self, now_s: float, host: Host, how: str) -> None:
