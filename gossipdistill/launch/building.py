@@ -13,7 +13,7 @@ from gossipdistill.learning.snapshot import architecture_hash, weights_hash
 from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
-from gossipdistill.topology import Schedule, judge, load_topology
+from gossipdistill.topology import Schedule, groups_of, judge, load_topology
 
 _JUDGED_PEERS_MAX = 512
 
@@ -41,7 +41,25 @@ def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
                 f"strategy {strategy.name} needs a topology in which each link has its reverse, and "
                 f"{spec.config.topology} has some one way only; ring, complete, torus and random_regular are symmetric"
             )
+    _refuse_groups_apart(spec, strategy, schedule)
     return schedule
+
+
+def _refuse_groups_apart(spec: WorkerSpec, strategy: Strategy, schedule: Schedule) -> None:
+    """Members of one group average their weights: news must get round among them."""
+    if strategy.needs.initialisation is not Initialisation.GROUPS or not spec.names or spec.pooled:
+        return
+    members: dict[int, set[str]] = {}
+    for place, name in enumerate(spec.names):
+        members.setdefault(strategy.start_of(name, place, spec.count), set()).add(name)
+    for group in members.values():
+        parts = groups_of(schedule, group) or ()
+        if len(parts) > 1:
+            apart = "; ".join(", ".join(part) for part in parts)
+            raise NeedsError(
+                f"strategy {strategy.name} needs links inside each group, and in {spec.config.topology} news does not "
+                f"get round, inside one group, between {apart}; complete has them, or give strategy.groups by names"
+            )
 
 
 def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
@@ -73,8 +91,7 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
 def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
     """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
     config = spec.config
-    identical = strategy.needs.initialisation is Initialisation.IDENTICAL
-    torch.manual_seed(config.seed if identical else config.seed + 1000 * (spec.place + 1))
+    torch.manual_seed(config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count))
     model = task.model().to(choose_device(spec.device, spec.place))
     task.check_model(model)
     return model
@@ -105,6 +122,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         transfer=task.transfer.to(device) if task.transfer is not None else None,
         transfer_draws=transfer_draws,
         classes=task.class_count,
+        count=spec.count,
         steps_total=config.steps if config.seconds is None else None,
     )
     return learner, Draws(len(task.train[0]), rows_per_step, config.seed + 104_729 * (spec.place + 1))
@@ -112,7 +130,8 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:
     """What two peers compare at first contact; they must agree on all of it."""
-    prints = {"run": spec.config.name, "strategy": strategy.name, **fingerprint(task, spec.config.task.name)}
+    prints = {"run": spec.config.name, "strategy": strategy.name, **strategy.agreed()}
+    prints |= fingerprint(task, spec.config.task.name)
     if strategy.needs.alike_models:
         prints["model"] = architecture_hash(model)
     if strategy.needs.initialisation is Initialisation.IDENTICAL:

@@ -5,7 +5,6 @@ Notation: z [B, C] logits of the student, p_j [B, C] probabilities of teacher j,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 
 import torch
@@ -16,11 +15,24 @@ ROW_SUM_ERROR_MAX = 0.05
 """How far a row of received probabilities may be from 1; half precision over 32,768 classes stays below."""
 
 
-class Direction(StrEnum):
-    """Which way the divergence runs."""
+PROBABILITY_MIN = 2.0**-24
+"""Below this, half precision holds nothing; the logarithm of a probability stops here."""
 
-    TEACHER_FIRST = "teacher_first"
-    STUDENT_FIRST = "student_first"
+
+class Divergence(StrEnum):
+    """What is minimised between teacher p and student q = softmax(z / T); see `divergence_rows`."""
+
+    FORWARD_KL = "forward_kl"
+    REVERSE_KL = "reverse_kl"
+    CROSS_ENTROPY = "cross_entropy"
+    MSE = "mse"
+
+
+class Average(StrEnum):
+    """What is averaged over several teachers."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
 
 
 def soft_targets(logits: Tensor, temperature: float) -> Tensor:
@@ -51,28 +63,58 @@ def age_weight(age_s: float, staleness_steps: int, stale_after_s: float, stale_a
     return max(weight, 0.0)
 
 
-def mean_of_teachers(probabilities: Tensor, weights: Sequence[float]) -> Tensor:
-    """sum_j w_j p_j / sum_j w_j [B, C] of p [J, B, C]: averaged as probabilities, before the divergence is taken
-    (Anil et al. 2018, section 2); in gradient equal to the mean of the divergences."""
-    share = torch.tensor(weights, dtype=probabilities.dtype, device=probabilities.device)
-    return torch.einsum("j,jbc->bc", share / share.sum(), probabilities)
+def mean_of_teachers(probabilities: Tensor, shares: Tensor, average: Average = Average.PROBABILITIES) -> Tensor:
+    """One teacher [B, C] of p [J, B, C] with shares [J, B], which sum to 1 over J in each row.
 
-
-def divergence(student_logits: Tensor, teacher: Tensor, temperature: float, direction: Direction) -> Tensor:
-    """T^2 times the mean over rows of a Kullback-Leibler divergence: a scalar, with its gradient to the student.
-
-    With q = softmax(z / T) of the student and the teacher's p (made at the same T):
-    teacher_first KL(p || q) = sum p (log p - log q), the standard of mutual learning and codistillation;
-    student_first KL(q || p) = sum q (log q - log p), mode-seeking. The mean is over rows only, never over classes,
-    and T^2 keeps the gradient's scale (Hinton et al. 2015, section 2.1).
+    `probabilities`: sum_j s_j p_j, averaged before the divergence is taken (Anil et al. 2018, section 2); for the
+    forward divergence equal in gradient to the mean of the divergences. `logits`: the normalised geometric mean, which
+    is the softmax of the mean of the logits; for MSE equal in gradient to the mean of the squared distances.
     """
+    if average is Average.PROBABILITIES:
+        return torch.einsum("jb,jbc->bc", shares, probabilities)
+    return softmax(torch.einsum("jb,jbc->bc", shares, _log(probabilities)), dim=1)
+
+
+def tempered(probabilities: Tensor, made_at: float, temperature: float) -> Tensor:
+    """softmax(z / temperature) of softmax(z / made_at) [..., C]: p^(made_at / temperature), normalised."""
+    if made_at == temperature:
+        return probabilities
+    return softmax(_log(probabilities) * (made_at / temperature), dim=-1)
+
+
+def divergence_rows(student_logits: Tensor, teacher: Tensor, temperature: float, kind: Divergence) -> Tensor:
+    """What each row [B] costs, with its gradient to the student's logits z [B, C]; teacher p [B, C], at the same T.
+
+    forward_kl    T^2 KL(p || q) = T^2 sum p (log p - log q): the standard; gradient T (q - p)
+    reverse_kl    T^2 KL(q || p) = T^2 sum q (log q - log p): mode-seeking; T q (log q - log p - KL(q || p))
+    cross_entropy -T^2 sum p log q: the gradient of forward_kl, another value
+    mse           |z' - v'|^2 / 2 C with z' and v' = T log p less their means over the classes: gradient (z' - v') / C,
+                  to which that of forward_kl comes near as T grows
+
+    q = softmax(z / T). T^2 keeps the gradient's scale (Hinton et al. 2015, section 2.1, which has the limit as well).
+    """
+    if kind is Divergence.MSE:
+        z, v = student_logits.float(), temperature * _log(teacher)
+        gap = (z - z.mean(dim=1, keepdim=True)) - (v - v.mean(dim=1, keepdim=True))
+        return gap.square().mean(dim=1) / 2
     log_q = log_softmax(student_logits.float() / temperature, dim=1)
-    if direction is Direction.TEACHER_FIRST:
-        rows = torch.xlogy(teacher, teacher) - teacher * log_q
+    if kind is Divergence.FORWARD_KL:
+        entries = torch.xlogy(teacher, teacher) - teacher * log_q
+    elif kind is Divergence.CROSS_ENTROPY:
+        entries = -teacher * log_q
     else:
-        # The floor is what half precision cannot hold anyway; without it a class at 0 would cost infinity.
-        rows = log_q.exp() * (log_q - teacher.clamp_min(2.0**-24).log())
-    return temperature**2 * rows.sum(dim=1).mean()
+        # Without the floor of _log a class at 0 would cost infinity.
+        entries = log_q.exp() * (log_q - _log(teacher))
+    return temperature**2 * entries.sum(dim=1)
+
+
+def divergence(student_logits: Tensor, teacher: Tensor, temperature: float, kind: Divergence) -> Tensor:
+    """The mean of `divergence_rows` over rows only, never over classes: a scalar."""
+    return divergence_rows(student_logits, teacher, temperature, kind).mean()
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    return probabilities.clamp_min(PROBABILITY_MIN).log()
 
 
 def ramp(step: int, burn_in_steps: int, ramp_steps: int) -> float:

@@ -69,6 +69,8 @@ class Learner:
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+    count: int = 1
+    """How many peers the run is to have."""
     settlements: list[Settlement] = field(default_factory=list)
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
 

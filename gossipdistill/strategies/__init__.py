@@ -16,6 +16,7 @@ from gossipdistill.strategies.base import (
     View,
 )
 from gossipdistill.strategies.codistill_checkpoints import CodistillCheckpoints
+from gossipdistill.strategies.codistill_groups import CodistillGroups
 from gossipdistill.strategies.codistill_predictions import CodistillPredictions
 from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         SelfDistillation,
         CodistillPredictions,
         CodistillCheckpoints,
+        CodistillGroups,
         GossipAveraging,
         Sgp,
         Dpsgd,

@@ -18,16 +18,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.distillation import Direction, ramp
+from gossipdistill.learning.distillation import Average, Divergence, ramp
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.robust import Defence, Rule
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
+from gossipdistill.learning.teachers import Choice, Distillation
 from gossipdistill.messages import Arrival, DeliveryClass, Mode, Parcel, Payload
 
 
@@ -64,6 +65,7 @@ class Initialisation(StrEnum):
     ANY = "any"
     IDENTICAL = "identical"
     DISTINCT = "distinct"
+    GROUPS = "identical inside a group, distinct across groups"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,36 @@ class TeacherOptions(Options):
     """Factor alpha of the distillation term."""
     temperature: float = Field(default=1.0, gt=0)
     """Softens teacher and student alike; equal on all peers."""
+    temperature_of: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Teacher's name -> the temperature at which I compare myself with it instead."""
     burn_in_steps: int = Field(default=0, ge=0)
     """Own steps before teachers are listened to."""
     ramp_steps: int = Field(default=0, ge=0)
     """Own steps over which the weight then rises to its full value."""
-    direction: Direction = Direction.TEACHER_FIRST
-    """teacher_first: KL(teacher || student), the standard; student_first: the reverse, mode-seeking."""
+    divergence: Divergence = Divergence.FORWARD_KL
+    """forward_kl: KL(teacher || student), the standard; reverse_kl: mode-seeking; cross_entropy; mse (of logits)."""
+    average: Average = Average.PROBABILITIES
+    """What is averaged over teachers: probabilities, or logits."""
+    quality_margin: float | None = Field(default=None, ge=0)
+    """A teacher whose loss is above mine by more is not listened to; unset: whoever speaks is."""
+    best_k: int | None = Field(default=None, ge=1)
+    """Only the k teachers of the lowest loss; with 1, and quality_margin 0, the leader alone. Unset: all."""
+    weight_decay_schedule: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Factors of the weight decay, the next one at each tenfold drop of the learning rate: [1.0, 0.1, 0.0]."""
 
     def factor(self, step: int) -> float:
         """alpha * ramp(step): the weight of the distillation term at the receiver's own step."""
         return self.weight * ramp(step, self.burn_in_steps, self.ramp_steps)
+
+    @property
+    def choice(self) -> Choice:
+        """Whom to leave out."""
+        return Choice(self.quality_margin, self.best_k)
+
+    @property
+    def distillation(self) -> Distillation:
+        """How teachers and student are compared."""
+        return Distillation(self.temperature, self.divergence, self.average, self.temperature_of)
 
 
 class RobustOptions(Options):
@@ -220,12 +242,20 @@ class Strategy(ABC):
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
         """What the neighbours of this exchange should know now."""
 
-    def parcels(self, payload: Payload, learner: Learner, view: View) -> list[Parcel]:
+    def start_of(self, name: str, place: int, count: int) -> int:
+        """Peers of equal number, of `count` in all, begin with the same weights; 0 is the run's own start."""
+        return 0 if self.needs.initialisation is Initialisation.IDENTICAL else 1 + place
+
+    def agreed(self) -> dict[str, str]:
+        """What else, by name, peers of this strategy must have set alike; compared at first contact."""
+        return {}
+
+    def parcels(self, payload: Payload, learner: Learner, view: View, key: str = "") -> list[Parcel]:
         """One parcel for all out-neighbours of this exchange; large payloads are announced, unless told otherwise."""
         if not view.out_neighbours:
             return []
         mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
-        return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode)]
+        return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode, key)]
 
     def consigned(
         self, payload: Payload, learner: Learner, view: View, to: Sequence[PeerName], weight: float = 0.0
@@ -235,7 +265,7 @@ class Strategy(ABC):
         what = (self.topic, payload, learner.step, view.exchange)
         return [Parcel((n,), *what, delivery=delivery, weight=weight, degree=view.degree) for n in to]
 
-    def weights_parcels(self, learner: Learner, view: View) -> list[Parcel]:
+    def weights_parcels(self, learner: Learner, view: View, key: str = "") -> list[Parcel]:
         """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""
         if not view.out_neighbours:
             return []
@@ -243,4 +273,4 @@ class Strategy(ABC):
         if not all_finite(arrays):
             learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
             return []
-        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
+        return self.parcels(pack(arrays, self.exchange.encoding), learner, view, key)

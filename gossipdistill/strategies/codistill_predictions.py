@@ -7,24 +7,24 @@ examples that every peer holds, so that nothing has to be in step and a loss of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from gossipdistill.learning.distillation import (
-    age_weight,
-    are_probabilities,
-    divergence,
-    mean_of_teachers,
-    soft_targets,
-)
-from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.decay import schedule_weight_decay
+from gossipdistill.learning.distillation import age_weight, are_probabilities, soft_targets
+from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.prediction_cache import PredictionCache
 from gossipdistill.learning.snapshot import PayloadRefusedError, pack, unpack
+from gossipdistill.learning.teachers import RunningLoss, note_left_out
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
+
+_EXCHANGES_TOLD_APART = 1 << 31
 
 
 class Options(TeacherOptions):
@@ -32,39 +32,59 @@ class Options(TeacherOptions):
 
     transfer_batch_size: int = Field(default=64, ge=1)
     """Transfer examples per step on which the student is compared with its teachers."""
+    coordinated_rows: int = Field(default=0, ge=0)
+    """So many rows travel in an exchange, all peers drawing the same ones for its number; 0: the whole transfer set."""
+    cache_rows: int | None = Field(default=None, ge=1)
+    """With coordinated_rows: past predictions kept per teacher, by sample; unset: one of each transfer example."""
+
+    @model_validator(mode="after")
+    def _cache_holds_a_batch(self) -> Self:
+        if self.cache_rows is not None and not 0 < self.coordinated_rows <= self.cache_rows:
+            raise ValueError("cache_rows goes with coordinated_rows, and is no smaller")
+        return self
 
 
 @dataclass(slots=True)
 class Teacher:
-    """One neighbour's soft targets [N, C] for the whole transfer set, and when they came."""
+    """One neighbour: when its newest predictions came, and what it says its own loss is (NaN: nothing)."""
 
-    table: Tensor
     arrived_s: float
     arrived_step: int
+    loss: float
     counted: bool = False
 
 
 @dataclass(slots=True)
 class State:
-    """Newest teacher per sender; `tables` [J, N, C] is their stack in the same order, made anew when one changes."""
+    """The teachers' predictions, what is known of them, and my own running loss."""
 
+    cache: PredictionCache
+    shared: Draws
     teachers: dict[str, Teacher] = field(default_factory=dict)
-    tables: Tensor | None = None
+    my_loss: RunningLoss = field(default_factory=RunningLoss)
 
 
 @final
 class CodistillPredictions(Strategy):
     """Learn from what the neighbours predict for N common unlabelled inputs u_1..u_N.
 
-    Loss on a batch b of transfer rows, with student logits z [B, C] and the tables p_j [N, C] of the living teachers:
+    Loss on a batch b of B transfer rows, with student logits z [B, C] and the newest p_j [C] of each teacher and row:
 
-        L = task loss + alpha * ramp(step) * T^2 KL( sum_j w_j p_j[b] / sum_j w_j  ||  softmax(z / T) )
+        L = task loss + alpha * ramp(step) * mean_b max_j w_jb
+            * T^2 KL( sum_j w_jb p_jb / sum_j w_jb  ||  softmax(z / T) )
 
-    w_j falls linearly with the teacher's age to 0 at the horizon. Zero until somebody has spoken.
+    w_jb falls linearly with the age of that prediction to 0 at the horizon, and is 0 for a teacher that is left out by
+    `quality_margin` or `best_k`, by the losses that teachers announce. Zero until somebody has spoken.
 
-    Publishes: softmax(f(u) / T) for all N inputs, in evaluation mode; 2 N C bytes in half precision, plus a header.
-    Conserves: nothing; each table stands for itself, newest wins.
-    When stale: the teacher's weight falls with age; beyond the horizon the step is that of isolated training.
+    With `coordinated_rows` = R, exchange k carries the same R rows from all peers (the coordinated batches of Sodhani
+    et al.; nobody waits to be in step): fewer bytes per exchange, and N / R exchanges until every row was told
+    once. What came before is cached by sample, with its own age: a peer that is late, or a message that is lost, leaves
+    older entries and no gap. The inputs have no random augmentation, or the teachers would judge other inputs.
+
+    Publishes: softmax(f(u) / T) in evaluation mode for all N inputs, or R of them; 2 N C (or 2 R C) bytes in half
+    precision, 4 more for the loss where the options ask for losses, plus a header.
+    Conserves: nothing; each prediction stands for itself, newest wins.
+    When stale: a prediction's weight falls with age; beyond the horizon the step is that of isolated training.
     """
 
     name = "codistill_predictions"
@@ -75,64 +95,110 @@ class CodistillPredictions(Strategy):
     options: Options
 
     def init(self, learner: Learner) -> State:
-        return State()
-
-    def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         assert learner.transfer is not None
         assert learner.classes is not None
-        expected = {"soft_targets": (len(learner.transfer), learner.classes)}
+        samples = len(learner.transfer)
+        # Of one seed for all, whatever the seeds of their runs: what all must agree on is left to nobody's setting.
+        shared = Draws(samples, min(self.options.coordinated_rows or samples, samples), seed=0)
+        kept = self.options.cache_rows or samples
+        return State(PredictionCache(samples, learner.classes, kept, learner.device), shared)
+
+    def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        assert learner.classes is not None
         for arrival in arrivals:
+            expected: dict[str, tuple[int, ...]] = {"soft_targets": (state.shared.batch_size, learner.classes)}
+            if any(array.name == "loss" for array in arrival.payload.layout):
+                expected["loss"] = ()
             try:
-                table = unpack(arrival.payload, expected)["soft_targets"]
-                if not are_probabilities(table):
+                arrays = unpack(arrival.payload, expected)
+                if not are_probabilities(arrays["soft_targets"]):
                     raise PayloadRefusedError("not_probabilities", "rows are no probability distributions")
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
-            state.teachers[arrival.sender] = Teacher(table.to(learner.device), arrival.arrived_s, learner.step)
-            state.tables = None
+            rows = self._rows(state, arrival.exchange).to(learner.device)
+            table = arrays["soft_targets"].to(learner.device)
+            state.cache.put(arrival.sender, rows, table, arrival.arrived_s, learner.step)
+            loss = float(arrays["loss"]) if "loss" in arrays else math.nan
+            state.teachers[arrival.sender] = Teacher(arrival.arrived_s, learner.step, loss)
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
+        choice = self.options.choice
+        if choice.judges:
+            state.my_loss.look(learner.task_loss)
         factor = self.options.factor(learner.step)
-        if factor == 0.0 or not state.teachers:
+        if factor == 0.0 or not self._forget_the_old(state, learner):
             return NOTHING
-        weights = [self._weight(teacher, learner) for teacher in state.teachers.values()]
-        if sum(weights) <= 0.0:
+        left_out = choice.left_out({n: t.loss for n, t in state.teachers.items()}, state.my_loss.value)
+        note_left_out(learner.ledger, left_out)
+        heard = [name for name in state.cache.names if name not in left_out]
+        if not heard:
             return NOTHING
+        rows = self._batch(state, learner, set(heard))
+        if not len(rows):
+            return NOTHING
+        predictions, entries = state.cache.look_up(rows)
+        weights = state.cache.freshness(entries, *self._times(learner))
+        if left_out:
+            weights = weights * torch.tensor([[float(n not in left_out)] for n in state.cache.names]).to(weights)
         assert learner.transfer is not None
-        if state.tables is None:
-            state.tables = torch.stack([teacher.table for teacher in state.teachers.values()])
-        rows = learner.transfer_batch()
-        target = mean_of_teachers(state.tables[:, rows], weights)
         logits = learner.forward(learner.transfer[rows])
-        self._account(state, weights, learner)
-        return LossTerm(
-            factor * divergence(logits, target, self.options.temperature, self.options.direction), apart=True
-        )
+        self._account(state, heard, learner)
+        term = self.options.distillation.term(logits, state.cache.names, predictions, weights)
+        return LossTerm(factor * term, apart=True)
 
     def adjust(self, state: State, learner: Learner) -> None:
-        return None
+        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         if not view.out_neighbours:
             return []
         assert learner.transfer is not None
-        logits = learner.predict(learner.model, learner.transfer)
+        whole = state.shared.batch_size == state.shared.rows
+        inputs = learner.transfer if whole else learner.transfer[self._rows(state, view.exchange)]
+        logits = learner.predict(learner.model, inputs)
         if not bool(logits.isfinite().all()):
             learner.ledger.warn("my predictions are not finite: nothing published (has the training diverged?)")
             return []
-        payload = pack({"soft_targets": soft_targets(logits, self.options.temperature)}, self.exchange.encoding)
-        return self.parcels(payload, learner, view)
+        arrays = {"soft_targets": soft_targets(logits, self.options.temperature)}
+        if self.options.choice.judges and math.isfinite(state.my_loss.value):
+            arrays["loss"] = torch.tensor(state.my_loss.value)
+        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
 
-    def _weight(self, teacher: Teacher, learner: Learner) -> float:
-        age_s, staleness_steps = learner.now_s - teacher.arrived_s, learner.step - teacher.arrived_step
-        return age_weight(age_s, staleness_steps, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+    @staticmethod
+    def _rows(state: State, exchange: int) -> Tensor:
+        """The rows [R] that exchange number `exchange` is about, or all N of them in order."""
+        if state.shared.batch_size == state.shared.rows:
+            return torch.arange(state.shared.rows)
+        return state.shared.at(exchange % _EXCHANGES_TOLD_APART)
 
-    def _account(self, state: State, weights: list[float], learner: Learner) -> None:
-        for (sender, teacher), weight in zip(state.teachers.items(), weights, strict=True):
-            if weight > 0.0:
-                learner.ledger.applied(sender, learner.step - teacher.arrived_step, learner.now_s - teacher.arrived_s)
-                if not teacher.counted:
-                    teacher.counted = True
-                    learner.ledger.exchanged(sender, learner.now_s)
+    def _times(self, learner: Learner) -> tuple[float, int, float, int]:
+        return learner.now_s, learner.step, self.exchange.stale_after_s, self.exchange.stale_after_steps
+
+    def _forget_the_old(self, state: State, learner: Learner) -> bool:
+        """Drop teachers whose newest word is beyond the horizon; whether anybody is left."""
+        now_s, step, after_s, after_steps = self._times(learner)
+        for name, teacher in list(state.teachers.items()):
+            if age_weight(now_s - teacher.arrived_s, step - teacher.arrived_step, after_s, after_steps) <= 0.0:
+                del state.teachers[name]
+                state.cache.forget(name)
+        return bool(state.teachers)
+
+    def _batch(self, state: State, learner: Learner, heard: set[str]) -> Tensor:
+        """The rows [B] of this step, of those about which somebody was heard."""
+        if state.shared.batch_size == state.shared.rows:
+            return learner.transfer_batch().to(learner.device)
+        living = state.cache.living(heard, *self._times(learner))
+        size = min(self.options.transfer_batch_size, len(living))
+        generator = torch.Generator().manual_seed((learner.seed * 8191 + learner.place) * 1_000_003 + learner.step)
+        return living[torch.randperm(len(living), generator=generator)[:size].to(living.device)]
+
+    @staticmethod
+    def _account(state: State, heard: list[str], learner: Learner) -> None:
+        for sender in heard:
+            teacher = state.teachers[sender]
+            learner.ledger.applied(sender, learner.step - teacher.arrived_step, learner.now_s - teacher.arrived_s)
+            if not teacher.counted:
+                teacher.counted = True
+                learner.ledger.exchanged(sender, learner.now_s)

@@ -10,7 +10,7 @@ from typing import final
 
 from torch import Tensor
 
-from gossipdistill.learning.averaging import mix_in
+from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.robust import Defence
@@ -62,11 +62,7 @@ class GossipAveraging(Strategy):
                 learner.ledger.applied(arrival.sender, 0, age_s)
                 learner.ledger.exchanged(arrival.sender, learner.now_s)
         if others:
-            # Senders are not in step: several may arrive at once, each with the weight of an exchange in which it was
-            # to be the only one. All together weigh at most what the plain mean of them and me would give them.
-            share_max = len(others) / (1 + len(others))
-            factor = min(1.0, share_max / sum(weight for weight, _ in others.values()))
-            scaled = {sender: (factor * weight, arrays) for sender, (weight, arrays) in others.items()}
+            scaled = at_most_the_plain_mean(others)
             if state is None:
                 mix_in(learner.model, list(scaled.values()))
             else:

@@ -11,6 +11,7 @@ from typing import final
 
 from torch import Tensor
 
+from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import divergence, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -57,11 +58,11 @@ class SelfDistillation(Strategy):
         logits = learner.forward(learner.transfer[rows])
         options = self.options
         return LossTerm(
-            factor * divergence(logits, state.table[rows], options.temperature, options.direction), apart=True
+            factor * divergence(logits, state.table[rows], options.temperature, options.divergence), apart=True
         )
 
     def adjust(self, state: State, learner: Learner) -> None:
-        return None
+        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         assert learner.transfer is not None

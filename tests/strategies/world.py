@@ -15,7 +15,7 @@ from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
-from gossipdistill.strategies import Exchange, Initialisation, Strategy, strategy_of
+from gossipdistill.strategies import Exchange, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
@@ -53,8 +53,7 @@ def make_strategy(name: str, every_steps: int = 1, **options: object) -> Strateg
 def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, seed: int = 0) -> Worker:
     place = names.index(name)
     task = make_task(place)
-    identical = strategy.needs.initialisation is Initialisation.IDENTICAL
-    torch.manual_seed(seed if identical else seed + 1000 * (place + 1))
+    torch.manual_seed(seed + 1000 * strategy.start_of(name, place, len(names)))
     model = task.model()
     assert task.transfer is not None
     learner = Learner(
@@ -69,6 +68,7 @@ def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, s
         transfer_draws=Draws(len(task.transfer), 32, seed + place),
         classes=CLASSES,
         steps_total=1000,
+        count=len(names),
     )
     draws = Draws(len(task.train[0]), 8, seed + 100 * place)
     schedule = load_topology("complete", names)

@@ -1,0 +1,91 @@
+"""Teachers that are models: stale copies of neighbours' weights, asked about my own batch.
+
+A copy has the buffers that came with its weights, and runs in evaluation mode: with the running statistics of BatchNorm
+left at home it would judge with those of a model that no longer exists, and in training mode with those of my batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.learning.distillation import age_weight, soft_targets
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import load_arrays
+from gossipdistill.learning.teachers import Choice, Distillation, RunningLoss, note_left_out
+
+
+@dataclass(slots=True)
+class ModelTeacher:
+    """The model of `sender` as it was when it left, when it came, and its loss on my batches."""
+
+    sender: str
+    model: nn.Module
+    arrived_s: float
+    arrived_step: int
+    probe: RunningLoss
+    counted: bool = False
+
+
+@dataclass(slots=True)
+class ModelTeachers:
+    """The newest teacher per key; each holds one copy of the model, reused for its successor."""
+
+    horizon_s: float
+    horizon_steps: int
+    by_key: dict[str, ModelTeacher] = field(default_factory=dict)
+    my_loss: RunningLoss = field(default_factory=RunningLoss)
+
+    def put(self, key: str, sender: str, arrays: Mapping[str, Tensor], arrived_s: float, learner: Learner) -> None:
+        """A checkpoint of `sender` has come, which takes the place of what stood at `key`."""
+        known = self.by_key.get(key)
+        model = known.model if known is not None else copy.deepcopy(learner.model).eval().requires_grad_(False)
+        load_arrays(model, arrays)
+        probe = known.probe if known is not None else RunningLoss()
+        self.by_key[key] = ModelTeacher(sender, model, arrived_s, learner.step, probe)
+
+    def term(self, learner: Learner, how: Distillation, choice: Choice) -> Tensor | None:
+        """The divergence between the student's `learner.outputs` and what the teachers say about `learner.x`: a scalar,
+        or None when there is nobody to listen to. Whoever is beyond the horizon is not asked, and forgotten."""
+        fresh: dict[str, float] = {}
+        for key, teacher in list(self.by_key.items()):
+            staleness = learner.step - teacher.arrived_step
+            weight = age_weight(learner.now_s - teacher.arrived_s, staleness, self.horizon_s, self.horizon_steps)
+            if weight <= 0.0:
+                del self.by_key[key]
+            else:
+                fresh[key] = weight
+        if not fresh:
+            return None
+        with torch.no_grad():
+            outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
+        left_out = self._judge(outputs, learner, choice) if choice.judges else {}
+        heard = [key for key in fresh if key not in left_out]
+        if not heard:
+            return None
+        for key in heard:
+            teacher = self.by_key[key]
+            staleness, age_s = learner.step - teacher.arrived_step, learner.now_s - teacher.arrived_s
+            learner.ledger.applied(teacher.sender, staleness, age_s)
+            if not teacher.counted:
+                teacher.counted = True
+                learner.ledger.exchanged(teacher.sender, learner.now_s)
+        predictions = torch.stack([soft_targets(outputs[key], how.temperature) for key in heard])
+        weights = torch.tensor([[fresh[key]] for key in heard], device=predictions.device)
+        names = [self.by_key[key].sender for key in heard]
+        return how.term(learner.outputs, names, predictions, weights.expand(-1, predictions.shape[1]))
+
+    def _judge(self, outputs: Mapping[str, Tensor], learner: Learner, choice: Choice) -> dict[str, str]:
+        """Each teacher's own loss on my labelled batch, beside mine: nobody's word is taken for it."""
+        assert learner.criterion is not None
+        assert learner.y is not None
+        self.my_loss.look(learner.task_loss)
+        for key, output in outputs.items():
+            self.by_key[key].probe.look(float(learner.criterion(output, learner.y)))
+        reasons = choice.left_out({key: self.by_key[key].probe.value for key in outputs}, self.my_loss.value)
+        note_left_out(learner.ledger, {self.by_key[key].sender: reason for key, reason in reasons.items()})
+        return reasons

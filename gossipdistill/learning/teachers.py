@@ -1,0 +1,115 @@
+"""Whom to listen to, and how much: the rules that all strategies with teachers share.
+
+1. Everything is judged by the receiver: on its own steps, its own clock and, where models travel, its own data.
+2. A weight in [0, 1] per teacher is its freshness, or 0 for whom the rules leave out. Teachers share the distillation
+   term by their weights, and the term as a whole fades with the freshest of them: so one teacher alone fades as well.
+3. A rule that leaves somebody out says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gossipdistill.learning.distillation import Average, Divergence, divergence_rows, mean_of_teachers, tempered
+from gossipdistill.learning.ledger import Ledger
+
+SMOOTHED_OVER_STEPS = 20
+"""A single batch says little about a teacher."""
+
+
+@dataclass(slots=True)
+class RunningLoss:
+    """An exponential mean over about `SMOOTHED_OVER_STEPS` looks; NaN before the first."""
+
+    value: float = math.nan
+    looks: int = 0
+
+    def look(self, loss: float) -> None:
+        """Take in one more loss; one that is not finite counts as infinitely bad until the next."""
+        self.looks += 1
+        share = 1.0 / min(self.looks, SMOOTHED_OVER_STEPS)
+        if math.isfinite(self.value) and math.isfinite(loss):
+            self.value += share * (loss - self.value)
+        else:
+            self.value = loss if math.isfinite(loss) else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whom to leave out. `quality_margin`: whose loss is above mine by more; None: nobody. `best_k`: all but the k of
+    the lowest loss; None: nobody. Both together with k = 1 and margin 0 make the leader the only teacher."""
+
+    quality_margin: float | None = None
+    best_k: int | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether losses are looked at, and therefore have to be known."""
+        return self.quality_margin is not None or self.best_k is not None
+
+    def left_out(self, losses: Mapping[str, float], mine: float) -> dict[str, str]:
+        """Teacher -> why it is not listened to. A loss of NaN is not known: it passes no gate and ranks last."""
+        reasons: dict[str, str] = {}
+        known = {name: math.inf if math.isnan(loss) else loss for name, loss in losses.items()}
+        if self.quality_margin is not None:
+            for name, loss in known.items():
+                if not loss <= mine + self.quality_margin:
+                    reasons[name] = "its loss was above mine by more than quality_margin"
+        if self.best_k is not None:
+            ranked = sorted((loss, name) for name, loss in known.items() if name not in reasons)
+            for _, name in ranked[self.best_k :]:
+                reasons[name] = f"it was not among the best {self.best_k}"
+        return reasons
+
+
+def note_left_out(ledger: Ledger, reasons: Mapping[str, str]) -> None:
+    """Tell the user, once per teacher and reason."""
+    for name, reason in reasons.items():
+        ledger.warn(f"{name} was not listened to at times: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Distillation:
+    """How teachers and student are compared. Predictions arrive as softmax(z / `temperature`); those of a teacher in
+    `temperature_of` are compared at its own temperature instead, and so is the student with them."""
+
+    temperature: float = 1.0
+    kind: Divergence = Divergence.FORWARD_KL
+    average: Average = Average.PROBABILITIES
+    temperature_of: Mapping[str, float] = field(default_factory=dict)
+
+    def term(self, logits: Tensor, names: Sequence[str], predictions: Tensor, weights: Tensor) -> Tensor:
+        """The mean over rows of max_j w_j * sum_t s_t D_t(mean of the teachers at temperature t, student): a scalar.
+
+        Args:
+            logits: z [B, C] of the student.
+            names: of the J teachers.
+            predictions: their p_j [J, B, C] at `temperature`.
+            weights: w_j [J, B] in [0, 1]; a row in which all are 0 costs nothing.
+
+        s_t is the share sum_(j at t) w_j / sum_j w_j.
+        """
+        total = weights.sum(dim=0)
+        shares = weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
+        fade = weights.amax(dim=0)
+        groups: dict[float, list[int]] = {}
+        for place, name in enumerate(names):
+            groups.setdefault(self.temperature_of.get(name, self.temperature), []).append(place)
+        if len(groups) == 1:
+            ((temperature, _),) = groups.items()
+            target = mean_of_teachers(tempered(predictions, self.temperature, temperature), shares, self.average)
+            return (fade * divergence_rows(logits, target, temperature, self.kind)).mean()
+        rows = torch.zeros_like(fade)
+        for temperature, places in groups.items():
+            share = shares[places].sum(dim=0)
+            within = shares[places] / share.clamp_min(torch.finfo(share.dtype).tiny)
+            target = mean_of_teachers(
+                tempered(predictions[places], self.temperature, temperature), within, self.average
+            )
+            rows = rows + share * divergence_rows(logits, target, temperature, self.kind)
+        return (fade * rows).mean()
