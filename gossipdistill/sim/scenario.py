@@ -116,9 +116,9 @@ def replay_command(seed: int) -> str:
 
 
 def storm_of(seed: int) -> Storm:
-    """The storm of this seed. Half of the peers' number is drawn log-uniformly from 3 to 200; most are small."""
+    """The storm of this seed. Most are small, so that many can be afforded; one in fifty has more than 64 peers."""
     chance = random.Random(f"storm {seed}")
-    peers = round(PEERS_MIN * (PEERS_MAX / PEERS_MIN) ** (chance.random() ** 4))
+    peers = round(PEERS_MIN * (PEERS_MAX / PEERS_MIN) ** (chance.random() ** 16))
     quiet_s, storm_s = chance.uniform(2.0, 4.0), chance.uniform(5.0, 20.0) * (1.0 if peers < 50 else 0.5)
     storm = Storm(
         seed=seed,
