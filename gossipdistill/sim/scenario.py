@@ -29,6 +29,7 @@ from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
 
 PEERS_MIN, PEERS_MAX = 3, 200
+_SMALL_MAX = 24
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def replay_command(seed: int) -> str:
 def storm_of(seed: int) -> Storm:
     """The storm of this seed. Most are small, so that many can be afforded; one in fifty has more than 64 peers."""
     chance = random.Random(f"storm {seed}")
-    peers = round(PEERS_MIN * (PEERS_MAX / PEERS_MIN) ** (chance.random() ** 16))
+    low, high, share = (PEERS_MIN, _SMALL_MAX, 1.5) if chance.random() < 0.96 else (_SMALL_MAX, PEERS_MAX, 1.0)
+    peers = round(low * (high / low) ** (chance.random() ** share))
     quiet_s, storm_s = chance.uniform(2.0, 4.0), chance.uniform(5.0, 20.0) * (1.0 if peers < 50 else 0.5)
     storm = Storm(
         seed=seed,
