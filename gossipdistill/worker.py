@@ -102,6 +102,8 @@ class Worker:
         if self._began_s is None:
             self._began_s = now
         view = self._mix(self._arrivals(), now)
+        if strategy.overlapped and self.cadence.due(learner.step + 1, now):
+            self._publish(view, now)
 
         rows = self.draws.at(learner.step)
         learner.optimizer.zero_grad(set_to_none=True)
@@ -111,7 +113,7 @@ class Worker:
         learner.optimizer.step()
         learner.step += 1
 
-        if self.cadence.due(learner.step, now):
+        if not strategy.overlapped and self.cadence.due(learner.step, now):
             self._publish(view, now)
         self.mailbox.report_progress(learner.step, done=False)
 

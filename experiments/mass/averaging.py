@@ -19,6 +19,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters, from_names, load_flat
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.mass import Mass
 from gossipdistill.learning.snapshot import unpack
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
@@ -26,7 +27,8 @@ from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange
-from gossipdistill.strategies.sgp import Options, Sgp, State
+from gossipdistill.strategies.base import MassOptions
+from gossipdistill.strategies.sgp import Sgp
 from gossipdistill.tasks import Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
@@ -82,7 +84,7 @@ def make_worker(birth: Birth, names: Sequence[str], start: Vector, topology: str
     load_flat(model, centre)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     learner = Learner(birth.name, birth.place, tuple(names), model, optimizer, torch.device("cpu"), seed=0)
-    strategy = Sgp(Options(), Exchange(every_steps=1, per_second_max=0.0, encoding=encoding))
+    strategy = Sgp(MassOptions(), Exchange(every_steps=1, per_second_max=0.0, encoding=encoding))
     schedule = load_topology(topology, names)
     return Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), Draws(2, 2, 0), strict=True)
 
@@ -113,10 +115,10 @@ class Averager:
         return self.wake_s * self.chance.uniform(0.8, 1.2)
 
 
-def state_of(worker: Worker) -> State:
+def state_of(worker: Worker) -> Mass:
     """The push-sum state."""
     state = worker._state
-    assert isinstance(state, State)
+    assert isinstance(state, Mass)
     return state
 
 

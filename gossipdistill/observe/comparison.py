@@ -19,6 +19,7 @@ LABELS = {
     "codistill_checkpoints": "by stale checkpoints",
     "gossip_averaging": "by averaging weights",
     "sgp": "by push-sum of weights",
+    "osgp": "by push-sum of weights, overlapped",
     "dpsgd": "by averaging weights in rounds",
     "all_reduce": "all_reduce",
     "pooled": "pooled: one machine sees all labels",
@@ -27,6 +28,7 @@ REMARKS = {
     "gossip_averaging": "needs one architecture",
     "codistill_checkpoints": "needs one architecture",
     "sgp": "needs one architecture",
+    "osgp": "needs one architecture",
     "dpsgd": "waits for the slowest neighbour",
     "all_reduce": "waits for the slowest",
 }

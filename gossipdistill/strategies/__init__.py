@@ -21,6 +21,7 @@ from gossipdistill.strategies.codistill_predictions import CodistillPredictions
 from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
+from gossipdistill.strategies.osgp import Osgp
 from gossipdistill.strategies.self_distillation import SelfDistillation
 from gossipdistill.strategies.sgp import Sgp
 
@@ -34,6 +35,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         CodistillGroups,
         GossipAveraging,
         Sgp,
+        Osgp,
         Dpsgd,
         AllReduce,
     )

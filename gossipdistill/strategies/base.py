@@ -6,7 +6,8 @@ immutable `View`; it knows no network, no clock and no thread. The worker calls 
     parcels = strategy.mix(state, learner, arrivals, view)       before the forward pass: absorb what came
     term = strategy.loss(state, learner)                         before backward: what others say about my batch
     strategy.adjust(state, learner)                              after backward, before the optimiser's step
-    parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due
+    parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due; before
+                                                                 the forward pass, if `overlapped`
 
 The optimiser's step itself belongs to the owner of the loop. A verb with nothing to do is one explicit line. Every
 subclass is final; the shared machinery is functions (learning/), not inheritance.
@@ -140,6 +141,13 @@ class RobustOptions(Options):
         return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_s)
 
 
+class MassOptions(Options):
+    """Keys that all strategies share that send shares of push-sum mass (learning/mass.py)."""
+
+    push_sum_weight_min: float = Field(default=1e-3, gt=0, lt=0.5)
+    """A split that would leave less weight than this does not take place: noise in x is magnified by 1 / weight."""
+
+
 class RoundOptions(Options):
     """Keys that all strategies in lockstep share."""
 
@@ -213,6 +221,8 @@ class Strategy(ABC):
     """Default of `exchange.per_second_max`; 0 is no cap."""
     encoding: ClassVar[str] = "raw"
     """Default of `exchange.encoding`."""
+    overlapped: ClassVar[bool] = False
+    """Whether `publish` comes before the step, right after `mix`, so that what it says travels while I compute."""
     options_type: ClassVar[type[Options]] = Options
 
     def __init__(self, options: Any, exchange: Exchange) -> None:

@@ -213,6 +213,7 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("codistill_groups", lambda rows, classes, parameters: 4 * parameters),
         ("gossip_averaging", lambda rows, classes, parameters: 4 * parameters),
         ("sgp", lambda rows, classes, parameters: 4 * parameters),
+        ("osgp", lambda rows, classes, parameters: 4 * parameters),
         ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gossipdistill.strategies.sgp import State
+from gossipdistill.learning.mass import Mass
 from gossipdistill.topology import load_topology, metropolis, uniform_column
 
 from .world import DIMENSIONS, World, centres, make_quadratic, make_strategy, place_at, point_of
@@ -51,7 +51,7 @@ def averaged_after(count: int, rounds: int) -> tuple[float, float]:
     weights = []
     for worker in world.workers.values():
         worker.finish(float(rounds))
-        assert isinstance(worker._state, State)
+        assert isinstance(worker._state, Mass)
         weights.append(worker._state.weight)
     return float(np.abs(points(world) - start.mean(axis=0)).max()), max(abs(weight - 1.0) for weight in weights)
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from gossipdistill.ids import PeerName, Version
+from gossipdistill.learning.mass import Mass
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Arrival, Neighbourhood, Settlement
 from gossipdistill.strategies.base import View
-from gossipdistill.strategies.sgp import State
 from gossipdistill.worker import Worker
 
 from .world import NAMES, World, arrival, make_strategy, make_worker
 
 
-def state_of(worker: Worker) -> State:
+def state_of(worker: Worker) -> Mass:
     state = worker._state
-    assert isinstance(state, State)
+    assert isinstance(state, Mass)
     return state
 
 

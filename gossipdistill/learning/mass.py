@@ -1,0 +1,112 @@
+"""Push-sum mass of one peer: what the strategies that conserve it share, as functions.
+
+    follow     the step that the owner's optimiser made at z is added to x
+    settle     what came is added to x and w, or refused whole
+    split      a share for each free neighbour leaves x and w
+    show       the model is put at z = x / w
+
+Push-sum: Kempe, Dobra and Gehrke 2003; with gradients: Assran et al. 2019 (1811.10792), algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossipdistill.learning.flat import by_name, flat_parameters, from_names, load_flat, parameter_shapes
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
+from gossipdistill.messages import Arrival, Payload
+
+
+@dataclass(slots=True)
+class Mass:
+    """`x` [P] float64 and `weight`: the push-sum numerator and denominator. `z` [P] is what the model held when they
+    were last in agreement with it: x / weight in the model's own type."""
+
+    x: Tensor
+    weight: float
+    z: Tensor
+    shapes: Shapes
+
+
+def begin(learner: Learner) -> Mass:
+    """All mass of a process that starts: its model, with weight 1."""
+    z = flat_parameters(learner.model)
+    return Mass(z.double(), 1.0, z, parameter_shapes(learner.model))
+
+
+def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
+    """x <- x + factor * (z now - z before): any optimiser, momentum and decay will do."""
+    after = flat_parameters(learner.model)
+    if factor == 1.0:
+        # In this order, x is the model itself, bit for bit, as long as the weight is 1 and nothing has come.
+        mass.x -= mass.z
+        mass.x += after
+    else:
+        mass.x += factor * (after.double() - mass.z.double())
+    mass.z = after
+
+
+def show(mass: Mass, learner: Learner) -> None:
+    """Put the model at z = x / w."""
+    z = (mass.x / mass.weight).to(mass.z.dtype)
+    if not torch.equal(z, mass.z):
+        load_flat(learner.model, z)
+        mass.z = flat_parameters(learner.model)  # what it really holds, should its types be mixed
+
+
+def settle(mass: Mass, learner: Learner, arrivals: list[Arrival]) -> None:
+    """x <- x + x of the arrival, w <- w + w of the arrival; each is absorbed or refused, once."""
+    sound = not arrivals or math.isfinite(float(mass.x.sum()))
+    for arrival in arrivals:
+        try:
+            x = _read(arrival, mass, sound)
+        except PayloadRefusedError as refused:
+            if not arrival.home:
+                learner.refuse(arrival, refused.reason)
+                if sound:
+                    learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
+            continue
+        mass.x += x.to(mass.x.device)
+        mass.weight += arrival.weight
+        if not arrival.home:
+            learner.absorb(arrival)
+            learner.ledger.applied(arrival.sender, 0, learner.now_s - arrival.arrived_s)
+            learner.ledger.exchanged(arrival.sender, learner.now_s)
+
+
+def split(mass: Mass, learner: Learner, parts: int, weight_min: float, encoding: str) -> tuple[Payload, float] | None:
+    """Take `parts` equal shares p = 1 / (parts + 1) out of the mass: the payload and the weight of each.
+
+    What leaves x is what the recipient will read, so that a lossy encoding loses nothing. None, and nothing taken, when
+    nobody is there to take one, the weight would fall below `weight_min`, or the mass is not finite.
+    """
+    share = 1.0 / (1 + parts)
+    if not parts or share * mass.weight < weight_min:
+        return None
+    if not math.isfinite(float(mass.x.sum())):
+        learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+        return None
+    payload = pack(by_name(share * mass.x, mass.shapes), encoding)
+    try:
+        sent = from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device)
+    except PayloadRefusedError as refused:
+        learner.ledger.warn(f"nothing published: encoded as {encoding}, my own weights: {refused}")
+        return None
+    mass.x -= parts * sent.double()
+    weight = share * mass.weight
+    mass.weight -= parts * weight
+    return payload, weight
+
+
+def _read(arrival: Arrival, mass: Mass, sound: bool) -> Tensor:
+    """The vector x [P] of an arrival, or the reason why it is not absorbed."""
+    if not (math.isfinite(arrival.weight) and arrival.weight > 0.0):
+        raise PayloadRefusedError("weight", f"a push-sum weight of {arrival.weight} is none")
+    if not sound and not arrival.home:
+        raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
+    return from_names(unpack(arrival.payload, mass.shapes), mass.shapes)
