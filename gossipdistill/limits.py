@@ -51,8 +51,10 @@ class Limits:
     watched_max: int = 8
     """Silent members with whom there is business that are probed in one interval, besides the one whose turn it is; a
     run of no more others does business with all."""
+    watch_s: float = 2.0
+    """How long after a parcel a member is watched like that; afterwards it is probed in turn, as everybody."""
     business_max: int = 64
-    """Members of a large roster that are watched for business, those of the last `business_s`."""
+    """Members of a large roster of whom rows are kept for business, those of the last `business_s`."""
     business_s: float = 30.0
     verifications: int = 2
     """What others say of a death is believed when so many pings of mine have found no answer either."""

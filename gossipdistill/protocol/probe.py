@@ -142,15 +142,22 @@ class Prober:
         everybody = not self.table.presumes and len(rows) <= limits.watched_max
         quiet_s = now - limits.probe_interval_s / 2
         urgent = [rows[name] for name in self.table.suspects] + [rows[n] for n in self.untold if n in rows]
-        silent = [m for m in (rows.values() if everybody else self._partners()) if m.heard_s <= quiet_s]
+        silent = [m for m in (rows.values() if everybody else self._partners(now)) if m.heard_s <= quiet_s]
         asked = {m.name: m for m in urgent + silent if self._is_probed(m)}
         retry_s = now - limits.greet_interval_max_s * 2
         asked |= {n: rows[n] for n in self.table.unreachable if rows[n].probed_s <= retry_s}
         picked = sorted(asked.values(), key=lambda m: m.probed_s)[: limits.watched_max]
         return [m.name for m in picked] + self._whose_turn(asked, now)
 
-    def _partners(self) -> list[Member]:
-        return [member for name in self.business if (member := self.table.rows.get(name)) is not None]
+    def _partners(self, now: float) -> list[Member]:
+        """Those with whom there has just been business, newest first."""
+        since_s, partners = now - self.table.limits.watch_s, []
+        for name, last_s in reversed(self.business.items()):
+            if last_s < since_s:
+                break
+            if (member := self.table.rows.get(name)) is not None:
+                partners.append(member)
+        return partners
 
     def _is_probed(self, member: Member) -> bool:
         if member.status is Status.UNHEARD:  # in a small run it is greeted, unless neither can dial the other
