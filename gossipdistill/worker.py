@@ -69,6 +69,8 @@ class Worker:
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
         self.learner.criterion = self.task.loss
+        # Who looks ahead gets draws of its own: these keep the order of one epoch.
+        self.learner.examples, self.learner.draws = (self._x, self._y), replace(self.draws)
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
         if isinstance(self.strategy.options, RoundOptions):
@@ -124,6 +126,7 @@ class Worker:
         total, apart = 0.0, False
         for number, batch in enumerate(batches, start=1):
             learner.x, learner.y = self._x[batch], self._y[batch]
+            learner.part = slice((number - 1) * len(batch), number * len(batch))
             with learner.gradients_kept(number < len(batches)):
                 with rules.precision(learner.device):
                     learner.outputs = learner.forward(learner.x)

@@ -45,7 +45,8 @@ class Learner:
 
     `step` counts finished optimiser steps of this peer. `x`, `y` [batch, ...], `outputs` [batch, ...] and `task_loss`,
     which is `criterion(outputs, y)`, belong to the batch in progress. `peers` are the names by place. `forward_module`
-    is what the forward pass runs through: the model, unless a strategy wraps it.
+    is what the forward pass runs through: the model, unless a strategy wraps it. `examples` are all that this peer
+    trains on, `draws` says which of them a step takes, and `part` which of these are in the batch in progress.
     """
 
     name: str
@@ -64,6 +65,9 @@ class Learner:
     x: Tensor | None = None
     y: Tensor | None = None
     outputs: Any = None
+    examples: tuple[Tensor, Tensor] | None = None
+    draws: Draws | None = None
+    part: slice = field(default_factory=lambda: slice(None))
     task_loss: float = float("nan")
     criterion: Callable[[Any, Tensor], Tensor] | None = None
     forward_module: nn.Module | None = None
@@ -91,6 +95,12 @@ class Learner:
         last batch of the step, all at once."""
         no_sync = getattr(self.forward_module, "no_sync", None)
         return no_sync() if kept and no_sync is not None else nullcontext()
+
+    def rows_at(self, step: int) -> Tensor:
+        """Row numbers [rows] of `examples` that a step takes, be it past or to come."""
+        if self.draws is None:
+            raise ValueError("this loop draws its own batches: nobody knows them in advance")
+        return self.draws.at(step)
 
     def transfer_batch(self) -> Tensor:
         """Row numbers [batch] of the transfer set for the step in progress."""

@@ -18,6 +18,7 @@ from gossipdistill.strategies.base import (
 from gossipdistill.strategies.codistill_checkpoints import CodistillCheckpoints
 from gossipdistill.strategies.codistill_groups import CodistillGroups
 from gossipdistill.strategies.codistill_predictions import CodistillPredictions
+from gossipdistill.strategies.concurrent_adversarial import ConcurrentAdversarial
 from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
@@ -37,6 +38,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Sgp,
         Osgp,
         Dpsgd,
+        ConcurrentAdversarial,
         AllReduce,
     )
 }

@@ -212,8 +212,10 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     rounds: ClassVar[Rounds] = Rounds.FREE
-    delivery: ClassVar[Delivery] = Delivery.STATE
-    needs: ClassVar[Needs] = Needs()
+    delivery: Delivery = Delivery.STATE
+    """Of the class: under its fullest options. One that exchanges nothing under some says so on its instance; so for
+    `needs`."""
+    needs: Needs = Needs()
     topic: ClassVar[str] = ""
     every_steps: ClassVar[int] = 10
     """Default of `exchange.every_steps`."""

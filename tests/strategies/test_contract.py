@@ -215,6 +215,8 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("sgp", lambda rows, classes, parameters: 4 * parameters),
         ("osgp", lambda rows, classes, parameters: 4 * parameters),
         ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
+        # One batch of 8 is asked for; the number of its step is 4 bytes more.
+        ("concurrent_adversarial", lambda rows, classes, parameters: 4 * parameters + 8 * 1 * 8 + 4),
     ],
 )
 def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:

@@ -24,6 +24,10 @@ from gossipdistill.worker import Worker
 NAMES = ("ada", "bo", "cy")
 CLASSES = 3
 DIMENSIONS = 5
+OPTIONS: dict[str, dict[str, object]] = {"concurrent_adversarial": {"helpers": NAMES}}
+"""With which a strategy talks to its neighbours, where it would not by default."""
+SAME_EXAMPLES = ("concurrent_adversarial",)
+"""Strategies whose peers must hold the same examples."""
 
 
 def make_task(place: int) -> Task:
@@ -47,12 +51,12 @@ def make_task(place: int) -> Task:
 def make_strategy(name: str, every_steps: int = 1, **options: object) -> Strategy:
     kind = strategy_of(name)
     exchange = Exchange(every_steps=every_steps, per_second_max=0.0, encoding=kind.encoding)
-    return kind(kind.options_type.model_validate(options), exchange)
+    return kind(kind.options_type.model_validate(OPTIONS.get(name, {}) | options), exchange)
 
 
 def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, seed: int = 0) -> Worker:
     place = names.index(name)
-    task = make_task(place)
+    task = make_task(0 if strategy.name in SAME_EXAMPLES else place)
     torch.manual_seed(seed + 1000 * strategy.start_of(name, place, len(names)))
     model = task.model()
     assert task.transfer is not None

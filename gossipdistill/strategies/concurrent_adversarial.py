@@ -1,0 +1,243 @@
+"""Adversarial examples from stale weights, so that making them need not wait for the training, nor it for them.
+
+ConAdv: Liu, Chen, Cheng, Hsieh and You 2021 (2106.00221), algorithm 1. There a batch's adversarial examples are made
+while earlier batches train; here by this peer itself, or by other peers that hold the same examples.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gossipdistill.errors import NeedsError
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directions, bounded, own_statistics
+from gossipdistill.learning.distillation import age_weight
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, load_arrays, model_arrays, pack, unpack
+from gossipdistill.messages import Arrival, Parcel
+from gossipdistill.strategies import base
+from gossipdistill.strategies.base import NOTHING, Delivery, Exchange, LossTerm, Needs, Strategy, View
+
+ASKED_MAX = 32
+"""Batches of one request; more would be made from weights that are too old."""
+
+
+class Options(base.Options):
+    """Keys of `[strategy]` for this strategy."""
+
+    epsilon: float = Field(default=0.1, ge=0)
+    """Radius of the perturbations, in units of the inputs."""
+    norm: Norm = Norm.LINF
+    """linf: each entry moves by epsilon; l2: each example does."""
+    weight: float = Field(default=1.0, ge=0)
+    """Factor of the adversarial loss."""
+    staleness_steps: int = Field(default=1, ge=0, le=ASKED_MAX)
+    """tau: own steps from the weights that a perturbation was made with to its use; with helpers, the least."""
+    helpers: tuple[str, ...] = ()
+    """Names of peers that make the perturbations, with the same examples (task.shards = "same"); none: this peer."""
+
+
+@dataclass(slots=True)
+class Directions:
+    """For one batch to come: d [B, ...] and who made it, when it came, in answer to which of my exchanges."""
+
+    d: Tensor
+    arrived_s: float
+    arrived_step: int
+    exchange: int
+
+
+@dataclass(slots=True)
+class State:
+    """`made`: by step, then by maker ("" is me). `scratch` is the model that others' weights are put into."""
+
+    made: dict[int, dict[str, Directions]] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
+    scratch: nn.Module | None = None
+    counted: dict[str, int] = field(default_factory=dict)
+
+
+@final
+class ConcurrentAdversarial(Strategy):
+    """Train on each batch and on an adversarial version of it, made earlier. At step t, with theta [P] and x [B, ...]:
+
+        L_t  = L(theta_t; x_t, y_t) + weight L(theta_t; x_t + epsilon d_t, y_t)
+        d_t  = sign(grad_x L(theta_s; x_t, y_t)), or grad / |grad| for each example,        s = t - staleness_steps
+
+    The order of batches is known in advance, so d_t can be made as soon as theta_s is there. Without helpers this peer
+    makes it: nothing is exchanged. With helpers, a request tells them theta_s and which rows the next batches hold;
+    they answer one batch at a time, and the mean of their answers is used. A batch without an answer trains plainly.
+    Whatever a helper says, no example moves by more than epsilon. BatchNorm keeps statistics of its own for adversarial
+    examples; its weights are shared, unlike in the paper. Inputs must be floating-point numbers.
+
+    Publishes: to helpers, all parameters and buffers, and n rows of B row numbers and B means to tell examples apart:
+    4 P + 8 n B + 4 bytes in raw encoding. A helper answers with n parcels of one batch each, in int8: B D (1 + 4 / 64)
+    bytes rounded up and 8 more, D entries an example. Each is a slot of its own (its key), so that none overwrites
+    another. n is exchange.every_steps, at most 32.
+    Conserves: nothing; each answer stands for itself, newest wins.
+    When stale: a request or an answer beyond the horizon is not used; the step is that of isolated training.
+    """
+
+    name = "concurrent_adversarial"
+    needs = Needs(alike_models=True)
+    topic = "adversarial"
+    every_steps = 5
+    options_type = Options
+    options: Options
+
+    def __init__(self, options: Options, exchange: Exchange) -> None:
+        super().__init__(options, exchange)
+        if not options.helpers:
+            self.delivery, self.needs = Delivery.NONE, Needs()
+
+    def init(self, learner: Learner) -> State:
+        if learner.examples is None or learner.criterion is None or not learner.examples[0].is_floating_point():
+            raise NeedsError(
+                f"strategy {self.name} perturbs inputs that are floating-point numbers; this task has none"
+            )
+        return State()
+
+    def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        state.made = {step: by for step, by in state.made.items() if step >= learner.step}
+        if not self.options.helpers:
+            self._make_own(state, learner)
+        answers: list[Parcel] = []
+        for arrival in arrivals:
+            try:
+                if arrival.key:
+                    self._take(arrival, state, learner)
+                else:
+                    answers += self._answer(arrival, state, learner)
+            except PayloadRefusedError as refused:
+                learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
+        return answers
+
+    def loss(self, state: State, learner: Learner) -> LossTerm:
+        d = self._directions(state, learner)
+        if d is None or self.options.weight == 0.0:
+            return NOTHING
+        assert learner.x is not None
+        assert learner.y is not None
+        assert learner.criterion is not None
+        with own_statistics(learner.model, state.statistics):
+            outputs = learner.forward(learner.x + self.options.epsilon * d)
+        return LossTerm(self.options.weight * learner.criterion(outputs, learner.y))
+
+    def adjust(self, state: State, learner: Learner) -> None:
+        return None
+
+    def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        helpers = tuple(name for name in view.out_neighbours if name in self.options.helpers)
+        if not helpers:
+            return []
+        arrays = model_arrays(learner.model)
+        if not all_finite(arrays):
+            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+            return []
+        first = learner.step + self.options.staleness_steps
+        rows = torch.stack([learner.rows_at(first + number) for number in range(self._asked)])
+        request = {f"model.{name}": tensor for name, tensor in arrays.items()}
+        request |= {"rows": rows, "means": self._means(learner, rows), "first": torch.tensor([first])}
+        payload = pack(request, self.exchange.encoding)
+        return self.parcels(payload, learner, replace(view, out_neighbours=helpers))
+
+    # --- making ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _asked(self) -> int:
+        return min(self.exchange.every_steps, ASKED_MAX)
+
+    def _make_own(self, state: State, learner: Learner) -> None:
+        for step in range(learner.step, learner.step + self.options.staleness_steps + 1):
+            if step not in state.made:
+                d = self._make(learner.model, learner, learner.rows_at(step))
+                state.made[step] = {"": Directions(d, learner.now_s, learner.step, 0)}
+
+    def _make(self, model: nn.Module, learner: Learner, rows: Tensor) -> Tensor:
+        assert learner.examples is not None
+        assert learner.criterion is not None
+        x, y = learner.examples
+        return ascent_directions(model, learner.criterion, x[rows], y[rows], self.options.norm)
+
+    def _answer(self, arrival: Arrival, state: State, learner: Learner) -> list[Parcel]:
+        """One parcel for each batch that is asked for."""
+        assert learner.examples is not None
+        own = model_arrays(learner.model)
+        batches = (self._asked, self._batch_size(learner))
+        shapes = {f"model.{name}": tuple(tensor.shape) for name, tensor in own.items()}
+        request = unpack(arrival.payload, shapes | {"rows": batches, "means": batches, "first": (1,)})
+        rows, means, first = request.pop("rows").long(), request.pop("means"), int(request.pop("first").item())
+        if int(rows.min()) < 0 or int(rows.max()) >= len(learner.examples[0]):
+            raise PayloadRefusedError("other_examples", "asks for rows that I do not have")
+        if not torch.allclose(self._means(learner, rows), means, rtol=0.02, atol=0.02):
+            raise PayloadRefusedError("other_examples", "its rows hold other examples than mine: task.shards = same?")
+        if learner.now_s - arrival.arrived_s >= self.exchange.stale_after_s > 0:
+            return []
+        if state.scratch is None:
+            state.scratch = copy.deepcopy(learner.model).requires_grad_(False)
+        load_arrays(state.scratch, {name: request[f"model.{name}"] for name in own})
+        parcels = []
+        for number, batch in enumerate(rows):
+            d = self._make(state.scratch, learner, batch.to(learner.device))
+            if not bool(d.isfinite().all()):
+                raise PayloadRefusedError("no_gradient", "its weights give no finite gradient")
+            step = first + number
+            payload = pack({"d": d, "answers": torch.tensor([step, arrival.exchange])}, "int8")
+            key = f"batch-{step % (2 * (self._asked + self.options.staleness_steps))}"
+            parcels.append(
+                Parcel((PeerName(arrival.sender),), self.topic, payload, learner.step, arrival.exchange, key=key)
+            )
+        if not any(name in self.options.helpers for name in learner.peers if name != learner.name):
+            learner.ledger.exchanged(arrival.sender, learner.now_s)  # I ask nobody: answering is my exchange
+        return parcels
+
+    # --- using ----------------------------------------------------------------------------------------------------
+
+    def _take(self, arrival: Arrival, state: State, learner: Learner) -> None:
+        assert learner.examples is not None
+        shape = (self._batch_size(learner), *learner.examples[0].shape[1:])
+        answer = unpack(arrival.payload, {"d": shape, "answers": (2,)})
+        step, exchange = (int(entry) for entry in answer["answers"])
+        if not learner.step <= step < learner.step + self.options.staleness_steps + 2 * ASKED_MAX:
+            return  # too late, or of a future that I have not asked for
+        d = bounded(answer["d"].to(learner.device), self.options.norm)
+        made = Directions(d, arrival.arrived_s, learner.step, exchange)
+        state.made.setdefault(step, {})[arrival.sender] = made
+
+    def _directions(self, state: State, learner: Learner) -> Tensor | None:
+        """The mean of what was made for the batch in progress [B, ...]; None where nothing is there or all is stale."""
+        used: list[Tensor] = []
+        for maker, made in state.made.get(learner.step, {}).items():
+            age_s, staleness = learner.now_s - made.arrived_s, learner.step - made.arrived_step
+            if (
+                maker
+                and age_weight(age_s, staleness, self.exchange.stale_after_s, self.exchange.stale_after_steps) <= 0
+            ):
+                continue
+            used.append(made.d)
+            if maker:
+                learner.ledger.applied(maker, staleness, age_s)
+                if made.exchange > state.counted.get(maker, -1):
+                    state.counted[maker] = made.exchange
+                    learner.ledger.exchanged(maker, learner.now_s)
+        if not used:
+            return None
+        return torch.stack(used).mean(dim=0)[learner.part]
+
+    @staticmethod
+    def _batch_size(learner: Learner) -> int:
+        assert learner.draws is not None
+        return learner.draws.batch_size
+
+    @staticmethod
+    def _means(learner: Learner, rows: Tensor) -> Tensor:
+        """The mean of each example [n, B]: what tells two data sets apart without sending either."""
+        assert learner.examples is not None
+        means: Any = learner.examples[0][rows.reshape(-1)].flatten(1).float().mean(dim=1)
+        return torch.as_tensor(means).view(rows.shape).cpu()
