@@ -49,7 +49,7 @@ class Detector:
     def heard(self, member: Member, now: float) -> None:
         """A word of the process that I know."""
         silent_s, member.heard_s = now - member.heard_s, now
-        if member.suspicion is None and not member.unreachable and member.status is not Status.DEAD:
+        if member.suspicion is None and not member.unreachable and member.status not in (Status.DEAD, Status.LEFT):
             return
         if member.unreachable:
             member.unreachable = False
@@ -58,6 +58,16 @@ class Detector:
             self.table.settle(member, now)
         if member.status is not Status.ALIVE:
             self._clear(member, f"heard again after {silent_s:.1f} s", now)
+
+    def restarted(self, member: Member, boot: int, now: float) -> None:
+        """A word of a newer process of a member of a large roster. Those around me may hold it dead, or gone."""
+        reason = "restarted" if member.boot else "heard for the first time"
+        was_absent = member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT, Status.REFUSED)
+        member.boot, member.refutation, member.last_word, member.accepted = boot, -1, False, False
+        member.heard_s = now
+        if was_absent:
+            self._clear(member, reason, now)
+            self.speech.rumours.tell(Claim(member.name, boot, 0, ClaimKind.ALIVE, self.table.me.name))
 
     def vouched(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
         """A relay has had an answer of a member that does not answer to me."""
@@ -265,7 +275,8 @@ class Detector:
             member = table.row(claim.name, now)
             assert member is not None
             member.heard_s = now - 2 * table.limits.probe_interval_s
-        if member.status in (Status.LEFT, Status.REFUSED) or (member.status is Status.UNHEARD and not table.presumes):
+        gone = member.status is Status.REFUSED or (member.status is Status.LEFT and not alive)
+        if gone or (member.status is Status.UNHEARD and not table.presumes):
             return
         if 0 < claim.boot < member.boot:
             return
@@ -289,7 +300,7 @@ class Detector:
     def _hear_of_a_newer_process(self, member: Member, now: float) -> None:
         if not self.table.presumes:
             self.admission.greet_on_a_hint(member, now)
-        elif member.status in (Status.SUSPECT, Status.DEAD):
+        elif member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT):
             self.table.timers.set(Timer("hint", member.name), self._my_time(now))
 
     def _hear_refutation(self, member: Member, claim: Claim, now: float) -> None:

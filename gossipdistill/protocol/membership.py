@@ -234,11 +234,9 @@ class Membership:
             self.admission.await_greeting(member, now)
             return False
         if boot > member.boot:
-            if member.boot:  # it has restarted; what is said of its predecessor is not about it
-                member.refutation, member.last_word = -1, False
-                if member.accepted:
-                    self.admission.await_greeting(member, now)
-            member.boot = boot
+            if member.status is Status.ALIVE:
+                self.admission.await_greeting(member, now)
+            self.detector.restarted(member, boot, now)
         return True
 
     def _listen(self, member: Member, envelope: Envelope, now: float) -> None:

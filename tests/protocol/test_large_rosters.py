@@ -1,0 +1,93 @@
+"""A roster of more members than are greeted at the start: they are presumed present; rows are kept for what differs."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Greeting
+from gossipdistill.protocol.members import Status
+
+from .harness import World
+
+NAMES = [f"p{number:02}" for number in range(24)]
+ABSENT = (EventKind.SUSPECT, EventKind.DEAD, EventKind.LEFT)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(*NAMES, limits=Limits(greeted_at_start_max=8))
+    world.run(10.0)
+    return world
+
+
+def present(world: World, name: str) -> int:
+    """How many count `name` among the living."""
+    return sum(p.peer.is_present(PeerName(name)) for p in world.processes.values() if p.peer.me.name != name)
+
+
+def rows(world: World) -> int:
+    return sum(len(process.peer._membership.table.rows) for process in world.processes.values())
+
+
+def test_in_calm_nobody_greets_nobody_is_suspected_and_there_are_no_rows(world: World) -> None:
+    assert not [sent for sent in world.log if isinstance(sent.message, Greeting)]
+    assert not [event for process in world.processes.values() for event in process.events]
+    assert all(present(world, name) == 23 for name in NAMES)
+    assert rows(world) == 0
+    per_second = len(world.log) / len(NAMES) / 10.0
+    assert per_second <= 4.2, "a ping and an ack of mine, and the same for another, per interval"
+
+
+def test_business_begins_with_a_greeting_and_the_row_is_forgotten_afterwards(world: World) -> None:
+    world.publish("p03", "p17", 7)
+    world.run(0.1)
+    assert world["p17"].values("p03") == [7]
+    assert rows(world) == 2
+    world.run(70.0)
+    assert rows(world) == 0
+    world.publish("p03", "p17", 8)
+    world.run(0.1)
+    assert world["p17"].values("p03") == [7, 8]
+
+
+def test_a_death_is_known_to_all_and_a_return_as_well(world: World) -> None:
+    world.kill("p05")
+    world.run(20.0)
+    assert present(world, "p05") == 0
+    world.start("p05")
+    world.run(10.0)
+    assert present(world, "p05") == 23
+    world.run(60.0)
+    assert rows(world) == 0
+
+
+def test_one_who_left_and_starts_again_is_present_again(world: World) -> None:
+    world.leave("p05")
+    world.run(10.0)
+    assert present(world, "p05") == 0
+    assert world["p00"].peer.status_of(PeerName("p05")) is Status.LEFT
+    world.start("p05")
+    world.run(10.0)
+    assert present(world, "p05") == 23
+
+
+def test_a_restart_in_the_midst_of_business_is_greeted_afresh(world: World) -> None:
+    world.publish("p03", "p17", 7)
+    world.run(1.0)
+    world.kill("p17")
+    world.start("p17")
+    world.publish("p03", "p17", 8)
+    world.run(3.0)
+    assert world["p17"].values("p03") == [8]
+
+
+def test_halves_that_were_apart_are_whole_within_five_seconds(world: World) -> None:
+    world.cut_off(*NAMES[:12])
+    world.run(60.0)
+    assert present(world, "p00") <= 12
+    world.cut.clear()
+    world.run(5.0)
+    assert all(present(world, name) == 23 for name in NAMES)
