@@ -112,7 +112,8 @@ class Worker:
         self.task_loss = self._make_gradient(rows)
         self.gradient.clip(learner.model)
         strategy.adjust(self._state, learner)
-        learner.optimizer.step()
+        if not strategy.owns_step:
+            learner.optimizer.step()
         learner.step += 1
 
         if not strategy.overlapped and self.cadence.due(learner.step, now):
@@ -168,7 +169,9 @@ class Worker:
                 home.append(arrival)
             else:
                 self.learner.refuse(arrival, "done training")
-        if home or self.learner.settlements:
+        if self.strategy.delivery is Delivery.STREAM:
+            self._settle([])  # a stream that has ended is mixed no more
+        elif home or self.learner.settlements:
             self._mix(home, now)
 
     def _take(self) -> None:

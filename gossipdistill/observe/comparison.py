@@ -21,6 +21,8 @@ LABELS = {
     "sgp": "by push-sum of weights",
     "osgp": "by push-sum of weights, overlapped",
     "dpsgd": "by averaging weights in rounds",
+    "dmsgd": "by averaging weights in rounds, after the step",
+    "decentlam": "by averaging weights in rounds, momentum corrected",
     "all_reduce": "all_reduce",
     "pooled": "pooled: one machine sees all labels",
 }
@@ -30,6 +32,8 @@ REMARKS = {
     "sgp": "needs one architecture",
     "osgp": "needs one architecture",
     "dpsgd": "waits for the slowest neighbour",
+    "dmsgd": "waits for the slowest neighbour",
+    "decentlam": "waits for the slowest neighbour",
     "all_reduce": "waits for the slowest",
 }
 

@@ -19,6 +19,8 @@ from gossipdistill.strategies.codistill_checkpoints import CodistillCheckpoints
 from gossipdistill.strategies.codistill_groups import CodistillGroups
 from gossipdistill.strategies.codistill_predictions import CodistillPredictions
 from gossipdistill.strategies.concurrent_adversarial import ConcurrentAdversarial
+from gossipdistill.strategies.decentlam import Decentlam
+from gossipdistill.strategies.dmsgd import Dmsgd
 from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
@@ -39,6 +41,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Osgp,
         Dpsgd,
         ConcurrentAdversarial,
+        Dmsgd,
+        Decentlam,
         AllReduce,
     )
 }

@@ -9,8 +9,9 @@ immutable `View`; it knows no network, no clock and no thread. The worker calls 
     parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due; before
                                                                  the forward pass, if `overlapped`
 
-The optimiser's step itself belongs to the owner of the loop. A verb with nothing to do is one explicit line. Every
-subclass is final; the shared machinery is functions (learning/), not inheritance.
+The optimiser's step itself belongs to the owner of the loop, unless a strategy declares that it `owns_step`. A verb
+with nothing to do is one explicit line. Every subclass is final; the shared machinery is functions (learning/), not
+inheritance.
 """
 
 from __future__ import annotations
@@ -225,6 +226,9 @@ class Strategy(ABC):
     """Default of `exchange.encoding`."""
     overlapped: ClassVar[bool] = False
     """Whether `publish` comes before the step, right after `mix`, so that what it says travels while I compute."""
+    owns_step: ClassVar[bool] = False
+    """Whether the paper defines the local step: then `adjust` makes it, and the owner of the loop does not. Where that
+    cannot be, as in a loop of the user's own, or with an optimiser that does not fit, the strategy is refused."""
     options_type: ClassVar[type[Options]] = Options
 
     def __init__(self, options: Any, exchange: Exchange) -> None:

@@ -5,16 +5,14 @@ D-PSGD: Lian et al. 2017 (1705.09056), algorithm 1. The synchronous yardstick fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import final
 
 from torch import Tensor
 
-from gossipdistill.ids import PeerName
-from gossipdistill.learning.flat import by_name, flat_parameters, from_names, load_flat, parameter_shapes
+from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
+from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.rounds import AHEAD_MAX
-from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, all_finite, pack, unpack
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -30,24 +28,10 @@ from gossipdistill.strategies.base import (
 
 
 @dataclass(slots=True)
-class Frame:
-    """The model of a neighbour at the end of one round: `x` [P], and with how many neighbours it mixes."""
-
-    x: Tensor
-    degree: int
-    arrived_s: float
-
-
-@dataclass(slots=True)
 class State:
-    """`sent` [P] is my model of the round in progress as the neighbours read it, and None once that round is mixed;
-    `recipients` have it. `correction` [P] is what mixing adds at the end of the step."""
+    """`correction` [P] is what mixing adds at the end of the step."""
 
-    shapes: Shapes
-    round: int = -1
-    sent: Tensor | None = None
-    recipients: tuple[PeerName, ...] = ()
-    frames: dict[tuple[PeerName, int], Frame] = field(default_factory=dict)
+    mixing: Mixing
     correction: Tensor | None = None
 
 
@@ -83,24 +67,14 @@ class Dpsgd(Strategy):
     options: RoundOptions
 
     def init(self, learner: Learner) -> State:
-        return State(parameter_shapes(learner.model))
+        return State(Mixing(parameter_shapes(learner.model)))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1
-        for arrival in arrivals:
-            if not arrival.home:
-                self._take(arrival, state, learner, round)
-        if state.sent is not None and state.round == round:
-            degree = len(state.recipients)
-            correction = state.sent.new_zeros(len(state.sent))
-            for name in state.recipients:
-                frame = state.frames.get((name, round))
-                if frame is not None:
-                    correction += (frame.x.to(correction.device) - state.sent) / (1 + max(degree, frame.degree))
-                    learner.ledger.applied(name, 0, learner.now_s - frame.arrived_s)
-                    learner.ledger.exchanged(name, learner.now_s)
-            state.correction, state.sent = correction, None
-        state.frames = {key: frame for key, frame in state.frames.items() if key[1] > round}
+        take(state.mixing, learner, arrivals, round)
+        change = correction(state.mixing, learner, round)
+        if change is not None:
+            state.correction = change
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
@@ -115,27 +89,7 @@ class Dpsgd(Strategy):
             x += state.correction
             state.correction = None
             load_flat(learner.model, x)
-        state.sent, state.recipients = None, view.free
-        if not state.recipients:
+        payload = send(state.mixing, learner, x, view.free, view.exchange, self.exchange.encoding)
+        if payload is None:
             return []
-        if not all_finite({"x": x}):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
-            return []
-        payload = pack(by_name(x, state.shapes), self.exchange.encoding)
-        # What the others will read, so that what I take from x_j, x_j takes from me, to the last bit.
-        state.sent = from_names(unpack(payload, state.shapes), state.shapes).to(x.device)
-        state.round = view.exchange
-        mixing = replace(view, out_neighbours=state.recipients)
-        return self.consigned(payload, learner, mixing, state.recipients)
-
-    def _take(self, arrival: Arrival, state: State, learner: Learner, round: int) -> None:
-        try:
-            arrays = unpack(arrival.payload, state.shapes)
-        except PayloadRefusedError as refused:
-            learner.refuse(arrival, refused.reason)
-            learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
-            return
-        learner.absorb(arrival)
-        if round <= arrival.exchange <= round + AHEAD_MAX:
-            x = from_names(arrays, state.shapes)
-            state.frames[arrival.sender, arrival.exchange] = Frame(x, arrival.degree, arrival.arrived_s)
+        return self.consigned(payload, learner, replace(view, out_neighbours=view.free), view.free)

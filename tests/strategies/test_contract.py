@@ -217,6 +217,8 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
         # One batch of 8 is asked for; the number of its step is 4 bytes more.
         ("concurrent_adversarial", lambda rows, classes, parameters: 4 * parameters + 8 * 1 * 8 + 4),
+        ("dmsgd", lambda rows, classes, parameters: 4 * parameters),
+        ("decentlam", lambda rows, classes, parameters: 4 * parameters),
     ],
 )
 def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:

@@ -79,12 +79,12 @@ def test_a_frame_of_the_round_after_is_kept_for_it() -> None:
     ada = world.workers["ada"]
     assert ada.awaited(0.1) == frozenset()
     advance(world, 0.1, "ada")
-    assert [number for _, number in state_of(ada).frames] == [1]
+    assert [number for _, number in state_of(ada).mixing.frames] == [1]
     assert ada.awaited(0.2) == {"cy"}
     advance(world, 0.2, "cy")
     advance(world, 0.3, "ada")
     assert ada.learner.ledger.links["bo"].exchanges == 2
-    assert state_of(ada).frames == {}
+    assert state_of(ada).mixing.frames == {}
 
 
 def test_one_who_dies_in_mid_round_leaves_its_share_with_me() -> None:
@@ -189,7 +189,7 @@ def test_one_who_is_done_refuses_frames_and_is_not_awaited() -> None:
     bo.mailbox.tell(Neighbourhood(expected=3, alive=alive, done=frozenset({PeerName("ada")})), ())
     advance(world, 0.2, "cy", "bo")
     assert bo.awaited(0.3) == frozenset()
-    assert state_of(bo).recipients == ("cy",)
+    assert state_of(bo).mixing.recipients == ("cy",)
 
 
 def test_no_frame_goes_out_on_a_busy_link_or_of_a_model_that_diverged() -> None:

@@ -1,0 +1,133 @@
+"""Decentralised momentum SGD without the bias that momentum adds on unlike data.
+
+DecentLaM: Yuan et al. 2021 (2104.11981), algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gossipdistill.errors import NeedsError
+from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
+from gossipdistill.learning.frames import Mixing, correction, send, take
+from gossipdistill.learning.learner import Learner
+from gossipdistill.messages import Arrival, Parcel
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Delivery,
+    Initialisation,
+    LossTerm,
+    Needs,
+    RoundOptions,
+    Rounds,
+    Strategy,
+    View,
+)
+
+
+@dataclass(slots=True)
+class State:
+    """`half` [P] is x - gamma g of a step whose mixing is still to come; `velocity` [P] the part of momentum that comes
+    from mixing, in units of x; `rate` the learning rate at which it was last used."""
+
+    mixing: Mixing
+    velocity: Tensor
+    rate: float
+    half: Tensor | None = None
+
+
+@final
+class Decentlam(Strategy):
+    """With x_i [P] all parameters, beta the momentum and gamma the learning rate:
+
+        g~_i = (x_i - sum_j W_ij (x_j - gamma g_j)) / gamma;   m_i <- beta m_i + g~_i;   x_i <- x_i - gamma m_i
+
+    Mixing is thereby part of the gradient, and momentum accelerates both. Since gamma g~_i = gamma g_i - c_i, with
+    c_i = sum_j W_ij (y_j - y_i) and y_i = x_i - gamma g_i, the same is done in two parts that add up:
+
+        step      plain momentum SGD with g_i, by the run's own torch.optim.SGD
+        publish   y_i, the frame of the round
+        mix       v_i <- beta min(1, gamma / gamma before) v_i + c_i;   x_i <- x_i + v_i
+
+    So nothing is divided by gamma, whose decay would blow up what models differ by. Without a frame c_i is 0, a step of
+    local momentum. W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis). The last round of a run stays unmixed. Weight decay is
+    part of g. The local step is the paper's: any other optimiser is refused.
+
+    Publishes: all parameters to each neighbour, every step; 4 P bytes in raw encoding, plus a header. It waits for the
+    slowest neighbour in each round.
+    Conserves: the mean of all models under mixing, in rounds that nobody drops out of; W is symmetric.
+    When stale: it cannot be; a frame of an earlier round is not used.
+    """
+
+    name = "decentlam"
+    rounds = Rounds.LOCKSTEP
+    delivery = Delivery.STREAM
+    needs = Needs(strongly_connected=True, symmetric=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
+    topic = "round"
+    owns_step = True
+    every_steps = 1
+    per_second_max = 0.0
+    options_type = RoundOptions
+    options: RoundOptions
+
+    def init(self, learner: Learner) -> State:
+        groups = learner.optimizer.param_groups
+        plain = type(learner.optimizer) is torch.optim.SGD
+        if not plain or any(group["nesterov"] or group["dampening"] or group["maximize"] for group in groups):
+            kind = type(learner.optimizer).__name__
+            raise NeedsError(
+                f"strategy decentlam defines the local step itself, as momentum SGD, and the optimizer is {kind}"
+                f"{' with nesterov, dampening or maximize' if plain else ''}; use train.optimizer = sgd, or dmsgd"
+            )
+        velocity = torch.zeros_like(flat_parameters(learner.model))
+        return State(Mixing(parameter_shapes(learner.model)), velocity, float(groups[0]["lr"]))
+
+    def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        round = view.exchange - 1
+        take(state.mixing, learner, arrivals, round)
+        change = correction(state.mixing, learner, round)
+        if change is not None:
+            state.velocity += change
+        if state.half is not None and bool(state.velocity.any()):
+            load_flat(learner.model, flat_parameters(learner.model) + state.velocity)
+        state.half = None
+        return []
+
+    def loss(self, state: State, learner: Learner) -> LossTerm:
+        return NOTHING
+
+    def adjust(self, state: State, learner: Learner) -> None:
+        state.half = _stepped(learner)
+        group = learner.optimizer.param_groups[0]
+        rate = float(group["lr"])
+        # A rate that rises would carry over what was kept at a small one: never more than it was.
+        state.velocity *= float(group["momentum"]) * (min(1.0, rate / state.rate) if state.rate > 0 else 1.0)
+        state.rate = rate
+        learner.optimizer.step()
+
+    def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        half = state.half if state.half is not None else flat_parameters(learner.model)
+        payload = send(state.mixing, learner, half, view.free, view.exchange, self.exchange.encoding)
+        if payload is None:
+            return []
+        return self.consigned(payload, learner, replace(view, out_neighbours=view.free), view.free)
+
+
+def _stepped(learner: Learner) -> Tensor:
+    """y = x - gamma g [P], with weight decay in g, in the order of `model.parameters()`."""
+    rates = {
+        id(parameter): (float(group["lr"]), float(group["weight_decay"]))
+        for group in learner.optimizer.param_groups
+        for parameter in group["params"]
+    }
+    parts = []
+    for parameter in learner.model.parameters():
+        x = parameter.detach()
+        rate, decay = rates.get(id(parameter), (0.0, 0.0))
+        gradient = parameter.grad
+        parts.append(x if gradient is None else x - rate * (gradient + decay * x))
+    return torch.cat([part.reshape(-1) for part in parts])
