@@ -72,7 +72,7 @@ class PredictionCache:
     def living(self, names: set[str], now_s: float, step: int, stale_after_s: float, stale_after_steps: int) -> Tensor:
         """The samples [n] of which one of these teachers has an entry within the horizon, in rising order."""
         mine = [place for place, name in enumerate(self.names) if name in names]
-        everything = (torch.tensor(mine, device=self._slot_of.device),)
+        everything = (torch.tensor(mine, dtype=torch.long, device=self._slot_of.device),)
         fresh = self._fresh(everything, now_s, step, stale_after_s, stale_after_steps)
         samples = self._sample_in[everything]
         living: Tensor = torch.unique(samples[(fresh > 0.0) & (samples >= 0)])

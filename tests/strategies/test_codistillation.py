@@ -1,0 +1,208 @@
+"""What the codistillation family does beyond its papers: rules at work, groups, coordinated rows, BatchNorm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from gossipdistill.errors import ConfigError
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Parcel
+from gossipdistill.strategies import View
+from gossipdistill.worker import Worker
+
+from .world import NAMES, World, arrival, make_strategy, make_worker
+
+FOUR = ("ada", "bo", "cy", "dee")
+
+
+def told(worker: Worker, exchange: int = 0) -> Parcel:
+    """What a worker would publish now."""
+    worker.cadence.exchanges = exchange
+    worker.publish_final(0.0)
+    return worker.mailbox.collect().parcels[0][1]
+
+
+def asked(worker: Worker, now: float = 0.0) -> float:
+    """The distillation term of a batch, as the worker's next step would have it; 0 without."""
+    learner = worker.learner
+    learner.now_s = now
+    learner.x, learner.y = worker._x[:8], worker._y[:8]
+    learner.outputs = learner.forward(learner.x)
+    learner.task_loss = worker.task.loss(learner.outputs, learner.y).item()
+    term = worker.strategy.loss(worker._state, learner).value
+    return 0.0 if term is None else term.item()
+
+
+def hear(worker: Worker, sender: str, parcel: Parcel, number: int = 1) -> None:
+    view = View(0, 0.0, (), {sender: 0.5})
+    worker.strategy.mix(worker._state, worker.learner, [arrival(sender, parcel, number, 0.0)], view)
+
+
+def spoilt(worker: Worker) -> None:
+    """A late joiner: sure that everything is of the last class, of which ada has next to nothing."""
+    with torch.no_grad():
+        *_, bias = worker.learner.model.parameters()
+        bias.copy_(torch.tensor([0.0, 0.0, 20.0]))
+
+
+@pytest.mark.parametrize("name", ["codistill_checkpoints", "codistill_groups"])
+def test_a_model_is_judged_on_my_own_batch_and_nobodys_word_is_taken(name: str) -> None:
+    options = {"groups": 3} if name == "codistill_groups" else {}
+    workers = {peer: make_worker(peer, make_strategy(name, quality_margin=0.5, **options)) for peer in NAMES}
+    World(workers)
+    spoilt(workers["bo"])
+    ada = workers["ada"]
+    hear(ada, "bo", told(workers["bo"]))
+    assert asked(ada) == 0.0
+    assert any("bo was not listened to" in warning for warning in ada.learner.ledger.warnings)
+    hear(ada, "cy", told(workers["cy"]))
+    only_cy = make_worker("ada", make_strategy(name, **options))
+    hear(only_cy, "cy", told(workers["cy"]))
+    assert asked(ada) == pytest.approx(asked(only_cy), rel=1e-5)
+    assert asked(ada) > 0.0
+
+
+def test_of_predictions_the_announced_loss_decides() -> None:
+    options = {"quality_margin": 0.0, "best_k": 1}
+    workers = {peer: make_worker(peer, make_strategy("codistill_predictions", **options)) for peer in NAMES}
+    World(workers)
+    for worker, loss in zip(workers.values(), (1.0, 0.8, 0.6), strict=True):
+        worker._state.my_loss.look(loss)
+    ada = workers["ada"]
+    for peer in ("bo", "cy"):
+        parcel = told(workers[peer])
+        assert parcel.payload.nbytes == 2 * 100 * 3 + 4
+        hear(ada, peer, parcel)
+    asked(ada)
+    assert set(ada.learner.ledger.links) == {"cy"}, "only the leader is listened to"
+    cy = workers["cy"]
+    hear(cy, "bo", told(workers["bo"]))
+    cy.learner.task_loss = 0.6
+    assert cy.strategy.loss(cy._state, cy.learner).value is None, "who leads has no teacher"
+
+
+def test_a_teacher_that_announces_nothing_passes_no_gate() -> None:
+    ada = make_worker("ada", make_strategy("codistill_predictions", quality_margin=100.0))
+    bo = make_worker("bo", make_strategy("codistill_predictions"))
+    World({"ada": ada, "bo": bo})
+    hear(ada, "bo", told(bo))
+    assert asked(ada) == 0.0
+
+
+def test_coordinated_rows_send_less_and_teach_as_much() -> None:
+    accuracies = {}
+    for options in ({}, {"coordinated_rows": 20}, {"coordinated_rows": 20, "cache_rows": 20}):
+        world = World({p: make_worker(p, make_strategy("codistill_predictions", 5, **options), seed=3) for p in NAMES})
+        for step in range(150):
+            world.step(step * 0.02)
+        sizes = {parcel.payload.nbytes for _, parcel in world.posted}
+        assert sizes == {2 * (20 if options else 100) * 3}
+        accuracies[str(options)] = sum(w.evaluate()[1]["accuracy"] for w in world.workers.values()) / 3
+    alone = World({p: make_worker(p, make_strategy("isolated"), seed=3) for p in NAMES})
+    for step in range(150):
+        alone.step(step * 0.02)
+    base = sum(worker.evaluate()[1]["accuracy"] for worker in alone.workers.values()) / 3
+    assert min(accuracies.values()) > base + 0.02, f"{accuracies}, alone {base}"
+
+
+def test_a_lost_exchange_leaves_older_predictions_and_no_gap() -> None:
+    ada, bo = (make_worker(p, make_strategy("codistill_predictions", coordinated_rows=20)) for p in ("ada", "bo"))
+    World({"ada": ada, "bo": bo})
+    for number, exchange in enumerate((0, 1, 3), start=1):  # the parcel of exchange 2 is lost
+        hear(ada, "bo", told(bo, exchange), number)
+    assert ada._state.cache.held("bo") == 60
+    hear(ada, "bo", told(bo, 10**18 + 1), 4)  # whatever number a neighbour claims
+    assert ada.learner.ledger.quarantined == {}
+
+
+def test_a_cache_must_hold_a_batch() -> None:
+    with pytest.raises(ValidationError, match="cache_rows"):
+        make_strategy("codistill_predictions", coordinated_rows=20, cache_rows=10)
+    with pytest.raises(ValidationError, match="cache_rows"):
+        make_strategy("codistill_predictions", cache_rows=10)
+
+
+def normed(name: str, peer: str) -> Worker:
+    """A worker whose model has BatchNorm and Dropout."""
+    worker = make_worker(peer, make_strategy(name, groups=2) if name == "codistill_groups" else make_strategy(name))
+    layers = (nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    worker.learner.model = nn.Sequential(*layers)
+    worker.learner.optimizer = torch.optim.SGD(worker.learner.model.parameters(), lr=0.1)
+    worker._state = worker.strategy.init(worker.learner)
+    return worker
+
+
+@pytest.mark.parametrize("name", ["codistill_checkpoints", "codistill_groups"])
+def test_a_teacher_judges_with_its_own_running_statistics(name: str) -> None:
+    """Papers ship parameters only, or run the copy in training mode: both are pitfalls."""
+    ada, cy = normed(name, "ada"), normed(name, "cy")
+    World({"ada": ada, "cy": cy})
+    for step in range(5):
+        cy.step(0.1 * step)
+    cy.mailbox.collect()
+    hear(ada, "cy", told(cy))
+    mine = {key: value.clone() for key, value in ada.learner.model.state_dict().items()}
+    teachers = ada._state if name == "codistill_checkpoints" else ada._state.teachers
+    (teacher,) = teachers.by_key.values()
+    learner = ada.learner
+    learner.x = ada._x[:8]
+    expected = cy.learner.predict(cy.learner.model, learner.x)
+    torch.testing.assert_close(teacher.model(learner.x), expected)
+    assert all(torch.equal(value, mine[key]) for key, value in learner.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
+
+
+def test_groups_average_inside_and_teach_across() -> None:
+    groups = [["ada", "bo"], ["cy", "dee"]]
+    workers = {p: make_worker(p, make_strategy("codistill_groups", groups=groups), FOUR) for p in FOUR}
+    start = {p: torch.cat([q.detach().flatten() for q in w.learner.model.parameters()]) for p, w in workers.items()}
+    assert torch.equal(start["ada"], start["bo"])
+    assert torch.equal(start["cy"], start["dee"])
+    assert not torch.equal(start["ada"], start["cy"])
+    world = World(workers)
+    for step in range(120):
+        world.step(step * 0.02)
+    end = {p: torch.cat([q.detach().flatten() for q in w.learner.model.parameters()]) for p, w in workers.items()}
+    inside = max((end["ada"] - end["bo"]).norm().item(), (end["cy"] - end["dee"]).norm().item())
+    assert inside < 0.5 * (end["ada"] - end["cy"]).norm().item()
+    assert all(len(worker._state.teachers.by_key) == 1 for worker in workers.values()), "one teacher per other group"
+    assert {parcel.key for _, parcel in world.posted} == {"1", "2"}
+
+
+def test_groups_by_number_are_places_next_to_one_another() -> None:
+    strategy = make_strategy("codistill_groups", groups=2)
+    assert [strategy.start_of("", place, 5) for place in range(5)] == [1, 1, 1, 2, 2]
+
+
+def test_a_key_of_no_group_is_refused() -> None:
+    ada, bo = (make_worker(peer, make_strategy("codistill_groups"), ("ada", "bo")) for peer in ("ada", "bo"))
+    World({"ada": ada, "bo": bo})
+    parcel = told(bo)
+    for key in ("", "0", "3", "-1", "1.0", "²", "999999999"):
+        hear(ada, "bo", replace(parcel, key=key))
+    assert ada.learner.ledger.quarantined == {"bo: group": 7}
+    assert not ada._state.teachers.by_key
+
+
+def test_who_has_no_group_and_who_has_two_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="no group for cy"):
+        make_worker("cy", make_strategy("codistill_groups", groups=[["ada"], ["bo"]]))
+    with pytest.raises(ValidationError, match="ada is named twice"):
+        make_strategy("codistill_groups", groups=[["ada", "bo"], ["ada"]])
+    with pytest.raises(ValidationError):
+        make_strategy("codistill_groups", groups=1)
+
+
+def test_predictions_of_the_dead_are_forgotten() -> None:
+    ada, bo = (make_worker(peer, make_strategy("codistill_predictions")) for peer in ("ada", "bo"))
+    World({"ada": ada, "bo": bo})
+    hear(ada, "bo", told(bo))
+    assert asked(ada, now=29.0) > 0.0
+    assert asked(ada, now=30.0) == 0.0
+    assert ada._state.cache.names == []
+    assert PeerName("bo") not in ada._state.teachers
