@@ -53,7 +53,7 @@ def spoilt(worker: Worker) -> None:
 @pytest.mark.parametrize("name", ["codistill_checkpoints", "codistill_groups"])
 def test_a_model_is_judged_on_my_own_batch_and_nobodys_word_is_taken(name: str) -> None:
     options = {"groups": 3} if name == "codistill_groups" else {}
-    workers = {peer: make_worker(peer, make_strategy(name, quality_margin=0.5, **options)) for peer in NAMES}
+    workers = {peer: make_worker(peer, make_strategy(name, quality_margin=5.0, **options)) for peer in NAMES}
     World(workers)
     spoilt(workers["bo"])
     ada = workers["ada"]
