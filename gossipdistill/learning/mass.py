@@ -11,6 +11,7 @@ Push-sum: Kempe, Dobra and Gehrke 2003; with gradients: Assran et al. 2019 (1811
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,9 @@ from gossipdistill.messages import Arrival, Payload
 
 @dataclass(slots=True)
 class Mass:
-    """`x` [P] float64 and `weight`: the push-sum numerator and denominator. `z` [P] is what the model held when they
-    were last in agreement with it: x / weight in the model's own type."""
+    """`x` [P + Q] float64 and `weight`: the push-sum numerator and denominator. `z` [P] is what the model held when
+    they were last in agreement with it: x / weight in the model's own type. The last Q coordinates of x, mostly none, are
+    scalars of the strategy's own that are averaged along with the model."""
 
     x: Tensor
     weight: float
@@ -33,10 +35,11 @@ class Mass:
     shapes: Shapes
 
 
-def begin(learner: Learner) -> Mass:
-    """All mass of a process that starts: its model, with weight 1."""
+def begin(learner: Learner, scalars: Sequence[str] = ()) -> Mass:
+    """All mass of a process that starts: its model, with weight 1. `scalars` are averaged along, and begin with 0."""
     z = flat_parameters(learner.model)
-    return Mass(z.double(), 1.0, z, parameter_shapes(learner.model))
+    shapes = parameter_shapes(learner.model) | dict.fromkeys(scalars, ())
+    return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes)
 
 
 def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
@@ -44,16 +47,16 @@ def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
     after = flat_parameters(learner.model)
     if factor == 1.0:
         # In this order, x is the model itself, bit for bit, as long as the weight is 1 and nothing has come.
-        mass.x -= mass.z
-        mass.x += after
+        mass.x[: len(after)] -= mass.z
+        mass.x[: len(after)] += after
     else:
-        mass.x += factor * (after.double() - mass.z.double())
+        mass.x[: len(after)] += factor * (after.double() - mass.z.double())
     mass.z = after
 
 
 def show(mass: Mass, learner: Learner) -> None:
     """Put the model at z = x / w."""
-    z = (mass.x / mass.weight).to(mass.z.dtype)
+    z = (mass.x[: len(mass.z)] / mass.weight).to(mass.z.dtype)
     if not torch.equal(z, mass.z):
         load_flat(learner.model, z)
         mass.z = flat_parameters(learner.model)  # what it really holds, should its types be mixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.strategies.all_reduce import AllReduce
+from gossipdistill.strategies.async_gradient_push import AsyncGradientPush
 from gossipdistill.strategies.base import (
     NOTHING,
     Delivery,
@@ -39,6 +40,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         GossipAveraging,
         Sgp,
         Osgp,
+        AsyncGradientPush,
         Dpsgd,
         ConcurrentAdversarial,
         Dmsgd,

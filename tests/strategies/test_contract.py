@@ -214,6 +214,7 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("gossip_averaging", lambda rows, classes, parameters: 4 * parameters),
         ("sgp", lambda rows, classes, parameters: 4 * parameters),
         ("osgp", lambda rows, classes, parameters: 4 * parameters),
+        ("async_gradient_push", lambda rows, classes, parameters: 4 * parameters + 4),
         ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
         # One batch of 8 is asked for; the number of its step is 4 bytes more.
         ("concurrent_adversarial", lambda rows, classes, parameters: 4 * parameters + 8 * 1 * 8 + 4),

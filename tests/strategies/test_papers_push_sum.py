@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gossipdistill.topology import load_topology, uniform_column
 
 from .test_papers import LR, MOMENTUM, ONE_WAY, peers, points, world_of
-from .world import DIMENSIONS, centres
+from .world import DIMENSIONS, World, centres, make_quadratic, make_strategy, place_at
 
 
 @pytest.mark.parametrize("momentum", [0.0, MOMENTUM])
@@ -33,3 +34,63 @@ def test_osgp_equals_its_textbook_form(momentum: float, tmp_path: Path) -> None:
         worker.finish(60.0)
     assert w.min() < 0.7, "the weights should have moved away from 1"
     np.testing.assert_allclose(points(world), x / w[:, None], atol=1e-6, rtol=0)
+
+
+def unequal(seed: int, rounds: int) -> tuple[float, ...]:
+    """(error without w, error with w) of averaging among eight peers on a static exponential graph, in standard
+    deviations: the largest over peers, in the mean over coordinates. Each wakes in a round with probability 0.7."""
+    world = world_of("sgp", 8, "exponential")
+    chance = np.random.default_rng(seed)
+    start = chance.standard_normal((8, DIMENSIONS)).astype(np.float32).astype(np.float64)
+    for worker, point in zip(world.workers.values(), start, strict=True):
+        place_at(worker, point)
+    for number in range(rounds):
+        for name, chosen in zip(world.workers, chance.random(8) < 0.7, strict=True):
+            if chosen:
+                world.workers[name].step(float(number))
+                world.carry(name, float(number))
+    for worker in world.workers.values():
+        worker.finish(float(rounds))
+    mean = start.mean(axis=0)
+    # Without training, x does not depend on w: what a peer would hold that takes every weight to be 1 is x itself.
+    without = np.stack([worker._state.x.numpy() for worker in world.workers.values()])
+    return tuple(float(np.abs(at - mean).max(axis=0).mean()) for at in (without, points(world)))
+
+
+def test_leaving_the_weight_out_costs_a_third_of_a_standard_deviation_where_peers_wake_unequally() -> None:
+    """Assran et al. 2019 (1811.10792), section 3: the weight must travel. About 0.33 is what a mean over ten seeds of
+    the same in numpy gives."""
+    errors = [unequal(seed, 150) for seed in range(3)]
+    assert float(np.mean([without for without, _ in errors])) == pytest.approx(0.33, abs=0.1), errors
+    assert all(with_weight < 1e-6 for _, with_weight in errors), errors
+
+
+def settled_at(correction: bool, lr: float = 0.01, ticks: int = 1600) -> float:
+    """Where four peers end that minimise 0.5 (x - c)^2 with c = 0, 0, 0, 4, the last one four times slower."""
+    names = peers(4)
+    world = World(
+        {
+            name: make_quadratic(
+                name, make_strategy("async_gradient_push", rate_correction=correction), names, "ring", lr
+            )
+            for name in names
+        }
+    )
+    for place, worker in enumerate(world.workers.values()):
+        worker._y = torch.full_like(worker._y, 4.0 if place == 3 else 0.0)
+    ends: list[float] = []
+    for tick in range(ticks):
+        for place, name in enumerate(names):
+            if place < 3 or tick % 4 == 0:
+                world.workers[name].step(0.05 * tick)
+                world.carry(name, 0.05 * tick)
+        if tick >= ticks - 200:
+            ends.append(float(points(world).mean()))
+    return float(np.mean(ends))
+
+
+def test_a_peer_four_times_slower_counts_for_a_quarter_unless_steps_count_for_their_time() -> None:
+    """Assran and Rabbat 2021 (1803.08950), section 3: without correction the fixed point minimises sum_i r_i f_i, with
+    r the rates, here 4 / 13 = 0.308; with it the true optimum, 1."""
+    assert settled_at(correction=False) == pytest.approx(4 / 13, abs=0.002)
+    assert settled_at(correction=True) == pytest.approx(1.0, abs=0.002)
