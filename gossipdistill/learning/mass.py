@@ -26,8 +26,8 @@ from gossipdistill.messages import Arrival, Payload
 @dataclass(slots=True)
 class Mass:
     """`x` [P + Q] float64 and `weight`: the push-sum numerator and denominator. `z` [P] is what the model held when
-    they were last in agreement with it: x / weight in the model's own type. The last Q coordinates of x, mostly none, are
-    scalars of the strategy's own that are averaged along with the model."""
+    they were last in agreement with it: x / weight in the model's own type. The last Q coordinates of x, mostly none,
+    are scalars of the strategy's own that are averaged along with the model."""
 
     x: Tensor
     weight: float
