@@ -49,6 +49,8 @@ class Worker:
     draws: Draws
     cosine: bool = False
     gradient: GradientRules = ONE_BATCH
+    rate_drops: tuple[float, ...] = ()
+    """At these shares of the run the learning rate falls tenfold; not together with the cosine."""
     strict: bool = False
     """Whether a strategy that leaves an arrival unsettled is an exception, as in tests, or only a warning."""
     task_loss: float = float("nan")
@@ -99,7 +101,7 @@ class Worker:
         """
         learner, strategy = self.learner, self.strategy
         learner.now_s = now
-        if self.cosine:
+        if self.cosine or self.rate_drops:
             self._set_rate(progress)
         if self._began_s is None:
             self._began_s = now
@@ -259,10 +261,13 @@ class Worker:
         return outputs, figures
 
     def _set_rate(self, progress: float) -> None:
-        """lr = initial lr * (1 + cos(pi * progress)) / 2 (Loshchilov and Hutter 2017, 1608.03983, equation 5)."""
+        """lr = initial lr * (1 + cos(pi * progress)) / 2 (Loshchilov and Hutter 2017, 1608.03983, equation 5); or
+        initial lr / 10^(drops so far)."""
+        share = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        if not self.cosine:
+            share = 10.0 ** -sum(progress >= drop for drop in self.rate_drops)
         for group in self.learner.optimizer.param_groups:
-            initial = group.setdefault("initial_lr", group["lr"])
-            group["lr"] = initial * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
 
     # --- alarms --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,8 +61,10 @@ class TrainKeys(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd and sgd_c; beta1 of adam, adamw and adam_c."""
     weight_decay: float = Field(default=0.0, ge=0)
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """cosine falls from lr to zero as the run nears its limit, be that steps or seconds."""
+    lr_schedule: Literal["constant", "cosine", "drops"] = "cosine"
+    """cosine falls from lr to zero as the run nears its limit, be that steps or seconds; drops: tenfold, at"""
+    lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.4, 0.84, 0.98)
+    """these shares of the run (epochs 18, 38 and 44 of 45, as Sodhani et al. 2020 have them)."""
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)
     """So many batches make one step, and their mean is its gradient."""
@@ -74,6 +76,10 @@ class TrainKeys(BaseModel):
     """A step that is shorter is padded to this; 0 is full speed."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
     """0: only at the end."""
+
+    def rate_drops(self) -> tuple[float, ...]:
+        """Where the learning rate falls tenfold, as shares of the run."""
+        return self.lr_drops if self.lr_schedule == "drops" else ()
 
     def gradient_rules(self) -> GradientRules:
         """How the gradient of a step is made."""

@@ -25,7 +25,7 @@ transfer_examples = 600                  # unlabelled, the same for all; compare
 optimizer = "sgd"                        # sgd | adam | adamw | sgd_c | adam_c | module:Class
 lr = 0.05
 momentum = 0.9
-lr_schedule = "cosine"                   # cosine | constant
+lr_schedule = "cosine"                   # cosine | constant | drops
 batch_size = 32
 step_time_s = 0.02                       # pads a step that is shorter; 0 = full speed
 

@@ -119,7 +119,8 @@ class Nursery:
         cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
         cosine = config.train.lr_schedule == "cosine"
         rules = config.train.gradient_rules()
-        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine, rules)
+        drops = config.train.rate_drops()
+        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine, rules, drops)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
         return kind(
             worker, pace, config.seconds, config.steps, config.train.checkpoint_every_s, steps_before=learner.step

@@ -136,4 +136,5 @@ class WorkerProcess:
         cosine = config.train.lr_schedule == "cosine"
         cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
         rules = config.train.gradient_rules()
-        return Worker(learner, task, strategy, schedule, network.mailbox, cadence, draws, cosine, rules)
+        drops = config.train.rate_drops()
+        return Worker(learner, task, strategy, schedule, network.mailbox, cadence, draws, cosine, rules, drops)

@@ -53,7 +53,7 @@ def describe_strategy(name: str) -> RenderableType:
     for title in ("key", "default", ""):
         keys.add_column(title)
     for option, entry in kind.options_type.model_fields.items():
-        keys.add_row(f"strategy.{option}", str(entry.default), _description(entry))
+        keys.add_row(f"strategy.{option}", _shown(entry), _description(entry))
     parts: list[RenderableType] = [
         Text(name, style="bold"),
         Text(_module_line(kind)),
@@ -90,6 +90,16 @@ def describe_task_for(name: str, data_dir: Path | None) -> RenderableType:
 
 def _module_line(kind: type[Strategy]) -> str:
     return (inspect.getdoc(inspect.getmodule(kind)) or "").partition("\n")[0]
+
+
+def _shown(entry: FieldInfo) -> str:
+    """The default as a run file would say it, as far as it can."""
+    default = entry.get_default(call_default_factory=True)
+    if default is None:
+        return "unset"
+    if isinstance(default, tuple):
+        return str(list(default))
+    return str(default)
 
 
 def _description(entry: FieldInfo) -> str:

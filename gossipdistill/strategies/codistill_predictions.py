@@ -166,6 +166,9 @@ class CodistillPredictions(Strategy):
             arrays["loss"] = torch.tensor(state.my_loss.value)
         return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
 
+    def agreed(self) -> dict[str, str]:
+        return {"temperature": str(self.options.temperature), "coordinated rows": str(self.options.coordinated_rows)}
+
     @staticmethod
     def _rows(state: State, exchange: int) -> Tensor:
         """The rows [R] that exchange number `exchange` is about, or all N of them in order."""

@@ -83,3 +83,15 @@ def test_states_go_with_any_optimizer_and_schedule(name: str, kind: type[torch.o
         losses.append(sum(worker.task_loss for worker in workers.values()) / 3)
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
     assert all(worker.learner.ledger.exchanges > 0 for worker in workers.values())
+
+
+def test_the_rate_drops_tenfold_at_its_shares_of_the_run_and_decay_follows() -> None:
+    ada = make_worker("ada", make_strategy("codistill_predictions", weight_decay_schedule=[1.0, 0.1, 0.0]))
+    ada.rate_drops = (0.4, 0.84)
+    (group,) = ada.learner.optimizer.param_groups
+    group["weight_decay"] = 1e-4
+    seen = []
+    for progress in (0.0, 0.39, 0.4, 0.83, 0.84, 1.0):
+        ada.step(0.0, progress)
+        seen += [group["lr"], group["weight_decay"]]
+    assert seen == pytest.approx([0.1, 1e-4, 0.1, 1e-4, 0.01, 1e-5, 0.01, 1e-5, 0.001, 0.0, 0.001, 0.0])
