@@ -42,9 +42,15 @@ def begin(learner: Learner, scalars: Sequence[str] = ()) -> Mass:
     return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes)
 
 
+STRETCH_MAX = 4.0
+"""x moves by a step, so z = x / w moves by 1 / w steps: with most of the weight on its way, that is a learning rate at
+which anything diverges (500 kills and restarts under 50 % loss ended in NaN). Beyond this the step is damped."""
+
+
 def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
-    """x <- x + factor * (z now - z before): any optimiser, momentum and decay will do."""
+    """x <- x + min(factor, STRETCH_MAX * w) * (z now - z before): any optimiser, momentum and decay will do."""
     after = flat_parameters(learner.model)
+    factor = min(factor, STRETCH_MAX * mass.weight)
     if factor == 1.0:
         # In this order, x is the model itself, bit for bit, as long as the weight is 1 and nothing has come.
         mass.x[: len(after)] -= mass.z

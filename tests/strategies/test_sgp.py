@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gossipdistill.ids import PeerName, Version
-from gossipdistill.learning.mass import Mass
+from gossipdistill.learning.flat import flat_parameters, load_flat
+from gossipdistill.learning.mass import Mass, begin, follow, show
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Arrival, Neighbourhood, Settlement
 from gossipdistill.strategies.base import View
@@ -244,3 +245,15 @@ def test_an_arrival_of_mine_that_is_malformed_at_home_is_no_reason_to_stop() -> 
     )
     assert ada.strategy.mix(ada._state, ada.learner, [home], View()) == []
     assert state_of(ada).weight == 1.0
+
+
+def test_with_little_weight_a_step_is_damped_so_that_the_model_moves_four_steps_at_most() -> None:
+    worker = make_worker("ada", make_strategy("sgp"))
+    before = flat_parameters(worker.learner.model)
+    mass = begin(worker.learner)
+    mass.x *= 0.01
+    mass.weight *= 0.01
+    load_flat(worker.learner.model, before + 0.5)
+    follow(mass, worker.learner)
+    show(mass, worker.learner)
+    assert torch.allclose(flat_parameters(worker.learner.model), before + 4 * 0.5, atol=1e-5)
