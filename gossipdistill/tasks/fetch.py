@@ -37,7 +37,7 @@ def locate(name: str, files: Sequence[str], url: str, data_dir: Path | None) -> 
 
     Args:
         name: the data set; also the name of its subfolder.
-        files: names ending in `.gz`; the same name without it, uncompressed, does as well.
+        files: as the publisher names them; compressed (with `.gz`) or uncompressed (without) do as well.
         url: the publisher's folder, ending in a slash.
         data_dir: the user's folder of data sets, or None.
     """
@@ -48,7 +48,7 @@ def locate(name: str, files: Sequence[str], url: str, data_dir: Path | None) -> 
 
 
 def _find(file: str, places: Sequence[Path]) -> Path | None:
-    candidates = (folder / variant for folder in places for variant in (file, file.removesuffix(".gz")))
+    candidates = (folder / variant for folder in places for variant in (file, file.removesuffix(".gz"), f"{file}.gz"))
     return next((path for path in candidates if path.is_file()), None)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gossipdistill.errors import DataMissingError
+from gossipdistill.tasks.content import check_digest, read_whole, replace_it
 
 UNSIGNED_BYTE = 0x08
 """Third byte of the magic number; the fourth is the number of dimensions."""
@@ -25,22 +23,15 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> npt.NDArray[np.
         shape: what the header must say.
         sha256: hex digest of the uncompressed file; gzip wrappers of one content differ.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataMissingError(f"{path}: damaged or cut off, not whole gzip data ({error}); {_replace(path)}") from None
-    except OSError as error:
-        raise DataMissingError(f"{path}: cannot be read ({error.strerror or error})") from None
+    content = read_whole(path)
     header = struct.pack(f">{len(shape) + 1}I", UNSIGNED_BYTE << 8 | len(shape), *shape)
     expected = f"an idx file of unsigned bytes {list(shape)}"
     if content[: len(header)] != header:
-        raise DataMissingError(f"{path}: found {_describe(content)}, expected {expected}; {_replace(path)}")
+        raise DataMissingError(f"{path}: found {_describe(content)}, expected {expected}; {replace_it(path)}")
     length = len(header) + int(np.prod(shape))
     if len(content) != length:
-        raise DataMissingError(f"{path}: found {len(content)} bytes, expected {length}; {_replace(path)}")
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise DataMissingError(f"{path}: SHA-256 of the content is {digest}, expected {sha256}; {_replace(path)}")
+        raise DataMissingError(f"{path}: found {len(content)} bytes, expected {length}; {replace_it(path)}")
+    check_digest(content, sha256, path)
     return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
 
 
@@ -53,7 +44,3 @@ def _describe(content: bytes) -> str:
     if magic >> 8 != UNSIGNED_BYTE or not 1 <= dimensions <= 4 or len(content) < 4 + 4 * dimensions:
         return f"the magic number 0x{magic:08x}"
     return f"an idx file of unsigned bytes {list(struct.unpack(f'>{dimensions}I', content[4 : 4 + 4 * dimensions]))}"
-
-
-def _replace(path: Path) -> str:
-    return f"replace {path.name} or delete it"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
-from gossipdistill.tasks import digits, fashion_mnist, logistic, quadratic
+from gossipdistill.tasks import char_lm, cifar10, digits, fashion_mnist, logistic, quadratic, tabular
 from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.fetch import folders
 from gossipdistill.tasks.options import Option, check_options, options_of
@@ -21,6 +21,9 @@ TaskFactory = Callable[..., Task]
 TASKS: dict[str, tuple[TaskFactory, About]] = {
     "digits": (digits.task, digits.ABOUT),
     "fashion_mnist": (fashion_mnist.task, fashion_mnist.ABOUT),
+    "cifar10": (cifar10.task, cifar10.ABOUT),
+    "tabular": (tabular.task, tabular.ABOUT),
+    "char_lm": (char_lm.task, char_lm.ABOUT),
     "logistic": (logistic.task, logistic.ABOUT),
     "quadratic": (quadratic.task, quadratic.ABOUT),
 }

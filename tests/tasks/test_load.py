@@ -128,16 +128,18 @@ def test_options_are_spelt_as_in_python() -> None:
         (
             "digit",
             "task.name = 'digit': no such task; did you mean digits?; "
-            "accepted: digits, fashion_mnist, logistic, quadratic, or module:function",
+            "accepted: digits, fashion_mnist, cifar10, tabular, char_lm, logistic, quadratic, or module:function",
         ),
         (
             "zzz",
-            "task.name = 'zzz': no such task; known: digits, fashion_mnist, logistic, quadratic; "
-            "accepted: digits, fashion_mnist, logistic, quadratic, or module:function",
+            "task.name = 'zzz': no such task; known: char_lm, cifar10, digits, fashion_mnist, logistic, quadratic, "
+            "tabular; "
+            "accepted: digits, fashion_mnist, cifar10, tabular, char_lm, logistic, quadratic, or module:function",
         ),
         (
             "moons:",
-            "task.name = 'moons:': is half a name; accepted: digits, fashion_mnist, logistic, quadratic, "
+            "task.name = 'moons:': is half a name; accepted: digits, fashion_mnist, cifar10, tabular, "
+            "char_lm, logistic, quadratic, "
             "or module:function",
         ),
         (

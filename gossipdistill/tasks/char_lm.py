@@ -1,0 +1,176 @@
+"""The task `char_lm`: which character comes next? A small transformer on any text."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.errors import ConfigError, DataMissingError
+from gossipdistill.tasks.base import About, Task
+from gossipdistill.tasks.content import check_digest, read_whole
+from gossipdistill.tasks.fetch import locate
+from gossipdistill.tasks.shards import Shard
+from gossipdistill.tasks.transformer import Transformer
+
+FOLDER = "tinyshakespeare"
+URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+FILE, SHA256 = "input.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+VALIDATION_SHARE, TRANSFER_SHARE = 0.1, 0.05
+"""The end of the text is for validation, what comes before it for transfer; the rest is dealt, part after part."""
+VALIDATION_BLOCKS_MAX = 500
+"""Spread evenly over the end of the text: a transformer is slow, and more would not tell more."""
+ABOUT = About(
+    origin="any text file of yours (task.text); else Tiny Shakespeare, A. Karpathy 2015, github.com/karpathy/char-rnn",
+    licence="Tiny Shakespeare: public domain",
+    sizes="Tiny Shakespeare has 1,115,394 characters, 65 different ones: 85 % to deal, 5 % unlabelled for transfer, "
+    "10 % for validation",
+    folder=FOLDER,
+    url=URL,
+)
+
+
+def task(
+    shard: Shard,
+    text: Annotated[str, "a text file, or a folder of .txt files in order of their names; none: Tiny Shakespeare"] = "",
+    vocabulary: Annotated[Literal["char", "byte"], "char: those that the text has; byte: all 256 of UTF-8"] = "char",
+    block_size: Annotated[int, "characters of one example"] = 64,
+    width: Annotated[int, "of the transformer; a multiple of heads"] = 64,
+    layers: Annotated[int, "of the transformer"] = 2,
+    heads: Annotated[int, "of the transformer"] = 4,
+    transfer_examples: Annotated[int, "unlabelled blocks that predictions are exchanged on, at most"] = 64,
+) -> Task:
+    """Next-character prediction on any text; Tiny Shakespeare is found in the data folder, or downloaded (1 MB).
+
+    Inputs [rows, block_size] are symbol numbers; outputs are logits [rows, block_size, symbols]. Shards are contiguous
+    parts of the text; `label_skew` has no meaning here. All peers must have the same text.
+    """
+    _check(shard, block_size, width, layers, heads, transfer_examples)
+    symbols, numbers = _read(text, vocabulary, shard.data_dir)
+    parts = _split(numbers, shard, block_size)
+    transfer = parts.transfer[0][:transfer_examples]
+    return Task(
+        model=lambda: Transformer(len(symbols), block_size, width, layers, heads),
+        train=parts.train,
+        transfer=transfer if len(transfer) else None,
+        validation=parts.validation,
+        loss=next_symbol_loss,
+        metrics={"accuracy": next_symbol_accuracy, "bits_per_character": _bits},
+    )
+
+
+def next_symbol_loss(out: Tensor, y: Tensor) -> Tensor:
+    """Mean cross entropy (nats) of logits [rows, positions, symbols] at the symbols [rows, positions]."""
+    return nn.functional.cross_entropy(out.flatten(0, 1), y.flatten())
+
+
+def next_symbol_accuracy(out: Tensor, y: Tensor) -> float:
+    """Fraction of all positions whose largest logit is at the next symbol; 0 to 1."""
+    return (out.argmax(2) == y).float().mean().item()
+
+
+def _bits(out: Tensor, y: Tensor) -> float:
+    return next_symbol_loss(out, y).item() / math.log(2)
+
+
+def _check(shard: Shard, block_size: int, width: int, layers: int, heads: int, transfer_examples: int) -> None:
+    sizes = {"block_size": block_size, "width": width, "layers": layers, "heads": heads}
+    for key, value in sizes.items():
+        if value < 1:
+            raise ConfigError("is out of range", key=f"task.{key}", value=value, accepted="1 or more")
+    if width % heads:
+        raise ConfigError(f"is no multiple of task.heads = {heads}", key="task.width", value=width)
+    if transfer_examples < 0:
+        problem = "is out of range"
+        raise ConfigError(problem, key="task.transfer_examples", value=transfer_examples, accepted="0 or more")
+    if shard.how == "label_skew":
+        problem = "characters are no labels to skew by: parts of a text are dealt"
+        raise ConfigError(problem, key="task.shards", value=shard.how, accepted="disjoint, same")
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+class _Parts(NamedTuple):
+    """Blocks [rows, block_size] and, shifted by one, what comes next."""
+
+    train: Pair
+    transfer: Pair
+    validation: Pair
+
+
+def _split(numbers: npt.NDArray[np.int64], shard: Shard, block_size: int) -> _Parts:
+    end = int(len(numbers) * (1 - VALIDATION_SHARE))
+    middle = int(len(numbers) * (1 - VALIDATION_SHARE - TRANSFER_SHARE))
+    hands = 1 if shard.how == "same" or shard.pooled else shard.count
+    hand, size = shard.index % hands, middle // hands
+    train = _blocks(numbers[hand * size : (hand + 1) * size], block_size)
+    validation = _blocks(numbers[end:], block_size)
+    if not len(train[0]) or not len(validation[0]):
+        problem = f"a text of {len(numbers)} symbols is too short for {hands} parts with blocks of {block_size}"
+        raise ConfigError(problem, key="task.block_size", value=block_size)
+    wanted = shard.examples_per_peer
+    if wanted is not None and wanted > len(train[0]):
+        problem = f"a part holds {len(train[0])} blocks"
+        key = "task.examples_per_peer"
+        raise ConfigError(problem, key=key, value=wanted, accepted=f"1 to {len(train[0])}")
+    blocks_max = min(VALIDATION_BLOCKS_MAX, len(validation[0]))
+    return _Parts(
+        _spread(train, wanted or len(train[0])),
+        _blocks(numbers[middle:end], block_size),
+        _spread(validation, blocks_max),
+    )
+
+
+def _blocks(numbers: npt.NDArray[np.int64], block_size: int) -> Pair:
+    count = max(len(numbers) - 1, 0) // block_size
+    x, y = (numbers[shift : count * block_size + shift].reshape(count, block_size) for shift in (0, 1))
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def _spread(pair: Pair, count: int) -> Pair:
+    """`count` of the rows, evenly spread."""
+    rows = torch.arange(count) * len(pair[0]) // count
+    return pair[0][rows], pair[1][rows]
+
+
+@lru_cache(maxsize=2)
+def _read(text: str, vocabulary: str, data_dir: Path | None) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """(symbols, the text as their numbers [characters])."""
+    content = b"".join(read_whole(path) for path in _files(text, data_dir))
+    if not text:
+        check_digest(content, SHA256, _files(text, data_dir)[0])
+    if vocabulary == "byte":
+        return tuple(str(byte) for byte in range(256)), np.frombuffer(content, dtype=np.uint8).astype(np.int64)
+    try:
+        points = np.frombuffer(content.decode("utf-8").encode("utf-32-le"), dtype="<u4")
+    except UnicodeDecodeError as error:
+        problem = f"is no UTF-8 text ({error.reason} at byte {error.start})"
+        raise ConfigError(problem, key="task.text", value=text, accepted="UTF-8, or task.vocabulary = byte") from None
+    found, numbers = np.unique(points, return_inverse=True)
+    return tuple(chr(point) for point in found), numbers.reshape(-1).astype(np.int64)
+
+
+def _files(text: str, data_dir: Path | None) -> list[Path]:
+    """The files that the option `text` means; looked for from the current folder, then in the data folder."""
+    if not text:
+        return locate(FOLDER, [FILE], URL, data_dir)
+    places = [Path(text), *([data_dir / text] if data_dir is not None else [])]
+    for place in places:
+        if place.is_file():
+            return [place]
+        if place.is_dir():
+            files = sorted(path for path in place.glob("*.txt") if path.is_file())
+            if files:
+                return files
+            raise DataMissingError(f"task.text = {text!r}: the folder {place} holds no .txt file; put some there")
+    looked = " or ".join(str(place.absolute()) for place in places)
+    raise DataMissingError(
+        f"task.text = {text!r}: no such file or folder; put a text at {looked}, or name another: --set task.text=FILE"
+    )

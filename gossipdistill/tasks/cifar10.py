@@ -1,0 +1,148 @@
+"""The task `cifar10`: 60,000 small colour pictures of ten kinds of things; found in the data folder or downloaded."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.errors import DataMissingError
+from gossipdistill.tasks.base import About, Task, accuracy
+from gossipdistill.tasks.content import check_digest, replace_it
+from gossipdistill.tasks.fetch import locate
+from gossipdistill.tasks.images import check_transfer, class_labels
+from gossipdistill.tasks.models import image_model
+from gossipdistill.tasks.shards import Shard, frozen_random
+
+FOLDER = "cifar10"
+URL = "https://www.cs.toronto.edu/~kriz/"
+ARCHIVE = "cifar-10-binary.tar.gz"
+MEMBERS = {
+    "cifar-10-batches-bin/data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "cifar-10-batches-bin/data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "cifar-10-batches-bin/data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "cifar-10-batches-bin/data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "cifar-10-batches-bin/data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "cifar-10-batches-bin/test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+"""Member of the archive -> SHA-256; the last one is the publisher's test set. It is read without being unpacked, and
+never the other archive of theirs, which is pickled."""
+SIDE, PLANES = 32, 3
+RECORD_BYTES = 1 + PLANES * SIDE * SIDE
+"""One record is the label, then the red, green and blue planes, row by row."""
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+"""Of red, green and blue over the training pictures, white being 1."""
+TRANSFER = 2_000
+"""Training pictures set aside, without their labels, to exchange predictions on; the others are dealt."""
+EXAMPLES_PER_PEER = 1_000
+SPLIT_SEED = 2009
+"""Of the one permutation that parts pool and transfer; not the run's seed, so that runs compare."""
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ABOUT = About(
+    origin="CIFAR-10, A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html (binary version)",
+    licence="none stated by its makers; for research",
+    sizes="48,000 labelled examples to deal, 2,000 unlabelled for transfer, 10,000 for validation (the publisher's "
+    "test set); 32 x 32 pixels, three colours of 256 levels, 10 classes",
+    folder=FOLDER,
+    url=URL,
+)
+
+
+def task(
+    shard: Shard,
+    model: Annotated[str, "mlp (411,146 parameters) or cnn (409,402 parameters)"] = "cnn",
+    hidden: Annotated[tuple[int, ...] | None, "widths of the hidden layers; none: the model's own"] = None,
+    transfer_examples: Annotated[int, "unlabelled pictures that predictions are exchanged on"] = TRANSFER,
+) -> Task:
+    """Colour pictures of 32 x 32 pixels; from the data folder, or downloaded (170 MB).
+
+    Inputs [rows, 3, 32, 32], standardised by colour; outputs are logits [rows, 10]. Each peer has 1,000 labelled
+    pictures unless `task.examples_per_peer` says otherwise.
+    """
+    check_transfer(transfer_examples, TRANSFER)
+    data = _read(shard.data_dir)
+    mine = shard.deal(data.labels, default=EXAMPLES_PER_PEER)
+    return Task(
+        model=image_model(model, SIDE, len(CLASSES), hidden, PLANES),
+        train=(_floats(data.images[data.pool[mine.numpy()]]), data.labels[mine]),
+        transfer=data.transfer[:transfer_examples] if transfer_examples else None,
+        validation=data.validation,
+        loss=nn.functional.cross_entropy,
+        metrics={"accuracy": accuracy},
+        classes=CLASSES,
+    )
+
+
+class _Data(NamedTuple):
+    """What all peers of one process share; read only."""
+
+    images: npt.NDArray[np.uint8]
+    """All training pictures [50000, 3, 32, 32], as bytes: only a peer's own ones become floats."""
+    pool: npt.NDArray[np.int64]
+    """Which of them are dealt [48000]."""
+    labels: Tensor
+    """Labels of the pool [48000]."""
+    transfer: Tensor
+    """Inputs [2000, 3, 32, 32]."""
+    validation: tuple[Tensor, Tensor]
+    """Inputs [10000, 3, 32, 32] and labels [10000]."""
+
+
+@lru_cache(maxsize=1)
+def _read(data_dir: Path | None) -> _Data:
+    (path,) = locate(FOLDER, [ARCHIVE], URL, data_dir)
+    parts = [_records(content, path) for content in _members(path)]
+    training, test = np.concatenate(parts[:-1]), parts[-1]
+    order = frozen_random(SPLIT_SEED).permutation(len(training)).astype(np.int64)
+    pool, aside = order[:-TRANSFER], order[-TRANSFER:]
+    images = _pictures(training)
+    validation = (_floats(_pictures(test)), class_labels(test[:, 0]))
+    return _Data(images, pool, class_labels(training[pool, 0]), _floats(images[aside]), validation)
+
+
+def _members(path: Path) -> list[bytes]:
+    """The contents of the archive's six files, checked; nothing is unpacked to disk."""
+    found = []
+    try:
+        with tarfile.open(path) as archive:
+            for name, sha256 in MEMBERS.items():
+                member = archive.extractfile(name)
+                if member is None:
+                    raise KeyError(name)
+                content = member.read()
+                check_digest(content, sha256, path, name)
+                found.append(content)
+    except KeyError as error:
+        raise DataMissingError(f"{path}: holds no file {error.args[0]!r}; {replace_it(path)}") from None
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataMissingError(f"{path}: damaged or cut off ({reason}); {replace_it(path)}") from None
+    return found
+
+
+def _records(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
+    if not content or len(content) % RECORD_BYTES:
+        problem = f"{len(content)} bytes are no whole records of {RECORD_BYTES}"
+        raise DataMissingError(f"{path}: {problem}; {replace_it(path)}")
+    return np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD_BYTES)
+
+
+def _pictures(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return records[:, 1:].reshape(-1, PLANES, SIDE, SIDE)
+
+
+def _floats(images: npt.NDArray[np.uint8]) -> Tensor:
+    """Bytes [n, 3, 32, 32] as float32, each colour minus its mean over its deviation."""
+    # From a table of the 256 levels, for the reason that images.standardised gives.
+    levels = np.arange(256) / 255
+    floats = np.empty(images.shape, dtype=np.float32)
+    for plane, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
+        floats[:, plane] = ((levels - mean) / deviation).astype(np.float32)[images[:, plane]]
+    return torch.from_numpy(floats)
