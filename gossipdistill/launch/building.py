@@ -136,4 +136,7 @@ def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.M
         prints["model"] = architecture_hash(model)
     if strategy.needs.initialisation is Initialisation.IDENTICAL:
         prints["initial weights"] = weights_hash(model)
+    elif strategy.needs.initialisation is Initialisation.GROUPS:
+        # Other groups have other weights, so theirs cannot be compared; what all of them are made from can.
+        prints["seed of the initial weights"] = str(spec.config.seed)
     return prints

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gossipdistill.errors import ConfigError, UsageError
-from gossipdistill.launch.building import build_model, build_task, fingerprint_of
+from gossipdistill.errors import ConfigError, NeedsError, UsageError
+from gossipdistill.launch.building import build_model, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.compare import POOLED, Comparison
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.launch.preflight import check
 from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.snapshot import weights_hash
 from gossipdistill.messages import NOWHERE, Address
 
 ROSTER = """
@@ -177,8 +178,22 @@ def test_fingerprints_hold_what_peers_must_share(tmp_path: Path) -> None:
         task = build_task(spec, made)
         return fingerprint_of(spec, made, task, build_model(spec, made, task))
 
-    assert set(prints("codistill_predictions")) == {"run", "strategy", "task", "classes", "transfer"}
+    common = {"run", "strategy", "task", "classes", "transfer"}
+    assert set(prints("codistill_predictions")) == common | {"temperature", "coordinated rows"}
+    assert set(prints("codistill_groups")) == common | {"model", "groups", "seed of the initial weights"}
     assert set(prints("gossip_averaging")) >= {"model", "initial weights"}
+
+
+def test_members_of_a_group_begin_alike_and_must_reach_one_another(tmp_path: Path) -> None:
+    hashes = []
+    for spec in plan_local(Asked(peers="4", strategy="codistill_groups", out=tmp_path)):
+        made = spec.config.make_strategy()
+        build_schedule(spec, made)
+        hashes.append(weights_hash(build_model(spec, made, build_task(spec, made))))
+    assert hashes[0] == hashes[1] != hashes[2] == hashes[3]
+    apart = plan_local(Asked(peers="6", topology="star", strategy="codistill_groups", out=tmp_path))[0]
+    with pytest.raises(NeedsError, match="links inside each group"):
+        build_schedule(apart, apart.config.make_strategy())
 
 
 def test_settings_are_read_as_toml_where_they_are_that() -> None:
