@@ -169,7 +169,7 @@ class Worker:
         for arrival in self._arrivals():
             if arrival.home:
                 home.append(arrival)
-            else:
+            elif arrival.delivery is not DeliveryClass.STATE:
                 self.learner.refuse(arrival, "done training")
         if self.strategy.delivery is Delivery.STREAM:
             self._settle([])  # a stream that has ended is mixed no more
@@ -196,6 +196,8 @@ class Worker:
     def _mix(self, arrivals: list[Arrival], now: float) -> View:
         """Let the strategy absorb what came, and pass its verdicts on."""
         view = self._view(self.mailbox.neighbourhood(), arrivals, now)
+        if arrivals and self.strategy.delivery is Delivery.MASS:
+            view = replace(view, busy=self.mailbox.busy(self.strategy.topic, DeliveryClass.MASS))
         parcels = self.strategy.mix(self._state, self.learner, arrivals, view)
         if self.strategy.delivery.settled:
             self._settle(arrivals)

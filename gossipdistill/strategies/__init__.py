@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.strategies.adpsgd import Adpsgd
 from gossipdistill.strategies.all_reduce import AllReduce
 from gossipdistill.strategies.async_gradient_push import AsyncGradientPush
 from gossipdistill.strategies.base import (
@@ -41,6 +42,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         Sgp,
         Osgp,
         AsyncGradientPush,
+        Adpsgd,
         Dpsgd,
         ConcurrentAdversarial,
         Dmsgd,

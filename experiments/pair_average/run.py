@@ -1,0 +1,132 @@
+"""Pairwise averages under loss, while peers train: python -m experiments.pair_average.run [EXCHANGES]"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossipdistill.faults import Fate
+from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.sim.compute import Compute, Pace
+from gossipdistill.sim.host import Birth
+from gossipdistill.sim.network import Network, Quality
+from gossipdistill.sim.world import World
+from gossipdistill.strategies import Exchange, strategy_of
+from gossipdistill.tasks import Task
+from gossipdistill.tasks.quadratic import Point, half_squared_distance
+from gossipdistill.topology import load_topology
+from gossipdistill.worker import Worker
+
+NAMES, DIM, LOSS, DUPLICATION, DELAY_S = ("p0", "p1", "p2", "p3", "p4"), 10, 0.2, 0.1, 0.01
+
+
+class Recorder(torch.optim.SGD):
+    """SGD that remembers by how much it has moved the model in all: `moved` [DIM] float64."""
+
+    moved: Tensor
+
+    def step(self, closure: Any = None) -> Any:
+        """A step, and what it moved."""
+        (point,) = self.param_groups[0]["params"]
+        before = point.detach().double()
+        super().step(closure)
+        self.moved += point.detach().double() - before
+
+
+class Storm:
+    """Loses, doubles and reorders, until it is calm."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance, self.calm, self.lost = random.Random(f"pairs {seed}"), False, 0
+
+    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+        """When each copy arrives."""
+        if self.calm:
+            return Fate((0.0,))
+        if self.chance.random() < LOSS:
+            self.lost += 1
+            return Fate(())
+        copies = 1 + (self.chance.random() < DUPLICATION)
+        return Fate(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
+
+
+class Trainer:
+    """A worker at its own pace."""
+
+    def __init__(self, worker: Worker, pace: Pace) -> None:
+        self.worker, self.pace = worker, pace
+
+    def step(self, now: float) -> float:
+        """One step; seconds until the next."""
+        self.worker.step(now)
+        return self.pace.next_s()
+
+
+def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
+    """Train until so many differences were added and taken; then let everything arrive, and add up."""
+    torch.set_num_threads(1)
+    chance = torch.Generator().manual_seed(seed)
+    centres = torch.randn(len(NAMES), DIM, generator=chance)
+    workers: dict[str, Worker] = {}
+
+    def spawn(birth: Birth) -> Trainer:
+        centre = centres[birth.place]
+        rows = centre + 0.5 * torch.randn(64, DIM, generator=chance)
+        train = (torch.ones(64, 1), rows)
+        task = Task(model=lambda: Point(DIM), train=train, validation=train, loss=half_squared_distance)
+        model = task.model()
+        optimizer = Recorder(model.parameters(), lr=0.05, momentum=0.5)
+        optimizer.moved = torch.zeros(DIM, dtype=torch.float64)
+        learner = Learner(birth.name, birth.place, NAMES, model, optimizer, torch.device("cpu"), seed)
+        kind = strategy_of("adpsgd")
+        strategy = kind(kind.options_type(), Exchange(every_steps=1, per_second_max=0.0))
+        schedule, draws = load_topology("complete", NAMES), Draws(64, 4, birth.place)
+        worker = Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), draws, strict=True)
+        workers[birth.name] = worker
+        return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, seed, 1.0 + birth.place))
+
+    storm = Storm(seed)
+    world = World(NAMES, spawn, Network(Quality(latency_s=0.002), faults=storm, seed=seed), seed=seed)
+    world.start_all()
+
+    def done() -> int:
+        return sum(worker.learner.ledger.exchanges for worker in workers.values()) // 2
+
+    while done() < exchanges:
+        world.run_for(5.0)
+    storm.calm = True
+    for worker in workers.values():
+        worker.cadence = Cadence(1 << 30, 0.0)
+    world.run_for(20.0)
+    total = torch.zeros(DIM, dtype=torch.float64)
+    for worker in workers.values():
+        worker.finish(worker.learner.now_s)
+        assert isinstance(worker.learner.optimizer, Recorder)
+        total += worker._state.mass.x - worker.learner.optimizer.moved
+    return {
+        "exchanges": done(),
+        "messages_lost": storm.lost,
+        "steps": sum(worker.learner.step for worker in workers.values()),
+        "mean_off": float(total.abs().max()) / len(NAMES),
+    }
+
+
+def main() -> None:
+    """Write results/table.md."""
+    row = conserved(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    text = "| " + " | ".join(row) + " |\n|" + " --- |" * len(row) + "\n"
+    text += "| " + " | ".join(f"{value:.3g}" if value < 1 else f"{value:,}" for value in row.values()) + " |\n"
+    print(text)
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    (folder / "table.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

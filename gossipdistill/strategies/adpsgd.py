@@ -1,0 +1,174 @@
+"""Asynchronous decentralised SGD: pairs of peers average, whenever they like, and train on meanwhile.
+
+AD-PSGD: Lian, Zhang, Zhang and Liu 2018 (1710.06952), algorithm 1, without its locks and its bipartite graph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.flat import by_name, from_names
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.mass import Mass, begin, follow, show
+from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
+from gossipdistill.messages import Arrival, DeliveryClass, Parcel
+from gossipdistill.strategies import base
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Delivery,
+    Initialisation,
+    LossTerm,
+    Needs,
+    Strategy,
+    View,
+)
+
+ASK = "pair_average"
+"""Topic of the models that ask for an average; the differences that answer have the strategy's own."""
+DEGREE = "@degree"
+"""The scalar in an ask: of how many neighbours its sender asks at once."""
+
+
+class Options(base.Options):
+    """Keys of `[strategy]` for this strategy."""
+
+    answer_timeout_s: float = Field(default=1.0, gt=0)
+    """How long a neighbour that has not answered is not asked again."""
+
+
+@dataclass(slots=True)
+class State:
+    """`mass.x` is the model in float64, of weight 1 for ever; `asked` holds whose answers are still to come, and since
+    when (s)."""
+
+    mass: Mass
+    asked: dict[PeerName, float] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> float:
+        """Of each peer alike: a difference carries none."""
+        return self.mass.weight
+
+
+@final
+class Adpsgd(Strategy):
+    """x_i, x_j <- (x_i + x_j) / 2 by a difference that is taken from one and given to the other. All [P]:
+
+        publish                         i asks its neighbours of this exchange, each by a snapshot x_i
+        on arrival of an ask, at j      d = (x_i as it was - x_j) / (1 + max(d_i, d_j)), as i reads it;  x_j <- x_j + d,
+                                        and the parcel d goes to i, mass of weight 0
+        on arrival of a difference      x_i <- x_i - d
+        step                            x_i <- x_i + (x_i after - x_i before), whatever optimiser made it
+
+    d_i is how many answers i waits for at once: with one, as the paper has it (a topology of one peer per exchange),
+    the pair meets in the middle; with more, these are Metropolis weights. Nobody is locked: what j has taken is what i
+    is to give, and models may move meanwhile. A link whose last difference is unsettled gives no answer, and nothing
+    happens. Where two ask each other at once, only the ask of the smaller name is answered; else they would change
+    places. Who has not answered is not asked again for `answer_timeout_s`: two answers to one state of mine would carry
+    me past the mean. An ask that is lost costs nothing; a difference is never lost. Fast peers ask more often, and
+    their data count for more. Buffers (BatchNorm) stay each peer's own.
+
+    Publishes: all parameters as an ask, 4 P + 4 bytes to each neighbour in raw encoding, plus a header, and 4 P bytes
+    for each answer.
+    Conserves: the sum of x over all peers, less the differences on their way, to rounding in float64, under loss,
+    duplication and reordering: averaging never moves the mean, whatever the pace of anybody.
+    When stale: a difference is absorbed at any age; an ask is answered when it comes, or not at all.
+    """
+
+    name = "adpsgd"
+    delivery = Delivery.MASS
+    needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
+    topic = "difference"
+    options_type = Options
+    options: Options
+
+    def init(self, learner: Learner) -> State:
+        return State(begin(learner))
+
+    def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        follow(state.mass, learner)
+        sound = not arrivals or math.isfinite(float(state.mass.x.sum()))
+        answers: list[Parcel] = []
+        for arrival in arrivals:
+            try:
+                if arrival.delivery is not DeliveryClass.STATE:
+                    self._take(state, learner, arrival, sound)
+                elif sound and arrival.sender not in view.busy and not _crossing(state, learner, arrival):
+                    answers += self._answer(state, learner, arrival, view)
+            except PayloadRefusedError as refused:
+                if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+                    learner.refuse(arrival, refused.reason)
+                if sound and not arrival.home:
+                    learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
+        show(state.mass, learner)
+        return answers
+
+    def loss(self, state: State, learner: Learner) -> LossTerm:
+        return NOTHING
+
+    def adjust(self, state: State, learner: Learner) -> None:
+        return None
+
+    def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        follow(state.mass, learner)
+        if not view.out_neighbours:
+            return []
+        if not math.isfinite(float(state.mass.x.sum())):
+            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+            return []
+        since_s = learner.now_s - self.options.answer_timeout_s
+        state.asked = {name: asked_s for name, asked_s in state.asked.items() if asked_s > since_s}
+        to = tuple(name for name in view.out_neighbours if name not in state.asked)
+        if not to:
+            return []
+        state.asked |= dict.fromkeys(to, learner.now_s)
+        arrays = by_name(state.mass.x, state.mass.shapes) | {DEGREE: torch.tensor(float(len(state.asked)))}
+        (ask,) = self.parcels(pack(arrays, self.exchange.encoding), learner, replace(view, out_neighbours=to))
+        return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
+
+    def _take(self, state: State, learner: Learner, arrival: Arrival, sound: bool) -> None:
+        """Subtract the difference that the other has added; one of mine that comes home is no longer mine to have."""
+        if arrival.weight != 0.0:
+            raise PayloadRefusedError("weight", f"a difference has no weight, and this has {arrival.weight}")
+        if not sound and not arrival.home:
+            raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
+        shapes = state.mass.shapes
+        state.mass.x -= from_names(unpack(arrival.payload, shapes), shapes).to(state.mass.x.device)
+        if not arrival.home:
+            learner.absorb(arrival)
+            state.asked.pop(arrival.sender, None)
+            _count(learner, arrival)
+
+    def _answer(self, state: State, learner: Learner, arrival: Arrival, view: View) -> list[Parcel]:
+        """Move towards the snapshot that came, and send by how much."""
+        mass = state.mass
+        shapes: Shapes = {**mass.shapes, DEGREE: ()}
+        arrays = unpack(arrival.payload, shapes)
+        degree = max(1.0, len(state.asked), float(arrays[DEGREE]))
+        difference = (_vector(arrays, mass) - mass.x) / (1.0 + degree)
+        payload = pack(by_name(difference, mass.shapes), self.exchange.encoding)
+        mass.x += from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device)
+        state.asked.pop(arrival.sender, None)  # we have asked each other, and this is the ask that counts
+        _count(learner, arrival)
+        return self.consigned(payload, learner, view, (arrival.sender,))
+
+
+def _crossing(state: State, learner: Learner, arrival: Arrival) -> bool:
+    """Whether I have asked the one who asks, and mine is the ask that counts."""
+    return arrival.sender in state.asked and learner.name < arrival.sender
+
+
+def _vector(arrays: dict[str, Tensor], mass: Mass) -> Tensor:
+    return from_names(arrays, mass.shapes).to(mass.x.device).double()
+
+
+def _count(learner: Learner, arrival: Arrival) -> None:
+    learner.ledger.applied(arrival.sender, 0, learner.now_s - arrival.arrived_s)
+    learner.ledger.exchanged(arrival.sender, learner.now_s)
