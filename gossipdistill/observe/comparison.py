@@ -18,6 +18,7 @@ LABELS = {
     "codistill_predictions": "by predictions",
     "codistill_checkpoints": "by stale checkpoints",
     "gossip_averaging": "by averaging weights",
+    "leader_sgd": "by following the best neighbour",
     "sgp": "by push-sum of weights",
     "osgp": "by push-sum of weights, overlapped",
     "async_gradient_push": "by push-sum of weights, steps by time",
@@ -31,6 +32,7 @@ LABELS = {
 REMARKS = {
     "gossip_averaging": "needs one architecture",
     "codistill_checkpoints": "needs one architecture",
+    "leader_sgd": "needs one architecture",
     "sgp": "needs one architecture",
     "osgp": "needs one architecture",
     "async_gradient_push": "needs one architecture",

@@ -26,6 +26,7 @@ from gossipdistill.strategies.dmsgd import Dmsgd
 from gossipdistill.strategies.dpsgd import Dpsgd
 from gossipdistill.strategies.gossip_averaging import GossipAveraging
 from gossipdistill.strategies.isolated import Isolated
+from gossipdistill.strategies.leader_sgd import LeaderSgd
 from gossipdistill.strategies.osgp import Osgp
 from gossipdistill.strategies.self_distillation import SelfDistillation
 from gossipdistill.strategies.sgp import Sgp
@@ -39,6 +40,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
         CodistillCheckpoints,
         CodistillGroups,
         GossipAveraging,
+        LeaderSgd,
         Sgp,
         Osgp,
         AsyncGradientPush,
