@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError, DataMissingError
-from gossipdistill.tasks.base import About, Task
+from gossipdistill.tasks.base import About, Task, accuracy
 from gossipdistill.tasks.content import check_digest, read_whole
 from gossipdistill.tasks.fetch import locate
 from gossipdistill.tasks.shards import Shard
@@ -26,6 +26,8 @@ VALIDATION_SHARE, TRANSFER_SHARE = 0.1, 0.05
 """The end of the text is for validation, what comes before it for transfer; the rest is dealt, part after part."""
 VALIDATION_BLOCKS_MAX = 500
 """Spread evenly over the end of the text: a transformer is slow, and more would not tell more."""
+OVERLAP = 8
+"""Where only the last character is predicted, so many blocks begin within the length of one: each tells little."""
 ABOUT = About(
     origin="any text file of yours (task.text); else Tiny Shakespeare, A. Karpathy 2015, github.com/karpathy/char-rnn",
     licence="Tiny Shakespeare: public domain",
@@ -45,23 +47,32 @@ def task(
     layers: Annotated[int, "of the transformer"] = 2,
     heads: Annotated[int, "of the transformer"] = 4,
     transfer_examples: Annotated[int, "unlabelled blocks that predictions are exchanged on, at most"] = 64,
+    predict: Annotated[Literal["all", "last"], "all: each character of a block; last: the one after it"] = "all",
 ) -> Task:
     """Next-character prediction on any text; Tiny Shakespeare is found in the data folder, or downloaded (1 MB).
 
     Inputs [rows, block_size] are symbol numbers; outputs are logits [rows, block_size, symbols]. Shards are contiguous
-    parts of the text; `label_skew` has no meaning here. All peers must have the same text.
+    parts of the text; `label_skew` has no meaning here. All peers must have the same text. With `predict` = last the
+    outputs are logits [rows, symbols]: class probabilities, as strategies need them that exchange predictions.
     """
     _check(shard, block_size, width, layers, heads, transfer_examples)
     symbols, numbers = _read(text, vocabulary, shard.data_dir)
-    parts = _split(numbers, shard, block_size)
+    last = predict == "last"
+    parts = _split(numbers, shard, block_size, max(block_size // OVERLAP, 1) if last else block_size)
     transfer = parts.transfer[0][:transfer_examples]
+    loss = nn.functional.cross_entropy if last else next_symbol_loss
+    train, validation = (((x, y[:, -1]) if last else (x, y)) for x, y in (parts.train, parts.validation))
     return Task(
-        model=lambda: Transformer(len(symbols), block_size, width, layers, heads),
-        train=parts.train,
+        model=lambda: Transformer(len(symbols), block_size, width, layers, heads, last),
+        train=train,
         transfer=transfer if len(transfer) else None,
-        validation=parts.validation,
-        loss=next_symbol_loss,
-        metrics={"accuracy": next_symbol_accuracy, "bits_per_character": _bits},
+        validation=validation,
+        loss=loss,
+        metrics={
+            "accuracy": accuracy if last else next_symbol_accuracy,
+            "bits_per_character": lambda out, y: loss(out, y).item() / math.log(2),
+        },
+        classes=symbols if last else None,
     )
 
 
@@ -73,10 +84,6 @@ def next_symbol_loss(out: Tensor, y: Tensor) -> Tensor:
 def next_symbol_accuracy(out: Tensor, y: Tensor) -> float:
     """Fraction of all positions whose largest logit is at the next symbol; 0 to 1."""
     return (out.argmax(2) == y).float().mean().item()
-
-
-def _bits(out: Tensor, y: Tensor) -> float:
-    return next_symbol_loss(out, y).item() / math.log(2)
 
 
 def _check(shard: Shard, block_size: int, width: int, layers: int, heads: int, transfer_examples: int) -> None:
@@ -105,13 +112,13 @@ class _Parts(NamedTuple):
     validation: Pair
 
 
-def _split(numbers: npt.NDArray[np.int64], shard: Shard, block_size: int) -> _Parts:
+def _split(numbers: npt.NDArray[np.int64], shard: Shard, block_size: int, stride: int) -> _Parts:
     end = int(len(numbers) * (1 - VALIDATION_SHARE))
     middle = int(len(numbers) * (1 - VALIDATION_SHARE - TRANSFER_SHARE))
     hands = 1 if shard.how == "same" or shard.pooled else shard.count
     hand, size = shard.index % hands, middle // hands
-    train = _blocks(numbers[hand * size : (hand + 1) * size], block_size)
-    validation = _blocks(numbers[end:], block_size)
+    train = _blocks(numbers[hand * size : (hand + 1) * size], block_size, stride)
+    validation = _blocks(numbers[end:], block_size, stride)
     if not len(train[0]) or not len(validation[0]):
         problem = f"a text of {len(numbers)} symbols is too short for {hands} parts with blocks of {block_size}"
         raise ConfigError(problem, key="task.block_size", value=block_size)
@@ -123,15 +130,17 @@ def _split(numbers: npt.NDArray[np.int64], shard: Shard, block_size: int) -> _Pa
     blocks_max = min(VALIDATION_BLOCKS_MAX, len(validation[0]))
     return _Parts(
         _spread(train, wanted or len(train[0])),
-        _blocks(numbers[middle:end], block_size),
+        _blocks(numbers[middle:end], block_size, block_size),
         _spread(validation, blocks_max),
     )
 
 
-def _blocks(numbers: npt.NDArray[np.int64], block_size: int) -> Pair:
-    count = max(len(numbers) - 1, 0) // block_size
-    x, y = (numbers[shift : count * block_size + shift].reshape(count, block_size) for shift in (0, 1))
-    return torch.from_numpy(x), torch.from_numpy(y)
+def _blocks(numbers: npt.NDArray[np.int64], block_size: int, stride: int) -> Pair:
+    """Inputs and what comes next, [rows, block_size] each; a block begins every `stride` symbols."""
+    if len(numbers) <= block_size:
+        return torch.empty(0, block_size, dtype=torch.long), torch.empty(0, block_size, dtype=torch.long)
+    windows = torch.from_numpy(numbers).unfold(0, block_size + 1, stride)
+    return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
 
 def _spread(pair: Pair, count: int) -> Pair:

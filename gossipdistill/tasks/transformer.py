@@ -33,10 +33,14 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Symbols [rows, positions] (int64) to logits [rows, positions, symbols] for the symbol after each of them."""
+    """Symbols [rows, positions] (int64) to logits [rows, positions, symbols] for the symbol after each of them; with
+    `last_only`, [rows, symbols] for that after the last."""
 
-    def __init__(self, symbols: int, positions: int, width: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, symbols: int, positions: int, width: int, layers: int, heads: int, last_only: bool = False
+    ) -> None:
         super().__init__()
+        self.last_only = last_only
         self.symbols, self.places = nn.Embedding(symbols, width), nn.Embedding(positions, width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.last, self.read = nn.LayerNorm(width), nn.Linear(width, symbols)
@@ -46,5 +50,6 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)
-        logits: Tensor = self.read(self.last(self.blocks(self.symbols(x) + self.places(places))))
+        h = self.blocks(self.symbols(x) + self.places(places))
+        logits: Tensor = self.read(self.last(h[:, -1] if self.last_only else h))
         return logits

@@ -66,6 +66,23 @@ def test_labels_are_the_next_characters_and_the_end_is_for_validation(folder: Pa
     task.check_model(task.model())
 
 
+def test_the_last_character_alone_is_a_class(folder: Path) -> None:
+    """Then predictions can be exchanged; blocks overlap, so that there are enough labels."""
+    task, whole = load(predict="last"), load()
+    assert task.distillable
+    assert not whole.distillable
+    assert task.classes == tuple(sorted(set(TEXT)))
+    assert len(task.train[0]) > 7 * len(whole.train[0])
+    assert torch.equal(task.train[0][::8][: len(whole.train[0])], whole.train[0])
+    assert torch.equal(task.train[1][::8][: len(whole.train[0])], whole.train[1][:, -1])
+    assert whole.transfer is not None
+    assert task.transfer is not None
+    assert torch.equal(task.transfer, whole.transfer)
+    model = task.model()
+    task.check_model(model)
+    assert model(task.train[0][:2]).shape == (2, len(task.classes or ()))
+
+
 def test_examples_per_peer_are_spread_over_the_part(folder: Path) -> None:
     whole, few = load().train[0], load(Shard(0, 4, examples_per_peer=10)).train[0]
     assert torch.equal(few, whole[torch.arange(10) * len(whole) // 10])
