@@ -32,8 +32,9 @@ class PredictionCache:
         """Predictions [R, C] of teacher `name` for the samples `rows` [R], each once; they replace older ones."""
         teacher = self._place(name)
         if len(rows) == self.rows_max == self.samples:
-            self._slot_of[teacher, rows] = torch.arange(self.samples, device=rows.device)
-            self._write(teacher, slice(None), rows, probabilities, arrived_s, arrived_step)
+            # An entry lies where its sample does, so that `whole` finds it without looking.
+            self._slot_of[teacher] = torch.arange(self.samples, device=rows.device)
+            self._write(teacher, rows, rows, probabilities, arrived_s, arrived_step)
             return
         rows, probabilities = rows[: self.rows_max], probabilities[: self.rows_max]
         slots = self._slot_of[teacher, rows]
@@ -64,6 +65,10 @@ class PredictionCache:
         predictions: Tensor = self._probabilities[self._teachers, slots.clamp_min(0)]
         return predictions, slots
 
+    def whole(self, rows: Tensor) -> Tensor:
+        """Predictions [J, B, C] for `rows` [B], where every `put` was of all samples: most of the cost is spared."""
+        return self._probabilities[:, rows]
+
     def freshness(self, slots: Tensor, now_s: float, step: int, stale_after_s: float, stale_after_steps: int) -> Tensor:
         """[J, B] in [0, 1] for entries [J, B]: as `age_weight`, and 0 where there is no entry."""
         at = (self._teachers, slots.clamp_min(0))
@@ -92,7 +97,7 @@ class PredictionCache:
         return fresh.clamp(0.0, 1.0).float()
 
     def _write(
-        self, teacher: int, slots: Tensor | slice, rows: Tensor, values: Tensor, arrived_s: float, arrived_step: int
+        self, teacher: int, slots: Tensor, rows: Tensor, values: Tensor, arrived_s: float, arrived_step: int
     ) -> None:
         self._probabilities[teacher, slots] = values
         self._sample_in[teacher, slots] = rows

@@ -94,8 +94,7 @@ class Distillation:
 
         s_t is the share sum_(j at t) w_j / sum_j w_j.
         """
-        total = weights.sum(dim=0)
-        shares = weights / total.clamp_min(torch.finfo(weights.dtype).tiny)
+        shares = weights / weights.sum(dim=0).clamp_min(torch.finfo(weights.dtype).tiny)
         fade = weights.amax(dim=0)
         groups: dict[float, list[int]] = {}
         for place, name in enumerate(names):

@@ -8,6 +8,7 @@ examples that every peer holds, so that nothing has to be in step and a loss of 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self, final
 
@@ -138,10 +139,7 @@ class CodistillPredictions(Strategy):
         rows = self._batch(state, learner, set(heard))
         if not len(rows):
             return NOTHING
-        predictions, entries = state.cache.look_up(rows)
-        weights = state.cache.freshness(entries, *self._times(learner))
-        if left_out:
-            weights = weights * torch.tensor([[float(n not in left_out)] for n in state.cache.names]).to(weights)
+        predictions, weights = self._said(state, learner, rows, left_out)
         assert learner.transfer is not None
         logits = learner.forward(learner.transfer[rows])
         self._account(state, heard, learner)
@@ -196,6 +194,21 @@ class CodistillPredictions(Strategy):
         size = min(self.options.transfer_batch_size, len(living))
         generator = torch.Generator().manual_seed((learner.seed * 8191 + learner.place) * 1_000_003 + learner.step)
         return living[torch.randperm(len(living), generator=generator)[:size].to(living.device)]
+
+    def _said(self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+        """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B]."""
+        now_s, step, after_s, after_steps = self._times(learner)
+        if state.shared.batch_size == state.shared.rows:
+            teachers = [state.teachers[name] for name in state.cache.names]
+            ages = [(now_s - teacher.arrived_s, step - teacher.arrived_step) for teacher in teachers]
+            fresh = [age_weight(*age, after_s, after_steps) for age in ages]
+            counts = [[0.0 if n in left_out else w] for n, w in zip(state.cache.names, fresh, strict=True)]
+            return state.cache.whole(rows), torch.tensor(counts, device=rows.device).expand(-1, len(rows))
+        predictions, entries = state.cache.look_up(rows)
+        weights = state.cache.freshness(entries, now_s, step, after_s, after_steps)
+        if left_out:
+            weights = weights * weights.new_tensor([[float(n not in left_out)] for n in state.cache.names])
+        return predictions, weights
 
     @staticmethod
     def _account(state: State, heard: list[str], learner: Learner) -> None:
