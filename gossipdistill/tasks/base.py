@@ -23,6 +23,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
 T = TypeVar("T")
 
+CLASSES_TEXT_MAX = 160
+"""Longest list of class names that peers compare word for word."""
 PROBE_ROWS = 2
 """Rows that `Task.check_model` runs through a model."""
 
@@ -165,12 +167,16 @@ class About:
 def fingerprint(task: Task, name: str) -> dict[str, str]:
     """What two peers compare at first contact; all values must be equal for predictions to mean the same.
 
-    Keys: `task`, its name; `classes`, their names in order ("unnamed", or "none" where labels are no classes);
+    Keys: `task`, its name; `classes`, their names in order ("unnamed", or "none" where labels are no classes; where the
+    names are long or cannot be printed, their number and the first 16 hex digits of the SHA-256 of all);
     `transfer`, the first 16 hex digits of the SHA-256 of the transfer set's type, shape and bytes, or "none".
     """
     classes = "none"
     if task.distillable:
         classes = ",".join(task.classes) if task.classes else "unnamed"
+        if task.classes and (len(classes) > CLASSES_TEXT_MAX or not classes.isprintable()):
+            digest = hashlib.sha256("\0".join(task.classes).encode()).hexdigest()[:16]
+            classes = f"{len(task.classes)} classes, {digest}"
     digest = "none"
     if task.transfer is not None:
         rows = task.transfer.detach().cpu().contiguous()

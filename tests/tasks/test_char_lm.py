@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from gossipdistill.errors import ConfigError, DataMissingError
-from gossipdistill.tasks import Shard, Task, load_task
+from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.tasks import char_lm as module
 
 REAL = [os.environ.get("GOSSIPDISTILL_DATA", ""), str(Path(__file__).parents[3] / "shared" / "data")]
@@ -81,6 +82,17 @@ def test_the_last_character_alone_is_a_class(folder: Path) -> None:
     model = task.model()
     task.check_model(model)
     assert model(task.train[0][:2]).shape == (2, len(task.classes or ()))
+    assert re.fullmatch(rf"{len(set(TEXT))} classes, [0-9a-f]{{16}}|[ -~ö,]+", fingerprint(task, "t")["classes"])
+
+
+def test_classes_that_cannot_be_printed_are_compared_by_digest(folder: Path) -> None:
+    prints = set()
+    for text in ("one\ntwo\n" * 100, "one\ttwo\t" * 100):
+        (folder / "lines.txt").write_text(text)
+        module._read.cache_clear()
+        prints.add(fingerprint(load(text="lines.txt", predict="last"), "t")["classes"])
+    assert len(prints) == 2
+    assert all(re.fullmatch(r"6 classes, [0-9a-f]{16}", one) for one in prints)
 
 
 def test_examples_per_peer_are_spread_over_the_part(folder: Path) -> None:
