@@ -15,6 +15,9 @@ from gossipdistill.sim.scenario import PEERS_MAX, PEERS_MIN, Storm, blow, replay
 from gossipdistill.sim.transcript import Transcript
 
 STORMS = 200
+_PEERS_MAX = 48
+"""Larger ones take a minute each; `python -m benchmarks.storms` blows those too."""
+_SEEDS = [seed for seed in range(2 * STORMS) if storm_of(seed).peers <= _PEERS_MAX][:STORMS]
 _GROUP = 10
 _TWICE = (3, 8)
 _QUICK_BUGS = [bug for bug in BUGS if bug.method in ("arrived", "take", "handle_timeout", "receipt")]
@@ -22,7 +25,7 @@ _QUICK_BUGS = [bug for bug in BUGS if bug.method in ("arrived", "take", "handle_
 
 @pytest.mark.parametrize("first", range(0, STORMS, _GROUP))
 def test_no_checker_finds_anything_in_a_storm(first: int) -> None:
-    for seed in range(first, first + _GROUP):
+    for seed in _SEEDS[first : first + _GROUP]:
         outcome = blow(storm_of(seed))
         assert not outcome.violations, outcome.report()
 
