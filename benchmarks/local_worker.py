@@ -9,6 +9,7 @@ payloads, no event, no record of ages except what the loss itself writes: all of
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -72,8 +73,9 @@ class LocalTables(Strategy):
         for teacher in self._teachers:
             if teacher.cadence.due(learner.step + teacher.offset_steps, learner.now_s):
                 table = teacher.tables[teacher.cadence.exchanges % _TABLES_PER_TEACHER]
-                state.teachers[teacher.name] = Teacher(table, learner.now_s, learner.step)
-                state.tables = None
+                rows = torch.arange(len(table))
+                state.cache.put(teacher.name, rows, table, learner.now_s, learner.step)
+                state.teachers[teacher.name] = Teacher(learner.now_s, learner.step, math.nan)
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:

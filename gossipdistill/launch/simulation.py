@@ -29,10 +29,10 @@ from gossipdistill.roster import classify, load_roster
 from gossipdistill.sim.checkers import Checker, NobodyWaits, Weather, all_checkers
 from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Host
+from gossipdistill.sim.host import Birth, Host, address_of
 from gossipdistill.sim.network import INFINITE, Network, Quality
 from gossipdistill.sim.observer import Observer
-from gossipdistill.sim.world import World, address_of
+from gossipdistill.sim.world import World
 from gossipdistill.strategies.base import Delivery, RoundOptions
 
 SIMULATED: dict[str, Any] = {

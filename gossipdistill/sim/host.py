@@ -77,3 +77,12 @@ class Host:
     def local(self, now_s: float) -> float:
         """What its own clock reads."""
         return now_s + self.clock_offset_s
+
+
+def nobody(birth: Birth) -> None:
+    """A process without a learner."""
+
+
+def address_of(place: int) -> Address:
+    """Where the peer at this place listens; no such machine exists."""
+    return Address(f"10.{place >> 14}.{place >> 7 & 127}.{place & 127}", 7400)

@@ -28,7 +28,7 @@ from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.clockwork import Clockwork
-from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Birth, Host, Spawn
+from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Birth, Host, Spawn, address_of, nobody
 from gossipdistill.sim.network import Network, garble, nbytes_of
 from gossipdistill.sim.observer import Observer
 from gossipdistill.wire.crossing import cross
@@ -38,17 +38,13 @@ _TIMER_GAP_S = 0.001
 """As the socket driver: it looks at its timers at most once a millisecond."""
 
 
-def _nobody(birth: Birth) -> None:
-    return None
-
-
 class World(Clockwork):
     """All processes and the network between them. Names have the places and addresses of their order."""
 
     def __init__(
         self,
         names: Sequence[str],
-        spawn: Spawn = _nobody,
+        spawn: Spawn = nobody,
         network: Network | None = None,
         processes: ProcessFaults | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -398,8 +394,3 @@ class World(Clockwork):
         code, problem = garble(envelope, self._random, self.limits)
         host.peer.receive_malformed(envelope.sender, code, problem, host.local(self.now))
         self._drain(host)
-
-
-def address_of(place: int) -> Address:
-    """Where the peer at this place listens; no such machine exists."""
-    return Address(f"10.{place >> 14}.{place >> 7 & 127}.{place & 127}", 7400)
