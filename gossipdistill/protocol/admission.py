@@ -58,7 +58,8 @@ class Admission:
             return
         if member.address.port or member.boot:  # a peer without an address is answered, not called
             table.say(member, self._greeting(reply_wanted=True))
-        member.greet_gap_s = min(2 * member.greet_gap_s, table.limits.greet_interval_max_s)
+        gap_s = max(2 * member.greet_gap_s, table.limits.greet_interval_s)
+        member.greet_gap_s = min(gap_s, table.limits.greet_interval_max_s)
         member.greet_at_s = now + member.greet_gap_s
         table.timers.set(Timer("greet", name), member.greet_at_s)
 
