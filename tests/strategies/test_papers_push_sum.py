@@ -101,8 +101,8 @@ def test_a_peer_four_times_slower_counts_for_a_quarter_unless_steps_count_for_th
 
 
 class LossyWorld(World):
-    """Each attempt to send a parcel fails with probability `loss`, and the next is made a tick later; meanwhile its link
-    is busy. The protocol waits longer before it says again what was lost, so this is the easier case."""
+    """Each attempt to send a parcel fails with probability `loss`, and the next is made a tick later; meanwhile its
+    link is busy. The protocol waits longer before it says again what was lost, so this is the easier case."""
 
     def __init__(self, workers: dict[str, Worker], loss: float) -> None:
         super().__init__(workers)
