@@ -69,7 +69,7 @@ class Peer:
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
         self._membership = Membership(me, limits, expected, closed, contacts, chance)
         self._delivery = Delivery(limits, self.is_alive)
-        self._consignments = Consignments(limits, me.boot, self._boot_of)
+        self._consignments = Consignments(limits, me.boot, self.boot_of)
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self._membership.needed = self._has_something_for
@@ -269,7 +269,8 @@ class Peer:
             totals[code] = totals.get(code, 0) + count
         return totals
 
-    def _boot_of(self, name: PeerName) -> int | None:
+    def boot_of(self, name: PeerName) -> int | None:
+        """The process of this peer with which there is business now."""
         return self._membership.table.rows[name].boot if self.is_alive(name) else None
 
     def _has_something_for(self, name: PeerName) -> bool:

@@ -21,6 +21,7 @@ from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Mode
 from gossipdistill.sim.checkers import Checker, Violation, Weather, all_checkers
 from gossipdistill.sim.compute import Compute
+from gossipdistill.sim.ghosts import Ghosts
 from gossipdistill.sim.host import Birth, Stepper
 from gossipdistill.sim.learners import Publisher, Streamer, Walker
 from gossipdistill.sim.liar import Liar
@@ -298,7 +299,8 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
     """Run a storm to its end, or to its first violation."""
     checkers = all_checkers(storm.weather) if checkers is None else checkers
     done = _FaultsDone()
-    world = make_world(storm, [*checkers, done, *observers])
+    ghosts = Ghosts(storm.seed)
+    world = ghosts.world = make_world(storm, [*checkers, done, ghosts, *observers])
     world.start_all(storm.start_within_s)
     if storm.liar:
         liar = Liar(world, storm.liar, storm.seed, storm.weather.calm_from_s)
@@ -312,6 +314,8 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
         fired["refused by the socket"] += world.network.refused
     if storm.liar:
         fired["lie"] += liar.told
+    if ghosts.seen:
+        fired["greeting of an ended process"] += ghosts.seen
     arrivals = sum(host.messages_received for host in world.hosts.values())
     violations = [violation for checker in checkers for violation in checker.violations]
     return Outcome(storm, violations, fired, world.events_handled, world.now, arrivals)

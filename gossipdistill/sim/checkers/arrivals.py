@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gossipdistill.ids import Version
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName, Version
 from gossipdistill.messages import Arrival, DeliveryClass, Settlement, Slot
 from gossipdistill.sim.checkers.base import Checker, Weather
 from gossipdistill.sim.host import Host
@@ -21,6 +22,7 @@ class VersionsRise(Checker):
     def __init__(self, weather: Weather) -> None:
         super().__init__(weather)
         self._newest: dict[tuple[str, int, Slot, DeliveryClass], tuple[Version, int]] = {}
+        self._boots: dict[tuple[str, int, str], int] = {}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
         if arrival.home or arrival.delivery is DeliveryClass.MASS:
@@ -41,6 +43,14 @@ class VersionsRise(Checker):
                     now_s, f"{host.name} was handed {arrival.topic} {arrival.version} and not the frame before it"
                 )
         self._newest[key] = (arrival.version, arrival.exchange)
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        if event.kind not in (EventKind.JOINED, EventKind.RETURNED):
+            return
+        key, boot = (host.name, host.boot, event.peer), host.peer.boot_of(PeerName(event.peer)) or 0
+        if 0 < boot < self._boots.get(key, 0):
+            self.violate(now_s, f"{host.name} goes back to process {boot} of {event.peer} from {self._boots[key]}")
+        self._boots[key] = max(boot, self._boots.get(key, 0))
 
     def on_end(self, now_s: float, host: Host, how: str) -> None:
         self._newest = {key: value for key, value in self._newest.items() if key[:2] != (host.name, host.boot)}

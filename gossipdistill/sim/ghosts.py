@@ -1,0 +1,43 @@
+"""Late words of processes that have ended: a greeting that was long on its way arrives after its sender's successor."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Envelope, Greeting, Transmit
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.observer import Observer
+from gossipdistill.sim.world import World
+
+_LATE_S = (0.2, 6.0)
+_GREETINGS_MAX = 4
+"""Of each process that ends, to so many of those whom it has greeted."""
+
+
+class Ghosts(Observer):
+    """Remembers the last greeting of each process to each other, and delivers some after its end."""
+
+    def __init__(self, seed: int) -> None:
+        self.world: World | None = None
+        self.seen = 0
+        self._chance = random.Random(f"ghosts {seed}")
+        self._last: dict[tuple[PeerName, int], dict[str, Envelope]] = {}
+
+    def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
+        envelope = transmit.envelope
+        if isinstance(envelope.message, Greeting) and envelope.to:
+            self._last.setdefault((host.name, host.boot), {})[envelope.to] = envelope
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        greetings = self._last.pop((host.name, host.boot), {})
+        assert self.world is not None
+        for to in self._chance.sample(sorted(greetings), min(_GREETINGS_MAX, len(greetings))):
+            at_s = now_s + self._chance.uniform(*_LATE_S)
+            self.world.at(at_s, partial(self._appear, to, greetings[to]))
+
+    def _appear(self, to: str, envelope: Envelope) -> None:
+        assert self.world is not None
+        self.seen += 1
+        self.world.inject(to, envelope)
