@@ -100,8 +100,9 @@ class Detector:
 
     def _clear(self, member: Member, reason: str, now: float) -> None:
         """It lives."""
-        table, was_dead = self.table, member.status is Status.DEAD
-        cut_off = was_dead and table.presumes and _SMALLER_PART * len(table.dead) > table.expected
+        table, dead = self.table, list[Member]()
+        if table.presumes and member.status is Status.DEAD and _SMALLER_PART * len(table.dead) > table.expected:
+            dead = [row for name in table.dead if (row := table.rows[name]).status is Status.DEAD]
         self._close(member)
         status = Status.ALIVE if member.accepted else Status.UNHEARD
         table.become(member, status, EventKind.RETURNED, reason, now)
@@ -109,14 +110,15 @@ class Detector:
             table.timers.set(Timer("greet", member.name), now)
         if table.presumes:
             table.timers.set(Timer("drop", member.name), now + table.limits.business_s)
-        if cut_off:
-            for name in list(table.dead):
-                other = table.rows[name]
+        if _SMALLER_PART * len(dead) > table.expected:
+            for other in dead:
+                if other is member:
+                    continue
                 self._close(other)
                 calm = Status.ALIVE if other.accepted else Status.UNHEARD
                 reason = f"presumed present again: it was me who was cut off, says {member.name}"
                 table.become(other, calm, EventKind.RETURNED, reason, now)
-                table.timers.set(Timer("drop", name), now + table.limits.business_s)
+                table.timers.set(Timer("drop", other.name), now + table.limits.business_s)
 
     def _close(self, member: Member) -> None:
         member.suspicion = None
@@ -188,6 +190,7 @@ class Detector:
         silent_s = now - member.heard_s
         if verdict is ClaimKind.LEFT:
             table.become(member, Status.LEFT, EventKind.LEFT, "it has left, say others, and does not answer", now)
+            self._call_the_dead_by(now)
         else:
             reason = f"silent for {silent_s:.1f} s, and has refuted nothing"
             table.become(member, Status.DEAD, EventKind.DEAD, reason, now)
@@ -216,6 +219,7 @@ class Detector:
             return
         self.table.become(member, Status.LEFT, EventKind.LEFT, leave.reason, now)
         self._tell(member, ClaimKind.LEFT)
+        self._call_the_dead_by(now)
         if not self.table.closed:
             member.greet_gap_s = self.table.limits.greet_interval_max_s
             self.table.timers.set(Timer("greet", member.name), now + member.greet_gap_s)

@@ -16,6 +16,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.messages import (
     Ack,
     Address,
+    ClaimKind,
     Contact,
     Envelope,
     Greeting,
@@ -218,13 +219,20 @@ class Membership:
             self._note_progress(member, message)
         match message:
             case Ping():
-                self.speech.answer(sender, message.number)
+                self._answer(sender, message)
             case PingRequest():
                 self.prober.requested(sender, message, now)
             case Ack():
                 self.prober.acked(sender, boot, message, now)
             case Nack():
                 self.prober.nacked(sender, message)
+
+    def _answer(self, sender: PeerName, ping: Ping) -> None:
+        new = any(c.name == c.by == sender and c.kind is ClaimKind.ALIVE and not c.refutation for c in ping.claims)
+        if new and self.table.presumes and self.table.dead:
+            self.speech.brief(sender, ping.number)
+        else:
+            self.speech.answer(sender, ping.number)
 
     def _known_process(self, member: Member, boot: int, now: float) -> bool:
         """Whether words of probing from this process may be listened to."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Ack, Claim, ClaimKind, Message, Nack, Ping, PingRequest
-from gossipdistill.protocol.members import Status
+from gossipdistill.protocol.members import Member, Status
 from gossipdistill.protocol.piggyback import Piggyback
 from gossipdistill.protocol.table import Outbound, Table
 
@@ -38,6 +38,19 @@ class Speech:
         """I am here, or (`about`) it has answered to me."""
         self.send(to, Ack(number, self.step, self.done, self.claims(to), about, about_boot, self.refutation))
 
+    def brief(self, to: PeerName, number: int) -> None:
+        """I am here; and since you are new, these are not: of their end you cannot have heard."""
+        room = self.table.limits.claims_per_message_max
+        names = list(self.table.dead)
+        picked = names if len(names) <= room else self.table.chance.sample(names, room)
+        claims = tuple(self._verdict(self.table.rows[name]) for name in picked if name != to)
+        self.send(to, Ack(number, self.step, self.done, claims, "", 0, self.refutation))
+
+    def _verdict(self, member: Member) -> Claim:
+        kind = {Status.DEAD: ClaimKind.DEAD, Status.LEFT: ClaimKind.LEFT}.get(member.status, ClaimKind.SUSPECT)
+        level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
+        return Claim(member.name, member.boot, level, kind, self.table.me.name)
+
     def regret(self, to: PeerName, number: int) -> None:
         """It has not answered to me."""
         self.send(to, Nack(number, self.claims(to)))
@@ -55,9 +68,7 @@ class Speech:
         room = limits.claims_per_message_max
         accusation: tuple[Claim, ...] = ()
         if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
-            kind = ClaimKind.DEAD if member.status is Status.DEAD else ClaimKind.SUSPECT
-            level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
-            accusation = (Claim(to, member.boot, level, kind, self.table.me.name),)
+            accusation = (self._verdict(member),)
         if not self.rumours:
             return accusation
         tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))

@@ -61,6 +61,7 @@ class Table:
     order: list[PeerName] = field(default_factory=list)
     """Names learned without a roster, in the order in which they came."""
     dead: OrderedDict[PeerName, None] = field(default_factory=OrderedDict)
+    """Who is called every now and then, longest ago first."""
     suspects: dict[PeerName, None] = field(default_factory=dict)
     unreachable: dict[PeerName, None] = field(default_factory=dict)
     partners: dict[PeerName, None] = field(default_factory=dict)
@@ -149,8 +150,10 @@ class Table:
     def become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
         """A change of state, said once."""
         member.status, member.reason = status, reason
-        for names, state in ((self.dead, Status.DEAD), (self.suspects, Status.SUSPECT)):
-            if status is state:
+        # In a large run those who left are called as well: back again, they do not greet everybody.
+        called = status is Status.DEAD or (status is Status.LEFT and self.presumes)
+        for names, kept in ((self.dead, called), (self.suspects, status is Status.SUSPECT)):
+            if kept:
                 names[member.name] = None
             else:
                 names.pop(member.name, None)

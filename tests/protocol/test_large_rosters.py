@@ -91,3 +91,25 @@ def test_halves_that_were_apart_are_whole_within_five_seconds(world: World) -> N
     world.cut.clear()
     world.run(5.0)
     assert all(present(world, name) == 23 for name in NAMES)
+
+
+def test_one_who_starts_after_the_rumour_is_told_who_is_gone(world: World) -> None:
+    world.kill("p05")
+    world.leave("p06")
+    world.kill("p07")
+    world.run(60.0)
+    world.start("p07")
+    world.run(5.0)
+    assert world["p07"].peer.status_of(PeerName("p05")) is Status.DEAD
+    assert world["p07"].peer.status_of(PeerName("p06")) is Status.LEFT
+
+
+def test_those_who_left_and_those_who_died_are_called_now_and_then(world: World) -> None:
+    world.leave("p05")
+    world.kill("p06")
+    world.run(30.0)
+    world.log.clear()
+    world.run(10.0)
+    for gone in "p05", "p06":
+        calls = [sent for sent in world.log if sent.to == gone]
+        assert 10 <= len(calls) <= 80, "about four a second for two, of all together"
