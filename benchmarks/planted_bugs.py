@@ -96,7 +96,6 @@ BUGS = (
         "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
     Bug("frames that come early are passed over", Consignments, "arrived",
         "elif shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:", "elif False:"),
-    Bug("frames that came early are kept for ever", Consignments, "arrived", "while (", "while False and ("),
     Bug("a late verdict on a frame is forgotten", Consignments, "_repeat", "elif shelf.stream:", "elif False:"),
     # --- states ---
     Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),

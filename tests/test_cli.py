@@ -41,7 +41,7 @@ CLASH = '[[peer]]\nname = "ada"\naddress = "127.0.0.1:7400"\n[[peer]]\nname = "b
 MISTAKES = [
     ("run --task digit", 3, "did you mean digits?"),
     ("run --task moons:task", 3, "no module moons"),
-    ("run --strategy codistil", 3, "did you mean codistill_predictions or codistill_checkpoints?"),
+    ("run --strategy codistil", 3, "did you mean codistill_groups or codistill_predictions"),
     ("run --topology rng", 3, "did you mean ring?"),
     ("run --peers unlike4", 3, "did you mean unlike-4?"),
     ("run --peers 0", 3, "is no number of peers"),

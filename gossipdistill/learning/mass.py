@@ -42,7 +42,7 @@ def begin(learner: Learner, scalars: Sequence[str] = ()) -> Mass:
     return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes)
 
 
-STRETCH_MAX = 4.0
+STRETCH_MAX = 8.0
 """x moves by a step, so z = x / w moves by 1 / w steps: with most of the weight on its way, that is a learning rate at
 which anything diverges (500 kills and restarts under 50 % loss ended in NaN). Beyond this the step is damped."""
 

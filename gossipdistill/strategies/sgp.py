@@ -34,8 +34,8 @@ class Sgp(Strategy):
         on arrival of (x, w)         x_i <- x_i + x,  w_i <- w_i + w
 
     x is kept in float64 and w travels in float64. Column-stochastic by construction, whoever lives, is busy or is slow.
-    A split that would leave w below `push_sum_weight_min` does not take place, and where w is below 1/4 the step is
-    damped by 4 w, so that z moves by four steps of the optimiser at most. Buffers (BatchNorm) are no mass: they
+    A split that would leave w below `push_sum_weight_min` does not take place, and where w is below 1/8 the step is
+    damped by 8 w, so that z moves by eight steps of the optimiser at most. Buffers (BatchNorm) are no mass: they
     stay each peer's own, as in the authors' code. A restarted peer begins with z of its checkpoint and w = 1.
 
     Publishes: all parameters, once per free neighbour; 4 P bytes in raw encoding (2 P in half), plus a header.

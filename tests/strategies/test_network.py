@@ -25,6 +25,7 @@ from .world import make_quadratic, make_strategy, make_worker
 
 NAMES = ("p0", "p1", "p2", "p3", "p4")
 FREE = [name for name, kind in STRATEGIES.items() if kind.delivery.gossips]
+OPTIONS: dict[str, dict[str, object]] = {"concurrent_adversarial": {"helpers": NAMES}}
 
 
 @dataclass
@@ -93,7 +94,9 @@ def points_in(run: Run, virtual_s: float) -> list[int]:
 @pytest.mark.parametrize("name", FREE)
 def test_every_strategy_trains_through_a_storm_and_settles_what_comes(name: str) -> None:
     torch.manual_seed(0)
-    run = Run(lambda peer: make_worker(peer, make_strategy(name), names=NAMES))  # strict: an unsettled arrival raises
+    made = OPTIONS.get(name, {})
+    # strict: an unsettled arrival raises
+    run = Run(lambda peer: make_worker(peer, make_strategy(name, 1, **made), names=NAMES))
     run.world.run_for(1.0)
     run.storm.calm = False
     waits = STRATEGIES[name].rounds is Rounds.LOCKSTEP  # a round takes as long as the unluckiest of its frames
