@@ -186,11 +186,11 @@ class Membership:
             return None  # a stranger greets first; what an ended process said before is nobody's word now
         if boot == member.boot and (member.status is Status.REFUSED or member.last_word):
             return None  # a word that its last word has overtaken on the other socket
-        if boot > member.boot or not member.accepted:
+        self.prober.engage(member.name, now)
+        if boot > member.boot or not member.accepted:  # new, or I have forgotten its row and it has not forgotten mine
             self.admission.await_greeting(member, now)
             return None
         self._listen(member, envelope, now)
-        self.prober.engage(member.name, now)
         return member
 
     def probe_word(self, envelope: Envelope, message: ProbeWord, now: float) -> None:
@@ -243,6 +243,7 @@ class Membership:
             return False
         if boot > member.boot:
             if member.status is Status.ALIVE:
+                self.prober.engage(member.name, now)  # there was business with the process before it
                 self.admission.await_greeting(member, now)
             self.detector.restarted(member, boot, now)
         return True

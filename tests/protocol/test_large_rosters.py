@@ -113,3 +113,15 @@ def test_those_who_left_and_those_who_died_are_called_now_and_then(world: World)
     for gone in "p05", "p06":
         calls = [sent for sent in world.log if sent.to == gone]
         assert 10 <= len(calls) <= 80, "about four a second for two, of all together"
+
+
+def test_one_who_has_forgotten_the_other_greets_it_when_a_parcel_comes(world: World) -> None:
+    world.publish("p03", "p17", 7)
+    world.run(1.0)
+    table = world["p17"].peer._membership.table
+    world["p17"].peer._membership.prober.business.clear()
+    table.drop("p03", False, world.now)
+    assert table.find("p03") is None
+    world.publish("p03", "p17", 8)
+    world.run(5.0)
+    assert world["p17"].values("p03")[-1] == 8
