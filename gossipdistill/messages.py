@@ -380,7 +380,6 @@ class Piece:
     body: bytes | memoryview
 
 
-DataMessage = State | Consignment | Piece
 Message = (
     Greeting | Refusal | Announce | Want | Confirm | Leave | State
     | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece
