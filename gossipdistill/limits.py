@@ -94,7 +94,10 @@ class Limits:
     unsettled_stream_max: int = 2
     consign_timeout_s: float = 1.0
     """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
-    after once it is known to be held; doubles up to `consign_timeout_max_s`."""
+    after once it is known to be held; doubles up to `consign_timeout_max_s`. It is sooner where receipts have been
+    quicker, see protocol/patience.py."""
+    consign_patience_min_s: float = 0.3
+    """Never sooner than this."""
     consign_timeout_max_s: float = 8.0
     peers_max: int = 65_536
     """Members, and senders of whom something is kept."""

@@ -15,6 +15,8 @@ Rules of this file
 3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
 4. Streams carry no weight: what would be parked or go home is dropped instead.
+5. What has no receipt is sent again when the patience with this peer is over: as long as its receipts usually take,
+   `consign_timeout_s` at most; then twice as long, and so on, up to `consign_timeout_max_s`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from gossipdistill.messages import (
     Verdict,
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.patience import Patience
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Outstanding:
     """How often a socket took it; once it did, it may have arrived."""
     held: bool = False
     parked: bool = False
+    sent_s: float = 0.0
     due_s: float = NEVER
     gap_s: float = 0.0
 
@@ -93,6 +97,7 @@ class Consignments:
     written_off: float = 0.0
     """Weight that is lost with processes which ended, since the start."""
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
+    _patience: dict[PeerName, Patience] = field(default_factory=dict)
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     # --- out -----------------------------------------------------------------------------------------------------
@@ -115,6 +120,9 @@ class Consignments:
         one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
             return
+        if one.sendings == 1 and not one.held:  # else one cannot tell which sending it answers
+            took_s = now - one.sent_s - self._transfer_s(one.parcel)
+            self._patience_with(sender).answer(max(took_s, 0.0))
         if receipt.verdict is Verdict.HELD:
             one.held = True
         else:
@@ -174,10 +182,20 @@ class Consignments:
         else:
             what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
             self.out.append((slot.peer, Consignment(slot.topic, one.number, *what)))
-            one.sendings += 1
-        patience_s = self.limits.consign_timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
+            one.sendings, one.sent_s = one.sendings + 1, now
+        patience_s = self._patience_with(slot.peer).seconds() + self._transfer_s(parcel)
         one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
         self._due(slot, line, one, now + one.gap_s)
+
+    def _transfer_s(self, parcel: Parcel) -> float:
+        return parcel.payload.nbytes / self.limits.confirm_bytes_per_s
+
+    def _patience_with(self, peer: PeerName) -> Patience:
+        patience = self._patience.get(peer)
+        if patience is None:
+            bounds = (self.limits.consign_patience_min_s, self.limits.consign_timeout_s)
+            patience = self._patience[peer] = Patience(*bounds)
+        return patience
 
     def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
         one.due_s = due_s

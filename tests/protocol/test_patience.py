@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Confirm, State
+from gossipdistill.messages import Confirm, Consignment, State
 from gossipdistill.protocol.patience import Patience
 
 from .harness import World
@@ -76,3 +76,31 @@ def test_a_version_that_was_sent_twice_teaches_nothing() -> None:
     assert len(world.said("ada", "bo", State)) == 2
     assert world.said("bo", "ada", Confirm)
     assert not world["ada"].peer._delivery._patience[world["bo"].peer.me.name].answered
+
+
+def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> None:
+    world = World("ada", "bo")
+    world.run(1.0)
+    for value in range(1, 11):
+        world.consign("ada", "bo", value, 0.5)
+        world.run(0.1)
+    world.cut.add(("ada", "bo"))
+    world.consign("ada", "bo", 11, 0.5)
+    world.run(DEFAULT_LIMITS.consign_patience_min_s - 0.1)
+    world.cut.clear()
+    world.run(0.2)
+    assert world["bo"].values("ada")[-1] == 11  # a peer without experience would still wait, up to `consign_timeout_s`
+    assert not world["ada"].peer.unsettled()
+
+
+def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
+    world = World("ada", "bo")
+    world.run(1.0)
+    world.cut.add(("ada", "bo"))
+    world.consign("ada", "bo", 1, 0.5)
+    world.run(DEFAULT_LIMITS.consign_timeout_s - 0.1)
+    world.cut.clear()
+    world.run(1.0)
+    assert len(world.said("ada", "bo", Consignment)) == 2
+    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer._consignments._patience[world["bo"].peer.me.name].answered
