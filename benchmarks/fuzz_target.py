@@ -16,18 +16,8 @@ from benchmarks.mutator import FINGERPRINT, Frames, Mutator, place_address
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import (
-    Address,
-    ArrayLayout,
-    Arrival,
-    Contact,
-    DeliveryClass,
-    Envelope,
-    Mode,
-    Parcel,
-    Payload,
-    Settlement,
-)
+from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Envelope, Mode, Parcel, Payload, Settlement
+from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import WireCode, WireError, decode

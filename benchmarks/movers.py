@@ -26,10 +26,8 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
-    Address,
     ArrayLayout,
     Arrival,
-    Contact,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -40,6 +38,7 @@ from gossipdistill.messages import (
     Settlement,
     Transmit,
 )
+from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 

@@ -20,32 +20,34 @@ import msgpack
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
-    Ack,
-    Address,
     Announce,
     ArrayLayout,
-    Claim,
-    ClaimKind,
     Confirm,
     Consignment,
-    Contact,
     DeliveryClass,
     Enquiry,
     Envelope,
-    Greeting,
-    Leave,
     Message,
-    Nack,
     Payload,
     Piece,
-    Ping,
-    PingRequest,
     Receipt,
-    Refusal,
-    RefusalCode,
     State,
     Verdict,
     Want,
+)
+from gossipdistill.presence import (
+    Ack,
+    Address,
+    Claim,
+    ClaimKind,
+    Contact,
+    Greeting,
+    Leave,
+    Nack,
+    Ping,
+    PingRequest,
+    Refusal,
+    RefusalCode,
 )
 from gossipdistill.wire.codec import encode
 from gossipdistill.wire.encodings import ENCODINGS

@@ -23,8 +23,8 @@ from pydantic import (
 from gossipdistill import shelf
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
-from gossipdistill.messages import NOWHERE
-from gossipdistill.messages import Address as Address
+from gossipdistill.presence import NOWHERE
+from gossipdistill.presence import Address as Address
 
 PEERS_MAX = 65_536
 CONTROL_PORT_MAX = 65_534

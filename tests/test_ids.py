@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipdistill.ids import Version, is_peer_name, next_boot
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 
 @pytest.mark.parametrize("name", ["ada", "a", "0", "peer-13", "a.b_c-d", "a" * 64])

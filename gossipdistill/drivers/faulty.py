@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gossipdistill.faults import LinkFaults
-from gossipdistill.messages import Address, Consignment, State, Transmit
+from gossipdistill.messages import Consignment, State, Transmit
+from gossipdistill.presence import Address
 
 HELD_MESSAGES_MAX = 1024
 HELD_BYTES_MAX = 64 * 1024 * 1024

@@ -22,7 +22,7 @@ import zmq
 from gossipdistill.drivers.names import look_up
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 _TRY_AGAIN_S = 2.0
 """Between two attempts to resolve a name, or to open a socket when there were too many."""

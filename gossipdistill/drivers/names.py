@@ -8,7 +8,7 @@ import socket as sockets
 import threading
 from typing import Any
 
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 
 async def look_up(address: Address) -> list[Any]:

@@ -19,7 +19,8 @@ from gossipdistill.drivers.sending import Sending
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_read
 from gossipdistill.ids import PeerName, is_peer_name
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, Envelope, Greeting, Piece, Refusal, State
+from gossipdistill.messages import Consignment, Envelope, Piece, State
+from gossipdistill.presence import Greeting, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import decode

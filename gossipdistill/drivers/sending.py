@@ -16,7 +16,8 @@ import zmq
 from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.links import Link, Links, Route, Routes
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
-from gossipdistill.messages import NOWHERE, Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.presence import NOWHERE
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
 

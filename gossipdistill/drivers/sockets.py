@@ -15,7 +15,7 @@ import zmq
 
 from gossipdistill.drivers.security import Curve
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 _SEAL_BYTES = 256
 """More than a frame grows by when it is encrypted."""

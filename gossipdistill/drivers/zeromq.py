@@ -29,7 +29,8 @@ from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import NOWHERE, Address, Transmit
+from gossipdistill.messages import Transmit
+from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.pieces import Assembly
 

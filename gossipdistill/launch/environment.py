@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from gossipdistill.errors import AddressError, ConfigError
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 _EPHEMERAL = range(20_000, 32_000, 2)
 """Where free pairs of ports are looked for: below Linux's own ephemeral range, so nothing else takes them by chance."""

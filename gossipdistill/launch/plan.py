@@ -14,7 +14,7 @@ from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
 from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.messages import NOWHERE, Address
+from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import Roster, classify, is_loopback, load_roster, parse_address
 from gossipdistill.strategies import Delivery
 

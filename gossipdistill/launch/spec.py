@@ -9,7 +9,7 @@ from typing import Any
 
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.run_config import Resolved, RunConfig
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 
 @dataclass(frozen=True)

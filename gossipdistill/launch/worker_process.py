@@ -26,8 +26,8 @@ from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import load_checkpoint
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Contact
 from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.strategies import Strategy

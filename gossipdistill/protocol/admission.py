@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Address, Contact, Envelope, Greeting, Refusal, RefusalCode
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Address, Contact, Greeting, Refusal, RefusalCode
 from gossipdistill.protocol.members import Member, Status, fingerprint_difference
 from gossipdistill.protocol.table import Outbound, Table, Timer
 

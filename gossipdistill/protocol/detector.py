@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Claim, ClaimKind, Contact, Leave
+from gossipdistill.presence import Claim, ClaimKind, Contact, Leave
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.members import Member, Status
 from gossipdistill.protocol.speech import Speech

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Contact
+from gossipdistill.presence import Contact
 
 
 class Directory(Sequence[Contact]):

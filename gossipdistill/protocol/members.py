@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 from gossipdistill.protocol.suspicion import Suspicion
 
 

@@ -13,18 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import (
-    Ack,
-    Address,
-    ClaimKind,
-    Contact,
-    Envelope,
-    Greeting,
-    Leave,
-    Nack,
-    Ping,
-    PingRequest,
-)
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Ack, Address, ClaimKind, Contact, Greeting, Leave, Nack, Ping, PingRequest
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.directory import Directory, Rotation

@@ -18,32 +18,24 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
-    Ack,
-    Address,
     Announce,
     Arrival,
     Confirm,
     Consignment,
-    Contact,
     DeliveryClass,
     Enquiry,
     Envelope,
-    Greeting,
-    Leave,
     Message,
-    Nack,
     Neighbourhood,
     Parcel,
-    Ping,
-    PingRequest,
     Receipt,
-    Refusal,
     Settlement,
     Slot,
     State,
     Transmit,
     Want,
 )
+from gossipdistill.presence import Ack, Address, Contact, Greeting, Leave, Nack, Ping, PingRequest, Refusal
 from gossipdistill.protocol.consignments import Consignments, Outstanding
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.members import Identity, Status

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Claim
+from gossipdistill.presence import Claim
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Ack, Nack, PingRequest
+from gossipdistill.presence import Ack, Nack, PingRequest
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Member, Status

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Ack, Claim, ClaimKind, Message, Nack, Ping, PingRequest
+from gossipdistill.messages import Message
+from gossipdistill.presence import Ack, Claim, ClaimKind, Nack, Ping, PingRequest
 from gossipdistill.protocol.members import Member, Status
 from gossipdistill.protocol.piggyback import Piggyback
 from gossipdistill.protocol.table import Outbound, Table

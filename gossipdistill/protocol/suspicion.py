@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ClaimKind
+from gossipdistill.presence import ClaimKind
 
 
 @dataclass(slots=True)

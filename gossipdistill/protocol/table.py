@@ -17,7 +17,8 @@ from typing import NamedTuple
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Address, Contact, Message, Neighbourhood
+from gossipdistill.messages import Message, Neighbourhood
+from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.deadlines import Deadlines
 from gossipdistill.protocol.directory import Directory, Present
 from gossipdistill.protocol.members import Identity, Member, Status

@@ -6,7 +6,8 @@ import random
 from functools import partial
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Envelope, Greeting, Transmit
+from gossipdistill.messages import Envelope, Transmit
+from gossipdistill.presence import Greeting
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World

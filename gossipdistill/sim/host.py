@@ -8,7 +8,8 @@ from typing import Protocol
 
 from gossipdistill.ids import PeerName
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Address, Envelope
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
 NEVER = float("inf")

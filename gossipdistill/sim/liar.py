@@ -12,20 +12,8 @@ import random
 from collections.abc import Callable
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import (
-    Ack,
-    Claim,
-    ClaimKind,
-    Confirm,
-    Enquiry,
-    Envelope,
-    Message,
-    Nack,
-    Ping,
-    Receipt,
-    Verdict,
-    Want,
-)
+from gossipdistill.messages import Confirm, Enquiry, Envelope, Message, Receipt, Verdict, Want
+from gossipdistill.presence import Ack, Claim, ClaimKind, Nack, Ping
 from gossipdistill.sim.learners import MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC
 from gossipdistill.sim.world import World
 

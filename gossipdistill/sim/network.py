@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from gossipdistill.faults import LinkFaults
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Ack, Consignment, Envelope, Greeting, Message, Nack, Piece, Ping, PingRequest, State
+from gossipdistill.messages import Consignment, Envelope, Message, Piece, State
+from gossipdistill.presence import Ack, Greeting, Nack, Ping, PingRequest
 from gossipdistill.wire.codec import WireError, decode, encode
 
 INFINITE = float("inf")

@@ -11,27 +11,20 @@ from collections.abc import Callable, Container
 from gossipdistill.events import Event
 from gossipdistill.faults import ActKind
 from gossipdistill.messages import (
-    Ack,
     Announce,
     Arrival,
-    Claim,
     Confirm,
     Consignment,
     Enquiry,
     Envelope,
-    Greeting,
-    Leave,
     Message,
-    Nack,
-    Ping,
-    PingRequest,
     Receipt,
-    Refusal,
     Settlement,
     State,
     Transmit,
     Want,
 )
+from gossipdistill.presence import Ack, Claim, Greeting, Leave, Nack, Ping, PingRequest, Refusal
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
 

@@ -23,7 +23,8 @@ from gossipdistill.faults import ActKind, ProcessFaults
 from gossipdistill.ids import Boot, PeerName, next_boot
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Address, Consignment, Contact, Envelope, Piece, State, Transmit
+from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer

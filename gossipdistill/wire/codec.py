@@ -23,27 +23,20 @@ import msgpack
 from gossipdistill.ids import Boot, PeerName, is_peer_name
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
-    Ack,
     Announce,
     Confirm,
     Consignment,
     DeliveryClass,
     Enquiry,
     Envelope,
-    Greeting,
-    Leave,
     Message,
-    Nack,
     Piece,
-    Ping,
-    PingRequest,
     Receipt,
-    Refusal,
-    RefusalCode,
     State,
     Verdict,
     Want,
 )
+from gossipdistill.presence import Ack, Greeting, Leave, Nack, Ping, PingRequest, Refusal, RefusalCode
 from gossipdistill.wire import fields as check
 from gossipdistill.wire.errors import WireCode, WireError
 

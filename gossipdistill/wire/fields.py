@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from gossipdistill.ids import PeerName, is_peer_name
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Address, ArrayLayout, Claim, ClaimKind, Confirm, Contact, Payload
+from gossipdistill.messages import ArrayLayout, Confirm, Payload
+from gossipdistill.presence import Address, Claim, ClaimKind, Contact
 from gossipdistill.wire.errors import WireCode, WireError
 
 TEXT_CHARACTERS_MAX = 1024

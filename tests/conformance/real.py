@@ -12,7 +12,7 @@ import zmq
 from drivers.harness import LoopFactory, Node, free_address
 
 from gossipdistill.errors import AddressError
-from gossipdistill.messages import NOWHERE
+from gossipdistill.presence import NOWHERE
 
 from .cluster import LIMITS, NAMES, WITHIN_S, Cluster, Learner
 

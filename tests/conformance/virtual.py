@@ -8,7 +8,8 @@ from typing import Any
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import NOWHERE, Address, Contact, Envelope, Transmit
+from gossipdistill.messages import Envelope, Transmit
+from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import decode, encode

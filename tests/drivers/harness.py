@@ -18,16 +18,8 @@ from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import (
-    NOWHERE,
-    Address,
-    ArrayLayout,
-    Arrival,
-    Contact,
-    Mode,
-    Parcel,
-    Payload,
-)
+from gossipdistill.messages import ArrayLayout, Arrival, Mode, Parcel, Payload
+from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 

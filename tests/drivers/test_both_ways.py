@@ -11,7 +11,8 @@ import zmq
 from gossipdistill.drivers.security import Curve
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import NOWHERE, Envelope, Mode, Ping
+from gossipdistill.messages import Envelope, Mode
+from gossipdistill.presence import NOWHERE, Ping
 from gossipdistill.wire.codec import encode
 
 from .harness import LIMITS, Node, exchange_works, free_address, trio, uv_loop, wait_until

@@ -11,7 +11,8 @@ from gossipdistill.drivers import faulty
 from gossipdistill.drivers.faulty import FaultySender, Flip, Spoil
 from gossipdistill.faults import FaultPlan, LinkFaults
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Address, Confirm, Envelope, Transmit
+from gossipdistill.messages import Confirm, Envelope, Transmit
+from gossipdistill.presence import Address
 
 HOME = Address("127.0.0.1", 7402)
 

@@ -10,7 +10,7 @@ import pytest
 
 from gossipdistill.drivers.handoff import new_event_loop
 from gossipdistill.drivers.names import look_up
-from gossipdistill.messages import Address
+from gossipdistill.presence import Address
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -10,17 +10,8 @@ from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import (
-    Address,
-    ArrayLayout,
-    Consignment,
-    DeliveryClass,
-    Envelope,
-    Payload,
-    Piece,
-    State,
-    Transmit,
-)
+from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Payload, Piece, State, Transmit
+from gossipdistill.presence import Address
 
 LIMITS = Limits(piece_bytes_max=8, turn_bytes_max=10_000)
 MASS, STREAM = DeliveryClass.MASS, DeliveryClass.STREAM

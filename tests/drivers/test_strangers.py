@@ -11,12 +11,8 @@ import zmq
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import (
-    Address,
-    Envelope,
-    Greeting,
-    Ping,
-)
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Address, Greeting, Ping
 from gossipdistill.wire.codec import encode
 
 from .harness import (

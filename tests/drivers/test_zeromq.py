@@ -13,10 +13,8 @@ import pytest
 from gossipdistill.errors import AddressError
 from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
-from gossipdistill.messages import (
-    Address,
-    Mode,
-)
+from gossipdistill.messages import Mode
+from gossipdistill.presence import Address
 
 from .harness import (
     LoopFactory,

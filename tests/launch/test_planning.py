@@ -15,7 +15,7 @@ from gossipdistill.launch.preflight import check
 from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.snapshot import weights_hash
-from gossipdistill.messages import NOWHERE, Address
+from gossipdistill.presence import NOWHERE, Address
 
 ROSTER = """
 [[peer]]

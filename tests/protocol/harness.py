@@ -14,10 +14,8 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
-    Address,
     ArrayLayout,
     Arrival,
-    Contact,
     DeliveryClass,
     Envelope,
     Message,
@@ -28,6 +26,7 @@ from gossipdistill.messages import (
     Slot,
     Transmit,
 )
+from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.crossing import cross

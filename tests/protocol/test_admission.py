@@ -7,21 +7,8 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import (
-    Address,
-    Announce,
-    Confirm,
-    Contact,
-    Envelope,
-    Greeting,
-    Leave,
-    Message,
-    Ping,
-    Refusal,
-    RefusalCode,
-    State,
-    Want,
-)
+from gossipdistill.messages import Announce, Confirm, Envelope, Message, State, Want
+from gossipdistill.presence import Address, Contact, Greeting, Leave, Ping, Refusal, RefusalCode
 from gossipdistill.protocol.members import Status, fingerprint_difference
 
 from .harness import FINGERPRINT, World, address_of, payload

@@ -15,12 +15,12 @@ from gossipdistill.messages import (
     Mode,
     Parcel,
     Payload,
-    Ping,
     Slot,
     State,
     Transmit,
     Want,
 )
+from gossipdistill.presence import Ping
 from gossipdistill.protocol.delivery import Delivery
 
 from .harness import Sent, World, payload

@@ -7,7 +7,7 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Greeting
+from gossipdistill.presence import Greeting
 from gossipdistill.protocol.members import Status
 
 from .harness import World

@@ -8,15 +8,8 @@ import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import (
-    Address,
-    Confirm,
-    Envelope,
-    Greeting,
-    Leave,
-    Ping,
-    State,
-)
+from gossipdistill.messages import Confirm, Envelope, State
+from gossipdistill.presence import Address, Greeting, Leave, Ping
 from gossipdistill.protocol.members import Status
 
 from .harness import FINGERPRINT, World, address_of, payload

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gossipdistill.events import EventKind
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Ack, Mode, Nack, Ping, PingRequest
+from gossipdistill.messages import Mode
+from gossipdistill.presence import Ack, Nack, Ping, PingRequest
 
 from .harness import World, address_of
 

@@ -7,7 +7,8 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Ack, Claim, ClaimKind, Envelope, Greeting, Leave, Ping, PingRequest
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Ack, Claim, ClaimKind, Greeting, Leave, Ping, PingRequest
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.suspicion import Suspicion
 

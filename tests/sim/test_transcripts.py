@@ -14,7 +14,8 @@ import pytest
 from gossipdistill.faults import FaultPlan, LinkFaults
 from gossipdistill.faults.kinds import KINDS
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Claim, ClaimKind, DeliveryClass, Envelope, Parcel, Ping, Settlement
+from gossipdistill.messages import DeliveryClass, Envelope, Parcel, Settlement
+from gossipdistill.presence import Claim, ClaimKind, Ping
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.learners import packed
 from gossipdistill.sim.network import Network, Quality

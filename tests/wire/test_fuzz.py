@@ -20,18 +20,8 @@ from benchmarks.chances import Chances
 from benchmarks.fuzz_target import COUNTED, LIMITS, MY_BOOT, BrokenError, Target
 from benchmarks.mutator import FINGERPRINT, place_address
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import (
-    ArrayLayout,
-    Consignment,
-    DeliveryClass,
-    Envelope,
-    Greeting,
-    Leave,
-    Message,
-    Payload,
-    Ping,
-    State,
-)
+from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Message, Payload, State
+from gossipdistill.presence import Greeting, Leave, Ping
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
 from gossipdistill.wire.pieces import split

@@ -19,12 +19,12 @@ from gossipdistill.messages import (
     Consignment,
     DeliveryClass,
     Envelope,
-    Leave,
     Message,
     Payload,
     Piece,
     State,
 )
+from gossipdistill.presence import Leave
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
 from gossipdistill.wire.crossing import cross
 from gossipdistill.wire.pieces import Assembly, split
