@@ -48,7 +48,8 @@ class NobodyWaits(Checker):
 
     Measured by the steps that learners report: a learner that does not finish a step within `wait_max_s` and the time
     that its own machine needs for it (what it said at its last step) waits for somebody. A process that is paused is
-    excused, and one that has just started. `wait_max_s` is 0 for all but lockstep strategies, which declare theirs.
+    excused, and one that has just started, or is done training. `wait_max_s` is 0 for all but lockstep strategies,
+    which declare theirs.
     """
 
     duty = "nobody waits"
@@ -60,12 +61,12 @@ class NobodyWaits(Checker):
         """By process: steps finished, and until when the next one must be."""
 
     def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
-        if pause_s is None:
+        step, done = host.mailbox.progress()
+        if pause_s is None or done:
             self._progress.pop((host.name, host.boot), None)
             return
         if self.step_max_s and pause_s > self.step_max_s * host.slowdown + self.wait_max_s:
             self.violate(now_s, f"the next step of {host.name} takes {pause_s:.2f} s, and its machine is not so slow")
-        step = host.mailbox.progress()[0]
         before = self._progress.get((host.name, host.boot))
         if before is None or step > before[0]:
             self._progress[host.name, host.boot] = (step, now_s + pause_s + self.wait_max_s)
