@@ -40,6 +40,10 @@ class EventKind(StrEnum):
     PARKED = "parked"
     WRITTEN_OFF = "written_off"
     CAME_HOME = "came_home"
+    LEFT_OUT = "left_out"
+    """A rule has it that this teacher is not listened to."""
+    LISTENED_TO = "listened_to"
+    """And that it is again."""
     FAULT = "fault"
     """A fault of the plan began or ended."""
 

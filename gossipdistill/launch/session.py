@@ -203,10 +203,8 @@ class Session:
             self._act_on(event)
         for event in self.afflicted.news():
             self.recorder.record(event)
-        ledger = self.worker.learner.ledger
-        for sender, reason, problem in ledger.quarantined_news:
-            self.recorder.record(Event(EventKind.QUARANTINED, now, sender, problem, {"code": reason}))
-        ledger.quarantined_news.clear()
+        for event in self.worker.learner.ledger.take_news(now):
+            self.recorder.record(event)
         checks = () if self._serving else (self.worker.check_exchange, self.worker.check_connection)
         for alarm in [check(self.afflicted.clock()) for check in checks]:
             if alarm is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from gossipdistill.events import Event
 from gossipdistill.launch.building import build_learner, build_task
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
@@ -36,6 +37,8 @@ class SimulatedPeer:
     finished: bool = False
     steps_before: int = 0
     checkpoint: Mapping[str, Tensor] | None = None
+    tell: Callable[[Event], None] = lambda event: None
+    """Takes what the learner has to say."""
     _began_s: float | None = None
     _saved_s: float = 0.0
 
@@ -45,6 +48,13 @@ class SimulatedPeer:
         if self._began_s is None:
             self._began_s = self._saved_s = now
         worker.mailbox.drain_events()  # the world has them
+        out = self._step(now)
+        for event in worker.learner.ledger.take_news(now):
+            self.tell(event)
+        return out
+
+    def _step(self, now: float) -> float | None:
+        worker = self.worker
         if self.finished:
             worker.serve(now)
             return _LOOK_AGAIN_S

@@ -117,10 +117,14 @@ class EventLog(Observer):
         self._write(host.name, now_s, {"kind": "finished", "peer": "", "reason": f"the process was {how}"})
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        self.said(now_s, host.name, event)
+
+    def said(self, now_s: float, name: str, event: Event) -> None:
+        """An event of this peer's network or learner."""
         entry: dict[str, Any] = {"kind": event.kind.value, "peer": event.peer, "reason": event.reason}
         if event.detail:
             entry["detail"] = event.detail
-        self._write(host.name, now_s, entry)
+        self._write(name, now_s, entry)
 
     def _write(self, name: str, now_s: float, entry: dict[str, Any]) -> None:
         lines = self.lines.setdefault(name, [])
@@ -225,6 +229,7 @@ class Simulation:
         if before is not None:
             self._ended += before.worker.learner.ledger.exchanges
         made = self._nursery.born(birth.name, birth.mailbox, self._paces[birth.place], before)
+        made.tell = lambda event: self.log.said(self.world.now, birth.name, event)
         self._peers[birth.name] = made
         return made
 

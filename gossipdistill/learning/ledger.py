@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from gossipdistill.events import Event, EventKind
 
 _STEPS_KEPT_MAX = 10_000
 _AGE_BINS_PER_DOUBLING = 8
@@ -49,8 +51,9 @@ class Ledger:
     staleness: Distribution = field(default_factory=Distribution)
     ages: Distribution = field(default_factory=Distribution)
     quarantined: Counter[str] = field(default_factory=Counter)
-    quarantined_news: list[tuple[str, str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    news: list[Event] = field(default_factory=list)
+    """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
     collective_bytes: float = 0.0
     """Bytes that a collective sent outside our sockets, by its formula (all_reduce only)."""
 
@@ -74,12 +77,21 @@ class Ledger:
         key = f"{sender}: {reason}"
         self.quarantined[key] += 1
         if self.quarantined[key] == 1:
-            self.quarantined_news.append((sender, reason, problem))
+            self.note(EventKind.QUARANTINED, sender, problem, code=reason)
 
     def warn(self, text: str) -> None:
         """Something that the user should read once in the summary."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def note(self, kind: EventKind, peer: str, reason: str, **detail: str | int | float) -> None:
+        """Something happened that observers should hear of; the caller says it once per change of state."""
+        self.news.append(Event(kind, 0.0, peer, reason, detail))
+
+    def take_news(self, now_s: float) -> list[Event]:
+        """What was noted since the last call, as of now."""
+        news, self.news = self.news, []
+        return [replace(event, at_s=now_s) for event in news]
 
     @property
     def exchanges(self) -> int:

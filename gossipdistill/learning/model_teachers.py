@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gossipdistill.learning.distillation import age_weight, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
-from gossipdistill.learning.teachers import Choice, Distillation, RunningLoss, note_left_out
+from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class ModelTeachers:
     horizon_steps: int
     by_key: dict[str, ModelTeacher] = field(default_factory=dict)
     my_loss: RunningLoss = field(default_factory=RunningLoss)
+    attention: Attention = field(default_factory=Attention)
 
     def put(self, key: str, sender: str, arrays: Mapping[str, Tensor], arrived_s: float, learner: Learner) -> None:
         """A checkpoint of `sender` has come, which takes the place of what stood at `key`."""
@@ -57,6 +58,8 @@ class ModelTeachers:
             weight = age_weight(learner.now_s - teacher.arrived_s, staleness, self.horizon_s, self.horizon_steps)
             if weight <= 0.0:
                 del self.by_key[key]
+                age_s = learner.now_s - teacher.arrived_s
+                self.attention.stale(learner.ledger, learner.step, teacher.sender, age_s, staleness)
             else:
                 fresh[key] = weight
         if not fresh:
@@ -64,6 +67,8 @@ class ModelTeachers:
         with torch.no_grad():
             outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
         left_out = self._judge(outputs, learner, choice) if choice.judges else {}
+        reasons = {self.by_key[key].sender: why for key, why in left_out.items()}
+        self.attention.note(learner.ledger, learner.step, [self.by_key[key].sender for key in fresh], reasons)
         heard = [key for key in fresh if key not in left_out]
         if not heard:
             return None
@@ -79,13 +84,16 @@ class ModelTeachers:
         names = [self.by_key[key].sender for key in heard]
         return how.term(learner.outputs, names, predictions, weights.expand(-1, predictions.shape[1]))
 
-    def _judge(self, outputs: Mapping[str, Tensor], learner: Learner, choice: Choice) -> dict[str, str]:
+    def burn_in(self, learner: Learner, steps: int) -> None:
+        """Nobody is listened to yet, of all who have spoken."""
+        senders = [teacher.sender for teacher in self.by_key.values()]
+        self.attention.burning_in(learner.ledger, learner.step, senders, steps)
+
+    def _judge(self, outputs: Mapping[str, Tensor], learner: Learner, choice: Choice) -> dict[str, LeftOut]:
         """Each teacher's own loss on my labelled batch, beside mine: nobody's word is taken for it."""
         assert learner.criterion is not None
         assert learner.y is not None
         self.my_loss.look(learner.task_loss)
         for key, output in outputs.items():
             self.by_key[key].probe.look(float(learner.criterion(output, learner.y)))
-        reasons = choice.left_out({key: self.by_key[key].probe.value for key in outputs}, self.my_loss.value)
-        note_left_out(learner.ledger, {self.by_key[key].sender: reason for key, reason in reasons.items()})
-        return reasons
+        return choice.left_out({key: self.by_key[key].probe.value for key in outputs}, self.my_loss.value)

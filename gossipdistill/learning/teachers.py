@@ -3,18 +3,20 @@
 1. Everything is judged by the receiver: on its own steps, its own clock and, where models travel, its own data.
 2. A weight in [0, 1] per teacher is its freshness, or 0 for whom the rules leave out. Teachers share the distillation
    term by their weights, and the term as a whole fades with the freshest of them: so one teacher alone fades as well.
-3. A rule that leaves somebody out says why.
+3. A rule that leaves somebody out says why, once per change.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gossipdistill.events import EventKind
 from gossipdistill.learning.distillation import Average, Divergence, divergence_rows, mean_of_teachers, tempered
 from gossipdistill.learning.ledger import Ledger
 
@@ -39,6 +41,13 @@ class RunningLoss:
             self.value = loss if math.isfinite(loss) else math.inf
 
 
+class LeftOut(NamedTuple):
+    """Which rule leaves a teacher out, and why, in words."""
+
+    rule: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Whom to leave out. `quality_margin`: whose loss is above mine by more; None: nobody. `best_k`: all but the k of
@@ -52,25 +61,54 @@ class Choice:
         """Whether losses are looked at, and therefore have to be known."""
         return self.quality_margin is not None or self.best_k is not None
 
-    def left_out(self, losses: Mapping[str, float], mine: float) -> dict[str, str]:
+    def left_out(self, losses: Mapping[str, float], mine: float) -> dict[str, LeftOut]:
         """Teacher -> why it is not listened to. A loss of NaN is not known: it passes no gate and ranks last."""
-        reasons: dict[str, str] = {}
+        reasons: dict[str, LeftOut] = {}
         known = {name: math.inf if math.isnan(loss) else loss for name, loss in losses.items()}
         if self.quality_margin is not None:
             for name, loss in known.items():
                 if not loss <= mine + self.quality_margin:
-                    reasons[name] = "its loss was above mine by more than quality_margin"
+                    told = f"its loss, {loss:.3g}, is" if math.isfinite(loss) else "its loss is not known, or"
+                    why = f"{told} above mine, {mine:.3g}, by more than quality_margin = {self.quality_margin:g}"
+                    reasons[name] = LeftOut("quality_margin", why)
         if self.best_k is not None:
             ranked = sorted((loss, name) for name, loss in known.items() if name not in reasons)
-            for _, name in ranked[self.best_k :]:
-                reasons[name] = f"it was not among the best {self.best_k}"
+            for loss, name in ranked[self.best_k :]:
+                reasons[name] = LeftOut("best_k", f"its loss, {loss:.3g}, is not among the best {self.best_k}")
         return reasons
 
 
-def note_left_out(ledger: Ledger, reasons: Mapping[str, str]) -> None:
-    """Tell the user, once per teacher and reason."""
-    for name, reason in reasons.items():
-        ledger.warn(f"{name} was not listened to at times: {reason}")
+@dataclass(slots=True)
+class Attention:
+    """Which teachers are listened to, for the event stream: said when it changes, and about one teacher not again
+    within `SMOOTHED_OVER_STEPS` own steps, so that two of almost the same loss do not fill it."""
+
+    told: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Teacher -> the rule that leaves it out ("": none), and the step at which that was said."""
+
+    def note(self, ledger: Ledger, step: int, teachers: Iterable[str], left_out: Mapping[str, LeftOut]) -> None:
+        """Of all `teachers` there are, those in `left_out` are not listened to in this step."""
+        for name in teachers:
+            now = left_out.get(name)
+            rule, said_at = self.told.get(name, ("", step - SMOOTHED_OVER_STEPS))
+            if step - said_at < SMOOTHED_OVER_STEPS or rule == (now.rule if now is not None else ""):
+                continue
+            if now is not None:
+                ledger.note(EventKind.LEFT_OUT, name, now.reason, rule=now.rule)
+            else:
+                ledger.note(EventKind.LISTENED_TO, name, f"no rule leaves it out any more ({rule} did)")
+            self.told[name] = (now.rule if now is not None else "", step)
+
+    def burning_in(self, ledger: Ledger, step: int, teachers: Iterable[str], steps: int) -> None:
+        """I listen to nobody yet."""
+        why = LeftOut("burn_in_steps", f"of my own first {steps} steps, which are for learning alone, this is {step}")
+        names = list(teachers)
+        self.note(ledger, step, names, dict.fromkeys(names, why))
+
+    def stale(self, ledger: Ledger, step: int, name: str, age_s: float, staleness_steps: int) -> None:
+        """This teacher has said nothing new within the horizon; it is forgotten."""
+        why = f"its newest word came {age_s:.1f} s and {staleness_steps} of my steps ago, beyond the horizon"
+        self.note(ledger, step, [name], {name: LeftOut("stale", why)})
 
 
 @dataclass(frozen=True, slots=True)

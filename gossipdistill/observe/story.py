@@ -31,6 +31,8 @@ _SAYS = {
     "superseded": "is superseded",
     "malformed": "got something from {who} that is no message",
     "quarantined": "refuses a payload of {who}",
+    "left_out": "does not listen to {who}",
+    "listened_to": "listens to {who} again",
     "unreachable": "does not reach {who} directly",
     "reachable": "reaches {who} directly again",
     "refuted": "was accused, and says that it lives",

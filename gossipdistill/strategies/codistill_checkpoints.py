@@ -55,6 +55,8 @@ class CodistillCheckpoints(Strategy):
 
     def loss(self, state: ModelTeachers, learner: Learner) -> LossTerm:
         factor = self.options.factor(learner.step)
+        if learner.step < self.options.burn_in_steps:
+            state.burn_in(learner, self.options.burn_in_steps)
         term = state.term(learner, self.options.distillation, self.options.choice) if factor > 0.0 else None
         return NOTHING if term is None else LossTerm(factor * term)
 

@@ -122,6 +122,8 @@ class CodistillGroups(Strategy):
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
         factor = self.options.factor(learner.step)
+        if learner.step < self.options.burn_in_steps:
+            state.teachers.burn_in(learner, self.options.burn_in_steps)
         term = state.teachers.term(learner, self.options.distillation, self.options.choice) if factor > 0.0 else None
         return NOTHING if term is None else LossTerm(factor * term)
 

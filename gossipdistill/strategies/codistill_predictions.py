@@ -21,7 +21,7 @@ from gossipdistill.learning.distillation import age_weight, are_probabilities, s
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.prediction_cache import PredictionCache
 from gossipdistill.learning.snapshot import PayloadRefusedError, pack, unpack
-from gossipdistill.learning.teachers import RunningLoss, note_left_out
+from gossipdistill.learning.teachers import Attention, LeftOut, RunningLoss
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
 
@@ -63,6 +63,7 @@ class State:
     shared: Draws
     teachers: dict[str, Teacher] = field(default_factory=dict)
     my_loss: RunningLoss = field(default_factory=RunningLoss)
+    attention: Attention = field(default_factory=Attention)
 
 
 @final
@@ -128,11 +129,13 @@ class CodistillPredictions(Strategy):
         choice = self.options.choice
         if choice.judges:
             state.my_loss.look(learner.task_loss)
+        if learner.step < self.options.burn_in_steps:
+            state.attention.burning_in(learner.ledger, learner.step, state.teachers, self.options.burn_in_steps)
         factor = self.options.factor(learner.step)
         if factor == 0.0 or not self._forget_the_old(state, learner):
             return NOTHING
         left_out = choice.left_out({n: t.loss for n, t in state.teachers.items()}, state.my_loss.value)
-        note_left_out(learner.ledger, left_out)
+        state.attention.note(learner.ledger, learner.step, state.teachers, left_out)
         heard = [name for name in state.cache.names if name not in left_out]
         if not heard:
             return NOTHING
@@ -181,7 +184,9 @@ class CodistillPredictions(Strategy):
         """Drop teachers whose newest word is beyond the horizon; whether anybody is left."""
         now_s, step, after_s, after_steps = self._times(learner)
         for name, teacher in list(state.teachers.items()):
-            if age_weight(now_s - teacher.arrived_s, step - teacher.arrived_step, after_s, after_steps) <= 0.0:
+            age_s, staleness = now_s - teacher.arrived_s, step - teacher.arrived_step
+            if age_weight(age_s, staleness, after_s, after_steps) <= 0.0:
+                state.attention.stale(learner.ledger, step, name, age_s, staleness)
                 del state.teachers[name]
                 state.cache.forget(name)
         return bool(state.teachers)
@@ -195,7 +200,9 @@ class CodistillPredictions(Strategy):
         generator = torch.Generator().manual_seed((learner.seed * 8191 + learner.place) * 1_000_003 + learner.step)
         return living[torch.randperm(len(living), generator=generator)[:size].to(living.device)]
 
-    def _said(self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+    def _said(
+        self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, LeftOut]
+    ) -> tuple[Tensor, Tensor]:
         """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B]."""
         now_s, step, after_s, after_steps = self._times(learner)
         if state.shared.batch_size == state.shared.rows:

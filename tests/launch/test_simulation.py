@@ -59,6 +59,31 @@ def test_a_straggler_keeps_its_own_pace_and_nobody_waits(tmp_path: Path) -> None
     assert paces[-1] > 4 * paces[0]
 
 
+def test_one_who_has_done_its_steps_waits_for_nobody(tmp_path: Path) -> None:
+    run = simulation(tmp_path, steps=20)
+    assert run.run() == 0, run.summary["simulation"]["violations"]
+    assert {(peer["status"], peer["steps"]) for peer in run.summary["peers"]} == {("finished", 20)}
+
+
+def test_what_a_learner_has_to_say_is_among_the_events(tmp_path: Path) -> None:
+    settings = ("strategy.burn_in_steps=15", "exchange.every_steps=2", "task.transfer_examples=50")
+    run = simulation(
+        tmp_path,
+        *settings,
+        peers="2",
+        task="digits",
+        strategy="codistill_predictions",
+        topology="complete",
+        seconds=4.0,
+    )
+    assert run.run() == 0
+    folder = tmp_path / str(run.summary["name"])
+    for peer, other in (("ada", "bo"), ("bo", "ada")):
+        events = [json.loads(line) for line in (folder / peer / "events.jsonl").read_text().splitlines()]
+        told = [(event["kind"], event["peer"]) for event in events if event["kind"] in ("left_out", "listened_to")]
+        assert told == [("left_out", other), ("listened_to", other)]
+
+
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     run = simulation(tmp_path, seconds=3.0)
     run.run()

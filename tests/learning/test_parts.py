@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import load_checkpoint, save_checkpoint
@@ -144,4 +145,5 @@ def test_a_refusal_is_counted_always_and_told_once() -> None:
     for _ in range(3):
         ledger.quarantine("bo", "not_finite", "holds NaN")
     assert ledger.quarantined == {"bo: not_finite": 3}
-    assert ledger.quarantined_news == [("bo", "not_finite", "holds NaN")]
+    assert ledger.take_news(2.0) == [Event(EventKind.QUARANTINED, 2.0, "bo", "holds NaN", {"code": "not_finite"})]
+    assert ledger.take_news(3.0) == []

@@ -9,7 +9,8 @@ import torch
 
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import Average, Divergence, divergence, soft_targets, tempered
-from gossipdistill.learning.teachers import SMOOTHED_OVER_STEPS, Choice, Distillation, RunningLoss
+from gossipdistill.learning.ledger import Ledger
+from gossipdistill.learning.teachers import SMOOTHED_OVER_STEPS, Attention, Choice, Distillation, LeftOut, RunningLoss
 
 
 def _logits(seed: int, rows: int = 5, classes: int = 4) -> torch.Tensor:
@@ -46,6 +47,25 @@ def test_the_best_k_and_the_leader() -> None:
     leader = Choice(quality_margin=0.0, best_k=1)
     assert set(leader.left_out(losses, 1.0)) == {"bo", "dee"}
     assert set(leader.left_out(losses, 0.1)) == set(losses), "when I lead, I have no teacher"
+
+
+def test_who_is_left_out_is_told_once_per_change_and_not_at_every_step() -> None:
+    ledger, attention = Ledger(), Attention()
+    out = {"bo": LeftOut("best_k", "its loss is larger")}
+    for step in range(1000):
+        attention.note(ledger, step, ["bo", "cy"], out if step % 2 else {})
+    told = ledger.take_news(5.0)
+    assert {event.peer for event in told} == {"bo"}
+    assert [event.kind.value for event in told] == ["left_out", "listened_to"] * (len(told) // 2)
+    assert len(told) <= 1000 / SMOOTHED_OVER_STEPS, "two of almost the same loss do not fill the stream,"
+    attention.note(ledger, 2000, ["bo"], out)
+    attention.note(ledger, 2001, ["bo"], {})
+    assert len(ledger.take_news(6.0)) == 1
+    for step in range(2001, 2100):
+        attention.note(ledger, step, ["bo"], {})
+    assert [event.kind.value for event in ledger.take_news(6.0)] == ["listened_to"], (
+        "and the last word is the right one"
+    )
 
 
 def test_one_teacher_alone_fades_with_age() -> None:

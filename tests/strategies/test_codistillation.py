@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Parcel
 from gossipdistill.strategies import View
@@ -43,6 +44,11 @@ def hear(worker: Worker, sender: str, parcel: Parcel, number: int = 1) -> None:
     worker.strategy.mix(worker._state, worker.learner, [arrival(sender, parcel, number, 0.0)], view)
 
 
+def news(worker: Worker) -> list[tuple[str, str, object]]:
+    """(kind, peer, rule) of the events since the last look."""
+    return [(e.kind.value, e.peer, e.detail.get("rule", "")) for e in worker.learner.ledger.take_news(0.0)]
+
+
 def spoilt(worker: Worker) -> None:
     """A late joiner: sure that everything is of the last class, of which ada has next to nothing."""
     with torch.no_grad():
@@ -59,7 +65,10 @@ def test_a_model_is_judged_on_my_own_batch_and_nobodys_word_is_taken(name: str) 
     ada = workers["ada"]
     hear(ada, "bo", told(workers["bo"]))
     assert asked(ada) == 0.0
-    assert any("bo was not listened to" in warning for warning in ada.learner.ledger.warnings)
+    (event,) = ada.learner.ledger.take_news(1.0)
+    assert (event.kind, event.peer, event.detail) == (EventKind.LEFT_OUT, "bo", {"rule": "quality_margin"})
+    assert "above mine" in event.reason
+    assert ada.learner.ledger.warnings == []
     hear(ada, "cy", told(workers["cy"]))
     only_cy = make_worker("ada", make_strategy(name, **options))
     hear(only_cy, "cy", told(workers["cy"]))
@@ -80,10 +89,39 @@ def test_of_predictions_the_announced_loss_decides() -> None:
         hear(ada, peer, parcel)
     asked(ada)
     assert set(ada.learner.ledger.links) == {"cy"}, "only the leader is listened to"
+    assert news(ada) == [("left_out", "bo", "best_k")]
     cy = workers["cy"]
     hear(cy, "bo", told(workers["bo"]))
     cy.learner.task_loss = 0.6
     assert cy.strategy.loss(cy._state, cy.learner).value is None, "who leads has no teacher"
+    assert news(cy) == [("left_out", "bo", "quality_margin")]
+
+
+TAUGHT = ("codistill_predictions", "codistill_checkpoints", "codistill_groups")
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_burn_in_and_the_horizon_are_told_once_with_the_reason(name: str) -> None:
+    options = {"groups": 3} if name == "codistill_groups" else {}
+    ada = make_worker("ada", make_strategy(name, burn_in_steps=30, **options))
+    bo = make_worker("bo", make_strategy(name, burn_in_steps=30, **options))
+    World({"ada": ada, "bo": bo})
+    parcel = told(bo)
+    hear(ada, "bo", parcel)
+    for step in range(40):
+        ada.learner.step = step
+        assert (asked(ada) > 0.0) == (step >= 30)
+    assert news(ada) == [("left_out", "bo", "burn_in_steps"), ("listened_to", "bo", "")]
+    ada.learner.step = 60
+    for _ in range(3):
+        assert asked(ada, now=ada.strategy.exchange.stale_after_s) == 0.0
+    (event,) = ada.learner.ledger.take_news(0.0)
+    assert event.detail == {"rule": "stale"}
+    assert event.reason == "its newest word came 30.0 s and 60 of my steps ago, beyond the horizon"
+    ada.learner.step = 90
+    hear(ada, "bo", parcel, number=2)
+    assert asked(ada) > 0.0
+    assert news(ada) == [("listened_to", "bo", "")]
 
 
 def test_a_teacher_that_announces_nothing_passes_no_gate() -> None:
