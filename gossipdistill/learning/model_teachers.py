@@ -18,6 +18,8 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
 
+_SPEECHLESS = LeftOut("not_finite", "its model gives my batch no finite answer, though its weights are finite")
+
 
 @dataclass(slots=True)
 class ModelTeacher:
@@ -66,7 +68,9 @@ class ModelTeachers:
             return None
         with torch.no_grad():
             outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
-        left_out = self._judge(outputs, learner, choice) if choice.judges else {}
+        left_out = {key: _SPEECHLESS for key, output in outputs.items() if not bool(output.isfinite().all())}
+        if choice.judges:
+            left_out |= self._judge(outputs, learner, choice)
         reasons = {self.by_key[key].sender: why for key, why in left_out.items()}
         self.attention.note(learner.ledger, learner.step, [self.by_key[key].sender for key in fresh], reasons)
         heard = [key for key in fresh if key not in left_out]

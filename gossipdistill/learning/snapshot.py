@@ -21,6 +21,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of the arrays that a payload must hold."""
 
 
+_VARIANCE = "running_var"
+"""The buffer of torch's normalisation layers that must not be negative."""
+
+
 class PayloadRefusedError(Exception):
     """A neighbour's payload is not used. `reason` is one word for counting, the text says more."""
 
@@ -81,6 +85,19 @@ def unpack(payload: Payload, expected: Shapes) -> dict[str, Tensor]:
             raise PayloadRefusedError("not_finite", f"{array.name[:80]} holds NaN or infinity")
         tensors[array.name] = torch.from_numpy(values)
         offset += array.nbytes
+    return tensors
+
+
+def unpack_model(payload: Payload, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a neighbour's model that is like mine: all parameters and buffers.
+
+    Raises:
+        PayloadRefusedError: as `unpack`; and where a running variance (BatchNorm) is negative, whose root is NaN.
+    """
+    tensors = unpack(payload, shapes_of(model_arrays(model)))
+    for name, tensor in tensors.items():
+        if name.rpartition(".")[2] == _VARIANCE and tensor.numel() and float(tensor.min()) < 0.0:
+            raise PayloadRefusedError("variance", f"{name[:80]} is negative")
     return tensors
 
 

@@ -11,7 +11,7 @@ from typing import final
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
 
@@ -43,10 +43,9 @@ class CodistillCheckpoints(Strategy):
         return ModelTeachers(self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
     def mix(self, state: ModelTeachers, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
         for arrival in arrivals:
             try:
-                arrays = unpack(arrival.payload, expected)
+                arrays = unpack_model(arrival.payload, learner.model)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

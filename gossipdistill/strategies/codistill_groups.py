@@ -21,7 +21,7 @@ from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.robust import Defence
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -94,11 +94,10 @@ class CodistillGroups(Strategy):
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         own: dict[str, tuple[float, Mapping[str, Tensor]]] = {}
-        expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
         for arrival in arrivals:
             try:
                 group = self._group_told(arrival.key)
-                arrays = unpack(arrival.payload, expected)
+                arrays = unpack_model(arrival.payload, learner.model)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

@@ -83,6 +83,9 @@ class CodistillPredictions(Strategy):
     once. What came before is cached by sample, with its own age: a peer that is late, or a message that is lost, leaves
     older entries and no gap. The inputs have no random augmentation, or the teachers would judge other inputs.
 
+    BatchNorm: what is published is said in evaluation mode. The student's pass over transfer rows is one of training,
+    so the running statistics follow my own examples and the common ones alike: they serve for both kinds.
+
     Publishes: softmax(f(u) / T) in evaluation mode for all N inputs, or R of them; 2 N C (or 2 R C) bytes in half
     precision, 4 more for the loss where the options ask for losses, plus a header.
     Conserves: nothing; each prediction stands for itself, newest wins.

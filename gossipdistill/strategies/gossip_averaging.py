@@ -14,7 +14,7 @@ from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.robust import Defence
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, RobustOptions, Strategy, View
 
@@ -46,10 +46,9 @@ class GossipAveraging(Strategy):
 
     def mix(self, state: Defence | None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         others: dict[str, tuple[float, dict[str, Tensor]]] = {}
-        expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
         for arrival in arrivals:
             try:
-                arrays = unpack(arrival.payload, expected)
+                arrays = unpack_model(arrival.payload, learner.model)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, shapes_of, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, unpack_model
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
@@ -108,11 +108,10 @@ class LeaderSgd(Strategy):
 
     def _candidates(self, state: State, learner: Learner, arrivals: list[Arrival]) -> dict[str, Model]:
         """The new models that are whole and fresh. Before my first batch nobody can be judged."""
-        expected = shapes_of(model_arrays(learner.model)) if arrivals else {}
         found: dict[str, Model] = {}
         for arrival in arrivals:
             try:
-                arrays = unpack(arrival.payload, expected)
+                arrays = unpack_model(arrival.payload, learner.model)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
