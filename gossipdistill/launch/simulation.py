@@ -26,7 +26,7 @@ from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.report import write_json
 from gossipdistill.roster import classify, load_roster
-from gossipdistill.sim.checkers import Checker, NobodyWaits, Weather, all_checkers
+from gossipdistill.sim.checkers import Checker, FaultsRecover, NobodyWaits, Weather, all_checkers
 from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Birth, Host, address_of
@@ -238,10 +238,11 @@ class Simulation:
         if self.specs[0].config.sim.loss:
             calm_s = INFINITE
         checkers = all_checkers(Weather(len(self.specs), calm_s, DEFAULT_LIMITS))
-        if isinstance(options, RoundOptions):
-            for checker in checkers:
-                if isinstance(checker, NobodyWaits):
-                    checker.wait_max_s = options.round_timeout_s + 1.0
+        for checker in checkers:
+            if isinstance(checker, NobodyWaits) and isinstance(options, RoundOptions):
+                checker.wait_max_s = options.round_timeout_s + 1.0
+            elif isinstance(checker, FaultsRecover):
+                checker.exchanges_expected = self.specs[0].config.strategy_class().delivery.gossips
         return checkers
 
     def _sample(self, since_s: float) -> None:

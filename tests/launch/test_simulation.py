@@ -84,6 +84,13 @@ def test_what_a_learner_has_to_say_is_among_the_events(tmp_path: Path) -> None:
         assert told == [("left_out", other), ("listened_to", other)]
 
 
+def test_a_strategy_that_exchanges_nothing_violates_nothing(tmp_path: Path) -> None:
+    run = simulation(tmp_path, peers="3", seconds=60.0, strategy="isolated")
+    assert run.run() == 0
+    assert run.summary["simulation"]["violations"] == []
+    assert [peer["parcels_used"] for peer in run.summary["peers"]] == [0, 0, 0]
+
+
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     run = simulation(tmp_path, seconds=3.0)
     run.run()

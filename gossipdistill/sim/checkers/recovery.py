@@ -29,6 +29,8 @@ class FaultsRecover(Checker):
         self._arrived: dict[tuple[str, int, str, int, str], int] = {}
         """By sender, recipient, each with its boot, and topic: the newest exchange that has arrived."""
         self._consigned: dict[int, tuple[float, Host, Slot, Parcel]] = {}
+        self.exchanges_expected = True
+        """Whether silence in the calm is a violation; not so where the learners have nothing to say."""
         self.exchanges = 0
         """How much has arrived since views are right."""
 
@@ -68,5 +70,6 @@ class FaultsRecover(Checker):
             if late and host.running and slot.peer in world.hosts:
                 what = f"a parcel of {slot.topic} from {host.name} to {slot.peer}"
                 self.violate(now_s, f"{what}, posted at {at_s:.1f} s, is still not settled")
-        if len(world.hosts) > 1 and not self.exchanges and any(host.stepper for host in world.hosts.values()):
+        learning = len(world.hosts) > 1 and any(host.stepper for host in world.hosts.values())
+        if self.exchanges_expected and learning and not self.exchanges:
             self.violate(now_s, "nothing at all has arrived anywhere since the weather was calm")
