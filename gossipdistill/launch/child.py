@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.launch.release import Release
-from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.launch.stopping import StopRequest, wake_group, wake_when_orphaned
 
 if TYPE_CHECKING:
     from gossipdistill.observe.recorder import Report
@@ -27,6 +27,7 @@ def main(spec_file: str) -> int:
     """Run the worker of this specification; returns the exit code."""
     stop, released = StopRequest(), Release()
     stop.install()
+    wake_when_orphaned()
     lock = threading.Lock()
     with _own_output() as out:
 
@@ -82,6 +83,7 @@ def _listen(stop: StopRequest, released: Release) -> None:
             released.heard(line.decode())
     stop.ask("launcher gone", 1)
     released.set()
+    wake_group()
 
 
 if __name__ == "__main__":

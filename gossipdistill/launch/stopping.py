@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ from types import FrameType
 GRACE_S = 1.5
 """From the request to the end of the process, whatever it is doing: everything is gone within two seconds."""
 _SHOW_CURSOR = "\x1b[?25h"
+_PR_SET_PDEATHSIG = 1
+"""Of <linux/prctl.h>: the signal that the kernel sends when the parent ends."""
 
 
 class StopRequest:
@@ -50,6 +53,21 @@ class StopRequest:
         if self.reason is not None:
             _leave_at_once(code)
         self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
+
+
+def wake_when_orphaned() -> None:
+    """Have the kernel wake this process when its parent ends, however that happens (on Linux; elsewhere nothing).
+
+    One that a fault plan has stopped would otherwise lie for ever when its launcher is killed: it cannot notice.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
+
+
+def wake_group() -> None:
+    """Wake what this process has started, which was stopped with it; only the leader of a group does that."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGCONT)
 
 
 def _leave_at_once(code: int) -> None:

@@ -114,13 +114,17 @@ class Command:
         return [int(pid) for pid in re.findall(r"^\S+: process (\d+)$", self.err, re.MULTILINE)]
 
 
+def state_of(pid: int) -> str:
+    """The letter that the kernel shows: T is stopped, Z a zombie; empty without such a process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state != "Z"
+    return state_of(pid) not in ("", "Z")
 
 
 def until(holds: Callable[[], bool], timeout_s: float, what: str) -> float:

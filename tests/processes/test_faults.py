@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import GONE_S, SLACK_S, Command, assert_gone
+from commands import GONE_S, SLACK_S, Command, assert_gone, state_of, until
 
 Start = Callable[..., Command]
 
@@ -77,6 +77,16 @@ def test_a_peer_that_the_plan_stops_for_good_is_no_lost_peer(start: Start, tmp_p
     command = start("run", "--peers", "2", "--seconds", "1.5", "--faults", "end.toml")
     assert command.end() == 0, command.err
     assert "fault 1, 0.5 s to the end: bo is killed (fired 1 x)" in command.out
+
+
+def test_a_peer_that_the_plan_has_stopped_ends_when_the_launcher_is_killed(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "stop.toml").write_text('[[fault]]\nkind = "pause"\npeer = "bo"\nfrom_s = 0.5\nto_s = 50\n')
+    command = start("run", "--peers", "2", "--seconds", "60", "--faults", "stop.toml")
+    bo = command.pids(2)["bo"]
+    command.expect("bo is stopped")
+    until(lambda: state_of(bo) == "T", GONE_S, "the stop of bo")
+    command.process.kill()
+    assert_gone(command.shown_pids())
 
 
 def test_ctrl_c_reaches_a_peer_that_the_plan_has_stopped(start: Start, tmp_path: Path) -> None:
