@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.delays import Delays
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.messages import Arrival, Settlement
 
@@ -73,6 +74,7 @@ class Learner:
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
     ledger: Ledger = field(default_factory=Ledger)
+    delays: Delays = field(default_factory=Delays)
     count: int = 1
     """How many peers the run is to have."""
     settlements: list[Settlement] = field(default_factory=list)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
+from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.flat import by_name, from_names
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, follow, show
@@ -36,7 +37,7 @@ DEGREE = "@degree"
 """The scalar in an ask: of how many neighbours its sender asks at once."""
 
 
-class Options(base.Options):
+class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
     answer_timeout_s: float = Field(default=1.0, gt=0)
@@ -93,6 +94,7 @@ class Adpsgd(Strategy):
         return State(begin(learner))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state.mass, learner)
         sound = not arrivals or math.isfinite(float(state.mass.x.sum()))
         answers: list[Parcel] = []
@@ -114,9 +116,11 @@ class Adpsgd(Strategy):
         return NOTHING
 
     def adjust(self, state: State, learner: Learner) -> None:
-        return None
+        if self.options.delay_adaptive:
+            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state.mass, learner)
         if not view.out_neighbours:
             return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, follow, settle, show, split
 from gossipdistill.messages import Arrival, Parcel
@@ -87,6 +88,7 @@ class AsyncGradientPush(Strategy):
         return State(begin(learner, [STEP_S]))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state.mass, learner, state.factor)
         before = state.mass.weight
         settle(state.mass, learner, arrivals)
@@ -102,8 +104,11 @@ class AsyncGradientPush(Strategy):
             _keep_time(state, learner.now_s - state.stepped_s)
         state.stepped_s = learner.now_s
         state.factor = _factor(state, learner) if self.options.rate_correction and state.met else 1.0
+        if self.options.delay_adaptive:
+            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state.mass, learner, state.factor)
         show(state.mass, learner)
         taken = split(state.mass, learner, len(view.free), self.options.push_sum_weight_min, self.exchange.encoding)

@@ -128,6 +128,13 @@ class TeacherOptions(Options):
         return Distillation(self.temperature, self.divergence, self.average, self.temperature_of)
 
 
+class AsynchronousOptions(Options):
+    """Keys that all strategies share that mix weights without rounds (learning/delays.py)."""
+
+    delay_adaptive: bool = False
+    """Shorten my steps while what I hear is older than usual; the silence of one neighbour is none."""
+
+
 class RobustOptions(Options):
     """Keys that all strategies share that mix the weights of neighbours as states (learning/robust.py)."""
 
@@ -142,7 +149,7 @@ class RobustOptions(Options):
         return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_s)
 
 
-class MassOptions(Options):
+class MassOptions(AsynchronousOptions):
     """Keys that all strategies share that send shares of push-sum mass (learning/mass.py)."""
 
     push_sum_weight_min: float = Field(default=1e-3, gt=0, lt=0.5)

@@ -11,12 +11,26 @@ from typing import final
 from torch import Tensor
 
 from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
+from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.robust import Defence
 from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, RobustOptions, Strategy, View
+from gossipdistill.strategies.base import (
+    NOTHING,
+    AsynchronousOptions,
+    Initialisation,
+    LossTerm,
+    Needs,
+    RobustOptions,
+    Strategy,
+    View,
+)
+
+
+class Options(AsynchronousOptions, RobustOptions):
+    """Keys of `[strategy]` for this strategy."""
 
 
 @final
@@ -38,13 +52,14 @@ class GossipAveraging(Strategy):
     name = "gossip_averaging"
     needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
     topic = "weights"
-    options_type = RobustOptions
-    options: RobustOptions
+    options_type = Options
+    options: Options
 
     def init(self, learner: Learner) -> Defence | None:
         return self.options.defence(self.exchange.stale_after_s)
 
     def mix(self, state: Defence | None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        release_step(learner)
         others: dict[str, tuple[float, dict[str, Tensor]]] = {}
         for arrival in arrivals:
             try:
@@ -72,7 +87,9 @@ class GossipAveraging(Strategy):
         return NOTHING
 
     def adjust(self, state: Defence | None, learner: Learner) -> None:
-        return None
+        if self.options.delay_adaptive:
+            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
     def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
+        release_step(learner)
         return self.weights_parcels(learner, view)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from gossipdistill.learning.averaging import mix_in
+from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, unpack_model
@@ -25,7 +26,7 @@ from gossipdistill.strategies import base
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
 
 
-class Options(base.Options):
+class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
     pull: float = Field(default=0.1, gt=0, le=1)
@@ -78,6 +79,7 @@ class LeaderSgd(Strategy):
         return State(deque(maxlen=self.options.probe_batches))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        release_step(learner)
         candidates = self._candidates(state, learner, arrivals)
         if candidates:
             if state.leader is not None:
@@ -100,10 +102,13 @@ class LeaderSgd(Strategy):
         return NOTHING
 
     def adjust(self, state: State, learner: Learner) -> None:
+        if self.options.delay_adaptive:
+            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
         if learner.x is not None and learner.y is not None:
             state.probe.append((learner.x, learner.y))
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
+        release_step(learner)
         return self.weights_parcels(learner, view)
 
     def _candidates(self, state: State, learner: Learner, arrivals: list[Arrival]) -> dict[str, Model]:

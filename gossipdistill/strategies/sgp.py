@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import final
 
+from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, follow, settle, show, split
 from gossipdistill.messages import Arrival, Parcel
@@ -56,6 +57,7 @@ class Sgp(Strategy):
         return begin(learner)
 
     def mix(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state, learner)
         settle(state, learner, arrivals)
         show(state, learner)
@@ -65,9 +67,11 @@ class Sgp(Strategy):
         return NOTHING
 
     def adjust(self, state: Mass, learner: Learner) -> None:
-        return None
+        if self.options.delay_adaptive:
+            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
     def publish(self, state: Mass, learner: Learner, view: View) -> list[Parcel]:
+        release_step(learner)
         follow(state, learner)
         show(state, learner)
         taken = split(state, learner, len(view.free), self.options.push_sum_weight_min, self.exchange.encoding)

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
+from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.snapshot import pack
 from gossipdistill.messages import DeliveryClass, Mode, Neighbourhood, Payload
 from gossipdistill.strategies import STRATEGIES, Delivery, Rounds, Strategy, View
+from gossipdistill.strategies.base import AsynchronousOptions
 
 from .world import World, arrival, make_strategy, make_worker
 
 FREE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
 GOSSIPING = [name for name, kind in STRATEGIES.items() if kind.delivery.gossips]
 SETTLED = [name for name, kind in STRATEGIES.items() if kind.delivery.settled]
+ASYNCHRONOUS = [name for name, kind in STRATEGIES.items() if issubclass(kind.options_type, AsynchronousOptions)]
 STATE = [name for name, kind in STRATEGIES.items() if kind.delivery is Delivery.STATE]
 
 
@@ -75,6 +78,48 @@ def test_neighbours_change_something_and_are_counted_once_per_version(name: str)
         assert {peer: link.exchanges for peer, link in worker.learner.ledger.links.items()} == dict.fromkeys(
             set(world.workers) - {worker.learner.name}, 3
         )
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+@pytest.mark.parametrize("every_steps", [1, 5])
+def test_steps_that_adapt_to_delays_leave_a_steady_rhythm_alone_and_shorten_a_silence(
+    name: str, every_steps: int
+) -> None:
+    plain, adaptive = (
+        World({peer: make_worker(peer, make_strategy(name, every_steps, delay_adaptive=on)) for peer in ("ada", "bo")})
+        for on in (False, True)
+    )
+    for step in range(30):
+        for world in (plain, adaptive):
+            world.step(0.1 * step)
+    assert same(weights(plain.workers["ada"]), weights(adaptive.workers["ada"]))
+    walked = {False: 0.0, True: 0.0}
+    for world, on in ((plain, False), (adaptive, True)):
+        ada = world.workers["ada"]
+        ada.mailbox.tell(Neighbourhood(), ())  # nobody to send to
+        ada.step(3.0)
+        for step in range(31, 100):
+            before = flat_parameters(ada.learner.model)
+            ada.step(0.1 * step)
+            walked[on] += float((flat_parameters(ada.learner.model) - before).norm())
+    assert 0.0 < walked[True] < 0.9 * walked[False]
+
+
+@pytest.mark.parametrize("name", ASYNCHRONOUS)
+def test_steps_that_adapt_to_delays_are_whole_without_neighbours_and_beyond_the_horizon(name: str) -> None:
+    alone = make_worker("ada", make_strategy("isolated"))
+    adaptive = make_worker("ada", make_strategy(name, delay_adaptive=True))
+    alone.learner.model.load_state_dict(adaptive.learner.model.state_dict())
+    for step in range(20):
+        alone.step(0.1 * step)
+        adaptive.step(0.1 * step)
+    assert same(weights(alone), weights(adaptive))
+    learner, horizon_s = adaptive.learner, adaptive.strategy.exchange.stale_after_s
+    assert horizon_s > 0
+    for step in range(100):
+        hold = learner.delays.factor(min(step, 50), step, 0.1 * step, horizon_s, 0)
+        assert (hold < 1.0) == (step > 51), step
+    assert learner.delays.factor(50, 101, 5.0 + horizon_s, horizon_s, 0) == 1.0
 
 
 @pytest.mark.parametrize("name", GOSSIPING)

@@ -1,0 +1,73 @@
+"""Shorter steps while the news of the neighbours is older than usual.
+
+The shared rule of the asynchronous strategies that mix weights. Assran, Aytekin, Feyzmahdavian, Johansson and Rabbat
+2020 (2006.13838, a survey): with delays of at most tau a constant step must shrink like 1 / (L (1 + tau)). A step that
+follows the delay as it is, instead of its bound, was proposed since: Koloskova, Stich and Jaggi 2022 (2206.08307) and
+Mishchenko, Bach, Even and Woodworth 2022 (2206.07638) shorten a step in proportion to its delay where that is above
+the average one, and keep it otherwise; Wu et al. 2022 (2202.08550) measure delays while they happen. Here:
+
+    eta_k = eta min(1, 2 (1 + tau_avg) / (1 + tau_k))
+
+tau_k is how many of my own steps ago anything new of any neighbour came, and tau_avg its mean over all steps so far: a
+steady rhythm, in which tau runs from 0 to T - 1 and is (T - 1) / 2 in the mean, is left alone, be it slow or quick. One
+neighbour that is slow or dead shortens nothing, as long as others speak; nor does the silence of all beyond the
+horizon, which is isolated training. Nothing is compared with anybody's counter or clock.
+
+The step is whatever the owner's optimiser makes, and its displacement is what is scaled:
+x <- x_before + (eta_k / eta) (x - x_before).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from gossipdistill.learning.flat import flat_parameters, load_flat
+
+if TYPE_CHECKING:
+    from gossipdistill.learning.learner import Learner
+
+REGULAR = 2.0
+"""Delays up to so many times the mean one are part of a rhythm."""
+
+
+@dataclass(slots=True)
+class Delays:
+    """What one peer knows of its delays. `held` is (parameters [P] before the step in progress, its factor)."""
+
+    exchanges: int = 0
+    heard_step: int = 0
+    heard_s: float = 0.0
+    looks: int = 0
+    total: int = 0
+    held: tuple[Tensor, float] | None = None
+
+    def factor(self, exchanges: int, step: int, now_s: float, horizon_s: float, horizon_steps: int) -> float:
+        """eta_k / eta of own step `step`, when so many exchanges have taken place; a horizon of 0 is none."""
+        if exchanges > self.exchanges:
+            self.exchanges, self.heard_step, self.heard_s = exchanges, step, now_s
+        if not self.exchanges:
+            return 1.0
+        delay = step - self.heard_step
+        if 0 < horizon_s <= now_s - self.heard_s or 0 < horizon_steps <= delay:
+            return 1.0
+        self.looks += 1
+        self.total += delay
+        return min(1.0, REGULAR * (1.0 + self.total / self.looks) / (1.0 + delay))
+
+
+def hold_step(learner: Learner, horizon_s: float, horizon_steps: int) -> None:
+    """Before the optimiser's step: remember where it begins, if it is to be shortened."""
+    delays = learner.delays
+    factor = delays.factor(learner.ledger.exchanges, learner.step, learner.now_s, horizon_s, horizon_steps)
+    delays.held = (flat_parameters(learner.model), factor) if factor < 1.0 else None
+
+
+def release_step(learner: Learner) -> None:
+    """After it, and before anything else is done to the model: shorten what was held."""
+    if learner.delays.held is not None:
+        before, factor = learner.delays.held
+        learner.delays.held = None
+        load_flat(learner.model, before + factor * (flat_parameters(learner.model) - before))
