@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# So many tests run side by side, each with one thread: those of torch would only wait for one another.
+JOBS ?= 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: run test lint beds clean
@@ -12,7 +14,7 @@ run: $(INSTALLED)
 		--strategies isolated,codistill_predictions,gossip_averaging,all_reduce,pooled
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -m "not bed"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bed" --numprocesses $(JOBS) --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from commands import GONE_S, SLACK_S, START_S, Command, assert_gone, free_pairs, until, write_roster
 
+pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 
 

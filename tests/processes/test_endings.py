@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from commands import GONE_S, SLACK_S, START_S, Command, assert_gone, free_pairs, is_alive, until, write_roster
 
+pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 QUICK = ("--set", "train.step_time_s=0.005")
 

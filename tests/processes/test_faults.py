@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from commands import GONE_S, SLACK_S, Command, assert_gone, state_of, until
 
+pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 
 PLAN = """
