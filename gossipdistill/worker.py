@@ -19,6 +19,7 @@ from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.nesterov import finite_sum_risk
 from gossipdistill.learning.rounds import Lockstep
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
@@ -105,6 +106,7 @@ class Worker:
             self._set_rate(progress)
         if self._began_s is None:
             self._began_s = now
+            self._note_risk()
         view = self._mix(self._arrivals(), now)
         if strategy.overlapped and self.cadence.due(learner.step + 1, now):
             self._publish(view, now)
@@ -121,6 +123,14 @@ class Worker:
         if not strategy.overlapped and self.cadence.due(learner.step, now):
             self._publish(view, now)
         self.mailbox.report_progress(learner.step, done=False)
+
+    def _note_risk(self) -> None:
+        constant = not self.cosine and not self.rate_drops
+        learner = self.learner
+        risk = finite_sum_risk(learner.optimizer, self.draws.batch_size, len(self._x), constant)
+        if risk is not None:
+            learner.ledger.warn(risk)
+            learner.ledger.note(EventKind.WARNING, "", risk)
 
     def _make_gradient(self, rows: Tensor) -> float:
         """Gradients of the mean over the batches of this step; returns the task's own loss, its mean as well."""
