@@ -46,6 +46,9 @@ Settings = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option(envvar="GOSSIPDISTILL_DATA", help="Where data sets lie.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:K", help="auto: local peers share the GPUs.")]
+Faults = Annotated[
+    str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
+]
 Out = Annotated[Path, typer.Option(envvar="GOSSIPDISTILL_OUT", help="Parent of run folders.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: one object on standard output, nothing else.")]
 RUNS = Path("runs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from gossipdistill.cli.options import (
     RUNS,
     DataDir,
     Device,
+    Faults,
     Format,
     FormatOption,
     Out,
@@ -29,9 +30,6 @@ from gossipdistill.cli.options import (
 )
 from gossipdistill.errors import ConfigError, UsageError
 
-if TYPE_CHECKING:
-    from gossipdistill.launch.plan import Asked
-
 
 def run(
     run_file: RunFile = None,
@@ -47,9 +45,7 @@ def run(
     device: Device = "auto",
     out: Out = RUNS,
     max_restarts: Annotated[int, typer.Option(min=0, help="Restart a lost worker up to so many times.")] = 0,
-    faults: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
-    ] = None,
+    faults: Faults = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run of this name (another one: --set name=NAME).")
     ] = False,
@@ -58,12 +54,12 @@ def run(
     """Several peers on this machine, to the end, with a table."""
     from gossipdistill.launch.chaos import afflict
     from gossipdistill.launch.local import LocalRun
-    from gossipdistill.launch.plan import plan_local, settle
+    from gossipdistill.launch.plan import Asked, plan_local, settle
     from gossipdistill.launch.preflight import check
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
-    asked = _asked(run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out)
+    asked = Asked(run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out)
     planned = afflict(plan_local(asked, resume=resume), faults)
     check(planned)
     specs = settle(planned)
@@ -119,11 +115,11 @@ def worker(
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
     from gossipdistill.launch.alone import run_alone
-    from gossipdistill.launch.plan import plan_worker
+    from gossipdistill.launch.plan import Asked, plan_worker
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
-    asked = _asked(
+    asked = Asked(
         run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out, insecure
     )
     spec = plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)
@@ -154,21 +150,23 @@ def compare(
     data_dir: DataDir = None,
     device: Device = "auto",
     out: Out = RUNS,
+    faults: Faults = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Several strategies on the same data and budget, in one table."""
+    """Several strategies on the same data and budget, in one table. With --faults, those that gossip run twice."""
     from gossipdistill.launch.compare import Comparison
+    from gossipdistill.launch.plan import Asked
     from gossipdistill.observe.comparison import render
     from gossipdistill.observe.display import Display
 
-    asked = _asked(run_file, peers, topology, task, None, steps, seconds, None, settings, data_dir, device, out)
+    asked = Asked(run_file, peers, topology, task, None, steps, seconds, None, settings, data_dir, device, out)
     with ExitStack() as showing:
 
         def announce(title: str) -> Display:
             showing.close()  # that of the row before
             return showing.enter_context(Display(err_console, title))
 
-        comparison = Comparison(asked, _split(strategies), _numbers(seeds), announce)
+        comparison = Comparison(asked, _split(strategies), _numbers(seeds), announce, faults)
         code = comparison.run()
     folder = out / comparison.summary["name"]
     print_result(
@@ -178,40 +176,6 @@ def compare(
         f"Runs:      {folder}/*/summary.json         Again:  gossipdistill show {_again(out, folder)}",
     )  # fmt: skip
     raise typer.Exit(code)
-
-
-def _asked(
-    run_file: Path | None,
-    peers: str | None,
-    topology: str | None,
-    task: str | None,
-    strategy: str | None,
-    steps: int | None,
-    seconds: float | None,
-    seed: int | None,
-    settings: list[str] | None,
-    data_dir: Path | None,
-    device: str,
-    out: Path,
-    insecure: bool = False,
-) -> Asked:
-    from gossipdistill.launch.plan import Asked
-
-    return Asked(
-        run_file,
-        peers,
-        topology,
-        task,
-        strategy,
-        steps,
-        seconds,
-        seed,
-        tuple(settings or ()),
-        data_dir,
-        device,
-        out,
-        insecure,
-    )
 
 
 def _split(text: str) -> list[str]:

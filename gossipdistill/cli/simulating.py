@@ -12,6 +12,7 @@ import typer
 from gossipdistill.cli.options import (
     RUNS,
     DataDir,
+    Faults,
     Format,
     FormatOption,
     Out,
@@ -38,7 +39,7 @@ def simulate(
     virtual_seconds: Annotated[float | None, typer.Option(min=0.001, help="How long, on the simulated clock.")] = None,
     steps: Steps = None,
     seed: Seed = None,
-    faults: Annotated[str | None, typer.Option(metavar="PLAN", help="What goes wrong: a plan's name or file.")] = None,
+    faults: Faults = None,
     settings: Settings = None,
     data_dir: DataDir = None,
     out: Out = RUNS,
@@ -60,9 +61,8 @@ def simulate(
     from gossipdistill.observe import simulated
 
     asked = Asked(
-        run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, tuple(settings or ()), data_dir,
-        "cpu", out,
-    )  # fmt: skip
+        run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out
+    )
     specs = plan_simulation(asked)
     stop = _CtrlC()
     with _Bar(float(specs[0].config.seconds or 0.0), len(specs)) as bar:

@@ -1,4 +1,8 @@
-"""Several strategies on the same data and budget: one run each, one after another, and one table."""
+"""Several strategies on the same data and budget: one run each, one after another, and one table.
+
+Under a fault plan the strategies that gossip are run a second time, for as many seconds as the run without faults took:
+the plan may slow a peer down, and nobody waits for it to do all its steps.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+from gossipdistill.launch.chaos import afflict
 from gossipdistill.launch.environment import threads_per_peer
 from gossipdistill.launch.local import LocalRun, Watch
 from gossipdistill.launch.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
@@ -30,6 +35,19 @@ Announce = Callable[[str], Watch]
 """Called with the title of each run; returns who watches it."""
 
 
+class Row(NamedTuple):
+    """One run of a comparison; `faults` is a plan's name or file, or None."""
+
+    strategy: str
+    seed: int
+    faults: str | None = None
+
+    @property
+    def plan(self) -> str | None:
+        """The plan's name, for people."""
+        return Path(self.faults).stem if self.faults else None
+
+
 class _StoppedError(Exception):
     """A signal came while no run was under way."""
 
@@ -40,12 +58,16 @@ class _StoppedError(Exception):
 
 @dataclass
 class Comparison:
-    """Runs `strategies` x `seeds`. `summary` is the object that is written to `compare.json`, anew after each row."""
+    """Runs `strategies` x `seeds`, those that gossip a second time under `faults` (a plan's name or file).
+
+    `summary` is the object that is written to `compare.json`, anew after each row.
+    """
 
     asked: Asked
     strategies: Sequence[str]
     seeds: Sequence[int]
     announce: Announce
+    faults: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
@@ -58,21 +80,38 @@ class Comparison:
             if name != POOLED:
                 check_name(name)
         self._refuse_unknown_options()
-        findings = {name: check(self._plan(name, self.seeds[0])) for name in dict.fromkeys(self.strategies)}
+        rows = self.rows()
+        first = [row for row in rows if row.seed == self.seeds[0]]
+        findings = {row.strategy: check(afflict(self._plan(row), row.faults)) for row in first}
         common = resolve(self._asked(None).layers())
         folder = new_run_folder(self.asked.out, f"{common.config.name}-compare")
         of_peers = [found for name, found in findings.items() if name != POOLED]
         self.summary = self._head(common, folder, of_peers[0] if of_peers else None)
         try:
             with _signals():
-                for number, (seed, name) in enumerate([(s, n) for s in self.seeds for n in self.strategies], start=1):
-                    code, row = self._one(name, seed, folder, number)
-                    self._note(code, row, folder)
+                for number, row in enumerate(rows, start=1):
+                    code, entry = self._one(row, folder, f"{number} of {len(rows)}")
+                    self._note(code, entry, folder)
                     if code > 127:
                         break
         except _StoppedError as stopped:
             self._note(stopped.exit_code, None, folder)
         return int(self.summary["exit_code"])
+
+    def rows(self) -> list[Row]:
+        """What is run, in this order.
+
+        Raises:
+            ConfigError: a plan is given, and there is nothing that it could disturb.
+        """
+        fair = [Row(name, seed) for seed in self.seeds for name in self.strategies]
+        if self.faults is None:
+            return fair
+        if not any(map(_gossips, self.strategies)):
+            accepted = "a strategy that gossips among --strategies, for example codistill_predictions"
+            raise ConfigError("disturbs none of these strategies", key="--faults", value=self.faults, accepted=accepted)
+        twice = [(row, row._replace(faults=self.faults)) for row in fair]
+        return [row for pair in twice for row in pair if row.faults is None or _gossips(row.strategy)]
 
     def _refuse_unknown_options(self) -> None:
         """A strategy is spared the options of others; an option of none of them is a mistake."""
@@ -101,39 +140,43 @@ class Comparison:
             "exit_code": 0,
         }
 
-    def _note(self, code: int, row: dict[str, Any] | None, folder: Path) -> None:
-        if row is not None:
-            self.summary["runs"].append(row)
+    def _note(self, code: int, entry: dict[str, Any] | None, folder: Path) -> None:
+        if entry is not None:
+            self.summary["runs"].append(entry)
         self.summary["exit_code"] = max(self.summary["exit_code"], code)
         write_json(folder / "compare.json", self.summary)
 
-    def _one(self, name: str, seed: int, folder: Path, number: int) -> tuple[int, dict[str, Any]]:
-        of = len(self.seeds) * len(self.strategies)
-        specs = self._plan(name, seed, folder)
-        watch = self.announce(f"{number} of {of}: {name}, seed {seed}")
+    def _one(self, row: Row, folder: Path, place: str) -> tuple[int, dict[str, Any]]:
+        # The same strategy and seed without faults went just before.
+        seconds = self.summary["runs"][-1]["trained_s"] if row.faults else None
+        specs = self._plan(row, folder, seconds)
+        under = f", under {row.plan}" if row.faults else ""
+        watch = self.announce(f"{place}: {row.strategy}, seed {row.seed}{under}")
         try:
-            specs = settle(specs)
+            specs = settle(afflict(specs, row.faults))
             run = LocalRun(specs, specs[0].folder.parent, watch)
             code = run.run()
         except GossipdistillError as error:
             # What one row suffers is not the fault of the others: it is told in its place.
-            return error.exit_code, row_of(name, seed, None, specs, str(error))
-        return code, row_of(name, seed, run.summary, specs, "")
+            return error.exit_code, entry_of(row, None, specs, str(error))
+        return code, entry_of(row, run.summary, specs, "")
 
-    def _plan(self, name: str, seed: int, folder: Path | None = None) -> list[WorkerSpec]:
-        strategy = "isolated" if name == POOLED else name
+    def _plan(self, row: Row, folder: Path | None = None, seconds: float | None = None) -> list[WorkerSpec]:
+        name, pooled = row.strategy, row.strategy == POOLED
+        strategy = "isolated" if pooled else name
         values: dict[str, object] = {
             "strategy.name": strategy,
-            "seed": seed,
-            "name": f"{name.replace('_', '-')}-s{seed}",
+            "seed": row.seed,
+            "name": f"{name.replace('_', '-')}-s{row.seed}" + ("-faults" if row.faults else ""),
         }
+        values |= {"seconds": seconds} if seconds else {}
         asked = replace(self._asked(strategy), out=folder or self.asked.out)
         extra, dropped = [Layer("compare", values)], _options_but_of(strategy)
-        if strategy_of(strategy).needs.alike_models or name == POOLED:
+        if strategy_of(strategy).needs.alike_models or pooled:
             extra.insert(0, Layer("compare: one architecture", self._first_model(asked, extra)))
             dropped |= set(_MODEL_KEYS)
         specs = plan_local(asked, extra, dropped)
-        return [_pooled(specs)] if name == POOLED else specs
+        return [_pooled(specs)] if pooled else specs
 
     def _asked(self, strategy: str | None) -> Asked:
         """What was asked, without the options of other strategies than this one."""
@@ -150,9 +193,7 @@ class Comparison:
         return {key: value for key, value in chosen.items() if value is not None}
 
 
-def row_of(
-    name: str, seed: int, summary: dict[str, Any] | None, specs: Sequence[WorkerSpec], problem: str
-) -> dict[str, Any]:
+def entry_of(row: Row, summary: dict[str, Any] | None, specs: Sequence[WorkerSpec], problem: str) -> dict[str, Any]:
     """One run as an entry of `compare.json`; without a summary it never began, and `problem` says why."""
     peers = summary["peers"] if summary else []
     finished = [peer for peer in peers if peer["status"] == "finished"]
@@ -167,8 +208,9 @@ def row_of(
         return sum(values) / len(values) if values else None
 
     return {
-        "strategy": name,
-        "seed": seed,
+        "strategy": row.strategy,
+        "seed": row.seed,
+        "faults": row.plan,
         "run": summary["name"] if summary else None,
         "exit_code": summary["exit_code"] if summary else None,
         "peers": len(specs),
@@ -183,6 +225,8 @@ def row_of(
         "cpu_s_per_step": mean("cpu_s_per_step"),
         "steps": mean("steps"),
         "wall_s": summary["wall_s"] if summary else None,
+        "trained_s": max((peer["wall_s"] for peer in finished), default=None),
+        "expectations": summary["expectations"] if summary else [],
     }
 
 
@@ -206,6 +250,10 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _gossips(strategy: str) -> bool:
+    return strategy != POOLED and strategy_of(strategy).delivery.gossips
 
 
 def _options_of(strategy: str) -> set[str]:

@@ -33,7 +33,8 @@ class Asked:
     steps: int | None = None
     seconds: float | None = None
     seed: int | None = None
-    settings: tuple[str, ...] = ()
+    settings: Sequence[str] | None = None
+    """`key=value`, as to --set."""
     data_dir: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
@@ -52,7 +53,7 @@ class Asked:
             "seconds": self.seconds,
             "seed": self.seed,
         }
-        values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings)
+        values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings or ())
         file = file_layer(self.run_file)
         if "steps" in values and "seconds" not in values and self.run_file is None:
             # first-light ends by time; whoever asks for steps means steps.

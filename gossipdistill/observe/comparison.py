@@ -45,10 +45,11 @@ REMARKS = {
 
 
 def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per strategy: figures as (mean over seeds, standard error or None), in the order that was asked for."""
+    """Per strategy and fault plan: figures as (mean over seeds, standard error or None), in the order that was asked
+    for."""
     table = []
-    for name in dict.fromkeys(run["strategy"] for run in summary["runs"]):
-        runs = [run for run in summary["runs"] if run["strategy"] == name]
+    for kind in dict.fromkeys(map(_kind, summary["runs"])):
+        runs = [run for run in summary["runs"] if _kind(run) == kind]
 
         def over(key: str, runs: list[dict[str, Any]] = runs) -> tuple[float, float | None] | None:
             return spread([run[key] for run in runs if run[key] is not None])
@@ -56,7 +57,9 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
         scores = [run["val_accuracy"] for run in runs if run["val_accuracy"]]
         table.append(
             {
-                "strategy": name,
+                "strategy": kind[0],
+                "faults": kind[1],
+                "expectations": [verdict for run in runs for verdict in run.get("expectations", [])],
                 "models": runs[0]["models"],
                 "finished": f"{sum(r['finished'] for r in runs)} of {sum(r['peers'] for r in runs)}",
                 "all_finished": all(r["finished"] == r["peers"] for r in runs),
@@ -71,6 +74,10 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return table
+
+
+def _kind(run: dict[str, Any]) -> tuple[str, str | None]:
+    return run["strategy"], run.get("faults")  # results of earlier releases know of no faults
 
 
 def spread(values: list[float]) -> tuple[float, float | None] | None:
@@ -100,21 +107,27 @@ def render(summary: dict[str, Any]) -> RenderableType:
         Column("CPU per\nstep", right=True),
         Column("", folding=True, dispensable=1),
     ]
-    lines = []
+    lines: list[list[RenderableType]] = []
     for row in figures:
         alone = row["strategy"] == "pooled"
         scores = [_text(row["mean"], 1), _text(row["worst"], 1)] if scored else [_text(row["loss"], 4)]
         cpu = "-" if alone or row["cpu_s"] is None else _relative(row["cpu_s"][0], base)
         sent = "-" if alone or row["bytes"] is None else size(row["bytes"][0])
-        label = LABELS.get(row["strategy"], row["strategy"]) + _models(row)
+        label = f"  the same, under {row['faults']}" if row["faults"] else _label(row) + _models(row)
         lines.append([label, *scores, sent, cpu, Text(_remark(row), style="dim")])
     parts: list[RenderableType] = [Text(_head(summary), style="bold"), Text(""), Fitting(columns, lines), Text("")]
     return Group(*parts, *(Text(note) for note in _notes(figures)))
 
 
+def _label(row: dict[str, Any]) -> str:
+    return LABELS.get(row["strategy"], str(row["strategy"]))
+
+
 def _remark(row: dict[str, Any]) -> str:
     remarks = [] if row["all_finished"] else [f"{row['finished']} peers finished"]
-    remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS else []
+    if verdicts := row["expectations"]:
+        remarks.append(f"{sum(verdict['met'] for verdict in verdicts)} of {len(verdicts)} expectations met")
+    remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS and not row["faults"] else []
     remarks += ["bytes by formula"] if row["computed"] else []
     return "; ".join(remarks)
 
@@ -123,8 +136,9 @@ def _notes(figures: list[dict[str, Any]]) -> list[str]:
     """What went wrong, row by row, and what the table means."""
     notes = []
     for row in figures:
-        label = LABELS.get(row["strategy"], row["strategy"])
-        notes += [f"{label}: {text}" for text in [*row["troubles"], *row["warnings"]]]
+        label = _label(row) + (f", under {row['faults']}" if row["faults"] else "")
+        verdicts = [verdict["line"] for verdict in row["expectations"]]
+        notes += [f"{label}: {text}" for text in [*row["troubles"], *row["warnings"], *verdicts]]
     if any(row["strategy"] == "codistill_predictions" for row in figures):
         notes.append('In the rows "by predictions" no example, label or weight left a peer.')
     return notes

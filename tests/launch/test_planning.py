@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
 from gossipdistill.errors import ConfigError, NeedsError, UsageError
 from gossipdistill.launch.building import build_model, build_schedule, build_task, fingerprint_of
-from gossipdistill.launch.compare import POOLED, Comparison
+from gossipdistill.launch.compare import POOLED, Comparison, Row
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.launch.preflight import check
 from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.snapshot import weights_hash
+from gossipdistill.observe.report import unknown_peer
 from gossipdistill.presence import NOWHERE, Address
 
 ROSTER = """
@@ -139,7 +142,7 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
 
     def first_weights(name: str) -> list[torch.Tensor]:
         models = []
-        for spec in comparison._plan(name, 0):
+        for spec in comparison._plan(Row(name, 0)):
             strategy = spec.config.make_strategy()
             models.append(build_model(spec, strategy, build_task(spec, strategy)))
         return [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
@@ -151,7 +154,7 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
     assert torch.equal(averaged[0], averaged[1])
 
     def examples(name: str) -> list[torch.Tensor]:
-        return [build_task(s, s.config.make_strategy()).train[0].flatten(1) for s in comparison._plan(name, 0)]
+        return [build_task(s, s.config.make_strategy()).train[0].flatten(1) for s in comparison._plan(Row(name, 0))]
 
     (union,) = examples(POOLED)
     shards = torch.cat(examples("gossip_averaging"))
@@ -161,14 +164,64 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
 def test_a_comparison_spares_a_strategy_the_options_of_others(run_file: Path, tmp_path: Path) -> None:
     asked = Asked(run_file=run_file, out=tmp_path)
     comparison = Comparison(asked, ["isolated", "codistill_predictions"], [0], lambda title: lambda *_: None)
-    assert comparison._plan("isolated", 0)[0].config.strategy.model_extra == {}
-    extra = comparison._plan("codistill_predictions", 0)[0].config.strategy.model_extra
+    assert comparison._plan(Row("isolated", 0))[0].config.strategy.model_extra == {}
+    extra = comparison._plan(Row("codistill_predictions", 0))[0].config.strategy.model_extra
     assert extra == {"temperature": 2.0}
-    averaged = comparison._plan("gossip_averaging", 0)
+    averaged = comparison._plan(Row("gossip_averaging", 0))
     assert [spec.config.task_options()["model"] for spec in averaged] == ["cnn", "cnn"]
-    (pooled,) = comparison._plan(POOLED, 0)
+    (pooled,) = comparison._plan(Row(POOLED, 0))
     assert pooled.pooled
     assert pooled.config.task_options()["model"] == "cnn"
+
+
+class FakeRun:
+    """Takes note of what it is to run, and says that it trained for 4.2 seconds."""
+
+    asked: ClassVar[list[Sequence[WorkerSpec]]] = []
+
+    def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object) -> None:
+        self.asked.append(specs)
+        peers = [unknown_peer(spec.name) | {"status": "finished", "wall_s": 4.2, "warnings": []} for spec in specs]
+        verdicts = [{"met": False, "line": "NOT MET: pace_ratio"}] if specs[0].faults else []
+        self.summary = {"name": folder.name, "exit_code": 0, "peers": peers, "val_accuracy": None, "wall_s": 5.0,
+                        "expectations": verdicts}  # fmt: skip
+
+    def run(self) -> int:
+        return 20 if self.summary["expectations"] else 0
+
+
+def test_under_a_plan_what_gossips_runs_again_for_as_long_as_it_took_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossipdistill.launch.compare.LocalRun", FakeRun)
+    (tmp_path / "bad.toml").write_text('[[fault]]\nkind = "kill"\npeer = "bo"\nat_s = 2\n')
+    asked, strategies = Asked(peers="2", steps=5, out=tmp_path), ["isolated", "gossip_averaging", POOLED]
+    comparison = Comparison(asked, strategies, [0, 1], lambda title: lambda *_: None, str(tmp_path / "bad.toml"))
+    assert comparison.run() == 20
+    ran = [(specs[0].folder.parent.name, specs[0].config.seconds) for specs in FakeRun.asked]
+    of_a_seed = [
+        ("isolated-s{}", None), ("gossip-averaging-s{}", None), ("gossip-averaging-s{}-faults", 4.2),
+        ("pooled-s{}", None),
+    ]  # fmt: skip
+    assert ran == [(name.format(seed), seconds) for seed in (0, 1) for name, seconds in of_a_seed]
+    assert [specs[0].faults is not None for specs in FakeRun.asked] == [False, False, True, False] * 2
+    assert {specs[0].config.steps for specs in FakeRun.asked} == {5}
+    told = comparison.summary["runs"]
+    assert [entry["faults"] for entry in told] == [None, None, "bad", None] * 2
+    assert [len(entry["expectations"]) for entry in told] == [0, 0, 1, 0] * 2
+
+
+def test_a_plan_needs_something_to_disturb_and_is_read_before_the_first_run(tmp_path: Path) -> None:
+    asked = Asked(peers="2", steps=5, out=tmp_path / "runs")
+
+    def begin(strategies: list[str], faults: str) -> None:
+        Comparison(asked, strategies, [0], lambda title: lambda *_: None, faults).run()
+
+    with pytest.raises(ConfigError, match="disturbs none of these strategies"):
+        begin(["isolated", "all_reduce", POOLED], "bad-day")
+    with pytest.raises(ConfigError, match="did you mean bad-day"):
+        begin(["isolated", "gossip_averaging"], "bad-dya")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_fingerprints_hold_what_peers_must_share(tmp_path: Path) -> None:

@@ -113,6 +113,17 @@ def test_the_table_of_a_comparison() -> None:
     assert lines[-1] == 'In the rows "by predictions" no example, label or weight left a peer.'
 
 
+def test_a_row_under_a_plan_stands_below_its_own_and_tells_what_was_expected() -> None:
+    lines = ["met: pace_ratio of ada and cy is 0.98; expected: at least 0.95", "NOT MET: rejoin_s of bo is 7"]
+    verdicts = [{"met": line.startswith("met"), "line": line} for line in lines]
+    fair, disturbed = run_row("gossip_averaging"), run_row("gossip_averaging", faults="bad-day", expectations=verdicts)
+    table = drawn(comparison.render(compared(fair, disturbed)), 150)
+    assert table[4].endswith("needs one architecture")
+    assert table[5].startswith("  the same, under bad-day ")
+    assert table[5].endswith("1 of 2 expectations met")
+    assert table[-2:] == [f"by averaging weights, under bad-day: {line}" for line in lines]
+
+
 def test_troubles_of_a_row_are_told() -> None:
     lost = run_row("isolated", finished=3, troubles=["bo lost (killed by SIGKILL)"])
     never = run_row("all_reduce", finished=0, troubles=["did not start"], val_accuracy=None, val_loss=None,

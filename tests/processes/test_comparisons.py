@@ -61,3 +61,20 @@ def test_a_lost_worker_is_told_in_its_row_and_ctrl_c_keeps_what_there_is(start: 
     assert (first["exit_code"], first["troubles"]) == (10, ["bo lost (killed by SIGKILL)"])
     assert second["exit_code"] == 130
     assert "alone: bo lost (killed by SIGKILL)" in command.out
+
+
+def test_a_strategy_runs_again_under_a_plan(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text(
+        '[[fault]]\nkind = "slow"\npeer = "bo"\nfrom_s = 0.2\nfactor = 50\n'
+        '[[expect]]\nmetric = "val_accuracy"\nat_least = 1.1\n'
+    )
+    command = start(
+        "compare", "--peers", "2", "--steps", "60", "--set", "train.step_time_s=0.02", "--faults", "bad.toml",
+        "--strategies", "gossip_averaging",
+    )  # fmt: skip
+    assert command.end() == 20, command.err
+    fair, disturbed = json.loads((tmp_path / "runs/first-light-compare/compare.json").read_text())["runs"]
+    assert (fair["faults"], fair["steps"], fair["exit_code"]) == (None, 60, 0)
+    assert (disturbed["faults"], disturbed["finished"], disturbed["exit_code"]) == ("bad", 2, 20)
+    assert disturbed["steps"] < 60, "the slow peer ends with the time that the fair run took"
+    assert "by averaging weights, under bad: NOT MET: val_accuracy of 2 finished peers" in command.out
