@@ -1,6 +1,7 @@
 """Does anybody wait? Four workers, steps of 20 ms, and one of them is slow, stopped, killed or started again.
 
 python -m benchmarks.pace [--repeats 5] [--seconds 4] [--strategies ...] [--scenes ...] [--quick] [--out FOLDER]
+python -m benchmarks.pace --every [--repeats 3] ...      every strategy there is, beside a straggler (pace_every.py)
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pace_every
 from benchmarks.launcher import end_tidily_on_signals
 from benchmarks.machine import circumstances, heading
 from benchmarks.scenes import (
@@ -24,6 +27,7 @@ from benchmarks.scenes import (
     STEP_TIME_S,
     STOP,
     TRANSFER_EXAMPLES,
+    Row,
     Windows,
     run_row,
 )
@@ -31,7 +35,9 @@ from benchmarks.series import mean, median
 from benchmarks.verdict import Repeat, Verdict, cores, own_spread, pace_ratio, pair_medians, pair_ratios, verdicts
 
 
-def repeat_rows(keys: Sequence[str], scenes: Sequence[str], repeats: int, windows: Windows) -> list[Repeat]:
+def repeat_rows(
+    rows: Mapping[str, Row], keys: Sequence[str], scenes: Sequence[str], repeats: int, windows: Windows
+) -> list[Repeat]:
     """All rows in every repeat, interleaved; each repeat begins with another row."""
     found: list[Repeat] = []
     began_s = time.monotonic()
@@ -39,7 +45,7 @@ def repeat_rows(keys: Sequence[str], scenes: Sequence[str], repeats: int, window
         shift = number % len(keys)
         repeat: Repeat = {}
         for key in [*keys[shift:], *keys[:shift]]:
-            repeat[key] = run_row(ROWS[key], scenes, windows)
+            repeat[key] = run_row(rows[key], scenes, windows)
             healthy = mean(repeat[key].get(HEALTHY, {}).get("steps_per_s", {}).values()) or 0.0
             passed_s = time.monotonic() - began_s
             print(f"{passed_s:5.0f} s  repeat {number + 1} of {repeats}: {key}, {healthy:.1f} steps/s", flush=True)
@@ -150,29 +156,35 @@ def report(about: dict[str, Any], repeats: Sequence[Repeat], keys: Sequence[str]
 
 
 def main() -> int:
-    """Measure, print, write `pace.md` and `pace.json`; 0 if everything that was measured passes."""
+    """Measure, print, write the report and its figures; 0 if everything that was measured passes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=Windows().window_s, help="of each window")
-    parser.add_argument("--strategies", default=",".join(ROWS), help="rows, by commas")
-    parser.add_argument("--scenes", default=",".join(SCENES), help="by commas; healthy is always measured")
+    parser.add_argument("--every", action="store_true", help="every strategy, healthy and beside a straggler")
+    parser.add_argument("--repeats", type=int, help="default 5, with --every 3")
+    parser.add_argument("--seconds", type=float, help="of each window")
+    parser.add_argument("--strategies", help="rows, by commas; isolated is what others are measured by")
+    parser.add_argument("--scenes", help="by commas; healthy is always measured")
     parser.add_argument("--quick", action="store_true", help="one repeat with windows of 2 s: a smoke test")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
-    keys, scenes = asked.strategies.split(","), asked.scenes.split(",")
-    for given, known in ((keys, ROWS), (scenes, SCENES)):
+    rows = pace_every.ROWS if asked.every else ROWS
+    usual = pace_every.WINDOWS if asked.every else Windows()
+    keys = asked.strategies.split(",") if asked.strategies else list(rows)
+    scenes = asked.scenes.split(",") if asked.scenes else list(SCENES)
+    for given, known in ((keys, rows), (scenes, SCENES)):
         if not set(given) <= set(known):
             parser.error(f"{', '.join(sorted(set(given) - set(known)))}: not one of {', '.join(known)}")
     end_tidily_on_signals()
     about = circumstances("benchmarks.pace")
-    windows = Windows(1.0, 2.0, 2.0) if asked.quick else Windows(window_s=asked.seconds)
-    repeats = repeat_rows(keys, scenes, 1 if asked.quick else asked.repeats, windows)
-    lines = report(about, repeats, keys, windows)
+    windows = Windows(1.0, 2.0, 2.0) if asked.quick else replace(usual, window_s=asked.seconds or usual.window_s)
+    repeats = repeat_rows(rows, keys, scenes, 1 if asked.quick else asked.repeats or (3 if asked.every else 5), windows)
+    lines = (pace_every.report if asked.every else report)(about, repeats, keys, windows)
+    judged = (pace_every.verdicts if asked.every else verdicts)(repeats, keys)
     print("\n".join(lines))
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "pace.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "pace.json").write_text(json.dumps({"about": about, "repeats": repeats}, indent=1) + "\n")
-    return int(any(verdict.passed is False for verdict in verdicts(repeats, keys)))
+    name = "pace_every" if asked.every else "pace"
+    (asked.out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    (asked.out / f"{name}.json").write_text(json.dumps({"about": about, "repeats": repeats}, indent=1) + "\n")
+    return int(any(verdict.passed is False for verdict in judged))
 
 
 if __name__ == "__main__":

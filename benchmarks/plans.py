@@ -21,13 +21,14 @@ def plan(
     settings: Sequence[str],
     slowdown_of_last: float = 1.0,
     models: Sequence[str] = (),
+    peers: int = 4,
 ) -> list[WorkerSpec]:
-    """Four workers of digits on this machine, one torch thread each, with free ports.
+    """Workers of digits on this machine, four unless told otherwise, one torch thread each, with free ports.
 
     `models` gives each its own architecture, where the settings do not.
     """
     asked = Asked(
-        peers="4",
+        peers=str(peers),
         topology=topology,
         task="digits",
         strategy=strategy,

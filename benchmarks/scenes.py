@@ -62,6 +62,8 @@ class Row:
     topology: str
     settings: tuple[str, ...]
     scenes: tuple[str, ...]
+    peers: int = 4
+    common: tuple[str, ...] = COMMON
 
 
 ISOLATED_SCENES = (HEALTHY, STRAGGLER, STOP, KILL)
@@ -99,15 +101,15 @@ def run_row(row: Row, scenes: Sequence[str], windows: Windows) -> Found:
 
 
 def _specs(row: Row, folder: Path, slowdown: float) -> list[WorkerSpec]:
-    settings = [*COMMON, *row.settings]
+    settings = [*row.common, *row.settings]
     if row.strategy == "all_reduce":
         settings.append(f"strategy.rendezvous={(folder / 'rendezvous').as_uri()}")
-    return plan(folder, row.strategy, row.topology, settings, slowdown)
+    return plan(folder, row.strategy, row.topology, settings, slowdown, peers=row.peers)
 
 
 @dataclass
 class _Run:
-    """Four workers under way; the last of them is the one to which things happen."""
+    """Workers under way; the last of them is the one to which things happen."""
 
     row: Row
     workers: Workers

@@ -100,9 +100,9 @@ def _of_pace(repeats: Sequence[Repeat], row: str) -> list[Verdict]:
     found = []
     for scene in (HEALTHY, *FAULTS):
         ratio = median(pace_ratio(repeat, row, scene) for repeat in repeats)
-        found.append(_at_least(f"{row}, {scene}: pace, of isolated", ratio, PACE_MIN[row], "{:.3f}"))
+        found.append(at_least(f"{row}, {scene}: pace, of isolated", ratio, PACE_MIN[row], "{:.3f}"))
     used = median(cores(repeat, row, HEALTHY) for repeat in repeats)
-    found.append(_at_most(f"{row}, healthy: cores per worker", used, CORES_MAX, "{:.3f}"))
+    found.append(at_most(f"{row}, healthy: cores per worker", used, CORES_MAX, "{:.3f}"))
     return found
 
 
@@ -111,12 +111,12 @@ def _of_exchanges(repeats: Sequence[Repeat], row: str) -> list[Verdict]:
     for scene in FAULTS:
         pair, ratio = _worst(pair_ratios(repeats, row, scene))
         target = f"{row}, {scene}: exchanges of the worst healthy pair, of its own usual"
-        found.append(_at_least(target, ratio, EXCHANGE_RATIO_MIN, "{:.3f}" + pair))
+        found.append(at_least(target, ratio, EXCHANGE_RATIO_MIN, "{:.3f}" + pair))
     if row == "codistill_predictions":
         for scene in (HEALTHY, *FAULTS):
             pair, per_s = _worst(pair_medians(repeats, row, scene))
             target = f"{row}, {scene}: exchanges/s of the worst healthy pair, one way"
-            found.append(_at_least(target, per_s, EXCHANGES_PER_S_MIN, "{:.1f}" + pair))
+            found.append(at_least(target, per_s, EXCHANGES_PER_S_MIN, "{:.1f}" + pair))
     return found
 
 
@@ -127,16 +127,16 @@ def _of_faults(repeats: Sequence[Repeat], row: str) -> list[Verdict]:
         delays = [delay for figures in told for delay in figures.get("suspect_s", {}).values()]
         never = any(delay is None for delay in delays)
         slowest = float("inf") if never else max(delays, default=None)
-        found.append(_at_most(f"{row}, {scene}: suspect after, slowest of all (s)", slowest, SUSPECT_MAX_S, "{:.2f}"))
+        found.append(at_most(f"{row}, {scene}: suspect after, slowest of all (s)", slowest, SUSPECT_MAX_S, "{:.2f}"))
         lines = max((figures["lines_per_change_max"] for figures in told), default=None)
-        found.append(_at_most(f"{row}, {scene}: log lines per peer and change of state", lines, 1, "{:.0f}"))
+        found.append(at_most(f"{row}, {scene}: log lines per peer and change of state", lines, 1, "{:.0f}"))
         noise = max((figures["stderr_lines"] for figures in told), default=None)
-        found.append(_at_most(f"{row}, {scene}: lines on standard error", noise, 0, "{:.0f}"))
+        found.append(at_most(f"{row}, {scene}: lines on standard error", noise, 0, "{:.0f}"))
     back = [_figures(repeat, row, RESTART) for repeat in repeats if _figures(repeat, row, RESTART)]
     waits = [figures["rejoin_s"] for figures in back]
     slowest = float("inf") if None in waits else max(waits, default=None)
     target = f"{row}, restart: exchanges both ways after ready, slowest of all (s)"
-    found.append(_at_most(target, slowest, REJOIN_MAX_S, "{:.2f}"))
+    found.append(at_most(target, slowest, REJOIN_MAX_S, "{:.2f}"))
     return found
 
 
@@ -164,11 +164,13 @@ def _worst(by_pair: dict[str, float]) -> tuple[str, float | None]:
     return f" ({pair})", by_pair[pair]
 
 
-def _at_least(target: str, value: float | None, bound: float, shape: str) -> Verdict:
+def at_least(target: str, value: float | None, bound: float, shape: str) -> Verdict:
+    """Passed where the value is no smaller; not measured without one."""
     text = shape.format(value) if value is not None else "-"
     return Verdict(f"{target}; at least {bound:g}", text, None if value is None else value >= bound)
 
 
-def _at_most(target: str, value: float | None, bound: float, shape: str) -> Verdict:
+def at_most(target: str, value: float | None, bound: float, shape: str) -> Verdict:
+    """Passed where the value is no larger; not measured without one."""
     text = shape.format(value) if value is not None else "-"
     return Verdict(f"{target}; at most {bound:g}", text, None if value is None else value <= bound)
