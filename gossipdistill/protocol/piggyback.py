@@ -3,15 +3,20 @@
 Rules of this file
 1. The newest claim about a member takes the place of the one before it.
 2. What has been told least goes first; and is forgotten when it was told often enough (SWIM, Das et al. 2002, 4.1).
+3. That a process has ended is kept for *reminders*, a few on each message in turn, until it is dropped: whoever missed
+   the rumour would find out only when its own probes come round, which in a large run takes minutes.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from gossipdistill.ids import PeerName
-from gossipdistill.presence import Claim
+from gossipdistill.presence import Claim, ClaimKind
+
+_ENDED = (ClaimKind.DEAD, ClaimKind.LEFT)
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class Piggyback:
 
     _queue: deque[Rumour] = field(default_factory=deque)
     _by_name: dict[PeerName, Rumour] = field(default_factory=dict)
+    _ended: OrderedDict[PeerName, Claim] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -37,6 +43,8 @@ class Piggyback:
         self.drop(claim.name)
         rumour = self._by_name[claim.name] = Rumour(claim)
         self._queue.appendleft(rumour)
+        if claim.kind in _ENDED:
+            self._ended[claim.name] = claim
         if len(self._queue) > 2 * len(self._by_name) + 16:
             self._queue = deque(kept for kept in self._queue if kept.claim is not None)
 
@@ -45,6 +53,14 @@ class Piggyback:
         before = self._by_name.pop(name, None)
         if before is not None:
             before.claim = None
+        self._ended.pop(name, None)
+
+    def remind(self, count: int) -> tuple[Claim, ...]:
+        """Of so many that have ended, longest ago reminded of first."""
+        claims = tuple(islice(self._ended.values(), count))
+        for claim in claims:
+            self._ended.move_to_end(claim.name)
+        return claims
 
     def pick(self, count_max: int, tellings_max: int) -> tuple[Claim, ...]:
         """Claims for one message."""

@@ -70,10 +70,14 @@ class Speech:
         accusation: tuple[Claim, ...] = ()
         if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
             accusation = (self._verdict(member),)
-        if not self.rumours:
-            return accusation
-        tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))
-        return accusation + self.rumours.pick(room - len(accusation), int(tellings))
+        if self.rumours:
+            tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))
+            told = accusation + self.rumours.pick(room - len(accusation), int(tellings))
+        else:
+            told = accusation
+        if self.table.presumes:
+            told += self.rumours.remind(min(limits.reminders_per_message, room - len(told)))
+        return told
 
     def claim_that_i_live(self) -> None:
         """Spread it: at the start, and when somebody said otherwise."""

@@ -7,7 +7,8 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.presence import Greeting
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Greeting, Ping
 from gossipdistill.protocol.members import Status
 
 from .harness import World
@@ -125,3 +126,17 @@ def test_one_who_has_forgotten_the_other_greets_it_when_a_parcel_comes(world: Wo
     world.publish("p03", "p17", 8)
     world.run(5.0)
     assert world["p17"].values("p03")[-1] == 8
+
+
+@pytest.mark.parametrize("reminders", [0, 2])
+def test_one_who_missed_a_death_is_reminded_of_it(reminders: int) -> None:
+    world = World(*NAMES, limits=Limits(greeted_at_start_max=8, reminders_per_message=reminders))
+    world.run(1.0)
+    boot = world["p05"].peer.me.boot
+    world.kill("p05")
+    world.run(60.0)
+    late = Envelope(PeerName("p05"), boot, "p03", 0, Ping(1, 0, False, (), 0))  # it was under way all the time
+    world["p03"].peer.receive(late, world.now)
+    assert world["p03"].peer.is_present(PeerName("p05"))
+    world.run(4.0)  # of its own it would probe it when its turn comes, once in 24 intervals of half a second
+    assert world["p03"].peer.is_present(PeerName("p05")) == (not reminders)
