@@ -16,7 +16,10 @@ Rules of this file
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
 4. Streams carry no weight: what would be parked or go home is dropped instead.
 5. What has no receipt is sent again when the patience with this peer is over: as long as its receipts usually take,
-   `consign_timeout_s` at most; then twice as long, and so on, up to `consign_timeout_max_s`.
+   `consign_timeout_s` at most; then twice as long, and so on, up to `consign_timeout_max_s`. What is held is enquired
+   after when the patience with its learner is over, by the same rule.
+6. A learner that does not settle within `held_after_s` is spoken for: "held". So a parcel that was lost is sent again
+   after a round trip, not after a step.
 """
 
 from __future__ import annotations
@@ -53,6 +56,7 @@ class Outstanding:
     sendings: int = 0
     """How often a socket took it; once it did, it may have arrived."""
     held: bool = False
+    enquired: bool = False
     parked: bool = False
     sent_s: float = 0.0
     due_s: float = NEVER
@@ -97,7 +101,10 @@ class Consignments:
     written_off: float = 0.0
     """Weight that is lost with processes which ended, since the start."""
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
-    _patience: dict[PeerName, Patience] = field(default_factory=dict)
+    _unsaid: Deadlines[tuple[Slot, int]] = field(default_factory=Deadlines)
+    """What has come here and of which nothing was said yet."""
+    _arriving: dict[PeerName, Patience] = field(default_factory=dict)
+    _settling: dict[PeerName, Patience] = field(default_factory=dict)
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     # --- out -----------------------------------------------------------------------------------------------------
@@ -120,11 +127,17 @@ class Consignments:
         one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
             return
-        if one.sendings == 1 and not one.held:  # else one cannot tell which sending it answers
-            took_s = now - one.sent_s - self._transfer_s(one.parcel)
-            self._patience_with(sender).answer(max(took_s, 0.0))
+        if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
+            took_s = max(now - one.sent_s - self._transfer_s(one.parcel), 0.0)
+            if not one.held:
+                self._patience(self._arriving, sender).answer(took_s)
+            if receipt.verdict is not Verdict.HELD:
+                self._patience(self._settling, sender).answer(took_s)
         if receipt.verdict is Verdict.HELD:
-            one.held = True
+            if not one.held:
+                one.held = True
+                one.gap_s = self._patience(self._settling, sender).seconds()
+                self._due(slot, line, one, max(one.sent_s, now - one.gap_s / 2) + one.gap_s)
         else:
             refused = receipt.verdict is Verdict.REFUSED
             self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
@@ -179,22 +192,22 @@ class Consignments:
         parcel = one.parcel
         if one.held:
             self.out.append((slot.peer, Enquiry(slot.topic, one.number)))
+            one.enquired, patience_s = True, self._patience(self._settling, slot.peer).seconds()
         else:
             what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
             self.out.append((slot.peer, Consignment(slot.topic, one.number, *what)))
             one.sendings, one.sent_s = one.sendings + 1, now
-        patience_s = self._patience_with(slot.peer).seconds() + self._transfer_s(parcel)
+            patience_s = self._patience(self._arriving, slot.peer).seconds() + self._transfer_s(parcel)
         one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
         self._due(slot, line, one, now + one.gap_s)
 
     def _transfer_s(self, parcel: Parcel) -> float:
         return parcel.payload.nbytes / self.limits.confirm_bytes_per_s
 
-    def _patience_with(self, peer: PeerName) -> Patience:
-        patience = self._patience.get(peer)
+    def _patience(self, of: dict[PeerName, Patience], peer: PeerName) -> Patience:
+        patience = of.get(peer)
         if patience is None:
-            bounds = (self.limits.consign_patience_min_s, self.limits.consign_timeout_s)
-            patience = self._patience[peer] = Patience(*bounds)
+            patience = of[peer] = Patience(self.limits.consign_patience_min_s, self.limits.consign_timeout_s)
         return patience
 
     def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
@@ -270,6 +283,7 @@ class Consignments:
         if shelf is None or shelf.boot != boot or number not in shelf.held:
             return
         shelf.held.remove(number)
+        self._unsaid.set((Slot(settlement.sender, settlement.topic, ""), number), NEVER)
         verdict = Verdict.ABSORBED if settlement.absorbed else Verdict.REFUSED
         receipt = shelf.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
         for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
@@ -279,6 +293,7 @@ class Consignments:
     def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
         shelf.delivered = consignment.number
         shelf.held.add(consignment.number)
+        self._unsaid.set((Slot(sender, consignment.topic, ""), consignment.number), now + self.limits.held_after_s)
         shelf.early = {number: one for number, one in shelf.early.items() if number > shelf.delivered}
         c, version = consignment, Version(shelf.boot, consignment.number)
         what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
@@ -313,10 +328,13 @@ class Consignments:
 
     def next_timeout(self) -> float:
         """When the first one is to be sent again or enquired after."""
-        return self._deadlines.next_s()
+        return min(self._deadlines.next_s(), self._unsaid.next_s())
 
     def handle_timeout(self, now: float) -> None:
-        """Say again, or ask, whatever is overdue."""
+        """Say again, or ask, whatever is overdue; speak for a learner that has not settled yet."""
+        for slot, number in self._unsaid.pop_due(now):
+            if number in self.shelves[slot].held:
+                self.out.append((slot.peer, Receipt(slot.topic, number, Verdict.HELD)))
         for slot in self._deadlines.pop_due(now):
             line = self.lines[slot]
             for one in line.unsettled:

@@ -276,6 +276,14 @@ class World:
         self[name].peer.taken(Slot(PeerName(sender), topic, ""), self.now)
         self._pump(self[name])
 
+    def settle(self, name: str, absorbed: bool, reason: str = "") -> None:
+        """The learner of `name` gives its verdict on what came last."""
+        process = self[name]
+        last = next(arrival for arrival in reversed(process.arrivals) if not arrival.home)
+        process.peer.settle(Settlement(last.sender, last.topic, last.version, absorbed, reason))
+        self.run(0.0)
+        self._pump(process)
+
     # --- looking -------------------------------------------------------------------------------------------------
 
     def said(self, sender: str, to: str, kind: type) -> list[Sent]:

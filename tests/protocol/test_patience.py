@@ -103,4 +103,21 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
     assert not world["ada"].peer.unsettled()
-    assert not world["ada"].peer._consignments._patience[world["bo"].peer.me.name].answered
+    assert not world["ada"].peer._consignments._arriving[world["bo"].peer.me.name].answered
+    assert not world["ada"].peer._consignments._settling
+
+
+def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settled() -> None:
+    world = World("ada", "bo")
+    world.run(1.0)
+    world["bo"].learning = False
+    for value in range(1, 6):  # each is held for two seconds
+        world.consign("ada", "bo", value, 0.5)
+        world.run(2.0)
+        world.settle("bo", absorbed=True)
+    world.cut.add(("ada", "bo"))
+    world.consign("ada", "bo", 6, 0.5)
+    world.run(DEFAULT_LIMITS.consign_patience_min_s / 2)
+    world.cut.clear()
+    world.run(DEFAULT_LIMITS.consign_patience_min_s)
+    assert world["bo"].values("ada")[-1] == 6
