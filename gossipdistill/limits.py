@@ -99,9 +99,9 @@ class Limits:
     """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
     after once it is known to be held; doubles up to `consign_timeout_max_s`. It is sooner where receipts have been
     quicker, see protocol/patience.py."""
-    consign_patience_min_s: float = 0.1
+    consign_patience_min_s: float = 0.06
     """Never sooner than this; more than `held_after_s` and a round trip."""
-    held_after_s: float = 0.05
+    held_after_s: float = 0.03
     """A parcel that came, and that the learner has not settled within this, is said to be held."""
     consign_timeout_max_s: float = 8.0
     peers_max: int = 65_536

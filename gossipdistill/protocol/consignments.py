@@ -69,6 +69,8 @@ class Line:
 
     to_boot: int = 0
     numbered: int = 0
+    resent: int = 0
+    """The last number that was sent more than once, and settled."""
     unsettled: list[Outstanding] = field(default_factory=list)
 
 
@@ -126,14 +128,19 @@ class Consignments:
         line = self.lines.get(slot)
         one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
+            if line is not None and line.resent == receipt.number:
+                self._sent_again_in_vain(sender, line)
             return
         if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
             took_s = max(now - one.sent_s - self._transfer_s(one.parcel), 0.0)
             if not one.held:
+                self._patience(self._arriving, sender).heard()
                 self._patience(self._arriving, sender).answer(took_s)
             if receipt.verdict is not Verdict.HELD:
                 self._patience(self._settling, sender).answer(took_s)
         if receipt.verdict is Verdict.HELD:
+            if one.held and one.sendings > 1 and not one.enquired:
+                self._sent_again_in_vain(sender, line)
             if not one.held:
                 one.held = True
                 one.gap_s = self._patience(self._settling, sender).seconds()
@@ -141,6 +148,12 @@ class Consignments:
         else:
             refused = receipt.verdict is Verdict.REFUSED
             self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
+
+    def _sent_again_in_vain(self, peer: PeerName, line: Line) -> None:
+        """Two receipts for one parcel: both sendings came. Twice the patience, until one is answered in time: a way that
+        has become longer would never be learned from parcels that are all sent twice."""
+        line.resent = 0
+        self._patience(self._arriving, peer).lost()
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
         """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
@@ -227,6 +240,7 @@ class Consignments:
     def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
         """Forget it. With `home`, the reason, its mass is my learner's again."""
         line.unsettled.remove(one)
+        line.resent = one.number if one.sendings > 1 else 0
         self._due(slot, line, one, NEVER)
         self.freed.append(slot)
         if home is None or one.parcel.delivery is DeliveryClass.STREAM:

@@ -121,3 +121,14 @@ def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settl
     world.cut.clear()
     world.run(DEFAULT_LIMITS.consign_patience_min_s)
     assert world["bo"].values("ada")[-1] == 6
+
+
+def test_a_way_that_becomes_longer_is_learned_although_all_is_sent_twice_at_first() -> None:
+    world = World("ada", "bo")
+    world.run(1.0)
+    for way_s, sendings in ((0.005, 1.0), (0.2, 1.2)):
+        world.delay_s, before = (way_s, way_s), len(world.said("ada", "bo", Consignment))
+        for value in range(40):
+            world.consign("ada", "bo", value, 0.5)
+            world.run(1.0)
+        assert (len(world.said("ada", "bo", Consignment)) - before) / 40 <= sendings, way_s
