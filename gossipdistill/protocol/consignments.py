@@ -150,8 +150,8 @@ class Consignments:
             self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
 
     def _sent_again_in_vain(self, peer: PeerName, line: Line) -> None:
-        """Two receipts for one parcel: both sendings came. Twice the patience, until one is answered in time: a way that
-        has become longer would never be learned from parcels that are all sent twice."""
+        """Two receipts for one parcel: both sendings came. Twice the patience, until one is answered in time: from
+        parcels that are all sent twice it would never be learned that a way has become longer."""
         line.resent = 0
         self._patience(self._arriving, peer).lost()
 
