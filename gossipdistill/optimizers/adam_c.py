@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from gossipdistill.optimizers.memory import Aggregation, Keep, check, recall_and_remember
+from gossipdistill.optimizers.memory import Aggregation, Keep, options, recall_and_remember
 
 
 @final
@@ -54,12 +54,8 @@ class Adam_C(Optimizer):  # noqa: N801 - the authors' name
             raise ValueError(f"lr = {lr}, eps = {eps}, weight_decay = {weight_decay}: none below 0")
         if not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"betas = {betas}: each from 0 to less than 1")
-        check(topc, decay, kappa, aggregation, keep)
-        defaults = {
-            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "topc": topc, "decay": decay,
-            "kappa": kappa, "aggregation": aggregation, "keep": keep, "whole_model": whole_model,
-        }  # fmt: skip
-        super().__init__(params, defaults)
+        memory = options(topc, decay, kappa, aggregation, keep, whole_model)
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay} | memory)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

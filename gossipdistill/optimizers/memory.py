@@ -28,8 +28,10 @@ State = dict[str, Any]
 Group = dict[str, Any]
 
 
-def check(topc: int, decay: float, kappa: float, aggregation: Aggregation, keep: Keep) -> None:
-    """Refuse what makes no sense, as torch's optimizers do."""
+def options(
+    topc: int, decay: float, kappa: float, aggregation: Aggregation, keep: Keep, whole_model: bool
+) -> dict[str, Any]:
+    """What each group of parameters says about its memory; what makes no sense is refused, as torch's optimizers do."""
     if topc < 0:
         raise ValueError(f"topc = {topc}: 0 or more gradients can be remembered")
     if not 0.0 <= decay <= 1.0:
@@ -40,6 +42,10 @@ def check(topc: int, decay: float, kappa: float, aggregation: Aggregation, keep:
         raise ValueError(f"aggregation = {aggregation!r}: one of {', '.join(get_args(Aggregation))}")
     if keep not in get_args(Keep):
         raise ValueError(f"keep = {keep!r}: one of {', '.join(get_args(Keep))}")
+    return {
+        "topc": topc, "decay": decay, "kappa": kappa, "aggregation": aggregation, "keep": keep,
+        "whole_model": whole_model,
+    }  # fmt: skip
 
 
 @torch.no_grad()

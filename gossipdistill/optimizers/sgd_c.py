@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from gossipdistill.optimizers.memory import Aggregation, Keep, check, recall_and_remember
+from gossipdistill.optimizers.memory import Aggregation, Keep, options, recall_and_remember
 
 
 @final
@@ -49,12 +49,8 @@ class SGD_C(Optimizer):  # noqa: N801 - the authors' name
     ) -> None:
         if lr < 0.0 or momentum < 0.0 or weight_decay < 0.0:
             raise ValueError(f"lr = {lr}, momentum = {momentum}, weight_decay = {weight_decay}: none below 0")
-        check(topc, decay, kappa, aggregation, keep)
-        defaults = {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "topc": topc, "decay": decay, "kappa": kappa,
-            "aggregation": aggregation, "keep": keep, "whole_model": whole_model,
-        }  # fmt: skip
-        super().__init__(params, defaults)
+        memory = options(topc, decay, kappa, aggregation, keep, whole_model)
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay} | memory)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -6,20 +6,20 @@ import tarfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gossipdistill.errors import DataMissingError
-from gossipdistill.tasks.base import About, Task, accuracy
+from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.content import check_digest, replace_it
 from gossipdistill.tasks.fetch import locate
-from gossipdistill.tasks.images import check_transfer, class_labels
+from gossipdistill.tasks.images import Pictures, check_transfer
 from gossipdistill.tasks.models import image_model
-from gossipdistill.tasks.shards import Shard, frozen_random
+from gossipdistill.tasks.shards import Shard
 
 FOLDER = "cifar10"
 URL = "https://www.cs.toronto.edu/~kriz/"
@@ -67,44 +67,15 @@ def task(
     pictures unless `task.examples_per_peer` says otherwise.
     """
     check_transfer(transfer_examples, TRANSFER)
-    data = _read(shard.data_dir)
-    mine = shard.deal(data.labels, default=EXAMPLES_PER_PEER)
-    return Task(
-        model=image_model(model, SIDE, len(CLASSES), hidden, PLANES),
-        train=(_floats(data.images[data.pool[mine.numpy()]]), data.labels[mine]),
-        transfer=data.transfer[:transfer_examples] if transfer_examples else None,
-        validation=data.validation,
-        loss=nn.functional.cross_entropy,
-        metrics={"accuracy": accuracy},
-        classes=CLASSES,
-    )
-
-
-class _Data(NamedTuple):
-    """What all peers of one process share; read only."""
-
-    images: npt.NDArray[np.uint8]
-    """All training pictures [50000, 3, 32, 32], as bytes: only a peer's own ones become floats."""
-    pool: npt.NDArray[np.int64]
-    """Which of them are dealt [48000]."""
-    labels: Tensor
-    """Labels of the pool [48000]."""
-    transfer: Tensor
-    """Inputs [2000, 3, 32, 32]."""
-    validation: tuple[Tensor, Tensor]
-    """Inputs [10000, 3, 32, 32] and labels [10000]."""
+    network = image_model(model, SIDE, len(CLASSES), hidden, PLANES)
+    return _read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
 
 
 @lru_cache(maxsize=1)
-def _read(data_dir: Path | None) -> _Data:
+def _read(data_dir: Path | None) -> Pictures:
     (path,) = locate(FOLDER, [ARCHIVE], URL, data_dir)
-    parts = [_records(content, path) for content in _members(path)]
-    training, test = np.concatenate(parts[:-1]), parts[-1]
-    order = frozen_random(SPLIT_SEED).permutation(len(training)).astype(np.int64)
-    pool, aside = order[:-TRANSFER], order[-TRANSFER:]
-    images = _pictures(training)
-    validation = (_floats(_pictures(test)), class_labels(test[:, 0]))
-    return _Data(images, pool, class_labels(training[pool, 0]), _floats(images[aside]), validation)
+    *batches, test = (_records(content, path) for content in _members(path))
+    return Pictures.parted(_parts(np.concatenate(batches)), _parts(test), _floats, TRANSFER, SPLIT_SEED)
 
 
 def _members(path: Path) -> list[bytes]:
@@ -134,8 +105,9 @@ def _records(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD_BYTES)
 
 
-def _pictures(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return records[:, 1:].reshape(-1, PLANES, SIDE, SIDE)
+def _parts(records: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Pictures [n, 3, 32, 32] and labels [n]."""
+    return records[:, 1:].reshape(-1, PLANES, SIDE, SIDE), records[:, 0]
 
 
 def _floats(images: npt.NDArray[np.uint8]) -> Tensor:

@@ -8,14 +8,14 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import Tensor
 
-from gossipdistill.tasks.base import About, Task, accuracy
+from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.fetch import locate
 from gossipdistill.tasks.idx import read_idx
-from gossipdistill.tasks.images import check_transfer, class_labels, standardised
+from gossipdistill.tasks.images import Pictures, check_transfer, standardised
 from gossipdistill.tasks.models import image_model
-from gossipdistill.tasks.shards import Shard, frozen_random
+from gossipdistill.tasks.shards import Shard
 
 
 class IdxFile(NamedTuple):
@@ -81,50 +81,17 @@ def task(
     `task.examples_per_peer` says otherwise.
     """
     check_transfer(transfer_examples, TRANSFER)
-    data = _read(shard.data_dir)
-    mine = shard.deal(data.labels, default=EXAMPLES_PER_PEER)
-    pictures = data.images[data.pool[mine.numpy()]]
-    return Task(
-        model=image_model(model, 28, len(CLASSES), hidden),
-        train=(_floats(pictures), data.labels[mine]),
-        transfer=data.transfer[:transfer_examples] if transfer_examples else None,
-        validation=data.validation,
-        loss=nn.functional.cross_entropy,
-        metrics={"accuracy": accuracy},
-        classes=CLASSES,
-    )
-
-
-class _Data(NamedTuple):
-    """What all peers of one process share; read only."""
-
-    images: npt.NDArray[np.uint8]
-    """All training pictures [60000, 28, 28], as bytes: only a peer's own ones become floats."""
-    pool: npt.NDArray[np.int64]
-    """Which of them are dealt [58000]."""
-    labels: Tensor
-    """Labels of the pool [58000]."""
-    transfer: Tensor
-    """Inputs [2000, 1, 28, 28]."""
-    validation: tuple[Tensor, Tensor]
-    """Inputs [10000, 1, 28, 28] and labels [10000]."""
+    network = image_model(model, 28, len(CLASSES), hidden)
+    return _read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
 
 
 @lru_cache(maxsize=1)
-def _read(data_dir: Path | None) -> _Data:
+def _read(data_dir: Path | None) -> Pictures:
     paths = locate(FOLDER, [file.name for file in FILES], URL, data_dir)
     images, labels, test_images, test_labels = (
         read_idx(path, file.shape, file.sha256) for path, file in zip(paths, FILES, strict=True)
     )
-    order = frozen_random(SPLIT_SEED).permutation(len(labels)).astype(np.int64)
-    pool, aside = order[:-TRANSFER], order[-TRANSFER:]
-    return _Data(
-        images,
-        pool,
-        class_labels(labels[pool]),
-        _floats(images[aside]),
-        (_floats(test_images), class_labels(test_labels)),
-    )
+    return Pictures.parted((images, labels), (test_images, test_labels), _floats, TRANSFER, SPLIT_SEED)
 
 
 def _floats(images: npt.NDArray[np.uint8]) -> Tensor:

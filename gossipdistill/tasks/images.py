@@ -1,15 +1,74 @@
-"""From bytes of grey images to tensors, alike on every machine."""
+"""Data sets of pictures: their split, the peers' parts, and from bytes to tensors, alike on every machine."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.tasks.base import Task, accuracy
+from gossipdistill.tasks.shards import Shard, frozen_random
 
 Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set, parted once and for all; what all peers of one process share, read only."""
+
+    images: Bytes
+    """All training pictures [n, ...], as bytes: only a peer's own ones become floats."""
+    floats: Callable[[Bytes], Tensor]
+    """From bytes [rows, ...] to inputs [rows, planes, side, side]."""
+    pool: npt.NDArray[np.int64]
+    """Which pictures are dealt [n - transfer]; the others are set aside."""
+    labels: Tensor
+    """Labels of the pool [n - transfer]."""
+    transfer: Tensor
+    """Inputs of the pictures that are set aside, without their labels [transfer, planes, side, side]."""
+    validation: tuple[Tensor, Tensor]
+    """Inputs and labels of the publisher's test set."""
+
+    @classmethod
+    def parted(
+        cls,
+        training: tuple[Bytes, Bytes],
+        test: tuple[Bytes, Bytes],
+        floats: Callable[[Bytes], Tensor],
+        transfer: int,
+        seed: int,
+    ) -> Pictures:
+        """Part the training pictures by one permutation. Each set is (pictures [n, ...], labels [n])."""
+        images, labels = training
+        order = frozen_random(seed).permutation(len(labels)).astype(np.int64)
+        pool, aside = order[:-transfer], order[-transfer:]
+        validation = (floats(test[0]), class_labels(test[1]))
+        return cls(images, floats, pool, class_labels(labels[pool]), floats(images[aside]), validation)
+
+    def task(
+        self,
+        shard: Shard,
+        model: Callable[[], nn.Module],
+        classes: Sequence[str],
+        examples_per_peer: int,
+        transfer_examples: int,
+    ) -> Task:
+        """The classification task of one peer, with so many labelled pictures unless the run says otherwise."""
+        mine = shard.deal(self.labels, default=examples_per_peer)
+        return Task(
+            model=model,
+            train=(self.floats(self.images[self.pool[mine.numpy()]]), self.labels[mine]),
+            transfer=self.transfer[:transfer_examples] if transfer_examples else None,
+            validation=self.validation,
+            loss=nn.functional.cross_entropy,
+            metrics={"accuracy": accuracy},
+            classes=tuple(classes),
+        )
 
 
 def standardised(images: Bytes, white: int, mean: float, deviation: float) -> Tensor:
