@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from gossipdistill.drivers.buffers import Buffers
+from gossipdistill.drivers.buffers import Buffers, keep_freed
 from gossipdistill.drivers.faulty import FaultySender, Spoil
 from gossipdistill.drivers.links import Link, Links, Routes
 from gossipdistill.drivers.outflow import Outflow
@@ -84,6 +84,7 @@ class Driver:
         self._routes = Routes(limits.strangers_max)
         self._sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
         self._outflow = Outflow(limits, self._put, self._sent)
+        keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         assembly = Assembly(limits, Buffers(limits.payload_bytes_max).allocate)
         sealed = self.curve is not None
         self._reading = Reading(peer=self.peer, limits=limits, routes=self._routes, sending=self._sending,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 
 from gossipdistill.drivers.buffers import Buffers
 
@@ -43,3 +48,28 @@ def test_what_lies_idle_is_bounded() -> None:
     del held
     buffers.allocate(3000)
     assert sorted(len(buffer) for buffer in buffers._known) == [1000, 1000, 3000]
+
+
+_COME_AND_GO = """
+import resource, sys
+from gossipdistill.drivers.buffers import keep_freed
+
+if sys.argv[1] == "keep":
+    keep_freed(32 << 20)
+for turn in range(6):  # as frames of 4 MiB in a queue
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    frames = [bytearray(b"x") * (4 << 20) for _ in range(6)]
+    frames.clear()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the allocator of glibc")
+def test_frames_that_come_and_go_do_not_touch_fresh_pages_each_time() -> None:
+    """In processes of their own: what an allocator keeps depends on all that it has seen."""
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", _COME_AND_GO, how], check=True, capture_output=True).stdout)
+        for how in ("keep", "as_it_is")
+    }
+    assert faults["keep"] < 100
+    assert faults["as_it_is"] > 4 * 1024, "or else there is nothing to be done any more"
