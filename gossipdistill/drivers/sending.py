@@ -51,6 +51,8 @@ class Sending:
     routers: dict[Channel, ZmqSocket]
     traffic: dict[str, Traffic]
     touched: dict[ZmqSocket, bool] = field(default_factory=dict)
+    ended: list[Route] = field(default_factory=list)
+    """Ways back that were tried and are no more, until the driver has looked."""
 
     def put(self, transmit: Transmit, way: Way | None, now: float, spoil: Spoil | None = None) -> Way | None:
         """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` bends frames."""
@@ -101,7 +103,9 @@ class Sending:
         self.touched.setdefault(socket, False)
         try:
             socket.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
-        except zmq.ZMQError:  # no connection yet, its queue is full, or (on the way back) it has ended
+        except zmq.ZMQError as error:  # no connection yet, its queue is full, or (on the way back) it has ended
+            if isinstance(way, Route) and error.errno == zmq.EHOSTUNREACH:
+                self.ended.append(way)
             return False
         self.touched[socket] = True
         if isinstance(way, Link):

@@ -51,8 +51,11 @@ class Sockets:
         self._shared = context is not None
         self._context: ZmqContext = context if context is not None else zmq.Context(io_threads=2)
         if not self._shared:
-            self._context.set(zmq.MAX_SOCKETS, 2 * (limits.links_max + limits.stranger_links_max + 1))
+            self._context.set(
+                zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 1)
+            )  # two, and a monitor of two
         self._made: set[ZmqSocket] = set()
+        self._monitors: dict[ZmqSocket, ZmqSocket] = {}
         self._serial = 0
 
     @property
@@ -102,10 +105,19 @@ class Sockets:
         dealer.connect(self._endpoint(address, channel))
         return dealer
 
+    def monitor(self, socket: ZmqSocket) -> ZmqSocket:
+        """A socket that receives a message for each connection of `socket` that ends; it is closed with it."""
+        made = self._monitors[socket] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        return made
+
     def close(self, *sockets: ZmqSocket) -> None:
         """Close these at once; nothing lingers."""
         for socket in sockets:
             self._made.discard(socket)
+            monitor = self._monitors.pop(socket, None)
+            if monitor is not None:
+                socket.disable_monitor()  # first: an I/O thread would wait for a reader that is gone
+                monitor.close(linger=0)
             socket.close(linger=0)
 
     def close_all(self) -> None:

@@ -20,6 +20,7 @@ import zmq
 from gossipdistill.drivers.buffers import Buffers, keep_freed
 from gossipdistill.drivers.faulty import FaultySender, Spoil
 from gossipdistill.drivers.links import Link, Links, Routes
+from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.reading import Inlet, Reading, is_present
 from gossipdistill.drivers.security import Curve
@@ -27,6 +28,7 @@ from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Transmit
@@ -62,6 +64,7 @@ class Driver:
     _sockets: Sockets = field(init=False)
     _links: Links = field(init=False)
     _routes: Routes = field(init=False)
+    _monitors: Monitors = field(init=False)
     _sending: Sending = field(init=False)
     _outflow: Outflow[Way] = field(init=False)
     _reading: Reading = field(init=False)
@@ -82,6 +85,7 @@ class Driver:
         self._sockets = Sockets(limits, f"{me.name}/{me.boot}", self.transport, self.context, self.curve)
         self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, self._warn)
         self._routes = Routes(limits.strangers_max)
+        self._monitors = Monitors(self._sockets, self._connection_ended)
         self._sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
         self._outflow = Outflow(limits, self._put, self._sent)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
@@ -175,6 +179,9 @@ class Driver:
     def _flow(self) -> None:
         """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
         more = self._outflow.pump()
+        ended, self._sending.ended = self._sending.ended, []
+        for route in ended:
+            self._way_ended(route)
         room = self._look_again()
         if more or room or self._ready:
             self._soon()
@@ -229,6 +236,7 @@ class Driver:
         """One message on its way; the protocol is told if nothing of it could be sent, but not of a `late` one."""
         if channel_of(transmit.envelope) is Channel.DATA:
             taken = self._outflow.add(transmit, late, spoil)
+            self._mind_the_connection(transmit.envelope.to)
         else:
             taken = self._put(transmit, None, spoil) is not None
         if not taken and not late:
@@ -245,6 +253,25 @@ class Driver:
         for name in [name for name in self._outflow.lanes if not is_present(self.peer, name)]:
             self._give_up(self._outflow.drop(name))
         self._reading.forget()
+
+    def _mind_the_connection(self, name: str) -> None:
+        """Large bodies to this peer are in transfer, or none: in queues that are lost with their connection."""
+        lane = self._outflow.lanes.get(name)
+        for transfer in lane.transfers if lane is not None else ():
+            if isinstance(transfer.way, Link) and transfer.way.sockets:
+                self._monitors.begin(transfer.way, name)
+
+    def _connection_ended(self, link: Link, name: str) -> None:
+        """A data connection that has carried large bodies to this peer; it may be a body that was handed out whole."""
+        self._way_ended(link, name)
+        self._turn()
+
+    def _way_ended(self, way: Way, *names: str) -> None:
+        """Half of a body is lost with its connection: begin again, as with a peer that was out of reach."""
+        given_up = self._outflow.drop_way(way)
+        self._give_up(given_up)
+        for name in dict.fromkeys([*names, *(transmit.envelope.to for transmit in given_up)]):
+            self.peer.connection_ended(PeerName(name), self.clock())
 
     def _give_up(self, given_up: list[Transmit]) -> None:
         for transmit in given_up:
@@ -305,6 +332,7 @@ class Driver:
             self._listen_to(Inlet(socket, channel, link))
 
     def _unwatch(self, link: Link) -> None:
+        self._monitors.end(link)
         for socket in link.sockets:
             self._stop_listening(socket)
         self._give_up(self._outflow.drop_way(link))

@@ -3,7 +3,7 @@
 The owner (a socket driver, or a simulator) feeds it and drains it:
 
     peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.settle(settlement)
-    peer.handle_timeout(now)        peer.not_sent(transmit, now)
+    peer.handle_timeout(now)        peer.not_sent(transmit, now)        peer.connection_ended(name, now)
     peer.transmits()    peer.arrivals()    peer.freed()    peer.events()    peer.next_timeout()
 
 No call raises for anything that another peer can do.
@@ -148,6 +148,12 @@ class Peer:
         """The driver could not hand this message to its socket."""
         self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
         self._consignments.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+
+    def connection_ended(self, name: PeerName, now: float) -> None:
+        """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
+        or is known over there by its number, so it can be said again at once."""
+        self._delivery.returned(name, False, now)
+        self._consignments.returned(name, now)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""

@@ -1,13 +1,16 @@
-"""A socket that takes nothing: what was not sent is tried again, or made good by the other side."""
+"""A socket that takes nothing, or loses its connection: what was not sent is tried again, or made good by the other
+side."""
 
 from __future__ import annotations
 
 import pytest
 
 from gossipdistill.events import EventKind
+from gossipdistill.ids import PeerName
 from gossipdistill.messages import (
     Announce,
     Confirm,
+    Consignment,
     Mode,
     State,
     Transmit,
@@ -73,3 +76,31 @@ def test_a_confirmation_or_wish_that_the_socket_does_not_take_is_made_good(kind:
     world.publish("ada", "bo", 2, PULL)
     world.run(0.1)
     assert world["bo"].values("ada") == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["push", "pull", "mass"])
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "arrived"])
+def test_what_may_be_lost_with_a_connection_is_said_again_at_once_and_delivered_once(kind: str, lost: bool) -> None:
+    """Its own time-outs would be seconds away."""
+    world = pair()
+    fly = world._fly
+
+    def torn(transmit: Transmit) -> None:
+        if not (lost and isinstance(transmit.envelope.message, State | Consignment)):
+            fly(transmit)
+
+    world._fly = torn  # type: ignore[method-assign]
+    if kind == "mass":
+        world.consign("ada", "bo", 7, 0.25)
+    else:
+        world.publish("ada", "bo", 7, Mode(kind))
+    world.run(0.05)
+    assert world["bo"].values("ada") == ([] if lost else [7])
+    world._fly = fly  # type: ignore[method-assign]
+    world["ada"].peer.connection_ended(PeerName("bo"), world.now)
+    world._pump(world["ada"])
+    world.run(0.05)
+    assert world["bo"].values("ada") == [7]
+    world.run(5.0)
+    assert world["bo"].values("ada") == [7]
+    assert not world["ada"].peer.unsettled()
