@@ -114,6 +114,9 @@ BUGS = (
     Bug("no link is ever busy", Mailbox, "post",
         "if self._unsettled[slot] >= self._unsettled_max[parcel.delivery]:", "if False:"),
     # --- membership ---
+    Bug("business of the predecessor is done by the successor", Peer, "_receive",
+        "if envelope.to_boot not in (0, self.me.boot):",
+        "if envelope.to_boot not in (0, self.me.boot) and isinstance(message, Refusal | Ping | Ack | Leave):"),
     Bug("words to the predecessor are heard by the successor", Peer, "_receive",
         "if envelope.to_boot not in (0, self.me.boot):", "if False:"),
     Bug("a resurrected boot: a late greeting of an ended process is accepted", Admission, "greeted",

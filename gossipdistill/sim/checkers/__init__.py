@@ -4,6 +4,7 @@ from gossipdistill.sim.checkers.arrivals import OnceSettled, VersionsRise
 from gossipdistill.sim.checkers.base import Checker, Violation, Weather
 from gossipdistill.sim.checkers.bounds import MailboxBounded, NobodyWaits
 from gossipdistill.sim.checkers.mass import MassConserved
+from gossipdistill.sim.checkers.processes import NewestLives
 from gossipdistill.sim.checkers.recovery import FaultsRecover
 from gossipdistill.sim.checkers.views import NobodyHeldDead, ViewsConverge
 
@@ -12,6 +13,7 @@ __all__ = [
     "FaultsRecover",
     "MailboxBounded",
     "MassConserved",
+    "NewestLives",
     "NobodyHeldDead",
     "NobodyWaits",
     "OnceSettled",
@@ -32,6 +34,7 @@ def all_checkers(weather: Weather) -> list[Checker]:
         MailboxBounded(weather),
         NobodyWaits(weather),
         NobodyHeldDead(weather),
+        NewestLives(weather),
         ViewsConverge(weather),
         FaultsRecover(weather),
     ]

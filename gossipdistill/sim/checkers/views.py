@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Envelope
+from gossipdistill.presence import Greeting, Leave, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.checkers.base import Checker, Weather, views_bound_s
 from gossipdistill.sim.host import Host
@@ -16,8 +17,9 @@ _BACK = (EventKind.JOINED, EventKind.RETURNED)
 
 
 class NobodyHeldDead(Checker):
-    """From calm on, no living peer is held dead for longer than `views_bound_s`; and in no weather does anybody declare
-    one dead that has spoken to it within the last `probe_timeout_s`, whatever others say."""
+    """From calm on, no living peer is held dead for longer than `views_bound_s`. In no weather does anybody declare one
+    dead that has spoken to it within the last `probe_timeout_s`, whatever others say; nor does anybody go on holding
+    one dead that has just spoken to it: the first word is enough, and no refutation need be waited for."""
 
     duty = "no live peer is held dead longer than the stated bound"
 
@@ -31,13 +33,39 @@ class NobodyHeldDead(Checker):
         self._living: dict[PeerName, int] = {}
         self._heard: dict[tuple[PeerName, PeerName], tuple[int, float]] = {}
         """Who has heard whom: which boot, and when last."""
+        self._newest: dict[tuple[PeerName, int, PeerName], int] = {}
+        """The newest process that a process has had a word of."""
+        self._ended: set[tuple[PeerName, int, PeerName, int]] = set()
+        """Who has had the last word of which process: what comes after it was overtaken."""
+        self._spoke: tuple[Host, PeerName] | None = None
+        """Who held whom dead before the word that was delivered last."""
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
-        self._heard[host.name, envelope.sender] = (envelope.boot, now_s)
+        self._look(now_s)
+        sender, boot = envelope.sender, envelope.boot
+        self._heard[host.name, sender] = (boot, now_s)
+        viewer = (host.name, host.boot, sender)
+        newest = self._newest[viewer] = max(boot, self._newest.get(viewer, 0))
+        if envelope.to_boot not in (0, host.boot) or boot < newest or isinstance(envelope.message, Greeting | Refusal):
+            return
+        if isinstance(envelope.message, Leave):
+            self._ended.add((*viewer, boot))
+        elif host.name in self._held.get(sender, {}) and (*viewer, boot) not in self._ended:
+            self._spoke = (host, sender)
+
+    def _look(self, now_s: float) -> None:
+        """What was delivered last has been received by now."""
+        spoke, self._spoke = self._spoke, None
+        if spoke is not None:
+            host, name = spoke
+            if host.running and host.peer.status_of(name) is Status.DEAD:
+                self.violate(now_s, f"{host.name} holds {name} dead, and has just had a word of it")
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         name = PeerName(event.peer)
         if event.kind is EventKind.DEAD:
+            if self._spoke == (host, name):
+                self._spoke = None  # it was back, and is dead again
             self._held.setdefault(name, {})[host.name] = now_s
             boot, heard_s = self._heard.get((host.name, name), (0, 0.0))
             living = self._living.get(name)
@@ -53,10 +81,13 @@ class NobodyHeldDead(Checker):
 
     def on_end(self, now_s: float, host: Host, how: str) -> None:
         self._living.pop(host.name, None)
+        self._newest = {viewer: boot for viewer, boot in self._newest.items() if viewer[0] != host.name}
+        self._ended = {which for which in self._ended if which[0] != host.name}
         for holders in self._held.values():
             holders.pop(host.name, None)
 
     def on_tick(self, now_s: float, world: World) -> None:
+        self._look(now_s)
         if now_s < self.weather.calm_from_s:
             return
         for name, holders in self._held.items():
