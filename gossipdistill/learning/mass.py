@@ -22,35 +22,37 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
 from gossipdistill.messages import Arrival, Payload
 
+STRETCH_MAX = 2.0
+"""x moves by a step, so z = x / w moves by 1 / w steps: with most of the weight on its way, or with a peer that is ten
+times slower, that is a learning rate at which anything diverges. 500 kills and restarts under 50 % loss ended in NaN
+without a bound; beside a straggler, on Fashion-MNIST with momentum 0.9, four peers did with a bound of 8, and did best
+with one of 2 (`experiments/which_strategy`). Beyond this the step is damped."""
+
 
 @dataclass(slots=True)
 class Mass:
     """`x` [P + Q] float64 and `weight`: the push-sum numerator and denominator. `z` [P] is what the model held when
     they were last in agreement with it: x / weight in the model's own type. The last Q coordinates of x, mostly none,
-    are scalars of the strategy's own that are averaged along with the model."""
+    are scalars of the strategy's own that are averaged along with the model. z moves by `stretch_max` steps at most."""
 
     x: Tensor
     weight: float
     z: Tensor
     shapes: Shapes
+    stretch_max: float
 
 
-def begin(learner: Learner, scalars: Sequence[str] = ()) -> Mass:
+def begin(learner: Learner, scalars: Sequence[str] = (), stretch_max: float = STRETCH_MAX) -> Mass:
     """All mass of a process that starts: its model, with weight 1. `scalars` are averaged along, and begin with 0."""
     z = flat_parameters(learner.model)
     shapes = parameter_shapes(learner.model) | dict.fromkeys(scalars, ())
-    return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes)
-
-
-STRETCH_MAX = 8.0
-"""x moves by a step, so z = x / w moves by 1 / w steps: with most of the weight on its way, that is a learning rate at
-which anything diverges (500 kills and restarts under 50 % loss ended in NaN). Beyond this the step is damped."""
+    return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes, stretch_max)
 
 
 def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
-    """x <- x + min(factor, STRETCH_MAX * w) * (z now - z before): any optimiser, momentum and decay will do."""
+    """x <- x + min(factor, stretch_max * w) * (z now - z before): any optimiser, momentum and decay will do."""
     after = flat_parameters(learner.model)
-    factor = min(factor, STRETCH_MAX * mass.weight)
+    factor = min(factor, mass.stretch_max * mass.weight)
     if factor == 1.0:
         # In this order, x is the model itself, bit for bit, as long as the weight is 1 and nothing has come.
         mass.x[: len(after)] -= mass.z

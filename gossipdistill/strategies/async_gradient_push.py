@@ -85,7 +85,7 @@ class AsyncGradientPush(Strategy):
     options: Options
 
     def init(self, learner: Learner) -> State:
-        return State(begin(learner, [STEP_S]))
+        return State(begin(learner, [STEP_S], self.options.stretch_max))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         release_step(learner)

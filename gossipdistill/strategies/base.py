@@ -28,6 +28,7 @@ from torch import Tensor
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.distillation import Average, Divergence, ramp
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.mass import STRETCH_MAX
 from gossipdistill.learning.robust import Defence, Rule
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
 from gossipdistill.learning.teachers import Choice, Distillation
@@ -154,6 +155,9 @@ class MassOptions(AsynchronousOptions):
 
     push_sum_weight_min: float = Field(default=1e-3, gt=0, lt=0.5)
     """A split that would leave less weight than this does not take place: noise in x is magnified by 1 / weight."""
+    stretch_max: float = Field(default=STRETCH_MAX, ge=1)
+    """A step moves my estimate by 1 / weight steps of the optimiser, but by no more than so many: where others are
+    slower they hold most of the weight, and 1 / weight is a learning rate too far."""
 
 
 class RoundOptions(Options):

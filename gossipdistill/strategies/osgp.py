@@ -51,7 +51,7 @@ class Osgp(Strategy):
     options: MassOptions
 
     def init(self, learner: Learner) -> Mass:
-        return begin(learner)
+        return begin(learner, stretch_max=self.options.stretch_max)
 
     def mix(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         release_step(learner)

@@ -35,9 +35,11 @@ class Sgp(Strategy):
         on arrival of (x, w)         x_i <- x_i + x,  w_i <- w_i + w
 
     x is kept in float64 and w travels in float64. Column-stochastic by construction, whoever lives, is busy or is slow.
-    A split that would leave w below `push_sum_weight_min` does not take place, and where w is below 1/8 the step is
-    damped by 8 w, so that z moves by eight steps of the optimiser at most. Buffers (BatchNorm) are no mass: they
-    stay each peer's own, as in the authors' code. A restarted peer begins with z of its checkpoint and w = 1.
+    A split that would leave w below `push_sum_weight_min` does not take place. Where w is below 1 / `stretch_max` the
+    step is damped, so that z moves by so many steps of the optimiser at most. The paper has no such bound; but a peer
+    that is ten times slower comes to hold most of the weight, and for the others 1 / w is a learning rate too far.
+    Buffers (BatchNorm) are no mass: they stay each peer's own, as in the authors' code. A restarted peer begins with z
+    of its checkpoint and w = 1.
 
     Publishes: all parameters, once per free neighbour; 4 P bytes in raw encoding (2 P in half), plus a header.
     Conserves: the sums of x and of w over all peers and parcels on their way, to rounding in float64, under any
@@ -54,7 +56,7 @@ class Sgp(Strategy):
     options: MassOptions
 
     def init(self, learner: Learner) -> Mass:
-        return begin(learner)
+        return begin(learner, stretch_max=self.options.stretch_max)
 
     def mix(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         release_step(learner)

@@ -9,7 +9,7 @@ import torch
 
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.flat import flat_parameters, load_flat
-from gossipdistill.learning.mass import Mass, begin, follow, show
+from gossipdistill.learning.mass import STRETCH_MAX, Mass, begin, follow, show
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Arrival, Neighbourhood, Settlement
 from gossipdistill.strategies.base import View
@@ -247,7 +247,7 @@ def test_an_arrival_of_mine_that_is_malformed_at_home_is_no_reason_to_stop() -> 
     assert state_of(ada).weight == 1.0
 
 
-def test_with_little_weight_a_step_is_damped_so_that_the_model_moves_eight_steps_at_most() -> None:
+def test_with_little_weight_a_step_is_damped_so_that_the_model_moves_two_steps_at_most() -> None:
     worker = make_worker("ada", make_strategy("sgp"))
     before = flat_parameters(worker.learner.model)
     mass = begin(worker.learner)
@@ -256,4 +256,4 @@ def test_with_little_weight_a_step_is_damped_so_that_the_model_moves_eight_steps
     load_flat(worker.learner.model, before + 0.5)
     follow(mass, worker.learner)
     show(mass, worker.learner)
-    assert torch.allclose(flat_parameters(worker.learner.model), before + 8 * 0.5, atol=1e-5)
+    assert torch.allclose(flat_parameters(worker.learner.model), before + STRETCH_MAX * 0.5, atol=1e-5)
