@@ -6,8 +6,8 @@ change its size.
 
 The frames that the pieces come in are allocated by libzmq, and returned to the allocator of C. glibc hands what is free
 at the end of its heap back to the system as soon as that is more than twice the largest block ever returned to it: two
-pieces. A reader that is a little late then pays for the same pages again and again (3,000 to 5,000 page faults, and a
-quarter more CPU seconds, for 100 MB, in one process and not in the next), hence `keep_freed`.
+pieces. A reader that is a little late then touches the same pages afresh again and again: for 100 MB the median was 500
+to 5,000 page faults in some processes and none in others, by luck. Hence `keep_freed`.
 """
 
 from __future__ import annotations
