@@ -172,3 +172,29 @@ def test_the_naive_scheme_ends_in_nan_at_a_fifth_of_messages_lost() -> None:
                 x += np.where(came, np.roll(kept_x, hop), 0.0)
                 w += np.where(came, np.roll(kept_w, hop), 0.0)
     assert not np.isfinite(x / w).any()
+
+
+@pytest.mark.parametrize("name", ["sgp", "osgp", "async_gradient_push"])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_beside_a_straggler_the_bound_on_a_step_keeps_the_others_stable(name: str, bounded: bool) -> None:
+    """Assran et al. 2019 (1811.10792), section 3: z = x / w moves by 1 / w steps. A peer that is ten times slower comes
+    to hold most of the weight; at a rate of 0.9, stable up to 2 on a quadratic of curvature 1, three steps are too far.
+    """
+    names = peers(4)
+    options = {} if bounded else {"stretch_max": UNBOUNDED}
+    if name == "async_gradient_push":
+        options["rate_correction"] = False  # its own bound, half of w, is the tighter one at so large a rate
+    world = World(
+        {n: make_quadratic(n, make_strategy(name, every_steps=5, **options), names, "complete", 0.9) for n in names}
+    )
+    lightest = 1.0
+    for tick in range(600):
+        for place, peer in enumerate(names):
+            if place < 3 or tick % 10 == 0:
+                world.workers[peer].step(0.02 * tick)
+                world.carry(peer, 0.02 * tick)
+        lightest = min(lightest, *(world.workers[peer]._state.weight for peer in names[:3]))
+        if not float(np.abs(points(world)).max()) < 1e6:
+            break
+    assert lightest < 0.4
+    assert (float(np.abs(points(world)).max()) < 10.0) == bounded
