@@ -15,7 +15,7 @@ run: $(INSTALLED)
 		--strategies isolated,codistill_predictions,gossip_averaging,all_reduce,pooled $(addprefix --faults ,$(FAULTS))
 
 test: $(INSTALLED) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bed" --numprocesses $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not bed" --numprocesses $(JOBS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

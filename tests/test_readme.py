@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("readme")
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```sh([^\n]*)\n(.*?)^```", README.read_text(), flags=re.M | re.S)
 LIMIT_S = 120

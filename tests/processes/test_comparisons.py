@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from commands import GONE_S, START_S, Command, assert_gone, free_pairs, slack_s, until, write_roster
 
-pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 
 

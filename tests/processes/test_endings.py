@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from commands import GONE_S, START_S, Command, assert_gone, free_pairs, is_alive, slack_s, until, write_roster
 
-pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 QUICK = ("--set", "train.step_time_s=0.005")
 

@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from commands import GONE_S, Command, assert_gone, slack_s, state_of, until
 
-pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 
 PLAN = """

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -7,10 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from commands import START_S, Command, free_pairs, until, write_roster
 
-pytestmark = pytest.mark.xdist_group("processes")
 Start = Callable[..., Command]
 
 
