@@ -15,8 +15,8 @@ from rich.text import Text
 from gossipdistill.observe.fitting import Column, Fitting
 
 _PLAIN_EVERY_S = 5.0
-_QUIET_KINDS = {"started", "joined", "finished", "left", "fault"}
-"""Kinds of events that a healthy run is full of: shown in the row, not as lines of their own."""
+_QUIET_KINDS = {"started", "joined", "finished", "left", "fault", "left_out", "listened_to"}
+"""Kinds of events that a healthy run is full of: shown in the row, or in the story, not as lines of their own."""
 _COLUMNS = (
     Column("peer"),
     Column("process"),
