@@ -4,6 +4,7 @@ The life of a member, as I see it
 
     unheard --greeting accepted--> alive --no answer to me nor to those I asked--> suspect --no refutation--> dead
                                      ^------------- any word of the same process ----------------'
+    unheard --no answer to a probe: presumed present, or probed before its newer process spoke--> suspect
     any state --a newer boot--> greeted afresh        any state --last word--> left (dead, if it says that it crashed)
     any state --a difference in the greeting--> refused (until a newer boot tries again)
 

@@ -181,7 +181,7 @@ class World:
         until_s = self.now + for_s
         while True:
             due = {id(p): p.peer.next_timeout() for p in self.processes.values() if not p.stopped}
-            next_s = min([*due.values(), *(flight[0] for flight in self._flying[:1])], default=until_s)
+            next_s = min([*due.values(), *(flight[0] for flight in self._flying[:1])], default=float("inf"))
             if next_s > until_s:
                 break
             self.now = max(self.now, next_s)
