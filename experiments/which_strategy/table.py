@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gossipdistill.strategies import STRATEGIES, Rounds
+from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
 
 Cell = dict[str, Any]
 SETTINGS = ("iid", "skewed")
@@ -40,7 +40,7 @@ def table(cells: Iterable[Cell]) -> str:
         waits = "every round" if STRATEGIES[row].rounds is Rounds.LOCKSTEP else "never"
         skewed, slow = by_key.get((row, SETTINGS[1], CALM), {}), by_key.get((row, SETTINGS[1], STRAGGLER), {})
         iid = by_key.get((row, SETTINGS[0], CALM), {})
-        cpu = _cpu(by_key, row)
+        cpu = _cpu(by_key, row) if STRATEGIES[row].delivery is not Delivery.COLLECTIVE else None
         lines.append(
             "| "
             + " | ".join(
