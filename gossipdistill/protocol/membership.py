@@ -111,19 +111,21 @@ class Membership:
                 self.table.drop(name, PeerName(name) in self.prober.business or self.needed(PeerName(name)), now)
             case "view":
                 self._report_view(now)
+            case "snapshot":
+                self.table.snapshot_due(now)
 
     def _is_greeted(self, name: str) -> bool:
         member = self.table.find(name)
         if member is None:
             return False
-        if not self.table.presumes:
-            return member.status is Status.UNHEARD
-        return self._is_strange(member) and (member.name in self.prober.business or self.needed(member.name))
+        if not self._is_strange(member) or not self.table.can_dial(member.address):
+            return False
+        return not self.table.presumes or member.name in self.prober.business or self.needed(member.name)
 
     @staticmethod
     def _is_strange(member: Member) -> bool:
-        """Of a large roster: present, and we have not accepted one another. It may have lost my answer to its greeting,
-        and has no reason of its own to call me."""
+        """Present, and we have not accepted one another. It may have lost my answer to its greeting, or I the one to
+        mine, and has no reason of its own to call me."""
         return member.status is Status.UNHEARD or (member.status is Status.ALIVE and not member.met)
 
     def _forgive_my_own_pause(self, now: float) -> None:

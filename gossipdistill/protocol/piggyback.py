@@ -9,7 +9,8 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -33,7 +34,7 @@ class Piggyback:
 
     _queue: deque[Rumour] = field(default_factory=deque)
     _by_name: dict[PeerName, Rumour] = field(default_factory=dict)
-    _ended: OrderedDict[PeerName, Claim] = field(default_factory=OrderedDict)
+    _ended: dict[PeerName, Claim] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -55,12 +56,15 @@ class Piggyback:
             before.claim = None
         self._ended.pop(name, None)
 
-    def remind(self, count: int) -> tuple[Claim, ...]:
-        """Of so many that have ended, longest ago reminded of first."""
-        claims = tuple(islice(self._ended.values(), count))
-        for claim in claims:
-            self._ended.move_to_end(claim.name)
-        return claims
+    def remind(self, count: int, ended: Container[PeerName]) -> tuple[Claim, ...]:
+        """Up to so many of those that have `ended`, longest ago reminded of first; who is back is dropped."""
+        claims: list[Claim] = []
+        for name in list(islice(self._ended, count)):
+            claim = self._ended.pop(name)
+            if name in ended:
+                self._ended[name] = claim
+                claims.append(claim)
+        return tuple(claims)
 
     def pick(self, count_max: int, tellings_max: int) -> tuple[Claim, ...]:
         """Claims for one message."""

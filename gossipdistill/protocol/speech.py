@@ -76,7 +76,7 @@ class Speech:
         else:
             told = accusation
         if self.table.presumes:
-            told += self.rumours.remind(min(limits.reminders_per_message, room - len(told)))
+            told += self.rumours.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
         return told
 
     def claim_that_i_live(self) -> None:

@@ -167,6 +167,8 @@ class Table:
     def settle(self, member: Member, now: float) -> None:
         """After any change of a row: who is in business, and what is to be kept."""
         self.changed, self._now_s = True, now
+        if self.presumes and now < self._snapshot_at_s:
+            self.timers.set(Timer("snapshot"), self._snapshot_at_s)
         if member.unreachable:
             self.unreachable[member.name] = None
         else:
@@ -181,6 +183,10 @@ class Table:
             self.back.append((member.name, False))
         else:
             del self.partners[member.name]
+
+    def snapshot_due(self, now: float) -> None:
+        """Changes that were held back may be told."""
+        self._now_s = now
 
     def note(self, kind: EventKind, name: str, reason: str, now: float) -> None:
         """An event about a member."""

@@ -8,7 +8,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Envelope
-from gossipdistill.presence import Greeting, Ping
+from gossipdistill.presence import Ack, ClaimKind, Greeting, Ping
 from gossipdistill.protocol.members import Status
 
 from .harness import World
@@ -140,3 +140,33 @@ def test_one_who_missed_a_death_is_reminded_of_it(reminders: int) -> None:
     assert world["p03"].peer.is_present(PeerName("p05"))
     world.run(4.0)  # of its own it would probe it when its turn comes, once in 24 intervals of half a second
     assert world["p03"].peer.is_present(PeerName("p05")) == (not reminders)
+
+
+def test_nobody_is_reminded_of_a_death_once_its_holder_has_heard_the_new_process(world: World) -> None:
+    world.kill("p05")
+    world.run(20.0)
+    world.start("p05")
+    world.run(10.0)
+    said = len(world.log)
+    world.run(30.0)
+    words = [sent.message for sent in world.log[said:] if isinstance(sent.message, Ping | Ack)]
+    assert len(words) > 500
+    claims = [claim for word in words for claim in word.claims if claim.name == "p05"]
+    assert not [claim for claim in claims if claim.kind is ClaimKind.DEAD]
+
+
+def test_a_snapshot_that_was_held_back_is_told_later(world: World) -> None:
+    world.run(1.0)
+    table = world["p03"].peer._membership.table
+    table.become(table.row(PeerName("p05"), world.now), Status.SUSPECT, EventKind.SUSPECT, "for once", world.now)
+    first = table.neighbourhood()
+    assert first is not None
+    assert PeerName("p05") not in first.alive
+    table.become(table.row(PeerName("p06"), world.now), Status.SUSPECT, EventKind.SUSPECT, "for twice", world.now)
+    assert table.neighbourhood() is None, "two within a quarter of a second"
+    later_s = world.now + 0.5
+    table.timers.pop_due(later_s)
+    table.snapshot_due(later_s)
+    second = table.neighbourhood()
+    assert second is not None
+    assert PeerName("p06") not in second.alive
