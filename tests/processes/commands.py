@@ -26,7 +26,12 @@ class Command:
     """`python -m gossipdistill ARGS...` with its standard error read as it comes."""
 
     def __init__(self, args: tuple[str, ...], folder: Path, env: dict[str, str] | None = None) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("GOSSIPDISTILL_")}
+        # Nor the width of a terminal, which a test process may find set (those of pytest-xdist do) and another not.
+        clean = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("GOSSIPDISTILL_") and key not in ("COLUMNS", "LINES")
+        }
         self.folder = folder
         self.lines: list[str] = []
         self._news = threading.Condition()
