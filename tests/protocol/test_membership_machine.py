@@ -175,7 +175,7 @@ class Twin(World):
             self._judge_life(process, view, row, about, word, spoken)
             if spoken is not None and self._counts(process, spoken, row):
                 self._judge_hearing(view, row, spoken)
-            if 0 < row.boot == view.last_words:
+            if 0 < row.boot == view.last_words >= view.heard_boot:
                 assert row.status in (DEAD, LEFT), f"{row.name} is {row.status} after its last word"
             view.status, view.boot, view.refutation = row.status, row.boot, row.refutation
         self.judging = False
@@ -340,26 +340,29 @@ class Membership(RuleBasedStateMachine):
     # --- a liar ---------------------------------------------------------------------------------------------------
 
     @rule(
-        pair=pairs, about=names, kind=st.sampled_from(list(ClaimKind)),
+        pair=pairs, kind=st.sampled_from(list(ClaimKind)), silent_s=st.sampled_from([0.0, 0.6]),
         number=st.sampled_from([0, 0, 1, JUMP, JUMP + 1, 1 << 40]), boot=st.sampled_from([0, 0, 0, -1, 1, 1 << 40]),
-        unknown=st.booleans(),
     )  # fmt: skip
-    def lies(
-        self, pair: tuple[PeerName, PeerName], about: PeerName, kind: ClaimKind, number: int, boot: int, unknown: bool
-    ) -> None:
-        """A member says of another what is not so: a death, a life, a number too high, a process that never was."""
-        world, (by, to) = self.world, pair
-        living = world.living()
-        if by not in living or to not in living or about == by:
+    def lies(self, pair: tuple[PeerName, PeerName], kind: ClaimKind, silent_s: float, number: int, boot: int) -> None:
+        """A member tells all others what is not so: a death, a life, a number too high, a process that never was. It
+        may choose a moment when nobody has heard the one whom it speaks of."""
+        world, (by, about) = self.world, pair
+        if by not in world.living():
             return
+        silenced = {(about, other) for other in NAMES if other != about} - world.cut
+        if silent_s:
+            world.cut |= silenced
+            world.run(silent_s)
         number += world.highest(about)
         if number <= world.highest(about) + JUMP:
             world.lies[about] = max(world.lies[about], number)
-        real = world.boots[about][-1]
-        claim = Claim(about, 0 if unknown and boot else real + boot, number, kind, by)
-        self.told += 1
-        word = Ping(1_000_000 + self.told, 0, False, (claim,), world[by].peer._membership.speech.refutation)
-        world._land(address_of(NAMES.index(to)), Envelope(by, world[by].peer.me.boot, to, world[to].peer.me.boot, word))
+        me, claim = world[by].peer, Claim(about, world.boots[about][-1] + boot, number, kind, by)
+        for to, to_boot in world.living().items():
+            if to != by:
+                self.told += 1
+                word = Ping(1_000_000 + self.told, 0, False, (claim,), me._membership.speech.refutation)
+                world._land(address_of(NAMES.index(to)), Envelope(by, me.me.boot, to, to_boot, word))
+        world.cut -= silenced if silent_s else set()
 
     # --- the twin -------------------------------------------------------------------------------------------------
 
