@@ -68,6 +68,7 @@ def detect(peers: int, kills: int, seed: int) -> dict[str, Any]:
         world.run_for(chance.uniform(0.0, 2.0))
         victim = chance.choice(sorted(world.hosts))
         killed_s = world.now
+        deaths.known_s.pop(victim, None)  # of a death before this one
         world.kill(victim)
         deadline_s = killed_s + 120.0
         while len(deaths.known_s.get(victim, [])) < len(world.hosts) and world.now < deadline_s:
