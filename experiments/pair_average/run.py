@@ -23,6 +23,7 @@ from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.worker import Worker
 
+PROGRESS_EVERY = 5_000
 NAMES, DIM, LOSS, DUPLICATION, DELAY_S = ("p0", "p1", "p2", "p3", "p4"), 10, 0.2, 0.1, 0.01
 
 
@@ -98,8 +99,12 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
     def done() -> int:
         return sum(worker.learner.ledger.exchanges for worker in workers.values()) // 2
 
+    told = 0
     while done() < exchanges:
         world.run_for(5.0)
+        if done() >= told + PROGRESS_EVERY:
+            told = done()
+            print(f"{told:,} exchanges", file=sys.stderr, flush=True)
     storm.calm = True
     for worker in workers.values():
         worker.cadence = Cadence(1 << 30, 0.0)
