@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint beds clean
+.PHONY: run test lint coverage beds clean
 
 # The main job on real data: four peers teach one another, beside the baselines. About two minutes after installation;
 # a minute more with FAULTS=bad-day, which runs what gossips a second time under that plan.
@@ -23,6 +23,17 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The machines in which one wrong branch loses something: each by its own tests alone, or it fails. Those of the package
+# or module `part` lie in tests/part or tests/test_part*.py. With `make -j2` two parts at a time.
+PARTS := faults wire mailbox protocol
+coverage: $(PARTS:%=coverage-%)
+coverage-protocol: BESIDES := ,gossipdistill/presence.py
+coverage-%: export COVERAGE_FILE = .coverage.$*
+coverage-%: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run --branch --include='gossipdistill/$*/*,gossipdistill/$*.py$(BESIDES)' \
+		-m pytest --quiet $(wildcard tests/$* tests/test_$*.py tests/test_$*_*.py)
+	$(BIN)/python -m coverage report --show-missing --fail-under=100
+
 # What needs root: containers under a real engine. A bed that cannot start says SKIP and why.
 beds: $(INSTALLED)
 	$(BIN)/python -m pytest -m bed -rs tests/beds
@@ -35,4 +46,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage.*

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossipdistill.ids import Version, is_peer_name, next_boot
-from gossipdistill.presence import Address
 
 
 @pytest.mark.parametrize("name", ["ada", "a", "0", "peer-13", "a.b_c-d", "a" * 64])
@@ -30,9 +29,3 @@ def test_a_boot_is_above_all_that_were_heard_and_follows_the_clock(wall_clock_s:
 def test_a_restarted_peer_is_always_newer() -> None:
     assert Version(2, 1) > Version(1, 10**9)
     assert Version(1, 2) > Version(1, 1)
-
-
-def test_addresses_show_themselves_as_they_are_written() -> None:
-    assert str(Address("127.0.0.1", 7400)) == "127.0.0.1:7400"
-    assert str(Address("::1", 7400)) == "[::1]:7400"
-    assert (Address("h", 7400).data_port, Address("h", 0).data_port) == (7401, 0)

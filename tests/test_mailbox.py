@@ -179,3 +179,27 @@ def test_a_parcel_that_comes_home_does_not_replace_one_that_comes() -> None:
     for one in mass:
         mailbox.deliver(one)
     assert mailbox.take() == mass
+
+
+def test_observers_see_what_the_learner_has_not_taken_and_take_nothing_themselves() -> None:
+    mailbox = Mailbox()
+    for one in arrival(1, BO), arrival(2, CY), arrival(3, BO):
+        mailbox.deliver(one)
+    assert [one.step for one in mailbox.waiting()] == [2, 3], "a state that a newer one has replaced waits no more"
+    mailbox.waiting().clear()
+    assert [one.step for one in mailbox.take()] == [2, 3]
+    assert mailbox.waiting() == []
+    assert mailbox.collect().taken == [Slot(BO, "x", ""), Slot(CY, "x", "")]
+
+
+def test_observers_see_how_many_parcels_of_a_link_are_unsettled_until_each_is_freed() -> None:
+    mailbox = Mailbox()
+    for peer, delivery in (BO, DeliveryClass.STREAM), (BO, DeliveryClass.STREAM), (CY, DeliveryClass.MASS):
+        assert mailbox.post(Parcel((peer,), "m", Payload((), b""), 1, 1, delivery=delivery))
+    mailbox.post(parcel(1, BO))
+    to_bo, to_cy = Slot(BO, "m", ""), Slot(CY, "m", "")
+    assert mailbox.unsettled() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
+    mailbox.collect()
+    mailbox.unsettled().clear()
+    mailbox.free([to_bo, to_cy])
+    assert mailbox.unsettled() == {to_bo: 1}, "collected is not settled"

@@ -111,7 +111,7 @@ class Membership:
                 self.table.drop(name, PeerName(name) in self.prober.business or self.needed(PeerName(name)), now)
             case "view":
                 self._report_view(now)
-            case "snapshot":
+            case _:  # a snapshot that was held back
                 self.table.snapshot_due(now)
 
     def _is_greeted(self, name: str) -> bool:
@@ -202,9 +202,9 @@ class Membership:
             return
         if isinstance(message, Leave):
             last = member or self.table.row(sender, now)
-            if last is not None:
-                last.boot = boot
-                self.detector.left(last, message, now)
+            assert last is not None
+            last.boot = boot
+            self.detector.left(last, message, now)
             return
         self.detector.hear(message.claims, now)
         if isinstance(message, Ping | Ack):
@@ -216,7 +216,7 @@ class Membership:
                 self.prober.requested(sender, message, now)
             case Ack():
                 self.prober.acked(sender, boot, message, now)
-            case Nack():
+            case _:
                 self.prober.nacked(sender, message)
 
     def _answer(self, sender: PeerName, ping: Ping) -> None:

@@ -68,8 +68,6 @@ class Piggyback:
 
     def pick(self, count_max: int, tellings_max: int) -> tuple[Claim, ...]:
         """Claims for one message."""
-        if not self._by_name:
-            return ()
         picked: list[Claim] = []
         for _ in range(min(len(self._queue), 2 * count_max)):
             if len(picked) == count_max:

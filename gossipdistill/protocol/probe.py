@@ -155,8 +155,7 @@ class Prober:
         for name, last_s in reversed(self.business.items()):
             if last_s < since_s:
                 break
-            if (member := self.table.rows.get(name)) is not None:
-                partners.append(member)
+            partners.append(self.table.rows[name])  # kept, as long as there is business
         return partners
 
     def _is_probed(self, member: Member) -> bool:

@@ -20,6 +20,7 @@ from gossipdistill.messages import (
     Envelope,
     Message,
     Mode,
+    Neighbourhood,
     Parcel,
     Payload,
     Settlement,
@@ -54,6 +55,8 @@ class Process:
     events: list[Event] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     freed: list[Slot] = field(default_factory=list)
+    view: Neighbourhood = field(default_factory=Neighbourhood)
+    """The newest snapshot that its learner was given."""
     backlog: list[Envelope] = field(default_factory=list)
     learning: bool = True
     stopped: bool = False
@@ -207,7 +210,7 @@ class World:
 
     def _pump(self, process: Process) -> None:
         process.events += process.peer.events()
-        process.peer.neighbourhood()
+        process.view = process.peer.neighbourhood() or process.view
         process.freed += process.peer.freed()
         for arrival in process.peer.arrivals():
             process.arrivals.append(arrival)

@@ -54,6 +54,21 @@ def test_the_refused_one_may_come_again_as_a_new_process() -> None:
     assert world.all_alive()
 
 
+def test_a_process_that_was_refused_stays_so_although_it_says_now_what_it_should() -> None:
+    world = World("ada", "bo")
+    world.start("bo", fingerprint={})
+    world.run(1.0)
+    refused = world["bo"].peer.me.boot
+    world.kill("bo")
+    world.log.clear()
+    greeting = Greeting(address_of(1), 1, FINGERPRINT)
+    world.inject("ada", Envelope(PeerName("bo"), refused, "ada", 0, greeting))
+    assert world["ada"].peer.status_of(PeerName("bo")) is Status.REFUSED
+    assert world.said("ada", "bo", Greeting) == []
+    world.inject("ada", Envelope(PeerName("bo"), Boot(refused + 1), "ada", 0, greeting))
+    assert world["ada"].kinds("bo")[-1] is RETURNED
+
+
 def test_a_fingerprint_difference_shows_both_values_but_no_endless_text() -> None:
     assert fingerprint_difference({"a": "1"}, {"a": "1"}) == ""
     assert fingerprint_difference({"a": "1"}, {"b": "2"}) == "a: 1 here, none there; b: none here, 2 there"
@@ -151,6 +166,18 @@ def test_a_stranger_of_another_wire_version_is_said_once_and_not_answered() -> N
     assert peer.transmits() == []
 
 
+@pytest.mark.parametrize(("to_boot", "greetings"), [(999, 1), (1000, 0), (1001, 0)])
+def test_who_takes_me_for_my_predecessor_is_greeted_and_who_means_my_successor_is_not(
+    to_boot: int, greetings: int
+) -> None:
+    world = together("ada", "bo")
+    assert world["ada"].peer.me.boot == 1000
+    world.log.clear()
+    for _ in range(3):
+        world.inject("ada", Envelope(PeerName("bo"), Boot(2000), "ada", to_boot, Confirm("x", "", 1)))
+    assert len(world.said("ada", "bo", Greeting)) == greetings
+
+
 def test_words_for_another_name_or_another_process_are_not_mine() -> None:
     world = together("ada", "bo")
     for to, to_boot in (("cy", 0), ("ada", 999)):
@@ -241,6 +268,21 @@ def test_a_place_beyond_the_last_does_not_exist() -> None:
     world.start("dee", place=2**62, address=Address("10.0.0.3", 7000), seeds=[address_of(0)])
     world.run(5.0)
     assert world["dee"].events[0].reason == f"place {2**62 + 1}/2 does not exist"
+
+
+@pytest.mark.parametrize(("place", "known"), [(0, False), (1, False), (2, True), (3, False)])
+def test_a_third_peer_that_another_names_is_greeted_only_if_its_place_is_free(place: int, known: bool) -> None:
+    """Places 0 and 1 are ada's and bo's, and there is no fourth: greeting it would only bring a refusal."""
+    world = World("ada", "bo", "cy", closed=False)
+    for index, name in enumerate(("ada", "bo")):
+        world.start(name, place=index, seeds=[address_of(0)] if index else ())
+    world.run(1.0)
+    told = Greeting(address_of(1), 1, FINGERPRINT, (Contact(PeerName("zed"), address_of(9), place),))
+    boot = world["bo"].peer.me.boot
+    world.inject("ada", Envelope(PeerName("bo"), boot, "ada", world["ada"].peer.me.boot, told))
+    world.run(0.5)
+    assert bool(world.said("ada", "zed", Greeting)) == known
+    assert (world["ada"].peer.address_of("zed") == address_of(9)) == known
 
 
 def test_a_seed_that_is_oneself_under_another_address_is_harmless() -> None:

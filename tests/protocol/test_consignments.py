@@ -217,6 +217,15 @@ def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
     assert ours.out == [(BO, Receipt("m", 1, Verdict.ABSORBED))]
 
 
+def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_the_new_one() -> None:
+    """Its number 5 would be one that the new process has yet to give away."""
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.arrived(BO, Boot(9), consignment("m", 5), 0.0)
+    ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
+    ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
+    assert ours.out == [(BO, Receipt("m", 1, Verdict.HELD))]
+
+
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
     ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.enquired(BO, Boot(9), Enquiry("m", 1))

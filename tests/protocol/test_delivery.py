@@ -10,11 +10,13 @@ from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     Announce,
     Confirm,
+    DeliveryClass,
     Envelope,
     Message,
     Mode,
     Parcel,
     Payload,
+    Piece,
     Slot,
     State,
     Transmit,
@@ -467,3 +469,40 @@ def test_somebody_elses_return_sends_nothing_again() -> None:
     ours.out.clear()
     ours.returned(PeerName("cy"), True, 0.0)
     assert ours.out == []
+
+
+def test_a_large_state_is_given_its_whole_time_and_teaches_nothing_about_the_small_ones() -> None:
+    ours, large = alone(), DEFAULT_LIMITS.push_bytes_max + 4
+    for number in range(1, 30):
+        ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(number), 1, 1), 0.0)
+        ours.confirmed(BO, Confirm("x", "", number), 0.01)
+    patience_s = ours._patience_with(BO).seconds()
+    assert patience_s < DEFAULT_LIMITS.confirm_timeout_s / 2, "bo confirms quickly"
+    ours.publish(Slot(BO, "w", ""), Parcel((BO,), "w", payload(1, large), 1, 1), 10.0)
+    assert ours.next_timeout() - 10.0 == pytest.approx(2.0 + large / DEFAULT_LIMITS.confirm_bytes_per_s)
+    ours.confirmed(BO, Confirm("w", "", 30), 11.9)
+    assert ours._patience_with(BO).seconds() == patience_s
+
+
+def test_a_piece_that_nobody_has_put_together_is_no_state() -> None:
+    world = pair()
+    piece = Piece(DeliveryClass.STATE, "x", "", 1, 0, b"1234")
+    world["bo"].peer.receive(Envelope(PeerName("ada"), Boot(1000), "bo", 2000, piece), world.now)
+    assert world["bo"].peer.arrivals() == []
+    assert world["bo"].peer.transmits() == []
+
+
+def test_the_owner_is_asked_to_tell_of_a_taking_only_while_an_announced_state_waits_for_it() -> None:
+    world = pair()
+    world["bo"].learning = False
+    bo = world["bo"].peer
+    world.publish("ada", "bo", 1, PULL)
+    world.run(1.0)
+    assert not bo.awaits_taking()
+    world.publish("ada", "bo", 2, PULL)
+    world.run(1.0)
+    assert bo.awaits_taking()
+    world.take("bo", "ada")
+    assert not bo.awaits_taking()
+    world.run(1.0)
+    assert world["bo"].values("ada") == [1, 2]

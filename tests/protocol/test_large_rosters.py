@@ -6,12 +6,13 @@ import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.limits import Limits
-from gossipdistill.messages import Envelope
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.messages import Confirm, Envelope
 from gossipdistill.presence import Ack, ClaimKind, Greeting, Ping
 from gossipdistill.protocol.members import Status
+from gossipdistill.protocol.table import Timer
 
-from .harness import World
+from .harness import World, address_of
 
 NAMES = [f"p{number:02}" for number in range(24)]
 ABSENT = (EventKind.SUSPECT, EventKind.DEAD, EventKind.LEFT)
@@ -170,3 +171,95 @@ def test_a_snapshot_that_was_held_back_is_told_later(world: World) -> None:
     second = table.neighbourhood()
     assert second is not None
     assert PeerName("p06") not in second.alive
+
+
+def test_who_is_present_is_a_set_like_any_other(world: World) -> None:
+    world.kill("p05")
+    world.leave("p06")
+    world.run(20.0)
+    alive, others = world["p03"].view.alive, set(NAMES) - {"p03", "p05", "p06"}
+    assert alive == others
+    assert len(alive) == 21
+    assert sorted(alive) == sorted(others)
+    assert PeerName("p05") not in alive
+    assert PeerName("mallory") not in alive
+    assert alive - {PeerName("p00")} == others - {"p00"}
+    assert type(alive & frozenset(alive)) is frozenset, "what is made of it is a set of its own"
+    assert repr(alive) == "Present(21 of 24)", "thousands of names would fill every log"
+    assert world["p03"].peer.status_of(PeerName("p00")) is Status.UNHEARD, "presumed"
+    assert world["p03"].peer.status_of(PeerName("mallory")) is None
+
+
+@pytest.mark.parametrize(("kept_max", "kept"), [(2, {"p02", "p03"}), (3, {"p01", "p02", "p03"})])
+def test_rows_are_kept_for_those_with_whom_there_was_business_last(kept_max: int, kept: set[str]) -> None:
+    limits = Limits(greeted_at_start_max=8, business_max=kept_max, business_s=30.0)
+    world = World(*NAMES, limits=limits)
+    for _ in range(2):
+        for name in "p01", "p02", "p03":
+            world.publish("p00", name, 1)
+            world.run(5.0)
+    world.run(2.0)
+    assert set(world["p00"].peer._membership.table.rows) == kept
+
+
+def test_one_who_is_forgotten_is_confirmed_nothing_and_says_it_again(world: World) -> None:
+    world.publish("p03", "p17", 7)
+    world.run(1.0)
+    world.publish("p03", "p17", 8)
+    world.run(0.1)
+    world.log.clear()
+    owes = world["p17"].peer
+    owes._membership.prober.business.clear()
+    owes._membership.table.drop("p03", False, world.now)
+    world.run(0.5)
+    assert not world.said("p17", "p03", Confirm), "its address went with its row"
+    world.run(10.0)
+    assert world["p17"].values("p03") == [7, 8]
+    assert world.said("p17", "p03", Confirm)
+    assert not world["p03"].peer._delivery.has_something_for(PeerName("p17"))
+
+
+def test_one_who_is_forgotten_in_the_moment_of_its_greeting_is_not_greeted(world: World) -> None:
+    """A loop that is late finds both due in one turn."""
+    table = world["p03"].peer._membership.table
+    table.row("p17", world.now)
+    table.timers.set(Timer("drop", "p17"), world.now)
+    table.timers.set(Timer("greet", "p17"), world.now)
+    world.run(5.0)
+    assert table.find("p17") is None
+    assert not world.said("p03", "p17", Greeting)
+
+
+def test_a_probe_of_a_new_process_with_whose_predecessor_there_was_business_is_answered_by_a_greeting(
+    world: World,
+) -> None:
+    world.publish("p03", "p17", 7)
+    world.run(1.0)
+    world.kill("p17")
+    world.start("p17")
+    boot = world["p17"].peer.me.boot
+    world.inject("p03", Envelope(PeerName("p17"), boot, "p03", 0, Ping(1, 0, False)))
+    world.run(0.5)
+    assert world["p17"].values("p03") == [7], "the newest state, and nothing new was published"
+    assert world["p03"].peer.boot_of(PeerName("p17")) == boot
+
+
+def test_a_last_word_goes_to_a_few_others_and_never_to_oneself(world: World) -> None:
+    told = {}
+    for name in NAMES:
+        world[name].peer.leave("finished")
+        told[name] = [one.envelope.to for one in world[name].peer.transmits()]
+    assert not [name for name in NAMES if name in told[name]]
+    assert all(1 <= len(set(names)) == len(names) <= DEFAULT_LIMITS.watched_max for names in told.values())
+
+
+def test_newcomers_without_a_roster_are_not_all_greeted_by_all() -> None:
+    names = NAMES[:12]
+    world = World(*names, closed=False, limits=Limits(greeted_at_start_max=8))
+    for place, name in enumerate(names):
+        world.start(name, place=place, seeds=[address_of(0)] if place else ())
+    world.run(30.0)
+    tables = {name: world[name].peer._membership.table for name in names}
+    assert all(set(table.rows) == set(names) - {name} for name, table in tables.items())
+    pairs = {(sent.sender, sent.to) for sent in world.log if isinstance(sent.message, Greeting)}
+    assert len({frozenset(pair) for pair in pairs}) < 12 * 11 / 4

@@ -9,7 +9,7 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Confirm, Envelope, State
-from gossipdistill.presence import Address, Greeting, Leave, Ping
+from gossipdistill.presence import Ack, Address, Greeting, Leave, Ping, PingRequest
 from gossipdistill.protocol.members import Status
 
 from .harness import FINGERPRINT, World, address_of, payload
@@ -248,3 +248,70 @@ def test_words_that_the_last_word_has_overtaken_do_not_bring_it_back() -> None:
     world.start("bo")
     world.run(0.5)
     assert world["ada"].kinds("bo") == [JOINED, LEFT, RETURNED]
+
+
+# --- what is known of the others ------------------------------------------------------------------------------------
+
+
+def test_that_i_am_done_is_told_to_all_in_business_until_each_confirms_it_and_then_no_more() -> None:
+    world = together()
+    world.cut = {("ada", "cy")}
+    world.log.clear()
+    world["ada"].peer.report_progress(700, True, world.now)
+    world.run(0.1)
+    assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, frozenset()]
+    assert world["ada"].peer._membership.prober.untold == {PeerName("cy"): None}
+    world.cut.clear()
+    world.run(1.5)
+    assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, {"ada"}]
+    assert not world["ada"].peer._membership.prober.untold
+    world.log.clear()
+    world["ada"].peer.report_progress(700, True, world.now)
+    world.run(0.1)
+    assert len(world.said("ada", "bo", Ping)) + len(world.said("ada", "cy", Ping)) <= 1
+
+
+def test_who_comes_when_i_am_done_is_told_so_at_once() -> None:
+    world = together()
+    world.kill("cy")
+    world["ada"].peer.report_progress(700, True, world.now)
+    world.run(1.0)
+    world.start("cy")
+    world.run(0.5 + 0.01)  # one interval of probes
+    assert world["cy"].view.done == {"ada"}
+    assert world["bo"].view.done == {"ada"}
+
+
+def test_where_a_member_listens_is_known_of_members_only() -> None:
+    world = together("ada", "bo")
+    peer = world["ada"].peer
+    assert peer.address_of("bo") == address_of(1)
+    assert peer.address_of("ada") is None, "nobody dials itself"
+    assert peer.address_of("zed") is None
+    assert (peer.status_of(PeerName("bo")), peer.status_of(PeerName("zed"))) == (Status.ALIVE, None)
+
+
+def test_present_are_those_who_were_heard_and_neither_silent_nor_out_of_my_reach() -> None:
+    world = World("ada", "bo", "cy", "dee")
+    peer = world["ada"].peer
+    assert not any(peer.is_present(name) for name in world.names), "nobody was heard yet"
+    world.run(1.0)
+    assert [peer.is_present(PeerName(name)) for name in ("ada", "bo", "cy", "dee", "zed")] == [
+        False, True, True, True, False,
+    ]  # fmt: skip
+    world.kill("cy")
+    world.cut = {("ada", "dee"), ("dee", "ada")}
+    world.run(10.0)
+    assert peer.status_of(PeerName("dee")) is Status.ALIVE
+    assert [peer.is_present(PeerName(name)) for name in ("bo", "cy", "dee")] == [True, False, False]
+    assert world["ada"].view.alive == {"bo"}
+
+
+def test_one_who_is_asked_whether_it_lives_itself_says_yes() -> None:
+    """Nobody who keeps to the rules asks that; what it says is true all the same."""
+    world = together("ada", "bo")
+    world.log.clear()
+    world.inject("ada", Envelope(PeerName("bo"), Boot(2000), "ada", 1000, PingRequest(77, PeerName("ada"))))
+    (answer,) = [sent.message for sent in world.said("ada", "bo", Ack) if isinstance(sent.message, Ack)]
+    assert (answer.number, answer.about, answer.about_boot) == (77, "ada", 1000)
+    assert not world["ada"].peer._membership.prober.errands

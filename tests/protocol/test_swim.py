@@ -11,8 +11,9 @@ from gossipdistill.messages import Envelope
 from gossipdistill.presence import Ack, Claim, ClaimKind, Greeting, Leave, Ping, PingRequest
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.suspicion import Suspicion
+from gossipdistill.protocol.table import Timer
 
-from .harness import World, address_of
+from .harness import FINGERPRINT, Sent, World, address_of
 
 JOINED, SUSPECT, DEAD, RETURNED = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD, EventKind.RETURNED
 LEFT, REFUTED = EventKind.LEFT, EventKind.REFUTED
@@ -28,6 +29,11 @@ def together(*names: str, **options: object) -> World:
     return world
 
 
+def due(world: World, name: str) -> list[tuple[float, Timer]]:
+    """What its membership has to do yet, and when."""
+    return [(due_s, timer) for timer, due_s in world[name].peer._membership.table.timers._due_s.items()]
+
+
 def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:
     """`by` pings `to`, with claims."""
     boot = world[by].peer.me.boot
@@ -37,6 +43,25 @@ def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:
 
 def claim(about: str, kind: ClaimKind, boot: int, refutation: int = 0, by: str = "bo") -> Claim:
     return Claim(PeerName(about), boot, refutation, kind, PeerName(by))
+
+
+def asked_by_ada(world: World) -> tuple[int, str]:
+    """Run until ada asks for a sign of life of dee: the number of its probe, and who was asked."""
+    asked: list[Sent] = []
+    while not asked:
+        world.log.clear()
+        world.run(0.01)
+        asked = [sent for sent in world.log if sent.sender == "ada" and isinstance(sent.message, PingRequest)]
+    message = asked[0].message
+    assert isinstance(message, PingRequest)
+    assert message.target == "dee"
+    return message.number, asked[0].to
+
+
+def vouch(world: World, number: int, relay: str, boot: int) -> None:
+    """The relay says to ada that dee has answered, as this process."""
+    ack = Ack(number, 0, False, (), "dee", boot)
+    world.inject("ada", Envelope(PeerName(relay), world[relay].peer.me.boot, "ada", 1000, ack))
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------
@@ -85,6 +110,33 @@ def test_a_one_way_link_makes_no_suspect_either() -> None:
     assert world["ada"].kinds("dee") == [JOINED]
     assert world["dee"].kinds("ada") == [JOINED, UNREACHABLE]
     world["dee"].peer.neighbourhood()
+
+
+@pytest.mark.parametrize(
+    ("boot", "news", "greetings"), [(3999, [], 0), (4000, [RETURNED, UNREACHABLE], 0), (4001, [], 1)]
+)
+def test_a_relay_vouches_for_the_process_that_it_has_heard(boot: int, news: list[EventKind], greetings: int) -> None:
+    """One that had ended before proves nothing, and of a newer one I must hear myself what it agrees to."""
+    world = together()
+    assert world["dee"].peer.me.boot == 4000
+    world.kill("dee")
+    world.run(2.0)
+    number, relay = asked_by_ada(world)
+    assert world["ada"].kinds("dee") == [JOINED, SUSPECT]
+    world.log.clear()
+    vouch(world, number, relay, boot)
+    assert world["ada"].kinds("dee")[2:] == news
+    assert len(world.said("ada", "dee", Greeting)) == greetings
+
+
+def test_what_a_relay_heard_before_the_last_word_does_not_bring_back_who_has_left() -> None:
+    world = together()
+    world.cut_off("dee")
+    number, relay = asked_by_ada(world)
+    world.inject("ada", Envelope(PeerName("dee"), Boot(4000), "ada", 1000, Leave("finished")))
+    vouch(world, number, relay, 4000)
+    assert world["ada"].kinds("dee") == [JOINED, LEFT]
+    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
 
 
 def test_a_slow_peer_doubts_itself_first() -> None:
@@ -210,6 +262,53 @@ def test_where_nobody_can_confirm_a_suspicion_is_short_and_where_all_do_as_well(
     assert alone.deadline_s() == 2.0
 
 
+def test_what_was_due_in_the_case_against_an_ended_process_is_nothing_to_the_new_one() -> None:
+    world = together()
+    world.kill("cy")
+    world.run(0.6)
+    claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000))  # a ping to verify it is due within 0.2 s
+    (again_s,) = [s for s, timer in due(world, "ada") if timer == Timer("verify", "cy")]
+    world.start("cy")
+    world.inject(
+        "ada", Envelope(PeerName("cy"), world["cy"].peer.me.boot, "", 0, Greeting(address_of(2), 2, FINGERPRINT))
+    )
+    world.cut_off("cy")
+    world.run(again_s - world.now + 0.001)
+    assert not [sent for sent in world.said("ada", "cy", Ping) if sent.at_s == again_s]
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT, RETURNED]
+
+
+def test_a_case_lasts_its_own_time_although_the_end_of_an_earlier_one_comes_late() -> None:
+    """Both lie under one name: where a loop is late, the turn that opens a case may find the end of the other due."""
+    world = together("ada", "bo")
+    world.kill("bo")
+    world.run(2.0)
+    (event,) = [event for event in world["ada"].events if event.kind is SUSPECT]
+    table = world["ada"].peer._membership.table
+    table.timers.set(Timer("suspicion", "bo"), world.now)
+    world.run(0.1)
+    assert world["ada"].kinds("bo") == [JOINED, SUSPECT]
+    world.run(10.0)
+    dead = world["ada"].events[-1]
+    assert (dead.kind, dead.at_s - event.at_s) == (DEAD, pytest.approx(2.0))
+
+
+def test_a_probe_that_was_under_way_when_i_was_stopped_accuses_nobody() -> None:
+    world = together("ada", "cy")
+    world.cut_off("cy")
+    prober = world["ada"].peer._membership.prober
+    while not prober.doubts:
+        world.run(0.01)
+    assert list(prober.doubts) == ["cy"]
+    world.stop("ada")
+    world.run(DEFAULT_LIMITS.pause_forgiven_s + 0.5)
+    world.cut.clear()
+    world.resume("ada", clock_first=True)
+    assert not prober.doubts
+    world.run(10.0)
+    assert world["ada"].kinds("cy") == [JOINED]
+
+
 # --- coming and going -----------------------------------------------------------------------------------------------
 
 
@@ -245,6 +344,22 @@ def test_one_who_has_left_is_known_to_those_who_missed_its_last_word() -> None:
     world.run(5.0)
     assert world["cy"].kinds("dee") in ([JOINED, LEFT], [JOINED, SUSPECT, LEFT])
     assert world["ada"].kinds("dee") == [JOINED, LEFT]
+
+
+@pytest.mark.parametrize(("place", "told"), [(3, True), (1, False)])
+def test_a_rumour_of_a_newcomer_is_told_on_if_there_is_a_place_for_it(place: int, told: bool) -> None:
+    world = World("ada", "bo", "cy", "dee", closed=False)
+    for index, name in enumerate(("ada", "bo", "cy")):
+        world.start(name, place=index, seeds=[address_of(0)] if index else ())
+    world.run(2.0)
+    world.log.clear()
+    zed = Claim(PeerName("zed"), 9000, 0, ClaimKind.ALIVE, PeerName("bo"), address_of(9), place)
+    claims(world, "ada", zed)
+    world.run(5.0)
+    words = [sent.message for sent in world.log if sent.sender == "ada" and isinstance(sent.message, Ping | Ack)]
+    assert len(words) > 10
+    assert (zed in [claim for word in words for claim in word.claims]) == told
+    assert bool(world.said("ada", "zed", Greeting)) == told
 
 
 @pytest.mark.parametrize("seed_place", [0, 1, 2])
