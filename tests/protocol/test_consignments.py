@@ -28,6 +28,10 @@ def consignment(topic: str, number: int) -> Consignment:
     return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
 
 
+def mass(value: int) -> Parcel:
+    return Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=0.5)
+
+
 @pytest.fixture
 def world() -> World:
     world = World("ada", "bo", "cy")
@@ -224,6 +228,23 @@ def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_
     ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
     ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
     assert ours.out == [(BO, Receipt("m", 1, Verdict.HELD))]
+
+
+def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its_recipient() -> None:
+    """Its first sending was not lost, it only took longer than I waited."""
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    for number in range(1, 20):
+        ours.publish(Slot(BO, "m", ""), mass(number), 0.0)
+        ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
+    patience_s = ours._arriving[BO].seconds()
+    ours.publish(Slot(BO, "m", ""), mass(20), 1.0)
+    ours.handle_timeout(ours.next_timeout())
+    held = Receipt("m", 20, Verdict.HELD)
+    ours.receipt(BO, held, 2.0)
+    assert ours._arriving[BO].seconds() == patience_s
+    ours.receipt(BO, held, 2.1)
+    assert ours._arriving[BO].seconds() == pytest.approx(2 * patience_s)
+    assert [one.sendings for _, one in ours.unsettled()] == [2]
 
 
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:

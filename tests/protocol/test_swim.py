@@ -13,7 +13,7 @@ from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.suspicion import Suspicion
 from gossipdistill.protocol.table import Timer
 
-from .harness import FINGERPRINT, Sent, World, address_of
+from .harness import Sent, World, address_of
 
 JOINED, SUSPECT, DEAD, RETURNED = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD, EventKind.RETURNED
 LEFT, REFUTED = EventKind.LEFT, EventKind.REFUTED
@@ -269,12 +269,11 @@ def test_what_was_due_in_the_case_against_an_ended_process_is_nothing_to_the_new
     claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000))  # a ping to verify it is due within 0.2 s
     (again_s,) = [s for s, timer in due(world, "ada") if timer == Timer("verify", "cy")]
     world.start("cy")
-    world.inject(
-        "ada", Envelope(PeerName("cy"), world["cy"].peer.me.boot, "", 0, Greeting(address_of(2), 2, FINGERPRINT))
-    )
-    world.cut_off("cy")
     world.run(again_s - world.now + 0.001)
+    assert world["ada"].kinds("cy") == [JOINED, SUSPECT, RETURNED]
     assert not [sent for sent in world.said("ada", "cy", Ping) if sent.at_s == again_s]
+    (ends_s,) = [s for s, timer in due(world, "ada") if timer == Timer("suspicion", "cy")]
+    world.run(ends_s - world.now + 1.0)
     assert world["ada"].kinds("cy") == [JOINED, SUSPECT, RETURNED]
 
 
@@ -307,6 +306,21 @@ def test_a_probe_that_was_under_way_when_i_was_stopped_accuses_nobody() -> None:
     assert not prober.doubts
     world.run(10.0)
     assert world["ada"].kinds("cy") == [JOINED]
+
+
+def test_a_suspect_has_its_whole_time_although_i_was_stopped_meanwhile() -> None:
+    world = together("ada", "cy")
+    world.kill("cy")
+    while SUSPECT not in world["ada"].kinds("cy"):
+        world.run(0.1)
+    world.run(1.0)
+    world.stop("ada")
+    world.run(30.0)
+    world.resume("ada", clock_first=True)
+    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    world.run(10.0)
+    suspected_s, dead_s = (e.at_s for e in world["ada"].events if e.kind in (SUSPECT, DEAD))
+    assert 31.5 <= dead_s - suspected_s <= 32.0, "two seconds, and those in which it could not have been heard"
 
 
 # --- coming and going -----------------------------------------------------------------------------------------------
