@@ -284,6 +284,5 @@ class Membership:
         if table.presumes:
             everybody = table.names()
             names |= {everybody[table.chance.randrange(len(everybody))]: None for _ in range(self.limits.watched_max)}
-        for name in names:
-            if name != self.me.name:
-                self.speech.send(name, Leave(reason, crashed))
+        for name in names:  # myself perhaps included: to that name nothing is sent
+            self.speech.send(name, Leave(reason, crashed))

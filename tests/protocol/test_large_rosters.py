@@ -8,7 +8,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Confirm, Envelope
-from gossipdistill.presence import Ack, ClaimKind, Greeting, Ping
+from gossipdistill.presence import Ack, ClaimKind, Contact, Greeting, Ping
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.table import Timer
 
@@ -257,9 +257,12 @@ def test_newcomers_without_a_roster_are_not_all_greeted_by_all() -> None:
     names = NAMES[:12]
     world = World(*names, closed=False, limits=Limits(greeted_at_start_max=8))
     for place, name in enumerate(names):
-        world.start(name, place=place, seeds=[address_of(0)] if place else ())
+        world.start(name, place=place, seeds=[address_of(0)] if place else (), expected=13)
     world.run(30.0)
     tables = {name: world[name].peer._membership.table for name in names}
     assert all(set(table.rows) == set(names) - {name} for name, table in tables.items())
     pairs = {(sent.sender, sent.to) for sent in world.log if isinstance(sent.message, Greeting)}
     assert len({frozenset(pair) for pair in pairs}) < 12 * 11 / 4
+    first = world["p00"].peer
+    assert first._membership.admission.learn_of(Contact(PeerName("p12"), address_of(12), 12), world.now)
+    assert first.next_timeout() > world.now, "nothing is to be done about one with whom there is no business"

@@ -271,13 +271,17 @@ def test_that_i_am_done_is_told_to_all_in_business_until_each_confirms_it_and_th
     assert len(world.said("ada", "bo", Ping)) + len(world.said("ada", "cy", Ping)) <= 1
 
 
-def test_who_comes_when_i_am_done_is_told_so_at_once() -> None:
+def test_who_comes_when_i_am_done_is_told_so_in_my_next_turn_although_it_has_just_been_heard() -> None:
     world = together()
-    world.kill("cy")
+    world.leave("cy")
+    world.run(0.1)
     world["ada"].peer.report_progress(700, True, world.now)
-    world.run(1.0)
+    world.run(0.1)
+    timers = world["ada"].peer._membership.table.timers
+    (turn_s,) = [due_s for timer, due_s in timers._due_s.items() if timer.what == "turn"]
+    world.run(turn_s - 0.1 - world.now)
     world.start("cy")
-    world.run(0.5 + 0.01)  # one interval of probes
+    world.run(0.1 + 0.01)
     assert world["cy"].view.done == {"ada"}
     assert world["bo"].view.done == {"ada"}
 

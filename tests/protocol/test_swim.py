@@ -6,7 +6,7 @@ import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Ack, Claim, ClaimKind, Greeting, Leave, Ping, PingRequest
 from gossipdistill.protocol.members import Status
@@ -293,7 +293,8 @@ def test_a_case_lasts_its_own_time_although_the_end_of_an_earlier_one_comes_late
 
 
 def test_a_probe_that_was_under_way_when_i_was_stopped_accuses_nobody() -> None:
-    world = together("ada", "cy")
+    limits = Limits(silence_intervals=5.0)  # the doubt lasts longer than the pause
+    world = together("ada", "cy", limits=limits)
     world.cut_off("cy")
     prober = world["ada"].peer._membership.prober
     while not prober.doubts:
