@@ -96,7 +96,8 @@ class Consignments:
     boot_of: Callable[[PeerName], int | None]
     lines: dict[Slot, Line] = field(default_factory=dict)
     shelves: dict[Slot, Shelf] = field(default_factory=dict)
-    out: list[tuple[PeerName, Message]] = field(default_factory=list)
+    out: list[tuple[PeerName, int, Message]] = field(default_factory=list)
+    """To whom, and to which process of it: numbers begin anew with each."""
     arrivals: list[Arrival] = field(default_factory=list)
     freed: list[Slot] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -204,11 +205,11 @@ class Consignments:
             one.number, one.to_boot = line.numbered, boot
         parcel = one.parcel
         if one.held:
-            self.out.append((slot.peer, Enquiry(slot.topic, one.number)))
+            self.out.append((slot.peer, boot, Enquiry(slot.topic, one.number)))
             one.enquired, patience_s = True, self._patience(self._settling, slot.peer).seconds()
         else:
             what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
-            self.out.append((slot.peer, Consignment(slot.topic, one.number, *what)))
+            self.out.append((slot.peer, boot, Consignment(slot.topic, one.number, *what)))
             one.sendings, one.sent_s = one.sendings + 1, now
             patience_s = self._patience(self._arriving, slot.peer).seconds() + self._transfer_s(parcel)
         one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
@@ -271,7 +272,7 @@ class Consignments:
         shelf = self._shelf(sender, boot, consignment.topic)
         if shelf is None:
             refusal = Receipt(consignment.topic, consignment.number, Verdict.REFUSED, "too many topics")
-            self.out.append((sender, refusal))
+            self.out.append((sender, boot, refusal))
             return
         shelf.stream = consignment.delivery is DeliveryClass.STREAM
         ahead = consignment.number - shelf.delivered
@@ -302,7 +303,7 @@ class Consignments:
         receipt = shelf.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
         for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
             del shelf.verdicts[old]
-        self.out.append((settlement.sender, receipt))
+        self.out.append((settlement.sender, boot, receipt))
 
     def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
         shelf.delivered = consignment.number
@@ -320,11 +321,11 @@ class Consignments:
         that there is to know.
         """
         if number in shelf.verdicts:
-            self.out.append((sender, shelf.verdicts[number]))
+            self.out.append((sender, shelf.boot, shelf.verdicts[number]))
         elif number in shelf.held:
-            self.out.append((sender, Receipt(topic, number, Verdict.HELD)))
+            self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.HELD)))
         elif shelf.stream:
-            self.out.append((sender, Receipt(topic, number, Verdict.ABSORBED)))
+            self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.ABSORBED)))
 
     def _shelf(self, sender: PeerName, boot: Boot, topic: str) -> Shelf | None:
         """The shelf of this process of the sender; None when it has used up its share of them."""
@@ -347,8 +348,9 @@ class Consignments:
     def handle_timeout(self, now: float) -> None:
         """Say again, or ask, whatever is overdue; speak for a learner that has not settled yet."""
         for slot, number in self._unsaid.pop_due(now):
-            if number in self.shelves[slot].held:
-                self.out.append((slot.peer, Receipt(slot.topic, number, Verdict.HELD)))
+            shelf = self.shelves[slot]
+            if number in shelf.held:
+                self.out.append((slot.peer, shelf.boot, Receipt(slot.topic, number, Verdict.HELD)))
         for slot in self._deadlines.pop_due(now):
             line = self.lines[slot]
             for one in line.unsettled:

@@ -173,10 +173,14 @@ class Peer:
         table = self._membership.table
         drained = [self._transmit(*outbound) for outbound in table.out]
         table.out.clear()
-        for to, message in [*self._delivery.out, *self._consignments.out]:
+        for to, message in self._delivery.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
+        for to, boot, message in self._consignments.out:
+            member = table.rows.get(to)
+            if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
+                drained.append(self._transmit(to, boot, member.address, message))
         self._delivery.out.clear()
         self._consignments.out.clear()
         return drained

@@ -204,7 +204,7 @@ def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
     for number, topic in enumerate(["a", "b", "c"], start=1):
         ours.arrived(BO, Boot(9), consignment(topic, number), 0.0)
     assert [arrival.topic for arrival in ours.arrivals] == ["a", "b"]
-    assert ours.out == [(BO, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
+    assert ours.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
     ours.enquired(BO, Boot(9), Enquiry("c", 3))
     assert len(ours.out) == 1
 
@@ -218,7 +218,7 @@ def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
     ours.settle(Settlement(BO, "m", first.version, absorbed=True))
     assert ours.out == []  # nobody is left who waits for that receipt
     ours.settle(Settlement(BO, "m", second.version, absorbed=True))
-    assert ours.out == [(BO, Receipt("m", 1, Verdict.ABSORBED))]
+    assert ours.out == [(BO, 10, Receipt("m", 1, Verdict.ABSORBED))]
 
 
 def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_the_new_one() -> None:
@@ -227,7 +227,24 @@ def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_
     ours.arrived(BO, Boot(9), consignment("m", 5), 0.0)
     ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
     ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
-    assert ours.out == [(BO, Receipt("m", 1, Verdict.HELD))]
+    assert ours.out == [(BO, 10, Receipt("m", 1, Verdict.HELD))]
+
+
+def test_a_verdict_on_what_an_ended_process_had_sent_settles_nothing_of_its_successor(world: World) -> None:
+    """Both have given the number 1 away; the reader has not heard a parcel of the second yet."""
+    world["bo"].learning = False
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(0.5)
+    world.kill("ada")
+    world.start("ada")
+    world.run(0.5)
+    world.delay_s = (0.4, 0.4)
+    world.consign("ada", "bo", 8, 0.5)
+    world.settle("bo", absorbed=True)
+    world.run(0.45)  # the verdict on 7 has arrived, one on 8 could not
+    assert [one.parcel.weight for _, one in world["ada"].peer.unsettled()] == [0.5]
+    world.run(1.0)
+    assert world["bo"].values("ada") == [7, 8]
 
 
 def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its_recipient() -> None:
@@ -270,7 +287,7 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
     for value in 1, 2:
         parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
         ours.publish(Slot(BO, "m", ""), parcel, 0.0)
-    (_, first), _ = ours.out
+    (_, _, first), _ = ours.out
     ours.not_sent(BO, first, 0.0)
     assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
     waits = []
@@ -278,7 +295,7 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
         before = ours.next_timeout()
         ours.out.clear()
         ours.handle_timeout(before)
-        for to, message in ours.out:
+        for to, _, message in ours.out:
             ours.not_sent(to, message, before)
         waits.append(ours.next_timeout() - before)
     assert max(waits) == pytest.approx(DEFAULT_LIMITS.retry_interval_max_s)

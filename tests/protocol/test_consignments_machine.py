@@ -141,16 +141,16 @@ class OneLink(RuleBasedStateMachine):
 
     def _pump(self, socket: bool = True) -> None:
         sent, self.ada.out = self.ada.out, []
-        for _, message in sent:
+        for _, to_boot, message in sent:
             if socket:
-                assert self.bo_boot is not None, "sent to nobody"
-                self.to_bo.append((self.bo_boot, message))
+                assert to_boot == self.bo_boot, "sent to nobody"
+                self.to_bo.append((to_boot, message))
                 if isinstance(message, Consignment):
                     self.on_the_wire.add(message.step)
             else:
                 self.ada.not_sent(BO, message, self.now)
         answered, self.bo.out = self.bo.out, []
-        self.to_ada += [(self.real_bo_boot, message) for _, message in answered]  # type: ignore[misc]
+        self.to_ada += [(self.real_bo_boot, message) for _, _, message in answered]  # type: ignore[misc]
         self.waiting += self.bo.arrivals
         self.bo.arrivals = []
         for arrival in self.ada.arrivals:

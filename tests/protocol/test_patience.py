@@ -86,9 +86,9 @@ def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> N
         world.run(0.1)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 11, 0.5)
-    world.run(DEFAULT_LIMITS.consign_patience_min_s - 0.1)
+    world.run(DEFAULT_LIMITS.consign_patience_min_s / 2)
     world.cut.clear()
-    world.run(0.2)
+    world.run(DEFAULT_LIMITS.consign_patience_min_s)
     assert world["bo"].values("ada")[-1] == 11  # a peer without experience would still wait, up to `consign_timeout_s`
     assert not world["ada"].peer.unsettled()
 
