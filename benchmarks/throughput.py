@@ -1,6 +1,6 @@
 """The socket driver beside raw sockets: 100 MB end to end, its CPU seconds, and a small question beside a large flow.
 
-python -m benchmarks.throughput [--repeats 15] [--quick] [--out FOLDER]
+python -m benchmarks.throughput [--pairs 5] [--repeats 9] [--quick] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -90,20 +90,24 @@ def percentile(ascending: list[float], percent: int) -> float:
     return ascending[max(0, -(-len(ascending) * percent // 100) - 1)]
 
 
-def measure(sealed: bool, repeats: int, parcels: int) -> dict[str, Any]:
-    """Interleaved repeats of all kinds, the order alternating, after one that is not counted; then the questions."""
-    pair = start(sealed)
-    try:
-        for kind in KINDS:
-            move(pair, kind)
-        rounds = []
-        for repeat in range(repeats):
-            order = list(KINDS) if repeat % 2 == 0 else list(KINDS)[::-1]
-            rounds.append({kind: move(pair, kind) for kind in order})
-        return {"rounds": rounds, "questions": questions(pair, parcels)}
-    finally:
-        for mover in pair:
-            mover.end()
+def measure(sealed: bool, pairs: int, repeats: int, parcels: int) -> dict[str, Any]:
+    """Interleaved repeats of all kinds, the order alternating, after one that is not counted, by each of some pairs of
+    processes: how fast one of them is differs by a third, for as long as it lives. Then the questions, by the last."""
+    rounds = []
+    for number in range(pairs):
+        pair = start(sealed)
+        try:
+            for kind in KINDS:
+                move(pair, kind)
+            for repeat in range(repeats):
+                order = list(KINDS) if repeat % 2 == 0 else list(KINDS)[::-1]
+                rounds.append({kind: move(pair, kind) for kind in order})
+            if number == pairs - 1:
+                asked = questions(pair, parcels)
+        finally:
+            for mover in pair:
+                mover.end()
+    return {"rounds": rounds, "questions": asked}
 
 
 def table(title: str, found: dict[str, Any]) -> list[str]:
@@ -136,20 +140,21 @@ def _verdict(met: bool, target: str) -> str:
 def main() -> int:
     """Measure, print, write `throughput.md` and `throughput.json`; 0 if every target is met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--quick", action="store_true", help="two repeats and one parcel beside the questions")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of processes, one after another")
+    parser.add_argument("--repeats", type=int, default=9, help="by each pair")
+    parser.add_argument("--quick", action="store_true", help="one pair, two repeats, one parcel beside the questions")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
-    repeats, parcels = (2, 1) if asked.quick else (asked.repeats, 10)
+    pairs, repeats, parcels = (1, 2, 1) if asked.quick else (asked.pairs, asked.repeats, 10)
     end_tidily_on_signals()
     about = circumstances("benchmarks.throughput")
-    found = {title: measure(title == "CURVE", repeats, parcels) for title in ("plain", "CURVE")}
+    found = {title: measure(title == "CURVE", pairs, repeats, parcels) for title in ("plain", "CURVE")}
     lines = [
         "# The socket driver beside raw sockets",
         "",
         *heading(about),
-        f"100 MB from one process to another over loopback, medians of {repeats} interleaved repeats. Raw: a DEALER "
-        "and a ROUTER with the driver's options, 25 frames of 4 MB, each thrown away as it comes; or copied to a block "
+        f"100 MB from one process to another over loopback, medians of {repeats} interleaved repeats by each of "
+        f"{pairs} pairs of processes, one pair after another. Raw: a DEALER and a ROUTER with the driver's options, 25 frames of 4 MB, each thrown away as it comes; or copied to a block "
         "that is used again, which is what an array needs. The driver: from `post` until the parcel lies in the "
         "reader's mailbox, in one block. CPU: both processes, all threads. Speed and cost: medians of the ratios of "
         "each repeat.",
