@@ -153,11 +153,11 @@ def main() -> int:
         "# The socket driver beside raw sockets",
         "",
         *heading(about),
-        f"100 MB from one process to another over loopback, medians of {repeats} interleaved repeats by each of {pairs} "
-        "pairs of processes, one pair after another. Raw: a DEALER and a ROUTER with the driver's options, 25 frames of "
-        "4 MB, each thrown away as it comes; or copied to a block that is used again, which is what an array needs. The "
-        "driver: from `post` until the parcel lies in the reader's mailbox, in one block. CPU: both processes, all "
-        "threads. Speed and cost: medians of the ratios of each repeat.",
+        f"100 MB from one process to another over loopback, medians of {repeats} interleaved repeats by each of "
+        f"{pairs} pairs of processes, one pair after another. Raw: a DEALER and a ROUTER with the driver's options, 25 "
+        "frames of 4 MB, each thrown away as it comes; or copied to a block that is used again, which is what an array "
+        "needs. The driver: from `post` until the parcel lies in the reader's mailbox, in one block. CPU: both "
+        "processes, all threads. Speed and cost: medians of the ratios of each repeat.",
         "",
     ]
     for title, one in found.items():
