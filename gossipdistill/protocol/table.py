@@ -159,7 +159,9 @@ class Table:
             else:
                 names.pop(member.name, None)
         if status in GONE:
-            self.lost.append((member.name, status is not Status.DEAD, reason))
+            # Certain is only its own last word: others may say it of one that was stopped.
+            for_good = status is Status.REFUSED or (status is Status.LEFT and member.last_word)
+            self.lost.append((member.name, for_good, reason))
             self._urgent = True
         self.note(kind, member.name, reason, now)
         self.settle(member, now)

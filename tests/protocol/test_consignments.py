@@ -11,13 +11,16 @@ from gossipdistill.messages import (
     Consignment,
     DeliveryClass,
     Enquiry,
+    Envelope,
     Parcel,
     Receipt,
     Settlement,
     Slot,
     Verdict,
 )
+from gossipdistill.presence import Claim, ClaimKind, Ping
 from gossipdistill.protocol.consignments import Consignments
+from gossipdistill.protocol.members import Status
 
 from .harness import World, payload, value_of
 
@@ -336,3 +339,24 @@ def test_a_stream_whose_receipt_was_lost_is_settled_although_later_frames_went_o
     world.run(3.0)
     assert not world["ada"].peer.unsettled()
     assert world["bo"].values("ada") == [1, 2, 3, 4, 5]
+
+
+def test_what_was_sent_to_one_that_others_call_gone_is_parked_and_not_written_off(world: World) -> None:
+    """It was only stopped, and a liar knew it; its learner may have the parcel, and room for one of this link."""
+    world["bo"].learning = False
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(0.1)
+    world.stop("bo")
+    world.run(1.0)
+    lie = Claim(BO, world["bo"].peer.me.boot, 0, ClaimKind.LEFT, PeerName("cy"))
+    boots = {name: world[name].peer.me.boot for name in ("ada", "cy")}
+    world.inject("ada", Envelope(PeerName("cy"), boots["cy"], "ada", boots["ada"], Ping(99, 0, False, (lie,), 0)))
+    world.run(3.0)
+    assert world["ada"].peer.status_of(BO) is Status.LEFT
+    assert [one.parked for _, one in world["ada"].peer.unsettled()] == [True]
+    assert not world["ada"].peer.written_off
+    world.resume("bo", clock_first=True)
+    world.settle("bo", absorbed=True)
+    world.run(5.0)
+    assert not world["ada"].peer.unsettled()
+    assert world["bo"].values("ada") == [7]
