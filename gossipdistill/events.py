@@ -27,6 +27,8 @@ class EventKind(StrEnum):
     VIEW = "view"
     STARTED = "started"
     RESUMED = "resumed"
+    CHECKPOINT_REFUSED = "checkpoint_refused"
+    """A checkpoint is torn or of another run; the one before it is looked at."""
     FINISHED = "finished"
     WARNING = "warning"
     UNREACHABLE = "unreachable"

@@ -7,9 +7,9 @@ Where a strategy goes in lockstep, the owner first asks `awaited(now)`, and lets
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +17,16 @@ from torch import Tensor
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.nesterov import finite_sum_risk
-from gossipdistill.learning.rounds import Lockstep
+from gossipdistill.learning.rounds import Lockstep, Without
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies.base import NOTHING, Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Connection, Schedule
-
-T = TypeVar("T")
 
 SILENCE_S = 4.0
 """Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
@@ -89,7 +88,7 @@ class Worker:
         self._take()
         neighbourhood = self.mailbox.neighbourhood()
         late = sum(self.lockstep.late.values())
-        missing = self.lockstep.awaited(now, _Without(neighbourhood.alive, neighbourhood.done))
+        missing = self.lockstep.awaited(now, Without(neighbourhood.alive, neighbourhood.done))
         if sum(self.lockstep.late.values()) > late:
             names = ", ".join(sorted(self.lockstep.late))
             self.learner.ledger.warn(f"rounds have gone on without neighbours that were too late: {names}")
@@ -257,6 +256,21 @@ class Worker:
             Arrival(parcel.to[0], parcel.topic, Version(0, 0), *what, *mass, home=True, reason="the link was busy")
         )
 
+    def checkpoint(self, **progress: float) -> Checkpoint:
+        """A copy of what this peer remembers of its training, `progress` included, while it waits."""
+        learner = self.learner
+        counted = {"step": learner.step, "exchanges": self.cadence.exchanges, **progress}
+        memory = self.strategy.remember(self._state)
+        return Checkpoint.of(learner.model, learner.optimizer, counted, self.strategy.name, memory)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint whose model and optimiser are restored already: as if nothing had been, where nothing
+        is exchanged, and without any state of a link, where something is."""
+        self.learner.step = int(checkpoint.progress["step"])
+        self.cadence.exchanges = int(checkpoint.progress["exchanges"])
+        self.strategy.recall(self._state, self.learner, checkpoint.recalled(self.strategy.name))
+        checkpoint.restore_generators(self.learner.device)
+
     def held_weight(self) -> float:
         """The push-sum weight that this peer holds, with what has come back and is not mixed in yet; 0 without mass."""
         if self.strategy.delivery is not Delivery.MASS:
@@ -355,7 +369,7 @@ class Worker:
             name_of = {label: name for name, label in label_of.items()}
             alive = frozenset(label_of[name] for name in alive if name in label_of)
             done = frozenset(label_of[name] for name in done if name in label_of)
-        reachable = _Without(alive, done) if self.strategy.delivery.settled and done else alive
+        reachable = Without(alive, done) if self.strategy.delivery.settled and done else alive
         self._known = _Known(neighbourhood, me, alive, reachable, name_of)
         return self._known
 
@@ -380,19 +394,3 @@ class _Known:
     alive: Set[str]
     reachable: Set[str]
     name_of: dict[str, str]
-
-
-class _Without(Set[T]):
-    """All of one set but those of another, without a copy."""
-
-    def __init__(self, whole: Set[T], left_out: Set[T]) -> None:
-        self._whole, self._left_out = whole, left_out
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._whole and name not in self._left_out
-
-    def __iter__(self) -> Iterator[T]:
-        return (name for name in self._whole if name not in self._left_out)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gossipdistill.durable import Disk, put
 from gossipdistill.ids import next_boot
 
 
@@ -19,14 +20,17 @@ class Incarnation:
     boot: int
 
     @staticmethod
-    def next(folder: Path, fresh: bool) -> Incarnation:
-        """The start that happens now; noted in `folder`, which is made if needed."""
+    def next(folder: Path, fresh: bool, highest_known: int = 0) -> Incarnation:
+        """The start that happens now; noted in `folder`, which is made if needed. `highest_known` is a boot that is
+        known from elsewhere, should the note be lost."""
         path = folder / "boots.json"
         folder.mkdir(parents=True, exist_ok=True)
         count = highest = 0
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # first start, or a torn file
             before = json.loads(path.read_text())
             count, highest = int(before["count"]), int(before["boot"])
-        made = Incarnation(1 if fresh else count + 1, next_boot(time.time(), highest))
-        path.write_text(json.dumps({"count": made.count, "boot": made.boot}))
+        made = Incarnation(1 if fresh else count + 1, next_boot(time.time(), max(highest, highest_known)))
+        disk = Disk()
+        put(path, json.dumps({"count": made.count, "boot": made.boot}).encode(), disk)
+        disk.sync(folder)
         return made

@@ -86,6 +86,8 @@ class LocalRun:
             self._chaos = Chaos(self.specs[0].faults, [spec.name for spec in self.specs])
         self._started_s = time.monotonic()
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        if hasattr(signal, "SIGUSR1"):
+            before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._pass_on)
         try:
             for spec in self.specs:
                 if self._stop is None:
@@ -101,6 +103,12 @@ class LocalRun:
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._finish()
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        """A wish for a checkpoint goes to all workers."""
+        for child in list(self._children.values()):
+            if child.process.returncode is None:
+                child.process.send_signal(number)
 
     # --- starting ------------------------------------------------------------------------------------------------
 

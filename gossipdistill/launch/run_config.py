@@ -75,7 +75,9 @@ class TrainKeys(BaseModel):
     step_time_s: float = Field(default=0.0, ge=0)
     """A step that is shorter is padded to this; 0 is full speed."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
-    """0: only at the end."""
+    """0: only at the end, and when SIGUSR1 asks for one."""
+    checkpoints_kept: int = Field(default=3, ge=1)
+    """So many of the newest, and the one with the lowest training loss."""
 
     def rate_drops(self) -> tuple[float, ...]:
         """Where the learning rate falls tenfold, as shares of the run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from safetensors.torch import save_file
@@ -17,9 +17,10 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
+from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
-from gossipdistill.learning.checkpoint import save_checkpoint
+from gossipdistill.learning.teachers import RunningLoss
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.observe.report import write_json
 from gossipdistill.strategies import Delivery
@@ -29,6 +30,7 @@ _REPORT_EVERY_S = 0.25
 _LOOK_EVERY_S = 0.02
 _ROUND_LOOK_EVERY_S = 0.0005
 """A round of a lockstep strategy ends at most so much late; neighbours on one machine answer within a millisecond."""
+_LAST_CHECKPOINT_S = 60.0
 _SAY_WAITING_AFTER_S, _SAY_WAITING_EVERY_S = 0.5, 2.0
 
 
@@ -50,14 +52,17 @@ class Session:
     recorder: Recorder
     incarnation: int
     afflicted: Afflicted
+    saver: Saver
     began_s: float = 0.0
     cpu_began_s: float = 0.0
     steps_before: int = 0
+    trained_before_s: float = 0.0
     _reported_s: float = 0.0
     _looked_s: float = 0.0
     _saved_s: float = 0.0
     _ever_alive: bool = False
     _diverged: bool = False
+    _loss: RunningLoss = field(default_factory=RunningLoss)
     _serving: bool = False
 
     def wait_for_release(self) -> None:
@@ -106,6 +111,7 @@ class Session:
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
         self._save()
+        self._settle_checkpoint()
         result = self._result(status, wall_s, cpu_s, None)
         if self.stop.reason is not None:
             self._write(result)  # first without its figures: they may take longer than a stopped process has
@@ -146,6 +152,7 @@ class Session:
                 if self.stop.reason is not None:
                     return  # a neighbour in lockstep was stopped a moment before this one
                 raise self._explained(error) from error
+            self._loss.look(self.worker.task_loss)
             self._look()
             spent_s = time.monotonic() - started_s
             slowdown = self.spec.slowdown * self.afflicted.slowdown()
@@ -214,9 +221,12 @@ class Session:
             self._note_divergence(now)
             self.report(self._progress(now))
         every_s = self.spec.config.train.checkpoint_every_s
-        if self.began_s and every_s > 0 and now - self._saved_s >= every_s:
-            self._saved_s = now
+        due = every_s > 0 and now - self._saved_s >= every_s
+        if self.began_s and not self._serving and (due or self.stop.checkpoint_wanted):
+            self._saved_s, self.stop.checkpoint_wanted = now, False
             self._save()
+        for problem in self.saver.news():
+            self.recorder.record(Event(EventKind.WARNING, now, "", problem))
 
     def _note_divergence(self, now: float) -> None:
         learner = self.worker.learner
@@ -270,9 +280,18 @@ class Session:
         return self.began_s if self.released.began_s is None else self.released.began_s
 
     def _save(self) -> None:
-        learner = self.worker.learner
-        progress: dict[str, int | float] = {"step": learner.step, "exchanges": self.worker.cadence.exchanges}
-        save_checkpoint(self.spec.folder / "checkpoint.safetensors", learner.model, learner.optimizer, progress)
+        trained_s = time.monotonic() - self.began_s
+        checkpoint = self.worker.checkpoint(trained_s=self.trained_before_s + trained_s, starts=self.incarnation)
+        self.saver.save(checkpoint, self._loss.value if self._loss.looks else None)
+
+    def _settle_checkpoint(self) -> None:
+        """The last one is to lie on the disk before anybody hears that this peer is done."""
+        if not self.saver.settle(_LAST_CHECKPOINT_S):
+            reason = f"the disk has not taken the last checkpoint within {_LAST_CHECKPOINT_S:.0f} s"
+            self.worker.learner.ledger.warn(reason)
+        for problem in self.saver.news():
+            self.worker.learner.ledger.warn(problem)
+            self.recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
 
     def _result(self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None) -> dict[str, Any]:
         return peer_result(

@@ -25,13 +25,17 @@ class StopRequest:
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.reason: str | None = None
         self.exit_code = 0
+        self.checkpoint_wanted = False
+        """SIGUSR1 came: save a checkpoint at once, and go on. Whoever does so takes the flag back."""
         self._grace_s = grace_s
         self._deadline: threading.Timer | None = None
 
     def install(self) -> None:
-        """Answer SIGINT and SIGTERM (call on the main thread)."""
+        """Answer SIGINT and SIGTERM and, where there is one, SIGUSR1 (call on the main thread)."""
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
+        if hasattr(signal, "SIGUSR1"):
+            signal.signal(signal.SIGUSR1, self._on_checkpoint_signal)
 
     def ask(self, reason: str, exit_code: int) -> None:
         """Ask for a tidy end, from any thread."""
@@ -53,6 +57,9 @@ class StopRequest:
         if self.reason is not None:
             _leave_at_once(code)
         self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
+
+    def _on_checkpoint_signal(self, number: int, frame: FrameType | None) -> None:
+        self.checkpoint_wanted = True
 
 
 def wake_when_orphaned() -> None:

@@ -12,18 +12,20 @@ import torch
 from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
-from gossipdistill.errors import GossipdistillError
+from gossipdistill.durable import CheckpointFolder, Refusal, Saved
+from gossipdistill.errors import ConfigError, GossipdistillError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.release import Release
+from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.checkpoint import load_checkpoint
+from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
@@ -59,8 +61,11 @@ class WorkerProcess:
         task = build_task(spec, strategy)
         learner, draws = build_learner(spec, strategy, task)
         prints = fingerprint_of(spec, strategy, task, learner.model)
-        resumed = self._resume(learner)
-        incarnation = Incarnation.next(spec.folder, fresh=not spec.resume)
+        identity = {"peer": spec.name, "task": spec.config.task.name}
+        folder = CheckpointFolder(spec.folder / "checkpoints", identity, spec.config.train.checkpoints_kept)
+        resumed, refusals = self._resume(folder, learner)
+        incarnation = Incarnation.next(spec.folder, not spec.resume, folder.highest_boot())
+        folder.boot = incarnation.boot
         network = NetworkThread()
         afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
         driver = self._driver(network, incarnation.boot, prints, afflicted)
@@ -69,16 +74,22 @@ class WorkerProcess:
             (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
             network.start(driver)
             try:
+                if not spec.resume:
+                    folder.clear()
                 worker = self._worker(task, learner, strategy, schedule, network, draws)
+                for number, reason in refusals:
+                    told = f"checkpoint {number.boot}-{number.serial} is refused: {reason}"
+                    recorder.record(Event(EventKind.CHECKPOINT_REFUSED, time.monotonic(), "", told))
                 if resumed is not None:
-                    worker.cadence.exchanges = int(resumed.get("exchanges", 0))
+                    worker.resume(resumed)
                     reason = f"from its checkpoint at step {learner.step}"
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
-                    afflicted,
+                    afflicted, Saver(folder),
                 )  # fmt: skip
+                session.trained_before_s = float(resumed.progress["trained_s"]) if resumed is not None else 0.0
                 session.wait_for_release()
                 return session.train_and_serve()
             except GossipdistillError:
@@ -93,13 +104,27 @@ class WorkerProcess:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         self.report({"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step})
 
-    def _resume(self, learner: Learner) -> dict[str, int | float] | None:
-        path = self.spec.folder / "checkpoint.safetensors"
-        if not self.spec.resume or not path.exists():
-            return None
-        progress = load_checkpoint(path, learner.model, learner.optimizer)
-        learner.step = int(progress["step"])
-        return progress
+    def _resume(self, folder: CheckpointFolder, learner: Learner) -> tuple[Checkpoint | None, list[Refusal]]:
+        """The newest checkpoint that fits, with model and optimiser restored from it, and why newer ones do not.
+
+        Raises:
+            ConfigError: when there are some, and none fits: that is not to end in a silent start from nothing.
+        """
+        if not self.spec.resume:
+            return None, []
+
+        def use(saved: Saved) -> Checkpoint:
+            checkpoint = Checkpoint.decode(saved.tensors, saved.content)
+            checkpoint.restore(learner.model, learner.optimizer)
+            learner.step = int(checkpoint.progress["step"])
+            return checkpoint
+
+        checkpoint, refusals = folder.newest(use)
+        if checkpoint is None and refusals:
+            reasons = "; ".join(f"{number.boot}-{number.serial}: {reason}" for number, reason in refusals[:4])
+            problem = f"no checkpoint here can be used ({reasons}); remove them or start with --fresh"
+            raise ConfigError(problem, file=folder.folder)
+        return checkpoint, refusals
 
     def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
         spec = self.spec

@@ -1,86 +1,152 @@
-"""A peer's state on disk: one safetensors file, replaced atomically. Never pickle.
+"""What a peer remembers of its training: a copy of it, as bytes and JSON, and the way back. Never pickle.
 
-Tensors are named `model.<name>` and `optimizer.<parameter>.<entry>`; everything else is JSON in the file's metadata.
+Tensors are named `model.<name>`, `optimizer.<parameter>.<entry>`, `memory.<name>` and `rng.<device>`, in a safetensors
+file; everything else is JSON. Where they lie, and that they survive a crash, is the matter of `durable.py`. No state
+of a link is kept: exactly-once across a crash is impossible with checkpoints that nobody coordinates.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
+import copy
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from gossipdistill.errors import ConfigError
+from gossipdistill.durable import RefusedCheckpointError
 
-_FORMAT = "1"
-
-
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, int | float]
-) -> None:
-    """Write model, optimiser and `progress` (step, exchanges, ...); a crash leaves the old file or the new one."""
-    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    plain: dict[str, Any] = {}
-    state = optimizer.state_dict()
-    for index, entries in state["state"].items():
-        for key, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().contiguous()
-            else:
-                plain[f"{index}.{key}"] = value
-    metadata = {
-        "format": _FORMAT,
-        "progress": json.dumps(progress),
-        "optimizer_plain": json.dumps(plain),
-        "optimizer_groups": json.dumps(state["param_groups"]),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    # Shared tensors (tied weights) are cloned: safetensors refuses aliases.
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, scratch, metadata)
-    with open(scratch, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+Memory = Mapping[str, Tensor | float]
+"""What a strategy keeps over a restart, by name."""
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int | float]:
-    """Put a checkpoint into model and optimiser; returns its `progress`.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A copy of a peer's training, which goes on meanwhile: all tensors are on the CPU, and share nothing with it.
+    `progress` counts what was done (step, exchanges, ...)."""
 
-    Raises:
-        ConfigError: when the file is damaged or belongs to another model; nothing was changed then.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        progress = json.loads(metadata["progress"])
-        groups, plain = json.loads(metadata["optimizer_groups"]), json.loads(metadata["optimizer_plain"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"this checkpoint cannot be read ({type(error).__name__}); remove it or start with --fresh", file=path
-        ) from None
-    wanted = {f"model.{name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith("model.")}
-    if wanted != found:
-        odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
-        raise ConfigError(
-            f"this checkpoint is of another model ({odd} differs); remove it or start with --fresh", file=path
+    tensors: dict[str, Tensor]
+    progress: dict[str, int | float]
+    optimizer: dict[str, Any]
+    strategy: str = ""
+    memory: dict[str, float] = field(default_factory=dict)
+    generators: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Mapping[str, int | float],
+        strategy: str = "",
+        memory: Memory | None = None,
+    ) -> Checkpoint:
+        """The one copy that the training waits for."""
+        state, plain = optimizer.state_dict(), {}
+        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        for index, entries in state["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{key}"] = value
+                else:
+                    plain[f"{index}.{key}"] = value
+        kept = memory or {}
+        tensors |= {f"memory.{name}": value for name, value in kept.items() if isinstance(value, Tensor)}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        if device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+        return Checkpoint(
+            {name: _copied(tensor) for name, tensor in tensors.items()},
+            dict(progress),
+            copy.deepcopy({"kind": type(optimizer).__name__, "groups": state["param_groups"], "plain": plain}),
+            strategy,
+            {name: value for name, value in kept.items() if not isinstance(value, Tensor)},
+            {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)},
         )
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            tensor.copy_(tensors[f"model.{name}"])
-    state: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
+
+    def encode(self) -> tuple[bytes, dict[str, Any]]:
+        """(the tensors as one safetensors file, all else as JSON)."""
+        numpy = self.generators["numpy"]
+        state = numpy["state"] | {"key": numpy["state"]["key"].tolist()}
+        return save(self.tensors), {
+            "progress": self.progress,
+            "optimizer": self.optimizer,
+            "strategy": self.strategy,
+            "memory": self.memory,
+            "generators": {"python": self.generators["python"], "numpy": numpy | {"state": state}},
+        }
+
+    @staticmethod
+    def decode(data: bytes, content: Mapping[str, Any]) -> Checkpoint:
+        """The inverse of `encode`.
+
+        Raises:
+            RefusedCheckpointError: when it is none.
+        """
+        keys = ("progress", "optimizer", "strategy", "memory", "generators")
+        try:
+            return Checkpoint(load(data), *(content[key] for key in keys))
+        except (SafetensorError, KeyError) as error:
+            raise RefusedCheckpointError(f"it cannot be read ({type(error).__name__}: {error})") from None
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put model and optimiser where they were.
+
+        Raises:
+            RefusedCheckpointError: when this is of another model or optimiser; nothing was changed then.
+        """
+        wanted = {f"model.{name}": _kind(tensor) for name, tensor in model.state_dict().items()}
+        found = {name: _kind(tensor) for name, tensor in self.tensors.items() if name.startswith("model.")}
+        if wanted != found:
+            odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+            raise RefusedCheckpointError(
+                f"it is of another model: {odd} is {found.get(odd, 'not there')}, not {wanted.get(odd, 'wanted')}"
+            )
+        kind = type(optimizer).__name__
+        if self.optimizer["kind"] != kind:
+            raise RefusedCheckpointError(f"it is of another optimizer: {self.optimizer['kind']}, not {kind}")
+        groups = [len(group["params"]) for group in self.optimizer["groups"]]
+        if groups != [len(group["params"]) for group in optimizer.param_groups]:
+            raise RefusedCheckpointError("it is of another optimizer: its groups of parameters differ")
+        state: dict[int, dict[str, Any]] = {}
+        entries: dict[str, Any] = {name: value for name, value in self.tensors.items() if name.startswith("optimizer.")}
+        entries |= {f"optimizer.{name}": value for name, value in self.optimizer["plain"].items()}
+        for name, value in entries.items():
             _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
-    for name, value in plain.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    return dict(progress)
+            state.setdefault(int(index), {})[key] = value
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                tensor.copy_(self.tensors[f"model.{name}"])
+        optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["groups"]})
+
+    def recalled(self, strategy: str) -> dict[str, Tensor | float]:
+        """What this strategy kept; nothing where another one wrote the checkpoint."""
+        if strategy != self.strategy:
+            return {}
+        tensors = {name: tensor for name, tensor in self.tensors.items() if name.startswith("memory.")}
+        return {**self.memory, **{name.removeprefix("memory."): tensor for name, tensor in tensors.items()}}
+
+    def restore_generators(self, device: torch.device) -> None:
+        """Put the global random generators where they were; the last thing before training goes on."""
+        torch.set_rng_state(self.tensors["rng.cpu"])
+        if device.type == "cuda" and "rng.cuda" in self.tensors:
+            torch.cuda.set_rng_state(self.tensors["rng.cuda"], device)
+        version, words, gauss = self.generators["python"]
+        random.setstate((version, tuple(words), gauss))
+        numpy = self.generators["numpy"]
+        key = np.array(numpy["state"]["key"], dtype=np.uint32)
+        np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """On the CPU, contiguous, and nobody else's: safetensors refuses aliases, and the training goes on."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -9,10 +9,13 @@ silent one costs them one time-out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gossipdistill.ids import PeerName
+
+T = TypeVar("T")
 
 AHEAD_MAX = 1
 """A neighbour in step has sent at most one round more than I: it cannot begin the one after without me."""
@@ -89,3 +92,19 @@ class Lockstep:
             return None
         self.recipients = ()
         return ahead[(len(ahead) - 1) // 2]
+
+
+class Without(Set[T]):
+    """All of one set but those of another, without a copy."""
+
+    def __init__(self, whole: Set[T], left_out: Set[T]) -> None:
+        self._whole, self._left_out = whole, left_out
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._whole and name not in self._left_out
+
+    def __iter__(self) -> Iterator[T]:
+        return (name for name in self._whole if name not in self._left_out)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

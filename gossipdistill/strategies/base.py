@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.distillation import Average, Divergence, ramp
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import STRETCH_MAX
@@ -268,6 +269,14 @@ class Strategy(ABC):
     @abstractmethod
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
         """What the neighbours of this exchange should know now."""
+
+    def remember(self, state: Any) -> Memory:
+        """What of the state belongs into a checkpoint, by name: my own past. Nothing of a link is kept: a restarted
+        peer has a new boot, its mass begins with weight 1, and what others said comes again."""
+        return {}
+
+    def recall(self, state: Any, learner: Learner, memory: Memory) -> None:  # noqa: B027 - to remember nothing is usual
+        """Put what `remember` gave back into the state that `init` made; what does not fit any more is left out."""
 
     def start_of(self, name: str, place: int, count: int) -> int:
         """Peers of equal number, of `count` in all, begin with the same weights; 0 is the run's own start."""

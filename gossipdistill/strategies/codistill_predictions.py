@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import age_weight, are_probabilities, soft_targets
 from gossipdistill.learning.learner import Draws, Learner
@@ -107,6 +108,13 @@ class CodistillPredictions(Strategy):
         shared = Draws(samples, min(self.options.coordinated_rows or samples, samples), seed=0)
         kept = self.options.cache_rows or samples
         return State(PredictionCache(samples, learner.classes, kept, learner.device), shared)
+
+    def remember(self, state: State) -> Memory:
+        return {"my_loss": state.my_loss.value, "looks": state.my_loss.looks}
+
+    def recall(self, state: State, learner: Learner, memory: Memory) -> None:
+        if "my_loss" in memory:
+            state.my_loss = RunningLoss(float(memory["my_loss"]), int(memory["looks"]))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         assert learner.classes is not None

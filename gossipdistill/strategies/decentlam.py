@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
@@ -85,6 +86,14 @@ class Decentlam(Strategy):
             )
         velocity = torch.zeros_like(flat_parameters(learner.model))
         return State(Mixing(parameter_shapes(learner.model)), velocity, float(groups[0]["lr"]))
+
+    def remember(self, state: State) -> Memory:
+        return {"velocity": state.velocity, "rate": state.rate}
+
+    def recall(self, state: State, learner: Learner, memory: Memory) -> None:
+        velocity = memory.get("velocity")
+        if isinstance(velocity, Tensor) and velocity.shape == state.velocity.shape:
+            state.velocity, state.rate = velocity.to(state.velocity.device), float(memory["rate"])
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1

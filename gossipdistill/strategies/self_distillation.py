@@ -11,6 +11,7 @@ from typing import final
 
 from torch import Tensor
 
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import divergence, soft_targets
 from gossipdistill.learning.learner import Learner
@@ -45,6 +46,15 @@ class SelfDistillation(Strategy):
 
     def init(self, learner: Learner) -> State:
         return State()
+
+    def remember(self, state: State) -> Memory:
+        return {} if state.table is None else {"table": state.table}
+
+    def recall(self, state: State, learner: Learner, memory: Memory) -> None:
+        table = memory.get("table")
+        assert learner.transfer is not None
+        if isinstance(table, Tensor) and table.shape == (len(learner.transfer), learner.classes):
+            state.table = table.to(learner.device)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         return []

@@ -1,8 +1,6 @@
-"""Averaging, checkpoints, draws, cadence and the ledger."""
+"""Averaging, draws, cadence and the ledger."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gossipdistill.errors import ConfigError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.checkpoint import load_checkpoint, save_checkpoint
 from gossipdistill.learning.learner import Draws
 from gossipdistill.learning.ledger import Ledger, age_to_bin, bin_to_age_s
 from gossipdistill.learning.snapshot import model_arrays
@@ -40,51 +36,6 @@ def test_mixing_is_the_weighted_mean_and_leaves_counters_alone() -> None:
 def test_mixing_more_than_everything_is_our_fault() -> None:
     with pytest.raises(ValueError, match="more than 1"):
         mix_in(_model(0), [(0.7, model_arrays(_model(1))), (0.7, model_arrays(_model(2)))])
-
-
-@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
-def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
-    makers = {
-        "sgd": lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9),
-        "adam": lambda m: torch.optim.Adam(m.parameters(), lr=0.01),
-        "adamw": lambda m: torch.optim.AdamW(m.parameters(), lr=0.01),
-    }
-    x, y = torch.randn(16, 3), torch.randint(2, (16,))
-
-    def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        for _ in range(steps):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-
-    model = _model(0)
-    optimizer = makers[kind](model)
-    train(model, optimizer, 3)
-    save_checkpoint(tmp_path / "c.safetensors", model, optimizer, {"step": 3, "exchanges": 1})
-    train(model, optimizer, 4)
-
-    resumed = _model(5)
-    resumed_optimizer = makers[kind](resumed)
-    assert load_checkpoint(tmp_path / "c.safetensors", resumed, resumed_optimizer) == {"step": 3, "exchanges": 1}
-    train(resumed, resumed_optimizer, 4)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
-
-
-def test_damaged_and_foreign_checkpoints_are_refused_and_change_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "c.safetensors"
-    model = _model(0)
-    save_checkpoint(path, model, torch.optim.SGD(model.parameters(), lr=0.1), {"step": 1})
-    whole = path.read_bytes()
-    other = nn.Linear(3, 4)
-    before = other.weight.clone()
-    with pytest.raises(ConfigError, match=r"c\.safetensors: this checkpoint is of another model"):
-        load_checkpoint(path, other, torch.optim.SGD(other.parameters(), lr=0.1))
-    for length in (0, 7, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ConfigError, match="cannot be read"):
-            load_checkpoint(path, other, torch.optim.SGD(other.parameters(), lr=0.1))
-    assert torch.equal(other.weight, before)
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 50), seed=st.integers(0, 5))

@@ -1,0 +1,246 @@
+"""Checkpoints on disk that survive a kill at any moment, and a power cut: which bytes they hold is not known here.
+
+A checkpoint is two files of one folder, `<boot>-<serial>.safetensors` and, written after it, `<boot>-<serial>.json`.
+The second one makes the first one count: it holds the length and SHA-256 of the first, and a SHA-256 of itself. The
+rules, in the order of the file operations of one save:
+
+1. Every file is written under a name that nobody reads (`.partial`), and synced, before it gets its own.
+2. The folder is synced before anything is removed. So at each moment the newest complete checkpoint lies on the disk.
+3. Only then go older ones, but for the newest `keep` and the best; of each the JSON first.
+4. What a killed process has left unfinished goes with the next save.
+
+Nothing but `Disk` changes a file here, so that a test can stop the world at each operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+FORMAT = 1
+_NAME = re.compile(r"(0|[1-9]\d{0,18})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
+_PARENTS_SYNCED = 4
+"""A folder is safe when its parent says so on disk: runs/NAME/PEER/checkpoints, each in the one above it."""
+
+
+class RefusedCheckpointError(Exception):
+    """This checkpoint is torn, or not ours; the message is the reason, for an event."""
+
+
+class Disk:
+    """The operations that change files, each of them one call of the system, or a few that belong together."""
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, if they are missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, file: Path, data: bytes) -> None:
+        """Write a whole file; a crash of the machine may lose any part of it until it is synced."""
+        file.write_bytes(data)
+
+    def sync(self, path: Path) -> None:
+        """Return when the content of a file, or the names in a folder, are on the disk."""
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+    def rename(self, file: Path, to: Path) -> None:
+        """Give a file another name, replacing what had it."""
+        os.replace(file, to)
+
+    def remove(self, file: Path) -> None:
+        """Remove a file, if it is there."""
+        file.unlink(missing_ok=True)
+
+
+def put(file: Path, data: bytes, disk: Disk) -> None:
+    """Write a whole file: a reader, and a crash, find the old one or the new one. The name lasts through a power cut
+    when the folder is synced, too."""
+    scratch = file.with_name(file.name + ".partial")
+    disk.write(scratch, data)
+    disk.sync(scratch)
+    disk.rename(scratch, file)
+
+
+class Number(NamedTuple):
+    """Orders the checkpoints of one peer: by process, then by save of that process."""
+
+    boot: int
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One checkpoint, read and found whole: the bytes of its tensors, and all else."""
+
+    number: Number
+    tensors: bytes
+    content: dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """Which checkpoint was not used, and why, in words."""
+
+    number: Number
+    reason: str
+
+
+@dataclass(slots=True)
+class CheckpointFolder:
+    """The checkpoints of one peer. `identity` says whose they are: one with another identity is refused.
+
+    `boot` numbers the process that writes. One writer at a time; a process that is superseded by a newer one of its
+    name does no harm, as the newer one has the higher boot.
+    """
+
+    folder: Path
+    identity: dict[str, str]
+    keep: int = 3
+    boot: int = 0
+    disk: Disk = field(default_factory=Disk)
+    _serial: int = 0
+    _made: bool = False
+    _refused: set[Number] = field(default_factory=set)
+
+    def numbers(self) -> list[Number]:
+        """Of all that were finished, the newest first."""
+        return sorted((number for number, ending in self._files() if ending == ".json"), reverse=True)
+
+    def newest(self, use: Callable[[Saved], T]) -> tuple[T | None, list[Refusal]]:
+        """What `use` makes of the newest checkpoint that neither it nor `read` refuses, and why newer ones were; None
+        where there is none."""
+        refusals: list[Refusal] = []
+        for number in self.numbers():
+            try:
+                return use(self.read(number)), refusals
+            except RefusedCheckpointError as refused:
+                self._refused.add(number)
+                refusals.append(Refusal(number, str(refused)))
+        return None, refusals
+
+    def read(self, number: Number) -> Saved:
+        """One checkpoint, whole.
+
+        Raises:
+            RefusedCheckpointError: when it is torn, or another peer's.
+        """
+        note = self._note(number)
+        content = note["content"]
+        for key, mine in self.identity.items():
+            theirs = note["identity"].get(key)
+            if theirs != mine:
+                raise RefusedCheckpointError(f"it belongs to {key} {theirs}, and this is {key} {mine}")
+        try:
+            tensors = self._path(number, ".safetensors").read_bytes()
+        except OSError as error:
+            raise RefusedCheckpointError(f"its tensors cannot be read: {error.strerror}") from None
+        if len(tensors) != note["bytes"]:
+            raise RefusedCheckpointError(f"it is torn: {len(tensors)} of {note['bytes']} bytes of tensors are there")
+        if hashlib.sha256(tensors).hexdigest() != note["sha256"]:
+            raise RefusedCheckpointError("it is damaged: the checksum of its tensors differs")
+        return Saved(number, tensors, content)
+
+    def save(self, tensors: bytes, content: dict[str, Any], score: float | None = None) -> Number:
+        """Write one checkpoint, then remove what is not to be kept. Of two scores the lower is better; None is none.
+
+        Raises:
+            OSError: when it cannot be written; those before it are as they were.
+        """
+        if not self._made:
+            self.disk.make_folder(self.folder)
+            for parent in list(self.folder.parents)[:_PARENTS_SYNCED]:
+                with contextlib.suppress(PermissionError):  # not ours, and older than this run
+                    self.disk.sync(parent)
+            self._made = True
+        self._serial += 1
+        number = Number(self.boot, self._serial)
+        note = {
+            "format": FORMAT,
+            "identity": self.identity,
+            "score": score if score is not None and math.isfinite(score) else None,
+            "bytes": len(tensors),
+            "sha256": hashlib.sha256(tensors).hexdigest(),
+            "content": content,
+        }
+        sealed = json.dumps({"sha256": _digest_of(note), "note": note})
+        put(self._path(number, ".safetensors"), tensors, self.disk)
+        put(self._path(number, ".json"), sealed.encode(), self.disk)
+        self.disk.sync(self.folder)
+        self._prune(number)
+        return number
+
+    def clear(self) -> None:
+        """Remove all checkpoints: somebody begins afresh."""
+        for number, ending in sorted(self._files(), key=_json_first):
+            self.disk.remove(self._path(number, ending))
+
+    def best(self) -> Number | None:
+        """The one with the lowest score; of equals the newest. None where none has a score."""
+        scored: list[tuple[float, Number]] = []
+        for number in self.numbers():
+            if number in self._refused:
+                continue
+            with contextlib.suppress(RefusedCheckpointError):
+                score = self._note(number)["score"]
+                if score is not None:
+                    scored.append((score, number))
+        return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+    def highest_boot(self) -> int:
+        """Of all processes that have written here."""
+        return max((number.boot for number, _ in self._files()), default=0)
+
+    def _prune(self, written: Number) -> None:
+        """Older ones that are not to be kept, and what was refused or never finished; nothing of a newer process."""
+        finished = [number for number in self.numbers() if number not in self._refused]
+        kept = {*finished[: max(self.keep, 1)], written, self.best()}
+        for number, ending in sorted(self._files(), key=_json_first):
+            if number <= written and (number not in kept or ending.endswith(".partial")):
+                self.disk.remove(self._path(number, ending))
+
+    def _note(self, number: Number) -> dict[str, Any]:
+        try:
+            sealed = json.loads(self._path(number, ".json").read_text(encoding="utf-8"))
+            note: dict[str, Any] = sealed["note"]
+            if _digest_of(note) != sealed["sha256"]:
+                raise RefusedCheckpointError("it is damaged: the checksum of its JSON differs")
+            if note["format"] != FORMAT:
+                raise RefusedCheckpointError(f"it has format {note['format']}, and this release reads {FORMAT}")
+        except OSError as error:
+            raise RefusedCheckpointError(f"its JSON cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise RefusedCheckpointError("it is torn: its JSON is not whole") from None
+        return note
+
+    def _path(self, number: Number, ending: str) -> Path:
+        return self.folder / f"{number.boot}-{number.serial}{ending}"
+
+    def _files(self) -> list[tuple[Number, str]]:
+        """(number, ending) of all that is ours in the folder, in no order."""
+        if not self.folder.is_dir():
+            return []
+        matches = (_NAME.fullmatch(file.name) for file in self.folder.iterdir())
+        return [(Number(int(m[1]), int(m[2])), m[3] + (m[4] or "")) for m in matches if m is not None]
+
+
+def _digest_of(note: dict[str, Any]) -> str:
+    """Of its JSON, which is the same text again when it was read from JSON."""
+    return hashlib.sha256(json.dumps(note).encode()).hexdigest()
+
+
+def _json_first(file: tuple[Number, str]) -> tuple[bool, Number, str]:
+    """Without its JSON a checkpoint is none: so none is ever half removed."""
+    number, ending = file
+    return (ending != ".json", number, ending)

@@ -1,0 +1,129 @@
+"""What a peer remembers: every tensor, every number, every generator; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gossipdistill.durable import RefusedCheckpointError
+from gossipdistill.learning.checkpoint import Checkpoint
+
+OPTIMIZERS = {
+    "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+    "adam": lambda model: torch.optim.Adam(model.parameters(), lr=0.01),
+    "adamw": lambda model: torch.optim.AdamW(model.parameters(), lr=0.01),
+}
+CPU = torch.device("cpu")
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(16, 3, generator=generator), torch.arange(16) % 2
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def written_and_read(checkpoint: Checkpoint) -> Checkpoint:
+    data, content = checkpoint.encode()
+    return Checkpoint.decode(data, json.loads(json.dumps(content)))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_resumed_training_goes_on_bit_for_bit(kind: str) -> None:
+    model = network(0)
+    optimizer = OPTIMIZERS[kind](model)
+    train(model, optimizer, 3)
+    copy = Checkpoint.of(model, optimizer, {"step": 3, "exchanges": 1})
+    train(model, optimizer, 4)  # the copy is none the wiser
+
+    other = network(5)
+    other_optimizer = OPTIMIZERS[kind](other)
+    checkpoint = written_and_read(copy)
+    checkpoint.restore(other, other_optimizer)
+    checkpoint.restore_generators(CPU)  # dropout draws from them
+    assert checkpoint.progress == {"step": 3, "exchanges": 1}
+    train(other, other_optimizer, 4)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_all_global_generators_go_on_where_they_were() -> None:
+    def draw() -> tuple[float, float, float, float]:
+        return torch.rand(1).item(), random.random(), random.gauss(), np.random.normal()
+
+    model = network(0)
+    draw()
+    checkpoint = Checkpoint.of(model, OPTIMIZERS["sgd"](model), {})
+    expected = [draw() for _ in range(3)]
+    written_and_read(checkpoint).restore_generators(CPU)
+    assert [draw() for _ in range(3)] == expected
+
+
+def test_tied_strided_and_half_weights_survive() -> None:
+    class Tied(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.one = nn.Linear(4, 4, bias=False)
+            self.other = nn.Linear(4, 4, bias=False)
+            self.other.weight = self.one.weight
+            self.turned = nn.Parameter(torch.randn(3, 5).to(torch.bfloat16).t())
+
+    model, resumed = Tied(0), Tied(1)
+    checkpoint = Checkpoint.of(model, OPTIMIZERS["sgd"](model), {})
+    written_and_read(checkpoint).restore(resumed, OPTIMIZERS["sgd"](resumed))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_what_a_strategy_keeps_is_given_back_to_it_alone() -> None:
+    model = network(0)
+    kept = {"table": torch.arange(6.0).reshape(2, 3), "looks": 7}
+    checkpoint = written_and_read(Checkpoint.of(model, OPTIMIZERS["sgd"](model), {}, "self_distillation", kept))
+    recalled = checkpoint.recalled("self_distillation")
+    assert recalled["looks"] == 7
+    assert torch.equal(torch.as_tensor(recalled["table"]), kept["table"])
+    assert checkpoint.recalled("decentlam") == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "reason"),
+    [
+        (lambda: nn.Linear(3, 4), "sgd", r"another model: model\.\S+ is .*, not"),
+        (lambda: network(1).double(), "sgd", r"another model: model\.0\.bias is float32 \[4\], not float64 \[4\]"),
+        (lambda: network(1), "adam", "another optimizer: SGD, not Adam"),
+    ],
+)
+def test_a_foreign_checkpoint_is_refused_and_changes_nothing(other: object, kind: str, reason: str) -> None:
+    model = network(0)
+    optimizer = OPTIMIZERS["sgd"](model)
+    train(model, optimizer, 1)
+    checkpoint = Checkpoint.of(model, optimizer, {"step": 1})
+    mine = other()  # type: ignore[operator]
+    before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
+    my_optimizer = OPTIMIZERS[kind](mine)
+    with pytest.raises(RefusedCheckpointError, match=reason):
+        checkpoint.restore(mine, my_optimizer)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in mine.state_dict().items())
+    assert not my_optimizer.state
+
+
+def test_bytes_that_are_no_checkpoint_are_refused() -> None:
+    model = network(0)
+    data, content = Checkpoint.of(model, OPTIMIZERS["sgd"](model), {}).encode()
+    with pytest.raises(RefusedCheckpointError, match="cannot be read"):
+        Checkpoint.decode(data[:-1], content)
+    with pytest.raises(RefusedCheckpointError, match="'optimizer'"):
+        Checkpoint.decode(data, {"progress": {}})

@@ -1,0 +1,98 @@
+"""Checkpoints of real processes: asked for by a signal, left by a kill, damaged by somebody, put aside by --fresh."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from commands import START_S, Command, until
+
+from gossipdistill.durable import CheckpointFolder, Number, Saved
+from gossipdistill.learning.checkpoint import Checkpoint
+
+Start = Callable[..., Command]
+STEPS = 600
+OPTIONS = (
+    "--name", "ada", "--shard", "1/1", "--strategy", "isolated", "--steps", str(STEPS),
+    "--set", "train.step_time_s=0.01", "--set", "train.checkpoint_every_s=0", "--format", "json",
+)  # fmt: skip
+
+
+def newest(folder: Path) -> tuple[Number, Checkpoint] | None:
+    """Of the checkpoints in this folder of a peer."""
+
+    def use(saved: Saved) -> tuple[Number, Checkpoint]:
+        return saved.number, Checkpoint.decode(saved.tensors, saved.content)
+
+    return CheckpointFolder(folder / "checkpoints", {"peer": "ada"}).newest(use)[0]
+
+
+def step_of(folder: Path) -> int:
+    found = newest(folder)
+    return int(found[1].progress["step"]) if found is not None else 0
+
+
+def events(folder: Path, kind: str) -> list[str]:
+    file = folder / "events.jsonl"
+    lines = map(json.loads, file.read_text().splitlines()) if file.exists() else iter(())
+    return [event["reason"] for event in lines if event["kind"] == kind]
+
+
+def test_killed_terminated_and_damaged_isolated_training_ends_bit_for_bit_as_if_nothing_had_been(
+    start: Start, tmp_path: Path
+) -> None:
+    straight = start("worker", *OPTIONS, "--set", "name=straight", "--set", "train.step_time_s=0")
+    folder = tmp_path / "runs/cut/ada"
+    command = start("worker", *OPTIONS, "--set", "name=cut")
+    until(lambda: bool(events(folder, "started")), START_S, "the start of the training")
+    for _ in range(2):  # it goes on after each
+        before = step_of(folder)
+        command.process.send_signal(signal.SIGUSR1)
+        until(lambda before=before: step_of(folder) > before, 20, "the checkpoint asked for")  # type: ignore[misc]
+    asked_for = step_of(folder)
+    command.process.kill()
+    command.process.wait()
+
+    command = start("worker", *OPTIONS, "--set", "name=cut")
+    command.expect(f"resumed: from its checkpoint at step {asked_for}$")
+    until(lambda: len(events(folder, "started")) == 2, START_S, "the start of the training")
+    command.process.terminate()
+    assert command.end() == 143, command.err
+    at_the_end = newest(folder)
+    assert at_the_end is not None
+    result = json.loads((folder / "result.json").read_text())
+    assert at_the_end[1].progress["step"] == result["steps"]
+
+    number = at_the_end[0]
+    (folder / "checkpoints" / f"{number.boot}-{number.serial}.safetensors").write_bytes(b"torn")
+    command = start("worker", *OPTIONS, "--set", "name=cut", "--set", "train.step_time_s=0")
+    assert command.end() == 0, command.err
+    (refused,) = events(folder, "checkpoint_refused")
+    assert f"checkpoint {number.boot}-{number.serial} is refused: it is torn: 4 of " in refused
+    command.expect(f"resumed: from its checkpoint at step {asked_for}$", 0)
+
+    assert straight.end() == 0, straight.err
+    one, other = newest(tmp_path / "runs/straight/ada"), newest(folder)
+    assert one is not None
+    assert other is not None
+    assert (one[1].progress["step"], other[1].progress["step"]) == (STEPS, STEPS)
+    assert set(one[1].tensors) == set(other[1].tensors)
+    for name, tensor in one[1].tensors.items():
+        assert torch.equal(tensor, other[1].tensors[name]), name
+
+
+def test_without_a_usable_checkpoint_it_is_an_error_and_fresh_begins_anew(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/first-light/ada"
+    options = ("worker", *OPTIONS, "--set", "train.step_time_s=0", "--steps", "20")
+    assert start(*options).end() == 0
+    command = start(*options, "--set", "task.model=cnn")
+    assert command.end() == 3, command.err
+    command.expect(r"no checkpoint here can be used \(.*it is of another model: .*remove them or start with --fresh", 0)
+    command = start(*options, "--set", "task.model=cnn", "--fresh")
+    assert command.end() == 0, command.err
+    assert step_of(folder) == 20
+    assert len(CheckpointFolder(folder / "checkpoints", {}).numbers()) == 1
+    assert events(folder, "resumed") == []

@@ -1,0 +1,79 @@
+"""A peer that goes on from its checkpoint. Where nothing is exchanged it cannot tell that it was gone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.strategies import STRATEGIES, Delivery
+
+from .world import World, make_strategy, make_worker
+
+ALONE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
+
+
+def process(name: str, *, options: dict[str, object] | None = None) -> World:
+    """A new process of ada's; its model drops out, and so draws from the global generator."""
+    worker = make_worker("ada", make_strategy(name, every_steps=3, **(options or {})))
+    worker.cosine = True
+    return World({"ada": worker})
+
+
+def weights(world: World) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in world.workers["ada"].learner.model.state_dict().items()}
+
+
+def killed_and_back(name: str, at: int, steps: int, options: dict[str, object] | None = None) -> None:
+    """Training that was cut at step `at`, and again 5 steps later, ends as the one that was not, to the last bit."""
+    torch.manual_seed(0)
+    whole = process(name, options=options)
+    for step in range(steps):
+        whole.step(step * 0.1)
+
+    torch.manual_seed(0)
+    world = process(name, options=options)
+    for step in range(steps):
+        if step in (at, at + 5):
+            data, content = world.workers["ada"].checkpoint().encode()
+            world.step(step * 0.1)  # is lost
+            torch.manual_seed(99)
+            world = process(name, options=options)
+            worker = world.workers["ada"]
+            checkpoint = Checkpoint.decode(data, json.loads(json.dumps(content)))
+            checkpoint.restore(worker.learner.model, worker.learner.optimizer)
+            worker.resume(checkpoint)
+            assert worker.learner.step == step
+        world.step(step * 0.1)
+    for key, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(world)[key]), key
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 13])
+def test_isolated_resumes_bit_for_bit(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropping(monkeypatch)
+    killed_and_back("isolated", at, 20)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_whoever_is_alone_resumes_bit_for_bit(name: str) -> None:
+    killed_and_back(name, 8, 20)
+
+
+def dropping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of this test's world have dropout and batch norm."""
+    from . import world
+
+    plain = world.make_task
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, world.CLASSES))
+
+    def make_task(place: int) -> object:
+        return replace(plain(place), model=model)
+
+    monkeypatch.setattr(world, "make_task", make_task)

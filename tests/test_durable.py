@@ -1,0 +1,343 @@
+"""Checkpoints on disk: the writer dies, or the power fails, at every one of its file operations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gossipdistill.durable import CheckpointFolder, Disk, Number, RefusedCheckpointError, Saved
+
+ADA = {"peer": "ada", "task": "digits"}
+SCORES = (0.9, 0.4, 0.8, 0.7, 0.6, 0.5)
+"""Of six saves; the second stays to the end, as the best."""
+KEEP = 2
+BOOT = 7
+
+
+def tensors_of(number: int) -> bytes:
+    return bytes((number * 31 + place) % 256 for place in range(64))
+
+
+def save_all(folder: Path, disk: Disk) -> None:
+    """Six saves of one process."""
+    checkpoints = CheckpointFolder(folder, ADA, KEEP, BOOT, disk)
+    for number, score in enumerate(SCORES, start=1):
+        checkpoints.save(tensors_of(number), {"step": number}, score)
+
+
+def resumed(folder: Path) -> int:
+    """The save from which the next process resumes; 0 is none. Nothing else than a whole one is ever returned."""
+    saved, _ = CheckpointFolder(folder, ADA, KEEP, BOOT + 1).newest(whole)
+    if saved is None:
+        return 0
+    assert saved.tensors == tensors_of(saved.content["step"])
+    return int(saved.content["step"])
+
+
+def whole(saved: Saved) -> Saved:
+    return saved
+
+
+def goes_on(folder: Path) -> None:
+    """The next process can save as well, and nothing is left of what was never finished."""
+    checkpoints = CheckpointFolder(folder, ADA, KEEP, BOOT + 1, DoomedDisk(at=-1))
+    checkpoints.newest(whole)
+    written = checkpoints.save(tensors_of(99), {"step": 99}, 1.0)
+    assert resumed(folder) == 99
+    names = {file.name for file in folder.iterdir()}
+    numbers = checkpoints.numbers()
+    assert numbers[0] == written
+    assert len(numbers) <= KEEP + 1
+    assert names == {f"{n.boot}-{n.serial}{ending}" for n in numbers for ending in (".json", ".safetensors")}
+
+
+class KilledError(BaseException):
+    """The process is gone; nobody catches that."""
+
+
+@dataclass
+class DoomedDisk(Disk):
+    """Kills the writer before operation number `at`; a write that is killed leaves `left` of its bytes behind. Whatever
+    the writer tries afterwards has no effect, as it is dead."""
+
+    at: int
+    left: float = 0.0
+    done: int = 0
+    finished: int = 0
+    """Checkpoints whose JSON has got its name."""
+
+    def _count(self) -> None:
+        if self.done == self.at:
+            raise KilledError
+        self.done += 1
+
+    def make_folder(self, folder: Path) -> None:
+        self._count()
+        super().make_folder(folder)
+
+    def write(self, file: Path, data: bytes) -> None:
+        if self.done == self.at and self.left:
+            super().write(file, data[: int(self.left * len(data))])
+        self._count()
+        super().write(file, data)
+
+    def sync(self, path: Path) -> None:
+        self._count()  # a kill loses nothing that was written: the slow part is for power cuts
+
+    def rename(self, file: Path, to: Path) -> None:
+        self._count()
+        super().rename(file, to)
+        self.finished += to.suffix == ".json"
+
+    def remove(self, file: Path) -> None:
+        self._count()
+        super().remove(file)
+
+
+def operations(folder: Path) -> int:
+    """How many the six saves need."""
+    disk = DoomedDisk(at=-1)
+    save_all(folder, disk)
+    assert disk.finished == len(SCORES)
+    return disk.done
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 1.0])
+def test_a_writer_killed_at_any_file_operation_leaves_the_newest_complete_checkpoint(
+    tmp_path: Path, left: float
+) -> None:
+    count = operations(tmp_path / "all")
+    assert count > 6 * 7  # two writes, two syncs, two renames and one sync of the folder, at least
+    for at in range(count + 1):
+        folder = tmp_path / f"killed-{at}" / "checkpoints"
+        disk = DoomedDisk(at, left)
+        if at < count:
+            with pytest.raises(KilledError):
+                save_all(folder, disk)
+        else:
+            save_all(folder, disk)
+        assert resumed(folder) == disk.finished, f"killed before operation {at} of {count}"
+        goes_on(folder)
+
+
+# --- the power fails -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class File:
+    """What was written, and whether it is certainly on the disk."""
+
+    data: bytes
+    synced: bool = False
+
+
+@dataclass
+class Change:
+    """A change of the names in the folder: `gone` is no name any more, `name` is one of `file`."""
+
+    gone: str | None = None
+    name: str | None = None
+    file: File | None = None
+
+
+@dataclass
+class Machine(Disk):
+    """Records operations, and knows what a power cut could leave of them: what was synced for certain, and of the rest
+    anything. One folder."""
+
+    folder: Path
+    cut_after: int
+    done: int = 0
+    there: bool = False
+    safe_folder: bool = False
+    names: dict[str, File] = field(default_factory=dict)
+    safe: dict[str, File] = field(default_factory=dict)
+    unsafe: list[Change] = field(default_factory=list)
+    certain: int = 0
+    """Checkpoints that were finished when the folder was last synced."""
+    finished: int = 0
+
+    def _count(self) -> None:
+        if self.done == self.cut_after:
+            raise KilledError
+        self.done += 1
+
+    def _change(self, change: Change) -> None:
+        apply(self.names, change)
+        self.unsafe.append(change)
+
+    def make_folder(self, folder: Path) -> None:
+        self._count()
+        assert folder == self.folder
+        self.there = True
+        super().make_folder(folder)
+
+    def write(self, file: Path, data: bytes) -> None:
+        self._count()
+        self._change(Change(name=file.name, file=File(data)))
+        super().write(file, data)
+
+    def sync(self, path: Path) -> None:
+        self._count()
+        if path == self.folder:
+            self.safe, self.unsafe = dict(self.names), []
+            self.certain = self.finished
+        elif path == self.folder.parent:
+            self.safe_folder = self.there
+        elif path.parent == self.folder:
+            self.names[path.name].synced = True
+
+    def rename(self, file: Path, to: Path) -> None:
+        self._count()
+        self._change(Change(file.name, to.name, self.names[file.name]))
+        self.finished += to.suffix == ".json"
+        super().rename(file, to)
+
+    def remove(self, file: Path) -> None:
+        self._count()
+        self._change(Change(gone=file.name))
+        super().remove(file)
+
+    def left_by(self, survives: list[bool]) -> dict[str, File]:
+        """The names after the cut, if of the unsynced changes these survive."""
+        names = dict(self.safe)
+        for change, does in zip(self.unsafe, survives, strict=True):
+            if does:
+                apply(names, change)
+        return names
+
+
+def apply(names: dict[str, File], change: Change) -> None:
+    if change.gone is not None:
+        names.pop(change.gone, None)
+    if change.name is not None and change.file is not None:
+        names[change.name] = change.file
+
+
+def put_down(folder: Path, names: dict[str, File], unsynced_share: float) -> int:
+    """Make the folder as the cut left it; returns the newest checkpoint of which every byte is there, 0 if none is."""
+    folder.mkdir(parents=True)
+    complete = set()
+    for name, file in names.items():
+        kept = file.data if file.synced else file.data[: int(unsynced_share * len(file.data))]
+        (folder / name).write_bytes(kept)
+        if kept == file.data:
+            complete.add(name)
+    both = [serial for serial in range(1, 7) if {f"{BOOT}-{serial}{e}" for e in (".json", ".safetensors")} <= complete]
+    return max(both, default=0)
+
+
+def cut_at_each(tmp_path: Path) -> Iterator[Machine]:
+    count = operations(tmp_path / "all")
+    for at in range(count + 1):
+        folder = tmp_path / f"machine-{at}" / "checkpoints"
+        machine = Machine(folder, at)
+        if at < count:
+            with pytest.raises(KilledError):
+                save_all(folder, machine)
+        else:
+            save_all(folder, machine)
+            assert machine.certain == len(SCORES)
+        yield machine
+
+
+def test_after_a_power_cut_at_any_operation_the_newest_synced_checkpoint_is_there(tmp_path: Path) -> None:
+    for machine in cut_at_each(tmp_path):
+        if not machine.safe_folder:
+            assert machine.certain == 0  # the folder itself is gone: there was no promise yet
+            continue
+        folder = tmp_path / f"dropped-{machine.done}"
+        put_down(folder, machine.left_by([False] * len(machine.unsafe)), 0.0)
+        assert resumed(folder) == machine.certain, f"cut after operation {machine.done}"
+        goes_on(folder)
+
+
+def test_whatever_survives_of_the_unsynced_operations_the_newest_complete_one_is_used(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    for machine in cut_at_each(tmp_path):
+        count = len(machine.unsafe)
+        some = [[chance.random() < 0.5 for _ in range(count)] for _ in range(6)]
+        for case, survives in enumerate([[place < n for place in range(count)] for n in range(count + 1)] + some):
+            folder = tmp_path / f"some-{machine.done}-{case}"
+            complete = put_down(folder, machine.left_by(survives), chance.choice([0.0, 0.5, 1.0]))
+            where = f"cut after operation {machine.done}, survivors {survives} (seed 3)"
+            assert resumed(folder) == complete, where
+            assert complete >= machine.certain, where
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_torn_or_damaged_checkpoint_is_refused_and_the_one_before_it_is_used(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, ADA, KEEP, BOOT)
+    checkpoints.save(tensors_of(1), {"step": 1})
+    newest = checkpoints.save(tensors_of(2), {"step": 2})
+    for ending in (".json", ".safetensors"):
+        file = tmp_path / f"{newest.boot}-{newest.serial}{ending}"
+        good = file.read_bytes()
+        torn = [good[:length] for length in range(len(good))]
+        flipped = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(len(good))]
+        for number, bad in enumerate(torn + flipped):
+            file.write_bytes(bad)
+            reader = CheckpointFolder(tmp_path, ADA)
+            saved, refusals = reader.newest(whole)
+            assert saved is not None
+            assert saved.content == {"step": 1}, f"{ending}, case {number}"
+            assert [refusal.number for refusal in refusals] == [newest]
+            assert any(word in refusals[0].reason for word in ("torn", "damaged")), refusals
+        file.write_bytes(good)
+    assert resumed(tmp_path) == 2
+
+
+def test_another_peers_checkpoint_and_another_format_are_refused_with_the_reason(tmp_path: Path) -> None:
+    CheckpointFolder(tmp_path, {"peer": "bo", "task": "digits"}, boot=1).save(b"x", {})
+    saved, refusals = CheckpointFolder(tmp_path, ADA).newest(whole)
+    assert saved is None
+    assert [refusal.reason for refusal in refusals] == ["it belongs to peer bo, and this is peer ada"]
+
+
+def test_what_the_reader_cannot_use_is_refused_and_does_not_count_among_the_kept(tmp_path: Path) -> None:
+    before = CheckpointFolder(tmp_path, ADA, keep=2, boot=1)
+    for step in (1, 2, 3):
+        before.save(tensors_of(step), {"step": step}, score=float(step))
+
+    def use(saved: Saved) -> int:
+        if saved.content["step"] == 3:
+            raise RefusedCheckpointError("it is of another model")
+        return int(saved.content["step"])
+
+    now = CheckpointFolder(tmp_path, ADA, keep=2, boot=2)
+    step, refusals = now.newest(use)
+    assert (step, refusals) == (2, [(Number(1, 3), "it is of another model")])
+    now.save(tensors_of(4), {"step": 4}, score=4.0)
+    assert now.numbers() == [Number(2, 1), Number(1, 2), Number(1, 1)]  # two newest that are of use, and the best
+
+
+def test_the_newest_and_the_best_are_kept_and_a_newer_process_is_left_alone(tmp_path: Path) -> None:
+    save_all(tmp_path, Disk())
+    checkpoints = CheckpointFolder(tmp_path, ADA, KEEP, BOOT)
+    assert checkpoints.numbers() == [Number(BOOT, 6), Number(BOOT, 5), Number(BOOT, 2)]
+    assert checkpoints.best() == Number(BOOT, 2)
+    old = CheckpointFolder(tmp_path, ADA, KEEP, BOOT - 1)
+    old.save(b"late", {"step": 0})  # a process that does not know yet that it is superseded
+    assert checkpoints.numbers() == [Number(BOOT, 6), Number(BOOT, 5), Number(BOOT, 2), Number(BOOT - 1, 1)]
+    assert checkpoints.highest_boot() == BOOT
+    assert resumed(tmp_path) == 6
+
+
+def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, ADA, boot=1)
+    checkpoints.save(b"x", {}, float("nan"))
+    assert checkpoints.best() is None
+
+
+def test_afresh_means_that_nothing_is_left(tmp_path: Path) -> None:
+    save_all(tmp_path, Disk())
+    (tmp_path / "mine.txt").write_text("not a checkpoint")
+    CheckpointFolder(tmp_path, ADA).clear()
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    assert resumed(tmp_path) == 0
