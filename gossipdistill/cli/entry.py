@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gossipdistill.cli import looking, running, simulating
+from gossipdistill.cli import checking, looking, running, simulating
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
 
@@ -29,6 +29,7 @@ for command in (
     looking.show,
     looking.story,
     looking.new,
+    checking.doctor,
 ):
     app.command()(command)
 app.add_typer(looking.topology_app, name="topology")

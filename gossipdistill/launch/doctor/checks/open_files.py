@@ -1,0 +1,27 @@
+"""May this process open as many files as the roster needs?"""
+
+from __future__ import annotations
+
+from gossipdistill.launch.doctor.case import Case, Finding, ok, problem
+from gossipdistill.limits import DEFAULT_LIMITS
+
+FILES_ALONE = 128
+"""Python, torch, the log files, two listening sockets and the event loop."""
+FILES_PER_PEER = 8
+"""Two connections each way are four, and ZeroMQ wakes its threads by a file for each socket: two that dial, and two of
+the monitor of a link that carries large bodies."""
+RESERVE = 256
+"""For callers that are no peers."""
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding."""
+    links = min(len(case.roster.peer) - 1, DEFAULT_LIMITS.links_max)
+    needed, allowed = FILES_ALONE + FILES_PER_PEER * links, case.machine.open_files_max
+    peers = f"{links} other{'s' * (links != 1)} need{'s' * (links == 1)} about {needed}"
+    if allowed < 0 or allowed >= needed + RESERVE:
+        return [ok("open files", f"{'no limit' if allowed < 0 else allowed}; {peers}")]
+    text = f"at most {allowed}; {peers}, and {RESERVE} should be in reserve"
+    return [
+        problem("open files", text, f"before the worker: ulimit -n {needed + RESERVE} (or LimitNOFILE= of a service)")
+    ]

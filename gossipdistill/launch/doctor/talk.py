@@ -1,0 +1,145 @@
+"""The meetings over real sockets: those that a worker would have, with every bound set, on the roster's own ports.
+
+One thread, one poll; Ctrl-C ends it wherever it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+
+import zmq
+
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.errors import AddressError
+from gossipdistill.launch.doctor.meetings import Meetings, Send
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Address
+from gossipdistill.wire.codec import decode, encode
+from gossipdistill.wire.errors import WireError
+
+_TURN_MS = 20
+_MESSAGES_PER_TURN = 32
+Progress = Callable[[list[str], float], None]
+"""Told of those who are still awaited, and of the seconds that are left."""
+
+
+def talk(
+    meetings: Meetings,
+    boot: int,
+    listen: Address | None,
+    dial: Mapping[str, Address],
+    seconds: float,
+    grace_s: float,
+    progress: Progress,
+) -> float:
+    """Meet the others until all is known, at most `seconds`; with those who were met by then, `grace_s` more.
+
+    `listen` and `dial` are IP addresses; without `listen` nobody can call. Returns how long it took.
+    """  # fmt: skip
+    line = _Line(Sockets(DEFAULT_LIMITS, f"{meetings.speaker}/{boot}"), meetings)
+    began_s = now = time.monotonic()
+    try:
+        line.open(listen, dial)
+        while True:
+            now = time.monotonic()
+            left_s = began_s + seconds - now
+            missing = meetings.missing(now)
+            if not missing or (left_s <= 0 and (not meetings.busy(now) or left_s < -grace_s)):
+                break
+            progress(missing, max(left_s, 0.0))
+            line.turn()
+    finally:
+        line.close()
+    return now - began_s
+
+
+class _Line:
+    """The sockets of one doctor."""
+
+    def __init__(self, sockets: Sockets, meetings: Meetings) -> None:
+        self._sockets, self._meetings = sockets, meetings
+        self._routers: dict[Channel, ZmqSocket] = {}
+        self._dealers: dict[str, tuple[ZmqSocket, ZmqSocket]] = {}
+        self._origins: dict[ZmqSocket, tuple[Channel, str]] = {}
+        self._poller = zmq.Poller()
+
+    def open(self, listen: Address | None, dial: Mapping[str, Address]) -> None:
+        """Bind, and begin to connect."""
+        if listen is not None:
+            for channel in Channel:
+                try:
+                    self._watch(self._sockets.bind(listen, channel), channel, "")
+                except zmq.ZMQError as error:
+                    port = listen.port + channel
+                    raise AddressError(f"cannot listen at port {port} of {listen.host}: {error.strerror}") from None
+        for name, address in dial.items():
+            try:
+                self._dealers[name] = self._sockets.connect(address, name)
+            except zmq.ZMQError:  # too many open files: the check of their number says so, this one is not reached
+                continue
+            for channel in Channel:
+                self._watch(self._dealers[name][channel], channel, name)
+
+    def close(self) -> None:
+        """At once; what others have not read by then was for their comfort only."""
+        self._sockets.close_all()
+
+    def turn(self) -> None:
+        """Say what is due, and hear what has come within a moment."""
+        now, wall_s = time.monotonic(), time.time()
+        self._send(self._meetings.due(now, wall_s))
+        for socket, _ in self._poller.poll(_TURN_MS):
+            channel, name = self._origins[socket]
+            for _ in range(_MESSAGES_PER_TURN):
+                try:
+                    frames = socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                self._hear(channel, name, frames)
+
+    def _watch(self, socket: ZmqSocket, channel: Channel, name: str) -> None:
+        self._origins[socket] = (channel, name)
+        self._poller.register(socket, zmq.POLLIN)
+        if not name:
+            self._routers[channel] = socket
+
+    def _hear(self, channel: Channel, name: str, frames: list[bytes]) -> None:
+        origin: str | bytes = name
+        if not name:
+            origin, *frames = frames
+        now, wall_s = time.monotonic(), time.time()
+        try:
+            envelope = decode(frames)
+        except WireError as error:
+            self._send(self._meetings.heard_other_version(origin, error, now))
+            return
+        if _is_named_truly(origin, envelope):
+            self._send(self._meetings.heard(channel, origin, envelope, now, wall_s))
+
+    def _send(self, sends: list[Send]) -> None:
+        full: set[str] = set()
+        for send in sends:
+            if send.to and (send.to in full or send.to not in self._dealers):
+                continue
+            frames: list[bytes | memoryview] = list(encode(send.envelope))
+            socket = self._dealers[send.to][send.channel] if send.to else self._routers[send.channel]
+            if not send.to:
+                frames.insert(0, send.route)
+            try:
+                socket.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.ZMQError:  # nobody is connected, the queue is full, or the caller has gone: it is said again
+                full.add(send.to)
+                continue
+            self._meetings.taken(send, time.monotonic())
+
+
+def _is_named_truly(origin: str | bytes, envelope: Envelope) -> bool:
+    """Whether a message bears the name of its connection: a worker believes no other."""
+    if isinstance(origin, str):
+        return True
+    with contextlib.suppress(UnicodeDecodeError):
+        return origin.decode("ascii").partition("/")[0] == envelope.sender
+    return False
