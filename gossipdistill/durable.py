@@ -20,12 +20,15 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+
+Parts = Sequence[bytes | memoryview]
+"""One after the other, in bytes, the content of a file. Nothing large is copied on its way to the disk."""
 
 FORMAT = 1
 _NAME = re.compile(r"(0|[1-9]\d{0,18})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
@@ -44,9 +47,13 @@ class Disk:
         """Make a folder and those above it, if they are missing."""
         folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, file: Path, data: bytes) -> None:
-        """Write a whole file; a crash of the machine may lose any part of it until it is synced."""
-        file.write_bytes(data)
+    def write(self, file: Path, parts: Parts) -> None:
+        """Write a whole file, part after part; a crash of the machine may lose any of it until it is synced."""
+        with file.open("wb", buffering=0) as raw:
+            for part in parts:
+                left = memoryview(part)
+                while left:
+                    left = left[raw.write(left) or 0 :]
 
     def sync(self, path: Path) -> None:
         """Return when the content of a file, or the names in a folder, are on the disk."""
@@ -65,11 +72,11 @@ class Disk:
         file.unlink(missing_ok=True)
 
 
-def put(file: Path, data: bytes, disk: Disk) -> None:
+def put(file: Path, parts: Parts, disk: Disk) -> None:
     """Write a whole file: a reader, and a crash, find the old one or the new one. The name lasts through a power cut
     when the folder is synced, too."""
     scratch = file.with_name(file.name + ".partial")
-    disk.write(scratch, data)
+    disk.write(scratch, parts)
     disk.sync(scratch)
     disk.rename(scratch, file)
 
@@ -152,8 +159,9 @@ class CheckpointFolder:
             raise RefusedCheckpointError("it is damaged: the checksum of its tensors differs")
         return Saved(number, tensors, content)
 
-    def save(self, tensors: bytes, content: dict[str, Any], score: float | None = None) -> Number:
-        """Write one checkpoint, then remove what is not to be kept. Of two scores the lower is better; None is none.
+    def save(self, tensors: Parts, content: dict[str, Any], score: float | None = None) -> Number:
+        """Write one checkpoint, then remove what is not to be kept. `tensors` are the parts of one file. Of two scores
+        the lower is better; None is none.
 
         Raises:
             OSError: when it cannot be written; those before it are as they were.
@@ -165,18 +173,22 @@ class CheckpointFolder:
                     self.disk.sync(parent)
             self._made = True
         self._serial += 1
+        length, digest = 0, hashlib.sha256()
+        for part in tensors:  # where a part is large, other threads go on
+            length += len(part)
+            digest.update(part)
         number = Number(self.boot, self._serial)
         note = {
             "format": FORMAT,
             "identity": self.identity,
             "score": score if score is not None and math.isfinite(score) else None,
-            "bytes": len(tensors),
-            "sha256": hashlib.sha256(tensors).hexdigest(),
+            "bytes": length,
+            "sha256": digest.hexdigest(),
             "content": content,
         }
         sealed = json.dumps({"sha256": _digest_of(note), "note": note})
         put(self._path(number, ".safetensors"), tensors, self.disk)
-        put(self._path(number, ".json"), sealed.encode(), self.disk)
+        put(self._path(number, ".json"), [sealed.encode()], self.disk)
         self.disk.sync(self.folder)
         self._prune(number)
         return number

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.durable import CheckpointFolder, Disk, Number, RefusedCheckpointError, Saved
+from gossipdistill.durable import CheckpointFolder, Disk, Number, Parts, RefusedCheckpointError, Saved
 
 ADA = {"peer": "ada", "task": "digits"}
 SCORES = (0.9, 0.4, 0.8, 0.7, 0.6, 0.5)
 """Of six saves; the second stays to the end, as the best."""
-KEEP = 2
+KEEPS = (1, 2)
 BOOT = 7
 
 
@@ -22,16 +22,22 @@ def tensors_of(number: int) -> bytes:
     return bytes((number * 31 + place) % 256 for place in range(64))
 
 
-def save_all(folder: Path, disk: Disk) -> None:
+def parts_of(number: int) -> Parts:
+    data = tensors_of(number)
+    return [data[:10], memoryview(data)[10:], b""]
+
+
+def save_all(folder: Path, disk: Disk, keep: int = 2) -> None:
     """Six saves of one process."""
-    checkpoints = CheckpointFolder(folder, ADA, KEEP, BOOT, disk)
+    checkpoints = CheckpointFolder(folder, ADA, keep, BOOT, disk)
     for number, score in enumerate(SCORES, start=1):
-        checkpoints.save(tensors_of(number), {"step": number}, score)
+        checkpoints.save(parts_of(number), {"step": number}, score)
 
 
-def resumed(folder: Path) -> int:
+def resumed(folder: Path, refusals_max: int = 0) -> int:
     """The save from which the next process resumes; 0 is none. Nothing else than a whole one is ever returned."""
-    saved, _ = CheckpointFolder(folder, ADA, KEEP, BOOT + 1).newest(whole)
+    saved, refusals = CheckpointFolder(folder, ADA).newest(whole)
+    assert len(refusals) <= refusals_max, refusals
     if saved is None:
         return 0
     assert saved.tensors == tensors_of(saved.content["step"])
@@ -42,16 +48,16 @@ def whole(saved: Saved) -> Saved:
     return saved
 
 
-def goes_on(folder: Path) -> None:
+def goes_on(folder: Path, keep: int) -> None:
     """The next process can save as well, and nothing is left of what was never finished."""
-    checkpoints = CheckpointFolder(folder, ADA, KEEP, BOOT + 1, DoomedDisk(at=-1))
+    checkpoints = CheckpointFolder(folder, ADA, keep, BOOT + 1, DoomedDisk(at=-1))
     checkpoints.newest(whole)
-    written = checkpoints.save(tensors_of(99), {"step": 99}, 1.0)
+    written = checkpoints.save(parts_of(99), {"step": 99}, 1.0)
     assert resumed(folder) == 99
     names = {file.name for file in folder.iterdir()}
     numbers = checkpoints.numbers()
     assert numbers[0] == written
-    assert len(numbers) <= KEEP + 1
+    assert len(numbers) <= keep + 1
     assert names == {f"{n.boot}-{n.serial}{ending}" for n in numbers for ending in (".json", ".safetensors")}
 
 
@@ -79,11 +85,12 @@ class DoomedDisk(Disk):
         self._count()
         super().make_folder(folder)
 
-    def write(self, file: Path, data: bytes) -> None:
+    def write(self, file: Path, parts: Parts) -> None:
         if self.done == self.at and self.left:
-            super().write(file, data[: int(self.left * len(data))])
+            data = b"".join(parts)
+            super().write(file, [data[: int(self.left * len(data))]])
         self._count()
-        super().write(file, data)
+        super().write(file, parts)
 
     def sync(self, path: Path) -> None:
         self._count()  # a kill loses nothing that was written: the slow part is for power cuts
@@ -98,30 +105,31 @@ class DoomedDisk(Disk):
         super().remove(file)
 
 
-def operations(folder: Path) -> int:
+def operations(folder: Path, keep: int) -> int:
     """How many the six saves need."""
     disk = DoomedDisk(at=-1)
-    save_all(folder, disk)
+    save_all(folder, disk, keep)
     assert disk.finished == len(SCORES)
     return disk.done
 
 
+@pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("left", [0.0, 0.5, 1.0])
 def test_a_writer_killed_at_any_file_operation_leaves_the_newest_complete_checkpoint(
-    tmp_path: Path, left: float
+    tmp_path: Path, left: float, keep: int
 ) -> None:
-    count = operations(tmp_path / "all")
+    count = operations(tmp_path / "all", keep)
     assert count > 6 * 7  # two writes, two syncs, two renames and one sync of the folder, at least
     for at in range(count + 1):
         folder = tmp_path / f"killed-{at}" / "checkpoints"
         disk = DoomedDisk(at, left)
         if at < count:
             with pytest.raises(KilledError):
-                save_all(folder, disk)
+                save_all(folder, disk, keep)
         else:
-            save_all(folder, disk)
+            save_all(folder, disk, keep)
         assert resumed(folder) == disk.finished, f"killed before operation {at} of {count}"
-        goes_on(folder)
+        goes_on(folder, keep)
 
 
 # --- the power fails -------------------------------------------------------------------------------------------------
@@ -176,10 +184,10 @@ class Machine(Disk):
         self.there = True
         super().make_folder(folder)
 
-    def write(self, file: Path, data: bytes) -> None:
+    def write(self, file: Path, parts: Parts) -> None:
         self._count()
-        self._change(Change(name=file.name, file=File(data)))
-        super().write(file, data)
+        self._change(Change(name=file.name, file=File(b"".join(parts))))
+        super().write(file, parts)
 
     def sync(self, path: Path) -> None:
         self._count()
@@ -231,41 +239,45 @@ def put_down(folder: Path, names: dict[str, File], unsynced_share: float) -> int
     return max(both, default=0)
 
 
-def cut_at_each(tmp_path: Path) -> Iterator[Machine]:
-    count = operations(tmp_path / "all")
+def cut_at_each(tmp_path: Path, keep: int) -> Iterator[Machine]:
+    count = operations(tmp_path / "all", keep)
     for at in range(count + 1):
         folder = tmp_path / f"machine-{at}" / "checkpoints"
         machine = Machine(folder, at)
         if at < count:
             with pytest.raises(KilledError):
-                save_all(folder, machine)
+                save_all(folder, machine, keep)
         else:
-            save_all(folder, machine)
+            save_all(folder, machine, keep)
             assert machine.certain == len(SCORES)
         yield machine
 
 
-def test_after_a_power_cut_at_any_operation_the_newest_synced_checkpoint_is_there(tmp_path: Path) -> None:
-    for machine in cut_at_each(tmp_path):
+@pytest.mark.parametrize("keep", KEEPS)
+def test_after_a_power_cut_at_any_operation_the_newest_synced_checkpoint_is_there(tmp_path: Path, keep: int) -> None:
+    for machine in cut_at_each(tmp_path, keep):
         if not machine.safe_folder:
             assert machine.certain == 0  # the folder itself is gone: there was no promise yet
             continue
         folder = tmp_path / f"dropped-{machine.done}"
         put_down(folder, machine.left_by([False] * len(machine.unsafe)), 0.0)
         assert resumed(folder) == machine.certain, f"cut after operation {machine.done}"
-        goes_on(folder)
+        goes_on(folder, keep)
 
 
-def test_whatever_survives_of_the_unsynced_operations_the_newest_complete_one_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", KEEPS)
+def test_whatever_survives_of_the_unsynced_operations_the_newest_complete_one_is_used(
+    tmp_path: Path, keep: int
+) -> None:
     chance = random.Random(3)
-    for machine in cut_at_each(tmp_path):
+    for machine in cut_at_each(tmp_path, keep):
         count = len(machine.unsafe)
         some = [[chance.random() < 0.5 for _ in range(count)] for _ in range(6)]
         for case, survives in enumerate([[place < n for place in range(count)] for n in range(count + 1)] + some):
             folder = tmp_path / f"some-{machine.done}-{case}"
             complete = put_down(folder, machine.left_by(survives), chance.choice([0.0, 0.5, 1.0]))
             where = f"cut after operation {machine.done}, survivors {survives} (seed 3)"
-            assert resumed(folder) == complete, where
+            assert resumed(folder, refusals_max=3) == complete, where
             assert complete >= machine.certain, where
 
 
@@ -273,28 +285,29 @@ def test_whatever_survives_of_the_unsynced_operations_the_newest_complete_one_is
 
 
 def test_a_torn_or_damaged_checkpoint_is_refused_and_the_one_before_it_is_used(tmp_path: Path) -> None:
-    checkpoints = CheckpointFolder(tmp_path, ADA, KEEP, BOOT)
-    checkpoints.save(tensors_of(1), {"step": 1})
-    newest = checkpoints.save(tensors_of(2), {"step": 2})
+    checkpoints = CheckpointFolder(tmp_path, ADA, 2, BOOT)
+    checkpoints.save(parts_of(1), {"step": 1})
+    newest = checkpoints.save(parts_of(2), {"step": 2})
     for ending in (".json", ".safetensors"):
         file = tmp_path / f"{newest.boot}-{newest.serial}{ending}"
         good = file.read_bytes()
-        torn = [good[:length] for length in range(len(good))]
-        flipped = [good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :] for at in range(len(good))]
-        for number, bad in enumerate(torn + flipped):
+        torn = [(good[:length], ("torn",)) for length in range(len(good))]
+        words = ("damaged",) if ending == ".safetensors" else ("torn", "damaged")
+        flipped = [(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :], words) for at in range(len(good))]
+        for number, (bad, expected) in enumerate(torn + flipped):
             file.write_bytes(bad)
             reader = CheckpointFolder(tmp_path, ADA)
             saved, refusals = reader.newest(whole)
             assert saved is not None
             assert saved.content == {"step": 1}, f"{ending}, case {number}"
             assert [refusal.number for refusal in refusals] == [newest]
-            assert any(word in refusals[0].reason for word in ("torn", "damaged")), refusals
+            assert any(word in refusals[0].reason for word in expected), refusals
         file.write_bytes(good)
     assert resumed(tmp_path) == 2
 
 
 def test_another_peers_checkpoint_and_another_format_are_refused_with_the_reason(tmp_path: Path) -> None:
-    CheckpointFolder(tmp_path, {"peer": "bo", "task": "digits"}, boot=1).save(b"x", {})
+    CheckpointFolder(tmp_path, {"peer": "bo", "task": "digits"}, boot=1).save([b"x"], {})
     saved, refusals = CheckpointFolder(tmp_path, ADA).newest(whole)
     assert saved is None
     assert [refusal.reason for refusal in refusals] == ["it belongs to peer bo, and this is peer ada"]
@@ -303,7 +316,7 @@ def test_another_peers_checkpoint_and_another_format_are_refused_with_the_reason
 def test_what_the_reader_cannot_use_is_refused_and_does_not_count_among_the_kept(tmp_path: Path) -> None:
     before = CheckpointFolder(tmp_path, ADA, keep=2, boot=1)
     for step in (1, 2, 3):
-        before.save(tensors_of(step), {"step": step}, score=float(step))
+        before.save(parts_of(step), {"step": step}, score=float(step))
 
     def use(saved: Saved) -> int:
         if saved.content["step"] == 3:
@@ -313,17 +326,17 @@ def test_what_the_reader_cannot_use_is_refused_and_does_not_count_among_the_kept
     now = CheckpointFolder(tmp_path, ADA, keep=2, boot=2)
     step, refusals = now.newest(use)
     assert (step, refusals) == (2, [(Number(1, 3), "it is of another model")])
-    now.save(tensors_of(4), {"step": 4}, score=4.0)
+    now.save(parts_of(4), {"step": 4}, score=4.0)
     assert now.numbers() == [Number(2, 1), Number(1, 2), Number(1, 1)]  # two newest that are of use, and the best
 
 
 def test_the_newest_and_the_best_are_kept_and_a_newer_process_is_left_alone(tmp_path: Path) -> None:
     save_all(tmp_path, Disk())
-    checkpoints = CheckpointFolder(tmp_path, ADA, KEEP, BOOT)
+    checkpoints = CheckpointFolder(tmp_path, ADA, 2, BOOT)
     assert checkpoints.numbers() == [Number(BOOT, 6), Number(BOOT, 5), Number(BOOT, 2)]
     assert checkpoints.best() == Number(BOOT, 2)
-    old = CheckpointFolder(tmp_path, ADA, KEEP, BOOT - 1)
-    old.save(b"late", {"step": 0})  # a process that does not know yet that it is superseded
+    old = CheckpointFolder(tmp_path, ADA, 2, BOOT - 1)
+    old.save([b"late"], {"step": 0})  # a process that does not know yet that it is superseded
     assert checkpoints.numbers() == [Number(BOOT, 6), Number(BOOT, 5), Number(BOOT, 2), Number(BOOT - 1, 1)]
     assert checkpoints.highest_boot() == BOOT
     assert resumed(tmp_path) == 6
@@ -331,7 +344,7 @@ def test_the_newest_and_the_best_are_kept_and_a_newer_process_is_left_alone(tmp_
 
 def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
     checkpoints = CheckpointFolder(tmp_path, ADA, boot=1)
-    checkpoints.save(b"x", {}, float("nan"))
+    checkpoints.save([b"x"], {}, float("nan"))
     assert checkpoints.best() is None
 
 

@@ -31,6 +31,6 @@ class Incarnation:
             count, highest = int(before["count"]), int(before["boot"])
         made = Incarnation(1 if fresh else count + 1, next_boot(time.time(), max(highest, highest_known)))
         disk = Disk()
-        put(path, json.dumps({"count": made.count, "boot": made.boot}).encode(), disk)
+        put(path, [json.dumps({"count": made.count, "boot": made.boot}).encode()], disk)
         disk.sync(folder)
         return made

@@ -8,6 +8,7 @@ of a link is kept: exactly-once across a crash is impossible with checkpoints th
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from gossipdistill.durable import RefusedCheckpointError
@@ -69,11 +70,11 @@ class Checkpoint:
             {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)},
         )
 
-    def encode(self) -> tuple[bytes, dict[str, Any]]:
-        """(the tensors as one safetensors file, all else as JSON)."""
+    def encode(self) -> tuple[list[bytes | memoryview], dict[str, Any]]:
+        """(the tensors as parts of one safetensors file, which are the tensors themselves; all else as JSON)."""
         numpy = self.generators["numpy"]
         state = numpy["state"] | {"key": numpy["state"]["key"].tolist()}
-        return save(self.tensors), {
+        return _parts(self.tensors), {
             "progress": self.progress,
             "optimizer": self.optimizer,
             "strategy": self.strategy,
@@ -146,6 +147,39 @@ class Checkpoint:
 def _copied(tensor: Tensor) -> Tensor:
     """On the CPU, contiguous, and nobody else's: safetensors refuses aliases, and the training goes on."""
     return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+
+
+_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+    """A safetensors file: the length of the header in 8 bytes, the header, and all tensors without gaps.
+
+    Its own library makes one long copy of them, in which no other thread runs: 0.15 s for 100 MB, the step of a
+    trainer that is not to wait.
+    """
+    header: dict[str, dict[str, Any]] = {}
+    parts: list[bytes | memoryview] = [b""]
+    at = 0
+    # The widest types first, so that everything is aligned.
+    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        if tensor.dtype not in _TYPES:
+            raise TypeError(f"{name} is of {tensor.dtype}, which a checkpoint cannot hold")
+        part = tensor.reshape(-1).view(torch.uint8).numpy().data
+        header[name] = {
+            "dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]
+        }  # fmt: skip
+        at += len(part)
+        parts.append(part)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    parts[0] = len(text).to_bytes(8, "little") + text
+    return parts
 
 
 def _kind(tensor: Tensor) -> str:

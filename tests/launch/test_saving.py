@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gossipdistill.durable import CheckpointFolder, Disk, Saved
+from gossipdistill.durable import CheckpointFolder, Disk, Parts, Saved
 from gossipdistill.launch.saving import Saver
 from gossipdistill.learning.checkpoint import Checkpoint
 
@@ -36,21 +36,21 @@ class SlowDisk(Disk):
     asked: threading.Event = field(default_factory=threading.Event)
     let: threading.Event = field(default_factory=threading.Event)
 
-    def write(self, file: Path, data: bytes) -> None:
+    def write(self, file: Path, parts: Parts) -> None:
         self.asked.set()
         assert self.let.wait(PATIENCE_S)
-        super().write(file, data)
+        super().write(file, parts)
 
 
 @dataclass
 class FullDisk(Disk):
     full: bool = True
 
-    def write(self, file: Path, data: bytes) -> None:
+    def write(self, file: Path, parts: Parts) -> None:
         if self.full:
-            super().write(file, data[:10])
+            super().write(file, parts[:1])
             raise OSError(errno.ENOSPC, "No space left on device")
-        super().write(file, data)
+        super().write(file, parts)
 
 
 def saver_at(folder: Path, disk: Disk) -> Saver:

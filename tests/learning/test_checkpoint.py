@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
 from gossipdistill.durable import RefusedCheckpointError
@@ -36,8 +37,8 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
 
 
 def written_and_read(checkpoint: Checkpoint) -> Checkpoint:
-    data, content = checkpoint.encode()
-    return Checkpoint.decode(data, json.loads(json.dumps(content)))
+    parts, content = checkpoint.encode()
+    return Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content)))
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -122,8 +123,44 @@ def test_a_foreign_checkpoint_is_refused_and_changes_nothing(other: object, kind
 
 def test_bytes_that_are_no_checkpoint_are_refused() -> None:
     model = network(0)
-    data, content = Checkpoint.of(model, OPTIMIZERS["sgd"](model), {}).encode()
+    parts, content = Checkpoint.of(model, OPTIMIZERS["sgd"](model), {}).encode()
+    data = b"".join(parts)
     with pytest.raises(RefusedCheckpointError, match="cannot be read"):
         Checkpoint.decode(data[:-1], content)
     with pytest.raises(RefusedCheckpointError, match="'optimizer'"):
         Checkpoint.decode(data, {"progress": {}})
+
+
+TYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.float8_e4m3fn,
+    torch.float8_e5m2, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16,
+    torch.uint8, torch.bool,
+)  # fmt: skip
+
+
+def test_the_file_is_what_the_formats_own_library_reads() -> None:
+    generator = torch.Generator().manual_seed(4)
+    tensors = {}
+    for dtype in TYPES:
+        for shape in ((), (3,), (0, 2), (5, 1, 3)):
+            numbers = torch.randint(0, 2, shape, generator=generator)
+            tensors[f"{dtype} {list(shape)} \u00e4"] = numbers.to(dtype)
+    parts, _ = Checkpoint(tensors, {}, {}, generators=generators()).encode()
+    read = load(b"".join(parts))
+    assert set(read) == set(tensors)
+    for name, tensor in tensors.items():
+        assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape), name
+        assert read[name].flatten().view(torch.uint8).equal(tensor.flatten().view(torch.uint8)), name
+    own, theirs = b"".join(parts), save(tensors)
+    assert len(own) - int.from_bytes(own[:8], "little") == len(theirs) - int.from_bytes(theirs[:8], "little")
+
+
+def test_a_type_without_a_name_in_the_format_is_refused_by_name() -> None:
+    odd = Checkpoint({"model.odd": torch.zeros(2, dtype=torch.complex128)}, {}, {}, generators=generators())
+    with pytest.raises(TypeError, match=r"model\.odd is of torch\.complex128"):
+        odd.encode()
+
+
+def generators() -> dict[str, object]:
+    model = network(0)
+    return Checkpoint.of(model, OPTIMIZERS["sgd"](model), {}).generators

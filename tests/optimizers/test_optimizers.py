@@ -157,11 +157,11 @@ def test_a_resumed_run_goes_on_bit_for_bit(name: str) -> None:
     model = network()
     optimizer = build_optimizer(name, model, 0.01, 0.9, 0.001, {"topc": 3})
     train(model, optimizer, 7)
-    data, content = Checkpoint.of(model, optimizer, {"step": 7}).encode()
+    parts, content = Checkpoint.of(model, optimizer, {"step": 7}).encode()
     train(model, optimizer, 9, seed=2)
     resumed = network(5)
     resumed_optimizer = build_optimizer(name, resumed, 0.01, 0.9, 0.001, {"topc": 3})
-    Checkpoint.decode(data, json.loads(json.dumps(content))).restore(resumed, resumed_optimizer)
+    Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content))).restore(resumed, resumed_optimizer)
     train(resumed, resumed_optimizer, 9, seed=2)
     assert same(model, resumed)
 

@@ -39,12 +39,12 @@ def killed_and_back(name: str, at: int, steps: int, options: dict[str, object] |
     world = process(name, options=options)
     for step in range(steps):
         if step in (at, at + 5):
-            data, content = world.workers["ada"].checkpoint().encode()
+            parts, content = world.workers["ada"].checkpoint().encode()
             world.step(step * 0.1)  # is lost
             torch.manual_seed(99)
             world = process(name, options=options)
             worker = world.workers["ada"]
-            checkpoint = Checkpoint.decode(data, json.loads(json.dumps(content)))
+            checkpoint = Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content)))
             checkpoint.restore(worker.learner.model, worker.learner.optimizer)
             worker.resume(checkpoint)
             assert worker.learner.step == step
