@@ -36,8 +36,12 @@ def save_all(folder: Path, disk: Disk, keep: int = 2) -> None:
 
 def resumed(folder: Path, refusals_max: int = 0) -> int:
     """The save from which the next process resumes; 0 is none. Nothing else than a whole one is ever returned."""
-    saved, refusals = CheckpointFolder(folder, ADA).newest(whole)
+    checkpoints = CheckpointFolder(folder, ADA)
+    saved, refusals = checkpoints.newest(whole)
     assert len(refusals) <= refusals_max, refusals
+    if not refusals_max:
+        for number in checkpoints.numbers():
+            assert checkpoints.read(number).number == number  # nor is any older one half removed
     if saved is None:
         return 0
     assert saved.tensors == tensors_of(saved.content["step"])

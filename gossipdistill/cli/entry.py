@@ -12,6 +12,7 @@ import typer
 from gossipdistill.cli import checking, looking, running, simulating
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
+from gossipdistill.launch.stopping import pass_over_early_wishes
 
 app = typer.Typer(
     name="gossipdistill",
@@ -57,6 +58,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors are one line, exit codes are documented in README.md."""
+    pass_over_early_wishes()
     try:
         app()
     except GossipdistillError as error:

@@ -105,9 +105,9 @@ class LocalRun:
         return self._finish()
 
     def _pass_on(self, number: int, frame: object) -> None:
-        """A wish for a checkpoint goes to all workers."""
+        """A wish for a checkpoint goes to all workers that are far enough to understand it: others would die of it."""
         for child in list(self._children.values()):
-            if child.process.returncode is None:
+            if child.ready is not None and child.process.returncode is None:
                 child.process.send_signal(number)
 
     # --- starting ------------------------------------------------------------------------------------------------

@@ -62,6 +62,12 @@ class StopRequest:
         self.checkpoint_wanted = True
 
 
+def pass_over_early_wishes() -> None:
+    """Until a worker can save a checkpoint, SIGUSR1 is to do nothing; by default it ends a process."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def wake_when_orphaned() -> None:
     """Have the kernel wake this process when its parent ends, however that happens (on Linux; elsewhere nothing).
 

@@ -96,3 +96,17 @@ def test_without_a_usable_checkpoint_it_is_an_error_and_fresh_begins_anew(start:
     assert step_of(folder) == 20
     assert len(CheckpointFolder(folder / "checkpoints", {}).numbers()) == 1
     assert events(folder, "resumed") == []
+
+
+def test_a_run_asks_all_its_workers_and_none_that_is_still_starting_dies_of_it(start: Start, tmp_path: Path) -> None:
+    command = start("run", "--peers", "2", "--seconds", "60", "--set", "train.checkpoint_every_s=0")
+    command.pids(2)
+    command.process.send_signal(signal.SIGUSR1)
+    folders = [tmp_path / "runs/first-light" / name for name in ("ada", "bo")]
+    until(lambda: all(events(folder, "started") for folder in folders), START_S, "the start of the training")
+    assert not any(folder.joinpath("checkpoints").exists() for folder in folders)
+    command.process.send_signal(signal.SIGUSR1)
+    until(lambda: all(any(folder.glob("checkpoints/*.json")) for folder in folders), 20, "the checkpoints")
+    assert all(not events(folder, "finished") for folder in folders)
+    command.process.send_signal(signal.SIGINT)
+    assert command.end() == 130, command.err
