@@ -255,7 +255,9 @@ def test_clocks_are_never_a_problem(ahead_s: float, verdict: Verdict) -> None:
 
 def test_open_files_follow_the_size_of_the_roster() -> None:
     peers = [PeerEntry(name=f"p{k}", address=Address(f"h{k}", 7400)) for k in range(101)]
-    says("open files", with_peers(*peers), Verdict.PROBLEM, "100 others need about 928", "ulimit -n 1184")
+    says("open files", with_peers(*peers), Verdict.WARNING, "100 others need about 928", "ulimit -n 1184")
+    few = replace(with_peers(*peers), machine=Machine(4, None, 256, VERSIONS))
+    says("open files", few, Verdict.PROBLEM, "at most 256", "256 should be in reserve", "ulimit -n 1184")
     plenty = replace(with_peers(*peers), machine=Machine(4, None, 1184, VERSIONS))
     says("open files", plenty, Verdict.OK)
     says("open files", case_of(machine=Machine(4, None, -1, VERSIONS)), Verdict.OK, "no limit")

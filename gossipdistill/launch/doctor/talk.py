@@ -128,12 +128,13 @@ class _Line:
             socket = self._dealers[send.to][send.channel] if send.to else self._routers[send.channel]
             if not send.to:
                 frames.insert(0, send.route)
+            at_s = time.monotonic()  # the answer may be there before this thread has its turn again
             try:
                 socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.ZMQError:  # nobody is connected, the queue is full, or the caller has gone: it is said again
                 full.add(send.to)
                 continue
-            self._meetings.taken(send, time.monotonic())
+            self._meetings.taken(send, at_s)
 
 
 def _is_named_truly(origin: str | bytes, envelope: Envelope) -> bool:

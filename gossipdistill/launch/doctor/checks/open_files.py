@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gossipdistill.launch.doctor.case import Case, Finding, ok, problem
+from gossipdistill.launch.doctor.case import Case, Finding, ok, problem, warning
 from gossipdistill.limits import DEFAULT_LIMITS
 
 FILES_ALONE = 128
@@ -15,13 +15,15 @@ RESERVE = 256
 
 
 def check(case: Case) -> list[Finding]:
-    """One finding."""
-    links = min(len(case.roster.peer) - 1, DEFAULT_LIMITS.links_max)
-    needed, allowed = FILES_ALONE + FILES_PER_PEER * links, case.machine.open_files_max
+    """One finding. In a large roster links are opened when there is business, so the whole need is not certain."""
+    others, allowed = len(case.roster.peer) - 1, case.machine.open_files_max
+    links = min(others, DEFAULT_LIMITS.links_max)
+    needed = FILES_ALONE + FILES_PER_PEER * links
+    certain = FILES_ALONE + FILES_PER_PEER * min(links, DEFAULT_LIMITS.greeted_at_start_max)
     peers = f"{links} other{'s' * (links != 1)} need{'s' * (links == 1)} about {needed}"
     if allowed < 0 or allowed >= needed + RESERVE:
         return [ok("open files", f"{'no limit' if allowed < 0 else allowed}; {peers}")]
-    text = f"at most {allowed}; {peers}, and {RESERVE} should be in reserve"
-    return [
-        problem("open files", text, f"before the worker: ulimit -n {needed + RESERVE} (or LimitNOFILE= of a service)")
-    ]
+    advice = f"before the worker: ulimit -n {needed + RESERVE} (or LimitNOFILE= of a service)"
+    if allowed >= certain + RESERVE:
+        return [warning("open files", f"at most {allowed}; {peers}, should there be business with all", advice)]
+    return [problem("open files", f"at most {allowed}; {peers}, and {RESERVE} should be in reserve", advice)]
