@@ -56,7 +56,8 @@ class Session:
     began_s: float = 0.0
     cpu_began_s: float = 0.0
     steps_before: int = 0
-    trained_before_s: float = 0.0
+    elapsed_before_s: float = 0.0
+    """Of the seconds of the run, those that were over when the checkpoint was written that this process goes on from."""
     _reported_s: float = 0.0
     _looked_s: float = 0.0
     _saved_s: float = 0.0
@@ -276,12 +277,14 @@ class Session:
 
     @property
     def _run_began_s(self) -> float:
-        """A restarted peer ends with the others."""
-        return self.began_s if self.released.began_s is None else self.released.began_s
+        """A peer that is restarted while the others go on ends with them; a run that is resumed, after the rest of its
+        seconds."""
+        began_s = self.began_s if self.released.began_s is None else self.released.began_s
+        return min(began_s, self.began_s - self.elapsed_before_s)
 
     def _save(self) -> None:
-        trained_s = time.monotonic() - self.began_s
-        checkpoint = self.worker.checkpoint(trained_s=self.trained_before_s + trained_s, starts=self.incarnation)
+        elapsed_s = time.monotonic() - self._run_began_s
+        checkpoint = self.worker.checkpoint(elapsed_s=elapsed_s, starts=self.incarnation)
         self.saver.save(checkpoint, self._loss.value if self._loss.looks else None)
 
     def _settle_checkpoint(self) -> None:
@@ -300,6 +303,11 @@ class Session:
 
     def _write(self, result: dict[str, Any]) -> None:
         write_json(self.spec.folder / "result.json", result)
+
+
+def carried_over_s(elapsed_s: float, seconds: float | None) -> float:
+    """Of a run of so many seconds that was cut short, what is over; one that had ended has all of them once more."""
+    return elapsed_s if seconds is not None and elapsed_s < seconds else 0.0
 
 
 def _from_my_side(reason: str, other: str) -> str:

@@ -21,7 +21,7 @@ from gossipdistill.launch.building import build_learner, build_schedule, build_t
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.saving import Saver
-from gossipdistill.launch.session import Session
+from gossipdistill.launch.session import Session, carried_over_s
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.cadence import Cadence
@@ -89,7 +89,8 @@ class WorkerProcess:
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
                     afflicted, Saver(folder),
                 )  # fmt: skip
-                session.trained_before_s = float(resumed.progress["trained_s"]) if resumed is not None else 0.0
+                if resumed is not None:
+                    session.elapsed_before_s = carried_over_s(resumed.progress["elapsed_s"], spec.config.seconds)
                 session.wait_for_release()
                 return session.train_and_serve()
             except GossipdistillError:

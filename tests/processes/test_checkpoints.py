@@ -8,17 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from commands import START_S, Command, until
+from commands import START_S, Command, slack_s, until
 
 from gossipdistill.durable import CheckpointFolder, Number, Saved
+from gossipdistill.launch.session import carried_over_s
 from gossipdistill.learning.checkpoint import Checkpoint
 
 Start = Callable[..., Command]
 STEPS = 600
-OPTIONS = (
-    "--name", "ada", "--shard", "1/1", "--strategy", "isolated", "--steps", str(STEPS),
-    "--set", "train.step_time_s=0.01", "--set", "train.checkpoint_every_s=0", "--format", "json",
-)  # fmt: skip
+PADDED = ("--set", "train.step_time_s=0.01", "--set", "train.checkpoint_every_s=0", "--format", "json")
+OPTIONS = ("--name", "ada", "--shard", "1/1", "--strategy", "isolated", "--steps", str(STEPS), *PADDED)
 
 
 def newest(folder: Path) -> tuple[Number, Checkpoint] | None:
@@ -96,6 +95,30 @@ def test_without_a_usable_checkpoint_it_is_an_error_and_fresh_begins_anew(start:
     assert step_of(folder) == 20
     assert len(CheckpointFolder(folder / "checkpoints", {}).numbers()) == 1
     assert events(folder, "resumed") == []
+
+
+def test_a_run_by_seconds_that_was_cut_short_goes_on_for_the_rest_of_them(start: Start, tmp_path: Path) -> None:
+    options = ("worker", "--name", "ada", "--shard", "1/1", "--strategy", "isolated", "--seconds", "8", *PADDED)
+    folder = tmp_path / "runs/first-light/ada"
+    command = start(*options)
+    until(lambda: bool(events(folder, "started")), START_S, "the start of the training")
+    command.process.send_signal(signal.SIGUSR1)
+    until(lambda: step_of(folder) > 0, 7, "the checkpoint asked for")
+    command.process.terminate()
+    assert command.end() == 143, command.err
+    cut = newest(folder)
+    assert cut is not None
+    over_s = cut[1].progress["elapsed_s"]
+    assert 0 < over_s < 8
+    command = start(*options)
+    assert command.end() == 0, command.err
+    wall_s = json.loads((folder / "result.json").read_text())["wall_s"]
+    assert 8 - over_s <= wall_s < 8 - over_s + slack_s() + 0.5
+    finished = newest(folder)
+    assert finished is not None
+    assert carried_over_s(finished[1].progress["elapsed_s"], 8) == 0.0  # started once more, it has all its seconds
+    assert carried_over_s(over_s, 8) == over_s
+    assert carried_over_s(over_s, None) == 0.0
 
 
 def test_a_run_asks_all_its_workers_and_none_that_is_still_starting_dies_of_it(start: Start, tmp_path: Path) -> None:
