@@ -57,7 +57,7 @@ class Session:
     cpu_began_s: float = 0.0
     steps_before: int = 0
     elapsed_before_s: float = 0.0
-    """Of the seconds of the run, those that were over when the checkpoint was written that this process goes on from."""
+    """Seconds of the run that were over when the checkpoint was written from which this process goes on."""
     _reported_s: float = 0.0
     _looked_s: float = 0.0
     _saved_s: float = 0.0
