@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.strategies import STRATEGIES, Delivery
+from gossipdistill.worker import Worker
 
-from .world import World, make_strategy, make_worker
+from .world import NAMES, World, make_strategy, make_worker
 
 ALONE = [name for name, kind in STRATEGIES.items() if kind.delivery is not Delivery.COLLECTIVE]
 
@@ -77,3 +79,44 @@ def dropping(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(plain(place), model=model)
 
     monkeypatch.setattr(world, "make_task", make_task)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in STRATEGIES.items() if kind.delivery is Delivery.MASS])
+def test_mass_begins_again_with_the_saved_estimate_and_weight_one(name: str) -> None:
+    world = World({peer: make_worker(peer, make_strategy(name), seed=1) for peer in NAMES})
+    for step in range(12):
+        world.step(step * 0.1)
+    before = world.workers["ada"]
+    parts, content = before.checkpoint().encode()
+    z = {key: tensor.clone() for key, tensor in before.learner.model.state_dict().items()}
+
+    checkpoint = Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content)))
+    again = make_worker("ada", make_strategy(name))
+    checkpoint.restore(again.learner.model, again.learner.optimizer)
+    again._state = again.strategy.init(again.learner)  # as a process does, which restores before it begins
+    again.resume(checkpoint)
+    assert again.held_weight() == 1.0
+    assert again.cadence.exchanges == before.cadence.exchanges
+    for key, tensor in again.learner.model.state_dict().items():
+        assert torch.equal(tensor, z[key]), key
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_memory_that_does_not_fit_any_more_is_left_out(name: str) -> None:
+    strategy = make_strategy(name)
+    worker = make_worker("ada", strategy)
+    kept = {
+        key: value[:1] if isinstance(value, Tensor) else value
+        for key, value in strategy.remember(_trained(worker)).items()
+    }
+    fresh = make_worker("ada", make_strategy(name))
+    fresh.strategy.recall(fresh._state, fresh.learner, kept)
+    for step in range(3):
+        fresh.step(step * 0.1)
+    assert fresh.learner.step == 3
+
+
+def _trained(worker: Worker) -> Any:
+    for step in range(4):
+        worker.step(step * 0.1)
+    return worker._state
