@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,11 +49,11 @@ def doctor(
 def _waiting() -> Iterator[Progress]:
     """Says for whom it waits: in place on a terminal, else one line whenever that changes."""
     said: list[list[str]] = [[]]
-    with err_console.status("looking") as status:
+    with err_console.status("looking") if err_console.is_terminal else nullcontext() as status:  # it has a thread
 
         def progress(missing: list[str], left_s: float) -> None:
             shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
-            if err_console.is_terminal:
+            if status is not None:
                 status.update(f"meeting or awaiting {shown}; {left_s:.0f} s left, Ctrl-C ends")
             elif missing != said[0]:
                 said[0] = missing
