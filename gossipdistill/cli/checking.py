@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,7 @@ def doctor(
     from gossipdistill.launch.doctor.examine import Asked, examine
     from gossipdistill.observe.examination import render
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
     with _waiting() as progress:
         summary = examine(Asked(peers, name, listen, advertise, seconds), progress)
     print_result(summary, output, render)
