@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,18 +21,20 @@ Row = tuple[int, float, float, float]
 """(exchanges, largest error of an estimate, sum of the weights held, smallest weight)"""
 
 
-class Push:
+class Push(ABC):
     """State of all peers, and one exchange of peer i with peer j: `send` gives a message, `absorb` takes it."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.x, self.w = starts(count, seed), np.ones(count)
         self.truth: Vector = self.x.mean(axis=0)
 
+    @abstractmethod
     def send(self, i: int, j: int) -> Any:
-        raise NotImplementedError
+        """What i gives away to j."""
 
+    @abstractmethod
     def absorb(self, i: int, j: int, message: Any) -> None:
-        raise NotImplementedError
+        """j takes what i has given away."""
 
 
 class Naive(Push):

@@ -20,6 +20,8 @@ START_S = 180.0
 """A generous bound for four workers to import torch on a loaded machine with two cores."""
 GONE_S = 2.0
 """What is promised."""
+SLACK_S = 1.0
+"""Of a loaded machine, on top of that."""
 
 
 class Command:
@@ -89,7 +91,7 @@ class Command:
         """Wait for the end; returns the exit code."""
         code = self.process.wait(timeout_s)
         for reader in self._readers:
-            reader.join(slack_s())
+            reader.join(SLACK_S)
         return code
 
     @property
@@ -118,11 +120,6 @@ class Command:
         return [int(pid) for pid in re.findall(r"^\S+: process (\d+)$", self.err, re.MULTILINE)]
 
 
-def slack_s() -> float:
-    """Of a loaded machine, on top of what is promised: one second, and more when several processes share a core."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def state_of(pid: int) -> str:
     """The letter that the kernel shows: T is stopped, Z a zombie; empty without such a process."""
     try:
@@ -147,7 +144,7 @@ def until(holds: Callable[[], bool], timeout_s: float, what: str) -> float:
 
 def assert_gone(pids: list[int]) -> None:
     """No process of these is left, two seconds from now at the latest."""
-    until(lambda: not any(map(is_alive, pids)), GONE_S + slack_s(), f"the end of {[p for p in pids if is_alive(p)]}")
+    until(lambda: not any(map(is_alive, pids)), GONE_S + SLACK_S, f"the end of {[p for p in pids if is_alive(p)]}")
 
 
 def free_pairs(count: int) -> list[int]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import GONE_S, START_S, Command, assert_gone, free_pairs, slack_s, until, write_roster
+from commands import GONE_S, SLACK_S, START_S, Command, assert_gone, free_pairs, until, write_roster
 
 Start = Callable[..., Command]
 
@@ -53,7 +53,7 @@ def test_a_lost_worker_is_told_in_its_row_and_ctrl_c_keeps_what_there_is(start: 
     began_s = time.monotonic()
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 130, command.err
-    assert time.monotonic() - began_s < GONE_S + slack_s()
+    assert time.monotonic() - began_s < GONE_S + SLACK_S
     assert_gone(command.shown_pids())
     first, second = json.loads((tmp_path / "runs/first-light-compare/compare.json").read_text())["runs"]
     assert (first["exit_code"], first["troubles"]) == (10, ["bo lost (killed by SIGKILL)"])

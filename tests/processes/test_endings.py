@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import GONE_S, START_S, Command, assert_gone, free_pairs, is_alive, slack_s, until, write_roster
+from commands import GONE_S, SLACK_S, START_S, Command, assert_gone, free_pairs, is_alive, until, write_roster
 
 Start = Callable[..., Command]
 QUICK = ("--set", "train.step_time_s=0.005")
@@ -41,7 +41,7 @@ def test_a_healthy_run_ends_with_one_json_object_and_leaves_nothing(start: Start
     assert [peer["status"] for peer in summary["peers"]] == ["finished"] * 4
     assert [peer["steps"] for peer in summary["peers"]] == [150] * 4
     # A wide bound for a loaded machine; on an idle one it is a few tenths of a second.
-    assert all(0 <= peer["first_exchange_s"] < 1.0 + slack_s() for peer in summary["peers"])
+    assert all(0 <= peer["first_exchange_s"] < 1.0 + SLACK_S for peer in summary["peers"])
     assert all(peer["parcels_used"] > 0 for peer in summary["peers"])
     assert json.loads((tmp_path / "runs/first-light/summary.json").read_text()) == summary
     assert_gone(list(command.pids().values()))
@@ -95,7 +95,7 @@ def interrupt(command: Command, number: int) -> dict[str, Any]:
     began_s = time.monotonic()
     command.process.send_signal(number)
     assert command.end() == 128 + number, command.err
-    assert time.monotonic() - began_s < GONE_S + slack_s()
+    assert time.monotonic() - began_s < GONE_S + SLACK_S
     assert not any(map(is_alive, pids))
     assert "Traceback" not in command.err
     summary: dict[str, Any] = json.loads((command.folder / "runs/first-light/summary.json").read_text())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commands import GONE_S, Command, assert_gone, slack_s, state_of, until
+from commands import GONE_S, SLACK_S, Command, assert_gone, state_of, until
 
 Start = Callable[..., Command]
 
@@ -96,6 +96,6 @@ def test_ctrl_c_reaches_a_peer_that_the_plan_has_stopped(start: Start, tmp_path:
     began_s = time.monotonic()
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 130, command.err
-    assert time.monotonic() - began_s < GONE_S + slack_s()
+    assert time.monotonic() - began_s < GONE_S + SLACK_S
     assert_gone(command.shown_pids())
     assert {peer["status"] for peer in command.json()["peers"]} == {"interrupted"}
