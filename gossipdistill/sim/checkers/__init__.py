@@ -3,6 +3,7 @@
 from gossipdistill.sim.checkers.arrivals import OnceSettled, VersionsRise
 from gossipdistill.sim.checkers.base import Checker, Violation, Weather
 from gossipdistill.sim.checkers.bounds import MailboxBounded, NobodyWaits
+from gossipdistill.sim.checkers.deaths import DeathsProbed
 from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.checkers.processes import NewestLives
 from gossipdistill.sim.checkers.recovery import FaultsRecover
@@ -10,6 +11,7 @@ from gossipdistill.sim.checkers.views import NobodyHeldDead, ViewsConverge
 
 __all__ = [
     "Checker",
+    "DeathsProbed",
     "FaultsRecover",
     "MailboxBounded",
     "MassConserved",
@@ -35,6 +37,7 @@ def all_checkers(weather: Weather) -> list[Checker]:
         NobodyWaits(weather),
         NobodyHeldDead(weather),
         NewestLives(weather),
+        DeathsProbed(weather),
         ViewsConverge(weather),
         FaultsRecover(weather),
     ]

@@ -1,0 +1,51 @@
+"""What a death is founded on: a probe of one's own, whatever others say."""
+
+from __future__ import annotations
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Envelope, Transmit
+from gossipdistill.presence import Leave, Ping
+from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.host import Host
+
+_Viewer = tuple[PeerName, int, PeerName]
+"""Which process, by name and boot, about whom."""
+
+
+class DeathsProbed(Checker):
+    """In no weather does a process declare one dead that it has not pinged since it last heard it, unless that one has
+    said itself that it ends."""
+
+    duty = "no death is believed on hearsay"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self.founded = 0
+        """How many deaths were declared after a ping of one's own."""
+        self._pinged_s: dict[_Viewer, float] = {}
+        self._heard_s: dict[_Viewer, float] = {}
+        self._parted: set[_Viewer] = set()
+
+    def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
+        if isinstance(transmit.envelope.message, Ping):
+            self._pinged_s[host.name, host.boot, PeerName(transmit.envelope.to)] = now_s
+
+    def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
+        viewer = (host.name, host.boot, envelope.sender)
+        if isinstance(envelope.message, Leave):
+            self._parted.add(viewer)
+        else:
+            self._heard_s[viewer] = now_s
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        viewer = (host.name, host.boot, PeerName(event.peer))
+        if event.kind is not EventKind.DEAD:
+            return
+        if viewer in self._parted:
+            self._parted.discard(viewer)
+            return
+        never = float("-inf")
+        if self._pinged_s.get(viewer, never) < self._heard_s.get(viewer, never) or viewer not in self._pinged_s:
+            self.violate(now_s, f"{host.name} declares {event.peer} dead without a ping of its own: {event.reason}")
+        self.founded += 1
