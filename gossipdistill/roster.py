@@ -35,6 +35,7 @@ LOCAL_NAMES = ("ada", "bo", "cy", "dee", "eve", "fay", "gus", "hal", "ivy", "jo"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _SHARD = re.compile(r"(\d+)/(\d+)")
+_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 
 
 def parse_address(text: str) -> Address:
@@ -115,6 +116,17 @@ def _shard(text: str) -> str:
     return text
 
 
+def is_public_key(text: object) -> bool:
+    """Whether `text` may be a CURVE key: 40 characters of Z85."""
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
+
+
+def _public_key(text: str) -> str:
+    if not is_public_key(text):
+        raise ValueError("is no public key: 40 characters, as `gossipdistill keys new` writes them")
+    return text
+
+
 def _dotted(settings: object, prefix: str = "") -> object:
     """Nested tables as dotted keys, so that `set = {task.model = "mlp"}` means the same as with quotes."""
     if not isinstance(settings, dict):
@@ -148,8 +160,10 @@ class PeerEntry(BaseModel):
     device: Annotated[str, AfterValidator(_device)] | None = None
     shard: Annotated[str, AfterValidator(_shard)] | None = None
     """The k-th of n parts of the training data, counted from 1; default: by place in the roster."""
-    public_key: Annotated[str, Field(min_length=1)] | None = None
+    public_key: Annotated[str, AfterValidator(_public_key)] | None = None
     """Of the peer's CURVE key pair, as written by `gossipdistill keys new`."""
+    revoked: bool = False
+    """Whoever holds that key is not to be trusted any more; written by `gossipdistill keys revoke`."""
 
     @model_validator(mode="after")
     def _reached_or_not(self) -> PeerEntry:
@@ -172,10 +186,13 @@ class Roster(BaseModel):
         """Names must differ, and so must the pairs of ports on one host; and somebody must be there to dial."""
         taken: dict[tuple[str, int], PeerEntry] = {}
         names: dict[str, int] = {}
+        holders: dict[str, str] = {}
         for number, entry in enumerate(self.peer, start=1):
             if entry.name in names:
                 raise ValueError(f"peers {names[entry.name]} and {number} have the same name {entry.name!r}")
             names[entry.name] = number
+            if entry.public_key is not None and holders.setdefault(entry.public_key, entry.name) != entry.name:
+                raise ValueError(f"{holders[entry.public_key]} and {entry.name} have the same public key")
             if entry.address.port == 0:
                 continue
             for port in (entry.address.port, entry.address.data_port):
@@ -190,6 +207,11 @@ class Roster(BaseModel):
     def names(self) -> tuple[str, ...]:
         """Names in roster order."""
         return tuple(entry.name for entry in self.peer)
+
+    @cached_property
+    def trusted(self) -> dict[str, str]:
+        """Public keys by name, of all peers who have one that is not revoked."""
+        return {one.name: one.public_key for one in self.peer if one.public_key is not None and not one.revoked}
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -25,6 +25,7 @@ def entry(name: str = "ada", address: str = "127.0.0.1:7400", more: str = "") ->
     return f'[[peer]]\nname = "{name}"\naddress = "{address}"\n{more}\n'
 
 
+KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 DIALS_OUT = '[[peer]]\nname = "{}"\nlisten = "none"\n'
 
 
@@ -72,16 +73,29 @@ def test_who_listens_nowhere_has_no_address_and_is_given_no_port(tmp_path: Path)
 
 
 def test_all_keys_of_an_entry(tmp_path: Path) -> None:
-    more = 'slowdown = 10\ndevice = "cuda:1"\nshard = "3/8"\npublic_key = "abc"\n'
+    more = 'slowdown = 10\ndevice = "cuda:1"\nshard = "3/8"\npublic_key = "' + KEY + '"\n'
     more += 'set = { task.model = "mlp", "train.lr" = 0.1 }'
     one = written(tmp_path, entry(more=more)).entry("ada")
-    assert (one.slowdown, one.device, one.shard, one.public_key) == (10.0, "cuda:1", "3/8", "abc")
+    assert (one.slowdown, one.device, one.shard, one.public_key) == (10.0, "cuda:1", "3/8", KEY)
     assert one.set == {"task.model": "mlp", "train.lr": 0.1}
+
+
+def test_who_is_trusted_has_a_key_that_is_not_revoked(tmp_path: Path) -> None:
+    roster = written(
+        tmp_path, entry(more=f'public_key = "{KEY}"'),
+        entry("bo", "127.0.0.1:7402", f'public_key = "{KEY[::-1]}"\nrevoked = true'), entry("cy", "127.0.0.1:7404"),
+    )  # fmt: skip
+    assert roster.trusted == {"ada": KEY}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (entry(more='public_key = "abc"'), r"peer 1 \(ada\): public_key = 'abc': is no public key: 40 characters"),
+        (
+            entry(more=f'public_key = "{KEY}"') + entry("bo", "127.0.0.1:7402", f'public_key = "{KEY}"'),
+            "ada and bo have the same public key",
+        ),
         ("", r"mine\.toml: has no \[\[peer\]\] entry"),
         ("peer = []", r"has no \[\[peer\]\] entry"),
         ("peer = [3]", r"peer 1: must be a \[\[peer\]\] table"),

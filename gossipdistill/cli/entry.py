@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gossipdistill.cli import checking, looking, running, simulating
+from gossipdistill.cli import checking, keeping, looking, running, simulating
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
 from gossipdistill.launch.stopping import pass_over_early_wishes
@@ -37,6 +37,7 @@ app.add_typer(looking.topology_app, name="topology")
 app.add_typer(looking.faults_app, name="faults")
 app.add_typer(looking.strategy_app, name="strategy")
 app.add_typer(looking.task_app, name="task")
+app.add_typer(keeping.keys_app, name="keys")
 
 
 def _version(wanted: bool) -> None:

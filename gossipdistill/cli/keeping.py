@@ -1,0 +1,102 @@
+"""The commands about keys: new, show, trust, revoke. No secret is ever among their arguments or in their output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from gossipdistill.cli.options import Format, FormatOption, out_console, print_result
+
+keys_app = typer.Typer(help="Who may take part: a pair of keys per peer.", no_args_is_help=True)
+
+RosterOption = Annotated[
+    str, typer.Option("--peers", metavar="FILE", envvar="GOSSIPDISTILL_PEERS", help="The roster; a .toml file.")
+]
+
+
+@keys_app.command("new")
+def keys_new(
+    peers: RosterOption,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only for this peer (may be repeated).")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where secrets go. Default: `keys`, beside the roster.")
+    ] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="Make new pairs also where there are some.")] = False,
+) -> None:
+    """Make a pair of keys per peer: public keys into the roster, one secret file per peer. What is there is kept."""
+    from gossipdistill.launch.keys.issuing import new, roster_file
+
+    file = roster_file(peers)
+    issued = new(file, name or (), keys, renew)
+    _print([(one.name, one.public, one.what) for one in issued])
+    out_console.print(f"Public keys are in {file}: copy it to every machine.", markup=False, soft_wrap=True)
+    out_console.print("A secret goes to its own peer's machine only (scp), and nowhere else.", soft_wrap=True)
+
+
+@keys_app.command("show")
+def keys_show(peers: RosterOption, output: FormatOption = Format.TABLE) -> None:
+    """Each peer's public key, whether it is trusted, and whether its secret lies here."""
+    from gossipdistill.launch.keys.issuing import show
+    from gossipdistill.shelf import find
+
+    file = find("peers", peers)
+    listed = show(file)
+    summary: dict[str, Any] = {
+        "schema": 1, "peers": str(file),
+        "keys": [
+            {"name": one.name, "public_key": one.public or None, "state": one.state, "secret": one.secret or None}
+            for one in listed
+        ],
+    }  # fmt: skip
+    print_result(summary, output, lambda _: _table([(one.name, one.public, one.state, one.secret) for one in listed]))
+
+
+@keys_app.command("trust")
+def keys_trust(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its public key, as `keys show` shows it there.")],
+    peers: RosterOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Also if it has another key now.")] = False,
+) -> None:
+    """From now on this is the public key of NAME; a revocation of NAME ends."""
+    from gossipdistill.launch.keys.issuing import roster_file, trust
+
+    file = roster_file(peers)
+    trust(file, name, key, replace)
+    _say(f"{name} is trusted by {key}")
+    _say(f"Written to {file}: copy it to every machine. Workers that run notice within a few seconds.")
+
+
+@keys_app.command("revoke")
+def keys_revoke(name: Annotated[str, typer.Argument(metavar="NAME")], peers: RosterOption) -> None:
+    """From now on nobody is NAME: its connections are not listened to any more, until a key of it is trusted again."""
+    from gossipdistill.launch.keys.issuing import revoke, roster_file
+
+    file = roster_file(peers)
+    revoke(file, name)
+    _say(f"{name} is revoked")
+    _say(f"Written to {file}: copy it to every machine. Workers that run notice within a few seconds.")
+
+
+def _say(text: str) -> None:
+    out_console.print(text, markup=False, soft_wrap=True, highlight=False)
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    out_console.print(_table(rows))
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for number in range(len(rows[0])):
+        table.add_column(no_wrap=number < 3, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # a key may contain what looks like markup
+    return table

@@ -1,0 +1,133 @@
+"""The secret file of one peer: TOML with a name, a public and a secret key, readable by its owner alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from gossipdistill.errors import IdentityError
+from gossipdistill.ids import is_peer_name
+from gossipdistill.roster import is_public_key
+
+SUFFIX = ".secret"
+FOLDER = "keys"
+_BYTES_MAX = 4096
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_HEAD = """\
+# The secret key of {name}, for gossipdistill. Whoever has it can pass for {name}: no copies but on its own machine.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Of one peer; keys are 40 characters of Z85. Only the public one is ever shown."""
+
+    name: str
+    public: str
+    secret: str = field(repr=False)
+
+
+def make_pair(name: str) -> KeyPair:
+    """A new pair of keys."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(name, public.decode("ascii"), secret.decode("ascii"))
+
+
+def read_secret(file: Path, name: str | None = None) -> KeyPair:
+    """The pair in this file, which must be of `name` if that is given.
+
+    Raises:
+        IdentityError: when others may read it, or it is no such file; nothing of its content is shown.
+    """
+    text = read_private(file)
+    try:
+        written = tomllib.loads(text)
+        pair = KeyPair(written["name"], written["public"], written["secret"])
+        known = is_peer_name(pair.name) and is_public_key(pair.public) and is_public_key(pair.secret)
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise IdentityError(f"{file}: is no secret file; `gossipdistill keys new` makes them")
+    if zmq.curve_public(pair.secret.encode("ascii")).decode("ascii") != pair.public:
+        raise IdentityError(f"{file}: the public key in it is not that of the secret one; make a new pair: keys new")
+    if name not in (None, pair.name):
+        raise IdentityError(f"{file}: is the secret of {pair.name}, not of {name}")
+    return pair
+
+
+def write_secret(file: Path, pair: KeyPair, replace: bool = False) -> None:
+    """Mode 0600, in a folder of mode 0700 that is made if it is missing.
+
+    Raises:
+        IdentityError: when the file is there and not to be replaced, or others may enter its folder.
+    """
+    content = f'name = "{pair.name}"\npublic = "{pair.public}"\nsecret = "{pair.secret}"\n'
+    write_private(file, _HEAD.format(name=pair.name) + content, replace)
+
+
+def read_private(file: Path) -> str:
+    """The text of a small file that only its owner may read.
+
+    Raises:
+        IdentityError: when it is not there, others may read it, or it is no text.
+    """
+    try:
+        with file.open("rb") as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            content = opened.read(_BYTES_MAX + 1)
+        if os.name == "posix" and mode & _OTHERS:
+            raise IdentityError(f"{file}: others may read it (mode {mode:04o}); do: chmod 600 {file}")
+        if len(content) > _BYTES_MAX:
+            raise IdentityError(f"{file}: is no secret file: more than {_BYTES_MAX} bytes")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise IdentityError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise IdentityError(f"{file}: is no secret file: no text") from None
+
+
+def write_private(file: Path, text: str, replace: bool) -> None:
+    """A file that only its owner may read, in a folder that only its owner may enter.
+
+    Raises:
+        IdentityError: when the file is there and not to be replaced, or others may enter its folder.
+    """
+    scratch = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        if not file.parent.is_dir():
+            file.parent.mkdir(mode=0o700, parents=True)
+        mode = stat.S_IMODE(file.parent.stat().st_mode)
+        if os.name == "posix" and mode & _OTHERS:
+            raise IdentityError(f"{file.parent}: others may enter it (mode {mode:04o}); do: chmod 700 {file.parent}")
+        number = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(number, "w", encoding="utf-8") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(number)
+            if replace:
+                os.replace(scratch, file)
+            else:
+                os.link(scratch, file)  # fails if somebody was faster
+        finally:
+            scratch.unlink(missing_ok=True)
+    except FileExistsError:
+        raise IdentityError(f"{file}: is there already, and is not overwritten") from None
+    except OSError as error:
+        raise IdentityError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def usual_places(name: str, base: Path) -> tuple[Path, ...]:
+    """Where the secret of `name` is looked for when nobody says where it is: beside the roster, or in `keys` there."""
+    return (base / FOLDER / f"{name}{SUFFIX}", base / f"{name}{SUFFIX}")
+
+
+def first_there(files: Iterable[Path]) -> Path | None:
+    """The first of these files that exists."""
+    return next((file for file in files if file.is_file()), None)
