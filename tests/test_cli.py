@@ -82,7 +82,7 @@ MISTAKES = [
     ("worker --name ada --peers 4", 3, "cannot find the others by a count"),
     ("worker --name zed --peers unlike-4", 3, "known: ada, bo, cy, dee"),
     ("worker --name Ada --peers unlike-4", 3, "is no name for a peer"),
-    ("worker --name ada --peers cluster-example", 5, "add --insecure"),
+    ("worker --name ada --peers cluster-example", 7, "add --insecure"),
     ("worker --name bo --peers 127.0.0.1:7400", 2, "--shard K/N"),
     ("worker --name bo --peers 127.0.0.1:7400 --shard 4/3", 3, "K/N with 1 <= K <= N"),
     ("worker --name ada --peers unlike-4 --strategy all_reduce", 3, "tcp://HOST:PORT"),

@@ -49,6 +49,9 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:K", help="auto:
 Faults = Annotated[
     str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
 ]
+Secure = Annotated[
+    bool, typer.Option("--secure", help="Encrypt and authenticate also between peers of this machine (needs keys).")
+]
 Out = Annotated[Path, typer.Option(envvar="GOSSIPDISTILL_OUT", help="Parent of run folders.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="json: one object on standard output, nothing else.")]
 RUNS = Path("runs")

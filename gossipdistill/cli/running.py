@@ -19,6 +19,7 @@ from gossipdistill.cli.options import (
     Peers,
     RunFile,
     Seconds,
+    Secure,
     Seed,
     Settings,
     Steps,
@@ -49,17 +50,22 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run of this name (another one: --set name=NAME).")
     ] = False,
+    secure: Secure = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Several peers on this machine, to the end, with a table."""
     from gossipdistill.launch.chaos import afflict
+    from gossipdistill.launch.keys.choice import Wishes
     from gossipdistill.launch.local import LocalRun
     from gossipdistill.launch.plan import Asked, plan_local, settle
     from gossipdistill.launch.preflight import check
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
-    asked = Asked(run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out)
+    asked = Asked(
+        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+        Wishes(secure=secure),
+    )  # fmt: skip
     planned = afflict(plan_local(asked, resume=resume), faults)
     check(planned)
     specs = settle(planned)
@@ -98,8 +104,18 @@ def worker(
     start_when: Annotated[int, typer.Option(min=1, metavar="N", help="Wait for N peers before the first step.")] = 1,
     start_within: Annotated[float, typer.Option(min=0, metavar="S", help="Wait at most so many seconds.")] = 60.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume from this peer's checkpoint.")] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GOSSIPDISTILL_KEY_FILE",
+            metavar="FILE",
+            help="This peer's secret. Default: keys/NAME.secret or NAME.secret, beside the roster.",
+        ),
+    ] = None,
+    secure: Secure = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow other machines although nothing is encrypted yet.")
+        bool,
+        typer.Option("--insecure", help="Other machines without keys: nothing is encrypted, nobody is who he says."),
     ] = False,
     topology: Topology = None,
     task: TaskName = None,
@@ -115,14 +131,18 @@ def worker(
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
     from gossipdistill.launch.alone import run_alone
+    from gossipdistill.launch.keys.choice import INSECURE, Wishes
     from gossipdistill.launch.plan import Asked, plan_worker
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
     asked = Asked(
-        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out, insecure
-    )
+        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+        Wishes(key, secure, insecure),
+    )  # fmt: skip
     spec = plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)
+    if spec.insecure:
+        err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
     title = (
         f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}, at {spec.listen}"
     )

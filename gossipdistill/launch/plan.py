@@ -6,12 +6,14 @@ import os
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gossipdistill import shelf
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
+from gossipdistill.launch.keys.choice import Wishes, choose, on_another_machine
 from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.presence import NOWHERE, Address
@@ -38,7 +40,8 @@ class Asked:
     data_dir: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
-    insecure: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
+    """About keys."""
     without: frozenset[str] = frozenset()
     """Keys that are passed over (used by `compare`)."""
 
@@ -81,7 +84,9 @@ def plan_local(
     """
     layers = [*asked.layers(), *extra]
     common = resolve(layers)
+    where, base = common.config.peers, asked.base_of(common, "peers")
     roster = _local_roster(asked, common)
+    file = shelf.find("peers", where, base) if classify(where) == "roster" else None
     folder = asked.out / common.config.name
     if resume and not folder.is_dir():
         raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
@@ -109,6 +114,7 @@ def plan_local(
                 released_by_launcher=True,
                 resume=resume,
                 topology_base=asked.base_of(resolved, "topology"),
+                keys=choose(asked.wishes, entry.name, file, roster if file is not None else None, ()),
             )
         )
     return specs
@@ -186,7 +192,8 @@ def plan_worker(
     known = entry.address if entry.address != NOWHERE else None
     listening, advertised = _places(listen or entry.listen, advertise, known)
     own_shard = shard or entry.shard
-    _refuse_insecure(asked, [listening, *(other.address for other in roster.peer)])
+    addresses = [listening, advertised, *(other.address for other in roster.peer)]
+    keys = choose(asked.wishes, name, shelf.find("peers", where, asked.base_of(common, "peers")), roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
     return WorkerSpec(
@@ -208,6 +215,8 @@ def plan_worker(
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(resolved, "topology"),
+        keys=keys,
+        insecure=keys is None and on_another_machine(addresses) is not None,
     )
 
 
@@ -234,7 +243,8 @@ def _without_roster(
         raise UsageError("a peer that listens nowhere must dial somebody: give --peers HOST:PORT")
     if advertised.host in ("0.0.0.0", "::"):
         raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
-    _refuse_insecure(asked, [listening, advertised, *seeds])
+    addresses = [listening, advertised, *seeds]
+    keys = choose(asked.wishes, name, None, None, addresses)
     _refuse_taken(name, _local(listening))
     return WorkerSpec(
         name=name,
@@ -253,6 +263,8 @@ def _without_roster(
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(common, "topology"),
+        keys=keys,
+        insecure=keys is None and on_another_machine(addresses) is not None,
     )
 
 
@@ -338,19 +350,3 @@ def parse_seeds(where: str) -> list[Address]:
 def _local(address: Address) -> Address:
     """`localhost` as the IPv4 address that it is for everybody."""
     return Address(LOOPBACK, address.port) if address.host == "localhost" else address
-
-
-def _refuse_insecure(asked: Asked, addresses: Iterable[Address]) -> None:
-    """Nothing is encrypted yet: other machines only on the user's word.
-
-    Raises:
-        AddressError: naming the first address that is not on this machine.
-    """
-    if asked.insecure:
-        return
-    for address in addresses:
-        if address != NOWHERE and not is_loopback(address.host):
-            raise AddressError(
-                f"{address} is not on this machine, and nothing is encrypted or authenticated yet: whoever reaches "
-                "the port can read and send predictions and weights. On a network that you trust, add --insecure"
-            )

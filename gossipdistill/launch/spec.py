@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gossipdistill.faults import FaultPlan
+from gossipdistill.launch.keys.choice import KeyFiles
 from gossipdistill.launch.run_config import Resolved, RunConfig
 from gossipdistill.presence import Address
 
@@ -42,6 +43,10 @@ class WorkerSpec:
     resume: bool = True
     topology_base: Path | None = field(default=None)
     faults: FaultPlan | None = None
+    keys: KeyFiles | None = None
+    """With them connections are encrypted, and nobody else is listened to."""
+    insecure: bool = False
+    """Other machines take part, without keys, on the user's word."""
 
     @property
     def config(self) -> RunConfig:
@@ -78,6 +83,7 @@ class WorkerSpec:
             "seeds": tuple(Address(*address) for address in fields["seeds"]),
             "faults": FaultPlan.model_validate(fields["faults"]) if fields["faults"] else None,
             "shard": tuple(fields["shard"]) if fields["shard"] else None,
+            "keys": KeyFiles(**{key: Path(file) for key, file in fields["keys"].items()}) if fields["keys"] else None,
         }
         return WorkerSpec(
             resolved=Resolved(RunConfig.model_validate(resolved["config"]), resolved["origins"]), **fields

@@ -11,6 +11,7 @@ import torch
 
 from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.durable import CheckpointFolder, Refusal, Saved
 from gossipdistill.errors import ConfigError, GossipdistillError
@@ -19,6 +20,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
+from gossipdistill.launch.keys.choice import INSECURE
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
@@ -84,6 +86,9 @@ class WorkerProcess:
                     worker.resume(resumed)
                     reason = f"from its checkpoint at step {learner.step}"
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
+                if spec.insecure:
+                    learner.ledger.warn(INSECURE)
+                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", INSECURE))
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
@@ -142,12 +147,19 @@ class WorkerProcess:
             closed=bool(spec.names),
             now=afflicted.clock(),
         )
-        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock)
+        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._curve())
         if afflicted.links is not None:
             names = dict(zip(spec.addresses, spec.names, strict=True))
             driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
         driver.bind()
         return driver
+
+    def _curve(self) -> Curve | None:
+        if self.spec.keys is None:
+            return None
+        pair, trusted = self.spec.keys.read(self.spec.name)
+        publics = {name: key.encode("ascii") for name, key in trusted.items()}
+        return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics)
 
     def _worker(
         self,

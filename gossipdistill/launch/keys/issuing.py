@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Comment, InlineTable, Item, Table, Whitespace
+from tomlkit.items import AoT, Comment, InlineTable, Table, Whitespace
 
 from gossipdistill import shelf
 from gossipdistill.durable import Disk, put
@@ -166,10 +166,11 @@ def _set(entry: Any, key: str, value: str | bool) -> None:
     if key in entry or not isinstance(entry, Table):
         entry[key] = value
         return
-    behind: list[Item] = []
+    behind: list[Comment | Whitespace] = []
     body = entry.value.body
-    while body and body[-1][0] is None and isinstance(body[-1][1], Comment | Whitespace):
-        behind.insert(0, body.pop()[1])
+    while body and isinstance(item := body[-1][1], Comment | Whitespace):
+        behind.insert(0, item)
+        body.pop()
     entry[key] = value
     for item in behind:
         entry.add(item)
