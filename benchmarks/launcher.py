@@ -50,6 +50,10 @@ class WorkerHandle:
     process: subprocess.Popen[bytes]
     spawned_s: float
     ready_s: float | None = None
+    ready: dict[str, Any] = field(default_factory=dict)
+    """What it said when it was ready, as `step`; empty before."""
+    progress: dict[str, Any] = field(default_factory=dict)
+    """The newest of what it says four times a second."""
     samples: list[Sample] = field(default_factory=list)
     error: str | None = None
     ended_s: float | None = None
@@ -116,10 +120,10 @@ class Workers:
             raise BenchmarkError(f"{handle.spec.name} ended before it was ready{last_words(handle)}")
 
     @staticmethod
-    def release(handle: WorkerHandle) -> None:
-        """Let it train."""
+    def release(handle: WorkerHandle, ago_s: float = 0.0) -> None:
+        """Let it train; the others have been training for `ago_s` seconds already."""
         assert handle.process.stdin is not None
-        handle.process.stdin.write(b"go\n")
+        handle.process.stdin.write(f"go {ago_s:.3f}\n".encode())
         handle.process.stdin.flush()
 
     # --- watching ------------------------------------------------------------------------------------------------
@@ -160,8 +164,9 @@ class Workers:
     def _take(self, handle: WorkerHandle, record: dict[str, Any], at_s: float) -> None:
         match record.get("type"):
             case "ready":
-                handle.ready_s = at_s
+                handle.ready, handle.ready_s = record, at_s
             case "progress":
+                handle.progress = record
                 handle.samples.append(Sample.from_record(at_s, record))
             case "event":
                 about = record["line"].partition(":")[0]

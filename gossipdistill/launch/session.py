@@ -262,6 +262,7 @@ class Session:
             "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
             "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
             "faults": self.afflicted.fired(),
+            "weight": self.worker.held_weight(),
             "cpu_s": time.process_time() - self.cpu_began_s,
             "alive": 1 + len(neighbourhood.alive),
             "expected": max(neighbourhood.expected, 1),
