@@ -66,12 +66,15 @@ class Raw:
     def open(name: str, port: int, curve: Curve | None) -> Raw:
         """A reader binds, a writer connects."""
         limits = replace(DEFAULT_LIMITS, piece_bytes_max=FRAME_BYTES)
-        sockets, at = Sockets(limits, f"{name}/1", curve=curve), Address(_HOST, port)
+        sockets, at = Sockets(limits, curve=curve), Address(_HOST, port)
         reader = name == "reader"
         return Raw(sockets, sockets.bind(at, Channel.DATA) if reader else sockets.connect(at, "reader")[Channel.DATA])
 
     def read(self, block: memoryview | None) -> None:
         """Take in all frames; none is kept, but their bytes are copied to `block` if there is one."""
+        door = self.sockets.doorkeeper
+        while door is not None and not self.socket.poll(5):
+            door.answer()  # before the first frame
         for offset in range(0, BODY_BYTES, FRAME_BYTES):
             frame = self.socket.recv_multipart(copy=False)[-1].buffer
             assert len(frame) == FRAME_BYTES

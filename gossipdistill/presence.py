@@ -83,6 +83,12 @@ class Refusal:
     asked: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The connection that this came through leads back to me. Said on a data socket that carries nothing else, so that
+    one whom nobody can dial can be sent payloads."""
+
+
 # --- watching over one another -----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from gossipdistill.drivers.zeromq import Driver
@@ -50,6 +50,12 @@ class NetworkThread:
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._driver.stop, reason, crashed)
         self._thread.join(timeout_s)
+
+    def trust(self, public_keys: Mapping[str, bytes]) -> None:
+        """Tell the driver, from any thread, whose keys are trusted from now on."""
+        if self._driver is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._driver.trust, dict(public_keys))
 
     def failure(self) -> BaseException | None:
         """The exception that ended the network, if one did (a fault of ours, never of a peer)."""

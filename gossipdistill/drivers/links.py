@@ -5,7 +5,9 @@ Rules of this file
    dead name then stalls every socket of the context).
 2. Addresses come from others. Links to addresses that are no member's are few, all links together are bounded, and one
    that cannot be opened is an event.
-3. A connection serves both directions. What cannot be said through a link of mine goes back through the connection that
+3. With keys, a link is opened to the key of its name, and closed as soon as that is not trusted any more. One that is
+   not let in is opened again every now and then: libzmq itself gives up for good when it is refused.
+4. A connection serves both directions. What cannot be said through a link of mine goes back through the connection that
    the other opened, if there is one: so a peer that nobody can reach (behind NAT, `listen = "none"`) takes part.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import zmq
@@ -22,12 +24,14 @@ import zmq
 from gossipdistill.drivers.names import look_up
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
 from gossipdistill.limits import Limits
-from gossipdistill.presence import Address
+from gossipdistill.presence import NOWHERE, Address
 
 _TRY_AGAIN_S = 2.0
 """Between two attempts to resolve a name, or to open a socket when there were too many."""
 _DEAF_AFTER_S = 1.0
 """A link that has taken nothing for so long, and takes nothing now, is passed by if there is a way back."""
+_REFUSED_AFTER_S = 4.0
+"""A sealed link that has taken nothing for so long may have been refused."""
 _NEVER = float("-inf")
 
 
@@ -38,11 +42,15 @@ class Link:
     address: Address
     name: str = ""
     """Who is meant to be there; "" when only the address is known."""
+    place: tuple[Address, str] = (NOWHERE, "")
     sockets: tuple[ZmqSocket, ...] = ()
     host: str = ""
     resolving: asyncio.Task[None] | None = None
     try_at_s: float = _NEVER
     failures: int = 0
+    opened_s: float = _NEVER
+    key: str = ""
+    """The key that whoever answers has proved to hold; "" without keys."""
     used_s: float = _NEVER
     took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
     """When control and data last accepted a message, since they were opened."""
@@ -65,14 +73,16 @@ class Links:
     opened: Callable[[Link], None]
     closing: Callable[[Link], None]
     warn: Callable[[str], None]
-    by_address: dict[Address, Link] = field(default_factory=dict)
+    by_place: dict[tuple[Address, str], Link] = field(default_factory=dict)
+    """By address; with keys also by name, or who claims another's address would have it dialled with the wrong key."""
 
     def to(self, address: Address, name: str, now: float) -> Link:
         """The link to this address, which is opened if need be."""
-        link = self.by_address.get(address)
+        place = (address, name if self.sockets.curve is not None else "")
+        link = self.by_place.get(place)
         if link is None:
             self._make_room()
-            link = self.by_address[address] = Link(address, name)
+            link = self.by_place[place] = Link(address, name, place=place)
             self.tend(link, now)
         link.used_s = now
         return link
@@ -84,26 +94,33 @@ class Links:
         link.try_at_s = now + _TRY_AGAIN_S
         if self.sockets.reconnects and not _is_literal(link.address.host):
             link.resolving = asyncio.get_running_loop().create_task(self._resolve(link))
-        elif not link.sockets or not self.sockets.reconnects:
-            self._open(link, link.address.host)
+        elif not link.sockets or not self.sockets.reconnects or self._is_refused(link, now):
+            self._open(link, link.address.host, now)
+
+    def close_those_of(self, names: Collection[str]) -> None:
+        """Their keys are not trusted any more; a link that is needed is opened again, if there is another key."""
+        for link in self.by_place.values():
+            if link.name in names:
+                self._close(link)
+                link.host, link.try_at_s = "", _NEVER
 
     async def close(self) -> None:
         """Drop all links, and wait for the look-ups to end."""
-        resolving = [link.resolving for link in self.by_address.values() if link.resolving is not None]
-        for link in list(self.by_address.values()):
+        resolving = [link.resolving for link in self.by_place.values() if link.resolving is not None]
+        for link in list(self.by_place.values()):
             self._drop(link)
         await asyncio.gather(*resolving, return_exceptions=True)
 
     def _make_room(self) -> None:
         members = self.members()
-        strangers = [link for address, link in self.by_address.items() if address not in members]
+        strangers = [link for link in self.by_place.values() if link.address not in members]
         for link in strangers[: len(strangers) + 1 - self.limits.stranger_links_max]:
             self._drop(link)
-        if len(self.by_address) >= self.limits.links_max:
-            self._drop(min(self.by_address.values(), key=lambda link: link.used_s))
+        if len(self.by_place) >= self.limits.links_max:
+            self._drop(min(self.by_place.values(), key=lambda link: link.used_s))
 
     def _drop(self, link: Link) -> None:
-        del self.by_address[link.address]
+        del self.by_place[link.place]
         if link.resolving is not None:
             link.resolving.cancel()
         self._close(link)
@@ -126,17 +143,19 @@ class Links:
                 self.warn(f"cannot resolve the name {link.address.host}: {error}; trying on")
             return
         link.failures = 0
-        if host != link.host or not link.sockets:
-            self._open(link, host)
+        if host != link.host or not link.sockets or self._is_refused(link, link.try_at_s):
+            self._open(link, host, link.try_at_s)
 
-    def _open(self, link: Link, host: str) -> None:
+    def _is_refused(self, link: Link, now: float) -> bool:
+        """Whether it may be that the other end did not let me in: long enough nothing was taken."""
+        return self.sockets.curve is not None and now - max(link.opened_s, *link.took_s) > _REFUSED_AFTER_S
+
+    def _open(self, link: Link, host: str, now: float) -> None:
         self._close(link)
-        link.host, link.took_s = host, [_NEVER, _NEVER]
-        curve = self.sockets.curve
+        link.host, link.took_s, link.opened_s = host, [_NEVER, _NEVER], now
         try:
-            if curve is not None and link.name not in curve.server_keys:
-                raise LookupError(f"no public key of {link.name or 'whoever listens there'}")
             link.sockets = self.sockets.connect(Address(host, link.address.port), link.name)
+            link.key = self.sockets.key_of(link.name)
         except (zmq.ZMQError, LookupError) as error:
             link.failures += 1
             if link.failures == 1:
@@ -146,12 +165,13 @@ class Links:
         self.opened(link)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """The way back to a process that dialled me: its routing id, on the ROUTER of either channel."""
+    """The way back to a process that dialled me: by channel, what my ROUTER calls its connection. A connection that was
+    made anew is another route."""
 
     boot: int
-    identity: bytes
+    connections: Mapping[Channel, bytes]
 
 
 @dataclass(slots=True)
@@ -162,16 +182,20 @@ class Routes:
     members: dict[str, Route] = field(default_factory=dict)
     strangers: dict[str, Route] = field(default_factory=dict)
 
-    def note(self, name: str, boot: int, identity: bytes, is_member: bool) -> None:
+    def note(self, name: str, boot: int, channel: Channel, connection: bytes, is_member: bool) -> None:
         """A message of this process came through that connection."""
         table = self.members if is_member else self.strangers
         known = table.get(name)
-        if known is not None and (known.identity == identity or known.boot > boot):
-            return
+        if known is not None:
+            if known.boot > boot or (known.boot == boot and known.connections.get(channel) == connection):
+                return
+            if known.boot == boot:
+                table[name] = Route(boot, {**known.connections, channel: connection})
+                return
         if not is_member:
             while len(table) >= self.strangers_max and name not in table:
                 del table[next(iter(table))]
-        table[name] = Route(boot, identity)
+        table[name] = Route(boot, {channel: connection})
 
     def to(self, name: str, boot: int) -> Route | None:
         """The way back to this process; with boot 0 to any of that name."""
@@ -180,6 +204,12 @@ class Routes:
             if route is not None and boot in (0, route.boot):
                 return route
         return None
+
+    def drop(self, names: Collection[str]) -> None:
+        """Nothing more is said to these."""
+        for table in self.members, self.strangers:
+            for name in names:
+                table.pop(name, None)
 
 
 def _is_literal(host: str) -> bool:

@@ -3,29 +3,34 @@
 Rules of this file
 1. A turn reads at most `turn_messages_max` messages and `turn_bytes_max` bytes of one socket, so that no turn of the
    loop takes long; what is left is read in the next one.
-2. Who a message says it is from must be whose connection it came through.
+2. Who a message says it is from must be whose connection it came through: with keys, the peer to whom the key of that
+   connection belongs at that moment; without, whoever has spoken on it first.
 3. Pieces are put together for living members only: nobody else can make us hold memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zmq
 
 from gossipdistill.drivers.links import Link, Routes
+from gossipdistill.drivers.security import Curve, may_say
 from gossipdistill.drivers.sending import Sending
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_read
-from gossipdistill.ids import PeerName, is_peer_name
+from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State
-from gossipdistill.presence import Greeting, Refusal
+from gossipdistill.presence import Greeting, Here, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import decode
 from gossipdistill.wire.errors import WireCode, WireError
 from gossipdistill.wire.pieces import Assembly
+
+REVOKED = "revoked"
+"""The code under which words of a key that is not trusted any more are counted, beside those of `WireCode`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +52,9 @@ class Reading:
     sending: Sending
     assembly: Assembly
     clock: Callable[[], float]
-    sealed: bool = False
-    """Whether a link reaches nobody but the holder of the key of its name."""
+    curve: Curve | None = None
+    speakers: dict[tuple[Channel, bytes], tuple[str, int]] = field(default_factory=dict)
+    """Without keys: by connection, the process that has spoken on it first."""
     handed_over: int = 0
     """What the protocol was told, in numbers of calls."""
 
@@ -58,8 +64,13 @@ class Reading:
         for _ in range(self.limits.turn_messages_max):
             if not may_read(inlet.socket):  # asking is ten times cheaper than an exception
                 return False
-            frames = [frame.buffer for frame in inlet.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
-            self._receive(frames, inlet)
+            parts = inlet.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            frames = [part.buffer for part in parts]
+            if self.curve is None:
+                self._receive(frames, inlet)
+            else:
+                key = str(parts[-1].get("User-Id")) if inlet.link is None else inlet.link.key
+                self._receive_sealed(frames, inlet, key, self.curve)
             left_bytes -= sum(map(len, frames))
             if left_bytes <= 0:
                 break
@@ -71,30 +82,77 @@ class Reading:
             if not is_present(self.peer, sender):
                 self.assembly.forget(sender)
 
-    def _receive(self, frames: Sequence[memoryview], inlet: Inlet) -> None:
-        now = self.clock()
-        if inlet.link is None:
-            identity, frames = bytes(frames[0]), frames[1:]
-            name = identity.decode("ascii", "replace").partition("/")[0]
-            claimed = name if is_peer_name(name) else ""
-        else:
-            identity, claimed = b"", inlet.link.name
-        try:
-            envelope = decode(frames, self.limits)
-            if inlet.link is None:
-                _check_identity(identity, envelope)
-            else:
-                self._check_link(inlet.link, envelope)
-        except WireError as error:
+    def _receive_sealed(self, frames: Sequence[memoryview], inlet: Inlet, key: str, curve: Curve) -> None:
+        """A message on a connection whose other end has proved to hold `key`."""
+        name = curve.name_of(key)
+        if name is None:
+            former = curve.former_name_of(key) or ""
             self.handed_over += 1
-            if error.code is WireCode.VERSION and error.sender and error.sender == claimed:
-                self.peer.receive_other_version(claimed, error.problem, now)
-            else:
-                self.peer.receive_malformed(claimed, error.code.value, error.problem, now)
+            problem = f"a message under the key {key}, which is not trusted any more"
+            self.peer.receive_malformed(former, REVOKED, problem, self.clock())
             return
-        if identity:
-            self._note_route(envelope, identity)
-        self._hand_over(envelope, sum(map(len, frames)), now)
+        connection = b""
+        if inlet.link is None:
+            connection, frames = bytes(frames[0]), frames[1:]
+        envelope = self._decode(frames, name)
+        if envelope is None:
+            return
+        if not may_say(name, envelope):
+            problem = f"the holder of the key of {name} claims to be {envelope.sender}"
+            self._refuse(name, WireError(WireCode.SENDER, problem))
+            return
+        self._accept(envelope, inlet, connection, sum(map(len, frames)))
+
+    def _receive(self, frames: Sequence[memoryview], inlet: Inlet) -> None:
+        if inlet.link is not None:
+            envelope = self._decode(frames, inlet.link.name)
+            problem = _of_another(inlet.link, envelope)
+            if problem:
+                self._refuse(inlet.link.name, WireError(WireCode.SENDER, problem))
+            elif envelope is not None:
+                self._accept(envelope, inlet, b"", sum(map(len, frames)))
+            return
+        connection, frames = bytes(frames[0]), frames[1:]
+        said_before = self.speakers.get((inlet.channel, connection))
+        envelope = self._decode(frames, said_before[0] if said_before is not None else None)
+        if envelope is None:
+            return
+        speaker = (envelope.sender, envelope.boot)
+        if said_before is None:
+            while len(self.speakers) >= 4 * self.limits.links_max:
+                del self.speakers[next(iter(self.speakers))]
+            self.speakers[inlet.channel, connection] = speaker
+        elif said_before != speaker:
+            problem = "a connection of {}/{} claims to be {}/{}".format(*said_before, *speaker)
+            self._refuse(said_before[0], WireError(WireCode.SENDER, problem))
+            return
+        self._accept(envelope, inlet, connection, sum(map(len, frames)))
+
+    def _decode(self, frames: Sequence[memoryview], speaker: str | None) -> Envelope | None:
+        """The message of this peer; of whoever it says, if the speaker is None. None if it is no message."""
+        try:
+            return decode(frames, self.limits)
+        except WireError as error:
+            if speaker is None:
+                speaker = error.sender
+            if error.code is WireCode.VERSION and error.sender and error.sender == speaker:
+                self.handed_over += 1
+                self.peer.receive_other_version(speaker, error.problem, self.clock())
+            else:
+                self._refuse(speaker, error)
+        return None
+
+    def _refuse(self, speaker: str, error: WireError) -> None:
+        self.handed_over += 1
+        self.peer.receive_malformed(speaker, error.code.value, error.problem, self.clock())
+
+    def _accept(self, envelope: Envelope, inlet: Inlet, connection: bytes, size: int) -> None:
+        """It is from whom it says."""
+        if connection:
+            is_member = self.peer.address_of(envelope.sender) is not None
+            self.routes.note(envelope.sender, envelope.boot, inlet.channel, connection, is_member)
+        if not isinstance(envelope.message, Here):
+            self._hand_over(envelope, size, self.clock())
 
     def _hand_over(self, envelope: Envelope, size: int, now: float) -> None:
         traffic = self.sending.traffic_of(envelope.sender)
@@ -119,30 +177,17 @@ class Reading:
             self.handed_over += 1
             self.peer.receive(whole, now)
 
-    def _note_route(self, envelope: Envelope, identity: bytes) -> None:
-        name = envelope.sender
-        self.routes.note(name, envelope.boot, identity, self.peer.address_of(name) is not None)
-
-    def _check_link(self, link: Link, envelope: Envelope) -> None:
-        """Who answers on my own connection is whom I dialled, or tells me that somebody else lives there."""
-        if link.name in ("", envelope.sender):
-            return
-        if self.sealed or not isinstance(envelope.message, Greeting | Refusal):
-            problem = f"the connection to {link.name} at {link.address} claims to be {envelope.sender}"
-            raise WireError(WireCode.SENDER, problem, envelope.sender)
-
 
 def is_present(peer: Peer, name: str) -> bool:
     """Whether it is a member of whom we do not know that it has gone; a suspect may be slow with its large body."""
     return peer.status_of(PeerName(name)) in (Status.ALIVE, Status.SUSPECT)
 
 
-def _check_identity(identity: bytes, envelope: Envelope) -> None:
-    proper = f"{envelope.sender}/{envelope.boot}".encode("ascii")
-    if identity != proper and not identity.startswith(proper + b"/"):
-        shown = identity[:80].decode("ascii", "replace")
-        problem = f"a connection of {shown!r} claims to be {envelope.sender}/{envelope.boot}"
-        raise WireError(WireCode.SENDER, problem)
+def _of_another(link: Link, envelope: Envelope | None) -> str:
+    """Who answers on my own connection is whom I dialled, or tells me that somebody else lives there."""
+    if envelope is None or link.name in ("", envelope.sender) or isinstance(envelope.message, Greeting | Refusal):
+        return ""
+    return f"the connection to {link.name} at {link.address} claims to be {envelope.sender}"
 
 
 def _opens(message: State | Consignment) -> bool:

@@ -1,22 +1,40 @@
-"""Keys on sockets: CURVE for every connection of a driver, or for none.
+"""Keys on sockets: CURVE for every connection of a driver, or for none; and who is who by them.
 
-A binding socket proves that it holds `secret`; a connecting one encrypts to the key of the peer that it means to reach,
-and reaches nobody else. Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them.
+Rules of this file
+1. A connecting socket encrypts to the key of the peer that it means to reach, and reaches nobody else.
+2. A binding socket lets in whose public key is trusted at that moment: `Doorkeeper` is asked by libzmq about each
+   caller (ZAP); without one, nobody is let in. It attaches that key as User-Id to each message of the connection.
+3. Who a key belongs to is looked up for each message, not when a connection is made: so whoever is revoked, or is given
+   another key, is not listened to any more on connections that are open.
+
+Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. A secret is in no text that is made here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import zmq
+from zmq.utils import z85
+
+from gossipdistill.messages import Envelope
+from gossipdistill.presence import Greeting, Refusal
 
 _KEY_CHARACTERS = 40
+_DOMAIN = b"gossipdistill"
+_ENDPOINT = "inproc://zeromq.zap.01"
+_VERSION = b"1.0"
+_ANSWERS_PER_TURN = 32
+_NAMED_MAX = 64
+DOCTOR = "doctor."
+"""How the name begins under which the doctor of a peer speaks; it has no key of its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Curve:
-    """My key pair, and the public keys of those whom I may dial, by name.
+    """My key pair, and the current public keys of all who may take part, by name. Changed on the loop's own thread.
 
     Raises:
         ValueError: for a key of another length than 40 characters of Z85.
@@ -25,22 +43,114 @@ class Curve:
     public: bytes
     secret: bytes = field(repr=False)
     server_keys: Mapping[str, bytes]
+    _names: dict[str, str] = field(default_factory=dict, repr=False)
+    _former: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for whose, key in {"my public key": self.public, "my secret key": self.secret, **self.server_keys}.items():
-            if len(key) != _KEY_CHARACTERS:
-                raise ValueError(f"{whose}: a key has {_KEY_CHARACTERS} characters of Z85, this one has {len(key)}")
+        _check({"my public key": self.public, "my secret key": self.secret})
+        self.trust(self.server_keys)
+
+    def trust(self, server_keys: Mapping[str, bytes]) -> frozenset[str]:
+        """From now on these are the keys of all who may take part. The names that have lost the key that they had."""
+        _check(server_keys)
+        before, self.server_keys = self.server_keys, dict(server_keys)
+        self._names = {key.decode("ascii"): name for name, key in server_keys.items()}
+        lost = frozenset(name for name, key in before.items() if server_keys.get(name) != key)
+        self._former.update((before[name].decode("ascii"), name) for name in lost)
+        return lost
+
+    def key_of(self, name: str) -> bytes | None:
+        """The key of `name` now, or of the peer whose doctor speaks under this name."""
+        return self.server_keys.get(name) or self.server_keys.get(name.removeprefix(DOCTOR))
+
+    def name_of(self, key: str) -> str | None:
+        """Whose key this is now; None for one that is not trusted, or not any more."""
+        return self._names.get(key)
+
+    def former_name_of(self, key: str) -> str | None:
+        """Whose key this was before it was revoked."""
+        return self._former.get(key)
 
     def guard(self, binding: zmq.Socket[bytes]) -> None:
-        """Let only encrypted connections in."""
+        """Let in only whom a `Doorkeeper` of this context lets in."""
         binding.setsockopt(zmq.CURVE_SERVER, 1)
+        binding.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+        binding.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a doorkeeper: nobody, not everybody
         self._identify(binding)
 
     def seal(self, connecting: zmq.Socket[bytes], name: str) -> None:
-        """Encrypt to the key of `name`, who is in `server_keys`."""
-        connecting.setsockopt(zmq.CURVE_SERVERKEY, self.server_keys[name])
+        """Encrypt to the key of `name`, who must have one."""
+        key = self.key_of(name)
+        assert key is not None
+        connecting.setsockopt(zmq.CURVE_SERVERKEY, key)
         self._identify(connecting)
 
     def _identify(self, socket: zmq.Socket[bytes]) -> None:
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self.secret)
+
+
+def may_say(name: str, envelope: Envelope) -> bool:
+    """Whether the holder of the key of `name` may be the sender of this: under its own name; and its doctor, who speaks
+    under a name of its own, may greet and turn away."""
+    if envelope.sender == name:
+        return True
+    is_doctor = envelope.sender == f"{DOCTOR}{name}"[:64]
+    return is_doctor and isinstance(envelope.message, Greeting | Refusal)
+
+
+@dataclass(slots=True, eq=False)
+class Doorkeeper:
+    """Answers libzmq's questions (RFC 27, ZAP) about callers, by the current keys of a `Curve`. Never waits.
+
+    `said` is told once of each key that was turned away, in words; `turned_away` counts by reason.
+    """
+
+    curve: Curve
+    said: Callable[[str], None] = lambda reason: None
+    turned_away: Counter[str] = field(default_factory=Counter)
+    socket: zmq.Socket[bytes] | None = None
+    _named: set[str] = field(default_factory=set)
+
+    def open(self, socket: zmq.Socket[bytes]) -> None:
+        """Take up the post, with a ROUTER of the context whose binding sockets ask."""
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.bind(_ENDPOINT)
+        self.socket = socket
+
+    def answer(self) -> bool:
+        """Answer a turn's share of questions. Whether there may be more."""
+        assert self.socket is not None
+        for _ in range(_ANSWERS_PER_TURN):
+            if not int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                return False
+            frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            edge = frames.index(b"") + 1
+            status, text, key = self._judge(frames[edge:])
+            self.socket.send_multipart([*frames[:edge], _VERSION, frames[edge + 1], status, text, key, b""])
+        return True
+
+    def _judge(self, question: list[bytes]) -> tuple[bytes, bytes, bytes]:
+        """[version, request, domain, address, identity, mechanism, credentials] -> status, its text, User-Id."""
+        version, _, domain, address, _, mechanism, *credentials = question
+        if (version, domain, mechanism) != (_VERSION, _DOMAIN, b"CURVE") or [len(part) for part in credentials] != [32]:
+            self.turned_away["no_key"] += 1
+            return b"400", b"no key", b""
+        encoded = z85.encode(credentials[0])
+        key = encoded.decode("ascii")
+        if self.curve.name_of(key) is not None:
+            return b"200", b"OK", encoded
+        former = self.curve.former_name_of(key)
+        reason = "unknown_key" if former is None else "revoked_key"
+        self.turned_away[reason] += 1
+        if key not in self._named and len(self._named) < _NAMED_MAX:
+            self._named.add(key)
+            whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
+            self.said(f"a caller from {address.decode('ascii', 'replace')} was turned away: it has {whose}, {key}")
+        return b"400", b"key not trusted", b""
+
+
+def _check(keys: Mapping[str, bytes]) -> None:
+    for whose, key in keys.items():
+        if len(key) != _KEY_CHARACTERS:
+            raise ValueError(f"{whose}: a key has {_KEY_CHARACTERS} characters of Z85, this one has {len(key)}")

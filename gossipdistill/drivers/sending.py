@@ -3,13 +3,15 @@
 Rules of this file
 1. A send never blocks. What no socket takes at once is for the caller to tell the protocol.
 2. My own link comes first. The way back is taken when there is no link, or nobody at its other end.
-3. What is large is not copied: the socket is given a view, and the payload lives until the last piece is out.
+3. A data socket that has been silent says now and then that it is there: whoever has not dialled me can answer only on
+   a connection through which something came.
+4. What is large is not copied: the socket is given a view, and the payload lives until the last piece is out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import zmq
 
@@ -17,12 +19,13 @@ from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.links import Link, Links, Route, Routes
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
 from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
-from gossipdistill.presence import NOWHERE
+from gossipdistill.presence import NOWHERE, Here
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
 
 _COPY_BYTES_MAX = 64 * 1024
 """Below this a copy is cheaper than the bookkeeping of a zero-copy send."""
+_HERE_EVERY_S = 1.0
 Way = Link | Route
 
 
@@ -66,6 +69,8 @@ class Sending:
         for candidate in (way,) if way is not None else self._ways(transmit, now):
             if self._take(candidate, channel, frames, size, now):
                 traffic.bytes_sent += size
+                if channel is Channel.CONTROL and isinstance(candidate, Link):
+                    self._say_here(candidate, envelope, now)
                 return candidate
             if isinstance(candidate, Link):
                 if not candidate.is_deaf(channel, now):
@@ -84,6 +89,11 @@ class Sending:
                 self.traffic[name] = known
         return known
 
+    def _say_here(self, link: Link, envelope: Envelope, now: float) -> None:
+        if now - link.took_s[Channel.DATA] >= _HERE_EVERY_S:
+            frames = encode(replace(envelope, message=Here()))
+            self._take(link, Channel.DATA, frames, sum(map(len, frames)), now)
+
     def _ways(self, transmit: Transmit, now: float) -> list[Way]:
         envelope, ways = transmit.envelope, list[Way]()
         if transmit.address != NOWHERE:
@@ -99,7 +109,10 @@ class Sending:
                 return False
             socket = way.sockets[channel]
         else:
-            socket, frames = self.routers[channel], [way.identity, *frames]
+            connection = way.connections.get(channel)
+            if connection is None:
+                return False
+            socket, frames = self.routers[channel], [connection, *frames]
         self.touched.setdefault(socket, False)
         try:
             socket.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
@@ -115,4 +128,4 @@ class Sending:
 
 def channel_of(envelope: Envelope) -> Channel:
     """Payloads travel on the data socket, everything else on the control socket."""
-    return Channel.DATA if isinstance(envelope.message, State | Consignment | Piece) else Channel.CONTROL
+    return Channel.DATA if isinstance(envelope.message, State | Consignment | Piece | Here) else Channel.CONTROL

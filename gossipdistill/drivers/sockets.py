@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import zmq
 
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.security import Curve, Doorkeeper
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 
@@ -34,29 +34,27 @@ class Channel(IntEnum):
 class Sockets:
     """Makes the sockets of one driver, and closes what it made.
 
-    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. Routing ids are
-    "name/boot/serial": the name is claimed once per connection, the boot keeps a restarted process apart from its
-    predecessor, and the serial one connection of a process from another to the same place.
+    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. No routing ids are set: what a
+    caller claims for its connection is nobody's proof, and one that claims another's must not take it over.
     """
 
     def __init__(
         self,
         limits: Limits,
-        identity: str,
         transport: str = "tcp",
         context: ZmqContext | None = None,
         curve: Curve | None = None,
     ) -> None:
-        self.limits, self.identity, self.transport, self.curve = limits, identity, transport, curve
+        self.limits, self.transport, self.curve = limits, transport, curve
         self._shared = context is not None
         self._context: ZmqContext = context if context is not None else zmq.Context(io_threads=2)
         if not self._shared:
-            self._context.set(
-                zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 1)
-            )  # two, and a monitor of two
+            # Two for each link, and a monitor of two.
+            self._context.set(zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 2))
+        self.doorkeeper: Doorkeeper | None = None
+        """Who answers for the sockets that listen; their owner has it do so. None without keys, or if none listens."""
         self._made: set[ZmqSocket] = set()
         self._monitors: dict[ZmqSocket, ZmqSocket] = {}
-        self._serial = 0
 
     @property
     def reconnects(self) -> bool:
@@ -69,8 +67,10 @@ class Sockets:
         Raises:
             zmq.ZMQError: when it cannot.
         """
+        if self.curve is not None and self.doorkeeper is None:
+            self.doorkeeper = Doorkeeper(self.curve)
+            self.doorkeeper.open(self._plain(zmq.ROUTER))
         router = self._socket(zmq.ROUTER, channel)
-        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over
         if self.curve is not None:
             self.curve.guard(router)
@@ -82,8 +82,8 @@ class Sockets:
 
         Raises:
             zmq.ZMQError: when there are too many open files, or the address is of no kind that is known here.
+            LookupError: when there are keys, and none of `name`.
         """
-        self._serial += 1
         made: list[ZmqSocket] = []
         try:
             for channel in Channel:
@@ -94,9 +94,10 @@ class Sockets:
         return made[0], made[1]
 
     def _dealer(self, address: Address, name: str, channel: Channel) -> ZmqSocket:
+        if self.curve is not None and self.curve.key_of(name) is None:
+            raise LookupError(f"no public key of {name or 'whoever listens there'}")
         dealer = self._socket(zmq.DEALER, channel)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
-        dealer.setsockopt(zmq.ROUTING_ID, f"{self.identity}/{self._serial}".encode("ascii"))
         # One end pings: twice within the time after which a silent connection is given up.
         for option, factor in (zmq.HEARTBEAT_IVL, 500), (zmq.HEARTBEAT_TIMEOUT, 1000), (zmq.HEARTBEAT_TTL, 1000):
             dealer.setsockopt(option, int(self.limits.blocked_after_s * factor))
@@ -104,6 +105,11 @@ class Sockets:
             self.curve.seal(dealer, name)
         dealer.connect(self._endpoint(address, channel))
         return dealer
+
+    def key_of(self, name: str) -> str:
+        """What a connection to `name` is encrypted to; "" without keys."""
+        key = self.curve.key_of(name) if self.curve is not None else None
+        return key.decode("ascii") if key is not None else ""
 
     def monitor(self, socket: ZmqSocket) -> ZmqSocket:
         """A socket that receives a message for each connection of `socket` that ends; it is closed with it."""
@@ -129,13 +135,17 @@ class Sockets:
     def _endpoint(self, address: Address, channel: Channel) -> str:
         return f"{self.transport}://{Address(address.host, address.port + channel)}"
 
+    def _plain(self, kind: int) -> ZmqSocket:
+        made = self._context.socket(kind)
+        self._made.add(made)
+        return made
+
     def _socket(self, kind: int, channel: Channel) -> ZmqSocket:
         limits, is_data = self.limits, channel is Channel.DATA
         queued_max = limits.data_messages_queued_max if is_data else limits.control_messages_queued_max
         buffer_bytes = limits.data_buffer_bytes if is_data else limits.control_buffer_bytes
         frame_bytes_max = max(limits.piece_bytes_max, limits.header_bytes_max) if is_data else limits.control_bytes_max
-        made = self._context.socket(kind)
-        self._made.add(made)
+        made = self._plain(kind)
         options = {
             zmq.AFFINITY: 1 << channel,
             zmq.LINGER: 0,

@@ -12,7 +12,7 @@ is read until it is empty, in turns; and one that was written to is looked at ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import zmq
@@ -22,7 +22,7 @@ from gossipdistill.drivers.faulty import FaultySender, Spoil
 from gossipdistill.drivers.links import Link, Links, Routes
 from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.outflow import Outflow
-from gossipdistill.drivers.reading import Inlet, Reading, is_present
+from gossipdistill.drivers.reading import REVOKED, Inlet, Reading, is_present
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
@@ -78,11 +78,12 @@ class Driver:
     _again: asyncio.Handle | None = None
     _leaving: str | None = None
     _failure: Exception | None = None
+    _door: int | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        me, limits = self.peer.me, self.limits
-        self._sockets = Sockets(limits, f"{me.name}/{me.boot}", self.transport, self.context, self.curve)
+        limits = self.limits
+        self._sockets = Sockets(limits, self.transport, self.context, self.curve)
         self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, self._warn)
         self._routes = Routes(limits.strangers_max)
         self._monitors = Monitors(self._sockets, self._connection_ended)
@@ -90,9 +91,8 @@ class Driver:
         self._outflow = Outflow(limits, self._put, self._sent)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         assembly = Assembly(limits, Buffers(limits.payload_bytes_max).allocate)
-        sealed = self.curve is not None
         self._reading = Reading(peer=self.peer, limits=limits, routes=self._routes, sending=self._sending,
-                                assembly=assembly, clock=self.clock, sealed=sealed)  # fmt: skip
+                                assembly=assembly, clock=self.clock, curve=self.curve)  # fmt: skip
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -124,6 +124,7 @@ class Driver:
         """Serve until `stop` was called and the last words are out."""
         self._loop = asyncio.get_running_loop()
         try:
+            self._keep_the_door()
             for inlet in self._routers.values():
                 self._listen_to(inlet)
             self._turn()
@@ -138,6 +139,8 @@ class Driver:
             await self._links.close()
             for inlet in list(self._inlets.values()):
                 self._stop_listening(inlet.socket)
+            if self._door is not None:
+                self._loop.remove_reader(self._door)
             self.close()
 
     def close(self) -> None:
@@ -153,6 +156,20 @@ class Driver:
             self.peer.leave(reason, crashed)
             self._turn()
             self._stopped.set()
+
+    def trust(self, public_keys: Mapping[str, bytes]) -> None:
+        """From now on these are the keys of all who may take part, also on connections that are open (to be called on
+        the loop's own thread)."""
+        assert self.curve is not None
+        lost = self.curve.trust(public_keys)
+        for name in sorted(lost):
+            self._give_up(self._outflow.drop(name))
+            self._reading.assembly.forget(PeerName(name))
+            what = "has another key" if name in public_keys else "is not trusted any more: its key is revoked"
+            self.mailbox.tell(None, [Event(EventKind.REFUSED, self.clock(), name, what, {"code": REVOKED})])
+        self._links.close_those_of(lost)
+        self._routes.drop(lost)
+        self._turn()
 
     def wake(self) -> None:
         """The learner has posted or taken something (to be called on the loop's own thread)."""
@@ -336,6 +353,23 @@ class Driver:
         for socket in link.sockets:
             self._stop_listening(socket)
         self._give_up(self._outflow.drop_way(link))
+
+    def _keep_the_door(self) -> None:
+        door = self._sockets.doorkeeper
+        if door is not None and door.socket is not None and self._loop is not None:
+            door.said = self._turned_away
+            self._door = int(door.socket.getsockopt(zmq.FD))
+            self._loop.add_reader(self._door, self._answer_the_door)
+            self._answer_the_door()
+
+    def _answer_the_door(self) -> None:
+        """Its descriptor has fired: somebody wants to be let in."""
+        door = self._sockets.doorkeeper
+        if self._open and door is not None and self._loop is not None and door.answer():
+            self._loop.call_soon(self._answer_the_door)
+
+    def _turned_away(self, reason: str) -> None:
+        self.mailbox.tell(None, [Event(EventKind.REFUSED, self.clock(), "", reason, {"code": "key"})])
 
     def _listen_to(self, inlet: Inlet) -> None:
         assert self._loop is not None

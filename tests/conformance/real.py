@@ -60,7 +60,6 @@ class RealCluster(Cluster):
 
     def say(self, identity: str, to: str, frames: list[bytes]) -> None:
         stranger = self._context.socket(zmq.DEALER)
-        stranger.setsockopt(zmq.ROUTING_ID, identity.encode())
         stranger.setsockopt(zmq.LINGER, 1000)
         stranger.connect(f"{self._transport}://{self._roster[to]}")
         stranger.send_multipart(frames)

@@ -13,7 +13,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope, Mode
 from gossipdistill.presence import NOWHERE, Ping
-from gossipdistill.wire.codec import encode
+from gossipdistill.wire.codec import decode, encode
 
 from .harness import LIMITS, Node, exchange_works, free_address, trio, uv_loop, wait_until
 
@@ -30,7 +30,7 @@ def test_one_whom_nobody_can_reach_takes_part(loop: Any, nodes: list[Node]) -> N
         one.post(9, other.name, Mode.PULL, size=large)
         wait_until(lambda a=one, b=other: b.values(a.name)[-1:] == [9])
         assert other.got[-1].payload.nbytes == large
-    assert NOWHERE not in ada.driver._links.by_address
+    assert (NOWHERE, "") not in ada.driver._links.by_place
     cy.stop("interrupted")
     wait_until(lambda: EventKind.LEFT in ada.kinds("cy"))
 
@@ -70,8 +70,8 @@ def test_who_answers_on_my_connection_is_whom_i_dialled(nodes: list[Node]) -> No
         eve.setsockopt(zmq.LINGER, 0)
         eve.bind(f"tcp://{roster['eve']}")
         assert eve.poll(5000), "ada or bo greets her"
-        caller = eve.recv_multipart()[0]
-        victim = ada if caller.startswith(b"ada/") else bo
+        caller, greeting = eve.recv_multipart()
+        victim = ada if decode([greeting]).sender == "ada" else bo
         other = bo if victim is ada else ada
         wait_until(lambda: victim.sees(other.name))
         lie = Envelope(PeerName(other.name), Boot(1), victim.name, 1, Ping(1, 99, True))

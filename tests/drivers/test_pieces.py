@@ -84,7 +84,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     ada, bo, cy = made = [Node(name, roster, limits=limits) for name in roster]
     nodes += made
     wait_until(lambda: ada.sees("bo", "cy") and bo.sees("ada") and cy.sees("ada"))
-    values, link = itertools.count(1), ada.driver._links.by_address[roster["bo"]]
+    values, link = itertools.count(1), ada.driver._links.by_place[roster["bo"], ""]
     # Until its own link is up, the first body would go the way back, and stay on it.
     wait_until(lambda: ada.post(next(values), "bo") or link.took_s[Channel.DATA] > float("-inf"))
     inlets = data_inlets(bo)

@@ -36,6 +36,7 @@ from gossipdistill.presence import (
     ClaimKind,
     Contact,
     Greeting,
+    Here,
     Leave,
     Nack,
     Ping,
@@ -123,6 +124,7 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Piece: st.builds(
         Piece, st.sampled_from(list(DeliveryClass)), texts, texts, numbers, numbers, st.binary(max_size=40)
     ),
+    Here: st.just(Here()),
     State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads(), confirmations),
 }
 
@@ -214,6 +216,7 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
         Piece(DeliveryClass.STATE, "weights", "", 12, 4_194_304, b"rest"),
         ["9c0210a3616461cf000001930000000aa2626fcd01f4a57374617465a777656967687473a00cce0040000004", "72657374"],
     ),
+    "here": (Here(), ["960211a3616461cf000001930000000aa2626fcd01f4"]),
     "state": (
         State(
             "outputs",

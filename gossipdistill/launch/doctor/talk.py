@@ -5,7 +5,6 @@ One thread, one poll; Ctrl-C ends it wherever it is.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 
@@ -15,7 +14,6 @@ from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
 from gossipdistill.errors import AddressError
 from gossipdistill.launch.doctor.meetings import Meetings, Send
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Envelope
 from gossipdistill.presence import Address
 from gossipdistill.wire.codec import decode, encode
 from gossipdistill.wire.errors import WireError
@@ -39,7 +37,7 @@ def talk(
 
     `listen` and `dial` are IP addresses; without `listen` nobody can call. Returns how long it took.
     """  # fmt: skip
-    line = _Line(Sockets(DEFAULT_LIMITS, f"{meetings.speaker}/{boot}"), meetings)
+    line = _Line(Sockets(DEFAULT_LIMITS), meetings)
     began_s = now = time.monotonic()
     try:
         line.open(listen, dial)
@@ -116,8 +114,7 @@ class _Line:
         except WireError as error:
             self._send(self._meetings.heard_other_version(origin, error, now))
             return
-        if _is_named_truly(origin, envelope):
-            self._send(self._meetings.heard(channel, origin, envelope, now, wall_s))
+        self._send(self._meetings.heard(channel, origin, envelope, now, wall_s))
 
     def _send(self, sends: list[Send]) -> None:
         full: set[str] = set()
@@ -135,12 +132,3 @@ class _Line:
                 full.add(send.to)
                 continue
             self._meetings.taken(send, at_s)
-
-
-def _is_named_truly(origin: str | bytes, envelope: Envelope) -> bool:
-    """Whether a message bears the name of its connection: a worker believes no other."""
-    if isinstance(origin, str):
-        return True
-    with contextlib.suppress(UnicodeDecodeError):
-        return origin.decode("ascii").partition("/")[0] == envelope.sender
-    return False
