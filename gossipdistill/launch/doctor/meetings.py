@@ -95,6 +95,8 @@ class _Other:
     done_there: bool = False
     done_known: bool = False
     finished_s: float = 0.0
+    calls_from: bytes = b""
+    """The connection on which it has called, of my control socket."""
 
 
 class Meetings:
@@ -193,8 +195,9 @@ class Meetings:
         other = self._who(origin, envelope)
         if other is None:
             return []
-        if dialled_me:
+        if isinstance(origin, bytes):
             other.reaches_me = True
+            other.calls_from = origin if channel is Channel.CONTROL else other.calls_from
         match message:
             case Greeting():
                 return self._greeted(other, origin, envelope, message, now, wall_s)
@@ -208,7 +211,10 @@ class Meetings:
                 return self._acknowledged(other, number, now)
             case Piece(_, topic, key, number):
                 # On control, whose queue is long enough for all that may be on the way.
-                return self._answer(Channel.CONTROL, origin, Confirm(topic, key, number))
+                if dialled_me and not other.calls_from:
+                    return []
+                back = other.calls_from if dialled_me else origin
+                return self._answer(Channel.CONTROL, back, Confirm(topic, key, number))
             case Confirm(_, key, number) if not dialled_me:
                 self._arrived(other, key, number, now)
         return []
