@@ -77,7 +77,8 @@ class NobodyWaits(Checker):
             if known is None:
                 continue
             if host.paused:
-                self._progress[host.name, host.boot] = (known[0], now_s + self.wait_max_s + 1.0)
+                until_s = max(known[1], now_s + self.wait_max_s + 1.0)  # a long step outlasts the pause
+                self._progress[host.name, host.boot] = (known[0], until_s)
             elif now_s > known[1] + 1e-6:
                 self.violate(now_s, f"{host.name} has finished no step since number {known[0]}: it waits")
 

@@ -14,8 +14,8 @@ _Viewer = tuple[PeerName, int, PeerName]
 
 
 class DeathsProbed(Checker):
-    """In no weather does a process declare one dead that it has not pinged since it last heard it, unless that one has
-    said itself that it ends."""
+    """In no weather does a process declare one dead that it has not pinged since that one last spoke to it, unless with
+    the word that it ends. What was said to its own predecessor, or by one that has a successor, is not spoken to it."""
 
     duty = "no death is believed on hearsay"
 
@@ -25,6 +25,8 @@ class DeathsProbed(Checker):
         """How many deaths were declared after a ping of one's own."""
         self._pinged_s: dict[_Viewer, float] = {}
         self._heard_s: dict[_Viewer, float] = {}
+        self._newest: dict[_Viewer, int] = {}
+        """The newest process that a process has had a word of."""
         self._parted: set[_Viewer] = set()
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
@@ -33,6 +35,9 @@ class DeathsProbed(Checker):
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
         viewer = (host.name, host.boot, envelope.sender)
+        newest = self._newest[viewer] = max(envelope.boot, self._newest.get(viewer, 0))
+        if envelope.to_boot not in (0, host.boot) or envelope.boot < newest:
+            return
         if isinstance(envelope.message, Leave):
             self._parted.add(viewer)
         else:

@@ -43,10 +43,12 @@ class NobodyHeldDead(Checker):
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
         self._look(now_s)
         sender, boot = envelope.sender, envelope.boot
-        self._heard[host.name, sender] = (boot, now_s)
         viewer = (host.name, host.boot, sender)
         newest = self._newest[viewer] = max(boot, self._newest.get(viewer, 0))
-        if envelope.to_boot not in (0, host.boot) or boot < newest or isinstance(envelope.message, Greeting | Refusal):
+        if envelope.to_boot not in (0, host.boot) or boot < newest:
+            return  # not said to this process, or by one that has a successor
+        self._heard[host.name, sender] = (boot, now_s)
+        if isinstance(envelope.message, Greeting | Refusal):
             return
         if isinstance(envelope.message, Leave):
             self._ended.add((*viewer, boot))
