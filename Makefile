@@ -34,7 +34,8 @@ coverage-%: $(INSTALLED)
 		-m pytest --quiet $(wildcard tests/$* tests/test_$*.py tests/test_$*_*.py)
 	$(BIN)/python -m coverage report --show-missing --fail-under=100
 
-# What needs root: containers under a real engine. A bed that cannot start says SKIP and why.
+# What needs root: networks of namespaces, containers under a real engine, and what takes minutes. Each bed declares its
+# minutes, and their sum is printed first; one that cannot start says SKIP and why.
 beds: $(INSTALLED)
 	$(BIN)/python -m pytest -m bed -rs tests/beds
 

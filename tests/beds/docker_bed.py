@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from machine import DIES_WITH_US, NoBedError, install, need_root
+
 MINUTES = 8
 PROJECT = Path(__file__).resolve().parents[2]
 BASE_IMAGE = "gossipdistill-bed-base:bookworm"
@@ -40,12 +42,7 @@ SOCKET_PATH_MAX_BYTES = 60  # the kernel takes 107, and the engine appends folde
 
 
 # In namespaces of its own, and gone with all that it has started as soon as this process is, even if that is killed.
-DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 APART = [*DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-class NoBedError(Exception):
-    """This machine cannot have the bed; the message says why."""
 
 
 def default_root() -> Path:
@@ -77,7 +74,7 @@ class DockerBed:
         try:
             self._remove_cgroups()  # of a run that was killed
             with self._stage("packages"):
-                self._install_packages()
+                install(PACKAGES)
             with self._stage("compose and buildx"):
                 self._install_plugins()
             with self._stage("engine"):
@@ -137,21 +134,9 @@ class DockerBed:
     # ---- what the machine must have
 
     def _check_machine(self) -> None:
-        if sys.platform != "linux" or os.geteuid() != 0:
-            raise NoBedError("a Docker engine of one's own needs Linux and root")
-        for tool in ("apt-get", "dpkg", "setpriv", "unshare", "nsenter"):
-            if shutil.which(tool) is None:
-                raise NoBedError(f"there is no `{tool}` here: the bed is made of Debian's packages")
+        need_root("a Docker engine of one's own", ("apt-get", "dpkg", "setpriv", "unshare", "nsenter"))
         if len(os.fsencode(self.root)) > SOCKET_PATH_MAX_BYTES:
             raise NoBedError(f"{self.root} is too long for a Unix socket: set TMPDIR to a shorter folder")
-
-    def _install_packages(self) -> None:
-        missing = [package for package, program in PACKAGES.items() if shutil.which(program) is None]
-        if not missing:
-            return
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # runlevel 1: install, but start no service
-        self._run(["apt-get", "update", "-qq"], 120)
-        self._run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], 300, env=os.environ | quiet)
 
     def _install_plugins(self) -> None:
         """Debian 12 has compose v1 only. The plugins of Debian 13 need but libc, so unpacked is installed enough."""

@@ -6,10 +6,11 @@ without Docker in tests/test_compose_file.py.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from docker_bed import DockerBed, NoBedError, wait_until
+from docker_bed import MINUTES, DockerBed, wait_until  # noqa: F401 - the minutes of this bed
+from machine import NoBedError
 
 pytestmark = pytest.mark.bed
 
@@ -17,15 +18,7 @@ PEERS = ["ada", "bo", "cy", "dee"]
 
 
 @pytest.fixture(scope="module")
-def bed(pytestconfig: pytest.Config) -> Iterator[DockerBed]:
-    terminal = pytestconfig.pluginmanager.getplugin("terminalreporter")
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            terminal.ensure_newline()
-            terminal.write_line(line)
-
+def bed(say: Callable[[str], None]) -> Iterator[DockerBed]:
     try:
         with DockerBed(say=say) as bed:
             bed.build()

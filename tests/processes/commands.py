@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,12 @@ SLACK_S = 1.0
 
 
 class Command:
-    """`python -m gossipdistill ARGS...` with its standard error read as it comes."""
+    """`python -m gossipdistill ARGS...` with its standard error read as it comes. `within`: words in front of it, which
+    become that very process (`nsenter ...`)."""
 
-    def __init__(self, args: tuple[str, ...], folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, args: tuple[str, ...], folder: Path, env: dict[str, str] | None = None, within: Sequence[str] = ()
+    ) -> None:
         # Nor the width of a terminal, which a test process may find set (those of pytest-xdist do) and another not.
         clean = {
             key: value
@@ -38,7 +41,7 @@ class Command:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gossipdistill", *args],
+            [*within, sys.executable, "-m", "gossipdistill", *args],
             cwd=folder,
             env=clean | (env or {}),
             stdin=subprocess.DEVNULL,
