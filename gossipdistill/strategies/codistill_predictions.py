@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.decay import schedule_weight_decay
+from gossipdistill.learning.disclosure import check_disclosure, disclosed
 from gossipdistill.learning.distillation import age_weight, are_probabilities, soft_targets
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.prediction_cache import PredictionCache
@@ -38,6 +39,10 @@ class Options(TeacherOptions):
     """So many rows travel in an exchange, all peers drawing the same ones for its number; 0: the whole transfer set."""
     cache_rows: int | None = Field(default=None, ge=1)
     """With coordinated_rows: past predictions kept per teacher, by sample; unset: one of each transfer example."""
+    reveal_top_k: int | None = Field(default=None, ge=1)
+    """Only the k likeliest classes of a row leave this peer; the others share what is left evenly. Unset: all."""
+    reveal_clip: float = Field(default=0.0, ge=0, lt=0.5)
+    """No class is told to be less likely than this, and so none to be nearly certain; 0: as the model says."""
 
     @model_validator(mode="after")
     def _cache_holds_a_batch(self) -> Self:
@@ -87,8 +92,12 @@ class CodistillPredictions(Strategy):
     BatchNorm: what is published is said in evaluation mode. The student's pass over transfer rows is one of training,
     so the running statistics follow my own examples and the common ones alike: they serve for both kinds.
 
+    With `reveal_top_k` or `reveal_clip` less than p leaves this peer (learning/disclosure.py, docs/privacy.md). Rows
+    stay probability distributions, so the receiver does as always, and peers may differ in what they reveal.
+
     Publishes: softmax(f(u) / T) in evaluation mode for all N inputs, or R of them; 2 N C (or 2 R C) bytes in half
-    precision, 4 more for the loss where the options ask for losses, plus a header.
+    precision, N (4 k + 2) with the encoding top_k:k and up to 65,536 classes, 4 more for the loss where the options ask
+    for losses, plus a header. What is not revealed takes as many bytes, unless the encoding is top_k.
     Conserves: nothing; each prediction stands for itself, newest wins.
     When stale: a prediction's weight falls with age; beyond the horizon the step is that of isolated training.
     """
@@ -103,6 +112,7 @@ class CodistillPredictions(Strategy):
     def init(self, learner: Learner) -> State:
         assert learner.transfer is not None
         assert learner.classes is not None
+        check_disclosure(learner.classes, self.options.reveal_top_k, self.options.reveal_clip)
         samples = len(learner.transfer)
         # Of one seed for all, whatever the seeds of their runs: what all must agree on is left to nobody's setting.
         shared = Draws(samples, min(self.options.coordinated_rows or samples, samples), seed=0)
@@ -173,7 +183,8 @@ class CodistillPredictions(Strategy):
         if not bool(logits.isfinite().all()):
             learner.ledger.warn("my predictions are not finite: nothing published (has the training diverged?)")
             return []
-        arrays = {"soft_targets": soft_targets(logits, self.options.temperature)}
+        targets = soft_targets(logits, self.options.temperature)
+        arrays = {"soft_targets": disclosed(targets, self.options.reveal_top_k, self.options.reveal_clip)}
         if self.options.choice.judges and math.isfinite(state.my_loss.value):
             arrays["loss"] = torch.tensor(state.my_loss.value)
         return self.parcels(pack(arrays, self.exchange.encoding), learner, view)

@@ -12,6 +12,9 @@ from torch import nn
 from gossipdistill.errors import ConfigError
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
+from gossipdistill.learning.disclosure import disclosed
+from gossipdistill.learning.distillation import soft_targets
+from gossipdistill.learning.snapshot import unpack
 from gossipdistill.messages import Parcel
 from gossipdistill.strategies import View
 from gossipdistill.worker import Worker
@@ -244,3 +247,60 @@ def test_predictions_of_the_dead_are_forgotten() -> None:
     assert asked(ada, now=30.0) == 0.0
     assert ada._state.cache.names == []
     assert PeerName("bo") not in ada._state.teachers
+
+
+def probabilities(worker: Worker) -> torch.Tensor:
+    """softmax(f(u)) of all transfer rows."""
+    assert worker.learner.transfer is not None
+    return soft_targets(worker.learner.predict(worker.learner.model, worker.learner.transfer), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "encoding", "nbytes"),
+    [
+        ({"reveal_top_k": 1}, "half", 2 * 100 * 3),
+        ({"reveal_top_k": 1}, "raw", 4 * 100 * 3),
+        ({"reveal_top_k": 1}, "top_k:1", 100 * (4 * 1 + 2)),
+        ({"reveal_clip": 0.2}, "half", 2 * 100 * 3),
+        ({"reveal_top_k": 1, "reveal_clip": 0.2}, "top_k:1", 100 * (4 * 1 + 2)),
+        ({"reveal_top_k": 1, "coordinated_rows": 40}, "top_k:1", 40 * (4 * 1 + 2)),
+    ],
+)
+def test_only_what_is_to_be_revealed_leaves_and_bytes_are_as_the_docstring_says(
+    options: dict[str, object], encoding: str, nbytes: int
+) -> None:
+    strategy = make_strategy("codistill_predictions", **options)
+    strategy.exchange = replace(strategy.exchange, encoding=encoding)
+    bo = make_worker("bo", strategy)
+    World({"ada": make_worker("ada", make_strategy("codistill_predictions")), "bo": bo})
+    parcel = told(bo)
+    assert parcel.payload.nbytes == nbytes
+    rows = len(probabilities(bo)) if "coordinated_rows" not in options else 40
+    ((name, arrived),) = unpack(parcel.payload, {"soft_targets": (rows, 3)}).items()
+    assert name == "soft_targets"
+    if "coordinated_rows" not in options:
+        expected = disclosed(probabilities(bo), options.get("reveal_top_k"), options.get("reveal_clip", 0.0))  # type: ignore[arg-type]
+        assert torch.allclose(arrived, expected, atol=1e-3)
+    for row in arrived:
+        assert len(set(row.tolist())) <= int(options.get("reveal_top_k", 3)) + 1  # type: ignore[call-overload]
+    assert float(arrived.min()) >= float(options.get("reveal_clip", 0.0)) - 1e-3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"reveal_top_k": 1}, {"reveal_clip": 0.2}])
+def test_the_neighbours_learn_from_less_as_well(options: dict[str, object]) -> None:
+    world = World({name: make_worker(name, make_strategy("codistill_predictions", 5, **options)) for name in NAMES})
+    alone = World({name: make_worker(name, make_strategy("isolated")) for name in NAMES})
+    for step in range(60):
+        world.step(0.1 * step)
+        alone.step(0.1 * step)
+    taught, isolated = (
+        sum(worker.evaluate()[1]["accuracy"] for worker in one.workers.values()) / len(NAMES) for one in (world, alone)
+    )
+    assert taught > isolated + 0.05
+    assert not any(worker.learner.ledger.quarantined for worker in world.workers.values())
+
+
+@pytest.mark.parametrize("options", [{"reveal_top_k": 2}, {"reveal_clip": 0.34}])
+def test_an_option_that_hides_nothing_or_tells_nothing_is_refused_at_the_start(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="accepted"):
+        make_worker("ada", make_strategy("codistill_predictions", **options))
