@@ -21,6 +21,7 @@ from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.keys.choice import INSECURE
+from gossipdistill.launch.keys.watching import KeyWatch
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
@@ -75,6 +76,7 @@ class WorkerProcess:
             (spec.folder / "result.json").unlink(missing_ok=True)  # of an earlier start
             (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
             network.start(driver)
+            watch = self._watch_keys(network, driver)
             try:
                 if not spec.resume:
                     folder.clear()
@@ -104,6 +106,8 @@ class WorkerProcess:
                 network.stop(f"{type(error).__name__}: {error}", crashed=True)
                 raise
             finally:
+                if watch is not None:
+                    watch.stop()
                 network.stop(self.stop.reason or "finished")
 
     def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:
@@ -160,6 +164,18 @@ class WorkerProcess:
         pair, trusted = self.spec.keys.read(self.spec.name)
         publics = {name: key.encode("ascii") for name, key in trusted.items()}
         return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics)
+
+    def _watch_keys(self, network: NetworkThread, driver: Driver) -> KeyWatch | None:
+        if self.spec.keys is None or driver.curve is None:
+            return None
+
+        def warn(reason: str) -> None:
+            network.mailbox.tell(None, [Event(EventKind.WARNING, time.monotonic(), "", reason)])
+
+        known = {name: key.decode("ascii") for name, key in driver.curve.server_keys.items()}
+        watch = KeyWatch(self.spec.keys.roster, known, network.trust, warn)
+        watch.start()
+        return watch
 
     def _worker(
         self,
