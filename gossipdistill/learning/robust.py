@@ -8,10 +8,14 @@ several neighbours side by side, so the newest version of each is kept until its
       x_i <- x_i + sum_j w_j min(1, tau / |x_j - x_i|) (x_j - x_i)
   tau is the largest distance that is left when the f largest are put aside (as in the authors' code, where f = 1).
   So nobody pulls further than an honest neighbour could, whatever it says. Among f neighbours or fewer, tau = 0.
-- *trimmed_mean*, *median* (per coordinate; Yin et al. 2018, 1803.01498, definitions 1 and 2):
+- *trimmed_mean* (per coordinate; Yin et al. 2018, 1803.01498, definition 2):
       x_i <- x_i + s (c - x_i),   s = (how many of the known ones are new) / m
-  c is over my own value and those of all known neighbours: their mean without the f smallest and the f largest, or
-  their median. Where m + 1 <= 2 f there is nothing left to take the mean of, and nothing is mixed.
+  c is the mean of my own value and those of all known neighbours, without the f smallest and the f largest. Where
+  m + 1 <= 2 f there is nothing left to take the mean of, and nothing is mixed.
+- *median*: the same with c = the median per coordinate (definition 1 there) of y_0 .. y_m, where y_k is the mean of the
+  m + 1 - f models that are nearest to model k, itself among them, mine being model 0 (nearest-neighbour mixing;
+  Allouah et al. 2023, 2302.01772, algorithm 2). The median of the models themselves loses what only a few of them know,
+  and a liar who pulls each peer away from the others makes it lose more: of unlike labels it keeps no 80 %.
 
 These bend states only. Mass is conserved, so a parcel of mass is never bent: it is refused whole.
 """
@@ -66,8 +70,7 @@ class Defence:
             clip_in(model, known, {sender: weight for sender, (weight, _) in fresh.items()}, self.liars_max)
         else:
             share = len(fresh) / max(len(known), 1)
-            trimmed = self.liars_max if self.rule is Rule.TRIMMED_MEAN else len(known) // 2
-            centre_in(model, known, share, trimmed, self.liars_max)
+            centre_in(model, known, share, self.liars_max, median=self.rule is Rule.MEDIAN)
 
 
 def clip_in(model: nn.Module, known: Mapping[str, Arrays], weights: Mapping[str, float], liars_max: int) -> None:
@@ -88,16 +91,41 @@ def clip_in(model: nn.Module, known: Mapping[str, Arrays], weights: Mapping[str,
             tensor.copy_(moved)
 
 
-def centre_in(model: nn.Module, known: Mapping[str, Arrays], share: float, trimmed: int, liars_max: int) -> None:
-    """x_i <- x_i + share (c - x_i), where c leaves the `trimmed` smallest and largest of each coordinate out."""
+def centre_in(model: nn.Module, known: Mapping[str, Arrays], share: float, liars_max: int, median: bool) -> None:
+    """x_i <- x_i + share (c - x_i): c is the trimmed mean, or the median of the mixed nearest."""
     count = 1 + len(known)
-    if count <= 2 * liars_max or count <= 2 * trimmed:
+    if count <= 2 * liars_max:
         return
+    own = _floating(model)
+    # Nothing of the model changes before the last distance is known.
+    mixed = nearest_mixed(own, known, liars_max) if median else None
+    trimmed = (count - 1) // 2 if median else liars_max
     with torch.no_grad():
-        for key, tensor in _floating(model).items():
-            values = torch.stack([tensor, *(arrays[key].to(tensor.device, tensor.dtype) for arrays in known.values())])
-            kept = values.double().sort(dim=0).values[trimmed : count - trimmed]
-            tensor.copy_(tensor.double().lerp(kept.mean(dim=0), share))
+        for key, tensor in own.items():
+            values = _side_by_side(key, tensor, known)
+            if mixed is not None:
+                values = mixed.to(tensor.device) @ values
+            kept = values.sort(dim=0).values[trimmed : count - trimmed]
+            tensor.copy_(tensor.double().lerp(kept.mean(dim=0).view_as(tensor), share))
+
+
+def nearest_mixed(own: Arrays, known: Mapping[str, Arrays], liars_max: int) -> Tensor:
+    """The matrix [models, models] that takes each model's place by the mean of the models - liars_max nearest to it."""
+    count = 1 + len(known)
+    squares = torch.zeros(count, count, dtype=torch.float64)
+    for key, tensor in own.items():
+        values = _side_by_side(key, tensor, known)
+        # Exact differences: by the formula with inner products a huge lie would drown the distances of the honest.
+        gaps = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
+        squares += gaps.square().cpu()
+    nearest = squares.argsort(dim=1, stable=True)[:, : count - liars_max]
+    return torch.zeros_like(squares).scatter_(1, nearest, 1.0 / (count - liars_max))
+
+
+def _side_by_side(key: str, own: Tensor, known: Mapping[str, Arrays]) -> Tensor:
+    """Array `key` of my model and of all known ones, in float64 [models, entries]."""
+    others = (arrays[key].to(own.device, own.dtype) for arrays in known.values())
+    return torch.stack([own, *others]).double().flatten(1)
 
 
 def _floating(model: nn.Module) -> dict[str, Tensor]:

@@ -99,19 +99,42 @@ def test_clipping_bounds_what_one_neighbour_can_do(
 
 @settings(deadline=None, max_examples=200)
 @given(
-    rule=st.sampled_from([Rule.TRIMMED_MEAN, Rule.MEDIAN]),
     own=vectors(honest_values),
     honest=st.lists(vectors(honest_values), min_size=1, max_size=5),
     lie=vectors(any_values),
     fresh=st.integers(1, 6),
 )
-def test_trimmed_mean_and_median_stay_among_the_honest(
-    rule: Rule, own: list[float], honest: list[list[float]], lie: list[float], fresh: int
+def test_the_trimmed_mean_stays_among_the_honest(
+    own: list[float], honest: list[list[float]], lie: list[float], fresh: int
 ) -> None:
-    after = mixed(rule, own, [lie, *honest], fresh=min(fresh, 1 + len(honest)))
+    after = mixed(Rule.TRIMMED_MEAN, own, [lie, *honest], fresh=min(fresh, 1 + len(honest)))
     for place, entry in enumerate(after):
         among = [own[place], *(one[place] for one in honest)]
         assert min(among) - 1e-5 <= entry <= max(among) + 1e-5
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    own=vectors(honest_values),
+    honest=st.lists(vectors(honest_values), min_size=1, max_size=5),
+    lie=vectors(any_values),
+    fresh=st.integers(1, 6),
+)
+def test_the_median_of_the_mixed_nearest_moves_by_at_most_twice_the_honest_spread(
+    own: list[float], honest: list[list[float]], lie: list[float], fresh: int
+) -> None:
+    """Whom an honest model is mixed with is no further from it than the furthest honest one, liar or not; and of the
+    mixed ones the honest are the majority."""
+    after = mixed(Rule.MEDIAN, own, [lie, *honest], fresh=min(fresh, 1 + len(honest)))
+    spread = max(math.dist(one, other) for one in [own, *honest] for other in honest)
+    for place, entry in enumerate(after):
+        assert abs(entry - own[place]) <= 2 * spread * (1 + 1e-5) + 1e-4
+
+
+def test_the_median_does_not_see_a_liar_who_is_further_than_the_honest_are() -> None:
+    own, honest = [0.0] * WIDTH, [[1.0] * WIDTH, [3.0] * WIDTH, [2.0] * WIDTH]
+    for lie in (50.0, -50.0, 1e38):
+        assert mixed(Rule.MEDIAN, own, [*honest, [lie] * WIDTH]) == pytest.approx([1.5] * WIDTH)
 
 
 @settings(deadline=None, max_examples=60)
@@ -125,10 +148,11 @@ def test_the_formulas_by_hand() -> None:
     # tau is the distance of the second: all three pull by 1, 3 and 3 times a quarter.
     assert mixed(Rule.CLIP, own, others) == pytest.approx([7 / 4] * WIDTH)
     assert mixed(Rule.TRIMMED_MEAN, own, others) == pytest.approx([2.0] * WIDTH)
-    assert mixed(Rule.MEDIAN, own, others) == pytest.approx([2.0] * WIDTH)
+    # Nearest to 0, 1 and 3 are those three, to 50 they are 1, 3 and itself: the median of 4/3, 4/3, 4/3 and 18.
+    assert mixed(Rule.MEDIAN, own, others) == pytest.approx([4 / 3] * WIDTH)
     # One of three is new: clipping takes its quarter alone, the others go a third of the way.
     assert mixed(Rule.CLIP, own, others, fresh=1) == pytest.approx([1 / 4] * WIDTH)
-    assert mixed(Rule.MEDIAN, own, others, fresh=1) == pytest.approx([2 / 3] * WIDTH)
+    assert mixed(Rule.MEDIAN, own, others, fresh=1) == pytest.approx([4 / 9] * WIDTH)
 
 
 def test_what_is_beyond_the_horizon_is_forgotten() -> None:

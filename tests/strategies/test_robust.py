@@ -46,10 +46,9 @@ def accuracy(world: World) -> float:
     return sum(worker.evaluate()[1]["accuracy"] for worker in honest) / len(honest)
 
 
-@pytest.mark.parametrize(("robust", "kept"), [("clip", 0.8), ("trimmed_mean", 0.8), ("median", 0.5)])
-def test_a_liar_spoils_the_plain_mean_and_not_the_gain_of_a_robust_one(robust: str, kept: float) -> None:
-    """He, Karimireddy and Jaggi 2022 (2202.01545): one neighbour sends a huge constant. Of labels as unlike as here the
-    median loses much by itself, as they say; the others hardly."""
+@pytest.mark.parametrize("robust", ROBUST)
+def test_a_liar_spoils_the_plain_mean_and_not_the_gain_of_a_robust_one(robust: str) -> None:
+    """He, Karimireddy and Jaggi 2022 (2202.01545): one neighbour sends a huge constant."""
     calm, plain, defended = world_of(World, "none"), world_of(Lying, "none"), world_of(Lying, robust)
     alone = world_of(World, "none")
     for worker in alone.workers.values():
@@ -60,7 +59,7 @@ def test_a_liar_spoils_the_plain_mean_and_not_the_gain_of_a_robust_one(robust: s
     gain = accuracy(calm) - accuracy(alone)
     assert gain > 0.15
     assert accuracy(plain) < accuracy(alone)
-    assert accuracy(defended) - accuracy(alone) > kept * gain
+    assert accuracy(defended) - accuracy(alone) > 0.8 * gain
 
 
 @pytest.mark.parametrize("robust", ROBUST)
