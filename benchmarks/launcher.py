@@ -13,16 +13,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.series import Sample
-from gossipdistill.launch.spec import WorkerSpec
 
 WORKER_MODULE = "gossipdistill.launch.child"
+
+
+class Startable(Protocol):
+    """What a process is told: a specification of ours, or of somebody else's worker."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def threads(self) -> int | None: ...
+    def to_json(self) -> str: ...
+
+
 _READY_WITHIN_S = 120.0
 _LOOK_EVERY_S = 0.01
 
@@ -46,7 +59,7 @@ class Said:
 class WorkerHandle:
     """One incarnation of a worker."""
 
-    spec: WorkerSpec
+    spec: Startable
     process: subprocess.Popen[bytes]
     spawned_s: float
     ready_s: float | None = None
@@ -55,6 +68,8 @@ class WorkerHandle:
     progress: dict[str, Any] = field(default_factory=dict)
     """The newest of what it says four times a second."""
     samples: list[Sample] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """What else it says, such as its result."""
     error: str | None = None
     ended_s: float | None = None
 
@@ -64,6 +79,10 @@ class Workers:
     """Context manager: whatever happens inside, no process is left behind afterwards."""
 
     module: str = WORKER_MODULE
+    command: Sequence[str] = ()
+    """Instead of the module: what is run, with the file of the specification as its last argument."""
+    inside: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By worker: what its command begins with, as one that enters a namespace."""
     handles: dict[str, WorkerHandle] = field(default_factory=dict)
     said: list[Said] = field(default_factory=list)
     _all: list[WorkerHandle] = field(default_factory=list)
@@ -83,14 +102,15 @@ class Workers:
 
     # --- starting ------------------------------------------------------------------------------------------------
 
-    def start(self, spec: WorkerSpec) -> WorkerHandle:
+    def start(self, spec: Startable) -> WorkerHandle:
         """A new incarnation of this worker; it waits for `go`."""
         spec.folder.mkdir(parents=True, exist_ok=True)
         spec_file = spec.folder / "spec.json"
         spec_file.write_text(spec.to_json())
+        command = self.command or (sys.executable, "-m", self.module)
         with open(spec.folder / "stderr.log", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(spec_file)],
+                [*self.inside.get(spec.name, ()), *command, str(spec_file)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -103,7 +123,7 @@ class Workers:
         threading.Thread(target=self._read, args=(handle,), daemon=True).start()
         return handle
 
-    def start_all(self, specs: Sequence[WorkerSpec]) -> None:
+    def start_all(self, specs: Sequence[Startable]) -> None:
         """Start these, wait until all are ready, and release them together."""
         for spec in specs:
             self.start(spec)
@@ -173,6 +193,8 @@ class Workers:
                 self.said.append(Said(at_s, handle.spec.name, record["kind"], about, record["line"]))
             case "error":
                 handle.error = str(record.get("message"))
+            case _:
+                handle.records.append(record)
 
 
 def last_words(handle: WorkerHandle) -> str:

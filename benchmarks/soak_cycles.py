@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.launcher import WorkerHandle, Workers, last_words
 from benchmarks.plans import plan
-from benchmarks.witness import Contents, Usage, contents, usage
+from benchmarks.witness import MIB, Contents, Usage, contents, usage
 from gossipdistill.durable import CheckpointFolder
 from gossipdistill.launch.spec import WorkerSpec
 
@@ -202,7 +202,7 @@ class Soak:
         self.seen.folders.append(contents(self.specs[0].folder.parent, now))
 
     def _line(self, now: float) -> str:
-        resident = self.seen.usages[-1].resident_bytes / 2**20 if self.seen.usages else 0.0
+        resident = self.seen.usages[-1].resident_bytes / MIB if self.seen.usages else 0.0
         held = self.seen.weights[-1][1]
         return (
             f"{now:5.0f} s  {len(self.seen.cycles)} kills, {sum(c.starting for c in self.seen.cycles)} of them while "
