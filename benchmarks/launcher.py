@@ -83,6 +83,8 @@ class Workers:
     """Instead of the module: what is run, with the file of the specification as its last argument."""
     inside: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By worker: what its command begins with, as one that enters a namespace."""
+    whole_groups: bool = False
+    """Whether at the end everything is killed that a worker has started, too; ours start nothing."""
     handles: dict[str, WorkerHandle] = field(default_factory=dict)
     said: list[Said] = field(default_factory=list)
     _all: list[WorkerHandle] = field(default_factory=list)
@@ -92,6 +94,9 @@ class Workers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for handle in self._all:
+            if self.whole_groups:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(handle.process.pid, signal.SIGKILL)
             if handle.process.poll() is None:
                 handle.process.kill()
         for handle in self._all:

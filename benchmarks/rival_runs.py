@@ -88,7 +88,7 @@ def run_rival(rival: Rival, fault: str, rounds: int, fault_round: int, cap_s: fl
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rival-")))
         namespaces = stack.enter_context(Namespaces(PEERS))
         inside = {name: namespaces.inside(place) for place, name in enumerate(NAMES)}
-        workers = stack.enter_context(Workers(command=rival.command, inside=inside))
+        workers = stack.enter_context(Workers(command=rival.command, inside=inside, whole_groups=True))
         per_round = 1 if rival.each_step else STEPS_PER_ROUND
         fields: dict[str, Any] = {
             "count": PEERS, "rounds": rounds, "steps_per_round": STEPS_PER_ROUND, "step_time_s": STEP_TIME_S,
