@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     """A rule has it that this teacher is not listened to."""
     LISTENED_TO = "listened_to"
     """And that it is again."""
+    HANDED_OVER = "handed_over"
+    """I leave, and my mass goes to somebody who stays."""
     FAULT = "fault"
     """A fault of the plan began or ended."""
 

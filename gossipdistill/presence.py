@@ -165,7 +165,12 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Last word of a process that ends; `crashed`: not on purpose, so that it may be back."""
+    """Last word of a process that ends; `crashed`: not on purpose, so that it may be back.
+
+    `absorbed` are the last parcels of mass from the one whom it is said to that were absorbed here, as (topic, number):
+    no other of them ever will be. None: nothing is said of that.
+    """
 
     reason: str
     crashed: bool = False
+    absorbed: tuple[tuple[str, int], ...] | None = None

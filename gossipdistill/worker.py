@@ -7,7 +7,7 @@ Where a strategy goes in lockstep, the owner first asks `awaited(now)`, and lets
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
+from gossipdistill.learning.alarms import Silence, connection_event
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.nesterov import finite_sum_risk
 from gossipdistill.learning.rounds import Lockstep, Without
 from gossipdistill.mailbox import Mailbox
@@ -27,9 +29,6 @@ from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel
 from gossipdistill.strategies.base import NOTHING, Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Connection, Schedule
-
-SILENCE_S = 4.0
-"""Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
 
 JUDGED_PEERS_MAX = 512
 """Of larger rosters nobody looks whether the graph of the living is connected."""
@@ -60,13 +59,11 @@ class Worker:
     lockstep: Lockstep | None = None
     _pending: list[Arrival] = field(default_factory=list)
     _came_back: list[Arrival] = field(default_factory=list)
-    _weights: dict[int, float] = field(default_factory=dict)
-    _known: _Known | None = None
+    _neighbours: Neighbours = field(init=False)
     _judged: Neighbourhood | None = None
     _connection: Connection = field(init=False)
     _began_s: float | None = None
-    _silent: bool = False
-    _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
+    _silence: Silence = field(default_factory=Silence)
 
     def __post_init__(self) -> None:
         self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
@@ -75,6 +72,8 @@ class Worker:
         self.learner.examples, self.learner.draws = (self._x, self._y), replace(self.draws)
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
+        settled, learner = self.strategy.delivery.settled, self.learner
+        self._neighbours = Neighbours(self.schedule, learner.name, learner.place, settled)
         if isinstance(self.strategy.options, RoundOptions):
             self.lockstep = Lockstep(self.strategy.options.round_timeout_s)
 
@@ -184,6 +183,31 @@ class Worker:
             self._settle([])  # a stream that has ended is mixed no more
         elif home or self.learner.settlements:
             self._mix(home, now)
+
+    def hand_over(self, now: float, passed_over: set[PeerName]) -> list[Parcel]:
+        """I leave while others go on: what comes is refused, and what is conserved goes to one of them, whole; the
+        model stays as it is. `passed_over` have sent it home, and more may. Called until all is `settled`."""
+        home: list[Arrival] = []
+        self.learner.now_s = now
+        for arrival in self._arrivals():
+            if arrival.home:
+                home.append(arrival)
+                passed_over.add(arrival.sender)
+            elif arrival.delivery is not DeliveryClass.STATE:
+                self.learner.refuse(arrival, "is leaving")
+        self._settle([])
+        coming = self._neighbours.coming(self.mailbox.neighbourhood(), self.cadence.exchanges)
+        heirs = tuple(name for name in coming if name not in passed_over)
+        busy = self.mailbox.busy(self.strategy.topic, DeliveryClass.MASS)
+        view = View(self.cadence.exchanges, now, heirs, busy=busy)
+        parcels = self.strategy.hand_over(self._state, self.learner, home, view)
+        self._post(parcels, now)
+        return parcels
+
+    def settled(self) -> bool:
+        """Whether nothing that is conserved is on its way from me to one of the living."""
+        alive = self.mailbox.neighbourhood().alive
+        return not any(slot.peer in alive for slot in self.mailbox.unsettled())
 
     def _take(self) -> None:
         """What the mailbox holds, kept for the next `mix`."""
@@ -299,17 +323,9 @@ class Worker:
 
     def check_exchange(self, now: float) -> Event | None:
         """An event when training goes on without gossip for `SILENCE_S`, and one when gossip begins again."""
-        if not self.strategy.delivery.gossips or self._began_s is None:
+        if not self.strategy.delivery.gossips or self._began_s is None or len(self.schedule.peers) == 1:
             return None
-        last_s = max((link.last_exchange_s or 0.0 for link in self.learner.ledger.links.values()), default=0.0)
-        silent_s = now - max(last_s, self._began_s)
-        if self._silent and silent_s < SILENCE_S:
-            self._silent = False
-            return Event(EventKind.EXCHANGING, now, "", "learning from neighbours again")
-        if not self._silent and silent_s >= SILENCE_S and len(self.schedule.peers) > 1:
-            self._silent = True
-            return Event(EventKind.NO_EXCHANGE, now, "", self._why_silent(silent_s))
-        return None
+        return self._silence.look(now, self._began_s, self.learner.ledger, self.mailbox.neighbourhood())
 
     def check_connection(self, now: float) -> Event | None:
         """An event when the living no longer form one graph in which news gets round, and one when they do again."""
@@ -319,78 +335,16 @@ class Worker:
         self._judged = neighbourhood
         if len(self.schedule.peers) > JUDGED_PEERS_MAX:
             return None
-        known = self._knowledge(neighbourhood)
-        change = self._connection.look({known.me, *known.alive})
-        if change is None:
-            return None
-        kind = EventKind.CONNECTED if change.connected else EventKind.DISCONNECTED
-        return Event(kind, now, "", change.reason(), {"groups": len(change.groups)})
-
-    def _why_silent(self, silent_s: float) -> str:
-        head = f"training but not gossiping: nothing new of a neighbour was used for {silent_s:.0f} s; "
-        neighbourhood = self.mailbox.neighbourhood()
-        if self.learner.ledger.quarantined:
-            refused = ", ".join(f"{key} x{count}" for key, count in self.learner.ledger.quarantined.items())
-            return head + f"payloads were refused ({refused})"
-        if not neighbourhood.alive:
-            others = "; ".join(f"{name} {status}" for name, status in sorted(neighbourhood.statuses.items()))
-            return head + f"nobody is there ({others or 'no other peer is known'})"
-        if neighbourhood.alive <= neighbourhood.done:
-            return head + "all living neighbours are done training"
-        names = ", ".join(sorted(neighbourhood.alive)[:8])
-        return head + f"{names} live, but have not published anything new, or none is my neighbour in this topology"
+        known = self._neighbours.known(neighbourhood)
+        return connection_event(self._connection, {known.me, *known.alive}, now)
 
     # --- the view ------------------------------------------------------------------------------------------------
 
     def _view(self, neighbourhood: Neighbourhood, arrivals: list[Arrival], now: float) -> View:
         """The snapshot for this step: who gets my next publication, and what weight each arrival has."""
         exchange = self.cadence.exchanges
-        known = self._knowledge(neighbourhood)
-        if self._out is None or self._out[0] is not neighbourhood or self._out[1] != exchange:
-            labels = self.schedule.living(known.me, exchange, known.reachable)
-            self._out = (neighbourhood, exchange, tuple(PeerName(known.name_of.get(label, label)) for label in labels))
         in_weights: dict[str, float] = {}
         if arrivals and self.strategy.delivery is Delivery.STATE:
-            in_weights = {str(arrival.sender): self._in_weight(known, arrival.exchange) for arrival in arrivals}
-        return View(exchange, now, self._out[2], in_weights)
-
-    def _knowledge(self, neighbourhood: Neighbourhood) -> _Known:
-        """The others under the labels of the schedule; made anew when the network has told something new."""
-        if self._known is not None and self._known.of is neighbourhood:
-            return self._known
-        self._weights.clear()
-        alive: Set[str] = neighbourhood.alive
-        done: Set[str] = neighbourhood.done
-        name_of: dict[str, str] = {}
-        me = self.learner.name
-        if me not in self.schedule.places:  # without a roster, a label is a place
-            label_of = {str(name): self.schedule.peers[place] for name, place in neighbourhood.places.items()}
-            me = label_of.setdefault(me, self.schedule.peers[self.learner.place])
-            name_of = {label: name for name, label in label_of.items()}
-            alive = frozenset(label_of[name] for name in alive if name in label_of)
-            done = frozenset(label_of[name] for name in done if name in label_of)
-        reachable = Without(alive, done) if self.strategy.delivery.settled and done else alive
-        self._known = _Known(neighbourhood, me, alive, reachable, name_of)
-        return self._known
-
-    def _in_weight(self, known: _Known, exchange: int) -> float:
-        """1 / (1 + living in-neighbours of me at the sender's exchange)."""
-        key = exchange % self.schedule.period if self.schedule.periodic else exchange
-        if key not in self._weights:
-            if len(self._weights) > 256:
-                self._weights.clear()
-            senders = self.schedule.living_in(known.me, exchange, known.alive)
-            self._weights[key] = 1.0 / (1 + max(len(senders), 1))
-        return self._weights[key]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """One snapshot `of` the others, in the labels of the schedule: `me`, who is alive, and who takes parcels of this
-    strategy. `name_of` says who stands behind a label, where that is not the label itself."""
-
-    of: Neighbourhood
-    me: str
-    alive: Set[str]
-    reachable: Set[str]
-    name_of: dict[str, str]
+            weight = self._neighbours.in_weight
+            in_weights = {str(arrival.sender): weight(neighbourhood, arrival.exchange) for arrival in arrivals}
+        return View(exchange, now, self._neighbours.out(neighbourhood, exchange), in_weights)

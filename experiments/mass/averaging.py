@@ -63,11 +63,12 @@ class Storm:
     lost: int = 0
     doubled: int = 0
     calm: bool = False
+    loss: float = LOSS
 
     def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
         if self.calm:
             return Fate((0.0,))
-        if self.chance.random() < LOSS:
+        if self.chance.random() < self.loss:
             self.lost += 1
             return Fate(())
         copies = 1 + (self.chance.random() < DUPLICATION)

@@ -153,6 +153,7 @@ class Driver:
         """Say the last word and end `run` (to be called on the loop's own thread). `crashed`: not on purpose."""
         if self._leaving is None:
             self._leaving = reason
+            self._turn()  # what the learner has left goes first: the last word says what was absorbed
             self.peer.leave(reason, crashed)
             self._turn()
             self._stopped.set()

@@ -15,6 +15,7 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.launch.afflicted import Afflicted
+from gossipdistill.launch.parting import LOOK_S, Parting
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
 from gossipdistill.launch.saving import Saver
@@ -31,6 +32,8 @@ _LOOK_EVERY_S = 0.02
 _ROUND_LOOK_EVERY_S = 0.0005
 """A round of a lockstep strategy ends at most so much late; neighbours on one machine answer within a millisecond."""
 _LAST_CHECKPOINT_S = 60.0
+_LAST_WORDS_S = 0.3
+"""So much of the time that a stopped process has is left for its result and its last word."""
 _SAY_WAITING_AFTER_S, _SAY_WAITING_EVERY_S = 0.5, 2.0
 
 
@@ -112,6 +115,8 @@ class Session:
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
         self._save()
+        if self.stop.reason is not None:
+            self._hand_over()
         self._settle_checkpoint()
         result = self._result(status, wall_s, cpu_s, None)
         if self.stop.reason is not None:
@@ -199,6 +204,19 @@ class Session:
             if not waiting_for:
                 return
             time.sleep(_LOOK_EVERY_S)
+
+    def _hand_over(self) -> None:
+        """Asked to end while others go on: what is conserved stays with them. The checkpoint is written meanwhile."""
+        if self.worker.strategy.delivery is not Delivery.MASS or self.worker.learner.step == self.steps_before:
+            return
+        parting = Parting(self.worker, self.afflicted.clock())
+        while not parting.look(self.afflicted.clock()) and self.stop.left_s() > _LAST_WORDS_S:
+            for event in self.worker.mailbox.drain_events():
+                self.recorder.record(event)
+            time.sleep(LOOK_S)
+        told = parting.event(time.monotonic())
+        if told is not None:
+            self.recorder.record(told)
 
     def _look(self) -> None:
         """Between two steps: record what happened, report, save, and act on a refusal."""

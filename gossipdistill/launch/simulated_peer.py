@@ -10,6 +10,8 @@ from torch import Tensor
 
 from gossipdistill.events import Event
 from gossipdistill.launch.building import build_learner, build_task
+from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
+from gossipdistill.launch.parting import Parting
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.mailbox import Mailbox
@@ -40,6 +42,7 @@ class SimulatedPeer:
     tell: Callable[[Event], None] = lambda event: None
     """Takes what the learner has to say."""
     _began_s: float | None = None
+    _parting: Parting | None = None
     _saved_s: float = 0.0
 
     def step(self, now: float) -> float | None:
@@ -51,10 +54,23 @@ class SimulatedPeer:
         out = self._step(now)
         for event in worker.learner.ledger.take_news(now):
             self.tell(event)
+        parted = self._parting.event(now) if self._parting is not None and out is None else None
+        if parted is not None:
+            self.tell(parted)
         return out
+
+    def part(self, now: float) -> None:
+        """Asked to end: mass goes to a neighbour first, as a worker process sees to it."""
+        if self.finished or self.worker.strategy.delivery is not Delivery.MASS:
+            self._parting = Parting(self.worker, now, over=True)
+        elif self._parting is None:
+            self.worker.finish(now)
+            self._parting = Parting(self.worker, now)
 
     def _step(self, now: float) -> float | None:
         worker = self.worker
+        if self._parting is not None:
+            return None if self._parting.look(now) else PARTING_LOOK_S
         if self.finished:
             worker.serve(now)
             return _LOOK_AGAIN_S

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 GRACE_S = 1.5
@@ -27,7 +29,7 @@ class StopRequest:
         self.exit_code = 0
         self.checkpoint_wanted = False
         """SIGUSR1 came: save a checkpoint at once, and go on. Whoever does so takes the flag back."""
-        self._grace_s = grace_s
+        self._grace_s, self._until_s = grace_s, math.inf
         self._deadline: threading.Timer | None = None
 
     def install(self) -> None:
@@ -42,10 +44,15 @@ class StopRequest:
         if self.reason is not None:
             return
         self.exit_code, self.reason = exit_code, reason
+        self._until_s = time.monotonic() + self._grace_s
         # A thread of its own, because the main one may be blocked in a collective that never returns.
         self._deadline = threading.Timer(self._grace_s, _leave_at_once, (exit_code,))
         self._deadline.daemon = True
         self._deadline.start()
+
+    def left_s(self) -> float:
+        """Seconds until the process is gone in any case; infinite while nobody has asked it to end."""
+        return self._until_s - time.monotonic()
 
     def settled(self) -> None:
         """The tidy end is reached: nothing more needs to be cut short."""

@@ -4,6 +4,7 @@
     settle     what came is added to x and w, or refused whole
     split      a share for each free neighbour leaves x and w
     show       the model is put at z = x / w
+    give_all   everything leaves, with one who leaves
 
 Push-sum: Kempe, Dobra and Gehrke 2003; with gradients: Assran et al. 2019 (1811.10792), algorithm 1.
 """
@@ -111,6 +112,20 @@ def split(mass: Mass, learner: Learner, parts: int, weight_min: float, encoding:
     mass.x -= parts * sent.double()
     weight = share * mass.weight
     mass.weight -= parts * weight
+    return payload, weight
+
+
+def give_all(mass: Mass) -> tuple[Payload, float] | None:
+    """Take everything out of the mass of one who leaves: a payload and its weight; None where there is none, or what is
+    there is not finite. Never encoded with a loss: nobody would be left to keep the rest."""
+    if mass.weight <= 0.0 or not math.isfinite(float(mass.x.sum())):
+        return None
+    payload, weight = pack(by_name(mass.x, mass.shapes), "raw"), mass.weight
+    try:
+        mass.x -= from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device).double()
+    except PayloadRefusedError:
+        return None  # beyond what float32 holds
+    mass.weight = 0.0
     return payload, weight
 
 

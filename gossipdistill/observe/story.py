@@ -39,6 +39,7 @@ _SAYS = {
     "parked": "keeps a parcel for {who}",
     "written_off": "writes off a parcel for {who}",
     "came_home": "has a parcel for {who} back",
+    "handed_over": "leaves its mass to {who}",
 }
 
 

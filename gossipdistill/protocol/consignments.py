@@ -7,6 +7,7 @@ The life of a consignment, as its sender sees it
     queued --recipient dead or gone--> home
     sent or held --recipient dead--> parked --the same process is back--> sent
                                      parked --a new process, or the name leaves--> written off
+    unsettled --recipient says with its last word what it has absorbed--> gone or home
 
 Rules of this file
 1. At most `unsettled_mass_max` (`unsettled_stream_max`) of one link and topic are unsettled; the mailbox says busy.
@@ -182,6 +183,14 @@ class Consignments:
                     reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
                     self.events.append(Event(EventKind.PARKED, now, peer, reason, _which(slot, one)))
 
+    def parted(self, peer: PeerName, boot: Boot, absorbed: tuple[tuple[str, int], ...] | None, now: float) -> None:
+        """The last word of a process: what of my mass was absorbed over there, and that nothing else ever will be."""
+        for slot, line in self._lines_to(peer) if absorbed is not None else ():
+            for one in [one for one in line.unsettled if one.sendings and one.to_boot == boot]:
+                if one.parcel.delivery is DeliveryClass.MASS:
+                    used = absorbed is not None and (slot.topic, one.number) in absorbed
+                    self._end(slot, line, one, now, home=None if used else f"{peer} has left without it")
+
     def returned(self, peer: PeerName, now: float) -> None:
         """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
         boot = self.boot_of(peer)
@@ -304,6 +313,14 @@ class Consignments:
         for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
             del shelf.verdicts[old]
         self.out.append((settlement.sender, boot, receipt))
+
+    def absorbed_of(self, peer: PeerName, boot: int) -> tuple[tuple[str, int], ...]:
+        """What my learner has absorbed of the last parcels of this process, to be said before I end."""
+        shelves = [
+            (slot.topic, shelf) for slot, shelf in self.shelves.items() if (slot.peer, shelf.boot) == (peer, boot)
+        ]
+        kept = [(topic, receipt) for topic, shelf in shelves if not shelf.stream for receipt in shelf.verdicts.values()]
+        return tuple((topic, receipt.number) for topic, receipt in kept if receipt.verdict is Verdict.ABSORBED)
 
     def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
         shelf.delivered = consignment.number

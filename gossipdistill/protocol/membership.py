@@ -27,6 +27,7 @@ from gossipdistill.protocol.table import Outbound, Table, Timer
 __all__ = ["Identity", "Member", "Membership", "Outbound", "Status", "fingerprint_difference"]
 
 ProbeWord = Ping | PingRequest | Ack | Nack | Leave
+Absorbed = tuple[tuple[str, int], ...] | None
 
 
 class Membership:
@@ -277,12 +278,15 @@ class Membership:
             self.table.timers.set(Timer("turn"), now)
         self.speech.step, self.speech.done = step, done
 
-    def leave(self, reason: str, crashed: bool) -> None:
-        """Queue my last word to everybody who might still listen; of a large roster, to a few besides."""
+    def leave(self, reason: str, crashed: bool, absorbed: Callable[[PeerName, int], Absorbed]) -> None:
+        """Queue my last word to everybody who might still listen; of a large roster, to a few besides. `absorbed` says
+        what of the mass of a peer's process was."""
         table = self.table
         names = {m.name: None for m in table.rows.values() if m.status in (Status.ALIVE, Status.SUSPECT)}
         if table.presumes:
             everybody = table.names()
             names |= {everybody[table.chance.randrange(len(everybody))]: None for _ in range(self.limits.watched_max)}
         for name in names:  # myself perhaps included: to that name nothing is sent
-            self.speech.send(name, Leave(reason, crashed))
+            member = table.find(name)
+            known = member is not None and member.accepted and not crashed
+            self.speech.send(name, Leave(reason, crashed, absorbed(name, member.boot) if known and member else None))

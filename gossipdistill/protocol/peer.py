@@ -110,6 +110,8 @@ class Peer:
             return
         if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
             self._membership.probe_word(envelope, message, now)
+            if isinstance(message, Leave) and self.status_of(sender) is Status.LEFT:
+                self._consignments.parted(sender, boot, message.absorbed, now)
             return
         if self._membership.heard(envelope, now) is None:
             return
@@ -164,7 +166,7 @@ class Peer:
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
-        self._membership.leave(reason, crashed)
+        self._membership.leave(reason, crashed, self._consignments.absorbed_of)
 
     # --- out -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gossipdistill.ids import PeerName
 from gossipdistill.mailbox import Mailbox
@@ -36,6 +36,14 @@ class Birth:
     mailbox: Mailbox
 
 
+@runtime_checkable
+class Leaver(Protocol):
+    """A learner that has something to see to when its process is asked to end."""
+
+    def part(self, now: float) -> None:
+        """From now on each step is for that, until one returns None."""
+
+
 Spawn = Callable[[Birth], Stepper | None]
 """Makes the learner of a process that starts; None: a process without one."""
 
@@ -63,6 +71,8 @@ class Host:
     backlog: list[Envelope] = field(default_factory=list)
     """What waits in its sockets while it is paused."""
     overdue_step: bool = False
+    leaving: str = ""
+    """Why it was asked to end, while its learner sees to what is to be done before."""
     timer_s: float = NEVER
     woken: bool = False
     steps: int = 0

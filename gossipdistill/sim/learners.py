@@ -51,10 +51,18 @@ class Walker:
     done_at_step: int = 1 << 60
     step_number: int = 0
     exchanges: int = 0
+    parts_until_s: float | None = None
+    """It leaves, at the latest then."""
+
+    def part(self, now: float) -> None:
+        """Asked to end: everything goes to somebody who stays, within a second."""
+        self.parts_until_s = now + 1.0
 
     def step(self, now: float) -> float | None:
         """Absorb or refuse what came; send a share every few steps."""
         self.step_number += 1
+        if self.parts_until_s is not None:
+            return self._part(now, self.parts_until_s)
         if self.step_number >= self.idle_until_step:
             verdicts = [self._judge(arrival) for arrival in self.mailbox.take()]
             self.mailbox.settle([verdict for verdict in verdicts if verdict is not None])
@@ -81,6 +89,23 @@ class Walker:
         if arrival.home:
             return None
         return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
+
+    def _part(self, now: float, until_s: float) -> float | None:
+        arrivals = [arrival for arrival in self.mailbox.take() if arrival.delivery is DeliveryClass.MASS]
+        for arrival in (one for one in arrivals if one.home):
+            self._judge(arrival)
+        what = ((one.sender, one.topic, one.version) for one in arrivals if not one.home)
+        self.mailbox.settle([Settlement(*one, absorbed=False, reason="is leaving") for one in what])
+        neighbourhood = self.mailbox.neighbourhood()
+        self.mailbox.report_progress(self.step_number, done=True)
+        heirs = sorted(neighbourhood.alive - neighbourhood.done - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS))
+        if self.w > 0.0 and heirs:
+            payload = packed(self.x)
+            what_for = (PeerName(self.chance.choice(heirs)),), MASS_TOPIC, payload, self.step_number, self.exchanges
+            self.mailbox.post(Parcel(*what_for, delivery=DeliveryClass.MASS, weight=self.w))
+            self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
+            self.w = 0.0
+        return 0.01 if now < until_s and self.mailbox.unsettled() else None
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive)

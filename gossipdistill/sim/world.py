@@ -29,7 +29,7 @@ from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.clockwork import Clockwork
-from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Birth, Host, Spawn, address_of, nobody
+from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Birth, Host, Leaver, Spawn, address_of, nobody
 from gossipdistill.sim.network import Network, garble, nbytes_of
 from gossipdistill.sim.observer import Observer
 from gossipdistill.wire.crossing import cross
@@ -127,9 +127,14 @@ class World(Clockwork):
         self._end(PeerName(name), "killed")
 
     def leave(self, name: str, reason: str = "finished") -> None:
-        """A process that ends as it should, with a last word."""
+        """A process that ends as it should, with a last word; at the end of the step in progress, if its learner has
+        something to hand over, and after that."""
         host = self.hosts.get(PeerName(name))
         if host is not None and not host.paused:
+            if isinstance(host.stepper, Leaver) and not host.leaving:
+                host.leaving = reason
+                host.stepper.part(host.local(self.now))
+                return
             host.peer.leave(reason)
             self._drain(host)
         self._end(PeerName(name), "left")
@@ -285,6 +290,8 @@ class World(Clockwork):
             hook(self.now, host, pause_s)
         if host.woken:
             self._collect(host, None)
+        if host.leaving and pause_s is None:
+            self.leave(host.name, host.leaving)
 
     def _collect(self, host: Host, detail: object) -> None:
         """One turn of the network thread, as of the socket driver: what the learner left goes to the peer."""

@@ -137,6 +137,11 @@ class Adpsgd(Strategy):
         (ask,) = self.parcels(pack(arrays, self.exchange.encoding), learner, replace(view, out_neighbours=to))
         return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
 
+    def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        # Each model is one of equal weight: who leaves takes its own along, and whoever has answered it has its
+        # difference back. Only what I have answered is awaited.
+        return []
+
     def _take(self, state: State, learner: Learner, arrival: Arrival, sound: bool) -> None:
         """Subtract the difference that the other has added; one of mine that comes home is no longer mine to have."""
         if arrival.weight != 0.0:

@@ -12,7 +12,7 @@ from typing import final
 
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.mass import Mass, begin, follow, settle, show, split
+from gossipdistill.learning.mass import Mass, begin, follow, give_all, settle, show, split
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -117,6 +117,11 @@ class AsyncGradientPush(Strategy):
         show(state.mass, learner)
         payload, weight = taken
         return self.consigned(payload, learner, view, view.free, weight)
+
+    def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        settle(state.mass, learner, arrivals)
+        given = give_all(state.mass) if view.free else None
+        return [] if given is None else self.consigned(given[0], learner, view, view.free[:1], given[1])
 
 
 def _keep_time(state: State, elapsed_s: float) -> None:

@@ -270,6 +270,11 @@ class Strategy(ABC):
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
         """What the neighbours of this exchange should know now."""
 
+    def hand_over(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        """I leave, and others go on: all that is conserved in one parcel for one of `view.free`. `arrivals` is what
+        came home. The model has been saved, and is not touched any more."""
+        return []
+
     def remember(self, state: Any) -> Memory:
         """What of the state belongs into a checkpoint, by name: my own past. Nothing of a link is kept: a restarted
         peer has a new boot, its mass begins with weight 1, and what others said comes again."""

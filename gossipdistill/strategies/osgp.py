@@ -9,7 +9,7 @@ from typing import final
 
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.mass import Mass, begin, follow, settle, show, split
+from gossipdistill.learning.mass import Mass, begin, follow, give_all, settle, show, split
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -76,3 +76,8 @@ class Osgp(Strategy):
         show(state, learner)
         payload, weight = taken
         return self.consigned(payload, learner, view, view.free, weight)
+
+    def hand_over(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        settle(state, learner, arrivals)
+        given = give_all(state) if view.free else None
+        return [] if given is None else self.consigned(given[0], learner, view, view.free[:1], given[1])

@@ -73,8 +73,9 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [topic, key, number]
         case Confirm(topic, key, number):
             head += [topic, key, number]
-        case Leave(reason, crashed):
+        case Leave(reason, crashed, absorbed):
             head += [check.plain(reason), crashed]
+            head += [[list(parcel) for parcel in absorbed]] if absorbed is not None else []
         case Ping(number, step, done, claims, refutation):
             head += [number, step, done, check.claims_out(claims), refutation]
         case PingRequest(number, target, claims):
@@ -184,7 +185,8 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             return Confirm(check.text(topic), check.text(key), check.number(number))
         case 7:
             (reason,) = check.take(fields, 1)
-            return Leave(check.text(reason), check.flag(fields[1]) if len(fields) > 1 else False)
+            crashed = check.flag(fields[1]) if len(fields) > 1 else False
+            return Leave(check.text(reason), crashed, check.parcels(fields[2], limits) if len(fields) > 2 else None)
         case 9:
             number, step, done, claims, refutation = check.take(fields, 5)
             progress = (check.number(step), check.flag(done))

@@ -136,6 +136,16 @@ def confirm(entry: Any) -> Confirm:
     return Confirm(text(entry[0]), text(entry[1]), number(entry[2]))
 
 
+def parcels(entries: Any, limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Parcels of [topic, number]."""
+    checked = []
+    for entry in sequence(entries, limits.slots_per_peer_max):
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise WireError(WireCode.FIELD, "a parcel is malformed")
+        checked.append((text(entry[0]), number(entry[1])))
+    return tuple(checked)
+
+
 def claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
     """Claims of [name, boot, refutation, kind, by, place], and host and port where the address is told."""
     return tuple(_claim(entry) for entry in sequence(entries, limits.claims_per_message_max))

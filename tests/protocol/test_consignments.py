@@ -18,7 +18,7 @@ from gossipdistill.messages import (
     Slot,
     Verdict,
 )
-from gossipdistill.presence import Claim, ClaimKind, Ping
+from gossipdistill.presence import Claim, ClaimKind, Leave, Ping
 from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.members import Status
 
@@ -151,14 +151,71 @@ def test_what_was_never_on_the_wire_goes_home_when_its_recipient_dies(world: Wor
     assert world["ada"].peer.written_off == 0.0
 
 
-def test_what_was_on_the_wire_to_a_peer_that_leaves_is_written_off(world: World) -> None:
+def test_what_a_peer_that_leaves_had_not_absorbed_comes_home(world: World) -> None:
     world["bo"].learning = False
     world.consign("ada", "bo", 7, 0.25)
+    world.consign("cy", "bo", 8, 0.0, stream=True)
     world.run(0.1)
     world.leave("bo")
     world.run(0.5)
+    (home,) = world["ada"].arrivals
+    assert (home.home, home.weight, home.reason) == (True, 0.25, "bo has left without it")
+    assert world["ada"].peer.written_off == 0.0
+    assert not world["ada"].peer.unsettled()
+    assert not world["cy"].peer.unsettled()
+    assert not world["cy"].arrivals  # frames of a stream are worth nothing without their reader
+
+
+def test_what_a_peer_that_leaves_had_absorbed_is_gone_although_the_receipt_was_lost(world: World) -> None:
+    world["bo"].learning = False
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(0.1)
+    world.cut.add(("bo", "ada"))
+    world.settle("bo", absorbed=True)
+    world.cut.clear()
+    world.leave("bo")
+    world.run(0.5)
+    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].arrivals
+    assert world["ada"].peer.written_off == 0.0
+
+
+def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of_it(world: World) -> None:
+    """As an earlier version says it, or a process that does not know whether it had accepted me."""
+    world["bo"].learning = False
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(0.1)
+    boots = {name: world[name].peer.me.boot for name in ("ada", "bo")}
+    world.inject("ada", Envelope(BO, boots["bo"], "ada", boots["ada"], Leave("finished")))
     assert world["ada"].peer.written_off == 0.25
     assert not world["ada"].peer.unsettled()
+
+
+def test_a_last_word_speaks_of_its_own_process_alone() -> None:
+    """What went to the process before it is the matter of whoever hears that there is a new one."""
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.parted(BO, Boot(2), (), 0.1)
+    assert [one.number for _, one in ours.unsettled()] == [1]
+    ours.arrived(BO, Boot(9), consignment("m", 1), 0.0)
+    ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
+    assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
+    assert ours.absorbed_of(BO, Boot(10)) == ()
+    ours.arrived(BO, Boot(9), consignment("m", 2), 0.0)
+    ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, False, "diverged"))
+    assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
+
+
+def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -> None:
+    world["bo"].learning = False
+    world.consign("ada", "bo", 7, 0.25)
+    world.run(0.1)
+    world["bo"].peer.leave("out of memory", crashed=True)
+    world.run(0.0)
+    world._pump(world["bo"])
+    world.kill("bo")
+    world.run(0.5)
+    assert [one.parked for _, one in world["ada"].peer.unsettled()] == [True]
 
 
 def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:

@@ -12,13 +12,17 @@ import torch
 
 from experiments.mass.averaging import Storm, weights_of
 from gossipdistill.ids import PeerName
+from gossipdistill.launch.parting import Parting
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
+from gossipdistill.messages import Payload
+from gossipdistill.sim.checkers import Weather
+from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.compute import Compute, Pace
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
-from gossipdistill.strategies import STRATEGIES, Rounds
+from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
 from gossipdistill.worker import Worker
 
 from .world import make_quadratic, make_strategy, make_worker
@@ -35,10 +39,23 @@ class Trainer:
     worker: Worker
     pace: Pace
     done_at_step: int = 1 << 30
+    parting: Parting | None = None
     _done: bool = False
 
-    def step(self, now: float) -> float:
+    def mass(self) -> tuple[float, ...]:
+        return (self.worker.held_weight(),)
+
+    def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
+        return (weight,)
+
+    def part(self, now: float) -> None:
+        self.worker.finish(now)
+        self.parting = Parting(self.worker, now)
+
+    def step(self, now: float) -> float | None:
         worker = self.worker
+        if self.parting is not None:
+            return None if self.parting.look(now) else 0.002
         if self._done:
             worker.serve(now)
             return 0.02
@@ -62,19 +79,30 @@ class Run:
     done_at: dict[str, int] = field(default_factory=dict)
     slow: dict[str, float] = field(default_factory=dict)
     workers: dict[PeerName, Worker] = field(default_factory=dict)
+    trainers: dict[PeerName, Trainer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(1)  # models of a few numbers
         self.storm = Storm(random.Random(f"storm {self.seed}"), calm=True)
         network = Network(Quality(latency_s=0.002), faults=self.storm, seed=self.seed)
-        self.world = World(NAMES, self._spawn, network, seed=self.seed, over_the_wire=True)
+        self.checker = MassConserved(Weather(len(NAMES)))
+        observers = [self.checker]
+        self.world = World(NAMES, self._spawn, network, seed=self.seed, over_the_wire=True, observers=observers)
         self.world.start_all()
 
     def _spawn(self, birth: Birth) -> Trainer:
         worker = self.workers[birth.name] = self.make(birth.name)
         worker.mailbox = birth.mailbox
         pace = Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, self.seed, self.slow.get(birth.name, 1.0))
-        return Trainer(worker, pace, self.done_at.get(birth.name, 1 << 30))
+        made = self.trainers[birth.name] = Trainer(worker, pace, self.done_at.get(birth.name, 1 << 30))
+        return made
+
+    def calm_down(self) -> None:
+        """Nobody publishes any more, and all that is on its way arrives."""
+        self.storm.calm = True
+        for worker in self.workers.values():
+            worker.cadence = Cadence(1 << 30, 0.0)
+        self.world.run_for(20.0)
 
     def points(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         return np.stack([flat_parameters(w.learner.model).double().numpy() for w in self.workers.values()])
@@ -118,10 +146,7 @@ def test_push_sum_weight_is_conserved_through_loss_duplication_and_reordering(se
     for _ in range(10):
         run.world.run_for(0.5)
         assert sum(weights_of(run.world, run.workers)) == pytest.approx(5.0, abs=1e-9), f"seed {seed}"
-    run.storm.calm = True
-    for worker in run.workers.values():
-        worker.cadence = Cadence(1 << 30, 0.0)  # nobody publishes any more
-    run.world.run_for(20.0)
+    run.calm_down()
     held, on_the_way = weights_of(run.world, run.workers)
     assert on_the_way == 0.0
     assert held == pytest.approx(5.0, abs=1e-9), f"seed {seed}"
@@ -133,6 +158,55 @@ def test_mass_sent_to_one_who_is_done_comes_home_and_the_living_keep_it() -> Non
     assert run.workers[PeerName("p1")].learner.step == 40
     assert sum(weights_of(run.world, run.workers)) == pytest.approx(5.0, abs=1e-9)
     assert all(worker.learner.step > 100 for name, worker in run.workers.items() if name != "p1")
+
+
+MASS = [name for name, kind in STRATEGIES.items() if kind.delivery is Delivery.MASS and name != "adpsgd"]
+
+
+@pytest.mark.parametrize("name", MASS)
+def test_the_mass_of_one_that_leaves_stays_with_the_others(name: str) -> None:
+    run = Run(quadratics(name))
+    run.world.run_for(2.0)
+    run.world.leave("p1")
+    run.world.run_for(0.3)  # it ends within a few steps of the others, not after a second
+    assert PeerName("p1") not in run.world.hosts
+    leaver = run.workers.pop(PeerName("p1"))
+    told = run.trainers[PeerName("p1")].parting.event(0.0)  # type: ignore[union-attr]
+    assert told is not None
+    assert "was taken within 0.0" in told.reason
+    assert leaver.held_weight() == 0.0
+    assert bool(flat_parameters(leaver.learner.model).isfinite().all())
+    run.calm_down()
+    assert sum(worker.held_weight() for worker in run.workers.values()) == pytest.approx(5.0, abs=1e-9)
+    assert not run.checker.violations
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mass_of_one_that_leaves_stays_with_the_others_under_loss(seed: int) -> None:
+    run = Run(quadratics("sgp"), seed)
+    run.world.run_for(2.0)
+    run.storm.calm, run.storm.loss = False, 0.2
+    run.world.run_for(2.0)
+    run.world.leave("p1")
+    run.world.run_for(1.2)
+    assert PeerName("p1") not in run.world.hosts
+    del run.workers[PeerName("p1")]
+    run.calm_down()
+    assert run.checker.lost in ((), (pytest.approx(0.0, abs=1e-9),)), f"seed {seed}"
+    assert not run.checker.violations, f"seed {seed}"
+    assert sum(weights_of(run.world, run.workers)) >= 5.0 - 1e-9, f"seed {seed}"  # parked ones may be used already
+
+
+def test_whoever_leaves_goes_to_the_next_when_its_mass_is_refused_and_keeps_it_when_all_do() -> None:
+    run = Run(quadratics("sgp"))
+    run.world.run_for(2.0)
+    for name in NAMES:
+        run.world.leave(name)
+    run.world.run_for(1.2)
+    assert not run.world.hosts
+    told = [trainer.parting.event(0.0) for trainer in run.trainers.values()]  # type: ignore[union-attr]
+    assert not run.checker.violations
+    assert all(event is None or event.detail["seconds"] < 1.0 for event in told)  # type: ignore[operator]
 
 
 def test_a_straggler_slows_nobody_under_sgp_and_everybody_under_dpsgd() -> None:

@@ -103,7 +103,9 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Announce: st.builds(Announce, texts, texts, numbers, numbers),
     Want: st.builds(Want, texts, texts, numbers),
     Confirm: st.builds(Confirm, texts, texts, numbers),
-    Leave: st.builds(Leave, texts, st.booleans()),
+    Leave: st.builds(
+        Leave, texts, st.booleans(), st.none() | st.lists(st.tuples(texts, numbers), max_size=3).map(tuple)
+    ),
     Ping: st.builds(Ping, numbers, numbers, st.booleans(), claims, numbers),
     PingRequest: st.builds(PingRequest, numbers, names, claims),
     Ack: st.builds(Ack, numbers, numbers, st.booleans(), claims, st.one_of(st.just(""), names), numbers, numbers),
@@ -178,6 +180,10 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
     "want": (Want("weights", "", 12), ["990205a3616461cf000001930000000aa2626fcd01f4a777656967687473a00c"]),
     "confirm": (Confirm("weights", "k", 12), ["990206a3616461cf000001930000000aa2626fcd01f4a777656967687473a16b0c"]),
     "leave": (Leave("finished"), ["980207a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c2"]),
+    "leave, and what was absorbed": (
+        Leave("finished", False, (("push_sum", 17),)),
+        ["990207a3616461cf000001930000000aa2626fcd01f4a866696e6973686564c29192a8707573685f73756d11"],
+    ),
     "ping": (
         Ping(5, 1200, True, (Claim(PeerName("cy"), 400, 2, ClaimKind.SUSPECT, PeerName("dee")),), 3),
         ["9b0209a3616461cf000001930000000aa2626fcd01f405cd04b0c39196a26379cd019002a773757370656374a36465650003"],
@@ -493,6 +499,11 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
         ([head(3, "no such code", "", "")], WireCode.FIELD),
         ([head(3, ["fingerprint"], "", "")], WireCode.FIELD),
         ([head(7, "x" * 1025)], WireCode.FIELD),
+        ([head(7, "x", False, "push_sum")], WireCode.FIELD),
+        ([head(7, "x", False, ["push_sum"])], WireCode.FIELD),
+        ([head(7, "x", False, [["push_sum"]])], WireCode.FIELD),
+        ([head(7, "x", False, [["push_sum", -1]])], WireCode.FIELD),
+        ([head(7, "x", False, [["push_sum", 1]] * 257)], WireCode.FIELD),
         ([head(15, "m", 1, 1, 1, "state", 0.5, 2, []), b""], WireCode.FIELD),
         ([head(15, "m", 1, 1, 1, "mass", -0.5, 2, []), b""], WireCode.FIELD),
         ([head(15, "m", 1, 1, 1, "mass", 1e10, 2, []), b""], WireCode.FIELD),

@@ -1,0 +1,91 @@
+"""Who of the living are neighbours of mine, in which exchange, and what their states weigh.
+
+A schedule is over labels: names, or places where there is no roster. The network speaks of names; here the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.rounds import Without
+from gossipdistill.messages import Neighbourhood
+from gossipdistill.topology import Schedule
+
+EXCHANGES_LOOKED_AT = 64
+"""Of a schedule without a period, where neighbours of exchanges to come are looked for."""
+_WEIGHTS_KEPT_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One snapshot `of` the others, in the labels of the schedule: `me`, who is alive, and who takes parcels of this
+    strategy. `name_of` says who stands behind a label, where that is not the label itself."""
+
+    of: Neighbourhood
+    me: str
+    alive: Set[str]
+    reachable: Set[str]
+    name_of: dict[str, str]
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """`schedule` is over places, as texts "0", "1", ..., or over names. Who is `done` takes no parcel where `settled`
+    ones are sent."""
+
+    schedule: Schedule
+    me: str
+    place: int
+    settled: bool
+    _known: Known | None = None
+    _weights: dict[int, float] = field(default_factory=dict)
+    _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
+
+    def known(self, neighbourhood: Neighbourhood) -> Known:
+        """The others under the labels of the schedule; made anew when the network has told something new."""
+        if self._known is not None and self._known.of is neighbourhood:
+            return self._known
+        self._weights.clear()
+        alive: Set[str] = neighbourhood.alive
+        done: Set[str] = neighbourhood.done
+        name_of: dict[str, str] = {}
+        me = self.me
+        if me not in self.schedule.places:  # without a roster, a label is a place
+            label_of = {str(name): self.schedule.peers[place] for name, place in neighbourhood.places.items()}
+            me = label_of.setdefault(me, self.schedule.peers[self.place])
+            name_of = {label: name for name, label in label_of.items()}
+            alive = frozenset(label_of[name] for name in alive if name in label_of)
+            done = frozenset(label_of[name] for name in done if name in label_of)
+        reachable = Without(alive, done) if self.settled and done else alive
+        self._known = Known(neighbourhood, me, alive, reachable, name_of)
+        return self._known
+
+    def out(self, neighbourhood: Neighbourhood, exchange: int) -> tuple[PeerName, ...]:
+        """To whom I send in this exchange."""
+        if self._out is None or self._out[0] is not neighbourhood or self._out[1] != exchange:
+            self._out = (neighbourhood, exchange, self._names(self.known(neighbourhood), exchange))
+        return self._out[2]
+
+    def coming(self, neighbourhood: Neighbourhood, exchange: int) -> tuple[PeerName, ...]:
+        """To whom I would send from this exchange on, the nearest first: all of one period, where there is one."""
+        known, schedule = self.known(neighbourhood), self.schedule
+        looked_at = min(schedule.period, EXCHANGES_LOOKED_AT) if schedule.periodic else EXCHANGES_LOOKED_AT
+        turns = (self._names(known, exchange + turn) for turn in range(looked_at))
+        return tuple(dict.fromkeys(name for names in turns for name in names))
+
+    def in_weight(self, neighbourhood: Neighbourhood, exchange: int) -> float:
+        """1 / (1 + living in-neighbours of me at the sender's exchange)."""
+        known = self.known(neighbourhood)
+        key = exchange % self.schedule.period if self.schedule.periodic else exchange
+        if key not in self._weights:
+            if len(self._weights) > _WEIGHTS_KEPT_MAX:
+                self._weights.clear()
+            senders = self.schedule.living_in(known.me, exchange, known.alive)
+            self._weights[key] = 1.0 / (1 + max(len(senders), 1))
+        return self._weights[key]
+
+    def _names(self, known: Known, exchange: int) -> tuple[PeerName, ...]:
+        labels = self.schedule.living(known.me, exchange, known.reachable)
+        return tuple(PeerName(known.name_of.get(label, label)) for label in labels)
