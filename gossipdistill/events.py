@@ -50,6 +50,8 @@ class EventKind(StrEnum):
     """I leave, and my mass goes to somebody who stays."""
     FAULT = "fault"
     """A fault of the plan began or ended."""
+    ENROLLED = "enrolled"
+    """It has shown that it has the join secret of the run: its key is trusted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,13 @@ class Limits:
     contacts_per_greeting_max: int = 128
     """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
     turns."""
+    enrolments_per_message_max: int = 32
+    """Records of at most 200 bytes each."""
+    newcomers_max: int = 64
+    """Callers with a key that is not known yet and that may still enrol, at the same time; in a run with a join
+    secret."""
+    newcomer_s: float = 30.0
+    """How long one may take to enrol before its place is another's."""
     fingerprint_entries_max: int = 32
     header_bytes_max: int = 256 * 1024
     """Layout of 2,048 arrays at up to 120 bytes each."""

@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.presence import Ack, Address, Greeting, Here, Leave, Nack, Ping, PingRequest, Refusal
+from gossipdistill.presence import Ack, Address, Enrolments, Greeting, Here, Leave, Nack, Ping, PingRequest, Refusal
 
 
 class Mode(StrEnum):
@@ -244,6 +244,7 @@ class Piece:
 Message = (
     Greeting | Refusal | Announce | Want | Confirm | Leave | State
     | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece | Here
+    | Enrolments
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ nothing here computes, waits or reaches out. What is said about states, mass and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -71,6 +71,7 @@ class RefusalCode(StrEnum):
     SUPERSEDED = "superseded"
     WRONG_NAME = "wrong_name"
     PLACE_TAKEN = "place_taken"
+    ENROLMENT = "enrolment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,25 @@ class Refusal:
 class Here:
     """The connection that this came through leads back to me. Said on a data socket that carries nothing else, so that
     one whom nobody can dial can be sent payloads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The key of `name` is `key` (40 characters of Z85): written by its process `boot`, which proves by `proof`, an
+    HMAC in hexadecimal, that it has the run's join secret."""
+
+    name: PeerName
+    key: str
+    boot: int
+    proof: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolments:
+    """Who may take part in `run` besides those of the roster; each checks each record for itself."""
+
+    run: str
+    records: tuple[Enrolment, ...]
 
 
 # --- watching over one another -----------------------------------------------------------------------------------

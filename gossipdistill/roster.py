@@ -214,6 +214,11 @@ class Roster(BaseModel):
         return {one.name: one.public_key for one in self.peer if one.public_key is not None and not one.revoked}
 
     @cached_property
+    def revoked(self) -> frozenset[str]:
+        """Names of the peers whose keys are not to be trusted any more."""
+        return frozenset(one.name for one in self.peer if one.revoked)
+
+    @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.names)}
 

@@ -19,7 +19,12 @@ RosterOption = Annotated[
 
 @keys_app.command("new")
 def keys_new(
-    peers: RosterOption,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            "--peers", metavar="FILE", envvar="GOSSIPDISTILL_PEERS", help="The roster; without: secrets only."
+        ),
+    ] = None,
     name: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only for this peer (may be repeated).")
     ] = None,
@@ -29,13 +34,35 @@ def keys_new(
     renew: Annotated[bool, typer.Option("--renew", help="Make new pairs also where there are some.")] = False,
 ) -> None:
     """Make a pair of keys per peer: public keys into the roster, one secret file per peer. What is there is kept."""
-    from gossipdistill.launch.keys.issuing import new, roster_file
+    from gossipdistill.launch.keys.issuing import new, new_secrets, roster_file
 
+    if peers is None:
+        _print([(one.name, one.public, one.what) for one in new_secrets(name or (), keys, renew)])
+        return
     file = roster_file(peers)
     issued = new(file, name or (), keys, renew)
     _print([(one.name, one.public, one.what) for one in issued])
     out_console.print(f"Public keys are in {file}: copy it to every machine.", markup=False, soft_wrap=True)
     out_console.print("A secret goes to its own peer's machine only (scp), and nowhere else.", soft_wrap=True)
+
+
+@keys_app.command("invite")
+def keys_invite(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The join file that is made.")],
+    run: Annotated[str, typer.Option(metavar="RUN", help="The run's name, as in its run file.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="Secret of the peer with whom newcomers enrol.")],
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where that peer is reached.")],
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new secret also where there is one.")] = False,
+) -> None:
+    """Make a run's join file: who has it may enrol with a key of its own. All who take part need it."""
+    from gossipdistill.launch.keys.joining import make_join
+    from gossipdistill.launch.keys.secrets import read_secret
+    from gossipdistill.roster import parse_address
+
+    host = read_secret(key)
+    make_join(file, run, host.name, parse_address(address), host.public, renew)
+    _say(f"{file}: newcomers enrol in {run} with {host.name} at {address}")
+    _say("It is a secret: copy it (scp) to those who take part, and nowhere else.")
 
 
 @keys_app.command("show")

@@ -112,6 +112,14 @@ def worker(
             help="This peer's secret. Default: keys/NAME.secret or NAME.secret, beside the roster.",
         ),
     ] = None,
+    join: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GOSSIPDISTILL_JOIN_FILE",
+            metavar="FILE",
+            help="The run's join secret (keys invite): enrol with a key that is in nobody's roster, and let others.",
+        ),
+    ] = None,
     secure: Secure = False,
     insecure: Annotated[
         bool,
@@ -138,7 +146,7 @@ def worker(
 
     asked = Asked(
         run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
-        Wishes(key, secure, insecure),
+        Wishes(key, join, secure, insecure),
     )  # fmt: skip
     spec = plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)
     if spec.insecure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from gossipdistill.drivers.zeromq import Driver
@@ -51,11 +51,11 @@ class NetworkThread:
             self._loop.call_soon_threadsafe(self._driver.stop, reason, crashed)
         self._thread.join(timeout_s)
 
-    def trust(self, public_keys: Mapping[str, bytes]) -> None:
-        """Tell the driver, from any thread, whose keys are trusted from now on."""
+    def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
+        """Tell the driver, from any thread, whose keys are trusted from now on, and who may not enrol."""
         if self._driver is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._driver.trust, dict(public_keys))
+                self._loop.call_soon_threadsafe(self._driver.trust, dict(public_keys), frozenset(revoked))
 
     def failure(self) -> BaseException | None:
         """The exception that ended the network, if one did (a fault of ours, never of a peer)."""

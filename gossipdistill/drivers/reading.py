@@ -22,7 +22,7 @@ from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_read
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State
-from gossipdistill.presence import Greeting, Here, Refusal
+from gossipdistill.presence import Enrolments, Greeting, Here, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import decode
@@ -55,6 +55,8 @@ class Reading:
     curve: Curve | None = None
     speakers: dict[tuple[Channel, bytes], tuple[str, int]] = field(default_factory=dict)
     """Without keys: by connection, the process that has spoken on it first."""
+    unheard: int = 0
+    """Words of callers who have not enrolled."""
     handed_over: int = 0
     """What the protocol was told, in numbers of calls."""
 
@@ -84,16 +86,18 @@ class Reading:
 
     def _receive_sealed(self, frames: Sequence[memoryview], inlet: Inlet, key: str, curve: Curve) -> None:
         """A message on a connection whose other end has proved to hold `key`."""
-        name = curve.name_of(key)
-        if name is None:
-            former = curve.former_name_of(key) or ""
-            self.handed_over += 1
-            problem = f"a message under the key {key}, which is not trusted any more"
-            self.peer.receive_malformed(former, REVOKED, problem, self.clock())
-            return
         connection = b""
         if inlet.link is None:
             connection, frames = bytes(frames[0]), frames[1:]
+        name, former = curve.name_of(key), curve.former_name_of(key)
+        if name is None and former is None:
+            self._hear_newcomer(frames, inlet.channel, connection, key, curve)
+            return
+        if name is None:
+            self.handed_over += 1
+            problem = f"a message under the key {key}, which is not trusted any more"
+            self.peer.receive_malformed(former or "", REVOKED, problem, self.clock())
+            return
         envelope = self._decode(frames, name)
         if envelope is None:
             return
@@ -102,6 +106,26 @@ class Reading:
             self._refuse(name, WireError(WireCode.SENDER, problem))
             return
         self._accept(envelope, inlet, connection, sum(map(len, frames)))
+
+    def _hear_newcomer(
+        self, frames: Sequence[memoryview], channel: Channel, connection: bytes, key: str, curve: Curve
+    ) -> None:
+        """Somebody whom the doorkeeper has let in to enrol. It gets an answer if it is refused, and else is ignored."""
+        envelope = self._decode(frames, "") if len(frames) == 1 else None
+        if envelope is None or not isinstance(envelope.message, Enrolments):
+            self.unheard += 1
+            return
+        self.handed_over += 1
+        refusal = self.peer.introductions.newcomer(key, envelope, self.clock())
+        if refusal is not None:
+            self.sending.answer(channel, connection, envelope, refusal)
+        self.take_up_keys(curve)
+
+    def take_up_keys(self, curve: Curve) -> None:
+        """Whoever has enrolled is trusted from now on."""
+        keys = self.peer.introductions.changed_keys()
+        if keys is not None:
+            curve.trust({name: key.encode("ascii") for name, key in keys.items()})
 
     def _receive(self, frames: Sequence[memoryview], inlet: Inlet) -> None:
         if inlet.link is not None:

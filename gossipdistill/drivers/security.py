@@ -12,6 +12,8 @@ Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. A secret is 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -43,6 +45,8 @@ class Curve:
     public: bytes
     secret: bytes = field(repr=False)
     server_keys: Mapping[str, bytes]
+    seed: bytes = b""
+    """Of whoever listens at an address that is dialled without knowing whose it is."""
     _names: dict[str, str] = field(default_factory=dict, repr=False)
     _former: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -61,6 +65,8 @@ class Curve:
 
     def key_of(self, name: str) -> bytes | None:
         """The key of `name` now, or of the peer whose doctor speaks under this name."""
+        if not name:
+            return self.seed or None
         return self.server_keys.get(name) or self.server_keys.get(name.removeprefix(DOCTOR))
 
     def name_of(self, key: str) -> str | None:
@@ -108,15 +114,43 @@ class Doorkeeper:
 
     curve: Curve
     said: Callable[[str], None] = lambda reason: None
+    newcomers_max: int = 0
+    """Callers with unknown keys that are let in for `newcomer_s` to enrol, in a run with a join secret. What they say
+    beyond that is not listened to."""
+    newcomer_s: float = 30.0
+    clock: Callable[[], float] = time.monotonic
     turned_away: Counter[str] = field(default_factory=Counter)
     socket: zmq.Socket[bytes] | None = None
     _named: set[str] = field(default_factory=set)
+    _newcomers: dict[str, float] = field(default_factory=dict)
 
     def open(self, socket: zmq.Socket[bytes]) -> None:
         """Take up the post, with a ROUTER of the context whose binding sockets ask."""
         socket.setsockopt(zmq.LINGER, 0)
         socket.bind(_ENDPOINT)
         self.socket = socket
+
+    def attend(
+        self, loop: asyncio.AbstractEventLoop, said: Callable[[str], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Answer from now on whenever somebody asks, on this loop. `failed` is told of a fault of ours."""
+        assert self.socket is not None
+        self.said = said
+        loop.add_reader(int(self.socket.getsockopt(zmq.FD)), self._asked, loop, failed)
+        self._asked(loop, failed)
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer no more."""
+        if self.socket is not None:
+            loop.remove_reader(int(self.socket.getsockopt(zmq.FD)))
+            self.socket = None
+
+    def _asked(self, loop: asyncio.AbstractEventLoop, failed: Callable[[Exception], None]) -> None:
+        try:
+            if self.socket is not None and self.answer():
+                loop.call_soon(self._asked, loop, failed)
+        except Exception as error:
+            failed(error)
 
     def answer(self) -> bool:
         """Answer a turn's share of questions. Whether there may be more."""
@@ -141,6 +175,8 @@ class Doorkeeper:
         if self.curve.name_of(key) is not None:
             return b"200", b"OK", encoded
         former = self.curve.former_name_of(key)
+        if former is None and self._may_enrol(key):
+            return b"200", b"may enrol", encoded
         reason = "unknown_key" if former is None else "revoked_key"
         self.turned_away[reason] += 1
         if key not in self._named and len(self._named) < _NAMED_MAX:
@@ -148,6 +184,15 @@ class Doorkeeper:
             whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
             self.said(f"a caller from {address.decode('ascii', 'replace')} was turned away: it has {whose}, {key}")
         return b"400", b"key not trusted", b""
+
+    def _may_enrol(self, key: str) -> bool:
+        now = self.clock()
+        for other, since_s in list(self._newcomers.items()):
+            if now - since_s > self.newcomer_s or self.curve.name_of(other) is not None:
+                del self._newcomers[other]
+        if key not in self._newcomers and len(self._newcomers) < self.newcomers_max:
+            self._newcomers[key] = now
+        return key in self._newcomers
 
 
 def _check(keys: Mapping[str, bytes]) -> None:

@@ -18,7 +18,7 @@ import zmq
 from gossipdistill.drivers.faulty import Spoil
 from gossipdistill.drivers.links import Link, Links, Route, Routes
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
-from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.messages import Consignment, Envelope, Message, Piece, State, Transmit
 from gossipdistill.presence import NOWHERE, Here
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
@@ -78,6 +78,13 @@ class Sending:
                 self.links.tend(candidate, now)
         traffic.not_taken += 1
         return None
+
+    def answer(self, channel: Channel, connection: bytes, to: Envelope, message: Message) -> None:
+        """One word back on the connection of somebody of whom nothing else is known; it is no loss if it is lost."""
+        me = self.peer.me
+        envelope = Envelope(me.name, me.boot, to.sender, to.boot, message)
+        frames = encode(envelope)
+        self._take(Route(to.boot, {channel: connection}), channel, frames, sum(map(len, frames)), 0.0)
 
     def traffic_of(self, name: str) -> Traffic:
         """The counts of a member; those of anybody else are thrown away, since strangers choose their names and this

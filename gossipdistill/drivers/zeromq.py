@@ -12,7 +12,7 @@ is read until it is empty, in turns; and one that was written to is looked at ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import zmq
@@ -78,7 +78,6 @@ class Driver:
     _again: asyncio.Handle | None = None
     _leaving: str | None = None
     _failure: Exception | None = None
-    _door: int | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -124,7 +123,7 @@ class Driver:
         """Serve until `stop` was called and the last words are out."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._keep_the_door()
+            self._keep_the_door(self._loop)
             for inlet in self._routers.values():
                 self._listen_to(inlet)
             self._turn()
@@ -139,8 +138,8 @@ class Driver:
             await self._links.close()
             for inlet in list(self._inlets.values()):
                 self._stop_listening(inlet.socket)
-            if self._door is not None:
-                self._loop.remove_reader(self._door)
+            if self._sockets.doorkeeper is not None:
+                self._sockets.doorkeeper.leave(self._loop)
             self.close()
 
     def close(self) -> None:
@@ -158,11 +157,15 @@ class Driver:
             self._turn()
             self._stopped.set()
 
-    def trust(self, public_keys: Mapping[str, bytes]) -> None:
-        """From now on these are the keys of all who may take part, also on connections that are open (to be called on
-        the loop's own thread)."""
+    def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
+        """From now on these are the roster's keys, also on connections that are open, and nobody of a `revoked` name
+        may enrol (to be called on the loop's own thread)."""
         assert self.curve is not None
-        lost = self.curve.trust(public_keys)
+        book = self.peer.introductions.book
+        if book is not None:
+            book.hold_to(public_keys, frozenset(revoked))
+            public_keys = book.keys()
+        lost = self.curve.trust({name: key.encode("ascii") for name, key in public_keys.items()})
         for name in sorted(lost):
             self._give_up(self._outflow.drop(name))
             self._reading.assembly.forget(PeerName(name))
@@ -220,6 +223,8 @@ class Driver:
         self.peer.report_progress(*self.mailbox.progress(), now)
         if now >= self.peer.next_timeout():
             self.peer.handle_timeout(now)
+        if self.curve is not None:
+            self._reading.take_up_keys(self.curve)
         for transmit in self.peer.transmits():
             self._send(transmit, now)
         for arrival in self.peer.arrivals():
@@ -355,19 +360,12 @@ class Driver:
             self._stop_listening(socket)
         self._give_up(self._outflow.drop_way(link))
 
-    def _keep_the_door(self) -> None:
-        door = self._sockets.doorkeeper
-        if door is not None and door.socket is not None and self._loop is not None:
-            door.said = self._turned_away
-            self._door = int(door.socket.getsockopt(zmq.FD))
-            self._loop.add_reader(self._door, self._answer_the_door)
-            self._answer_the_door()
-
-    def _answer_the_door(self) -> None:
-        """Its descriptor has fired: somebody wants to be let in."""
-        door = self._sockets.doorkeeper
-        if self._open and door is not None and self._loop is not None and door.answer():
-            self._loop.call_soon(self._answer_the_door)
+    def _keep_the_door(self, loop: asyncio.AbstractEventLoop) -> None:
+        door, book = self._sockets.doorkeeper, self.peer.introductions.book
+        if door is not None:
+            if book is not None and book.secret is not None:
+                door.newcomers_max, door.newcomer_s = self.limits.newcomers_max, self.limits.newcomer_s
+            door.attend(loop, self._turned_away, self._fail)
 
     def _turned_away(self, reason: str) -> None:
         self.mailbox.tell(None, [Event(EventKind.REFUSED, self.clock(), "", reason, {"code": "key"})])

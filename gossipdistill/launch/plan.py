@@ -14,6 +14,7 @@ from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
 from gossipdistill.launch.keys.choice import Wishes, choose, on_another_machine
+from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.presence import NOWHERE, Address
@@ -114,7 +115,9 @@ def plan_local(
                 released_by_launcher=True,
                 resume=resume,
                 topology_base=asked.base_of(resolved, "topology"),
-                keys=choose(asked.wishes, entry.name, file, roster if file is not None else None, ()),
+                keys=choose(
+                    asked.wishes, entry.name, common.config.name, file, roster if file is not None else None, ()
+                ),
             )
         )
     return specs
@@ -193,7 +196,8 @@ def plan_worker(
     listening, advertised = _places(listen or entry.listen, advertise, known)
     own_shard = shard or entry.shard
     addresses = [listening, advertised, *(other.address for other in roster.peer)]
-    keys = choose(asked.wishes, name, shelf.find("peers", where, asked.base_of(common, "peers")), roster, addresses)
+    file = shelf.find("peers", where, asked.base_of(common, "peers"))
+    keys = choose(asked.wishes, name, common.config.name, file, roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
     return WorkerSpec(
@@ -232,6 +236,9 @@ def _without_roster(
     fresh: bool,
 ) -> WorkerSpec:
     seeds = () if "peers" not in common.origins else tuple(parse_seeds(common.config.peers))
+    if asked.wishes.join is not None and not seeds:
+        join = read_join(asked.wishes.join, common.config.name)
+        seeds = () if join.host == name else (join.address,)
     if shard is None:
         raise UsageError("without a roster, say which part of the data this peer has: --shard K/N, for example 1/3")
     index, count = parse_shard(shard)
@@ -244,7 +251,7 @@ def _without_roster(
     if advertised.host in ("0.0.0.0", "::"):
         raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
     addresses = [listening, advertised, *seeds]
-    keys = choose(asked.wishes, name, None, None, addresses)
+    keys = choose(asked.wishes, name, common.config.name, None, None, addresses)
     _refuse_taken(name, _local(listening))
     return WorkerSpec(
         name=name,

@@ -24,6 +24,7 @@ from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.teachers import RunningLoss
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.observe.report import write_json
+from gossipdistill.presence import RefusalCode
 from gossipdistill.strategies import Delivery
 from gossipdistill.worker import Worker
 
@@ -263,6 +264,8 @@ class Session:
         # The one who came later goes: else a newcomer with a wrong setting could end a run that is under way.
         if event.kind is EventKind.REFUSED_BY and event.detail.get("i_am_newer") and not self._ever_alive:
             text = f"refused by {event.peer}: {_from_my_side(event.reason, event.peer)}"
+            if event.detail.get("code") == RefusalCode.ENROLMENT:
+                raise IdentityError(text)
             if "strategy:" not in event.reason and ("model:" in event.reason or "initial weights:" in event.reason):
                 raise NeedsError(text)
             raise ConfigError(text)

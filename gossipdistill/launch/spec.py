@@ -83,7 +83,9 @@ class WorkerSpec:
             "seeds": tuple(Address(*address) for address in fields["seeds"]),
             "faults": FaultPlan.model_validate(fields["faults"]) if fields["faults"] else None,
             "shard": tuple(fields["shard"]) if fields["shard"] else None,
-            "keys": KeyFiles(**{key: Path(file) for key, file in fields["keys"].items()}) if fields["keys"] else None,
+            "keys": KeyFiles(**{key: file and Path(file) for key, file in fields["keys"].items()})
+            if fields["keys"]
+            else None,
         }
         return WorkerSpec(
             resolved=Resolved(RunConfig.model_validate(resolved["config"]), resolved["origins"]), **fields

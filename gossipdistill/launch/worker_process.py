@@ -21,6 +21,7 @@ from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.keys.choice import INSECURE
+from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.saving import Saver
@@ -76,7 +77,7 @@ class WorkerProcess:
             (spec.folder / "result.json").unlink(missing_ok=True)  # of an earlier start
             (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
             network.start(driver)
-            watch = self._watch_keys(network, driver)
+            watch = self._watch_keys(network)
             try:
                 if not spec.resume:
                     folder.clear()
@@ -151,29 +152,34 @@ class WorkerProcess:
             closed=bool(spec.names),
             now=afflicted.clock(),
         )
-        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._curve())
+        driver = Driver(
+            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._secured(peer, boot)
+        )
         if afflicted.links is not None:
             names = dict(zip(spec.addresses, spec.names, strict=True))
             driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
         driver.bind()
         return driver
 
-    def _curve(self) -> Curve | None:
-        if self.spec.keys is None:
+    def _secured(self, peer: Peer, boot: int) -> Curve | None:
+        """My keys for the sockets, and for the peer the book of who may take part; None without keys."""
+        spec = self.spec
+        if spec.keys is None:
             return None
-        pair, trusted = self.spec.keys.read(self.spec.name)
-        publics = {name: key.encode("ascii") for name, key in trusted.items()}
-        return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics)
+        pair, book = spec.keys.read(spec.name, spec.config.name, boot)
+        peer.introductions.book = book
+        publics = {name: key.encode("ascii") for name, key in book.keys().items()}
+        host = read_join(spec.keys.join, spec.config.name).public if spec.keys.join is not None else ""
+        return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics, host.encode("ascii"))
 
-    def _watch_keys(self, network: NetworkThread, driver: Driver) -> KeyWatch | None:
-        if self.spec.keys is None or driver.curve is None:
+    def _watch_keys(self, network: NetworkThread) -> KeyWatch | None:
+        if self.spec.keys is None or self.spec.keys.roster is None:
             return None
 
         def warn(reason: str) -> None:
             network.mailbox.tell(None, [Event(EventKind.WARNING, time.monotonic(), "", reason)])
 
-        known = {name: key.decode("ascii") for name, key in driver.curve.server_keys.items()}
-        watch = KeyWatch(self.spec.keys.roster, known, network.trust, warn)
+        watch = KeyWatch(self.spec.keys.roster, network.trust, warn)
         watch.start()
         return watch
 

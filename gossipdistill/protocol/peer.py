@@ -35,9 +35,10 @@ from gossipdistill.messages import (
     Transmit,
     Want,
 )
-from gossipdistill.presence import Ack, Address, Contact, Greeting, Leave, Nack, Ping, PingRequest, Refusal
+from gossipdistill.presence import Ack, Address, Contact, Enrolments, Greeting, Leave, Nack, Ping, PingRequest, Refusal
 from gossipdistill.protocol.consignments import Consignments, Outstanding
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
+from gossipdistill.protocol.introductions import Introductions
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.membership import Membership
 
@@ -60,6 +61,7 @@ class Peer:
         self.me, self.limits = me, limits
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
         self._membership = Membership(me, limits, expected, closed, contacts, chance)
+        self.introductions = Introductions(self._membership.table)
         self._delivery = Delivery(limits, self.is_alive)
         self._consignments = Consignments(limits, me.boot, self.boot_of)
         self._events: list[Event] = []
@@ -98,6 +100,9 @@ class Peer:
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
         if isinstance(message, Greeting):
             self._membership.greeted(envelope, message, now)
+            return
+        if isinstance(message, Enrolments):
+            self.introductions.heard(sender, message, now)
             return
         if envelope.to not in ("", self.me.name):
             return  # meant for another who had this address before
@@ -173,7 +178,8 @@ class Peer:
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
         table = self._membership.table
-        drained = [self._transmit(*outbound) for outbound in table.out]
+        before = self.introductions.before
+        drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
         table.out.clear()
         for to, message in self._delivery.out:
             member = table.rows.get(to)
@@ -288,6 +294,7 @@ class Peer:
             for peer, for_good, why in lost:
                 self._consignments.lost(peer, now, for_good, why)
             for peer, restarted in back:
+                self.introductions.tell_all(peer)
                 self._delivery.returned(peer, restarted, now)
                 self._consignments.returned(peer, now)
 

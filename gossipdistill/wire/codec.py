@@ -36,7 +36,7 @@ from gossipdistill.messages import (
     Verdict,
     Want,
 )
-from gossipdistill.presence import Ack, Greeting, Here, Leave, Nack, Ping, PingRequest, Refusal, RefusalCode
+from gossipdistill.presence import Ack, Enrolments, Greeting, Here, Leave, Nack, Ping, PingRequest, Refusal, RefusalCode
 from gossipdistill.wire import fields as check
 from gossipdistill.wire.errors import WireCode, WireError
 
@@ -48,7 +48,7 @@ WIRE_VERSION = 2
 _KINDS: dict[type, int] = {
     Greeting: 1, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
     Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, Enquiry: 14, Consignment: 15, Piece: 16,
-    Here: 17,
+    Here: 17, Enrolments: 18,
 }  # fmt: skip
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
 _HEAD_ENTRIES = 6
@@ -90,6 +90,8 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [topic, number]
         case Here():
             pass
+        case Enrolments(run, records):
+            head += [check.plain(run), [[r.name, r.key, r.boot, r.proof] for r in records]]
         case Consignment(topic, number, step, exchange, delivery, weight, degree, payload):
             layout = check.layout_out(payload)
             head += [topic, number, step, exchange, delivery.value, weight, degree, layout]
@@ -210,6 +212,10 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             return Enquiry(check.text(topic), check.number(number))
         case 17:
             return Here()
+        case 18:
+            run, records = check.take(fields, 2)
+            entries = check.sequence(records, limits.enrolments_per_message_max)
+            return Enrolments(check.text(run), tuple(check.enrolment(entry) for entry in entries))
     raise WireError(WireCode.KIND, f"unknown kind {kind}")
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from gossipdistill.ids import PeerName, is_peer_name
 from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Confirm, Payload
-from gossipdistill.presence import Address, Claim, ClaimKind, Contact
+from gossipdistill.presence import Address, Claim, ClaimKind, Contact, Enrolment
 from gossipdistill.wire.errors import WireCode, WireError
 
 TEXT_CHARACTERS_MAX = 1024
@@ -24,6 +24,8 @@ _WEIGHT_MAX = 1e9
 _PORT_MAX = 65534
 """The control port; data uses the port after it."""
 _Word = TypeVar("_Word", bound=StrEnum)
+_KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
+_PROOF = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 # --- single values ---------------------------------------------------------------------------------------------------
@@ -127,6 +129,18 @@ def contact(entry: Any) -> Contact:
     if not isinstance(entry, list) or len(entry) != 4:
         raise WireError(WireCode.FIELD, "a contact is malformed")
     return Contact(name(entry[0]), address(entry[1], entry[2]), number(entry[3]))
+
+
+def enrolment(entry: Any) -> Enrolment:
+    """[name, key, boot, proof]."""
+    if not isinstance(entry, list) or len(entry) != 4:
+        raise WireError(WireCode.FIELD, "an enrolment is malformed")
+    who, key, boot, proof = entry
+    if not isinstance(key, str) or _KEY.fullmatch(key) is None:
+        raise WireError(WireCode.FIELD, "expected a public key")
+    if not isinstance(proof, str) or _PROOF.fullmatch(proof) is None:
+        raise WireError(WireCode.FIELD, "expected a proof")
+    return Enrolment(name(who), key, number(boot), proof)
 
 
 def confirm(entry: Any) -> Confirm:

@@ -20,6 +20,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Arrival, Mode, Parcel, Payload
 from gossipdistill.presence import NOWHERE, Address, Contact
+from gossipdistill.protocol.enrolment import Book
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 
@@ -70,6 +71,7 @@ class Node:
         limits: Limits = LIMITS,
         listen: Address | None = None,
         fingerprint: dict[str, str] | None = None,
+        book: Book | None = None,
         **options: Any,
     ) -> None:
         self.name, self.roster = name, roster
@@ -80,6 +82,7 @@ class Node:
             PeerName(name), Boot(boot), roster[name], list(roster).index(name), fingerprint or {"run": "test"}
         )
         peer = Peer(me, len(roster), contacts, now=time.monotonic(), limits=limits)
+        peer.introductions.book = book
         self.network = NetworkThread(loop)
         self.mailbox = self.network.mailbox
         bound = listen if listen is not None else roster[name]

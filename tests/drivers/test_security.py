@@ -15,6 +15,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope, Leave, Message, Mode
 from gossipdistill.presence import NOWHERE, Address, Greeting, Ping
+from gossipdistill.protocol.enrolment import Book
 from gossipdistill.wire.codec import decode, encode
 
 from .harness import LIMITS, Node, exchange_works, free_address, wait_until
@@ -30,6 +31,10 @@ def pairs(*names: str) -> dict[str, Pair]:
 
 def publics(keys: dict[str, Pair], *without: str) -> dict[str, bytes]:
     return {name: public for name, (public, _) in keys.items() if name not in without}
+
+
+def texts(keys: dict[str, Pair], *without: str) -> dict[str, str]:
+    return {name: key.decode() for name, key in publics(keys, *without).items()}
 
 
 def secured(name: str, roster: dict[str, Address], keys: dict[str, Pair], *without: str) -> Node:
@@ -232,7 +237,7 @@ def test_a_revocation_acts_on_connections_that_are_open_and_can_be_taken_back(no
     wait_until(lambda: all(node.sees(*(other.name for other in nodes if other is not node)) for node in nodes))
     exchange_works(ada, bo, 1)
     for node in ada, cy:
-        node.network.trust(publics(keys, "bo"))
+        node.network.trust(texts(keys, "bo"))
     wait_until(lambda: EventKind.REFUSED in ada.kinds("bo") and EventKind.REFUSED in cy.kinds("bo"))
     before = ada.driver.traffic["bo"]
     received, sent = before.bytes_received, before.bytes_sent
@@ -244,7 +249,7 @@ def test_a_revocation_acts_on_connections_that_are_open_and_can_be_taken_back(no
     exchange_works(ada, cy, 3)
     assert keys["bo"][1].decode() not in repr(ada.events() + bo.events())
     for node in ada, cy:
-        node.network.trust(publics(keys))
+        node.network.trust(texts(keys))
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
     exchange_works(ada, bo, 4)
 
@@ -252,7 +257,7 @@ def test_a_revocation_acts_on_connections_that_are_open_and_can_be_taken_back(no
 def test_a_peer_that_is_given_another_key_is_known_by_that_alone(nodes: list[Node]) -> None:
     ada, bo, keys = two(nodes)
     renewed = keys | {"bo": zmq.curve_keypair()}
-    ada.network.trust(publics(renewed))
+    ada.network.trust(texts(renewed))
     wait_until(lambda: not ada.sees("bo"))
     bo.stop("crashed")
     nodes.remove(bo)
@@ -270,9 +275,92 @@ def test_who_is_trusted_later_meets_the_others_by_itself(nodes: list[Node]) -> N
     door = ada.driver._sockets.doorkeeper
     assert door is not None
     wait_until(lambda: door.turned_away["unknown_key"] >= 2)
-    ada.network.trust(publics(keys))
+    ada.network.trust(texts(keys))
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
     exchange_works(ada, bo, 1)
+
+
+# --- enrolment ------------------------------------------------------------------------------------------------------
+
+JOIN = b"j" * 32
+
+
+def joining(name: str, roster: dict[str, Address], keys: dict[str, Pair], *known: str, join: bytes = JOIN) -> Node:
+    """One with a join secret that knows its own key and those of `known`."""
+    given = {other: keys[other][0].decode() for other in (name, *known)}
+    book = Book("test", PeerName(name), given, secret=join)
+    book.enrol_myself(given[name], 1)
+    return Node(name, roster, book=book, curve=Curve(*keys[name], {n: key.encode() for n, key in given.items()}))
+
+
+def test_newcomers_enrol_with_one_peer_and_are_known_to_all(nodes: list[Node]) -> None:
+    keys = pairs("ada", "bo", "cy")
+    roster = {name: free_address() for name in keys}
+    nodes += [joining("ada", roster, keys), joining("bo", roster, keys, "ada"), joining("cy", roster, keys, "ada")]
+    ada, bo, cy = nodes
+    wait_until(lambda: bo.sees("ada", "cy") and cy.sees("ada", "bo") and ada.sees("bo", "cy"), SLOW_S)
+    for value, (one, other) in enumerate([(ada, bo), (bo, cy), (cy, ada)], start=1):
+        exchange_works(one, other, value)
+    assert EventKind.ENROLLED in ada.kinds("bo")
+    assert EventKind.ENROLLED in bo.kinds("cy")
+
+
+def test_who_has_not_the_join_secret_is_told_why_and_heard_no_further(nodes: list[Node]) -> None:
+    keys = pairs("ada", "bo", "eve")
+    roster = {name: free_address() for name in keys}
+    nodes += [joining("ada", roster, keys), joining("bo", roster, keys, "ada")]
+    ada, bo = nodes
+    wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
+    eve = joining("eve", roster, keys, "ada", join=b"g" * 32)
+    nodes.append(eve)
+    wait_until(lambda: EventKind.REFUSED_BY in eve.kinds("ada"))
+    (told,) = (event for event in eve.events() if event.kind is EventKind.REFUSED_BY)
+    assert (told.detail["code"], told.reason) == (
+        "enrolment",
+        "wrong_proof: it does not have the join secret of this run",
+    )
+    with caller(ada, zmq.curve_keypair()) as stranger:
+        say(stranger, "bo", Leave("a lie"))
+        say(stranger, "bo", Ping(1, 1, True))
+        wait_until(lambda: ada.driver._reading.unheard >= 2)
+    assert not ada.sees("eve")
+    exchange_works(ada, bo, 1)
+    assert not ada.driver.peer.malformed
+
+
+def test_a_name_that_has_a_key_is_not_taken_by_another_and_a_revoked_one_does_not_enrol(nodes: list[Node]) -> None:
+    keys = pairs("ada", "bo", "cy")
+    roster = {name: free_address() for name in keys}
+    ada, bo = joining("ada", roster, keys), joining("bo", roster, keys, "ada")
+    nodes += [ada, bo]
+    wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
+    other = joining("bo", {**roster, "bo": free_address()}, keys | {"bo": zmq.curve_keypair()}, "ada")
+    nodes.append(other)
+    wait_until(lambda: ada.driver.peer.introductions.refused["name_has_another_key"])
+    other.stop()
+    nodes.remove(other)
+    ada.network.trust({}, {"cy"})
+    cy = joining("cy", roster, keys, "ada")
+    nodes.append(cy)
+    wait_until(lambda: ada.driver.peer.introductions.refused["revoked"])
+    exchange_works(ada, bo, 1)
+    assert not ada.sees("cy")
+
+
+def test_places_of_newcomers_are_few_and_come_free_again() -> None:
+    public, secret = zmq.curve_keypair()
+    now = [0.0]
+    door = Doorkeeper(Curve(public, secret, {}), newcomers_max=3, newcomer_s=30.0, clock=lambda: now[0])
+
+    def asked(number: int) -> bytes:
+        key = number.to_bytes(32, "big")
+        return door._judge([b"1.0", b"1", b"gossipdistill", b"10.0.0.9", b"", b"CURVE", key])[0]
+
+    assert [asked(number) for number in (1, 2, 2, 3, 4, 5, 1)] == [b"200"] * 4 + [b"400"] * 2 + [b"200"]
+    now[0] = 30.5
+    assert [asked(number) for number in (4, 5, 6, 1)] == [b"200"] * 3 + [b"400"]
+    door.curve.trust({"eve": z85.encode((4).to_bytes(32, "big"))})
+    assert asked(1) == b"200"
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

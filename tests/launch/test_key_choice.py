@@ -27,7 +27,7 @@ def lab(tmp_path: Path) -> Path:
 
 
 def chosen(lab: Path, *addresses: Address, wishes: Wishes | None = None) -> KeyFiles | None:
-    return choose(wishes or Wishes(), "ada", lab, read_roster(lab), addresses)
+    return choose(wishes or Wishes(), "ada", "lab", lab, read_roster(lab), addresses)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_one_that_is_revoked_keeps_its_place_and_needs_no_key(lab: Path) -> None
     revoke(lab, "bo")
     files = chosen(lab, THERE)
     assert files is not None
-    pair, trusted = files.read("ada")
-    assert trusted == {"ada": pair.public}
+    pair, book = files.read("ada", "lab", 1)
+    assert book.keys() == {"ada": pair.public}
 
 
 def test_without_a_roster_there_is_nobody_to_trust(lab: Path) -> None:
     with pytest.raises(IdentityError, match="they are kept in a roster"):
-        choose(Wishes(), "ada", None, None, [THERE])
-    assert choose(Wishes(), "ada", None, None, [HERE]) is None
+        choose(Wishes(), "ada", "lab", None, None, [THERE])
+    assert choose(Wishes(), "ada", "lab", None, None, [HERE]) is None
 
 
 @pytest.mark.parametrize("wishes", [Wishes(secure=True, insecure=True), Wishes(key=Path("x"), insecure=True)])

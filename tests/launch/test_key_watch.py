@@ -16,29 +16,29 @@ def test_each_change_of_keys_is_told_once_and_a_broken_file_changes_nothing(tmp_
     file.write_text("\n".join(peers))
     new(file)
     keys = read_roster(file).trusted
-    told: list[Mapping[str, bytes]] = []
+    told: list[tuple[Mapping[str, str], frozenset[str]]] = []
     warned: list[str] = []
-    watch = KeyWatch(file, keys, told.append, warned.append)
+    watch = KeyWatch(file, lambda *news: told.append(news), warned.append)
 
     def look() -> list[list[str]]:
         watch.look()
         watch.look()
-        return [sorted(one) for one in told]
+        return [sorted(trusted) for trusted, _ in told]
 
-    assert look() == []
+    assert look() == [["ada", "bo"]]
     revoke(file, "bo")
-    assert look() == [["ada"]]
+    assert look() == [["ada", "bo"], ["ada"]]
     whole = file.read_text()
     file.write_text(whole[:-20])
-    assert look() == [["ada"]]
+    assert look() == [["ada", "bo"], ["ada"]]
     file.unlink()
-    assert look() == [["ada"]]
+    assert look() == [["ada", "bo"], ["ada"]]
     assert len(warned) == 2
     assert all(text.startswith("the keys stay as they are: ") for text in warned)
     file.write_text(whole + "# a comment\n")
-    assert look() == [["ada"]]
+    assert look() == [["ada", "bo"], ["ada"]]
     trust(file, "bo", keys["bo"])
-    assert look() == [["ada"], ["ada", "bo"]]
-    assert told[-1] == {name: key.encode() for name, key in keys.items()}
+    assert look() == [["ada", "bo"], ["ada"], ["ada", "bo"]]
+    assert told[1:] == [({"ada": keys["ada"]}, frozenset({"bo"})), (keys, frozenset())]
     watch.start()
     watch.stop()

@@ -35,6 +35,8 @@ from gossipdistill.presence import (
     Claim,
     ClaimKind,
     Contact,
+    Enrolment,
+    Enrolments,
     Greeting,
     Here,
     Leave,
@@ -46,6 +48,9 @@ from gossipdistill.presence import (
 )
 from gossipdistill.wire.codec import WireCode, WireError, decode, encode
 from gossipdistill.wire.encodings import ENCODINGS, encoding_of
+
+KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+PROOF = "0123456789abcdef" * 4
 
 # --- what may be said -----------------------------------------------------------------------------------------------
 
@@ -127,6 +132,20 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
         Piece, st.sampled_from(list(DeliveryClass)), texts, texts, numbers, numbers, st.binary(max_size=40)
     ),
     Here: st.just(Here()),
+    Enrolments: st.builds(
+        Enrolments,
+        texts,
+        st.lists(
+            st.builds(
+                Enrolment,
+                names,
+                st.from_regex(r"[0-9a-zA-Z.:@$%#]{40}", fullmatch=True),
+                numbers,
+                st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+            ),
+            max_size=3,
+        ).map(tuple),
+    ),
     State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads(), confirmations),
 }
 
@@ -221,6 +240,14 @@ GOLDEN: dict[str, tuple[Message, list[str]]] = {
     "piece": (
         Piece(DeliveryClass.STATE, "weights", "", 12, 4_194_304, b"rest"),
         ["9c0210a3616461cf000001930000000aa2626fcd01f4a57374617465a777656967687473a00cce0040000004", "72657374"],
+    ),
+    "enrolments": (
+        Enrolments("first-light", (Enrolment(PeerName("cy"), KEY, 6, "0123456789abcdef" * 4),)),
+        [
+            "980212a3616461cf000001930000000aa2626fcd01f4ab66697273742d6c696768749194a26379d928596e654024772d766f"
+            "3c665676695d613c4e5936543165643a4d246643472a5b49614c567b68494406d94030313233343536373839616263646566"
+            "303132333435363738396162636465663031323334353637383961626364656630313233343536373839616263646566"
+        ],
     ),
     "here": (Here(), ["960211a3616461cf000001930000000aa2626fcd01f4"]),
     "state": (
@@ -517,6 +544,17 @@ def test_nothing_is_allocated_on_the_say_so_of_a_length() -> None:
         ([head(16, "state", "m", "", 1, 0, 4)], WireCode.PARTS),
         ([head(7, "x" * 5000)], WireCode.NOT_MSGPACK),
         ([head(7, "two\nlines")], WireCode.FIELD),
+        ([head(18, "lab")], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY, 6, PROOF]] * 33)], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY, 6]])], WireCode.FIELD),
+        ([head(18, "lab", ["cy"])], WireCode.FIELD),
+        ([head(18, "lab", [["Cy", KEY, 6, PROOF]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY[1:], 6, PROOF]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY[1:] + "ä", 6, PROOF]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", 7, 6, PROOF]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY, -6, PROOF]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY, 6, PROOF.upper()]])], WireCode.FIELD),
+        ([head(18, "lab", [["cy", KEY, 6, 7]])], WireCode.FIELD),
         ([head(7, "\x1b[2J")], WireCode.FIELD),
         ([b"\x00" * (DEFAULT_LIMITS.header_bytes_max + 1)], WireCode.SIZE),
     ],

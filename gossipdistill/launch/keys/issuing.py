@@ -15,7 +15,8 @@ from tomlkit.items import AoT, Comment, InlineTable, Table, Whitespace
 
 from gossipdistill import shelf
 from gossipdistill.durable import Disk, put
-from gossipdistill.errors import ConfigError, IdentityError
+from gossipdistill.errors import ConfigError, IdentityError, UsageError
+from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.keys.secrets import (
     FOLDER,
     SUFFIX,
@@ -86,6 +87,30 @@ def new(file: Path, names: Sequence[str] = (), folder: Path | None = None, renew
         changed = {one.name: one.public for one in issued if one.public != (roster.entry(one.name).public_key or "")}
         if changed:
             _rewrite(file, lambda entry: _set_key(entry, changed.get(entry["name"])))
+    return issued
+
+
+def new_secrets(names: Sequence[str], folder: Path | None = None, renew: bool = False) -> list[Issued]:
+    """A pair of keys for each of `names`, who are in no roster: secrets only.
+
+    Raises:
+        UsageError: without names.
+        ConfigError: for what is no name.
+        IdentityError: when a file cannot be written.
+    """
+    if not names:
+        raise UsageError("whose keys? Give --peers ROSTER, or --name NAME for a peer that is in none")
+    issued = []
+    for name in names:
+        if not is_peer_name(name):
+            raise ConfigError("is no name for a peer", key="--name", value=name, accepted=PEER_NAME_RULE)
+        place = (folder if folder is not None else Path(FOLDER)) / f"{name}{SUFFIX}"
+        if place.exists() and not renew:
+            issued.append(Issued(name, read_secret(place, name).public, f"kept: {place}"))
+            continue
+        pair = make_pair(name)
+        write_secret(place, pair, renew)
+        issued.append(Issued(name, pair.public, f"made: {place}"))
     return issued
 
 

@@ -17,16 +17,17 @@ LOOK_EVERY_S = 1.0
 
 
 class KeyWatch:
-    """Tells `changed` the public keys by name whenever they are others, and `warn` why a file cannot be used."""
+    """Tells `changed` the public keys by name, and who is revoked, at the first look and whenever they are others; and
+    `warn` why a file cannot be used."""
 
     def __init__(
         self,
         file: Path,
-        known: Mapping[str, str],
-        changed: Callable[[Mapping[str, bytes]], None],
+        changed: Callable[[Mapping[str, str], frozenset[str]], None],
         warn: Callable[[str], None],
     ) -> None:
-        self._file, self._known, self._changed, self._warn = file, dict(known), changed, warn
+        self._file, self._changed, self._warn = file, changed, warn
+        self._known: tuple[Mapping[str, str], frozenset[str]] | None = None
         self._seen = (0, 0, 0)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="keys")
@@ -52,13 +53,13 @@ class KeyWatch:
             return
         self._seen = seen
         try:
-            trusted = read_roster(self._file).trusted
+            roster = read_roster(self._file)
         except ConfigError as error:
             self._warn(f"the keys stay as they are: {error}")
             return
-        if trusted != self._known:
-            self._known = trusted
-            self._changed({name: key.encode("ascii") for name, key in trusted.items()})
+        if (roster.trusted, roster.revoked) != self._known:
+            self._known = (roster.trusted, roster.revoked)
+            self._changed(roster.trusted, roster.revoked)
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_EVERY_S):
