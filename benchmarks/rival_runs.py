@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ FOLDER = Path(__file__).parent / "rivals"
 NAMES = ("ada", "bo", "cy", "dee")
 LIGHTHOUSE_PORT = 29510
 STEPS_PER_ROUND = 10
+IN_A_ROUND_S = 0.6
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def run_rival(rival: Rival, fault: str, rounds: int, fault_round: int, cap_s: fl
         wanted = fault_round * STEPS_PER_ROUND // per_round
         if not workers.wait(lambda: all(len(_rounds(h)) >= wanted for h in survivors), cap_s):
             raise BenchmarkError(f"{rival.name}: not {wanted} rounds within {cap_s:.0f} s")
+        # Somewhere in a round of the slowest of them.
+        time.sleep(random.Random(f"{rival.name} {fault}").uniform(0.0, IN_A_ROUND_S))
         fault_s = time.monotonic()
         if not nan:
             _inflict(fault, workers, namespaces)

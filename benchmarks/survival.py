@@ -1,7 +1,8 @@
 """Who loses what when one of four peers is killed, stopped, cut off or slow: ours beside other systems, in one run.
 
 python -m benchmarks.survival [--repeats 3] [--strategy gossip_averaging] [--only ours|rivals] [--out FOLDER]
-    [--hivemind-python PATH] [--torchft-python PATH]     a Python in which hivemind 1.1.12, torchft 0.2.0 is installed
+    [--hivemind-python PATH] [--torchft-python PATH] [--flwr-python PATH]     Pythons in which they are installed
+    [--rivals-from FILE]     figures of others from an earlier `--only rivals`
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flower_runs import run_flower
 from benchmarks.launcher import BenchmarkError, end_tidily_on_signals
 from benchmarks.machine import circumstances, heading
 from benchmarks.namespaces import Namespaces, NoNamespacesError
@@ -26,7 +28,9 @@ PLAIN, SECURED = "plain", "secured"
 KEPT_MIN = 0.95
 P99_MARGIN = 0.05
 ACCURACY_POINTS = 0.5
-RIVAL_ROUNDS, RIVAL_FAULT_ROUND = 60, 20
+RIVAL_ROUNDS, RIVAL_FAULT_ROUND = 30, 10
+FLOWER_ROUNDS, FLOWER_FAULT_ROUND = 5, 1
+RIVALS = ("hivemind", "torchft", "flwr")
 NAN = "NaN"
 
 Repeat = dict[str, dict[str, dict[str, Any]]]
@@ -131,7 +135,10 @@ def measure_rivals(rivals: Sequence[Rival], cap_s: float, say: Any) -> tuple[lis
         found = []
         for fault in (NONE, *FAULTS, NAN):
             try:
-                outcome = run_rival(rival, fault, RIVAL_ROUNDS, RIVAL_FAULT_ROUND, cap_s, nan=fault == NAN)
+                if rival.name == "flwr":
+                    outcome = run_flower(rival, fault, FLOWER_ROUNDS, FLOWER_FAULT_ROUND, cap_s, fault == NAN)
+                else:
+                    outcome = run_rival(rival, fault, RIVAL_ROUNDS, RIVAL_FAULT_ROUND, cap_s, fault == NAN)
             except BenchmarkError as error:
                 outcome = Outcome(rival.name, fault, problems=[str(error)])
             say(f"{rival.name}, {fault}: {outcome_text(outcome)}")
@@ -234,8 +241,12 @@ def report(
         lines += [
             "## Others",
             "",
-            "The same model, data and pace; hivemind averages every 10 steps, torchft at every step, as each is meant "
-            "to be used, with their own time-outs (60 s for a round). The fault stays. `+`: still waiting at the end.",
+            "The same model, data and pace, in namespaces; all systems side by side, for they mostly wait. hivemind "
+            "averages every 10 steps, torchft at every step, Flower every 50, each with its own time-outs. The fault "
+            "comes at a random moment of a round and stays. Steps lost are those of 20 ms that fit into waits of the "
+            "survivors until these have made as many steps as they were to, or the time is up. Flower starts a process "
+            "for every message, which takes most of its time here.",
+            *([f"Measured by `{about['rivals_by']}`."] if "rivals_by" in about else []),
             "",
             *rival_table(outcomes),
             "",
@@ -250,8 +261,9 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--strategy", default="gossip_averaging")
     parser.add_argument("--only", choices=["ours", "rivals"])
-    for name in ("hivemind", "torchft"):
+    for name in RIVALS:
         parser.add_argument(f"--{name}-python", type=Path, help=f"a Python in which {name} is installed")
+    parser.add_argument("--rivals-from", type=Path, help="a survival.json with figures of others; none are run")
     parser.add_argument("--rival-cap-s", type=float, default=130.0, help="longest wait for a run of another system")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
@@ -271,16 +283,21 @@ def main() -> int:
     if asked.only != "rivals":
         repeats = [repeat_ours(asked.strategy, n, times, with_namespaces, say) for n in range(asked.repeats)]
         nan = run_nan(asked.strategy, times)
-    given = {"hivemind": asked.hivemind_python, "torchft": asked.torchft_python}
+    given = {name: getattr(asked, f"{name}_python") for name in RIVALS}
     rivals = [Rival(name, python or Path("not given"), name == "torchft") for name, python in given.items()]
     others: tuple[list[Outcome], dict[str, str]] = [], {}
-    if asked.only != "ours" and with_namespaces:
+    if asked.rivals_from is not None:
+        before = json.loads(asked.rivals_from.read_text())
+        others = [Outcome(**one) for one in before["others"]], before["absent"]
+        about["rivals_by"] = before["about"]["command"] + ", " + before["about"]["date"]
+    elif asked.only != "ours" and with_namespaces:
         others = measure_rivals(rivals, asked.rival_cap_s, say)
     lines = report(about, asked.strategy, times, repeats, nan, others, with_namespaces)
     print("\n".join(lines))
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "survival.md").write_text("\n".join(lines) + "\n")
     figures = {"about": about, "repeats": repeats, "nan": nan, "others": [asdict(one) for one in others[0]]}
+    figures["absent"] = others[1]
     (asked.out / "survival.json").write_text(json.dumps(figures, indent=1) + "\n")
     return int(any(verdict.passed is False for verdict in verdicts(repeats, nan)))
 

@@ -110,6 +110,12 @@ def say(record: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def say_to(file: str, record: dict[str, Any]) -> None:
+    """One line at the end of a file, where standard output is somebody else's."""
+    with open(file, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
 def _until_launcher_is_gone() -> None:
     while os.read(0, 4096):
         pass
