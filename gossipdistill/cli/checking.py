@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gossipdistill.cli.options import Format, FormatOption, err_console, print_result
+from gossipdistill.cli.options import Format, FormatOption, KeyFile, Secure, err_console, print_result
 
 if TYPE_CHECKING:
     from gossipdistill.launch.doctor.talk import Progress
@@ -31,6 +31,8 @@ def doctor(
         str | None,
         typer.Option(envvar="GOSSIPDISTILL_ADVERTISE", metavar="HOST:PORT", help="As for `worker`."),
     ] = None,
+    key: KeyFile = None,
+    secure: Secure = False,
     seconds: Annotated[
         float, typer.Option(min=0, help="Wait for the others at most so long; 0: look at this machine only.")
     ] = 60.0,
@@ -42,7 +44,7 @@ def doctor(
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
     with _waiting() as progress:
-        summary = examine(Asked(peers, name, listen, advertise, seconds), progress)
+        summary = examine(Asked(peers, name, listen, advertise, seconds, key, secure), progress)
     print_result(summary, output, render)
     raise typer.Exit(summary["exit_code"])
 

@@ -49,6 +49,15 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:K", help="auto:
 Faults = Annotated[
     str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
 ]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        envvar="GOSSIPDISTILL_KEY_FILE",
+        metavar="FILE",
+        help="This peer's secret. Default: keys/NAME.secret or NAME.secret, beside the roster.",
+    ),
+]
 Secure = Annotated[
     bool, typer.Option("--secure", help="Encrypt and authenticate also between peers of this machine (needs keys).")
 ]

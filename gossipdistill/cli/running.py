@@ -15,6 +15,7 @@ from gossipdistill.cli.options import (
     Faults,
     Format,
     FormatOption,
+    KeyFile,
     Out,
     Peers,
     RunFile,
@@ -104,14 +105,7 @@ def worker(
     start_when: Annotated[int, typer.Option(min=1, metavar="N", help="Wait for N peers before the first step.")] = 1,
     start_within: Annotated[float, typer.Option(min=0, metavar="S", help="Wait at most so many seconds.")] = 60.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume from this peer's checkpoint.")] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="GOSSIPDISTILL_KEY_FILE",
-            metavar="FILE",
-            help="This peer's secret. Default: keys/NAME.secret or NAME.secret, beside the roster.",
-        ),
-    ] = None,
+    key: KeyFile = None,
     join: Annotated[
         Path | None,
         typer.Option(

@@ -30,6 +30,8 @@ _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 _ANSWERS_PER_TURN = 32
 _NAMED_MAX = 64
+_IPV4_IN_IPV6 = "::ffff:"
+"""How sockets that listen for both show the address of one that uses IPv4."""
 DOCTOR = "doctor."
 """How the name begins under which the doctor of a peer speaks; it has no key of its own."""
 
@@ -114,6 +116,8 @@ class Doorkeeper:
 
     curve: Curve
     said: Callable[[str], None] = lambda reason: None
+    refused: Callable[[str, str], None] = lambda address, key: None
+    """Told of the IP address and the key of each caller that was turned away."""
     newcomers_max: int = 0
     """Callers with unknown keys that are let in for `newcomer_s` to enrol, in a run with a join secret. What they say
     beyond that is not listened to."""
@@ -179,10 +183,12 @@ class Doorkeeper:
             return b"200", b"may enrol", encoded
         reason = "unknown_key" if former is None else "revoked_key"
         self.turned_away[reason] += 1
+        host = address.decode("ascii", "replace").removeprefix(_IPV4_IN_IPV6)
+        self.refused(host, key)
         if key not in self._named and len(self._named) < _NAMED_MAX:
             self._named.add(key)
             whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
-            self.said(f"a caller from {address.decode('ascii', 'replace')} was turned away: it has {whose}, {key}")
+            self.said(f"a caller from {host} was turned away: it has {whose}, {key}")
         return b"400", b"key not trusted", b""
 
     def _may_enrol(self, key: str) -> bool:

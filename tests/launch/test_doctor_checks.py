@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gossipdistill.errors import AddressError, ConfigError
-from gossipdistill.launch.doctor.case import Case, Finding, LookUp, Machine, Meeting, Port, Verdict
+from gossipdistill.errors import AddressError, ConfigError, IdentityError
+from gossipdistill.launch.doctor.case import Case, Finding, Keys, LookUp, Machine, Meeting, Port, Verdict
 from gossipdistill.launch.doctor.checks import CHECKS
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import PeerEntry, Roster
@@ -31,7 +31,7 @@ def case_of(**changes: Any) -> Case:
         "lab.toml", roster, Machine(4, None, 1024, VERSIONS), "ada", True, Address("192.0.2.1", 7400),
         Address("192.0.2.1", 7400), "192.0.2.1", ("ada",),
         {"192.0.2.1": LookUp(("192.0.2.1",), 0.0, mine=True), "bo.lab": LookUp(("192.0.2.2",), 0.01)},
-        (Port(7400), Port(7401)), {"bo": MET},
+        (Port(7400), Port(7401)), {"bo": MET}, keys=Keys(True, "keys/ada.secret"),
     )  # fmt: skip
     return replace(whole, **changes)
 
@@ -63,6 +63,7 @@ def says(check: str, case: Case, verdict: Verdict, *words: str) -> None:
 WELL = {
     "roster": "2 peers, names valid and distinct: ada, bo",
     "this machine": "is this machine, at 192.0.2.1:7400",
+    "keys": "its secret keys/ada.secret fits its public key in the roster",
     "names": "is 192.0.2.2, found in 10 ms",
     "addresses": "have addresses that the others can use",
     "ports": "ports 7400 and 7401 of 192.0.2.1 can be listened on",
@@ -86,7 +87,7 @@ def test_on_machines_that_are_well_each_check_says_so(check: str) -> None:
     found = CHECKS[check].look(case_of())
     assert {one.verdict for one in found} == {Verdict.OK}
     assert any(WELL[check] in one.found for one in found), found
-    assert CHECKS[check].exit_code in (ConfigError.exit_code, AddressError.exit_code)
+    assert CHECKS[check].exit_code in (ConfigError.exit_code, AddressError.exit_code, IdentityError.exit_code)
 
 
 def test_a_roster_of_one() -> None:
@@ -194,7 +195,7 @@ def test_a_peer_that_listens_nowhere_has_no_ports_to_look_at() -> None:
     ],
 )
 def test_others_that_are_not_reached(changes: dict[str, Any], words: list[str]) -> None:
-    case = case_of(meetings={"bo": Meeting(**changes)})
+    case = case_of(meetings={"bo": Meeting(**changes)}, keys=Keys(False))
     says("reaching", case, Verdict.PROBLEM, "bo: ", *words)
 
 
@@ -278,3 +279,40 @@ def test_open_files_follow_the_size_of_the_roster() -> None:
 def test_threads(said: str, peers: int, verdict: Verdict, words: str) -> None:
     here = tuple(f"p{k}" for k in range(peers))
     says("CPU threads", case_of(machine=Machine(4, said, 1024, VERSIONS), here=here), verdict, words)
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "verdict", "words"),
+    [
+        (Keys(False), Verdict.OK, ["are not needed: all addresses are on this machine"]),
+        (Keys(True), Verdict.OK, ["no secret is looked for"]),
+        (Keys(True, "", "bad mode", "do: chmod 600 x"), Verdict.PROBLEM, ["ada: bad mode -> do: chmod 600 x"]),
+        (
+            Keys(True, "a", missing=("bo",)),
+            Verdict.PROBLEM,
+            ["has no public key of bo", "gossipdistill keys new --peers lab.toml"],
+        ),
+        (Keys(True, "a", revoked=("bo",)), Verdict.WARNING, ["revoked, and not listened to: bo", "keys trust bo KEY"]),
+        (
+            Keys(True, "a", others={"bo": "K" * 40}),
+            Verdict.PROBLEM,
+            ["bo: calls from its address with another key than the roster's: KKKK", "keys trust bo KEY --replace"],
+        ),
+    ],
+)
+def test_keys(keys: Keys, verdict: Verdict, words: list[str]) -> None:
+    says("keys", case_of(keys=keys), verdict, *words)
+
+
+def test_before_keys_were_looked_at_nothing_is_said_of_them() -> None:
+    assert CHECKS["keys"].look(case_of(keys=None)) == []
+    assert CHECKS["keys"].exit_code == 7
+
+
+def test_who_listens_and_does_not_have_the_key() -> None:
+    silent = {"bo": Meeting()}
+    says("reaching", case_of(meetings=silent), Verdict.PROBLEM, "does not have bo's key", "keys show --peers lab.toml")
+    says("reaching", case_of(meetings=silent, keys=Keys(False)), Verdict.PROBLEM, "but it is no gossipdistill")

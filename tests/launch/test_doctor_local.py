@@ -105,10 +105,10 @@ def test_this_machine_alone(tmp_path: Path, held: int) -> None:
     summary = examine(Asked(where, seconds=0), quiet)
     assert (summary["name"], summary["others"], summary["waited_s"]) == ("ada", {}, 0)
     problems = {found["check"]: found["found"] for found in summary["findings"] if found["verdict"] == "problem"}
-    assert set(problems) == {"addresses", "ports"}
+    assert set(problems) == {"addresses", "keys", "ports"}
     assert f"port {held} of 127.0.0.1 cannot be listened on" in problems["ports"]
     assert summary["exit_code"] == 3  # of the first problem
-    assert summary["counts"]["problem"] == 2
+    assert summary["counts"]["problem"] == 4  # of keys two: no secret, and no public keys
 
 
 def test_who_is_here_must_be_said_where_several_are(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from commands import free_pairs, write_roster
 from conftest import Start
 
+from gossipdistill.launch.keys.issuing import new
+
 OTHER_VERSION = "import gossipdistill as g; g.__version__ = '9.9.9'; from gossipdistill.cli import main; main()"
 OTHER_WIRE = "import gossipdistill.wire.codec as c; c.WIRE_VERSION = 99; from gossipdistill.cli import main; main()"
 WITHIN_S = 60.0
@@ -37,8 +39,9 @@ def findings(summary: dict[str, object], verdict: str) -> set[tuple[str, str]]:
 
 
 def test_two_doctors_that_are_well_end_by_themselves(start: Start, tmp_path: Path) -> None:
-    write_roster(tmp_path / "lab.toml", ["ada", "bo"], free_pairs(2))
-    both = [start("doctor", "--peers", "lab.toml", "--name", name, "--format", "json") for name in ("ada", "bo")]
+    new(write_roster(tmp_path / "lab.toml", ["ada", "bo"], free_pairs(2)))
+    options = ("--peers", "lab.toml", "--secure", "--format", "json")
+    both = [start("doctor", "--name", name, *options) for name in ("ada", "bo")]
     assert [one.end(WITHIN_S) for one in both] == [0, 0]
     for one, other in zip(both, ("bo", "ada"), strict=True):
         summary = one.json()

@@ -78,6 +78,22 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """What was found out about keys. No secret is in it, only where one lies."""
+
+    needed: bool
+    """Whether workers would ask for them."""
+    secret: str = ""
+    """The file of this peer's secret, if it is in order."""
+    problem: str = ""
+    advice: str = ""
+    missing: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Peers from whose address somebody called with a key that is not trusted, and that key."""
+
+
+@dataclass(frozen=True, slots=True)
 class Meeting:
     """What came of one other peer. Times are in seconds; None where it was not measured."""
 
@@ -129,6 +145,12 @@ class Case:
     meetings: Mapping[str, Meeting] = field(default_factory=dict)
     """By name, in roster order; empty when nobody was called."""
     waited_s: float = 0.0
+    keys: Keys | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the others are met with keys, as workers would meet."""
+        return self.keys is not None and self.keys.needed and not self.keys.problem and bool(self.keys.secret)
 
     @property
     def others(self) -> tuple[PeerEntry, ...]:

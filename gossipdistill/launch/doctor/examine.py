@@ -6,17 +6,21 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from gossipdistill.drivers.security import Curve
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.ids import next_boot
 from gossipdistill.launch.doctor import local
 from gossipdistill.launch.doctor.case import Case, LookUp, Machine, Meeting, Port, Verdict
 from gossipdistill.launch.doctor.checks import CHECKS
+from gossipdistill.launch.doctor.keys import look_at_keys
 from gossipdistill.launch.doctor.meetings import Meetings
 from gossipdistill.launch.doctor.talk import Progress, talk
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import PeerEntry, Roster, classify, load_roster, parse_address
+from gossipdistill.shelf import find
 
 CALLED_MAX = 64
 """Others that are called, the next ones in the roster; the doctors before them call this one."""
@@ -34,6 +38,8 @@ class Asked:
     listen: str | None = None
     advertise: str | None = None
     seconds: float = 60.0
+    key: Path | None = None
+    secure: bool = False
     machine: Machine = field(default_factory=local.machine)
 
 
@@ -56,9 +62,13 @@ def examine(asked: Asked, progress: Progress) -> dict[str, Any]:
             case, name=entry.name, named=asked.name is not None, listen=listen, advertise=advertise,
             bound_host=local.bound(listen, look_ups),
         )  # fmt: skip
-        case = replace(case, ports=_ports(case))
+    file = find("peers", asked.where).resolve()
+    keys, curve = look_at_keys(asked.key, asked.secure, case, file)
+    case = replace(case, keys=keys)
+    if entry is not None:
+        case = replace(case, ports=_ports(case, curve))
         if asked.seconds > 0:
-            case = _met(case, look_ups, asked.seconds, progress)
+            case = _met(case, look_ups, asked.seconds, progress, curve)
     return _summary(case)
 
 
@@ -110,26 +120,26 @@ def _places(entry: PeerEntry, asked: Asked) -> tuple[Address, Address]:
     return listening, known if known != NOWHERE else listening
 
 
-def _ports(case: Case) -> tuple[Port, ...]:
+def _ports(case: Case, curve: Curve | None) -> tuple[Port, ...]:
     if case.listen == NOWHERE or not case.bound_host:
         return ()
     ports = local.ports_of(case.bound_host, case.listen.port)
     if all(not port.problem for port in ports):
         return ports
     host = "127.0.0.1" if case.bound_host == "0.0.0.0" else "::1" if case.bound_host == "::" else case.bound_host
-    met = _meet_holder(case, Address(host, case.listen.port))
+    met = _meet_holder(case, Address(host, case.listen.port), curve)
     return tuple(replace(port, by_gossip=bool(met.kind and port.problem)) for port in ports)
 
 
-def _meet_holder(case: Case, address: Address) -> Meeting:
+def _meet_holder(case: Case, address: Address, curve: Curve | None) -> Meeting:
     """Whether a worker answers on my own port."""
     boot = next_boot(time.time())
     meetings = Meetings(case.name, boot, NOWHERE, 0, case.machine.versions, (case.name,), listens=False)
-    talk(meetings, boot, None, {case.name: address}, _OWN_PORT_S, 0.0, lambda missing, left_s: None)
+    talk(meetings, boot, None, {case.name: address}, _OWN_PORT_S, 0.0, lambda missing, left_s: None, curve)
     return meetings.result()[case.name]
 
 
-def _met(case: Case, look_ups: Mapping[str, LookUp], seconds: float, progress: Progress) -> Case:
+def _met(case: Case, look_ups: Mapping[str, LookUp], seconds: float, progress: Progress, curve: Curve | None) -> Case:
     place = case.roster.place(case.name)
     ring = [*case.roster.peer[place + 1 :], *case.roster.peer[:place]]
     dial: dict[str, Address] = {}
@@ -145,13 +155,16 @@ def _met(case: Case, look_ups: Mapping[str, LookUp], seconds: float, progress: P
         case.name, boot, case.advertise, place, case.machine.versions, tuple(dial), undialled, answered, case.listens
     )
     listen = Address(case.bound_host, case.listen.port) if case.listens else None
-    waited_s = talk(meetings, boot, listen, dial, seconds, _GRACE_S, progress)
+    waited_s, turned_away = talk(meetings, boot, listen, dial, seconds, _GRACE_S, progress, curve)
     result = meetings.result()
     silent = {name: (address.host, address.port) for name, address in dial.items() if not result[name].reached}
     for name, error in local.dial_all(silent).items():
         result[name] = replace(result[name], dial_error=error)
     in_order = {entry.name: result[entry.name] for entry in case.roster.peer if entry.name in result}
-    return replace(case, meetings=in_order, waited_s=waited_s)
+    assert case.keys is not None
+    hosts = {name: address.host for name, address in dial.items() if not result[name].reaches_me}
+    others = {name: turned_away[host] for name, host in hosts.items() if host in turned_away}
+    return replace(case, meetings=in_order, waited_s=waited_s, keys=replace(case.keys, others=others))
 
 
 def _summary(case: Case) -> dict[str, Any]:

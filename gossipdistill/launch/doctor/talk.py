@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import zmq
 
+from gossipdistill.drivers.security import DOCTOR, Curve
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
 from gossipdistill.errors import AddressError
 from gossipdistill.launch.doctor.meetings import Meetings, Send
@@ -20,6 +21,7 @@ from gossipdistill.wire.errors import WireError
 
 _TURN_MS = 20
 _MESSAGES_PER_TURN = 32
+_TURNED_AWAY_MAX = 256
 Progress = Callable[[list[str], float], None]
 """Told of those who are still awaited, and of the seconds that are left."""
 
@@ -32,12 +34,14 @@ def talk(
     seconds: float,
     grace_s: float,
     progress: Progress,
-) -> float:
+    curve: Curve | None = None,
+) -> tuple[float, dict[str, str]]:
     """Meet the others until all is known, at most `seconds`; with those who were met by then, `grace_s` more.
 
-    `listen` and `dial` are IP addresses; without `listen` nobody can call. Returns how long it took.
+    `listen` and `dial` are IP addresses; without `listen` nobody can call. With `curve` all is encrypted, and nobody
+    else is heard. Returns how long it took, and who was turned away: IP address -> the key that it had.
     """  # fmt: skip
-    line = _Line(Sockets(DEFAULT_LIMITS), meetings)
+    line = _Line(Sockets(DEFAULT_LIMITS, curve=curve), meetings)
     began_s = now = time.monotonic()
     try:
         line.open(listen, dial)
@@ -51,7 +55,7 @@ def talk(
             line.turn()
     finally:
         line.close()
-    return now - began_s
+    return now - began_s, line.turned_away
 
 
 class _Line:
@@ -63,6 +67,7 @@ class _Line:
         self._dealers: dict[str, tuple[ZmqSocket, ZmqSocket]] = {}
         self._origins: dict[ZmqSocket, tuple[Channel, str]] = {}
         self._poller = zmq.Poller()
+        self.turned_away: dict[str, str] = {}
 
     def open(self, listen: Address | None, dial: Mapping[str, Address]) -> None:
         """Bind, and begin to connect."""
@@ -73,10 +78,14 @@ class _Line:
                 except zmq.ZMQError as error:
                     port = listen.port + channel
                     raise AddressError(f"cannot listen at port {port} of {listen.host}: {error.strerror}") from None
+        door = self._sockets.doorkeeper
+        if door is not None and door.socket is not None:
+            door.refused = self._note
+            self._poller.register(door.socket, zmq.POLLIN)
         for name, address in dial.items():
             try:
                 self._dealers[name] = self._sockets.connect(address, name)
-            except zmq.ZMQError:  # too many open files: the check of their number says so, this one is not reached
+            except (zmq.ZMQError, LookupError):  # too many open files, or no key: other checks say so
                 continue
             for channel in Channel:
                 self._watch(self._dealers[name][channel], channel, name)
@@ -90,13 +99,17 @@ class _Line:
         now, wall_s = time.monotonic(), time.time()
         self._send(self._meetings.due(now, wall_s))
         for socket, _ in self._poller.poll(_TURN_MS):
+            if socket not in self._origins:
+                assert self._sockets.doorkeeper is not None
+                self._sockets.doorkeeper.answer()
+                continue
             channel, name = self._origins[socket]
             for _ in range(_MESSAGES_PER_TURN):
                 try:
-                    frames = socket.recv_multipart(zmq.NOBLOCK)
+                    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
                 except zmq.Again:
                     break
-                self._hear(channel, name, frames)
+                self._hear(channel, name, [part.bytes for part in parts], self._who(name, parts[-1]))
 
     def _watch(self, socket: ZmqSocket, channel: Channel, name: str) -> None:
         self._origins[socket] = (channel, name)
@@ -104,7 +117,18 @@ class _Line:
         if not name:
             self._routers[channel] = socket
 
-    def _hear(self, channel: Channel, name: str, frames: list[bytes]) -> None:
+    def _note(self, address: str, key: str) -> None:
+        if len(self.turned_away) < _TURNED_AWAY_MAX:
+            self.turned_away[address] = key
+
+    def _who(self, name: str, part: zmq.Frame) -> str | None:
+        """Whose key the other end has proved to hold; None without keys."""
+        curve = self._sockets.curve
+        if curve is None or name:
+            return name or None
+        return curve.name_of(str(part.get("User-Id"))) or ""
+
+    def _hear(self, channel: Channel, name: str, frames: list[bytes], whose: str | None) -> None:
         origin: str | bytes = name
         if not name:
             origin, *frames = frames
@@ -114,7 +138,8 @@ class _Line:
         except WireError as error:
             self._send(self._meetings.heard_other_version(origin, error, now))
             return
-        self._send(self._meetings.heard(channel, origin, envelope, now, wall_s))
+        if self._sockets.curve is None or envelope.sender in (whose, f"{DOCTOR}{whose}"[:64]):
+            self._send(self._meetings.heard(channel, origin, envelope, now, wall_s))
 
     def _send(self, sends: list[Send]) -> None:
         full: set[str] = set()

@@ -53,9 +53,11 @@ def read_secret(file: Path, name: str | None = None) -> KeyPair:
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise IdentityError(f"{file}: is no secret file; `gossipdistill keys new` makes them")
+        raise IdentityError(f"{file}: is no secret file; make a new pair: gossipdistill keys new --renew")
     if zmq.curve_public(pair.secret.encode("ascii")).decode("ascii") != pair.public:
-        raise IdentityError(f"{file}: the public key in it is not that of the secret one; make a new pair: keys new")
+        raise IdentityError(
+            f"{file}: its public key is not that of the secret one; make a new pair: gossipdistill keys new --renew"
+        )
     if name not in (None, pair.name):
         raise IdentityError(f"{file}: is the secret of {pair.name}, not of {name}")
     return pair

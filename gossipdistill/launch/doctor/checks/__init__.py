@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gossipdistill.errors import AddressError, ConfigError
+from gossipdistill.errors import AddressError, ConfigError, IdentityError
 from gossipdistill.launch.doctor.case import Case, Finding
 from gossipdistill.launch.doctor.checks import (
     addresses,
     clocks,
     identity,
+    keys,
     names,
     open_files,
     ports,
@@ -40,6 +41,7 @@ CHECKS: dict[str, Check] = {
     "names": Check(names.check, AddressError.exit_code),
     "addresses": Check(addresses.check, ConfigError.exit_code),
     "ports": Check(ports.check, AddressError.exit_code),
+    "keys": Check(keys.check, IdentityError.exit_code),
     "versions": Check(versions.check, ConfigError.exit_code),
     "reaching": Check(reaching.check, AddressError.exit_code),
     "reached by": Check(reached.check, AddressError.exit_code),

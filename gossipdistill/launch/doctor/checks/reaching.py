@@ -42,6 +42,10 @@ def _not_met(case: Case, entry: PeerEntry, met: Meeting) -> Finding:
     if "refused" in error:
         text = f"its machine answers, but nothing listens at {address}"
         return problem(entry.name, text, f"start there: {case.command_for(entry.name)}")
+    if not error and case.sealed:
+        text = f"something listens at {address}, but does not have {entry.name}'s key, or does not trust mine"
+        advice = f"compare there and here: gossipdistill keys show --peers {case.where}"
+        return problem(entry.name, text, advice)
     if not error:
         text = f"something listens at {address}, but it is no gossipdistill"
         return problem(entry.name, text, f"see on that machine who holds the port: {case.command_for(entry.name)}")
