@@ -114,6 +114,22 @@ class Limits:
     stranger_links_max: int = 8
     """Connections kept open to addresses that are no member's: for a refusal, a change of address, a seed."""
 
+    offences_max: int = 16
+    """Refused payloads, floods and the like of one peer before it is muted; one is forgiven every"""
+    offence_forgiven_s: float = 2.0
+    """so many seconds."""
+    offence_with_mass: int = 8
+    """So many offences is one refused parcel of mass: who sends such keeps what it is given, and drains the others."""
+    repeats_max: int = 64
+    """Messages of one peer that had come before: a lost confirmation makes one. More of them at once, or more than"""
+    repeats_per_s: float = 8.0
+    """so many a second, is a replay."""
+    mute_s: float = 5.0
+    """How long a peer that keeps offending is not listened to, the first time; twice as long each time, up to"""
+    mute_max_s: float = 300.0
+    mute_forgotten_s: float = 600.0
+    """Who has not been muted for so long begins with `mute_s` again."""
+
     control_bytes_max: int = 64 * 1024
     contacts_per_greeting_max: int = 128
     """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
@@ -138,6 +154,30 @@ class Limits:
     largest. Memory is touched as pieces come; who is refused for want of room sends again later."""
     push_bytes_max: int = 64 * 1024
     """Larger payloads are announced, then pulled, unless the run says otherwise."""
+
+    messages_per_s_max: float = 5000.0
+    """Of one sender on one channel; what is beyond is dropped unread. A round in lockstep between two processes of one
+    machine takes half a millisecond at best, and reading so many takes about a quarter of a core."""
+    strangers_messages_per_s_max: float = 2000.0
+    """Of all together who are not known (yet). Newcomers greet again, ever more seldom."""
+    control_bytes_per_s_max: float = 64.0 * MIB
+    data_bytes_per_s_max: float = 4096.0 * MIB
+    """More than one process hands out over loopback (3.7 GB/s): a bound to be lowered where bytes are dear."""
+    burst_s: float = 3.0
+    """So many seconds' worth may come at once: after a pause of mine, all that has waited."""
+
+    files_reserved: int = 256
+    """File descriptors that strangers cannot take: libzmq opens one for whoever knocks. At most half of all."""
+    hoard_bytes_max: int = 64 * MIB
+    """What may have come on one connection and not as messages: twice what its queue, the message being read and the
+    buffer of the kernel hold. More is a message that does not end."""
+    resident_share_max: float = 0.9
+    """Of the memory of the machine, or of the control group: when this process alone uses more, no more connections are
+    taken and those that others have made are ended."""
+    guard_interval_s: float = 0.25
+    """Between two looks at all that, and at most"""
+    guard_interval_min_s: float = 0.005
+    """this while somebody knocks: 256 files are not taken in that time."""
 
     control_messages_queued_max: int = 256
     data_messages_queued_max: int = 4

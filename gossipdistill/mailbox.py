@@ -20,18 +20,19 @@ from typing import NamedTuple
 from gossipdistill.events import Event
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
+from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
 
 _STATE = 0
 
 
 class Collected(NamedTuple):
     """What the training thread left since the last call: parcels by recipient slot, oldest first, the inbox slots of
-    states that it has emptied, and its verdicts on consignments."""
+    states that it has emptied, its verdicts on consignments, and whose payloads it has refused."""
 
     parcels: list[tuple[Slot, Parcel]]
     taken: list[Slot]
     settlements: list[Settlement]
+    complaints: list[Complaint]
 
 
 class Mailbox:
@@ -57,6 +58,7 @@ class Mailbox:
             DeliveryClass.STREAM: limits.unsettled_stream_max,
         }
         self._settlements: list[Settlement] = []
+        self._complaints: list[Complaint] = []
         self._inbox: dict[tuple[Slot, int], Arrival] = {}
         self._delivered = 0
         self._taken: set[Slot] = set()
@@ -120,6 +122,11 @@ class Mailbox:
         if some:
             self._wake()
 
+    def complain(self, complaints: Iterable[Complaint]) -> None:
+        """Whose payloads the learner has refused. The network hears of it with whatever is collected next."""
+        with self._lock:
+            self._complaints.extend(complaints)
+
     def neighbourhood(self) -> Neighbourhood:
         """Who is there, as last told by the network."""
         return self._neighbourhood
@@ -150,10 +157,11 @@ class Mailbox:
     def collect(self) -> Collected:
         """What the training thread left since the last call."""
         with self._lock:
-            collected = Collected([*self._outbox.items(), *self._consigned], sorted(self._taken), self._settlements)
+            parcels = [*self._outbox.items(), *self._consigned]
+            collected = Collected(parcels, sorted(self._taken), self._settlements, self._complaints)
             self._outbox.clear()
             self._taken.clear()
-            self._consigned, self._settlements = [], []
+            self._consigned, self._settlements, self._complaints = [], [], []
         return collected
 
     def free(self, slots: Iterable[Slot]) -> None:

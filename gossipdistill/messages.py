@@ -127,6 +127,14 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """The learner has refused a payload of `sender`, for this reason in one word: held against it."""
+
+    sender: PeerName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbourhood:
     """What the network knows about the others, as one immutable snapshot for the learner."""
 
@@ -136,6 +144,8 @@ class Neighbourhood:
     gone: frozenset[PeerName] = frozenset()
     statuses: Mapping[PeerName, str] = field(default_factory=dict)
     places: Mapping[PeerName, int] = field(default_factory=dict)
+    muted: frozenset[PeerName] = frozenset()
+    """Those of the living who are not listened to now. They are given no mass either: none would come back."""
 
 
 # --- what travels on the control socket -------------------------------------------------------------------------

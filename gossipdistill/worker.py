@@ -87,7 +87,7 @@ class Worker:
         self._take()
         neighbourhood = self.mailbox.neighbourhood()
         late = sum(self.lockstep.late.values())
-        missing = self.lockstep.awaited(now, Without(neighbourhood.alive, neighbourhood.done))
+        missing = self.lockstep.awaited(now, Without(neighbourhood.alive, neighbourhood.done | neighbourhood.muted))
         if sum(self.lockstep.late.values()) > late:
             names = ", ".join(sorted(self.lockstep.late))
             self.learner.ledger.warn(f"rounds have gone on without neighbours that were too late: {names}")
@@ -234,6 +234,9 @@ class Worker:
         parcels = self.strategy.mix(self._state, self.learner, arrivals, view)
         if self.strategy.delivery.settled:
             self._settle(arrivals)
+        complaints, self.learner.ledger.complaints = self.learner.ledger.complaints, []
+        if complaints:
+            self.mailbox.complain(complaints)
         self._post(parcels, now)
         return view
 

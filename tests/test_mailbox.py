@@ -8,7 +8,7 @@ from itertools import pairwise
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Payload, Slot
+from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Neighbourhood, Parcel, Payload, Slot
 
 ADA, BO, CY = PeerName("ada"), PeerName("bo"), PeerName("cy")
 
@@ -27,7 +27,7 @@ def test_a_parcel_has_one_slot_per_recipient_topic_and_key_and_the_newest_wins()
     mailbox.post(parcel(2, BO))
     mailbox.post(parcel(3, BO, topic="y"))
     mailbox.post(parcel(4, BO, key="k"))
-    parcels, taken, _ = mailbox.collect()
+    parcels, taken, *_ = mailbox.collect()
     assert {(*slot, one.step) for slot, one in parcels} == {
         ("bo", "x", "", 2),
         ("cy", "x", "", 1),
@@ -36,7 +36,14 @@ def test_a_parcel_has_one_slot_per_recipient_topic_and_key_and_the_newest_wins()
     }
     assert taken == []
     assert mailbox.overwritten == 1
-    assert mailbox.collect() == ([], [], [])
+    assert mailbox.collect() == ([], [], [], [])
+
+
+def test_the_network_hears_once_whose_payloads_were_refused() -> None:
+    mailbox = Mailbox()
+    mailbox.complain([Complaint(BO, "shape"), Complaint(CY, "not_finite")])
+    assert mailbox.collect().complaints == [Complaint(BO, "shape"), Complaint(CY, "not_finite")]
+    assert mailbox.collect().complaints == []
 
 
 def test_arrivals_come_in_order_the_newest_of_each_slot_once() -> None:
@@ -51,11 +58,11 @@ def test_the_network_hears_once_which_slots_were_emptied() -> None:
     mailbox = Mailbox()
     mailbox.deliver(arrival(1, CY))
     mailbox.deliver(arrival(2, BO))
-    assert mailbox.collect() == ([], [], [])
+    assert mailbox.collect() == ([], [], [], [])
     mailbox.take()
     mailbox.take()
-    assert mailbox.collect() == ([], [Slot(BO, "x", ""), Slot(CY, "x", "")], [])
-    assert mailbox.collect() == ([], [], [])
+    assert mailbox.collect() == ([], [Slot(BO, "x", ""), Slot(CY, "x", "")], [], [])
+    assert mailbox.collect() == ([], [], [], [])
 
 
 def test_events_are_bounded_and_the_oldest_go_first() -> None:

@@ -102,7 +102,7 @@ class Twin(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         newest = dict(self.states_out)
-        parcels, taken, settlements = self.mailbox.collect()
+        parcels, taken, settlements, _ = self.mailbox.collect()
         assert {slot: p for slot, p in parcels if p.delivery is DeliveryClass.STATE} == newest
         assert [(slot, p) for slot, p in parcels if p.delivery is not DeliveryClass.STATE] == self.consigned_out
         assert len(parcels) == len(newest) + len(self.consigned_out)

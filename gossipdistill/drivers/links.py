@@ -23,6 +23,7 @@ import zmq
 
 from gossipdistill.drivers.names import look_up
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.drivers.tolls import Purse
 from gossipdistill.limits import Limits
 from gossipdistill.presence import NOWHERE, Address
 
@@ -54,6 +55,7 @@ class Link:
     used_s: float = _NEVER
     took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
     """When control and data last accepted a message, since they were opened."""
+    purse: Purse = field(default_factory=dict)
 
     def is_deaf(self, channel: Channel, now: float) -> bool:
         """Whether a refusal just now means that nobody is connected, rather than that the queue is full."""
@@ -103,6 +105,11 @@ class Links:
             if link.name in names:
                 self._close(link)
                 link.host, link.try_at_s = "", _NEVER
+
+    def far_ends(self) -> set[tuple[str, int]]:
+        """Where my connections go: host and port, of control and of data."""
+        links = self.by_place.values()
+        return {(link.host, port) for link in links for port in (link.address.port, link.address.data_port)}
 
     async def close(self) -> None:
         """Drop all links, and wait for the look-ups to end."""

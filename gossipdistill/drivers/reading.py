@@ -6,6 +6,7 @@ Rules of this file
 2. Who a message says it is from must be whose connection it came through: with keys, the peer to whom the key of that
    connection belongs at that moment; without, whoever has spoken on it first.
 3. Pieces are put together for living members only: nobody else can make us hold memory.
+4. Who sends more than it may, or is muted, is not read: states and pieces are dropped by a look at their first bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from gossipdistill.drivers.links import Link, Routes
 from gossipdistill.drivers.security import Curve, may_say
 from gossipdistill.drivers.sending import Sending
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_read
+from gossipdistill.drivers.tolls import Tolls
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State
 from gossipdistill.presence import Enrolments, Greeting, Here, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.wire.codec import decode
+from gossipdistill.wire.codec import decode, holds_state_or_piece
 from gossipdistill.wire.errors import WireCode, WireError
 from gossipdistill.wire.pieces import Assembly
 
@@ -52,6 +54,8 @@ class Reading:
     sending: Sending
     assembly: Assembly
     clock: Callable[[], float]
+    delivered: Callable[[list[zmq.Frame], int, str], None]
+    """Told of each message, its size, and who speaks on its connection."""
     curve: Curve | None = None
     speakers: dict[tuple[Channel, bytes], tuple[str, int]] = field(default_factory=dict)
     """Without keys: by connection, the process that has spoken on it first."""
@@ -59,6 +63,10 @@ class Reading:
     """Words of callers who have not enrolled."""
     handed_over: int = 0
     """What the protocol was told, in numbers of calls."""
+    _tolls: Tolls = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tolls = Tolls(self.limits)
 
     def drain(self, inlet: Inlet) -> bool:
         """Read a turn's share. Whether there may be more."""
@@ -68,12 +76,14 @@ class Reading:
                 return False
             parts = inlet.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             frames = [part.buffer for part in parts]
+            size = sum(map(len, frames))
             if self.curve is None:
-                self._receive(frames, inlet)
+                speaker = self._receive(frames, inlet)
             else:
                 key = str(parts[-1].get("User-Id")) if inlet.link is None else inlet.link.key
-                self._receive_sealed(frames, inlet, key, self.curve)
-            left_bytes -= sum(map(len, frames))
+                speaker = self._receive_sealed(frames, inlet, key, self.curve)
+            self.delivered(parts, size, speaker)
+            left_bytes -= size
             if left_bytes <= 0:
                 break
         return True
@@ -84,41 +94,40 @@ class Reading:
             if not is_present(self.peer, sender):
                 self.assembly.forget(sender)
 
-    def _receive_sealed(self, frames: Sequence[memoryview], inlet: Inlet, key: str, curve: Curve) -> None:
-        """A message on a connection whose other end has proved to hold `key`."""
+    def _receive_sealed(self, frames: Sequence[memoryview], inlet: Inlet, key: str, curve: Curve) -> str:
+        """A message on a connection whose other end has proved to hold `key`. Returns whose key that is, or was."""
         connection = b""
         if inlet.link is None:
             connection, frames = bytes(frames[0]), frames[1:]
         name, former = curve.name_of(key), curve.former_name_of(key)
         if name is None and former is None:
-            self._hear_newcomer(frames, inlet.channel, connection, key, curve)
-            return
+            self._hear_newcomer(frames, inlet, connection, key, curve)
+            return ""
         if name is None:
             self.handed_over += 1
             problem = f"a message under the key {key}, which is not trusted any more"
             self.peer.receive_malformed(former or "", REVOKED, problem, self.clock())
-            return
-        envelope = self._decode(frames, name)
-        if envelope is None:
-            return
-        if not may_say(name, envelope):
+            return former or ""
+        envelope = self._decode(frames, name, inlet)
+        if envelope is not None and not may_say(name, envelope):
             problem = f"the holder of the key of {name} claims to be {envelope.sender}"
-            self._refuse(name, WireError(WireCode.SENDER, problem))
-            return
-        self._accept(envelope, inlet, connection, sum(map(len, frames)))
+            self._refuse(name, WireError(WireCode.SENDER, problem), proven=True)
+        elif envelope is not None:
+            self._accept(envelope, inlet, connection, sum(map(len, frames)))
+        return name
 
     def _hear_newcomer(
-        self, frames: Sequence[memoryview], channel: Channel, connection: bytes, key: str, curve: Curve
+        self, frames: Sequence[memoryview], inlet: Inlet, connection: bytes, key: str, curve: Curve
     ) -> None:
         """Somebody whom the doorkeeper has let in to enrol. It gets an answer if it is refused, and else is ignored."""
-        envelope = self._decode(frames, "") if len(frames) == 1 else None
+        envelope = self._decode(frames, "", inlet) if len(frames) == 1 else None
         if envelope is None or not isinstance(envelope.message, Enrolments):
             self.unheard += 1
             return
         self.handed_over += 1
         refusal = self.peer.introductions.newcomer(key, envelope, self.clock())
         if refusal is not None:
-            self.sending.answer(channel, connection, envelope, refusal)
+            self.sending.answer(inlet.channel, connection, envelope, refusal)
         self.take_up_keys(curve)
 
     def take_up_keys(self, curve: Curve) -> None:
@@ -127,20 +136,22 @@ class Reading:
         if keys is not None:
             curve.trust({name: key.encode("ascii") for name, key in keys.items()})
 
-    def _receive(self, frames: Sequence[memoryview], inlet: Inlet) -> None:
+    def _receive(self, frames: Sequence[memoryview], inlet: Inlet) -> str:
+        """A message on a connection without keys. Returns who speaks on it, as far as it is known."""
         if inlet.link is not None:
-            envelope = self._decode(frames, inlet.link.name)
+            envelope = self._decode(frames, inlet.link.name, inlet)
             problem = _of_another(inlet.link, envelope)
             if problem:
-                self._refuse(inlet.link.name, WireError(WireCode.SENDER, problem))
+                self._refuse(inlet.link.name, WireError(WireCode.SENDER, problem), proven=True)
             elif envelope is not None:
                 self._accept(envelope, inlet, b"", sum(map(len, frames)))
-            return
+            return inlet.link.name
         connection, frames = bytes(frames[0]), frames[1:]
         said_before = self.speakers.get((inlet.channel, connection))
-        envelope = self._decode(frames, said_before[0] if said_before is not None else None)
+        known = said_before[0] if said_before is not None else None
+        envelope = self._decode(frames, known, inlet)
         if envelope is None:
-            return
+            return known or ""
         speaker = (envelope.sender, envelope.boot)
         if said_before is None:
             while len(self.speakers) >= 4 * self.limits.links_max:
@@ -149,11 +160,16 @@ class Reading:
         elif said_before != speaker:
             problem = "a connection of {}/{} claims to be {}/{}".format(*said_before, *speaker)
             self._refuse(said_before[0], WireError(WireCode.SENDER, problem))
-            return
+            return said_before[0]
         self._accept(envelope, inlet, connection, sum(map(len, frames)))
+        return envelope.sender
 
-    def _decode(self, frames: Sequence[memoryview], speaker: str | None) -> Envelope | None:
-        """The message of this peer; of whoever it says, if the speaker is None. None if it is no message."""
+    def _decode(self, frames: Sequence[memoryview], speaker: str | None, inlet: Inlet) -> Envelope | None:
+        """The message of this peer; of whoever it says, if the speaker is None. None if it is no message, or dropped
+        unread."""
+        proven = self.curve is not None or inlet.link is not None
+        if self._is_unread(frames, speaker or "", inlet, proven):
+            return None
         try:
             return decode(frames, self.limits)
         except WireError as error:
@@ -163,12 +179,28 @@ class Reading:
                 self.handed_over += 1
                 self.peer.receive_other_version(speaker, error.problem, self.clock())
             else:
-                self._refuse(speaker, error)
+                self._refuse(speaker, error, proven)
         return None
 
-    def _refuse(self, speaker: str, error: WireError) -> None:
+    def _is_unread(self, frames: Sequence[memoryview], speaker: str, inlet: Inlet, proven: bool) -> bool:
+        """Whether this message is dropped as it is: too much of its sender has come, or its sender is muted."""
+        now, name = self.clock(), PeerName(speaker)
+        is_member = self.peer.address_of(speaker) is not None
+        purse = inlet.link.purse if inlet.link is not None else None
+        breach = self._tolls.breach(speaker if is_member else "", inlet.channel, sum(map(len, frames)), now, purse)
+        if breach is not None:
+            self.handed_over += 1
+            self.peer.receive_too_much(speaker, *breach, now, proven)
+            return True
+        if is_member and frames and holds_state_or_piece(frames[0]) and self.peer.drop_muted(name, now):
+            self.assembly.forget(name)
+            return True
+        return False
+
+    def _refuse(self, speaker: str, error: WireError, proven: bool = False) -> None:
+        """`proven`: nobody else can have said it, so it is held against the speaker."""
         self.handed_over += 1
-        self.peer.receive_malformed(speaker, error.code.value, error.problem, self.clock())
+        self.peer.receive_malformed(speaker, error.code.value, error.problem, self.clock(), proven)
 
     def _accept(self, envelope: Envelope, inlet: Inlet, connection: bytes, size: int) -> None:
         """It is from whom it says."""
@@ -189,7 +221,8 @@ class Reading:
                 traffic.astray += 1
                 return
             try:
-                whole = self.assembly.feed(envelope)
+                if not self.peer.is_muted(envelope.sender, now):  # else mass is refused by its number, and whole
+                    whole = self.assembly.feed(envelope)
             except WireError as error:
                 traffic.astray += 1
                 if error.code is not WireCode.PIECE:  # which happens to the honest: a connection ended in between

@@ -111,9 +111,10 @@ class Sockets:
         key = self.curve.key_of(name) if self.curve is not None else None
         return key.decode("ascii") if key is not None else ""
 
-    def monitor(self, socket: ZmqSocket) -> ZmqSocket:
-        """A socket that receives a message for each connection of `socket` that ends; it is closed with it."""
-        made = self._monitors[socket] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    def monitor(self, socket: ZmqSocket, events: int = zmq.EVENT_DISCONNECTED) -> ZmqSocket:
+        """A socket that receives a message for each connection of `socket` that ends, or for each of other `events`; it
+        is closed with it."""
+        made = self._monitors[socket] = socket.get_monitor_socket(events)
         return made
 
     def close(self, *sockets: ZmqSocket) -> None:

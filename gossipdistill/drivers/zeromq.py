@@ -19,10 +19,12 @@ import zmq
 
 from gossipdistill.drivers.buffers import Buffers, keep_freed
 from gossipdistill.drivers.faulty import FaultySender, Spoil
+from gossipdistill.drivers.guard import Guard
 from gossipdistill.drivers.links import Link, Links, Routes
 from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.reading import REVOKED, Inlet, Reading, is_present
+from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
@@ -61,6 +63,7 @@ class Driver:
     curve: Curve | None = None
     faults: FaultySender | None = None
     """Bends what is sent, in a run with a fault plan."""
+    resources: Resources = field(default_factory=Resources)
     _sockets: Sockets = field(init=False)
     _links: Links = field(init=False)
     _routes: Routes = field(init=False)
@@ -68,6 +71,7 @@ class Driver:
     _sending: Sending = field(init=False)
     _outflow: Outflow[Way] = field(init=False)
     _reading: Reading = field(init=False)
+    _guard: Guard = field(init=False)
     _routers: dict[Channel, Inlet] = field(default_factory=dict)
     _inlets: dict[ZmqSocket, Inlet] = field(default_factory=dict)
     _ready: dict[Inlet, None] = field(default_factory=dict)
@@ -90,8 +94,10 @@ class Driver:
         self._outflow = Outflow(limits, self._put, self._sent)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         assembly = Assembly(limits, Buffers(limits.payload_bytes_max).allocate)
+        self._guard = Guard(self.peer, self.mailbox, self._sockets, self._links, self.clock, self._fail, self.resources)
         self._reading = Reading(peer=self.peer, limits=limits, routes=self._routes, sending=self._sending,
-                                assembly=assembly, clock=self.clock, curve=self.curve)  # fmt: skip
+                                assembly=assembly, clock=self.clock, delivered=self._guard.delivered,
+                                curve=self.curve)  # fmt: skip
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +132,7 @@ class Driver:
             self._keep_the_door(self._loop)
             for inlet in self._routers.values():
                 self._listen_to(inlet)
+            self._guard.begin(self._sending.routers.values(), self.listen)
             self._turn()
             await self._stopped.wait()
             if self._failure is not None:
@@ -135,6 +142,7 @@ class Driver:
             for handle in (self._timer, self._again):
                 if handle is not None:
                     handle.cancel()
+            self._guard.end()
             await self._links.close()
             for inlet in list(self._inlets.values()):
                 self._stop_listening(inlet.socket)
@@ -218,6 +226,7 @@ class Driver:
             self.peer.taken(slot, now)
         for settlement in collected.settlements:
             self.peer.settle(settlement)
+        self.peer.complain(collected.complaints, now)
         for slot, parcel in collected.parcels:
             self.peer.publish(slot, parcel, now)
         self.peer.report_progress(*self.mailbox.progress(), now)

@@ -64,6 +64,7 @@ def peer_result(
         "age_s": _spread(ledger.ages, bin_to_age_s),
         "quarantined": dict(ledger.quarantined),
         "malformed": driver.peer.malformed,
+        "turned_away": driver.peer.turned_away,
         "warnings": list(ledger.warnings),
         "links": [_link(worker, driver, sender, wall_s) for sender in sorted(ledger.links)],
     }

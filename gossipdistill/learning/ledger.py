@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Complaint
 
 _STEPS_KEPT_MAX = 10_000
 _AGE_BINS_PER_DOUBLING = 8
@@ -54,6 +56,8 @@ class Ledger:
     warnings: list[str] = field(default_factory=list)
     news: list[Event] = field(default_factory=list)
     """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
+    complaints: list[Complaint] = field(default_factory=list)
+    """What the network is to hold against the senders of refused payloads; the worker hands it on."""
     collective_bytes: float = 0.0
     """Bytes that a collective sent outside our sockets, by its formula (all_reduce only)."""
 
@@ -76,6 +80,7 @@ class Ledger:
         """A payload was refused whole. Counted always, told once per (sender, reason)."""
         key = f"{sender}: {reason}"
         self.quarantined[key] += 1
+        self.complaints.append(Complaint(PeerName(sender), reason))
         if self.quarantined[key] == 1:
             self.note(EventKind.QUARANTINED, sender, problem, code=reason)
 

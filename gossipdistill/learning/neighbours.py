@@ -49,7 +49,7 @@ class Neighbours:
             return self._known
         self._weights.clear()
         alive: Set[str] = neighbourhood.alive
-        done: Set[str] = neighbourhood.done
+        done: Set[str] = neighbourhood.done | neighbourhood.muted
         name_of: dict[str, str] = {}
         me = self.me
         if me not in self.schedule.places:  # without a roster, a label is a place

@@ -151,6 +151,10 @@ def _row(peer: dict[str, Any]) -> list[Text | str]:
     ]
 
 
+_HARM = ("muted", "rate", "bytes", "oversize", "replay", "slots")
+"""Reasons for turning messages away that ought to be known; a few others are of every life, such as `repeated`."""
+
+
 def _notes(summary: dict[str, Any]) -> list[str]:
     notes = []
     accuracy = summary["val_accuracy"]
@@ -171,6 +175,10 @@ def _notes(summary: dict[str, Any]) -> list[str]:
             notes.append(f"{peer['name']}: payloads refused: {refused}")
         if peer.get("malformed"):
             notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
+        harm = {key: n for key, n in peer.get("turned_away", {}).items() if key.rpartition(": ")[2] in _HARM}
+        if harm:
+            away = ", ".join(f"{key} x{count}" for key, count in harm.items())
+            notes.append(f"{peer['name']}: turned away: {away}")
     waited = {peer["name"]: peer["waited_s"] for peer in summary["peers"] if peer.get("waited_s") is not None}
     if waited:
         each = ", ".join(f"{name} {waited_s:.1f} s" for name, waited_s in waited.items())

@@ -31,6 +31,8 @@ _SAYS = {
     "superseded": "is superseded",
     "malformed": "got something from {who} that is no message",
     "quarantined": "refuses a payload of {who}",
+    "muted": "does not listen to {who} for a while",
+    "unmuted": "listens to {who} again",
     "left_out": "does not listen to {who}",
     "listened_to": "listens to {who} again",
     "unreachable": "does not reach {who} directly",

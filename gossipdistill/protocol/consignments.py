@@ -276,23 +276,32 @@ class Consignments:
 
     # --- in ------------------------------------------------------------------------------------------------------
 
-    def arrived(self, sender: PeerName, boot: Boot, consignment: Consignment, now: float) -> None:
-        """One came, perhaps not for the first time: hand it to the learner once, and say what became of it."""
+    def arrived(self, sender: PeerName, boot: Boot, consignment: Consignment, now: float, unwanted: str = "") -> str:
+        """One came, perhaps not for the first time: hand it to the learner once, or refuse it unread because of what is
+        `unwanted`, and say what became of it. Why it was not handed over, in one word; empty if it was."""
         shelf = self._shelf(sender, boot, consignment.topic)
         if shelf is None:
             refusal = Receipt(consignment.topic, consignment.number, Verdict.REFUSED, "too many topics")
             self.out.append((sender, boot, refusal))
-            return
+            return "slots"
         shelf.stream = consignment.delivery is DeliveryClass.STREAM
         ahead = consignment.number - shelf.delivered
         if ahead <= 0:
             self._repeat(sender, shelf, consignment.topic, consignment.number)
-        elif shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
+            return "repeated"
+        if unwanted:
+            shelf.delivered = consignment.number
+            shelf.held.add(consignment.number)
+            version = Version(shelf.boot, consignment.number)
+            self.settle(Settlement(sender, consignment.topic, version, absorbed=False, reason=unwanted))
+            return "unwanted"
+        if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
             shelf.early[consignment.number] = consignment  # the one before it is still on its way
         else:
             self._deliver(sender, shelf, consignment, now)
             while (following := shelf.early.pop(shelf.delivered + 1, None)) is not None:
                 self._deliver(sender, shelf, following, now)
+        return ""
 
     def enquired(self, sender: PeerName, boot: Boot, enquiry: Enquiry) -> None:
         """The sender of a consignment asks what became of it."""

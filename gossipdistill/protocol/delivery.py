@@ -233,21 +233,23 @@ class Delivery:
 
     # --- in ------------------------------------------------------------------------------------------------------
 
-    def arrived(self, sender: PeerName, boot: Boot, state: State, now: float) -> None:
-        """A version came: confirm it, and hand it to the learner unless a newer one came before."""
+    def arrived(self, sender: PeerName, boot: Boot, state: State, now: float) -> str:
+        """A version came: confirm it, and hand it to the learner unless a newer one came before. Why it was not handed
+        over, in one word; empty if it was."""
         slot, version = Slot(sender, state.topic, state.key), Version(boot, state.number)
         known = self._incoming(slot, boot)
         self._confirm(sender, state, known is not None, now)
         if known is None:
-            return
+            return "slots"
         if version <= known.version:
             self._count(sender).overtaken += 1
-            return
+            return "repeated"
         known.version, known.learner_has_it = version, False
         if known.announced <= state.number:
             self._awaiting.discard(slot)
         arrival = Arrival(sender, slot.topic, version, state.step, state.exchange, state.payload, now, slot.key)
         self.arrivals.append(arrival)
+        return ""
 
     def _confirm(self, sender: PeerName, state: State, may_wait: bool, now: float) -> None:
         """Owe a confirmation, or give it: for large states, and when one for this slot is owed already."""
@@ -285,7 +287,7 @@ class Delivery:
         """A neighbour has a large state ready. Ask for it now, or as soon as the learner has taken the last one."""
         slot = Slot(sender, announce.topic, announce.key)
         known = self._incoming(slot, boot)
-        if known is None or announce.payload_bytes > self.limits.payload_bytes_max:
+        if known is None:
             return
         known.announced = max(known.announced, announce.number)
         if announce.number <= known.version.number:

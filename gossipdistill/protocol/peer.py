@@ -3,7 +3,8 @@
 The owner (a socket driver, or a simulator) feeds it and drains it:
 
     peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.settle(settlement)
-    peer.handle_timeout(now)        peer.not_sent(transmit, now)        peer.connection_ended(name, now)
+    peer.complain(complaints, now)  peer.not_sent(transmit, now)        peer.connection_ended(name, now)
+    peer.handle_timeout(now)        peer.receive_malformed(...)         peer.receive_too_much(...)
     peer.transmits()    peer.arrivals()    peer.freed()    peer.events()    peer.next_timeout()
 
 No call raises for anything that another peer can do.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
@@ -20,6 +22,7 @@ from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     Announce,
     Arrival,
+    Complaint,
     Confirm,
     Consignment,
     DeliveryClass,
@@ -36,6 +39,7 @@ from gossipdistill.messages import (
     Want,
 )
 from gossipdistill.presence import Ack, Address, Contact, Enrolments, Greeting, Leave, Nack, Ping, PingRequest, Refusal
+from gossipdistill.protocol.conduct import Conduct
 from gossipdistill.protocol.consignments import Consignments, Outstanding
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.introductions import Introductions
@@ -64,6 +68,8 @@ class Peer:
         self.introductions = Introductions(self._membership.table)
         self._delivery = Delivery(limits, self.is_alive)
         self._consignments = Consignments(limits, me.boot, self.boot_of)
+        self._conduct = Conduct(limits)
+        self._muted = self._conduct.muted
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self._membership.needed = self._has_something_for
@@ -87,6 +93,14 @@ class Peer:
         """The learner's verdict on an arrival of mass or of a stream."""
         self._consignments.settle(settlement)
 
+    def complain(self, complaints: Iterable[Complaint], now: float) -> None:
+        """The learner has refused payloads, and has said so itself."""
+        for name, reason in ((one.sender, one.reason) for one in complaints if self.status_of(one.sender) is not None):
+            shelves = self._consignments.shelves.items()
+            mass = any(slot.peer == name and not shelf.stream for slot, shelf in shelves)
+            weight = self.limits.offence_with_mass if mass else 1
+            self._conduct.offend(name, reason, now, weight)
+
     def report_progress(self, step: int, done: bool, now: float) -> None:
         """My own step and whether I only serve from now on; it travels in probes and their answers."""
         self._membership.report_progress(step, done, now)
@@ -105,8 +119,10 @@ class Peer:
             self.introductions.heard(sender, message, now)
             return
         if envelope.to not in ("", self.me.name):
-            return  # meant for another who had this address before
+            self._turn_away(sender, "not_for_me", now)  # but for another who had this address before
+            return
         if envelope.to_boot not in (0, self.me.boot):
+            self._turn_away(sender, "for_another_process", now)
             if envelope.to_boot < self.me.boot:
                 self._membership.addressed_to_my_predecessor(sender, now)
             return
@@ -119,30 +135,52 @@ class Peer:
                 self._consignments.parted(sender, boot, message.absorbed, now)
             return
         if self._membership.heard(envelope, now) is None:
+            self._turn_away(sender, "not_admitted", now)
             return
         self._note_changes(now)
         match message:
             case State():
                 for confirm in message.confirms:
                     self._delivery.confirmed(sender, confirm, now)
-                self._delivery.arrived(sender, boot, message, now)
+                if not self.drop_muted(sender, now):
+                    self._note_arrival(sender, self._delivery.arrived(sender, boot, message, now), now)
             case Announce():
-                self._delivery.announced(sender, boot, message, now)
+                if not self._is_oversize(sender, message, now) and not self.drop_muted(sender, now):
+                    self._delivery.announced(sender, boot, message, now)
             case Want():
                 self._delivery.wanted(sender, message, now)
             case Confirm():
                 self._delivery.confirmed(sender, message, now)
             case Consignment():
-                self._consignments.arrived(sender, boot, message, now)
+                unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
+                became = self._consignments.arrived(sender, boot, message, now, unwanted)
+                self._note_arrival(sender, became, now)
             case Receipt():
                 self._consignments.receipt(sender, message, now)
             case Enquiry():
                 self._consignments.enquired(sender, boot, message)
 
-    def receive_malformed(self, sender: str, code: str, problem: str, now: float) -> None:
-        """Bytes that were no message. Counted; said once per (sender, code)."""
+    def receive_malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
+        """Bytes that were no message. Counted; said once per (sender, code). `proven`: it was this peer and nobody in
+        its name, so it is held against it."""
         if self._count_malformed(sender, code) == 1:
             self._events.append(Event(EventKind.MALFORMED, now, sender, problem, {"code": code}))
+        if proven and self.status_of(PeerName(sender)) is not None:
+            self._conduct.offend(PeerName(sender), code, now)
+
+    def receive_too_much(self, sender: str, reason: str, problem: str, now: float, proven: bool = False) -> None:
+        """The owner has dropped something unread, for its sender has sent more than it may. `proven`: as above."""
+        name = PeerName(sender) if self.status_of(PeerName(sender)) is not None else PeerName("")
+        self._conduct.turn_away(name, reason, now, problem)
+        if proven and name:
+            self._conduct.offend(name, reason, now)
+
+    def drop_muted(self, sender: PeerName, now: float) -> bool:
+        """Whether this sender is muted, so that its states and pieces are dropped unread; if so, one is counted."""
+        if not self._conduct.mutes(sender, now):
+            return False
+        self._conduct.drop(sender, now)
+        return True
 
     def receive_other_version(self, sender: str, problem: str, now: float) -> None:
         """A well-formed first frame of another wire version."""
@@ -168,6 +206,7 @@ class Peer:
         self._note_changes(now)
         self._delivery.handle_timeout(now)
         self._consignments.handle_timeout(now)
+        self._conduct.handle_timeout(now)
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
@@ -211,7 +250,7 @@ class Peer:
     def events(self) -> list[Event]:
         """Drain what happened."""
         drained: list[Event] = []
-        for part in (self._membership.table, self._delivery, self._consignments):
+        for part in (self._membership.table, self._delivery, self._consignments, self._conduct):
             drained += part.events
             part.events = []
         drained += self._events
@@ -220,11 +259,15 @@ class Peer:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        return min(part.next_timeout() for part in (self._membership, self._delivery, self._consignments))
+        parts = (self._membership, self._delivery, self._consignments, self._conduct)
+        return min(part.next_timeout() for part in parts)
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        return self._membership.table.neighbourhood()
+        table, muted = self._membership.table, self._conduct.muted
+        table.changed = table.changed or muted is not self._muted
+        snapshot, self._muted = table.neighbourhood(), muted
+        return replace(snapshot, muted=muted) if snapshot is not None and muted else snapshot
 
     def address_of(self, name: str) -> Address | None:
         """Where a member listens, for the driver."""
@@ -279,6 +322,15 @@ class Peer:
             totals[code] = totals.get(code, 0) + count
         return totals
 
+    @property
+    def turned_away(self) -> dict[str, int]:
+        """How many messages were understood and not taken, by "peer: reason"; ": reason" for those of strangers."""
+        return {f"{name}: {reason}": count for (name, reason), count in sorted(self._conduct.turned_away.items())}
+
+    def is_muted(self, name: PeerName, now: float) -> bool:
+        """Whether this member is not listened to now, for what it has done."""
+        return self._conduct.mutes(name, now)
+
     def boot_of(self, name: PeerName) -> int | None:
         """The process of this peer with which there is business now."""
         return self._membership.table.rows[name].boot if self.is_alive(name) else None
@@ -297,6 +349,27 @@ class Peer:
                 self.introductions.tell_all(peer)
                 self._delivery.returned(peer, restarted, now)
                 self._consignments.returned(peer, now)
+
+    def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:
+        """A word that is not for me, or not for me to hear; strangers, who choose their names, are counted as one."""
+        self._conduct.turn_away(sender if self.status_of(sender) is not None else "", reason, now)
+
+    def _note_arrival(self, sender: PeerName, became: str, now: float) -> None:
+        """Why delivery has not handed something to the learner, if it has not."""
+        if became == "repeated":
+            self._conduct.repeat(sender, now)
+        elif became == "slots":
+            problem = f"has used up its share of {self.limits.slots_per_peer_max} topics and keys"
+            self._conduct.turn_away(sender, became, now, problem)
+
+    def _is_oversize(self, sender: PeerName, announce: Announce, now: float) -> bool:
+        size, size_max = announce.payload_bytes, self.limits.payload_bytes_max
+        if size <= size_max:
+            return False
+        problem = f"announces {announce.topic[:80]} of {size} bytes, and a payload has at most {size_max}"
+        self._conduct.turn_away(sender, "oversize", now, problem)
+        self._conduct.offend(sender, "oversize", now)
+        return True
 
     def _transmit(self, to: str, to_boot: int, address: Address, message: Message) -> Transmit:
         return Transmit(address, Envelope(self.me.name, self.me.boot, to, to_boot, message))

@@ -306,6 +306,7 @@ class World(Clockwork):
             peer.settle(settlement)
             for hook in self._on_settle:
                 hook(self.now, host, settlement)
+        peer.complain(collected.complaints, local_s)
         for slot, parcel in collected.parcels:
             for hook in self._on_post:
                 hook(self.now, host, slot, parcel)

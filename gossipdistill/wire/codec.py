@@ -40,7 +40,7 @@ from gossipdistill.presence import Ack, Enrolments, Greeting, Here, Leave, Nack,
 from gossipdistill.wire import fields as check
 from gossipdistill.wire.errors import WireCode, WireError
 
-__all__ = ["WIRE_VERSION", "WireCode", "WireError", "decode", "encode"]
+__all__ = ["WIRE_VERSION", "WireCode", "WireError", "decode", "encode", "holds_state_or_piece"]
 
 WIRE_VERSION = 2
 
@@ -51,6 +51,7 @@ _KINDS: dict[type, int] = {
     Here: 17, Enrolments: 18,
 }  # fmt: skip
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
+_UNREAD = frozenset(_KINDS[kind] for kind in (State, Piece))
 _HEAD_ENTRIES = 6
 
 
@@ -106,6 +107,13 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [state.topic, state.key, state.number, state.step, state.exchange, layout, arrived]
             return [msgpack.packb(head), state.payload.body]
     return [msgpack.packb(head)]
+
+
+def holds_state_or_piece(head: bytes | memoryview) -> bool:
+    """Whether the first frame of a message is that of a `State` or a `Piece`, as I write them, by a look at its first
+    bytes: the number of entries, the version and the kind. Of what is written otherwise only `decode` can tell."""
+    start = bytes(head[:3])
+    return len(start) == 3 and start[0] & 0xF0 == 0x90 and start[1] == WIRE_VERSION and start[2] in _UNREAD
 
 
 def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS) -> Envelope:

@@ -49,6 +49,7 @@ class _Process:
             self.peer.taken(slot, now)
         for settlement in collected.settlements:
             self.peer.settle(settlement)
+        self.peer.complain(collected.complaints, now)
         for slot, parcel in collected.parcels:
             self.peer.publish(slot, parcel, now)
         self.peer.report_progress(*self.mailbox.progress(), now)

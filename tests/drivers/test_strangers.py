@@ -50,9 +50,9 @@ def test_a_name_that_the_connection_does_not_have_is_not_believed(nodes: list[No
     leave = encode(Envelope(PeerName("bo"), Boot(1), "ada", 1, Ping(0, 99, True)))
     for name, boot in ("mallory", 1), ("bo", 2):
         with Stranger(ada.roster["ada"], "whatever") as mallory:
+            before = ada.driver.peer.malformed.get("sender", 0)
             mallory.say(*encode(Envelope(PeerName(name), Boot(boot), "ada", 1, Ping(0, 99, False))))
             mallory.say(*leave)
-            before = ada.driver.peer.malformed.get("sender", 0)
             wait_until(lambda b=before: ada.driver.peer.malformed.get("sender", 0) > b)
     assert "bo" not in ada.mailbox.neighbourhood().done
     exchange_works(ada, bo, 1)
@@ -70,6 +70,7 @@ def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> Non
             for _ in range(3):
                 bo.say(msgpack.packb([3, 1, "bo", 5, "ada", 0, "fields of a later version"]))
             wait_until(lambda: ada.driver.peer.malformed.get("version") == 3)
+            wait_until(lambda: ada.kinds("bo"))  # counted a little before it is told
             assert [(event.kind, event.reason) for event in ada.events() if event.peer == "bo"] == [
                 (EventKind.REFUSED, "wire version 3, mine is 2")
             ]

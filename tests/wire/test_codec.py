@@ -46,7 +46,7 @@ from gossipdistill.presence import (
     Refusal,
     RefusalCode,
 )
-from gossipdistill.wire.codec import WireCode, WireError, decode, encode
+from gossipdistill.wire.codec import WireCode, WireError, decode, encode, holds_state_or_piece
 from gossipdistill.wire.encodings import ENCODINGS, encoding_of
 
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
@@ -617,3 +617,16 @@ def test_another_version_says_who_and_which_although_nothing_else_can_be_read() 
         decode([msgpack.packb([7, {"new": "kind"}, "ada", 12])])
     assert (caught.value.sender, caught.value.version) == ("ada", 7)
     assert caught.value.problem == "wire version 7, mine is 2"
+
+
+def test_a_look_at_three_bytes_tells_states_and_pieces_as_i_write_them_from_the_rest() -> None:
+    def envelope(message: Message) -> Envelope:
+        return Envelope(PeerName("ada"), Boot(1 << 40), "bo", 1 << 40, message)
+
+    content = Payload((ArrayLayout("x", (2,), "raw", 8),), bytes(8))
+    state, piece = State("x", "", 1, 1, 1, content), Piece(DeliveryClass.STATE, "x", "", 1, 0, bytes(8))
+    mass = Consignment("x", 1, 1, 1, DeliveryClass.MASS, 0.5, 1, content)
+    found = [holds_state_or_piece(encode(envelope(message))[0]) for message in (state, piece, mass, Want("x", "", 1))]
+    assert found == [True, True, False, False]
+    for head in b"", b"\x9d", b"\x9d\x02", b"\x9d\x01\x08", b"\xdc\x00\x0d\x02\x08":
+        assert not holds_state_or_piece(head)

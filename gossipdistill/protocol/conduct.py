@@ -1,0 +1,126 @@
+"""How others behave: what was turned away of whom and why, and who is not listened to for a while because of it.
+
+Rules of this file
+1. What is turned away is counted by (peer, reason), and said once for each; nothing of it has reached the learner.
+2. An *offence* is what no honest peer does, whatever its network does to it: a payload of NaN, a wrong shape, a flood.
+   A peer has `offences_max` of them to its credit, and one is forgiven every `offence_forgiven_s`.
+3. Whoever has used them up is *muted* for `mute_s`, each time for twice as long, up to `mute_max_s`; what it did is
+   forgotten when it has not been muted for `mute_forgotten_s`. The mute ends by itself, with all its credit.
+4. A muted peer keeps its place: its probes are answered, and what it says of itself is believed. Its states and
+   announcements are dropped, its mass is refused whole, so that it returns to its owner.
+5. What happens to the honest is no offence: duplicates and overtaken versions are only counted, up to as many as a bad
+   network makes of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.protocol.allowance import Allowance
+from gossipdistill.protocol.deadlines import Deadlines
+
+MUTED, REPLAY = "muted", "replay"
+_NEVER_YET = float("-inf")
+
+
+@dataclass(slots=True)
+class Record:
+    """What is held against one peer."""
+
+    credit: Allowance
+    repeats: Allowance
+    offences: Counter[str] = field(default_factory=Counter)
+    """Since it was last muted, by reason."""
+    mutes: int = 0
+    began_s: float = _NEVER_YET
+    until_s: float = _NEVER_YET
+    dropped: int = 0
+    """Messages, since it was last muted."""
+
+
+@dataclass(slots=True)
+class Conduct:
+    """The records of all members. `turned_away` counts messages by (peer, reason); strangers go by the name ""."""
+
+    limits: Limits
+    turned_away: Counter[tuple[str, str]] = field(default_factory=Counter)
+    muted: frozenset[PeerName] = frozenset()
+    """Who is not listened to, until `handle_timeout` says otherwise."""
+    events: list[Event] = field(default_factory=list)
+    _records: dict[PeerName, Record] = field(default_factory=dict)
+    _ends: Deadlines[PeerName] = field(default_factory=Deadlines)
+
+    def turn_away(self, name: str, reason: str, now: float, problem: str = "") -> None:
+        """Something of it was not taken. With a `problem`, in words, the first of its kind is an event."""
+        self.turned_away[name, reason] += 1
+        if problem and self.turned_away[name, reason] == 1:
+            self.events.append(Event(EventKind.QUARANTINED, now, name, problem, {"code": reason}))
+
+    def offend(self, name: PeerName, reason: str, now: float, weight: int = 1) -> None:
+        """This member has done what no honest peer does; it weighs as much as so many offences."""
+        record = self._record(name)
+        if now < record.until_s:
+            return  # what was on its way here, or in my inbox, when it was muted
+        record.offences[reason] += 1
+        if not record.credit.spend(weight, now):
+            self._mute(name, record, now)
+
+    def repeat(self, name: PeerName, now: float) -> None:
+        """Something of it came that had come before, or after a newer version: as when a confirmation was lost."""
+        self.turn_away(name, "repeated", now)
+        if not self._record(name).repeats.spend(1, now):
+            problem = f"sends again what has come: more than {self.limits.repeats_per_s:g} times a second"
+            self.turn_away(name, REPLAY, now, problem)
+            self.offend(name, REPLAY, now)
+
+    def mutes(self, name: PeerName, now: float) -> bool:
+        """Whether this member is not listened to now."""
+        record = self._records.get(name)
+        return record is not None and now < record.until_s
+
+    def drop(self, name: PeerName, now: float) -> None:
+        """Something of a muted member was not taken."""
+        self._record(name).dropped += 1
+        self.turn_away(name, MUTED, now)
+
+    def next_timeout(self) -> float:
+        """When the next mute ends."""
+        return self._ends.next_s()
+
+    def handle_timeout(self, now: float) -> None:
+        """Say whose mute is over."""
+        for name in self._ends.pop_due(now):
+            record = self._records[name]
+            reason = f"listened to again after {now - record.began_s:.0f} s; {record.dropped} messages were turned away"
+            self.events.append(Event(EventKind.UNMUTED, now, name, reason, {"dropped": record.dropped}))
+            record.dropped = 0
+            self.muted -= {name}
+
+    def _mute(self, name: PeerName, record: Record, now: float) -> None:
+        limits = self.limits
+        if now - record.until_s > limits.mute_forgotten_s:
+            record.mutes = 0
+        mute_s = min(limits.mute_s * 2.0 ** min(record.mutes, 32), limits.mute_max_s)
+        record.mutes += 1
+        record.began_s, record.until_s = now, now + mute_s
+        self._ends.set(name, record.until_s)
+        self.muted |= {name}
+        refused = ", ".join(f"{reason} x{count}" for reason, count in record.offences.most_common())
+        reason = f"not listened to for {mute_s:.0f} s, since too much of it was refused: {refused}"
+        self.events.append(Event(EventKind.MUTED, now, name, reason, {"mute_s": mute_s, "mutes": record.mutes}))
+        record.offences.clear()
+        record.credit.renew()
+        record.repeats.renew()
+
+    def _record(self, name: PeerName) -> Record:
+        record = self._records.get(name)
+        if record is None:
+            limits = self.limits
+            credit = Allowance(1.0 / limits.offence_forgiven_s, limits.offences_max)
+            repeats = Allowance(limits.repeats_per_s, limits.repeats_max)
+            record = self._records[name] = Record(credit, repeats)
+        return record
