@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -131,9 +132,13 @@ def measure_rivals(rivals: Sequence[Rival], cap_s: float, say: Any) -> tuple[lis
     for name, why in absent.items():
         say(f"SKIP {name}: {why}")
 
+    leaving = threading.Event()
+
     def all_of(rival: Rival) -> list[Outcome]:
-        found = []
+        found: list[Outcome] = []
         for fault in (NONE, *FAULTS, NAN):
+            if leaving.is_set():
+                return found
             try:
                 if rival.name == "flwr":
                     outcome = run_flower(rival, fault, FLOWER_ROUNDS, FLOWER_FAULT_ROUND, cap_s, fault == NAN)
@@ -149,7 +154,10 @@ def measure_rivals(rivals: Sequence[Rival], cap_s: float, say: Any) -> tuple[lis
     if not present:
         return [], absent
     with ThreadPoolExecutor(len(present)) as pool:
-        return [outcome for found in pool.map(all_of, present) for outcome in found], absent
+        try:
+            return [outcome for found in pool.map(all_of, present) for outcome in found], absent
+        finally:
+            leaving.set()
 
 
 def outcome_text(outcome: Outcome) -> str:

@@ -52,8 +52,8 @@ class Times:
     at the usual pace. Everybody makes the same number of steps."""
 
     fault_s: float = 4.0
-    heal_s: float = 14.0
-    end_s: float = 16.0
+    heal_s: float = 12.0
+    end_s: float = 13.0
 
     @property
     def step_count(self) -> int:
