@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
-LOGS = ("events.jsonl", "stderr.log")
+LOGS = ("events.jsonl", "events.1.jsonl", "stderr.log")
 """Files that a peer adds lines to; everything else in its folder is replaced or removed."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.observe.recorder import FILE, OLDER_FILE
 
 TOGETHER_S = 5.0
 """What several peers say of the same thing within this time is one line."""
@@ -84,12 +85,13 @@ def read_events(run: Path) -> tuple[list[Told], list[str]]:
     Raises:
         ConfigError: when nobody has written any.
     """
-    files = sorted(run.glob("*/events.jsonl"))
+    files = sorted(run.glob(f"*/{FILE}"))
     if not files:
         raise ConfigError("holds no events.jsonl of any peer", file=run)
     events: list[Told] = []
     for file in files:
-        events += _read(file)
+        older = file.with_name(OLDER_FILE)
+        events += [*(_read(older) if older.exists() else ()), *_read(file)]
     return sorted(events, key=lambda one: one.at_s), [file.parent.name for file in files]
 
 
