@@ -26,11 +26,12 @@ def circumstances(module: str) -> dict[str, Any]:
 
 
 def heading(about: dict[str, Any]) -> list[str]:
-    """The same in words."""
+    """The same in words, with what a person has to say about it (`--note`)."""
+    note = f" {about['note']}" if about.get("note") else ""
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     return [
         f"`{about['command']}`, {about['date']}; {about['cores']} cores ({about['processor']}), load at the start "
-        f"{about['load_at_start'][0]}; {versions}.",
+        f"{about['load_at_start'][0]}; {versions}.{note}",
     ]
 
 

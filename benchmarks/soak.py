@@ -219,12 +219,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the training and of the kills")
     parser.add_argument("--undisturbed", type=int, default=3, help="runs without kills to compare accuracy with")
     parser.add_argument("--name", default="soak", help="of the files that are written")
+    parser.add_argument("--note", default="", help="what else there is to say about this machine now")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     kills = asked.kills if asked.kills is not None else 60 if asked.short else 500
     seconds = asked.seconds or (600.0 if asked.short else 3600.0)
     end_tidily_on_signals()
-    about = circumstances("benchmarks.soak")
+    about = circumstances("benchmarks.soak") | {"note": asked.note}
 
     def say(line: str) -> None:
         print(line, flush=True)

@@ -273,10 +273,11 @@ def main() -> int:
         parser.add_argument(f"--{name}-python", type=Path, help=f"a Python in which {name} is installed")
     parser.add_argument("--rivals-from", type=Path, help="a survival.json with figures of others; none are run")
     parser.add_argument("--rival-cap-s", type=float, default=130.0, help="longest wait for a run of another system")
+    parser.add_argument("--note", default="", help="what else there is to say about this machine now")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     end_tidily_on_signals()
-    about = circumstances("benchmarks.survival")
+    about = circumstances("benchmarks.survival") | {"note": asked.note}
 
     def say(line: str) -> None:
         print(line, flush=True)

@@ -14,6 +14,8 @@ from benchmarks.rival_runs import NAMES, Outcome, Rival, why_absent
 from benchmarks.stalls import Steps, quantile, read_moments, steps
 from benchmarks.survival import PLAIN, SECURED, Repeat, report, rival_table, verdicts
 from benchmarks.survival_runs import AGAIN, FAULTS, NONE, Times, specs_of, with_keys
+from gossipdistill.launch.keys.secrets import read_secret
+from gossipdistill.roster import read_roster
 
 
 def moments(*gaps_s: float) -> list[float]:
@@ -130,8 +132,11 @@ def test_a_system_that_is_not_there_says_why(tmp_path: Path) -> None:
 
 def test_secured_workers_have_keys_of_their_own_and_one_roster(tmp_path: Path) -> None:
     specs = with_keys(tmp_path / "secured", specs_of(tmp_path, "gossip_averaging", 0, Times(), None))
-    files = [spec.keys for spec in specs]
-    assert all(file is not None for file in files)
-    pairs = [file.read(spec.name) for file, spec in zip(files, specs, strict=True) if file is not None]
-    assert len({pair.secret for pair, _ in pairs}) == 4
-    assert all(sorted(trusted) == sorted(spec.name for spec in specs) for _, trusted in pairs)
+    files = [spec.keys for spec in specs if spec.keys is not None]
+    assert len(files) == 4
+    pairs = [read_secret(file.secret, spec.name) for file, spec in zip(files, specs, strict=True)]
+    assert len({pair.secret for pair in pairs}) == 4
+    [roster] = {file.roster for file in files}
+    assert roster is not None
+    trusted = read_roster(roster).trusted
+    assert dict(trusted) == {spec.name: pair.public for spec, pair in zip(specs, pairs, strict=True)}
