@@ -1,7 +1,7 @@
 """ZeroMQ sockets with every bound set (law 7), and two kinds of them: control, and data on the next port.
 
 Rules of this file
-1. No socket leaves it without queue lengths, message sizes, kernel buffers, handshake time, heartbeats and a time after
+1. No socket leaves it without queue lengths, message sizes, kernel buffers, handshake time, keepalive and a time after
    which a silent connection is given up. Without a bound on message sizes a stranger made a socket hold 200 MiB.
 2. Control and data have an I/O thread each, so a sign of life never queues behind a checkpoint.
 3. A piece of a large body is far larger than the kernel buffer, so a slow reader is felt here within a few pieces.
@@ -98,9 +98,6 @@ class Sockets:
             raise LookupError(f"no public key of {name or 'whoever listens there'}")
         dealer = self._socket(zmq.DEALER, channel)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
-        # One end pings: twice within the time after which a silent connection is given up.
-        for option, factor in (zmq.HEARTBEAT_IVL, 500), (zmq.HEARTBEAT_TIMEOUT, 1000), (zmq.HEARTBEAT_TTL, 1000):
-            dealer.setsockopt(option, int(self.limits.blocked_after_s * factor))
         if self.curve is not None:
             self.curve.seal(dealer, name)
         dealer.connect(self._endpoint(address, channel))
@@ -147,6 +144,9 @@ class Sockets:
         buffer_bytes = limits.data_buffer_bytes if is_data else limits.control_buffer_bytes
         frame_bytes_max = max(limits.piece_bytes_max, limits.header_bytes_max) if is_data else limits.control_bytes_max
         made = self._plain(kind)
+        # The kernel asks whether the other end is there, not ZMTP: libzmq ends the whole process ("Assertion failed:
+        # !_io_error") when it finds a ping behind what filled a queue, on a connection that has broken meanwhile.
+        idle_s = max(1, int(limits.blocked_after_s / 2))
         options = {
             zmq.AFFINITY: 1 << channel,
             zmq.LINGER: 0,
@@ -158,6 +158,10 @@ class Sockets:
             zmq.HANDSHAKE_IVL: int(limits.handshake_timeout_s * 1000),
             zmq.CONNECT_TIMEOUT: int(limits.handshake_timeout_s * 1000),
             zmq.TCP_MAXRT: int(limits.blocked_after_s * 1000),
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: idle_s,
+            zmq.TCP_KEEPALIVE_INTVL: 1,
+            zmq.TCP_KEEPALIVE_CNT: max(1, int(limits.blocked_after_s) - idle_s),
             zmq.RECONNECT_IVL: 50,
             zmq.RECONNECT_IVL_MAX: 1000,
             zmq.IPV6: 1,
