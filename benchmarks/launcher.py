@@ -70,6 +70,7 @@ class WorkerHandle:
     samples: list[Sample] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     """What else it says, such as its result."""
+    released: bool = False
     error: str | None = None
     ended_s: float | None = None
 
@@ -150,6 +151,7 @@ class Workers:
         assert handle.process.stdin is not None
         handle.process.stdin.write(f"go {ago_s:.3f}\n".encode())
         handle.process.stdin.flush()
+        handle.released = True
 
     # --- watching ------------------------------------------------------------------------------------------------
 

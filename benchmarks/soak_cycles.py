@@ -101,8 +101,6 @@ class Soak:
     """Of each peer that has been killed: the cycle whose new process is not ready yet."""
     _restart_s: dict[str, float] = field(default_factory=dict)
     """When the processes that are down are started again."""
-    _released: set[int] = field(default_factory=set)
-    """Process ids of those that train."""
 
     def __post_init__(self) -> None:
         self.seen = Seen(self.seconds)
@@ -118,7 +116,6 @@ class Soak:
         """Start, kill, start again, and collect the results at the end."""
         workers.start_all(self.specs)
         self._began_s = time.monotonic()
-        self._released = {handle.process.pid for handle in workers.handles.values()}
         chance = random.Random(self.seed + 1)
         kills, weigh_s, witness_s, say_s = list(self.kills_s), 0.0, 0.0, 60.0
         while (now := self._now_s()) < self.seconds:
@@ -156,7 +153,7 @@ class Soak:
         handle.process.wait()
         _close(handle)
         now = self._now_s()
-        starting = handle.process.pid not in self._released
+        starting = not handle.released
         self._open[name] = Cycle(now, name, starting, newest_step(self._by_name[name]))
         self.seen.cycles.append(self._open[name])
         at_once = chance.random() < 0.5
@@ -176,8 +173,7 @@ class Soak:
                 self.seen.unplanned.append(f"{name} (exit code {handle.process.returncode}){last_words(handle)}")
                 _close(handle)
                 workers.start(replace(self._by_name[name], resume=True))
-            elif handle.ready_s is not None and handle.process.pid not in self._released:
-                self._released.add(handle.process.pid)
+            elif handle.ready_s is not None and not handle.released:
                 workers.release(handle, now)
                 cycle = self._open.pop(name, None)
                 if cycle is not None:
