@@ -95,6 +95,8 @@ class Soak:
     seconds: float
     seed: int
     say: Callable[[str], None]
+    down_max: int = PEERS - 1
+    """Where so many are down or starting, only those that start are killed."""
     seen: Seen = field(init=False)
     _began_s: float = 0.0
     _open: dict[str, Cycle] = field(default_factory=dict)
@@ -140,11 +142,14 @@ class Soak:
 
     def _kill_one(self, workers: Workers, chance: random.Random) -> bool:
         """Kill a random one of those that run, in whatever it is doing; False while none does."""
-        candidates = [
-            spec.name
-            for spec in self.specs[:-1]
-            if spec.name not in self._restart_s and workers.handles[spec.name].process.poll() is None
-        ]
+        mortal = [spec.name for spec in self.specs[:-1]]
+        running = [
+            name for name in mortal
+            if name not in self._restart_s and workers.handles[name].process.poll() is None
+        ]  # fmt: skip
+        training = [name for name in running if workers.handles[name].released]
+        enough = len(mortal) - len(training) >= self.down_max
+        candidates = [name for name in running if not (enough and name in training)]
         if not candidates:
             return False
         name = chance.choice(candidates)
@@ -228,10 +233,12 @@ def specs_of(folder: Path, seed: int, settings: Sequence[str]) -> list[WorkerSpe
     return plan(folder, "sgp", "one_peer_exponential", [*COMMON, f"seed={seed}", *settings], peers=PEERS)
 
 
-def soak(folder: Path, kills: int, seconds: float, seed: int, say: Callable[[str], None]) -> Seen:
+def soak(
+    folder: Path, kills: int, seconds: float, seed: int, say: Callable[[str], None], down_max: int = PEERS - 1
+) -> Seen:
     """One run under kills."""
     settings = [f"train.step_time_s={STEP_TIME_S}", f"seconds={seconds}"]
-    run = Soak(specs_of(folder, seed, settings), kill_times_s(kills, seconds, seed), seconds, seed, say)
+    run = Soak(specs_of(folder, seed, settings), kill_times_s(kills, seconds, seed), seconds, seed, say, down_max)
     with Workers() as workers:
         return run.run(workers)
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.soak import run_soak, verdicts
+from benchmarks.soak import SHORT_DOWN_MAX, run_soak, verdicts
 
 pytestmark = pytest.mark.bed
 
@@ -25,7 +25,7 @@ def test_nothing_wears_out_under_sixty_kills(pytestconfig: pytest.Config) -> Non
             terminal.write_line(line)
 
     say(f"soak, about {MINUTES} minutes, seed {SEED}")
-    seen, found, orphans = run_soak(KILLS, SECONDS, SEED, UNDISTURBED, say)
+    seen, found, orphans = run_soak(KILLS, SECONDS, SEED, UNDISTURBED, say, SHORT_DOWN_MAX)
     assert len(seen.cycles) == KILLS
     missed = [verdict.line() for verdict in verdicts(seen, found, orphans) if verdict.passed is not True]
     assert not missed, "\n".join([f"seed {SEED}", *missed])
