@@ -182,7 +182,7 @@ def rival_table(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(f"| {one.rival} | {one.fault} | {outcome_text(one)} | | | |")
             continue
         stalled = ", ".join(
-            f"{seconds:.1f} s{' and still waiting' if name in one.unfinished else ''}"
+            f"{seconds:.1f} s{' (not done in time)' if name in one.unfinished else ''}"
             for name, seconds in one.stalled_s.items()
         )
         rounds = ", ".join(f"{each['good']}/{each['bad']}" for each in one.rounds.values())

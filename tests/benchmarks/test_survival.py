@@ -120,7 +120,7 @@ def test_the_report_names_who_is_absent_and_who_still_waits() -> None:
     broken = Outcome("torchft", FAULTS[0], problems=["no lighthouse"])
     about = {"command": "python", "date": "now", "cores": 2, "processor": "one", "load_at_start": [0], "versions": {}}
     text = "\n".join(report(about, "sgp", Times(), [good()], NAN, ([still, broken], {"flwr": "not installed"}), True))
-    assert "120.0 s and still waiting" in text
+    assert "120.0 s (not done in time)" in text
     assert "no lighthouse" in text
     assert "SKIP flwr: not installed" in text
     assert len(rival_table([still, broken])) == 4
