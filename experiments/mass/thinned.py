@@ -1,6 +1,6 @@
-"""`python -m experiments.mass.thinned`: without loss, but with as few exchanges as loss leaves. What does the loss cost?
+"""`python -m experiments.mass.thinned`: without loss, but with as few exchanges as loss leaves. What does loss cost?
 
-At 20 % loss and steps of 0.05 s a peer gets 1.30 exchanges a step instead of 1.99, since the resending of a parcel takes
+At 20 % loss and steps of 0.05 s a peer gets 1.30 exchanges a step instead of 1.99, since to resend a parcel takes
 longer than a step. Here nothing is lost, and each exchange is left out with probability 1/2, which leaves 1.31.
 """
 
