@@ -140,7 +140,10 @@ def _notes(figures: list[dict[str, Any]]) -> list[str]:
         verdicts = [verdict["line"] for verdict in row["expectations"]]
         notes += [f"{label}: {text}" for text in [*row["troubles"], *row["warnings"], *verdicts]]
     if any(row["strategy"] == "codistill_predictions" for row in figures):
-        notes.append('In the rows "by predictions" no example, label or weight left a peer.')
+        notes.append(
+            'In the rows "by predictions" no example, label or weight left a peer. '
+            "(What predictions can reveal: docs/privacy.md)"
+        )
     return notes
 
 

@@ -110,7 +110,10 @@ def test_the_table_of_a_comparison() -> None:
     assert lines[5].endswith("2.7 MB   2.00 x")
     assert lines[6].endswith("waits for the slowest; bytes by formula")
     assert lines[7].split()[-2:] == ["-", "-"]
-    assert lines[-1] == 'In the rows "by predictions" no example, label or weight left a peer.'
+    assert lines[-1] == (
+        'In the rows "by predictions" no example, label or weight left a peer. '
+        "(What predictions can reveal: docs/privacy.md)"
+    )
 
 
 def test_a_row_under_a_plan_stands_below_its_own_and_tells_what_was_expected() -> None:

@@ -1,0 +1,266 @@
+"""`python -m experiments.membership_inference.run`: what a neighbour can tell about whose examples a peer trained on.
+
+Four peers in one process, in step, without a network. What each sends after its last step is taken as it is on the
+wire, and attacked (attack.py): weights, whole predictions, the likeliest class only, clipped predictions. Predictions
+are on common inputs: either the task's transfer set, where nobody trains, and the attacker asks a student that it
+trained on what it was told; or inputs among which are the examples of all peers themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from experiments.membership_inference import attack
+from experiments.membership_inference.table import write
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.disclosure import disclosed
+from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.snapshot import load_arrays, unpack, unpack_model
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Arrival, Neighbourhood, Payload
+from gossipdistill.strategies import Exchange, strategy_of
+from gossipdistill.tasks import Shard, Task, load_task
+from gossipdistill.topology import load_topology
+from gossipdistill.worker import Worker
+
+RESULTS = Path(__file__).parent / "results"
+RUNS = RESULTS / "runs.jsonl"
+"""One line per run; those that are there are not run again."""
+NAMES = ("ada", "bo", "cy", "dee")
+SEEDS = (0, 1, 2)
+STEPS, BATCH, LR = 400, 32, 0.05
+OTHERS = 1_000
+"""At most so many examples on which nobody trained."""
+SHADOWS = 16
+EXAMPLES = {
+    ("digits", "usual"): 100,
+    ("digits", "overfitted"): 30,
+    ("tabular", "usual"): 500,
+    ("tabular", "overfitted"): 100,
+}
+"""Labelled examples of each peer: the task's own number, and fewer, which are learnt by heart."""
+CLASSES = {"digits": 10, "tabular": 2}
+WHERE = {False: "other inputs", True: "inputs with its examples"}
+
+
+class Sent(NamedTuple):
+    """What is sent: the strategy, its options, and whether the common inputs contain the peers' own examples."""
+
+    strategy: str
+    options: dict[str, Any]
+    among_inputs: bool = False
+
+
+def less(classes: int) -> dict[str, dict[str, Any]]:
+    """Name -> options of whoever tells less. Of two classes the likeliest and what is left are everything."""
+    top = {"likeliest class": {"reveal_top_k": 1}} if classes > 2 else {}
+    return top | {"clipped": {"reveal_clip": 0.2 / classes}, "little but the label": {"reveal_clip": 0.9 / classes}}
+
+
+def kinds(classes: int) -> dict[str, Sent]:
+    """Name -> what is sent."""
+    told = {"whole": {}} | {f"{name}, all peers so": options for name, options in less(classes).items()}
+    found = {"nothing": Sent("isolated", {}), "averaged weights": Sent("gossip_averaging", {})}
+    found["weights of its own"] = Sent("codistill_checkpoints", {})
+    for among in (False, True):
+        found |= {f"{WHERE[among]}: {name}": Sent("codistill_predictions", o, among) for name, o in told.items()}
+    return found
+
+
+def run(task: str, regime: str, seed: int, name: str) -> list[dict[str, Any]]:
+    """Train four peers and attack each of them. Where predictions are told whole there is one result more for each way
+    in which the victim alone could tell less: its own training does not depend on that."""
+    sent = kinds(CLASSES[task])[name]
+    tasks, others = tasks_of(task, regime, seed, sent.among_inputs)
+    workers = [worker_of(place, one, sent, seed) for place, one in enumerate(tasks)]
+    train(workers)
+    accuracy = 100 * sum(worker.evaluate()[1]["accuracy"] for worker in workers) / len(workers)
+    found: dict[str, Any] = {"task": task, "regime": regime, "seed": seed, "sent": name, "accuracy": accuracy}
+    if sent.strategy == "isolated":
+        return [found]
+    payloads = [last_word(worker) for worker in workers]
+    ways = {name: sent.options}
+    if sent.strategy == "codistill_predictions" and not sent.options:
+        ways |= {f"{WHERE[sent.among_inputs]}: {way}, only this peer": o for way, o in less(CLASSES[task]).items()}
+    known = candidates(tasks, others)
+    shadows = shadows_of(task, regime, seed)
+    return [
+        found | {"sent": way} | attacked(workers, tasks[0], payloads, sent._replace(options=options), known, shadows)
+        for way, options in ways.items()
+    ]
+
+
+def attacked(
+    workers: list[Worker],
+    task: Task,
+    payloads: list[Payload],
+    sent: Sent,
+    known: tuple[Tensor, Tensor],
+    shadows: tuple[list[Tensor], list[Tensor]],
+) -> dict[str, Any]:
+    """Area under the curve, and members found at 1 % of the others accused, of each attack over all victims."""
+    (x, y), (said, saw) = known, shadows
+    less_said = [lessened(shadow, sent.options) for shadow in said] if sent.among_inputs else said
+    scores: dict[str, list[Tensor]] = {"loss": [], "calibrated": [], "weights": []}
+    for worker, payload in zip(workers, payloads, strict=True):
+        p = seen(payload, task, x, sent, worker.learner.seed)
+        scores["loss"].append(attack.loss_score(p, y))
+        scores["calibrated"].append(attack.calibrated_score(p, y, less_said, saw))
+        # For comparison: by the model itself, had it been sent.
+        scores["weights"].append(attack.loss_score(attack.predictions(worker.learner.model, x), y))
+    count, found = len(task.train[0]), {}
+    for kind, of_all in scores.items():
+        members = torch.cat([own[place * count : (place + 1) * count] for place, own in enumerate(of_all)]).numpy()
+        strangers = torch.cat([own[len(workers) * count :] for own in of_all]).numpy()
+        found[kind] = [attack.area(members, strangers), attack.true_positives_at(0.01, members, strangers)]
+    return found
+
+
+def lessened(p: Tensor, options: dict[str, Any]) -> Tensor:
+    """p [n, C] as whoever has these options tells it."""
+    return disclosed(p, options.get("reveal_top_k"), options.get("reveal_clip", 0.0))
+
+
+def tasks_of(name: str, regime: str, seed: int, among_inputs: bool) -> tuple[list[Task], tuple[Tensor, Tensor]]:
+    """The peers' tasks, and examples on which nobody trains."""
+    data_dir = os.environ.get("GOSSIPDISTILL_DATA")
+    folder = Path(data_dir) if data_dir else None
+    shards = [Shard(place, len(NAMES), "disjoint", EXAMPLES[name, regime], seed, folder) for place in range(len(NAMES))]
+    tasks = [load_task(name, shard, {}) for shard in shards]
+    x, y = (part[:OTHERS] for part in tasks[0].validation)
+    if among_inputs:
+        inputs = torch.cat([*(task.train[0] for task in tasks), x])
+        tasks = [replace(task, transfer=inputs) for task in tasks]
+    return tasks, (x, y)
+
+
+def worker_of(place: int, task: Task, sent: Sent, seed: int) -> Worker:
+    """Peer number `place`, with the defaults of a run file."""
+    kind = strategy_of(sent.strategy)
+    strategy = kind(
+        kind.options_type.model_validate(sent.options), Exchange(every_steps=kind.every_steps, encoding=kind.encoding)
+    )
+    torch.manual_seed(1_000 * seed + strategy.start_of(NAMES[place], place, len(NAMES)))
+    model = task.model()
+    assert task.transfer is not None
+    learner = Learner(
+        NAMES[place], place, NAMES, model, torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9),
+        torch.device("cpu"), seed, transfer=task.transfer, transfer_draws=Draws(len(task.transfer), 64, seed + place),
+        classes=task.class_count,
+    )  # fmt: skip
+    draws = Draws(len(task.train[0]), min(BATCH, len(task.train[0])), seed + 104_729 * (place + 1))
+    schedule = load_topology("complete", NAMES)
+    worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(kind.every_steps, 0.0), draws, cosine=True)
+    alive = frozenset(PeerName(name) for name in NAMES if name != NAMES[place])
+    worker.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=alive), ())
+    return worker
+
+
+def train(workers: list[Worker]) -> None:
+    """All steps, everything delivered before the next one."""
+    number = 0
+    for step in range(STEPS):
+        now = 0.01 * step
+        for worker in workers:
+            worker.step(now, step / STEPS)
+        for worker in workers:
+            for slot, parcel in worker.mailbox.collect().parcels:
+                number += 1
+                what = (parcel.step, parcel.exchange, parcel.payload, now)
+                arrival = Arrival(PeerName(worker.learner.name), parcel.topic, Version(Boot(1), number), *what)
+                workers[NAMES.index(slot.peer)].mailbox.deliver(arrival)
+
+
+def last_word(worker: Worker) -> Payload:
+    """What a neighbour gets after the last step."""
+    worker.publish_final(0.01 * STEPS)
+    return worker.mailbox.collect().parcels[0][1].payload
+
+
+def seen(payload: Payload, task: Task, x: Tensor, sent: Sent, seed: int) -> Tensor:
+    """The victim's predictions [n, C] for the candidates x, as far as its neighbour knows them."""
+    if sent.strategy != "codistill_predictions":
+        model = task.model()
+        load_arrays(model, unpack_model(payload, model))
+        return attack.predictions(model, x)
+    assert task.transfer is not None
+    assert task.class_count is not None
+    told = unpack(payload, {"soft_targets": (len(task.transfer), task.class_count)})["soft_targets"]
+    told = lessened(told, sent.options)
+    return (
+        told if sent.among_inputs else attack.predictions(attack.student_of(task.model, task.transfer, told, seed), x)
+    )
+
+
+@lru_cache(maxsize=1)
+def shadows_of(name: str, regime: str, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Predictions of the attacker's own models for the candidates, each trained alone on as many of them as a peer has,
+    with the peers' own schedule; and on which."""
+    tasks, others = tasks_of(name, regime, seed, among_inputs=False)
+    x, y = candidates(tasks, others)
+    found = [shadow_of(tasks[0], x, y, len(tasks[0].train[0]), seed, number) for number in range(SHADOWS)]
+    return [one for one, _ in found], [one for _, one in found]
+
+
+def shadow_of(task: Task, x: Tensor, y: Tensor, count: int, seed: int, number: int) -> tuple[Tensor, Tensor]:
+    """One of them: its predictions [n, C], and on which candidates [n] it trained, `count` of all."""
+    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(1_000 * seed + number))[:count]
+    torch.manual_seed(7_000 + 100 * seed + number)
+    model = task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    draws = Draws(count, min(BATCH, count), number)
+    for step in range(STEPS):
+        batch = rows[draws.at(step)]
+        optimizer.zero_grad()
+        task.loss(model(x[batch]), y[batch]).backward()
+        optimizer.step()
+        schedule.step()
+    return attack.predictions(model, x), torch.zeros(len(x), dtype=torch.bool).index_fill(0, rows, True)
+
+
+def candidates(tasks: list[Task], others: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """All examples of the peers, in their order, and then those of nobody."""
+    return tuple(torch.cat([*(one.train[part] for one in tasks), others[part]]) for part in (0, 1))  # type: ignore[return-value]
+
+
+def wanted() -> Iterator[tuple[str, str, int, str]]:
+    """(task, regime, seed, what is sent) of all runs."""
+    for seed in SEEDS:
+        for task, regime in EXAMPLES:
+            for name in kinds(CLASSES[task]):
+                yield task, regime, seed, name
+
+
+def known() -> dict[tuple[str, str, int, str], dict[str, Any]]:
+    """The runs that are there."""
+    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
+    return {(one["task"], one["regime"], one["seed"], one["sent"]): one for one in map(json.loads, lines)}
+
+
+def main() -> None:
+    """Run what is not there yet; then table and plot."""
+    torch.set_num_threads(1)
+    RESULTS.mkdir(exist_ok=True)
+    for key in wanted():
+        if key not in known():
+            lines = "".join(json.dumps(one) + "\n" for one in run(*key))
+            with RUNS.open("a") as file:
+                file.write(lines)
+            print(lines, file=sys.stderr, flush=True)
+    write(list(known().values()), RESULTS)
+
+
+if __name__ == "__main__":
+    main()
