@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.launcher import WorkerHandle, Workers
 from benchmarks.soak import Accuracies, report, verdicts
-from benchmarks.soak_cycles import FIRST_KILL_S, LAST_KILL_BEFORE_END_S, Cycle, Seen, kill_times_s
+from benchmarks.soak_cycles import FIRST_KILL_S, LAST_KILL_BEFORE_END_S, Cycle, Seen, Soak, kill_times_s, specs_of
 from benchmarks.witness import MIB, Contents, Usage, contents, left_behind, slope, usage
 
 NAMES = ("ada", "bo", "cy", "dee", "eve", "fay")
@@ -94,6 +97,44 @@ def test_kills_come_at_random_moments_that_a_seed_gives_again() -> None:
     assert times == sorted(kill_times_s(500, 3600.0, seed=3)) != kill_times_s(500, 3600.0, seed=4)
     assert times[0] >= FIRST_KILL_S
     assert times[-1] <= 3600.0 - LAST_KILL_BEFORE_END_S
+
+
+class FakeProcess:
+    """Runs until it is killed."""
+
+    def __init__(self) -> None:
+        self.stdin = io.BytesIO()
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def kill(self) -> None:
+        self.returncode = -9
+
+    def wait(self) -> int | None:
+        return self.returncode
+
+
+def test_whom_a_kill_may_meet(tmp_path: Path) -> None:
+    specs = specs_of(tmp_path, 0, ["seconds=60"])
+    run = Soak(specs, [], 60.0, 0, print, down_max=2)
+    workers = Workers()
+    for spec in specs:
+        workers.handles[spec.name] = WorkerHandle(spec, FakeProcess(), 0.0, released=True)  # type: ignore[arg-type]
+    chance = random.Random(0)
+    assert run._kill_one(workers, chance)
+    assert run._kill_one(workers, chance)
+    assert not run._kill_one(workers, chance)  # two are down, and the others train
+    assert [cycle.starting for cycle in run.seen.cycles] == [False, False]
+    down = {cycle.peer for cycle in run.seen.cycles}
+    assert len(down) == 2
+    assert specs[-1].name not in down
+    first = run.seen.cycles[0].peer
+    run._restart_s.clear()
+    workers.handles[first] = WorkerHandle(specs[0], FakeProcess(), 0.0)  # type: ignore[arg-type]
+    assert run._kill_one(workers, chance)  # one that starts may be killed again
+    assert run.seen.cycles[-1] == Cycle(run.seen.cycles[-1].at_s, first, starting=True, on_disk=None)
 
 
 def test_a_straight_line_is_found_again() -> None:
