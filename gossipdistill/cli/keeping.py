@@ -32,9 +32,12 @@ def keys_new(
         Path | None, typer.Option(metavar="FOLDER", help="Where secrets go. Default: `keys`, beside the roster.")
     ] = None,
     renew: Annotated[bool, typer.Option("--renew", help="Make new pairs also where there are some.")] = False,
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="Wait so many seconds for the keys that others write into the same roster.")
+    ] = 0.0,
 ) -> None:
     """Make a pair of keys per peer: public keys into the roster, one secret file per peer. What is there is kept."""
-    from gossipdistill.launch.keys.issuing import new, new_secrets, roster_file
+    from gossipdistill.launch.keys.issuing import await_all, new, new_secrets, roster_file
 
     if peers is None:
         _print([(one.name, one.public, one.what) for one in new_secrets(name or (), keys, renew)])
@@ -42,6 +45,8 @@ def keys_new(
     file = roster_file(peers)
     issued = new(file, name or (), keys, renew)
     _print([(one.name, one.public, one.what) for one in issued])
+    if wait_s > 0:
+        await_all(file, wait_s, lambda line: out_console.print(line, markup=False, soft_wrap=True))
     out_console.print(f"Public keys are in {file}: copy it to every machine.", markup=False, soft_wrap=True)
     out_console.print("A secret goes to its own peer's machine only (scp), and nowhere else.", soft_wrap=True)
 

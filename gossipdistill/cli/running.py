@@ -129,11 +129,16 @@ def worker(
     data_dir: DataDir = None,
     device: Device = "auto",
     out: Out = RUNS,
+    faults: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Do to this peer what a fault plan says: its name or file.")
+    ] = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
     from gossipdistill.launch.alone import run_alone
+    from gossipdistill.launch.chaos import afflict
     from gossipdistill.launch.keys.choice import INSECURE, Wishes
+    from gossipdistill.launch.own_faults import AfflictedWorker
     from gossipdistill.launch.plan import Asked, plan_worker
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
@@ -142,14 +147,18 @@ def worker(
         run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
         Wishes(key, join, secure, insecure),
     )  # fmt: skip
-    spec = plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)
+    (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
     if spec.insecure:
         err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
     title = (
         f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}, at {spec.listen}"
     )
     with Display(err_console, title) as display:
-        code, summary = run_alone(spec, display)
+        if spec.faults is None:
+            code, summary = run_alone(spec, display)
+        else:
+            afflicted = AfflictedWorker(spec, display)
+            code, summary = afflicted.run(), afflicted.summary
     everybody = (
         f"Written to {spec.folder}/result.json    All peers: gossipdistill show {_again(out, spec.folder.parent)}"
     )

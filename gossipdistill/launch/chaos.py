@@ -57,7 +57,12 @@ def afflict(specs: Sequence[WorkerSpec], where: str | Path | None) -> list[Worke
     """
     if where is None:
         return list(specs)
-    plan, first = load_fault_plan(where, [spec.name for spec in specs]), specs[0]
+    first = specs[0]
+    if not first.names:
+        raise ConfigError(
+            "names peers, so it needs a roster", key="--faults", value=str(where), accepted="--peers ROSTER"
+        )
+    plan = load_fault_plan(where, first.names)
     seconds = first.config.seconds
     late = [n for n, fault in enumerate(plan.fault, 1) if seconds is not None and fault.begin_s >= seconds]
     if late:
@@ -82,10 +87,12 @@ def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
 
 
 class Chaos:
-    """A fault plan at work on the processes of one run. `names` are the peers in roster order."""
+    """A fault plan at work on the processes of one run. `names` are the peers in roster order; those that are `here`
+    (default: all) are this launcher's, and the others' launchers act on theirs."""
 
-    def __init__(self, plan: FaultPlan, names: Iterable[str]) -> None:
+    def __init__(self, plan: FaultPlan, names: Iterable[str], here: Iterable[str] | None = None) -> None:
         self.plan, self._names = plan, tuple(names)
+        self._here = frozenset(self._names if here is None else here)
         self.measured = Measurements(plan, self._names)
         self._schedule = ProcessFaults(plan, self._names)
         self._courses = [_Course() for _ in plan.fault]
@@ -112,8 +119,10 @@ class Chaos:
         due, self._postponed = [*self._postponed, *self._schedule.due(now_s)], []
         living = [name for name, child in children.items() if child.exit_code is None]
         for act in due:
-            self._act(act, children[act.peer], start)
-        if living and self._paused.issuperset(living):  # everybody else is done: nobody is kept waiting for the plan
+            if act.peer in self._here:
+                self._act(act, children[act.peer], start)
+        everybody = self._here.issuperset(self._names)
+        if living and everybody and self._paused.issuperset(living):  # the others are done: nobody waits for the plan
             for name in living:
                 self._signal(children[name], signal.SIGCONT)
                 self._paused.discard(name)
@@ -176,7 +185,8 @@ class Chaos:
 
     def awaits_restart(self) -> bool:
         """Whether a peer is still to be started again, so that the run is not over though no process lives."""
-        return bool(self._postponed) or any(act.kind is ActKind.RESTART for act in self._schedule.left())
+        left = [act for act in self._schedule.left() if act.peer in self._here]
+        return bool(self._postponed) or any(act.kind is ActKind.RESTART for act in left)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, Conf
 from gossipdistill.events import Event
 from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.stopping import signals_to_end
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
 from gossipdistill.strategies import Delivery
@@ -83,9 +84,9 @@ class LocalRun:
         if self.max_restarts and strategy.delivery is Delivery.COLLECTIVE:
             raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
         if self.specs[0].faults is not None:
-            self._chaos = Chaos(self.specs[0].faults, [spec.name for spec in self.specs])
+            self._chaos = Chaos(self.specs[0].faults, self.specs[0].names, [spec.name for spec in self.specs])
         self._started_s = time.monotonic()
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._on_signal) for number in signals_to_end()}
         if hasattr(signal, "SIGUSR1"):
             before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._pass_on)
         try:
@@ -177,8 +178,8 @@ class LocalRun:
         try:
             name, pid, record = self._records.get(timeout=wait_s)
         except queue.Empty:
-            if self._released_s is None and time.monotonic() - self._started_s > _READY_WITHIN_S:
-                waiting = [name for name, child in self._children.items() if child.ready is None]
+            waiting = [name for name, child in self._children.items() if child.ready is None]
+            if self._released_s is None and waiting and time.monotonic() - self._started_s > _READY_WITHIN_S:
                 raise GossipdistillError(
                     f"not ready within {_READY_WITHIN_S:.0f} s: {', '.join(waiting)}; see "
                     + ", ".join(str(self._children[name].spec.folder / "stderr.log") for name in waiting)

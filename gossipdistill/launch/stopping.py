@@ -18,8 +18,16 @@ _PR_SET_PDEATHSIG = 1
 """Of <linux/prctl.h>: the signal that the kernel sends when the parent ends."""
 
 
+def signals_to_end() -> list[signal.Signals]:
+    """Ctrl-C, SIGTERM, and the end of the terminal, unless whoever started this (`nohup`) has it ignored."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 class StopRequest:
-    """Ctrl-C, SIGTERM and a vanished launcher as one flag, with a deadline.
+    """Ctrl-C, SIGTERM, a closed terminal and a vanished launcher as one flag, with a deadline.
 
     The first request asks for a tidy end; the process is gone `grace_s` later in any case. A second ends it at once.
     """
@@ -33,9 +41,9 @@ class StopRequest:
         self._deadline: threading.Timer | None = None
 
     def install(self) -> None:
-        """Answer SIGINT and SIGTERM and, where there is one, SIGUSR1 (call on the main thread)."""
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
+        """Answer the signals to end and, where there is one, SIGUSR1 (call on the main thread)."""
+        for number in signals_to_end():
+            signal.signal(number, self._on_signal)
         if hasattr(signal, "SIGUSR1"):
             signal.signal(signal.SIGUSR1, self._on_checkpoint_signal)
 

@@ -33,6 +33,7 @@ from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.observe.report import FAULTS_FILE
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
@@ -74,7 +75,8 @@ class WorkerProcess:
         afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
         driver = self._driver(network, incarnation.boot, prints, afflicted)
         with Recorder(spec.folder, self.report, time.monotonic()) as recorder:
-            (spec.folder / "result.json").unlink(missing_ok=True)  # of an earlier start
+            for outcome in ("result.json", FAULTS_FILE):  # of an earlier start
+                (spec.folder / outcome).unlink(missing_ok=True)
             (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
             network.start(driver)
             watch = self._watch_keys(network)

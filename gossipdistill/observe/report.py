@@ -99,6 +99,8 @@ def _ensemble_accuracy(files: list[Path]) -> float | None:
     return round(float((total.argmax(axis=1) == labels).mean()), 6)
 
 
+FAULTS_FILE = "faults.json"
+"""In the folder of a peer that did to itself what a fault plan says."""
 _COLUMNS = (
     Column("peer"),
     Column("status"),
@@ -302,7 +304,20 @@ def _collected(folder: Path) -> dict[str, Any]:
     wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
     finished = sum(peer["status"] == "finished" for peer in peers)
     code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
-    return summarise(settings, peers, wall_s, code, folder)
+    return summarise(settings, peers, wall_s, code, folder, _collected_faults(folder))
+
+
+def _collected_faults(folder: Path) -> list[dict[str, Any]]:
+    """What became of the faults of a plan that each peer has followed on its own. Each tells what hit it, and how many
+    messages of its own were bent."""
+    told = [read_json(file)["faults"] for file in sorted(folder.glob(f"*/{FAULTS_FILE}"))]
+    merged = []
+    for entries in zip(*told, strict=False):
+        began_s = [entry["began_s"] for entry in entries if entry["began_s"] is not None]
+        ended_s = [entry["ended_s"] for entry in entries if entry["ended_s"] is not None]
+        times = {"began_s": min(began_s, default=None), "ended_s": max(ended_s, default=None)}
+        merged.append(entries[0] | times | {"fired": sum(entry["fired"] for entry in entries)})
+    return merged
 
 
 def unknown_peer(name: str) -> dict[str, Any]:

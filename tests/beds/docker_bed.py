@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from machine import DIES_WITH_US, NoBedError, install, need_root
 
-MINUTES = 8
+MINUTES = 10
 PROJECT = Path(__file__).resolve().parents[2]
 BASE_IMAGE = "gossipdistill-bed-base:bookworm"
 COMPOSE_PROJECT = "gossipdistill-bed"
@@ -256,15 +256,18 @@ class DockerBed:
         """Let pip here, as it is set up here, fetch all that pip in the build will ask for."""
         project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
         wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
-        constraints = PROJECT / "constraints.txt"
-        digest = hashlib.sha256(f"{wanted}{constraints.read_text()}".encode()).hexdigest()[:12]
+        constraints = [PROJECT / "constraints.txt", PROJECT / "constraints-image.txt"]
+        pins = [file.read_text() for file in constraints]
+        digest = hashlib.sha256(f"{wanted}{pins}".encode()).hexdigest()[:12]
         wheels = self.root / f"wheels-{digest}"
         if not (wheels / "complete").exists():
             for stale in self.root.glob("wheels-*"):
                 shutil.rmtree(stale)
             wheels.mkdir()
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--python-version", "3.11"]
-            pip += ["--only-binary", ":all:", "--constraint", str(constraints), "--dest", str(wheels)]
+            pip += ["--only-binary", ":all:", "--dest", str(wheels)]
+            for file in constraints:
+                pip += ["--constraint", str(file)]
             self._run([*pip, *wanted], 400)
             (wheels / "complete").touch()
         return wheels

@@ -63,3 +63,15 @@ def footprint() -> dict[str, str]:
         "namespaces": said("ip", "netns", "list"),
         "forwarding": forwarding.read_text().strip() if forwarding.exists() else "",
     }
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """What is there now and was not before, or the other way round; interfaces and namespaces that are gone meanwhile
+    were somebody else's."""
+    found = []
+    for what, old in before.items():
+        old_lines, new_lines = set(old.splitlines()), set(after[what].splitlines())
+        found += [f"{what}, left behind: {line}" for line in sorted(new_lines - old_lines)]
+        if what in ("firewall", "forwarding"):
+            found += [f"{what}, gone: {line}" for line in sorted(old_lines - new_lines)]
+    return found

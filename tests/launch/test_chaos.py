@@ -118,6 +118,27 @@ def test_a_pause_ends_with_its_window_or_when_nobody_else_is_left(stage_of: Any)
     assert early.turn(2.1) == []
 
 
+def test_a_launcher_of_one_peer_leaves_the_others_to_theirs(stage_of: Any) -> None:
+    stage = stage_of(
+        {"kind": "pause", "peer": "bo", "from_s": 1, "to_s": 4},
+        {"kind": "kill", "peer": "ada", "at_s": 5, "restart_after_s": 50},
+    )
+    stage.chaos = Chaos(stage.plan, NAMES, here=["bo"])
+    del stage.children["ada"]
+    assert stage.turn(1) == [("bo", "SIGSTOP")]
+    assert stage.turn(2) == []  # whether others still train is not known here
+    assert stage.turn(4) == [("bo", "SIGCONT")]
+    assert stage.turn(5) == []
+    assert not stage.chaos.awaits_restart()
+    assert [entry["fired"] for entry in stage.chaos.faults()] == [1, 0]
+
+
+def test_a_plan_needs_names() -> None:
+    spec: Any = SimpleNamespace(names=())
+    with pytest.raises(ConfigError, match="names peers, so it needs a roster"):
+        chaos.afflict([spec], "bad-day")
+
+
 def test_a_process_that_is_gone_already_is_no_error(stage_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = stage_of({"kind": "kill", "peer": "bo", "at_s": 1})
 

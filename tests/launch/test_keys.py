@@ -12,7 +12,7 @@ import pytest
 
 from gossipdistill.cli import main
 from gossipdistill.errors import ConfigError, IdentityError
-from gossipdistill.launch.keys.issuing import new, revoke, roster_file, show, trust
+from gossipdistill.launch.keys.issuing import await_all, new, revoke, roster_file, show, trust
 from gossipdistill.launch.keys.secrets import KeyPair, make_pair, read_secret, write_secret
 from gossipdistill.roster import read_roster
 
@@ -54,6 +54,27 @@ def test_new_writes_public_keys_into_the_roster_and_keeps_its_order_and_comments
         assert read_secret(file, name).public == made[name]
         assert read_secret(file).secret not in lab.read_text()
     assert sorted(path.name for path in lab.parent.rglob("*")) == ["ada.secret", "bo.secret", "keys", "lab.toml"]
+
+
+def test_who_shares_a_roster_waits_for_the_keys_of_the_others(lab: Path) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        new(lab, ["ada" if "ada" in line else "bo"], lab.parent / "secrets")
+
+    await_all(lab, 60.0, say)
+    assert said == ["waiting for the public keys of ada, bo", "waiting for the public keys of bo"]
+    assert len(read_roster(lab).trusted) == 2
+    revoke(lab, "bo")
+    await_all(lab, 0.0, say)  # revoked is not missing
+    assert len(said) == 2
+
+
+def test_a_key_that_does_not_come_is_said(lab: Path) -> None:
+    new(lab, ["ada"])
+    with pytest.raises(IdentityError, match="no public key of bo within 0 s"):
+        await_all(lab, 0.0, print)
 
 
 @pytest.mark.parametrize(

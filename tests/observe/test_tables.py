@@ -210,6 +210,18 @@ def test_show_collects_what_workers_wrote(tmp_path: Path) -> None:
     assert any("bo" in line for line in drawn(render(found), 120))
 
 
+def test_show_collects_what_each_peer_did_to_itself_by_a_plan(tmp_path: Path) -> None:
+    def fault(began_s: float | None, ended_s: float | None, fired: int) -> dict[str, Any]:
+        return {"what": "bo is killed", "began_s": began_s, "ended_s": ended_s, "fired": fired}
+
+    for name, entry in (("ada", fault(3.1, 5.0, 0)), ("bo", fault(3.0, 5.2, 1)), ("cy", fault(None, None, 0))):
+        write_peer(tmp_path / "r", name, peer(name))
+        report.write_json(tmp_path / "r" / name / report.FAULTS_FILE, {"faults": [entry]})
+    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert found["faults"] == [fault(3.0, 5.2, 1)]
+    assert "fault 1, 3.0 s to 5.2 s: bo is killed (fired 1 x)" in "\n".join(drawn(render(found), 120))
+
+
 def test_show_waits_for_those_who_still_write_only(tmp_path: Path) -> None:
     write_peer(tmp_path / "r", "ada", peer("ada", serving=True))
     write_peer(tmp_path / "r", "bo", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ try:
     import fcntl
 except ImportError:  # Windows: one at a time is then the user's business
     fcntl = None  # type: ignore[assignment]
+
+_LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,21 @@ def new_secrets(names: Sequence[str], folder: Path | None = None, renew: bool = 
         write_secret(place, pair, renew)
         issued.append(Issued(name, pair.public, f"made: {place}"))
     return issued
+
+
+def await_all(file: Path, wait_s: float, say: Callable[[str], None]) -> None:
+    """Until every peer of a roster that others write too (a shared folder, a volume) has its public key.
+
+    Raises:
+        IdentityError: when somebody has none after `wait_s` seconds.
+    """
+    give_up_s, said = time.monotonic() + wait_s, ""
+    while missing := [one.name for one in read_roster(file).peer if one.public_key is None]:
+        if time.monotonic() >= give_up_s:
+            raise IdentityError(f"{file}: no public key of {', '.join(missing)} within {wait_s:g} s")
+        if said != (said := ", ".join(missing)):
+            say(f"waiting for the public keys of {said}")
+        time.sleep(_LOOK_EVERY_S)
 
 
 def trust(file: Path, name: str, key: str, replace: bool = False) -> None:
