@@ -327,7 +327,9 @@ class Villain:
 
     def end(self) -> dict[str, int]:
         """What it has done."""
-        done: dict[str, int] = self._pipe.recv() if self._pipe.poll(60) else {}
+        done: dict[str, int] = {}
+        with contextlib.suppress(EOFError):  # told already
+            done = self._pipe.recv() if self._pipe.poll(60) else {}
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
