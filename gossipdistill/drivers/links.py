@@ -31,6 +31,7 @@ _TRY_AGAIN_S = 2.0
 """Between two attempts to resolve a name, or to open a socket when there were too many."""
 _DEAF_AFTER_S = 1.0
 """A link that has taken nothing for so long, and takes nothing now, is passed by if there is a way back."""
+_KEY_MISSED_TIMES = 3
 _REFUSED_AFTER_S = 4.0
 """A sealed link that has taken nothing for so long may have been refused."""
 _NEVER = float("-inf")
@@ -165,7 +166,8 @@ class Links:
             link.key = self.sockets.key_of(link.name)
         except (zmq.ZMQError, LookupError) as error:
             link.failures += 1
-            if link.failures == 1:
+            # A key may come with the next words of others, in a run with a join secret.
+            if link.failures == (1 if isinstance(error, zmq.ZMQError) else _KEY_MISSED_TIMES):
                 reason = error.strerror if isinstance(error, zmq.ZMQError) else error.args[0]
                 self.warn(f"cannot open a connection to {link.address}: {reason}; trying on")
             return
