@@ -115,28 +115,23 @@ def test_three_secured_workers_in_any_order_and_a_revocation_while_they_run(star
     secrets = [tomllib.loads(file.read_text())["secret"] for file in (tmp_path / "keys").iterdir()]
     assert len(secrets) == 3
 
-    roster = ("--peers", "lab.toml", "--secure", "--set", "train.step_time_s=0.02", "--set", "linger_s=0")
+    roster = ("--peers", "lab.toml", "--secure", "--set", "train.step_time_s=0.2", "--set", "linger_s=0")
     cy = start("worker", "--name", "cy", *roster, "--seconds", "600")
     ada = start(
         "worker", "--name", "ada", *roster, "--seconds", "600", env={"GOSSIPDISTILL_KEY_FILE": "keys/ada.secret"}
     )
-    plain = start("worker", "--name", "bo", "--peers", "lab.toml", "--seconds", "600")
     ada.expect("2 of 3 peers")
-    plain.expect(r"I see 1 of 3 peers after .*missing: ada at .*cy at ")
-    plain.process.send_signal(signal.SIGTERM)
-    assert plain.end() == 143, plain.err
-    bo = start("worker", "--name", "bo", *roster, "--seconds", "600", "--fresh")
+    bo = start("worker", "--name", "bo", *roster, "--seconds", "600")
     for one in ada, bo, cy:
         one.expect("3 of 3 peers")
     revoked = start("keys", "revoke", "bo", "--peers", "lab.toml")
     assert revoked.end() == 0, revoked.err
     for one in ada, cy:
         one.expect("bo: refused: is not trusted any more")
-        one.expect("bo: (suspect|dead)")
     for one in ada, bo, cy:
         one.process.send_signal(signal.SIGTERM)
         assert one.end() == 143, one.err
     kept = [file.read_text(errors="replace") for file in (tmp_path / "runs").rglob("*") if file.is_file()]
-    said = [one.err + one.out for one in (ada, bo, cy, plain, made, revoked)]
+    said = [one.err + one.out for one in (ada, bo, cy, made, revoked)]
     assert len(kept) > 6
     assert not [secret for secret in secrets for text in kept + said if secret in text]
