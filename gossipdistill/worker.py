@@ -7,7 +7,7 @@ Where a strategy goes in lockstep, the owner first asks `awaited(now)`, and lets
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,11 +19,13 @@ from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.alarms import Silence, connection_event
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.donation import GIVEN, Donor, without_asks
 from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.nesterov import finite_sum_risk
 from gossipdistill.learning.rounds import Lockstep, Without
+from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies.base import NOTHING, Delivery, RoundOptions, Strategy, View
@@ -57,6 +59,8 @@ class Worker:
     _x: Tensor = field(default_factory=lambda: torch.empty(0))
     _y: Tensor = field(default_factory=lambda: torch.empty(0))
     lockstep: Lockstep | None = None
+    donor: Donor | None = None
+    """What gives my model to newcomers; None where weights are not shared."""
     _pending: list[Arrival] = field(default_factory=list)
     _came_back: list[Arrival] = field(default_factory=list)
     _neighbours: Neighbours = field(init=False)
@@ -106,6 +110,7 @@ class Worker:
             self._began_s = now
             self._note_risk()
         view = self._mix(self._arrivals(), now)
+        self._give(now)
         if strategy.overlapped and self.cadence.due(learner.step + 1, now):
             self._publish(view, now)
 
@@ -201,7 +206,7 @@ class Worker:
         busy = self.mailbox.busy(self.strategy.topic, DeliveryClass.MASS)
         view = View(self.cadence.exchanges, now, heirs, busy=busy)
         parcels = self.strategy.hand_over(self._state, self.learner, home, view)
-        self._post(parcels, now)
+        self.post_all(parcels, now)
         return parcels
 
     def settled(self) -> bool:
@@ -209,9 +214,38 @@ class Worker:
         alive = self.mailbox.neighbourhood().alive
         return not any(slot.peer in alive for slot in self.mailbox.unsettled())
 
+    def take_given(self, now: float) -> list[Arrival]:
+        """Before my first step, while I ask for a state: what came of one. Mass goes home, all else is passed over."""
+        arrivals = self.mailbox.take()
+        self.learner.now_s = now
+        for arrival in without_asks(arrivals, self.donor, self.learner.ledger):
+            if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+                self.learner.refuse(arrival, "is catching up")
+        self._settle([])
+        self._give(now)
+        return [arrival for arrival in arrivals if arrival.topic == GIVEN]
+
+    def donors(self) -> tuple[PeerName, ...]:
+        """Who may be asked for a state: the living who still train, neighbours of the next exchanges first."""
+        neighbourhood = self.mailbox.neighbourhood()
+        coming = self._neighbours.coming(neighbourhood, self.cadence.exchanges)
+        return tuple(name for name in coming if name not in neighbourhood.done)
+
+    def adopt(self, arrays: Mapping[str, Tensor]) -> None:
+        """Begin at another model, with nothing else of what was before: mass has weight 1, the optimiser is new."""
+        load_arrays(self.learner.model, arrays)
+        self.learner.optimizer.state.clear()
+        self._state = self.strategy.init(self.learner)
+
+    def _give(self, now: float) -> None:
+        """The next chunks to newcomers that have asked for some."""
+        if self.donor is not None and self.donor.asked:
+            trained_s = now - self._began_s if self._began_s is not None else 0.0
+            self.post_all(self.donor.answers(now, self.learner, trained_s), now)
+
     def _take(self) -> None:
         """What the mailbox holds, kept for the next `mix`."""
-        arrivals = self.mailbox.take()
+        arrivals = without_asks(self.mailbox.take(), self.donor, self.learner.ledger)
         self._pending += arrivals
         if self.lockstep is not None:
             for arrival in arrivals:
@@ -237,7 +271,7 @@ class Worker:
         complaints, self.learner.ledger.complaints = self.learner.ledger.complaints, []
         if complaints:
             self.mailbox.complain(complaints)
-        self._post(parcels, now)
+        self.post_all(parcels, now)
         return view
 
     def _settle(self, arrivals: Iterable[Arrival]) -> None:
@@ -262,11 +296,12 @@ class Worker:
             delivery = DeliveryClass(self.strategy.delivery.value)
             view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
         parcels = self.strategy.publish(self._state, self.learner, view)
-        self._post(parcels, now)
+        self.post_all(parcels, now)
         if self.lockstep is not None:
             self.lockstep.posted(view.exchange, [name for parcel in parcels for name in parcel.to])
 
-    def _post(self, parcels: Iterable[Parcel], now: float) -> None:
+    def post_all(self, parcels: Iterable[Parcel], now: float) -> None:
+        """Leave parcels in the mailbox."""
         for parcel in parcels:
             if not self.mailbox.post(parcel):
                 self._take_back(parcel, now)
@@ -287,16 +322,19 @@ class Worker:
         """A copy of what this peer remembers of its training, `progress` included, while it waits."""
         learner = self.learner
         counted = {"step": learner.step, "exchanges": self.cadence.exchanges, **progress}
-        memory = self.strategy.remember(self._state)
+        memory = {**self.strategy.remember(self._state), **learner.delays.remember()}
         return Checkpoint.of(learner.model, learner.optimizer, counted, self.strategy.name, memory)
 
-    def resume(self, checkpoint: Checkpoint) -> None:
+    def resume(self, checkpoint: Checkpoint, generators: bool = True) -> None:
         """Go on from a checkpoint whose model and optimiser are restored already: as if nothing had been, where nothing
-        is exchanged, and without any state of a link, where something is."""
+        is exchanged, and without any state of a link, where something is. `generators`: the global ones as well."""
         self.learner.step = int(checkpoint.progress["step"])
         self.cadence.exchanges = int(checkpoint.progress["exchanges"])
-        self.strategy.recall(self._state, self.learner, checkpoint.recalled(self.strategy.name))
-        checkpoint.restore_generators(self.learner.device)
+        memory = checkpoint.recalled(self.strategy.name)
+        self.strategy.recall(self._state, self.learner, memory)
+        self.learner.delays.recall(memory)
+        if generators:
+            checkpoint.restore_generators(self.learner.device)
 
     def held_weight(self) -> float:
         """The push-sum weight that this peer holds, with what has come back and is not mixed in yet; 0 without mass."""

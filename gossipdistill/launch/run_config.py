@@ -115,6 +115,15 @@ class ExchangeKeys(BaseModel):
     """The same counted in own steps; 0 is never."""
     push_bytes_max: int = Field(default=64 * 1024, ge=0)
     """auto: larger payloads are announced and pulled."""
+    fetch: bool = True
+    """Where models are averaged: who joins a run in progress asks a neighbour for its model first, and begins with it
+    unless it is worse on its own examples."""
+    fetch_within_s: float = Field(default=60.0, ge=0)
+    """How long that may take; then a newcomer begins with what it has."""
+    fetch_if_older_s: float = Field(default=60.0, ge=0)
+    """A checkpoint that is older counts for no more than a newcomer's start."""
+    donor_bytes_per_s: float = Field(default=50e6, ge=0)
+    """What a peer gives to newcomers at most, all together; 0 is no limit."""
 
 
 class SimKeys(BaseModel):

@@ -15,6 +15,8 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.launch.afflicted import Afflicted
+from gossipdistill.launch.joining import LOOK_S as JOINING_LOOK_S
+from gossipdistill.launch.joining import Joining
 from gossipdistill.launch.parting import LOOK_S, Parting
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
@@ -32,6 +34,7 @@ _REPORT_EVERY_S = 0.25
 _LOOK_EVERY_S = 0.02
 _ROUND_LOOK_EVERY_S = 0.0005
 """A round of a lockstep strategy ends at most so much late; neighbours on one machine answer within a millisecond."""
+_IN_PROGRESS_AFTER_S = 1.0
 _LAST_CHECKPOINT_S = 60.0
 _LAST_WORDS_S = 0.3
 """So much of the time that a stopped process has is left for its result and its last word."""
@@ -99,6 +102,17 @@ class Session:
                 text = f"{here} of {spec.start_when} peers here; waiting {left_s:.0f} s more for {', '.join(missing)}"
                 self.report({"type": "waiting", "text": text})
             time.sleep(_LOOK_EVERY_S)
+
+    def join_run(self, joining: Joining) -> None:
+        """A newcomer's time before its first step; over when it has a model, or nobody has one for it."""
+        while self.stop.reason is None and not joining.look(self.afflicted.clock()):
+            self._look()
+            time.sleep(JOINING_LOOK_S)
+
+    def run_is_in_progress(self) -> bool:
+        """Whether others began to train a while before me, as far as my launcher has told."""
+        released_s = self.released.began_s
+        return released_s is None or time.monotonic() - released_s >= _IN_PROGRESS_AFTER_S
 
     def train_and_serve(self) -> dict[str, Any]:
         """Train to the limit, write the result, then serve on until the others are done."""
@@ -306,7 +320,8 @@ class Session:
 
     def _save(self) -> None:
         elapsed_s = time.monotonic() - self._run_began_s
-        checkpoint = self.worker.checkpoint(elapsed_s=elapsed_s, starts=self.incarnation)
+        progress = {"elapsed_s": elapsed_s, "starts": self.incarnation, "saved_unix_s": time.time()}
+        checkpoint = self.worker.checkpoint(**progress)
         self.saver.save(checkpoint, self._loss.value if self._loss.looks else None)
 
     def _settle_checkpoint(self) -> None:

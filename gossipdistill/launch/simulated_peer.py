@@ -10,10 +10,12 @@ from torch import Tensor
 
 from gossipdistill.events import Event
 from gossipdistill.launch.building import build_learner, build_task
+from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
 from gossipdistill.launch.parting import Parting
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Payload
 from gossipdistill.sim.compute import Pace
@@ -38,9 +40,15 @@ class SimulatedPeer:
     checkpoint_every_s: float = 0.0
     finished: bool = False
     steps_before: int = 0
-    checkpoint: Mapping[str, Tensor] | None = None
+    checkpoint: Checkpoint | None = None
+    """What a worker process would find on its disk."""
+    world_s: Callable[[], float] = lambda: 0.0
+    """What stands for the time of day, over restarts."""
     tell: Callable[[Event], None] = lambda event: None
     """Takes what the learner has to say."""
+    joins_within_s: float | None = None
+    """It is a newcomer, and asks for a model for so long before its first step."""
+    _joining: Joining | None = None
     _began_s: float | None = None
     _parting: Parting | None = None
     _saved_s: float = 0.0
@@ -61,14 +69,21 @@ class SimulatedPeer:
 
     def part(self, now: float) -> None:
         """Asked to end: mass goes to a neighbour first, as a worker process sees to it."""
-        if self.finished or self.worker.strategy.delivery is not Delivery.MASS:
-            self._parting = Parting(self.worker, now, over=True)
-        elif self._parting is None:
+        if self._parting is not None:
+            return
+        if not self.finished:
             self.worker.finish(now)
-            self._parting = Parting(self.worker, now)
+            self._save()
+        keeps = self.finished or self.worker.strategy.delivery is not Delivery.MASS
+        self._parting = Parting(self.worker, now, over=keeps)
 
     def _step(self, now: float) -> float | None:
         worker = self.worker
+        if self.joins_within_s is not None and self._parting is None:
+            self._joining = self._joining or Joining(worker, now, self.joins_within_s)
+            if not self._joining.look(now):
+                return _LOOK_AGAIN_S
+            self.joins_within_s = None
         if self._parting is not None:
             return None if self._parting.look(now) else PARTING_LOOK_S
         if self.finished:
@@ -81,12 +96,16 @@ class SimulatedPeer:
             self._finish(now)
         elif self.checkpoint_every_s and now - self._saved_s >= self.checkpoint_every_s:
             self._saved_s = now
-            self.checkpoint = {name: value.clone() for name, value in worker.learner.model.state_dict().items()}
+            self._save()
         return self.pace.next_s()
+
+    def _save(self) -> None:
+        self.checkpoint = self.worker.checkpoint(saved_unix_s=self.world_s())
 
     def _finish(self, now: float) -> None:
         self.finished = True
         self.worker.finish(now)
+        self._save()
         self.worker.publish_final(now)
         self.worker.mailbox.report_progress(self.worker.learner.step, done=True)
 
@@ -131,26 +150,35 @@ class Nursery:
             self.tasks[spec.name] = task
         return self.tasks[spec.name]
 
-    def born(self, name: str, mailbox: Mailbox, pace: Pace, before: SimulatedPeer | None) -> SimulatedPeer:
-        """The learner of a process that starts, from the checkpoint of the process `before` it if there is one."""
+    def born(
+        self, name: str, mailbox: Mailbox, pace: Pace, before: SimulatedPeer | None, world_s: Callable[[], float]
+    ) -> SimulatedPeer:
+        """The learner of a process that starts: from the checkpoint of the process `before` it if it left one, and from
+        a donor where it did not, or one that is too old."""
         spec = self.specs[name]
         config = spec.config
         strategy = config.make_strategy()
         task = self.task_of(spec, strategy)
         learner, draws = build_learner(spec, strategy, task)
-        if before is not None:
-            if before.checkpoint is not None:
-                learner.model.load_state_dict(dict(before.checkpoint))
-            learner.step = before.worker.learner.step
+        kept = before.checkpoint if before is not None else None
+        if kept is not None:
+            kept.restore(learner.model, learner.optimizer)
         cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
         cosine = config.train.lr_schedule == "cosine"
         rules = config.train.gradient_rules()
         drops = config.train.rate_drops()
         worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine, rules, drops)
+        if kept is not None:
+            worker.resume(kept, generators=False)  # all peers of this process draw from the same
+        gives = give_to_newcomers(worker, config.exchange)
+        joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
-        return kind(
+        made = kind(
             worker, pace, config.seconds, config.steps, config.train.checkpoint_every_s, steps_before=learner.step
         )
+        made.checkpoint, made.world_s = kept, world_s
+        made.joins_within_s = config.exchange.fetch_within_s if joins else None
+        return made
 
 
 def _sharing(task: Task, first: Task) -> Task:

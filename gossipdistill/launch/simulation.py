@@ -228,7 +228,7 @@ class Simulation:
         before = self._peers.get(birth.name)
         if before is not None:
             self._ended += before.worker.learner.ledger.exchanges
-        made = self._nursery.born(birth.name, birth.mailbox, self._paces[birth.place], before)
+        made = self._nursery.born(birth.name, birth.mailbox, self._paces[birth.place], before, lambda: self.world.now)
         made.tell = lambda event: self.log.said(self.world.now, birth.name, event)
         self._peers[birth.name] = made
         return made

@@ -20,6 +20,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.incarnation import Incarnation
+from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.keys.choice import INSECURE
 from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
@@ -102,6 +103,10 @@ class WorkerProcess:
                 if resumed is not None:
                     session.elapsed_before_s = carried_over_s(resumed.progress["elapsed_s"], spec.config.seconds)
                 session.wait_for_release()
+                keys = spec.config.exchange
+                gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()
+                if gives and is_newcomer(resumed, time.time(), keys):
+                    session.join_run(Joining(worker, afflicted.clock(), keys.fetch_within_s))
                 return session.train_and_serve()
             except GossipdistillError:
                 raise  # a reason of the user's, or of another peer's

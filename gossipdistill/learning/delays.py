@@ -19,6 +19,7 @@ x <- x_before + (eta_k / eta) (x - x_before).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,16 @@ class Delays:
         self.looks += 1
         self.total += delay
         return min(1.0, REGULAR * (1.0 + self.total / self.looks) / (1.0 + delay))
+
+    def remember(self) -> dict[str, float]:
+        """What of it belongs into a checkpoint: the usual delay. When I heard last is a matter of links."""
+        return {"delay_looks": self.looks, "delay_total": self.total} if self.looks else {}
+
+    def recall(self, memory: Mapping[str, object]) -> None:
+        """The inverse; nothing where nothing was kept."""
+        looks, total = memory.get("delay_looks", 0), memory.get("delay_total", 0)
+        if isinstance(looks, int | float) and isinstance(total, int | float):
+            self.looks, self.total = int(looks), int(total)
 
 
 def hold_step(learner: Learner, horizon_s: float, horizon_steps: int) -> None:

@@ -43,6 +43,10 @@ _SAYS = {
     "written_off": "writes off a parcel for {who}",
     "came_home": "has a parcel for {who} back",
     "handed_over": "leaves its mass to {who}",
+    "adopted": "adopts the state of {who}",
+    "not_adopted": "adopts nobody's state",
+    "donor_passed_over": "takes no state from {who}",
+    "donates": "gives its state to {who}",
 }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gossipdistill.errors import NeedsError
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directions, bounded, own_statistics
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, load_arrays, model_arrays, pack, unpack
@@ -55,12 +56,15 @@ class Directions:
 
 @dataclass(slots=True)
 class State:
-    """`made`: by step, then by maker ("" is me). `scratch` is the model that others' weights are put into."""
+    """`made`: by step, then by maker ("" is me). `scratch` is the model that others' weights are put into. `kept` is
+    what a checkpoint had of `made`, until the first `mix` tells the time; its times are ages, below zero."""
 
     made: dict[int, dict[str, Directions]] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     scratch: nn.Module | None = None
     counted: dict[str, int] = field(default_factory=dict)
+    now_s: float = 0.0
+    kept: dict[tuple[int, str], Directions] = field(default_factory=dict)
 
 
 @final
@@ -103,7 +107,42 @@ class ConcurrentAdversarial(Strategy):
             )
         return State()
 
+    def remember(self, state: State) -> Memory:
+        memory: dict[str, Tensor] = {}
+        for step, by in state.made.items():
+            for maker, made in by.items():
+                about = (state.now_s - made.arrived_s, made.arrived_step, made.exchange)
+                memory[f"made:{step}:{maker}"] = made.d
+                memory[f"about:{step}:{maker}"] = torch.tensor(about, dtype=torch.float64)
+        for layer, buffers in state.statistics.items():
+            memory |= {f"statistics:{layer}:{name}": buffer for name, buffer in buffers.items()}
+        return memory
+
+    def recall(self, state: State, learner: Learner, memory: Memory) -> None:
+        assert learner.examples is not None
+        shape = (self._batch_size(learner), *learner.examples[0].shape[1:])
+        buffers = dict(learner.model.named_buffers())
+        for key, value in memory.items():
+            what, _, rest = key.partition(":")
+            about = memory.get(f"about:{rest}")
+            if not isinstance(value, Tensor):
+                continue
+            if what == "made" and isinstance(about, Tensor) and value.shape == shape and about.shape == (3,):
+                step, _, maker = rest.partition(":")
+                age_s, arrived_step, exchange = about.tolist()
+                made = Directions(value.to(learner.device), -age_s, int(arrived_step), int(exchange))
+                state.kept[int(step), maker] = made
+            elif what == "statistics":
+                layer, _, name = rest.rpartition(":")
+                buffer = buffers.get(f"{layer}.{name}" if layer else name)
+                if buffer is not None and buffer.shape == value.shape:
+                    state.statistics.setdefault(layer, {})[name] = value.to(buffer.device)
+
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+        for (step, maker), made in state.kept.items():
+            state.made.setdefault(step, {})[maker] = replace(made, arrived_s=learner.now_s + made.arrived_s)
+        state.kept.clear()
+        state.now_s = learner.now_s
         state.made = {step: by for step, by in state.made.items() if step >= learner.step}
         if not self.options.helpers:
             self._make_own(state, learner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import tomllib
@@ -90,6 +91,39 @@ def test_a_worker_that_listens_nowhere_learns_and_teaches(start: Start, tmp_path
         used = {link["from"]: link["exchanges_per_s"] for link in result["links"]}
         assert set(used) == set(workers) - {name}, result["links"]
         assert min(used.values()) > 0
+
+
+def test_a_peer_that_was_killed_and_begins_anew_goes_on_from_a_neighbours_state(start: Start, tmp_path: Path) -> None:
+    names = ["ada", "bo", "cy", "dee"]
+    write_roster(tmp_path / "four.toml", names, free_pairs(4))
+    padded = ("--set", "train.step_time_s=0.005", "--set", "train.checkpoint_every_s=1", "--format", "json")
+    options = ("--peers", "four.toml", "--strategy", "gossip_averaging", *padded)
+    workers = {name: start("worker", "--name", name, *options, "--seconds", "300") for name in names}
+    for name in names:  # longer than it takes to become a donor
+        until(lambda name=name: step_of(tmp_path, name) > 1500, START_S, "the training")  # type: ignore[misc]
+    workers["dee"].process.kill()
+    workers["dee"].process.wait()
+
+    back = start("worker", "--name", "dee", *options, "--steps", "20", "--set", "linger_s=0", "--fresh")
+    assert back.end() == 0, back.err
+    events = [json.loads(line) for line in (tmp_path / "runs/first-light/dee/events.jsonl").read_text().splitlines()]
+    (adopted,) = [event for event in events if event["kind"] == "adopted"]
+    assert adopted["peer"] in names[:3]
+    # Twenty steps of its own, mostly on three classes of ten, end below one half.
+    assert back.json()["peers"][0]["val_accuracy"] > 0.75
+    for name in names[:3]:
+        workers[name].process.kill()
+    donor = tmp_path / "runs/first-light" / adopted["peer"] / "events.jsonl"
+    assert [json.loads(line)["peer"] for line in donor.read_text().splitlines() if '"donates"' in line] == ["dee"]
+
+
+def step_of(folder: Path, name: str) -> int:
+    """Of the newest checkpoint of this peer."""
+    steps = [0]
+    for path in (folder / "runs/first-light" / name / "checkpoints").glob("*.json"):
+        with contextlib.suppress(OSError, ValueError):  # old ones go
+            steps.append(json.loads(path.read_text())["content"]["progress"]["step"])
+    return max(steps)
 
 
 def test_a_port_in_use_is_said_at_once(start: Start, tmp_path: Path) -> None:

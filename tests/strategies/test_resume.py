@@ -120,3 +120,52 @@ def _trained(worker: Worker) -> Any:
     for step in range(4):
         worker.step(step * 0.1)
     return worker._state
+
+
+def restarted(worker: Worker, name: str, **options: object) -> Worker:
+    """A new process of ada's, from a checkpoint of the one before."""
+    parts, content = worker.checkpoint().encode()
+    checkpoint = Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content)))
+    again = make_worker("ada", make_strategy(name, **options))
+    checkpoint.restore(again.learner.model, again.learner.optimizer)
+    again.resume(checkpoint)
+    return again
+
+
+def test_the_usual_delay_is_remembered_and_when_somebody_was_heard_is_not() -> None:
+    options: dict[str, object] = {"delay_adaptive": True}
+    world = World({peer: make_worker(peer, make_strategy("gossip_averaging", 3, **options)) for peer in NAMES})
+    for step in range(12):
+        world.step(step * 0.1)
+    before = world.workers["ada"].learner.delays
+    assert before.looks > 5
+    assert before.total > 0
+    after = restarted(world.workers["ada"], "gossip_averaging", **options).learner.delays
+    assert (after.looks, after.total) == (before.looks, before.total)
+    assert (after.exchanges, after.heard_step, after.heard_s) == (0, 0, 0.0)
+
+
+def test_what_helpers_have_answered_is_used_after_a_restart_and_ages_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropping(monkeypatch)
+    name = "concurrent_adversarial"
+    world = World({peer: make_worker(peer, make_strategy(name, 5)) for peer in NAMES})
+    for step in range(10):
+        world.step(step * 0.1)
+    before = world.workers["ada"]
+    kept = {step: by for step, by in before._state.made.items() if step >= before.learner.step}
+    assert kept
+    assert before._state.statistics
+    again = restarted(before, name, every_steps=5)
+    for layer, buffers in before._state.statistics.items():
+        for key, buffer in buffers.items():
+            assert torch.equal(again._state.statistics[layer][key], buffer), key
+    again.step(1000.0)
+    assert again.learner.ledger.staleness.bins.total() > 0
+    for step, by in kept.items():
+        if step <= before.learner.step:
+            continue
+        for maker, made in by.items():
+            after = again._state.made[step][maker]
+            assert torch.equal(after.d, made.d)
+            assert after.arrived_step == made.arrived_step
+            assert 1000.0 - after.arrived_s == pytest.approx(before._state.now_s - made.arrived_s)

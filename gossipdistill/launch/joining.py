@@ -1,0 +1,122 @@
+"""How a peer joins a run that is in progress: it asks a donor for its model, judges it on its own data, then begins.
+
+Until then it publishes nothing, and mass that comes goes home. It waits for chunks only as long as some come, and for
+all of them `within_s` at most; then it begins with what it has. No step waits: this is before the first.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from gossipdistill.events import EventKind
+from gossipdistill.launch.run_config import ExchangeKeys
+from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.donation import Donor, Fetch
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.snapshot import (
+    PayloadRefusedError,
+    architecture_hash,
+    load_arrays,
+    model_arrays,
+    unpack_model,
+)
+from gossipdistill.messages import ArrayLayout, Payload
+from gossipdistill.strategies import Initialisation
+from gossipdistill.worker import Worker
+
+LOOK_S = 0.005
+"""Between two looks."""
+PROBE_ROWS_MAX = 256
+"""Examples of my own, spread over all of them, on which a donor's model is judged."""
+
+
+def give_to_newcomers(worker: Worker, keys: ExchangeKeys) -> bool:
+    """Have the worker be a donor, where weights are shared by all and began alike; whether they are."""
+    strategy = worker.strategy
+    needs = strategy.needs
+    alike = needs.alike_models and needs.initialisation is Initialisation.IDENTICAL and strategy.delivery.gossips
+    if not alike or not keys.fetch:
+        return False
+    worker.donor = Donor(architecture_hash(worker.learner.model), keys.donor_bytes_per_s)
+    return True
+
+
+def is_newcomer(checkpoint: Checkpoint | None, unix_s: float, keys: ExchangeKeys) -> bool:
+    """Whether a process with this checkpoint, if any, asks for a model: by this machine's time of day, which decides
+    nothing else."""
+    return checkpoint is None or unix_s - checkpoint.progress.get("saved_unix_s", 0.0) > keys.fetch_if_older_s
+
+
+@dataclass(slots=True)
+class Joining:
+    """One worker before its first step, looked at until that is `over`. `began_s` is of the worker's clock."""
+
+    worker: Worker
+    began_s: float
+    within_s: float
+    adopted: bool = False
+    over: bool = False
+    _fetch: Fetch = field(init=False)
+
+    def __post_init__(self) -> None:
+        model = self.worker.learner.model
+        nbytes = sum(4 * tensor.numel() for tensor in model_arrays(model).values())
+        self._fetch = Fetch(architecture_hash(model), nbytes, self.worker.learner.step)
+
+    def look(self, now: float) -> bool:
+        """Ask, take and judge; whether training may begin."""
+        if self.over:
+            return True
+        fetch, worker, ledger = self._fetch, self.worker, self.worker.learner.ledger
+        for arrival in worker.take_given(now):
+            fetch.take(arrival, now)
+        if fetch.whole:
+            self._judge(now)
+        if not self.adopted:
+            worker.post_all(fetch.look(now, worker.donors()), now)
+        for donor, reason in fetch.news:
+            ledger.note(EventKind.DONOR_PASSED_OVER, donor, reason)
+        fetch.news.clear()
+        late = now - self.began_s >= self.within_s
+        self.over = self.adopted or fetch.over or late
+        if self.over and not self.adopted and (fetch.passed_over or late):
+            why = f"none came within {self.within_s:g} s" if late else "nobody has one that I can use"
+            ledger.note(EventKind.NOT_ADOPTED, "", f"{why}; begins with its own model")
+        return self.over
+
+    def _judge(self, now: float) -> None:
+        """Adopt what came unless it is worse than mine, on my own examples."""
+        fetch, learner = self._fetch, self.worker.learner
+        assert fetch.donor is not None
+        arrays = model_arrays(learner.model).items()
+        layout = tuple(ArrayLayout(name, tuple(array.shape), "raw", 4 * array.numel()) for name, array in arrays)
+        try:
+            theirs = unpack_model(Payload(layout, memoryview(fetch.body)), learner.model)
+        except PayloadRefusedError as refused:
+            learner.ledger.quarantine(fetch.donor, refused.reason, str(refused))
+            fetch.pass_over(f"its state is refused: {refused}", now)
+            return
+        donors = copy.deepcopy(learner.model)
+        load_arrays(donors, theirs)
+        loss, mine = _probe(learner, donors), _probe(learner, learner.model)
+        figures = f"its loss on {PROBE_ROWS_MAX} examples of mine at most is {loss:.4g}, mine {mine:.4g}"
+        if math.isfinite(loss) and not mine < loss:
+            self.worker.adopt(theirs)
+            self.adopted = True
+            learner.ledger.note(EventKind.ADOPTED, fetch.donor, figures, bytes=fetch.nbytes)
+        else:
+            fetch.pass_over(f"{figures}: not adopted", now)
+
+
+def _probe(learner: Learner, model: nn.Module) -> float:
+    """The task's loss of a model on examples of mine; no step, no gradient."""
+    assert learner.examples is not None
+    assert learner.criterion is not None
+    x, y = learner.examples
+    rows = torch.linspace(0, len(x) - 1, min(len(x), PROBE_ROWS_MAX)).long()
+    return float(learner.criterion(learner.predict(model, x[rows]), y[rows]))

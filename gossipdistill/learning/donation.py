@@ -1,0 +1,260 @@
+"""A whole model for a newcomer: asked for and given chunk by chunk, as states like any other.
+
+    newcomer                                      donor
+    ask "0 0": whatever you have       ---->      pins its model as version s, and
+                                       <----      gives chunk 0 of it, with the number of chunks and bytes
+    ask "s k"                          ---->
+                                       <----      gives chunk k; with the last one, the digest of the whole
+
+The head of each travels as the name of its one array. What is lost on the way is sent again by the protocol, and what a
+broken connection has interrupted goes on with the chunk that was asked for.
+
+Rules of this file
+1. All chunks of a state are of one version of one process: (boot, s). Another boot begins anew, with another donor.
+2. A donor pins two versions at most; a third takes the place of the older. It gives `bytes_per_s` at most to all
+   together, one chunk at a time to each, and hashes what it gives as it goes: its trainer never waits for that.
+3. Nothing is used before all of it has come and its digest is right.
+4. Only strategies whose peers share their weights, and begin with the same, give or ask. Elsewhere weights are private.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gossipdistill.events import EventKind
+from gossipdistill.ids import PeerName
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.ledger import Ledger
+from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
+from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Parcel, Payload
+
+ASK, GIVEN = "@ask", "@state"
+TOPICS = frozenset((ASK, GIVEN))
+CHUNK_BYTES = 1 << 20
+PINS_MAX = 2
+ASKERS_MAX = 64
+"""Whose asks are remembered at the same time; the rest ask again."""
+PIN_FRESH_S = 5.0
+"""A version that was pinned so lately is given to the next newcomer as well."""
+PIN_IDLE_S = 30.0
+"""One that nobody has asked for so long is let go."""
+DONOR_AFTER_S = 5.0
+"""Who has trained for less in this process has nothing to give: it may be a newcomer itself."""
+PATIENCE_S = 5.0
+"""With a donor of which no further chunk comes."""
+DONORS_MAX = 3
+"""So many are asked, then a newcomer goes on from its own."""
+_ASK = re.compile(r"(\d{1,18}) (\d{1,9})")
+_HEAD = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9}) (\d{1,12}) ([0-9a-f]{16}) ([0-9a-f]{64}|-)")
+
+
+def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int) -> Parcel:
+    """An ask for a chunk of a version; serial 0: of whichever the donor likes."""
+    return Parcel((donor,), ASK, Payload((ArrayLayout(f"{serial} {chunk}", (0,), "raw", 0),), b""), step, 0)
+
+
+@dataclass(slots=True)
+class Pin:
+    """One version that is being given away. `body` are all arrays of the model, as float32."""
+
+    body: memoryview
+    made_s: float
+    used_s: float
+    hashed: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def chunks(self) -> int:
+        """How many there are."""
+        return -(-len(self.body) // CHUNK_BYTES)
+
+    def part(self, chunk: int) -> memoryview:
+        """The bytes of a chunk."""
+        return self.body[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
+
+
+@dataclass(slots=True)
+class Donor:
+    """What this peer gives to newcomers. `kind` names the shape of the model. A `bytes_per_s` of 0 is no limit."""
+
+    kind: str
+    bytes_per_s: float = 0.0
+    pins: dict[int, Pin] = field(default_factory=dict)
+    asked: dict[PeerName, tuple[int, int, int]] = field(default_factory=dict)
+    """The newest ask of each, (version, chunk, its step), to be answered in this order."""
+    _serial: int = 0
+    _free_s: float = 0.0
+
+    def ask(self, arrival: Arrival) -> str:
+        """Note an ask; what is wrong with it in words, if something is."""
+        match = _ASK.fullmatch(arrival.payload.layout[0].name) if len(arrival.payload.layout) == 1 else None
+        if match is None:
+            return "asks for a state in words that are none"
+        if arrival.sender in self.asked or len(self.asked) < ASKERS_MAX:
+            self.asked.pop(arrival.sender, None)
+            self.asked[arrival.sender] = (int(match[1]), int(match[2]), arrival.step)
+        return ""
+
+    def answers(self, now: float, learner: Learner, trained_s: float) -> list[Parcel]:
+        """What may be given now, of this learner that has trained for so long in this process."""
+        self.pins = {serial: pin for serial, pin in self.pins.items() if now - pin.used_s < PIN_IDLE_S}
+        parcels = []
+        while self.asked and now >= self._free_s:
+            asker, (serial, chunk, its_step) = next(iter(self.asked.items()))
+            del self.asked[asker]
+            problem = "" if serial else self._problem(learner, its_step, trained_s) or self._renew(learner, now)
+            payload = _refusal(problem) if problem else self._chunk(serial or self._serial, chunk, now)
+            if chunk == 0 and payload.nbytes:
+                learner.ledger.note(EventKind.DONATES, asker, f"my model, {learner.step} steps old")
+            parcels.append(Parcel((asker,), GIVEN, payload, learner.step, 0))
+            if self.bytes_per_s > 0.0:
+                self._free_s = max(now, self._free_s) + payload.nbytes / self.bytes_per_s
+        return parcels
+
+    @staticmethod
+    def _problem(learner: Learner, its_step: int, trained_s: float) -> str:
+        if learner.step <= its_step:
+            return "I am no further than you"
+        return "" if trained_s >= DONOR_AFTER_S else f"I have trained for less than {DONOR_AFTER_S:g} s myself"
+
+    def _chunk(self, serial: int, chunk: int, now: float) -> Payload:
+        pin = self.pins.get(serial)
+        if pin is None:
+            return _refusal("I no longer hold that version")
+        if chunk > pin.hashed or chunk >= pin.chunks:
+            return _refusal("chunks are given in order")
+        if chunk == pin.hashed:
+            pin.digest.update(pin.part(chunk))
+            pin.hashed += 1
+        pin.used_s = now
+        digest = pin.digest.hexdigest() if chunk == pin.chunks - 1 else "-"
+        head = f"{serial} {chunk} {pin.chunks} {len(pin.body)} {self.kind} {digest}"
+        part = pin.part(chunk)
+        return Payload((ArrayLayout(head, (len(part) // 4,), "raw", len(part)),), part)
+
+    def _renew(self, learner: Learner, now: float) -> str:
+        """Have the newest pin be fresh; why not, in words."""
+        newest = self.pins.get(self._serial)
+        if newest is not None and now - newest.made_s < PIN_FRESH_S:
+            return ""
+        arrays = model_arrays(learner.model)
+        if not all_finite(arrays):
+            return "my own training has diverged"
+        self._serial += 1
+        self.pins[self._serial] = Pin(memoryview(pack(arrays, "raw").body).cast("B"), now, now)
+        for serial in sorted(self.pins)[:-PINS_MAX]:
+            del self.pins[serial]
+        return ""
+
+
+def _refusal(reason: str) -> Payload:
+    return Payload((ArrayLayout(f"no: {reason}", (0,), "raw", 0),), b"")
+
+
+@dataclass(slots=True)
+class Fetch:
+    """What a newcomer has of a donor's state. `kind` and `nbytes` are those of its own model, so nothing else is taken
+    in. `body` is complete when `whole`; `over` when nobody is left to be asked."""
+
+    kind: str
+    nbytes: int
+    step: int = 0
+    donor: PeerName | None = None
+    body: bytearray = field(default_factory=bytearray)
+    whole: bool = False
+    over: bool = False
+    passed_over: dict[PeerName, str] = field(default_factory=dict)
+    """Donors from whom nothing is awaited any more, and why."""
+    news: list[tuple[PeerName, str]] = field(default_factory=list)
+    """The same, since the owner looked last."""
+    _boot: int | None = None
+    _serial: int = 0
+    _chunk: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _moved_s: float | None = None
+    _asked: bool = False
+
+    def look(self, now: float, here: Sequence[PeerName]) -> list[Parcel]:
+        """What is to be asked now; `here` are the living who may be asked, the best first."""
+        if self._moved_s is None:
+            self._moved_s = now
+        if self.whole or self.over:
+            return []
+        if self.donor is not None and self.donor not in here:
+            self.pass_over("is not there any more", now)
+        elif self.donor is not None and now - self._moved_s >= PATIENCE_S:
+            self.pass_over(f"has given nothing for {PATIENCE_S:g} s", now)
+        if self.donor is None:
+            self.donor = next((name for name in here if name not in self.passed_over), None)
+            if self.donor is None or len(self.passed_over) >= DONORS_MAX:
+                # At the start nobody has been heard yet.
+                self.donor = None
+                self.over = bool(here) or bool(self.passed_over) or now - self._moved_s >= PATIENCE_S
+                return []
+            self._moved_s, self._asked = now, False
+        if self._asked:
+            return []
+        self._asked = True
+        return [ask_parcel(self.donor, self._serial, self._chunk, self.step)]
+
+    def take(self, arrival: Arrival, now: float) -> None:
+        """One answer."""
+        layout = arrival.payload.layout
+        if arrival.sender != self.donor or self.whole or len(layout) != 1:
+            return
+        head = layout[0].name
+        if head.startswith("no: "):
+            self.pass_over(head.removeprefix("no: "), now)
+            return
+        match = _HEAD.fullmatch(head)
+        if match is None:
+            self.pass_over("gives a state in words that are none", now)
+            return
+        serial, chunk, chunks, nbytes = (int(match[number]) for number in range(1, 5))
+        if match[5] != self.kind or nbytes != self.nbytes or chunks != -(-nbytes // CHUNK_BYTES):
+            self.pass_over("its model is unlike mine", now)
+        elif self._boot is not None and (self._boot, self._serial) != (arrival.version.boot, serial):
+            self.pass_over("is another process, or gives another version, than the one that I began with", now)
+        elif chunk == self._chunk:
+            self._boot, self._serial = arrival.version.boot, serial
+            self._add(arrival.payload, chunk == chunks - 1, match[6], now)
+
+    def _add(self, payload: Payload, last: bool, digest: str, now: float) -> None:
+        expected = self.nbytes - self._chunk * CHUNK_BYTES if last else CHUNK_BYTES
+        if payload.nbytes != expected:
+            self.pass_over("a chunk has another length than it should", now)
+            return
+        self.body += payload.body
+        self._digest.update(payload.body)
+        self._chunk, self._moved_s, self._asked = self._chunk + 1, now, False
+        if last and self._digest.hexdigest() != digest:
+            self.pass_over("what came is not what it sent: the digest is another", now)
+        elif last:
+            self.whole = True
+
+    def pass_over(self, reason: str, now: float) -> None:
+        """Nothing of this donor is used; begin anew with the next."""
+        assert self.donor is not None
+        self.passed_over[self.donor] = reason
+        self.news.append((self.donor, reason))
+        self.donor, self.whole, self.body = None, False, bytearray()
+        self._boot, self._serial, self._chunk, self._digest = None, 0, 0, hashlib.sha256()
+        self._moved_s, self._asked = now, False
+
+
+def without_asks(arrivals: list[Arrival], donor: Donor | None, ledger: Ledger) -> list[Arrival]:
+    """The arrivals that are a strategy's matter: asks go to the donor, and chunks of a state that nobody awaits any
+    more are passed over."""
+    about = [arrival for arrival in arrivals if arrival.topic in TOPICS and arrival.delivery is DeliveryClass.STATE]
+    if not about:
+        return arrivals
+    for arrival in about:
+        if arrival.topic == ASK:
+            problem = "asks for weights, which are not given here" if donor is None else donor.ask(arrival)
+            if problem:
+                ledger.quarantine(arrival.sender, "asks_for_state", problem)
+    return [arrival for arrival in arrivals if not any(arrival is one for one in about)]
