@@ -108,6 +108,7 @@ class Session:
         while self.stop.reason is None and not joining.look(self.afflicted.clock()):
             self._look()
             time.sleep(JOINING_LOOK_S)
+        self._look()
 
     def run_is_in_progress(self) -> bool:
         """Whether others began to train a while before me, as far as my launcher has told."""

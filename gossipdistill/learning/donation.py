@@ -44,6 +44,8 @@ PIN_IDLE_S = 30.0
 """One that nobody has asked for so long is let go."""
 DONOR_AFTER_S = 5.0
 """Who has trained for less in this process has nothing to give: it may be a newcomer itself."""
+LOOK_AROUND_S = 2.0
+"""So long a newcomer waits for somebody to be there; the first of a run finds nobody."""
 PATIENCE_S = 5.0
 """With a donor of which no further chunk comes."""
 DONORS_MAX = 3
@@ -191,9 +193,8 @@ class Fetch:
         if self.donor is None:
             self.donor = next((name for name in here if name not in self.passed_over), None)
             if self.donor is None or len(self.passed_over) >= DONORS_MAX:
-                # At the start nobody has been heard yet.
                 self.donor = None
-                self.over = bool(here) or bool(self.passed_over) or now - self._moved_s >= PATIENCE_S
+                self.over = bool(here) or bool(self.passed_over) or now - self._moved_s >= LOOK_AROUND_S
                 return []
             self._moved_s, self._asked = now, False
         if self._asked:

@@ -17,6 +17,7 @@ from gossipdistill.learning.distillation import age_weight, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
+from gossipdistill.messages import Arrival
 
 _SPEECHLESS = LeftOut("not_finite", "its model gives my batch no finite answer, though its weights are finite")
 
@@ -43,12 +44,15 @@ class ModelTeachers:
     my_loss: RunningLoss = field(default_factory=RunningLoss)
     attention: Attention = field(default_factory=Attention)
 
-    def put(self, key: str, sender: str, arrays: Mapping[str, Tensor], arrived_s: float, learner: Learner) -> None:
-        """A checkpoint of `sender` has come, which takes the place of what stood at `key`."""
+    def put(self, key: str, arrival: Arrival, arrays: Mapping[str, Tensor], learner: Learner) -> None:
+        """A checkpoint has come, which takes the place of what stood at `key`. What was thought of a teacher does not
+        hold for the process that comes after it."""
+        sender, arrived_s = arrival.sender, arrival.arrived_s
+        another = self.attention.heard(sender, arrival.version.boot, learner.step)
         known = self.by_key.get(key)
         model = known.model if known is not None else copy.deepcopy(learner.model).eval().requires_grad_(False)
         load_arrays(model, arrays)
-        probe = known.probe if known is not None else RunningLoss()
+        probe = known.probe if known is not None and not another else RunningLoss()
         self.by_key[key] = ModelTeacher(sender, model, arrived_s, learner.step, probe)
 
     def term(self, learner: Learner, how: Distillation, choice: Choice) -> Tensor | None:
@@ -69,8 +73,10 @@ class ModelTeachers:
         with torch.no_grad():
             outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
         left_out = {key: _SPEECHLESS for key, output in outputs.items() if not bool(output.isfinite().all())}
+        new = self.attention.newcomers(learner.step, choice.newcomer_steps)
+        left_out |= {key: new[self.by_key[key].sender] for key in fresh if self.by_key[key].sender in new}
         if choice.judges:
-            left_out |= self._judge(outputs, learner, choice)
+            left_out |= self._judge(outputs, left_out, learner, choice)
         reasons = {self.by_key[key].sender: why for key, why in left_out.items()}
         self.attention.note(learner.ledger, learner.step, [self.by_key[key].sender for key in fresh], reasons)
         heard = [key for key in fresh if key not in left_out]
@@ -93,11 +99,14 @@ class ModelTeachers:
         senders = [teacher.sender for teacher in self.by_key.values()]
         self.attention.burning_in(learner.ledger, learner.step, senders, steps)
 
-    def _judge(self, outputs: Mapping[str, Tensor], learner: Learner, choice: Choice) -> dict[str, LeftOut]:
+    def _judge(
+        self, outputs: Mapping[str, Tensor], out: Mapping[str, LeftOut], learner: Learner, choice: Choice
+    ) -> dict[str, LeftOut]:
         """Each teacher's own loss on my labelled batch, beside mine: nobody's word is taken for it."""
         assert learner.criterion is not None
         assert learner.y is not None
         self.my_loss.look(learner.task_loss)
         for key, output in outputs.items():
             self.by_key[key].probe.look(float(learner.criterion(output, learner.y)))
-        return choice.left_out({key: self.by_key[key].probe.value for key in outputs}, self.my_loss.value)
+        heard = (key for key in outputs if key not in out)
+        return choice.left_out({key: self.by_key[key].probe.value for key in heard}, self.my_loss.value)

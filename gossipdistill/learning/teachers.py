@@ -51,10 +51,12 @@ class LeftOut(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Whom to leave out. `quality_margin`: whose loss is above mine by more; None: nobody. `best_k`: all but the k of
-    the lowest loss; None: nobody. Both together with k = 1 and margin 0 make the leader the only teacher."""
+    the lowest loss; None: nobody. Both together with k = 1 and margin 0 make the leader the only teacher.
+    `newcomer_steps`: who was first heard so few steps of mine ago, as this process."""
 
     quality_margin: float | None = None
     best_k: int | None = None
+    newcomer_steps: int = 0
 
     @property
     def judges(self) -> bool:
@@ -85,6 +87,23 @@ class Attention:
 
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Teacher -> the rule that leaves it out ("": none), and the step at which that was said."""
+    first: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Teacher -> its process, and my step at which that was first heard."""
+
+    def heard(self, name: str, boot: int, step: int) -> bool:
+        """A word of this teacher's process `boot`; whether it is another than before."""
+        known = self.first.get(name)
+        if known is None or known[0] < boot:
+            self.first[name] = (boot, step)
+        return known is not None and known[0] < boot
+
+    def newcomers(self, step: int, steps: int) -> dict[str, LeftOut]:
+        """Who is still new, by my own steps: it is to learn before others learn from it."""
+        new = {name: step - since for name, (_, since) in self.first.items() if step - since < steps}
+        rule = "teacher_burn_in_steps"
+        return {
+            name: LeftOut(rule, f"it was first heard {n} of my steps ago, {rule} = {steps}") for name, n in new.items()
+        }
 
     def note(self, ledger: Ledger, step: int, teachers: Iterable[str], left_out: Mapping[str, LeftOut]) -> None:
         """Of all `teachers` there are, those in `left_out` are not listened to in this step."""

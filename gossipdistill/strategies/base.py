@@ -102,6 +102,8 @@ class TeacherOptions(Options):
     """Teacher's name -> the temperature at which I compare myself with it instead."""
     burn_in_steps: int = Field(default=0, ge=0)
     """Own steps before teachers are listened to."""
+    teacher_burn_in_steps: int = Field(default=0, ge=0)
+    """Own steps after the first word of a teacher's process before it is listened to: a newcomer learns first."""
     ramp_steps: int = Field(default=0, ge=0)
     """Own steps over which the weight then rises to its full value."""
     divergence: Divergence = Divergence.FORWARD_KL
@@ -122,7 +124,7 @@ class TeacherOptions(Options):
     @property
     def choice(self) -> Choice:
         """Whom to leave out."""
-        return Choice(self.quality_margin, self.best_k)
+        return Choice(self.quality_margin, self.best_k, self.teacher_burn_in_steps)
 
     @property
     def distillation(self) -> Distillation:

@@ -49,7 +49,7 @@ class CodistillCheckpoints(Strategy):
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
-            state.put(arrival.sender, arrival.sender, arrays, arrival.arrived_s, learner)
+            state.put(arrival.sender, arrival, arrays, learner)
         return []
 
     def loss(self, state: ModelTeachers, learner: Learner) -> LossTerm:

@@ -102,7 +102,7 @@ class CodistillGroups(Strategy):
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
             if group != state.group:
-                state.teachers.put(arrival.key, arrival.sender, arrays, arrival.arrived_s, learner)
+                state.teachers.put(arrival.key, arrival, arrays, learner)
                 continue
             age_s = learner.now_s - arrival.arrived_s
             fresh = age_weight(age_s, 0, self.exchange.stale_after_s, self.exchange.stale_after_steps)

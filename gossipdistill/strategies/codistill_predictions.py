@@ -144,6 +144,7 @@ class CodistillPredictions(Strategy):
             state.cache.put(arrival.sender, rows, table, arrival.arrived_s, learner.step)
             loss = float(arrays["loss"]) if "loss" in arrays else math.nan
             state.teachers[arrival.sender] = Teacher(arrival.arrived_s, learner.step, loss)
+            state.attention.heard(arrival.sender, arrival.version.boot, learner.step)
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
@@ -155,7 +156,9 @@ class CodistillPredictions(Strategy):
         factor = self.options.factor(learner.step)
         if factor == 0.0 or not self._forget_the_old(state, learner):
             return NOTHING
-        left_out = choice.left_out({n: t.loss for n, t in state.teachers.items()}, state.my_loss.value)
+        new = state.attention.newcomers(learner.step, choice.newcomer_steps)
+        losses = {name: teacher.loss for name, teacher in state.teachers.items() if name not in new}
+        left_out = {**new, **choice.left_out(losses, state.my_loss.value)}
         state.attention.note(learner.ledger, learner.step, state.teachers, left_out)
         heard = [name for name in state.cache.names if name not in left_out]
         if not heard:

@@ -208,7 +208,7 @@ def test_where_nobody_is_there_it_is_over_after_a_while_and_where_nobody_can_hel
     fetch = newcomer()
     assert fetch.look(0.0, []) == []
     assert not fetch.over
-    fetch.look(5.0, [])
+    fetch.look(2.0, [])
     assert fetch.over
     other = newcomer()
     other.look(0.0, [BO])

@@ -136,3 +136,18 @@ def test_without_factors_weight_decay_is_left_alone() -> None:
     before = dict(optimizer.param_groups[0])
     schedule_weight_decay(optimizer, ())
     assert optimizer.param_groups[0] == before
+
+
+def test_a_teacher_is_new_by_my_own_steps_and_new_again_with_its_next_process() -> None:
+    attention = Attention()
+    assert not attention.heard("bo", 7, 100)
+    assert not attention.heard("bo", 7, 140)
+    assert set(attention.newcomers(149, 50)) == {"bo"}
+    assert attention.newcomers(150, 50) == {}
+    assert attention.newcomers(100, 0) == {}
+    assert attention.heard("bo", 8, 200)
+    assert not attention.heard("bo", 7, 201), "an echo of the process before"
+    assert attention.newcomers(249, 50)["bo"].reason == (
+        "it was first heard 49 of my steps ago, teacher_burn_in_steps = 50"
+    )
+    assert attention.newcomers(250, 50) == {}

@@ -26,6 +26,7 @@ from gossipdistill.strategies import STRATEGIES, Initialisation
 from gossipdistill.worker import Worker
 
 from .world import DIMENSIONS, make_quadratic, make_strategy, make_worker, place_at
+from .world import World as Workers
 
 NAMES = ("p0", "p1", "p2", "p3", "p4")
 NEW = PeerName("p4")
@@ -275,3 +276,29 @@ def test_nothing_is_given_where_the_user_does_not_want_it() -> None:
     worker = make_worker("p0", make_strategy("sgp"), names=NAMES)
     assert not give_to_newcomers(worker, ExchangeKeys(fetch=False))
     assert worker.donor is None
+
+
+@pytest.mark.parametrize("strategy", ["codistill_predictions", "codistill_checkpoints"])
+def test_a_newcomer_is_listened_to_after_so_many_steps_of_the_listener(strategy: str) -> None:
+    options = {"teacher_burn_in_steps": 6, "best_k": 1}
+    world = Workers({name: make_worker(name, make_strategy(strategy, **options)) for name in ("ada", "bo")})
+    ada = world.workers["ada"]
+    for step in range(5):
+        world.step(step * 0.1)
+    assert ada.learner.ledger.exchanges == 0
+    for step in range(5, 12):
+        world.step(step * 0.1)
+    assert ada.learner.ledger.links["bo"].exchanges > 0
+    reasons = [(event.kind, event.detail.get("rule")) for event in ada.learner.ledger.news]
+    assert reasons[0] == (EventKind.LEFT_OUT, "teacher_burn_in_steps")
+    assert ada._state.attention.first["bo"][1] <= 1
+    before = ada.learner.ledger.links["bo"].exchanges
+    world.boots = 2  # bo is killed and begins anew
+    world.workers["bo"] = make_worker("bo", make_strategy(strategy, **options))
+    world.__post_init__()
+    for step in range(12, 16):
+        world.step(step * 0.1)
+    assert ada.learner.ledger.links["bo"].exchanges <= before + 1
+    for step in range(16, 24):
+        world.step(step * 0.1)
+    assert ada.learner.ledger.links["bo"].exchanges > before + 1

@@ -153,7 +153,7 @@ class World:
             self._number += 1
             self.posted.append((name, parcel))
             if slot.peer in self.workers:
-                came = arrival(name, parcel, self._number, now)
+                came = arrival(name, parcel, self._number, now, self.boots)
                 if parcel.delivery is not DeliveryClass.STATE:
                     self._on_the_way[self._number] = came
                     self.workers[name].mailbox.free([slot])
@@ -165,8 +165,8 @@ class World:
         return list(self._on_the_way.values())
 
 
-def arrival(sender: str, parcel: Parcel, number: int, now: float) -> Arrival:
-    version = Version(Boot(1), number)
+def arrival(sender: str, parcel: Parcel, number: int, now: float, boot: int = 1) -> Arrival:
+    version = Version(Boot(boot), number)
     what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
     mass = (parcel.delivery, parcel.weight, parcel.degree)
     return Arrival(PeerName(sender), parcel.topic, version, *what, *mass)
