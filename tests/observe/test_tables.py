@@ -59,6 +59,15 @@ def test_the_table_of_a_run_is_never_cut(width: int) -> None:
     assert any(line.startswith("cy: no result was written") for line in lines)
 
 
+def test_what_was_turned_away_of_whom_is_told_but_not_what_happens_to_the_honest() -> None:
+    away = {"bo: muted": 120, "bo: oversize": 2, "cy: repeated": 7, ": not_admitted": 3}
+    lines = drawn(
+        report.render(summary(peer("ada", turned_away=away), peer("bo", turned_away={"ada: repeated": 1}))), 120
+    )
+    assert "ada: turned away: bo: muted x120, bo: oversize x2" in lines
+    assert not any("repeated" in line or "not_admitted" in line for line in lines)
+
+
 def test_columns_go_by_their_importance() -> None:
     columns = [Column("name"), Column("middle", dispensable=1), Column("least", dispensable=2)]
     table = Fitting(columns, [["ada", "1234567890", "abc"]])
