@@ -40,7 +40,7 @@ def compose(bed: DockerBed) -> Iterator[DockerBed]:
 
 def kill_once_it_has_trained(bed: DockerBed, name: str) -> None:
     checkpoint = f"/runs/compose/{name}/checkpoints/*.json"  # the first is written after ten seconds of training
-    assert wait_until(lambda: bed.compose("exec", "-T", name, "sh", "-c", f"ls {checkpoint}").returncode == 0, 60)
+    assert wait_until(lambda: bed.compose("exec", "-T", name, "sh", "-c", f"ls {checkpoint}").returncode == 0, 180)
     bed.compose("kill", "--signal", "SIGKILL", name, check=True)
 
 
