@@ -340,5 +340,6 @@ def _play(pipe: Connection, name: str, target: Target) -> None:
     rogue: Any = CAST[name](target)
     rogue.prepare()
     pipe.send("ready")
-    rogue.act(time.monotonic() + pipe.recv())
+    seconds = pipe.recv()
+    rogue.act(time.monotonic() + seconds)
     pipe.send(rogue.done)
