@@ -25,7 +25,7 @@ from benchmarks.witness import MIB, Contents, left_behind, slope
 WEIGHT_SHARE_MIN, WEIGHT_SHARE_MAX, WEIGHT_MIN = 1 / 3, 3.0, 1e-3
 """Of the living: their push-sum weights add up to this times their number; and the least that one may hold."""
 RESIDENT_MIB_PER_HOUR_MAX = 1.0
-JUDGED_FROM_S, JUDGED_FROM_SHARE = 120.0, 1 / 6
+JUDGED_FROM_S, JUDGED_FROM_SHARE = 240.0, 1 / 6
 """Memory and files are looked at from here on, the later of both."""
 LONG_S = 2700.0
 """Shorter stretches have a bound on the growth itself: over ten minutes one page more than usual is some MiB/h."""

@@ -81,7 +81,7 @@ def test_whoever_is_left_behind_is_named() -> None:
 
 def test_a_short_run_is_judged_by_the_growth_itself() -> None:
     assert failed(good(600.0, mib_per_hour=5.0)) == []
-    assert "resident memory" in failed(good(600.0, mib_per_hour=10.0))[0]
+    assert "resident memory" in failed(good(600.0, mib_per_hour=12.0))[0]
 
 
 def test_a_report_holds_a_line_for_each_target() -> None:
