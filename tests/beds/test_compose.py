@@ -17,6 +17,7 @@ from machine import NoBedError
 pytestmark = pytest.mark.bed
 
 PEERS = ["ada", "bo", "cy", "dee"]
+OFTEN = "train.checkpoint_every_s=2"  # the default, ten seconds, is half of such a run
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def compose(bed: DockerBed) -> Iterator[DockerBed]:
 
 
 def kill_once_it_has_trained(bed: DockerBed, name: str) -> None:
-    checkpoint = f"/runs/compose/{name}/checkpoints/*.json"  # the first is written after ten seconds of training
+    checkpoint = f"/runs/compose/{name}/checkpoints/*.json"
     assert wait_until(lambda: bed.compose("exec", "-T", name, "sh", "-c", f"ls {checkpoint}").returncode == 0, 180)
     bed.compose("kill", "--signal", "SIGKILL", name, check=True)
 
@@ -91,7 +92,7 @@ def test_compose_up_ends_by_itself_with_a_table(compose: DockerBed) -> None:
 
 
 def test_a_killed_container_is_lost_and_the_others_finish(compose: DockerBed) -> None:
-    with compose.in_background("up", SECONDS_OF_TRAINING="20") as up:
+    with compose.in_background("up", SECONDS_OF_TRAINING="20", GOSSIPDISTILL_SET=OFTEN) as up:
         kill_once_it_has_trained(compose, "bo")
         up.wait(180)
     assert exit_codes(compose) == dict.fromkeys([*PEERS, "table"], 0) | {"bo": 137}
@@ -100,7 +101,7 @@ def test_a_killed_container_is_lost_and_the_others_finish(compose: DockerBed) ->
 
 
 def test_a_killed_container_that_is_started_again_finishes_too(compose: DockerBed) -> None:
-    with compose.in_background("up", SECONDS_OF_TRAINING="20") as up:
+    with compose.in_background("up", SECONDS_OF_TRAINING="20", GOSSIPDISTILL_SET=OFTEN) as up:
         kill_once_it_has_trained(compose, "bo")
         compose.compose("start", "bo", check=True)
         up.wait(180)
