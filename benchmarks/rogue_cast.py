@@ -153,12 +153,18 @@ class GiantHeader(Rogue):
 class NeverEnding(Rogue):
     """A message of an allowed peer that has no last frame: a gigabyte of it at a time, and again when it is cut off."""
 
+    def prepare(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._eve = self._open.enter_context(self.dealer(self.target.port + 1, self.target.keys["eve"]))
+        self._eve.setsockopt(zmq.SNDTIMEO, 5000)
+        self.say(self._eve, encode(Envelope(PeerName("eve"), Boot(1), self.target.name, 1, Ping(0, 1, False))))
+        self.done.clear()
+
     def act(self, until_s: float) -> None:
-        part = bytes(4 * MIB)
-        with self.dealer(self.target.port + 1, self.target.keys["eve"]) as eve:
-            eve.setsockopt(zmq.SNDTIMEO, 1000)
+        part, eve = bytes(4 * MIB), self._eve
+        eve.setsockopt(zmq.SNDTIMEO, 1000)
+        with self._open:
             monitor = eve.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            self.say(eve, encode(Envelope(PeerName("eve"), Boot(1), self.target.name, 1, Ping(0, 1, False))))
             while time.monotonic() < until_s:
                 self.say(eve, [part] * int(256 * self.target.scale))
                 if monitor.poll(max(0, int(1000 * (until_s - time.monotonic())))):
