@@ -95,7 +95,7 @@ BUGS = (
     Bug("a write-off is not said", Consignments, "_write_off",
         "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
     Bug("frames that come early are passed over", Consignments, "arrived",
-        "elif shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:", "elif False:"),
+        "if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:", "if False:"),
     Bug("a late verdict on a frame is forgotten", Consignments, "_repeat", "elif shelf.stream:", "elif False:"),
     # --- states ---
     Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),

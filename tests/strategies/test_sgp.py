@@ -209,9 +209,9 @@ def test_mass_posted_on_a_busy_link_is_given_back() -> None:
     ada._publish(view, 0.0)
     parcels = ada.strategy.publish(ada._state, ada.learner, view)  # as if the link were free
     with pytest.raises(AssertionError, match="busy link"):
-        ada._post(parcels, 0.0)
+        ada.post_all(parcels, 0.0)
     ada.strict = False
-    ada._post(parcels, 0.0)
+    ada.post_all(parcels, 0.0)
     assert state_of(ada).weight == pytest.approx(0.25)
     ada.step(0.1)
     assert state_of(ada).weight == pytest.approx(0.5)
