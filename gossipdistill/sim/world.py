@@ -108,7 +108,9 @@ class World(Clockwork):
         self._boots[known] = max(boot, self._boots.get(known, 0))
         self._starts[known] += 1
         offset_s = self._random.uniform(0.0, self._clocks_apart_s) if self._clocks_apart_s else 0.0
-        peer = self._make_peer(Identity(known, Boot(boot), address, place, self._fingerprint), self.now + offset_s)
+        me = Identity(known, Boot(boot), address, place, self._fingerprint)
+        seeds = [] if self.closed or place == 0 else [self.addresses[0]]
+        peer = Peer(me, len(self.names), self._contacts, seeds, self.closed, self.now + offset_s, self.limits)
         host = Host(known, place, address, boot, self._starts[known], peer, Mailbox(limits=self.limits))
         host.mailbox = Mailbox(wake=host.wake, limits=self.limits)
         host.started_s, host.clock_offset_s = self.now, offset_s
@@ -188,21 +190,18 @@ class World(Clockwork):
             return
         for hook in self._on_fault:
             hook(self.now, kind, name)
-        match kind:
-            case ActKind.KILL:
-                self.kill(name)
-            case ActKind.LEAVE:
-                self.leave(name, "asked to end")
-            case ActKind.RESTART:
-                self.start(name)
-            case ActKind.PAUSE:
-                self.pause(name)
-            case ActKind.RESUME:
-                self.resume(name)
-            case ActKind.SLOW:
-                self.slow(name, value)
-            case ActKind.CLOCK_JUMP:
-                self.clock_jump(name, value)
+        if kind is ActKind.LEAVE:
+            self.leave(name, "asked to end")
+        elif kind is ActKind.SLOW:
+            self.slow(name, value)
+        elif kind is ActKind.CLOCK_JUMP:
+            self.clock_jump(name, value)
+        else:
+            plain: dict[ActKind, Callable[[str], object]] = {
+                ActKind.KILL: self.kill, ActKind.RESTART: self.start, ActKind.PAUSE: self.pause,
+                ActKind.RESUME: self.resume,
+            }  # fmt: skip
+            plain[kind](name)
 
     def host(self, name: str) -> Host:
         """The living process of this name; a KeyError without one."""
@@ -226,10 +225,6 @@ class World(Clockwork):
         """The roster, which all share."""
         pairs = zip(self.names, self.addresses, strict=True)
         return Directory(Contact(name, address, place) for place, (name, address) in enumerate(pairs))
-
-    def _make_peer(self, me: Identity, now: float) -> Peer:
-        seeds = [] if self.closed or me.place == 0 else [self.addresses[0]]
-        return Peer(me, len(self.names), self._contacts, seeds, self.closed, now, self.limits)
 
     # --- time ----------------------------------------------------------------------------------------------------
 
