@@ -141,7 +141,8 @@ def test_a_container_that_is_stopped_saves_and_leaves(compose: DockerBed) -> Non
         compose.compose("stop", "bo", check=True)  # SIGTERM, and SIGKILL after stop_grace_period
         assert time.monotonic() - began_s < 5.0
         assert exit_codes(compose)["bo"] == 143
-        assert wait_until(lambda: "bo: left" in compose.compose("logs", "ada").stdout, 30)
+        told = ("exec", "-T", "ada", "grep", "-q", '"kind": "left", "peer": "bo"', "/runs/compose/ada/events.jsonl")
+        assert wait_until(lambda: compose.compose(*told).returncode == 0, 30)
         compose.compose("stop", check=True)
     assert {name: exit_codes(compose)[name] for name in PEERS} == dict.fromkeys(PEERS, 143)
     result = json.loads(inside(compose, "ada", "cat /runs/compose/bo/result.json"))
