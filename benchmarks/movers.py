@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, ClassVar
 
 import zmq
 
@@ -185,13 +185,16 @@ def until(holds: Callable[[], Any], patience_s: float = _PATIENCE_S) -> None:
         time.sleep(0.002)
 
 
-class Mover:
-    """The process `name` ("writer" or "reader") as its parent sees it."""
+class Attended:
+    """A process of its own, as its parent sees it: `serve` is called there with the other end of a pipe, and `args`."""
 
-    def __init__(self, name: str, ports: dict[str, int], raw_port: int, keys: Keys | None) -> None:
+    patience_s: ClassVar[float] = 2 * _PATIENCE_S
+    """With an answer."""
+
+    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, name, ports, raw_port, keys))
+        self._process: BaseProcess = context.Process(target=serve, args=(theirs, *args))
         self._process.start()
 
     def begin(self, what: str, *args: Any) -> None:
@@ -200,7 +203,7 @@ class Mover:
 
     def result(self) -> Any:
         """The answer to the last command."""
-        assert self._pipe.poll(2 * _PATIENCE_S), "no answer"
+        assert self._pipe.poll(self.patience_s), "no answer"
         return self._pipe.recv()
 
     def do(self, what: str, *args: Any) -> Any:
@@ -215,6 +218,13 @@ class Mover:
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
+
+
+class Mover(Attended):
+    """The process `name`: "writer" or "reader"."""
+
+    def __init__(self, name: str, ports: dict[str, int], raw_port: int, keys: Keys | None) -> None:
+        super().__init__(_serve, name, ports, raw_port, keys)
 
 
 def _serve(pipe: Connection, name: str, ports: dict[str, int], raw_port: int, keys: Keys | None) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import Any
 
-from benchmarks.movers import BODY_BYTES, FRAME_BYTES, Node, cpu_s
+from benchmarks.movers import BODY_BYTES, FRAME_BYTES, Attended, Node, cpu_s
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sockets import Channel, Sockets
 from gossipdistill.limits import DEFAULT_LIMITS
@@ -20,35 +17,15 @@ from gossipdistill.presence import Address
 
 Keys = Mapping[str, tuple[bytes, bytes]]
 _HOST = "127.0.0.1"
-_PATIENCE_S = 900.0
 
 
-class Seat:
+class Seat(Attended):
     """One place in the ring, as the parent sees it."""
 
+    patience_s = 900.0
+
     def __init__(self, name: str, ports: Mapping[str, int], raw_ports: Mapping[str, int], keys: Keys) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        args = (theirs, name, dict(ports), dict(raw_ports), dict(keys))
-        self._process = context.Process(target=_sit, args=args)
-        self._process.start()
-
-    def begin(self, what: str) -> None:
-        """Give a command."""
-        self._pipe.send(what)
-
-    def result(self) -> Any:
-        """Its answer."""
-        assert self._pipe.poll(_PATIENCE_S), "no answer"
-        return self._pipe.recv()
-
-    def end(self) -> None:
-        """Let the process end, at once if it does not obey."""
-        with contextlib.suppress(OSError):
-            self.begin("end")
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
+        super().__init__(_sit, name, dict(ports), dict(raw_ports), dict(keys))
 
 
 class _Sitter:
@@ -121,6 +98,7 @@ class _Sitter:
 def _sit(pipe: Connection, name: str, ports: dict[str, int], raw_ports: dict[str, int], keys: Keys) -> None:
     sitter = _Sitter(name, ports, raw_ports, keys)
     pipe.send("here")
-    while (what := pipe.recv()) != "end":
-        pipe.send(getattr(sitter, what)())
+    while (told := pipe.recv())[0] != "end":
+        what, args = told
+        pipe.send(getattr(sitter, what)(*args))
     sitter.close()

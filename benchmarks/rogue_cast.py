@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -51,18 +52,18 @@ class Target:
 
 
 @dataclass
-class Rogue:
+class Rogue(ABC):
     """One way to be a nuisance. `act` goes on until `until_s` (monotonic), and may end before."""
 
     target: Target
     done: dict[str, int] = field(default_factory=dict)
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need none
         """What is not an attack yet."""
 
+    @abstractmethod
     def act(self, until_s: float) -> None:
         """The attack."""
-        raise NotImplementedError
 
     def count(self, what: str, amount: int = 1) -> None:
         """Note what was done."""
@@ -153,7 +154,7 @@ class GiantHeader(Rogue):
 class NeverEnding(Rogue):
     """A message of an allowed peer that has no last frame: a gigabyte of it at a time, and again when it is cut off."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need none
         self._open = contextlib.ExitStack()
         self._eve = self._open.enter_context(self.dealer(self.target.port + 1, self.target.keys["eve"]))
         self._eve.setsockopt(zmq.SNDTIMEO, 5000)
@@ -212,14 +213,14 @@ class NoKey(Rogue):
 class WrongKey(NoKey):
     """With a key that nobody trusts."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need none
         self.key = zmq.curve_keypair()
 
 
 class RevokedKey(Rogue):
     """With a key that was trusted when the connection was made, and is not any more."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need none
         self._open = contextlib.ExitStack()
         pair = self.target.keys["mallory"]
         self._sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
@@ -253,7 +254,7 @@ class Replay(Rogue):
 
     said: bytes = b""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most need none
         with socket.create_server((self.target.host, 0)) as middle:
             port = middle.getsockname()[1]
             thread = threading.Thread(target=self._record, args=(middle,), daemon=True)

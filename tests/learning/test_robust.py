@@ -81,13 +81,16 @@ def test_without_liars_to_expect_all_are_the_plain_mean(own: list[float], others
         assert mixed(rule, own, others, liars_max=0) == pytest.approx(value(plain), rel=1e-5, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=200)
-@given(
+one_liar = given(
     own=vectors(honest_values),
     honest=st.lists(vectors(honest_values), min_size=1, max_size=5),
     lie=vectors(any_values),
     fresh=st.integers(1, 6),
 )
+
+
+@settings(deadline=None, max_examples=200)
+@one_liar
 def test_clipping_bounds_what_one_neighbour_can_do(
     own: list[float], honest: list[list[float]], lie: list[float], fresh: int
 ) -> None:
@@ -98,12 +101,7 @@ def test_clipping_bounds_what_one_neighbour_can_do(
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    own=vectors(honest_values),
-    honest=st.lists(vectors(honest_values), min_size=1, max_size=5),
-    lie=vectors(any_values),
-    fresh=st.integers(1, 6),
-)
+@one_liar
 def test_the_trimmed_mean_stays_among_the_honest(
     own: list[float], honest: list[list[float]], lie: list[float], fresh: int
 ) -> None:
@@ -114,12 +112,7 @@ def test_the_trimmed_mean_stays_among_the_honest(
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    own=vectors(honest_values),
-    honest=st.lists(vectors(honest_values), min_size=1, max_size=5),
-    lie=vectors(any_values),
-    fresh=st.integers(1, 6),
-)
+@one_liar
 def test_the_median_of_the_mixed_nearest_moves_by_at_most_twice_the_honest_spread(
     own: list[float], honest: list[list[float]], lie: list[float], fresh: int
 ) -> None:
