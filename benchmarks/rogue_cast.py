@@ -154,7 +154,7 @@ class GiantHeader(Rogue):
 class NeverEnding(Rogue):
     """A message of an allowed peer that has no last frame: a gigabyte of it at a time, and again when it is cut off."""
 
-    def prepare(self) -> None:  # noqa: B027 - most need none
+    def prepare(self) -> None:
         self._open = contextlib.ExitStack()
         self._eve = self._open.enter_context(self.dealer(self.target.port + 1, self.target.keys["eve"]))
         self._eve.setsockopt(zmq.SNDTIMEO, 5000)
@@ -213,14 +213,14 @@ class NoKey(Rogue):
 class WrongKey(NoKey):
     """With a key that nobody trusts."""
 
-    def prepare(self) -> None:  # noqa: B027 - most need none
+    def prepare(self) -> None:
         self.key = zmq.curve_keypair()
 
 
 class RevokedKey(Rogue):
     """With a key that was trusted when the connection was made, and is not any more."""
 
-    def prepare(self) -> None:  # noqa: B027 - most need none
+    def prepare(self) -> None:
         self._open = contextlib.ExitStack()
         pair = self.target.keys["mallory"]
         self._sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
@@ -254,7 +254,7 @@ class Replay(Rogue):
 
     said: bytes = b""
 
-    def prepare(self) -> None:  # noqa: B027 - most need none
+    def prepare(self) -> None:
         with socket.create_server((self.target.host, 0)) as middle:
             port = middle.getsockname()[1]
             thread = threading.Thread(target=self._record, args=(middle,), daemon=True)
