@@ -150,7 +150,9 @@ class Twin(World):
         view = self.view(process, word.sender)
         if isinstance(word.message, Refusal) or word.boot <= view.last_words or word.boot < view.heard_boot:
             return
-        view.heard_boot, view.heard_s, view.asked_s = word.boot, self.now, None
+        view.heard_boot, view.heard_s = word.boot, self.now
+        if word.boot == view.boot:  # else of a process that it does not know yet: its predecessor has not answered
+            view.asked_s = None
 
     # --- the laws -------------------------------------------------------------------------------------------------
 
@@ -196,7 +198,7 @@ class Twin(World):
         assert row.boot in (0, *self.boots[row.name]), f"there never was a process {row.boot} of {row.name}"
         assert row.boot >= view.boot, f"back to process {row.boot} of {row.name} from {view.boot}"
         if row.boot > view.boot:
-            view.refutation, view.deceived = -1, False
+            view.refutation, view.deceived, view.asked_s = -1, False, None
         level = row.suspicion.refutation if row.suspicion is not None else -1
         true = self.highest(row.name, row.boot)
         assert view.deceived or max(row.refutation, level) <= true, f"{row.name} has never said {row.refutation}"
