@@ -90,6 +90,9 @@ class Limits:
     pause_said_every_s: float = 10.0
     """A process that is held up again and again says so at most this often."""
 
+    unsent_tries_max: int = 5
+    """Mass that no socket has taken so often, within 0.3 s, goes home: its recipient may have been killed."""
+
     unconfirmed_max: int = 2
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
     unsettled_mass_max: int = 1

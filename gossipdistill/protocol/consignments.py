@@ -4,7 +4,7 @@ The life of a consignment, as its sender sees it
 
     queued --taken by the socket--> sent --receipt "held"--> held       (from then on enquired after, never sent again)
     sent or held --"absorbed"--> gone        sent or held --"refused"--> home: its mass is the sender's again
-    queued --recipient dead or gone--> home
+    queued --recipient dead or gone, or no socket takes it--> home (a stream waits for a socket that does)
     sent or held --recipient dead--> parked --the same process is back--> sent
                                      parked --a new process, or the name leaves--> written off
     unsettled --recipient says with its last word what it has absorbed--> gone or home
@@ -44,48 +44,8 @@ from gossipdistill.messages import (
     Verdict,
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.parcels import Line, Outstanding, Shelf
 from gossipdistill.protocol.patience import Patience
-
-
-@dataclass(slots=True)
-class Outstanding:
-    """A parcel that its recipient has not settled, sent as `number` to the process `to_boot` (0 and 0 before)."""
-
-    parcel: Parcel
-    number: int = 0
-    to_boot: int = 0
-    sendings: int = 0
-    """How often a socket took it; once it did, it may have arrived."""
-    held: bool = False
-    enquired: bool = False
-    parked: bool = False
-    sent_s: float = 0.0
-    due_s: float = NEVER
-    gap_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Line:
-    """One link and topic, outwards: the last number given to that process, and what is unsettled, oldest first."""
-
-    to_boot: int = 0
-    numbered: int = 0
-    resent: int = 0
-    """The last number that was sent more than once, and settled."""
-    unsettled: list[Outstanding] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Shelf:
-    """One link and topic, inwards, for one process of the sender. `verdicts` are kept for the last few numbers."""
-
-    boot: int
-    delivered: int = 0
-    stream: bool = False
-    held: set[int] = field(default_factory=set)
-    """Delivered, and not settled by my learner."""
-    early: dict[int, Consignment] = field(default_factory=dict)
-    verdicts: dict[int, Receipt] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -166,7 +126,14 @@ class Consignments:
         for one in line.unsettled:
             if one.number == message.number and not one.held:
                 one.sendings -= 1
-                one.gap_s = min(max(2 * one.gap_s, self.limits.retry_interval_s), self.limits.retry_interval_max_s)
+                one.refusals += 1
+                # Mass that waits is half of a learner's weight kept from everybody, until a death is known.
+                tried = one.refusals >= self.limits.unsent_tries_max
+                if tried and not one.sendings and one.parcel.delivery is DeliveryClass.MASS:
+                    self._end(slot, line, one, now, home=f"no socket takes what is for {recipient}")
+                    return
+                gap_s = self.limits.retry_interval_s * 2.0 ** (one.refusals - 1)
+                one.gap_s = min(gap_s, self.limits.retry_interval_max_s)
                 self._due(slot, line, one, now + one.gap_s)
 
     def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
@@ -181,7 +148,7 @@ class Consignments:
                     one.parked = True
                     self._due(slot, line, one, NEVER)
                     reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
-                    self.events.append(Event(EventKind.PARKED, now, peer, reason, _which(slot, one)))
+                    self.events.append(Event(EventKind.PARKED, now, peer, reason, one.detail(slot)))
 
     def parted(self, peer: PeerName, boot: Boot, absorbed: tuple[tuple[str, int], ...] | None, now: float) -> None:
         """The last word of a process: what of my mass was absorbed over there, and that nothing else ever will be."""
@@ -242,7 +209,7 @@ class Consignments:
         self.written_off += weight
         if one.parcel.delivery is DeliveryClass.MASS:
             reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
-            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, _which(slot, one)))
+            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, one.detail(slot)))
         else:
             line.numbered += self.limits.unsettled_stream_max  # so that the reader sees a gap, and does not wait
         self._end(slot, line, one, now, home=None)
@@ -261,7 +228,7 @@ class Consignments:
         self.arrivals.append(Arrival(slot.peer, *what, *mass, home=True, reason=home))
         if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
             self._said.add((slot.peer, home))
-            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, _which(slot, one)))
+            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, one.detail(slot)))
 
     def _problem(self, parcel: Parcel) -> str:
         """Why no reader would accept this parcel; empty if one would."""
@@ -392,8 +359,3 @@ class Consignments:
         for slot, line in self.lines.items():
             for one in line.unsettled:
                 yield slot, one
-
-
-def _which(slot: Slot, one: Outstanding) -> dict[str, str | int | float]:
-    """The detail of an event about one parcel: enough to follow it through the files of both ends."""
-    return {"topic": slot.topic, "number": one.number, "to_boot": one.to_boot, "weight": one.parcel.weight}

@@ -40,11 +40,12 @@ from gossipdistill.messages import (
 )
 from gossipdistill.presence import Ack, Address, Contact, Enrolments, Greeting, Leave, Nack, Ping, PingRequest, Refusal
 from gossipdistill.protocol.conduct import Conduct
-from gossipdistill.protocol.consignments import Consignments, Outstanding
+from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.introductions import Introductions
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.membership import Membership
+from gossipdistill.protocol.parcels import Outstanding
 
 
 class Peer:

@@ -350,7 +350,7 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
     (_, _, first), _ = ours.out
     ours.not_sent(BO, first, 0.0)
     assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
-    waits = []
+    waits = [ours.next_timeout()]
     for _ in range(8):
         before = ours.next_timeout()
         ours.out.clear()
@@ -358,10 +358,47 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
         for to, _, message in ours.out:
             ours.not_sent(to, message, before)
         waits.append(ours.next_timeout() - before)
-    assert max(waits) == pytest.approx(DEFAULT_LIMITS.retry_interval_max_s)
+    assert waits[:3] == pytest.approx([DEFAULT_LIMITS.retry_interval_s * factor for factor in (1, 2, 4)])
+    assert max(waits) <= DEFAULT_LIMITS.retry_interval_max_s
     ours.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
     ours.not_sent(BO, Enquiry("m", 1), 1.0)
     assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
+
+
+def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    now = 0.0
+    while not ours.arrivals:
+        for to, _, message in ours.out:
+            ours.not_sent(to, message, now)
+        ours.out.clear()
+        now = ours.next_timeout() if not ours.arrivals else now
+        ours.handle_timeout(now)
+    (home,) = ours.arrivals
+    assert (home.home, home.weight, home.reason) == (True, 0.5, "no socket takes what is for bo")
+    assert now == pytest.approx(0.3)
+    assert len(ours.freed) == 1
+    assert not list(ours.unsettled())
+    assert ours.written_off == 0.0
+    ours.publish(Slot(BO, "m", ""), mass(2), now)
+    ((_, _, again),) = ours.out
+    assert isinstance(again, Consignment)
+    assert again.number == 2  # its number may have been on a piece that got through
+
+
+def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refused_later() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.out.clear()
+    for _ in range(2 * DEFAULT_LIMITS.unsent_tries_max):
+        now = ours.next_timeout()
+        ours.handle_timeout(now)
+        for to, _, message in ours.out:
+            ours.not_sent(to, message, now)
+        ours.out.clear()
+    assert not ours.arrivals
+    assert [one.sendings for _, one in ours.unsettled()] == [1]
 
 
 def test_being_called_lost_twice_parks_once(world: World) -> None:

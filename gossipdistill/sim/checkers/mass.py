@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.messages import Consignment, DeliveryClass, Payload, Settlement, Slot, Transmit
-from gossipdistill.protocol.consignments import Outstanding
+from gossipdistill.protocol.parcels import Outstanding
 from gossipdistill.sim.checkers.base import Checker, Weather
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World

@@ -1,0 +1,55 @@
+"""What is kept of parcels of mass and streams while they are under way: by their sender, and by their recipient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossipdistill.messages import Consignment, Parcel, Receipt, Slot
+from gossipdistill.protocol.deadlines import NEVER
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """A parcel that its recipient has not settled, sent as `number` to the process `to_boot` (0 and 0 before)."""
+
+    parcel: Parcel
+    number: int = 0
+    to_boot: int = 0
+    sendings: int = 0
+    """How often a socket took it; once it did, it may have arrived."""
+    refusals: int = 0
+    """How often none did."""
+    held: bool = False
+    enquired: bool = False
+    parked: bool = False
+    sent_s: float = 0.0
+    due_s: float = NEVER
+    gap_s: float = 0.0
+
+    def detail(self, slot: Slot) -> dict[str, str | int | float]:
+        """Of an event about it: enough to follow it through the files of both ends."""
+        return {"topic": slot.topic, "number": self.number, "to_boot": self.to_boot, "weight": self.parcel.weight}
+
+
+@dataclass(slots=True)
+class Line:
+    """One link and topic, outwards: the last number given to that process, and what is unsettled, oldest first."""
+
+    to_boot: int = 0
+    numbered: int = 0
+    resent: int = 0
+    """The last number that was sent more than once, and settled."""
+    unsettled: list[Outstanding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One link and topic, inwards, for one process of the sender. `verdicts` are kept for the last few numbers."""
+
+    boot: int
+    delivered: int = 0
+    stream: bool = False
+    held: set[int] = field(default_factory=set)
+    """Delivered, and not settled by my learner."""
+    early: dict[int, Consignment] = field(default_factory=dict)
+    verdicts: dict[int, Receipt] = field(default_factory=dict)
