@@ -67,6 +67,8 @@ class EventKind(StrEnum):
     """A fault of the plan began or ended."""
     ENROLLED = "enrolled"
     """It has shown that it has the join secret of the run: its key is trusted."""
+    UNUSUAL = "unusual"
+    """Its weights are much larger or smaller than mine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,11 +107,13 @@ def make_worker(name: str, robust: str, seed: int) -> Worker:
     return worker
 
 
-def run(robust: str, lie: Lie | None, seed: int) -> float:
-    """Mean validation accuracy of the seven honest peers, in percent."""
+def run(
+    robust: str, lie: Lie | None, seed: int, afterwards: Callable[[dict[str, Worker]], None] = lambda workers: None
+) -> float:
+    """Mean validation accuracy of the seven honest peers, in percent. `afterwards` may look at the workers."""
     if robust == BARE:
         with mock.patch.object(robust_rules, "nearest_mixed", return_value=None):
-            return run("median", lie, seed)
+            return run("median", lie, seed, afterwards)
     workers = {name: make_worker(name, robust, seed) for name in NAMES}
     generator = torch.Generator().manual_seed(seed)
     number = 0
@@ -130,6 +132,7 @@ def run(robust: str, lie: Lie | None, seed: int) -> float:
                 what = (parcel.step, parcel.exchange, parcel.payload, now)
                 arrival = Arrival(PeerName(name), parcel.topic, Version(Boot(1), number), *what)
                 workers[slot.peer].mailbox.deliver(arrival)
+    afterwards(workers)
     return 100 * statistics.mean(workers[name].evaluate()[1]["accuracy"] for name in HONEST)
 
 

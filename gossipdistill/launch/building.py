@@ -123,6 +123,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         transfer_draws=transfer_draws,
         classes=task.class_count,
         count=spec.count,
+        refuse_unusual=config.exchange.refuse_unusual,
         steps_total=config.steps if config.seconds is None else None,
     )
     return learner, Draws(len(task.train[0]), rows_per_step, config.seed + 104_729 * (spec.place + 1))

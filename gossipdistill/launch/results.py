@@ -63,6 +63,7 @@ def peer_result(
         "staleness_steps": _spread(ledger.staleness, lambda value: value),
         "age_s": _spread(ledger.ages, bin_to_age_s),
         "quarantined": dict(ledger.quarantined),
+        "unusual_norms": dict(ledger.unusual),
         "malformed": driver.peer.malformed,
         "turned_away": driver.peer.turned_away,
         "warnings": list(ledger.warnings),

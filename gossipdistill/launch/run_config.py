@@ -113,11 +113,12 @@ class ExchangeKeys(BaseModel):
     """The weight of what came falls with its age, to zero here; 0 is never."""
     stale_after_steps: int = Field(default=0, ge=0)
     """The same counted in own steps; 0 is never."""
+    refuse_unusual: bool = False
+    """Weights of an unusual norm, more than four times mine or less than a quarter, are refused, not only counted."""
     push_bytes_max: int = Field(default=64 * 1024, ge=0)
     """auto: larger payloads are announced and pulled."""
     fetch: bool = True
-    """Where models are averaged: who joins a run in progress asks a neighbour for its model first, and begins with it
-    unless it is worse on its own examples."""
+    """Where models are averaged, who joins begins with a neighbour's model, unless it is worse on its own examples."""
     fetch_within_s: float = Field(default=60.0, ge=0)
     """How long that may take; then a newcomer begins with what it has."""
     fetch_if_older_s: float = Field(default=60.0, ge=0)

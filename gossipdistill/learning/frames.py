@@ -17,6 +17,7 @@ from torch import Tensor
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import by_name, from_names
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.norms import judge_norm, norm_of
 from gossipdistill.learning.rounds import AHEAD_MAX
 from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, all_finite, pack, unpack
 from gossipdistill.messages import Arrival, Payload
@@ -67,6 +68,7 @@ def take(mixing: Mixing, learner: Learner, arrivals: list[Arrival], round: int) 
             continue
         try:
             arrays = unpack(arrival.payload, mixing.shapes)
+            judge_norm(arrival.sender, norm_of(arrays.values()), learner)
         except PayloadRefusedError as refused:
             learner.refuse(arrival, refused.reason)
             learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))

@@ -77,6 +77,8 @@ class Learner:
     delays: Delays = field(default_factory=Delays)
     count: int = 1
     """How many peers the run is to have."""
+    refuse_unusual: bool = False
+    """Whether weights of an unusual norm are refused, and not only counted (learning/norms.py)."""
     settlements: list[Settlement] = field(default_factory=list)
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
 

@@ -53,6 +53,8 @@ class Ledger:
     staleness: Distribution = field(default_factory=Distribution)
     ages: Distribution = field(default_factory=Distribution)
     quarantined: Counter[str] = field(default_factory=Counter)
+    unusual: Counter[str] = field(default_factory=Counter)
+    """Of each sender: how many models of it had an unusual norm."""
     warnings: list[str] = field(default_factory=list)
     news: list[Event] = field(default_factory=list)
     """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
@@ -83,6 +85,12 @@ class Ledger:
         self.complaints.append(Complaint(PeerName(sender), reason))
         if self.quarantined[key] == 1:
             self.note(EventKind.QUARANTINED, sender, problem, code=reason)
+
+    def unusual_norm(self, sender: str, problem: str) -> None:
+        """A model of this sender is much larger or smaller than mine. Counted always, told once."""
+        self.unusual[sender] += 1
+        if self.unusual[sender] == 1:
+            self.note(EventKind.UNUSUAL, sender, problem)
 
     def warn(self, text: str) -> None:
         """Something that the user should read once in the summary."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gossipdistill.learning.flat import by_name, flat_parameters, from_names, load_flat, parameter_shapes
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.norms import judge_norm, norm_of
 from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
 from gossipdistill.messages import Arrival, Payload
 
@@ -76,7 +77,7 @@ def settle(mass: Mass, learner: Learner, arrivals: list[Arrival]) -> None:
     sound = not arrivals or math.isfinite(float(mass.x.sum()))
     for arrival in arrivals:
         try:
-            x = _read(arrival, mass, sound)
+            x = _read(arrival, mass, learner, sound)
         except PayloadRefusedError as refused:
             if not arrival.home:
                 learner.refuse(arrival, refused.reason)
@@ -129,10 +130,13 @@ def give_all(mass: Mass) -> tuple[Payload, float] | None:
     return payload, weight
 
 
-def _read(arrival: Arrival, mass: Mass, sound: bool) -> Tensor:
+def _read(arrival: Arrival, mass: Mass, learner: Learner, sound: bool) -> Tensor:
     """The vector x [P] of an arrival, or the reason why it is not absorbed."""
     if not (math.isfinite(arrival.weight) and arrival.weight > 0.0):
         raise PayloadRefusedError("weight", f"a push-sum weight of {arrival.weight} is none")
     if not sound and not arrival.home:
         raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
-    return from_names(unpack(arrival.payload, mass.shapes), mass.shapes)
+    x = from_names(unpack(arrival.payload, mass.shapes), mass.shapes)
+    if not arrival.home:
+        judge_norm(arrival.sender, norm_of([x[: len(mass.z)]]) / arrival.weight, learner)
+    return x

@@ -175,6 +175,9 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         if peer["quarantined"]:
             refused = ", ".join(f"{key} x{count}" for key, count in peer["quarantined"].items())
             notes.append(f"{peer['name']}: payloads refused: {refused}")
+        if peer.get("unusual_norms"):
+            unusual = ", ".join(f"{key} x{count}" for key, count in peer["unusual_norms"].items())
+            notes.append(f"{peer['name']}: weights of an unusual norm: {unusual}")
         if peer.get("malformed"):
             notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
         harm = {key: n for key, n in peer.get("turned_away", {}).items() if key.rpartition(": ")[2] in _HARM}

@@ -32,6 +32,7 @@ _SAYS = {
     "superseded": "is superseded",
     "malformed": "got something from {who} that is no message",
     "quarantined": "refuses a payload of {who}",
+    "unusual": "finds the weights of {who} of an unusual size",
     "muted": "does not listen to {who} for a while",
     "unmuted": "listens to {who} again",
     "left_out": "does not listen to {who}",

@@ -18,6 +18,7 @@ from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.flat import by_name, from_names
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, follow, show
+from gossipdistill.learning.norms import judge_norm, norm_of
 from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel
 from gossipdistill.strategies import base
@@ -149,7 +150,10 @@ class Adpsgd(Strategy):
         if not sound and not arrival.home:
             raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
         shapes = state.mass.shapes
-        state.mass.x -= from_names(unpack(arrival.payload, shapes), shapes).to(state.mass.x.device)
+        difference = from_names(unpack(arrival.payload, shapes), shapes)
+        if not arrival.home:
+            judge_norm(arrival.sender, norm_of([difference]), learner, difference=True)
+        state.mass.x -= difference.to(state.mass.x.device)
         if not arrival.home:
             learner.absorb(arrival)
             state.asked.pop(arrival.sender, None)
@@ -160,6 +164,7 @@ class Adpsgd(Strategy):
         mass = state.mass
         shapes: Shapes = {**mass.shapes, DEGREE: ()}
         arrays = unpack(arrival.payload, shapes)
+        judge_norm(arrival.sender, norm_of(arrays[name] for name in mass.shapes), learner)
         degree = max(1.0, len(state.asked), float(arrays[DEGREE]))
         difference = (_vector(arrays, mass) - mass.x) / (1.0 + degree)
         payload = pack(by_name(difference, mass.shapes), self.exchange.encoding)

@@ -11,7 +11,8 @@ from typing import final
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
-from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
+from gossipdistill.learning.norms import read_model
+from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
 
@@ -45,7 +46,7 @@ class CodistillCheckpoints(Strategy):
     def mix(self, state: ModelTeachers, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         for arrival in arrivals:
             try:
-                arrays = unpack_model(arrival.payload, learner.model)
+                arrays = read_model(arrival, learner)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

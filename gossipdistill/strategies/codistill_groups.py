@@ -20,8 +20,9 @@ from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
+from gossipdistill.learning.norms import read_model
 from gossipdistill.learning.robust import Defence
-from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
+from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -97,7 +98,7 @@ class CodistillGroups(Strategy):
         for arrival in arrivals:
             try:
                 group = self._group_told(arrival.key)
-                arrays = unpack_model(arrival.payload, learner.model)
+                arrays = read_model(arrival, learner)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

@@ -14,8 +14,9 @@ from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.norms import read_model
 from gossipdistill.learning.robust import Defence
-from gossipdistill.learning.snapshot import PayloadRefusedError, unpack_model
+from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -63,7 +64,7 @@ class GossipAveraging(Strategy):
         others: dict[str, tuple[float, dict[str, Tensor]]] = {}
         for arrival in arrivals:
             try:
-                arrays = unpack_model(arrival.payload, learner.model)
+                arrays = read_model(arrival, learner)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue

@@ -20,7 +20,8 @@ from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays, unpack_model
+from gossipdistill.learning.norms import read_model
+from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
@@ -116,7 +117,7 @@ class LeaderSgd(Strategy):
         found: dict[str, Model] = {}
         for arrival in arrivals:
             try:
-                arrays = unpack_model(arrival.payload, learner.model)
+                arrays = read_model(arrival, learner)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
