@@ -29,8 +29,13 @@ ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_A
 
 COPY constraints.txt constraints-image.txt /build/
 COPY --from=needs /requirements.txt /build/
+# What no run needs goes in the same layer: tests, headers and compilers of the libraries, a fifth of the image.
 RUN --mount=type=cache,target=/var/cache/pip \
-    pip install --constraint /build/constraints.txt --constraint /build/constraints-image.txt --requirement /build/requirements.txt
+    pip install --constraint /build/constraints.txt --constraint /build/constraints-image.txt --requirement /build/requirements.txt \
+    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" \
+    && rm -rf torch/include torch/test \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && find . -type d -name tests -prune -exec rm -rf {} +
 
 RUN --mount=type=bind,target=/source,rw \
     --mount=type=cache,target=/var/cache/pip \
