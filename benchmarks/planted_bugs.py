@@ -77,6 +77,8 @@ BUGS = (
         "if number in shelf.verdicts:\n        return\n    if False:"),
     Bug("a lost consignment is not sent again", Consignments, "handle_timeout", "if now >= one.due_s:", "if False:"),
     Bug("a parcel on the wire is reclaimed at a death", Consignments, "lost", "if not one.sendings:", "if True:"),
+    Bug("a parcel that was on the wire goes home when a socket takes it no more", Consignments, "not_sent",
+        "if tried and not one.sendings and", "if"),
     Bug("numbers are reset when a peer refutes and is heard again", Consignments, "returned",
         "one.parked, one.gap_s = False, 0.0", "one.parked, one.gap_s, line.numbered = False, 0.0, 0"),
     Bug("a parcel for an ended process is sent to its successor", Consignments, "returned",
