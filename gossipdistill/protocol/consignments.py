@@ -47,6 +47,9 @@ from gossipdistill.protocol.deadlines import NEVER, Deadlines
 from gossipdistill.protocol.parcels import Line, Outstanding, Shelf
 from gossipdistill.protocol.patience import Patience
 
+_DOUBLINGS_MAX = 16
+"""Of an interval whose bound is reached by then; a stream may be refused for ever."""
+
 
 @dataclass(slots=True)
 class Consignments:
@@ -132,7 +135,7 @@ class Consignments:
                 if tried and not one.sendings and one.parcel.delivery is DeliveryClass.MASS:
                     self._end(slot, line, one, now, home=f"no socket takes what is for {recipient}")
                     return
-                gap_s = self.limits.retry_interval_s * 2.0 ** (one.refusals - 1)
+                gap_s = self.limits.retry_interval_s * 2 ** min(one.refusals - 1, _DOUBLINGS_MAX)
                 one.gap_s = min(gap_s, self.limits.retry_interval_max_s)
                 self._due(slot, line, one, now + one.gap_s)
 
