@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ def main() -> int:
         parser.error(f"{', '.join(sorted(set(names) - set(CAST)))}: not one of {', '.join(CAST)}")
     repeats, seconds = (1, 1.0) if asked.quick else (asked.repeats, asked.seconds)
     end_tidily_on_signals()
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of each process: several would spin, and wait for one another
     about = circumstances("benchmarks.rogues")
     runs = []
     for number in range(repeats):
