@@ -16,7 +16,7 @@ from torch import nn
 from gossipdistill.events import EventKind
 from gossipdistill.launch.run_config import ExchangeKeys
 from gossipdistill.learning.checkpoint import Checkpoint
-from gossipdistill.learning.donation import Donor, Fetch
+from gossipdistill.learning.donation import TOKENS, Donor, Fetch
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
@@ -66,7 +66,8 @@ class Joining:
     def __post_init__(self) -> None:
         model = self.worker.learner.model
         nbytes = sum(4 * tensor.numel() for tensor in model_arrays(model).values())
-        self._fetch = Fetch(architecture_hash(model), nbytes, self.worker.learner.step)
+        token = int(self.began_s * 1e6) % TOKENS
+        self._fetch = Fetch(architecture_hash(model), nbytes, self.worker.learner.step, token)
 
     def look(self, now: float) -> bool:
         """Ask, take and judge; whether training may begin."""

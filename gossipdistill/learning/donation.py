@@ -1,13 +1,14 @@
 """A whole model for a newcomer: asked for and given chunk by chunk, as states like any other.
 
     newcomer                                      donor
-    ask "0 0": whatever you have       ---->      pins its model as version s, and
+    ask "0 0 t": whatever you have     ---->      pins its model as version s, and
                                        <----      gives chunk 0 of it, with the number of chunks and bytes
-    ask "s k"                          ---->
+    ask "s k t"                        ---->
                                        <----      gives chunk k; with the last one, the digest of the whole
 
 The head of each travels as the name of its one array. What is lost on the way is sent again by the protocol, and what a
-broken connection has interrupted goes on with the chunk that was asked for.
+broken connection has interrupted goes on with the chunk that was asked for. t is the newcomer's token, and comes back
+with each answer: what was said to the process before it, which had its name, is passed on to it as well.
 
 Rules of this file
 1. All chunks of a state are of one version of one process: (boot, s). Another boot begins anew, with another donor.
@@ -50,13 +51,16 @@ PATIENCE_S = 5.0
 """With a donor of which no further chunk comes."""
 DONORS_MAX = 3
 """So many are asked, then a newcomer goes on from its own."""
-_ASK = re.compile(r"(\d{1,18}) (\d{1,9})")
-_HEAD = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9}) (\d{1,12}) ([0-9a-f]{16}) ([0-9a-f]{64}|-)")
+TOKENS = 10**9
+"""A token is less than this."""
+_ASK = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9})")
+_HEAD = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9}) (\d{1,12}) ([0-9a-f]{16}) ([0-9a-f]{64}|-) (\d{1,9})")
+_REFUSAL = re.compile(r"no (\d{1,9}): (.*)")
 
 
-def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int) -> Parcel:
+def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int, token: int = 0) -> Parcel:
     """An ask for a chunk of a version; serial 0: of whichever the donor likes."""
-    return Parcel((donor,), ASK, Payload((ArrayLayout(f"{serial} {chunk}", (0,), "raw", 0),), b""), step, 0)
+    return Parcel((donor,), ASK, Payload((ArrayLayout(f"{serial} {chunk} {token}", (0,), "raw", 0),), b""), step, 0)
 
 
 @dataclass(slots=True)
@@ -86,8 +90,8 @@ class Donor:
     kind: str
     bytes_per_s: float = 0.0
     pins: dict[int, Pin] = field(default_factory=dict)
-    asked: dict[PeerName, tuple[int, int, int]] = field(default_factory=dict)
-    """The newest ask of each, (version, chunk, its step), to be answered in this order."""
+    asked: dict[PeerName, tuple[int, int, int, int]] = field(default_factory=dict)
+    """The newest ask of each, (version, chunk, token, its step), to be answered in this order."""
     _serial: int = 0
     _free_s: float = 0.0
 
@@ -98,7 +102,7 @@ class Donor:
             return "asks for a state in words that are none"
         if arrival.sender in self.asked or len(self.asked) < ASKERS_MAX:
             self.asked.pop(arrival.sender, None)
-            self.asked[arrival.sender] = (int(match[1]), int(match[2]), arrival.step)
+            self.asked[arrival.sender] = (int(match[1]), int(match[2]), int(match[3]), arrival.step)
         return ""
 
     def answers(self, now: float, learner: Learner, trained_s: float) -> list[Parcel]:
@@ -106,10 +110,10 @@ class Donor:
         self.pins = {serial: pin for serial, pin in self.pins.items() if now - pin.used_s < PIN_IDLE_S}
         parcels = []
         while self.asked and now >= self._free_s:
-            asker, (serial, chunk, its_step) = next(iter(self.asked.items()))
+            asker, (serial, chunk, token, its_step) = next(iter(self.asked.items()))
             del self.asked[asker]
             problem = "" if serial else self._problem(learner, its_step, trained_s) or self._renew(learner, now)
-            payload = _refusal(problem) if problem else self._chunk(serial or self._serial, chunk, now)
+            payload = _refusal(problem, token) if problem else self._chunk(serial or self._serial, chunk, token, now)
             if chunk == 0 and payload.nbytes:
                 learner.ledger.note(EventKind.DONATES, asker, f"my model, {learner.step} steps old")
             parcels.append(Parcel((asker,), GIVEN, payload, learner.step, 0))
@@ -123,18 +127,18 @@ class Donor:
             return "I am no further than you"
         return "" if trained_s >= DONOR_AFTER_S else f"I have trained for less than {DONOR_AFTER_S:g} s myself"
 
-    def _chunk(self, serial: int, chunk: int, now: float) -> Payload:
+    def _chunk(self, serial: int, chunk: int, token: int, now: float) -> Payload:
         pin = self.pins.get(serial)
         if pin is None:
-            return _refusal("I no longer hold that version")
+            return _refusal("I no longer hold that version", token)
         if chunk > pin.hashed or chunk >= pin.chunks:
-            return _refusal("chunks are given in order")
+            return _refusal("chunks are given in order", token)
         if chunk == pin.hashed:
             pin.digest.update(pin.part(chunk))
             pin.hashed += 1
         pin.used_s = now
         digest = pin.digest.hexdigest() if chunk == pin.chunks - 1 else "-"
-        head = f"{serial} {chunk} {pin.chunks} {len(pin.body)} {self.kind} {digest}"
+        head = f"{serial} {chunk} {pin.chunks} {len(pin.body)} {self.kind} {digest} {token}"
         part = pin.part(chunk)
         return Payload((ArrayLayout(head, (len(part) // 4,), "raw", len(part)),), part)
 
@@ -153,8 +157,8 @@ class Donor:
         return ""
 
 
-def _refusal(reason: str) -> Payload:
-    return Payload((ArrayLayout(f"no: {reason}", (0,), "raw", 0),), b"")
+def _refusal(reason: str, token: int) -> Payload:
+    return Payload((ArrayLayout(f"no {token}: {reason}", (0,), "raw", 0),), b"")
 
 
 @dataclass(slots=True)
@@ -165,6 +169,8 @@ class Fetch:
     kind: str
     nbytes: int
     step: int = 0
+    token: int = 0
+    """Another than that of the process before me."""
     donor: PeerName | None = None
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
@@ -200,7 +206,7 @@ class Fetch:
         if self._asked:
             return []
         self._asked = True
-        return [ask_parcel(self.donor, self._serial, self._chunk, self.step)]
+        return [ask_parcel(self.donor, self._serial, self._chunk, self.step, self.token)]
 
     def take(self, arrival: Arrival, now: float) -> None:
         """One answer."""
@@ -208,12 +214,15 @@ class Fetch:
         if arrival.sender != self.donor or self.whole or len(layout) != 1:
             return
         head = layout[0].name
-        if head.startswith("no: "):
-            self.pass_over(head.removeprefix("no: "), now)
+        refusal, match = _REFUSAL.fullmatch(head), _HEAD.fullmatch(head)
+        if refusal is not None:
+            if int(refusal[1]) == self.token:
+                self.pass_over(refusal[2], now)
             return
-        match = _HEAD.fullmatch(head)
         if match is None:
             self.pass_over("gives a state in words that are none", now)
+            return
+        if int(match[7]) != self.token:
             return
         serial, chunk, chunks, nbytes = (int(match[number]) for number in range(1, 5))
         if match[5] != self.kind or nbytes != self.nbytes or chunks != -(-nbytes // CHUNK_BYTES):

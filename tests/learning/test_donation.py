@@ -102,7 +102,7 @@ def test_a_donor_holds_two_versions_and_a_third_takes_the_place_of_the_oldest() 
         give(giver, bo, first, at_s)
         assert sorted(giver.pins) == serials
     (given,) = give(giver, bo, donation.ask_parcel(BO, 1, 1, 0), 12.0)
-    assert given.payload.layout[0].name == "no: I no longer hold that version"
+    assert given.payload.layout[0].name == "no 0: I no longer hold that version"
     give(giver, bo, donation.ask_parcel(BO, 3, 0, 0), 60.0)
     assert giver.pins == {}  # nobody has asked for a while
 
@@ -133,7 +133,7 @@ def test_a_donor_says_why_it_gives_nothing(
     serial: int, chunk: int, its_step: int, trained_s: float, reason: str
 ) -> None:
     (given,) = give(donor(), veteran(), donation.ask_parcel(BO, serial, chunk, its_step), trained_s=trained_s)
-    assert given.payload == refused(f"no: {reason}")
+    assert given.payload == refused(f"no 0: {reason}")
 
 
 def test_a_donor_whose_training_has_diverged_gives_nothing() -> None:
@@ -141,7 +141,7 @@ def test_a_donor_whose_training_has_diverged_gives_nothing() -> None:
     with torch.no_grad():
         bo.model.weight.fill_(float("nan"))  # type: ignore[operator]
     (given,) = give(donor(), bo, donation.ask_parcel(BO, 0, 0, 0))
-    assert given.payload == refused("no: my own training has diverged")
+    assert given.payload == refused("no 0: my own training has diverged")
 
 
 def spoil(payload: Payload) -> Payload:
@@ -169,7 +169,7 @@ def rename(number: int, word: str) -> Callable[[Payload], Payload]:
         (1, rename(2, "6"), 7, "its model is unlike mine"),
         (1, lambda payload: replace(payload, body=payload.body[:4]), 7, "a chunk has another length"),
         (1, rename(1, "one"), 7, "in words that are none"),
-        (1, lambda payload: refused("no: not today"), 7, "not today"),
+        (1, lambda payload: refused("no 0: not today"), 7, "not today"),
     ],
 )
 def test_of_a_state_that_is_not_what_it_should_be_nothing_is_used(
@@ -188,7 +188,21 @@ def test_of_a_state_that_is_not_what_it_should_be_nothing_is_used(
     assert fetch.news == [(BO, fetch.passed_over[BO])]
     assert not fetch.body
     (asked,) = fetch.look(0.0, [BO, CY])
-    assert (asked.to, asked.payload) == ((CY,), refused("0 0"))
+    assert (asked.to, asked.payload) == ((CY,), refused("0 0 0"))
+
+
+def test_what_was_said_to_the_process_before_is_no_answer_to_this_one() -> None:
+    """Found on a busy machine: the refusal of the first start of all came to a newcomer of the same name."""
+    fetch, giver, bo = newcomer(), donor(), veteran()
+    fetch.token = 7
+    (asked,) = fetch.look(0.0, [BO])
+    for before in (donation.ask_parcel(BO, 0, 0, 100, token=6), donation.ask_parcel(BO, 0, 0, 0, token=6)):
+        (stale,) = give(giver, bo, before)
+        fetch.take(came(BO, stale), 0.0)
+        assert (fetch.donor, fetch.passed_over, len(fetch.body)) == (BO, {}, 0)
+    (given,) = give(giver, bo, asked)
+    fetch.take(came(BO, given), 0.0)
+    assert len(fetch.body) == 8
 
 
 def test_who_gives_nothing_for_a_while_or_is_gone_is_passed_over() -> None:
@@ -200,7 +214,7 @@ def test_who_gives_nothing_for_a_while_or_is_gone_is_passed_over() -> None:
     assert fetch.passed_over == {BO: "has given nothing for 5 s", CY: "is not there any more"}
     assert fetch.look(11.0, [BO, DEE, ADA]) == []
     assert fetch.over
-    fetch.take(came(DEE, Parcel((ADA,), GIVEN, refused("1 0 5 40 x -"), 0, 0)), 12.0)
+    fetch.take(came(DEE, Parcel((ADA,), GIVEN, refused("1 0 5 40 x - 0"), 0, 0)), 12.0)
     assert fetch.donor is None
 
 
@@ -220,7 +234,7 @@ def test_where_nobody_is_there_it_is_over_after_a_while_and_where_nobody_can_hel
 def test_asks_are_the_matter_of_the_donor_and_refused_where_weights_are_private() -> None:
     bo, giver = veteran(), donor()
     ask = came(ADA, donation.ask_parcel(BO, 0, 0, 0))
-    late = came(CY, Parcel((BO,), GIVEN, refused("no: too late"), 0, 0))
+    late = came(CY, Parcel((BO,), GIVEN, refused("no 0: too late"), 0, 0))
     own = replace(ask, topic="weights")
     mass = replace(ask, delivery=DeliveryClass.MASS)
     assert without_asks([own], giver, bo.ledger) == [own]
