@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from commands import free_pairs, write_roster
-from conftest import Start
+from commands import Command, free_pairs, write_roster
 
 from gossipdistill.launch.keys.issuing import new
 
+Start = Callable[..., Command]
 OTHER_VERSION = "import gossipdistill as g; g.__version__ = '9.9.9'; from gossipdistill.cli import main; main()"
 OTHER_WIRE = "import gossipdistill.wire.codec as c; c.WIRE_VERSION = 99; from gossipdistill.cli import main; main()"
 WITHIN_S = 60.0
