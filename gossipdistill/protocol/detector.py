@@ -13,7 +13,7 @@ Rules of this file
 2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
 3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
 4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-5. The dead are called every now and then, so that a split that has healed is noticed.
+5. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Detector:
     def vouched(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
         """A relay has had an answer of a member that does not answer to me."""
         member = self.table.find(name)
-        if member is None or boot < member.boot or member.status in (Status.LEFT, Status.REFUSED):
+        if member is None or boot < member.boot or member.status is Status.REFUSED:
+            return
+        if boot == member.boot and member.last_word:
             return
         if boot > member.boot > 0:
             self.admission.greet_on_a_hint(member, now)

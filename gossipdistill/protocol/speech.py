@@ -68,7 +68,7 @@ class Speech:
         limits, member = self.table.limits, self.table.find(to)
         room = limits.claims_per_message_max
         accusation: tuple[Claim, ...] = ()
-        if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
+        if member is not None and member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT):
             accusation = (self._verdict(member),)
         if self.rumours:
             tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))

@@ -151,8 +151,9 @@ class Table:
     def become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
         """A change of state, said once."""
         member.status, member.reason = status, reason
-        # In a large run those who left are called as well: back again, they do not greet everybody.
-        called = status is Status.DEAD or (status is Status.LEFT and self.presumes)
+        # Of who has left by its own last word nothing else is to be expected; that others say so may be a lie about one
+        # that I was cut off from. In a large run all who left are called: back again, they do not greet everybody.
+        called = status is Status.DEAD or (status is Status.LEFT and (self.presumes or not member.last_word))
         for names, kept in ((self.dead, called), (self.suspects, status is Status.SUSPECT)):
             if kept:
                 names[member.name] = None

@@ -373,7 +373,8 @@ class Membership(RuleBasedStateMachine):
         for process in self.world.processes.values():
             table = process.peer._membership.table
             rows = table.rows.values()
-            assert set(table.dead) == {row.name for row in rows if row.status is DEAD}
+            called = {row.name for row in rows if row.status is DEAD or (row.status is LEFT and not row.last_word)}
+            assert set(table.dead) == called
             assert set(table.suspects) == {row.name for row in rows if row.status is SUSPECT}
             assert set(table.partners) == {row.name for row in rows if row.in_business()}
             for row in rows:

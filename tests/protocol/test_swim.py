@@ -139,6 +139,18 @@ def test_what_a_relay_heard_before_the_last_word_does_not_bring_back_who_has_lef
     assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
 
 
+def test_a_relay_vouches_for_one_that_has_left_by_hearsay() -> None:
+    world = together()
+    world.cut_off("dee")
+    asked_by_ada(world)
+    world.run(INTERVAL_S)
+    number, relay = asked_by_ada(world)  # again: one probe of its own has failed, and the claim is believed at once
+    claims(world, "ada", claim("dee", ClaimKind.LEFT, 4000))
+    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
+    vouch(world, number, relay, 4000)
+    assert world["ada"].peer.status_of(PeerName("dee")) is Status.ALIVE
+
+
 def test_a_slow_peer_doubts_itself_first() -> None:
     """All that slo says and hears takes half a second: its own time-outs grow, and nobody is buried."""
     world = together("ada", "bo", "cy", "slo")
@@ -359,6 +371,46 @@ def test_one_who_has_left_is_known_to_those_who_missed_its_last_word() -> None:
     world.run(5.0)
     assert world["cy"].kinds("dee") in ([JOINED, LEFT], [JOINED, SUSPECT, LEFT])
     assert world["ada"].kinds("dee") == [JOINED, LEFT]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_lie_that_two_have_left_does_not_outlive_the_split_in_which_it_was_believed(closed: bool) -> None:
+    """Neither answers to the other, so both believe bo, who lies and says nothing else."""
+    world = World("ada", "bo", "dee", closed=closed)
+    if not closed:
+        for place, name in enumerate(("ada", "bo", "dee")):
+            world.start(name, place=place, seeds=[address_of(0)] if place else ())
+    world.run(2.0)
+    assert world.all_alive()
+    boots = {name: world[name].peer.me.boot for name in ("ada", "dee")}
+    for name in "ada", "bo", "dee":
+        world.cut_off(name)
+    world.run(2 * INTERVAL_S)
+    for to, about in ("ada", "dee"), ("dee", "ada"):
+        claims(world, to, claim(about, ClaimKind.LEFT, boots[about]))
+    world.run(3.0)
+    for me, other in ("ada", "dee"), ("dee", "ada"):
+        assert world[me].kinds(other)[-1] is LEFT
+        assert world[me].events[-1].reason == "it has left, say others, and does not answer"
+    world.cut -= {("ada", "dee"), ("dee", "ada")}
+    world.run(DEFAULT_LIMITS.greet_interval_max_s)
+    for me, other in ("ada", "dee"), ("dee", "ada"):
+        assert world[me].peer.is_alive(PeerName(other))
+
+
+def test_who_has_left_by_hearsay_refutes_it_to_the_one_who_calls() -> None:
+    """Also if its answers do not arrive: others carry the refutation."""
+    world = together()
+    dee = world["dee"].peer.me.boot
+    world.cut_off("dee")
+    world.run(2 * INTERVAL_S)
+    claims(world, "ada", claim("dee", ClaimKind.LEFT, dee))
+    world.run(1.0)
+    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
+    world.cut = {("dee", "ada")}
+    world.run(DEFAULT_LIMITS.greet_interval_max_s + 2 * INTERVAL_S)
+    assert REFUTED in world["dee"].kinds("dee")
+    assert RETURNED in world["ada"].kinds("dee")
 
 
 @pytest.mark.parametrize(("place", "told"), [(3, True), (1, False)])
