@@ -190,9 +190,10 @@ class Limits:
     """Of the kernel, each way: reader and writer need not take turns."""
     handshake_timeout_s: float = 5.0
     turn_messages_max: int = 32
-    """Messages handled in one turn of the network loop, so that no turn exceeds a few milliseconds."""
+    """Messages read from one socket, or pieces handed out (which copies nothing), in one turn of the network loop, so
+    that no turn exceeds a few milliseconds."""
     turn_bytes_max: int = 4 * MIB
-    """Bytes read from one socket, or handed out in pieces, in one turn: copying them takes a millisecond or less."""
+    """Bytes read from one socket in one turn: copying them takes a millisecond or less."""
     flush_s: float = 0.2
     """How long the last words of a leaving peer may take to reach the wire."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from gossipdistill.drivers.faulty import Spoil
@@ -93,13 +93,13 @@ class Outflow(Generic[Way]):
     def pump(self) -> bool:
         """Turns, one piece per recipient in each, until nothing is taken any more or the turn's share is used up.
         Whether there may be more to do at once."""
-        left_bytes = self.limits.turn_bytes_max
+        left = self.limits.turn_messages_max
         going = deque(self.lanes)
-        while going and left_bytes > 0:
+        while going and left > 0:
             name = going.popleft()
             if not self._turn(name):
                 continue
-            left_bytes -= self.limits.piece_bytes_max
+            left -= 1
             if name in self.lanes:
                 self.lanes[name] = self.lanes.pop(name)  # behind the others, also at the beginning of the next call
                 going.append(name)
@@ -157,7 +157,7 @@ class Outflow(Generic[Way]):
 
 def _with_envelope(transmit: Transmit, envelope: Envelope) -> Transmit:
     """The same recipient, another message."""
-    return transmit if envelope is transmit.envelope else replace(transmit, envelope=envelope)
+    return transmit if envelope is transmit.envelope else Transmit(transmit.address, envelope)
 
 
 def _delivery(transmit: Transmit) -> DeliveryClass:

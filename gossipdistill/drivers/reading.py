@@ -86,7 +86,7 @@ class Reading:
             left_bytes -= size
             if left_bytes <= 0:
                 break
-        return True
+        return may_read(inlet.socket)
 
     def forget(self) -> None:
         """Drop what was on its way from peers that are not there any more."""

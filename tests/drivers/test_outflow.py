@@ -13,7 +13,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Payload, Piece, State, Transmit
 from gossipdistill.presence import Address
 
-LIMITS = Limits(piece_bytes_max=8, turn_bytes_max=10_000)
+LIMITS = Limits(piece_bytes_max=8, turn_messages_max=1_000)
 MASS, STREAM = DeliveryClass.MASS, DeliveryClass.STREAM
 
 
@@ -87,7 +87,7 @@ def test_one_that_takes_nothing_holds_up_nobody_and_goes_on_where_it_stopped() -
 
 
 def test_a_turn_is_bounded_and_who_was_served_last_comes_last_in_the_next() -> None:
-    wire = Wire(replace(LIMITS, turn_bytes_max=8))
+    wire = Wire(replace(LIMITS, turn_messages_max=1))
     wire.room = {"bo": 99, "cy": 99}
     for number, name in enumerate(wire.room):
         assert wire.outflow.add(state(name, number, 40))
