@@ -260,8 +260,8 @@ class Peer:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        parts = (self._membership, self._delivery, self._consignments, self._conduct)
-        return min(part.next_timeout() for part in parts)
+        business_s = min(self._delivery.next_timeout(), self._consignments.next_timeout())
+        return min(self._membership.next_timeout(), business_s, self._conduct.next_timeout())
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""

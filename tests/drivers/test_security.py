@@ -18,7 +18,7 @@ from gossipdistill.presence import NOWHERE, Address, Greeting, Ping
 from gossipdistill.protocol.enrolment import Book
 from gossipdistill.wire.codec import decode, encode
 
-from .harness import LIMITS, Node, exchange_works, free_address, wait_until
+from .harness import DEADLINE_S, LIMITS, Node, exchange_works, free_address, wait_until
 
 Pair = tuple[bytes, bytes]
 SLOW_S = 30.0
@@ -196,7 +196,7 @@ def test_who_answers_on_my_connection_speaks_in_its_own_name_only(nodes: list[No
         eve.setsockopt(zmq.CURVE_SERVER, 1)
         eve.setsockopt(zmq.CURVE_SECRETKEY, keys["eve"][1])
         eve.bind(f"tcp://{ada.roster['eve']}")
-        assert eve.poll(8000), "ada or bo greets her"
+        assert eve.poll(1000 * DEADLINE_S), "ada or bo greets her"
         connection, greeting = eve.recv_multipart()
         victim, other = (ada, bo) if decode([greeting]).sender == "ada" else (bo, ada)
         lie = Envelope(PeerName(other.name), Boot(1), victim.name, 1, Leave("a lie"))
