@@ -13,7 +13,8 @@ Rules of this file
 2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
 3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
 4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-5. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
+5. An accusation that is older than a refutation that I know of is none, but I look at the accused myself.
+6. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
 """
 
 from __future__ import annotations
@@ -297,6 +298,17 @@ class Detector:
             self._hear_refutation(member, claim, now)
         elif claim.refutation >= member.refutation and member.heard_s <= now - table.limits.probe_interval_s:  # rule 1
             self._hear_accusation(member, claim, now)
+        elif claim.refutation < member.refutation:
+            self._hear_of_old(member, now)
+
+    def _hear_of_old(self, member: Member, now: float) -> None:
+        """It has refuted that, and who says so does not know; but it may have ended since, and I be the last to see."""
+        limits = self.table.limits
+        if member.suspicion is not None or member.heard_s > now - limits.unreachable_after_s:
+            return
+        if now >= member.hinted_s + limits.greet_interval_max_s:
+            member.hinted_s = now
+            self.table.timers.set(Timer("look", member.name), self._my_time(now))
 
     def _hear_of_a_newcomer(self, claim: Claim, now: float) -> None:
         if claim.kind is not ClaimKind.ALIVE or claim.address is None:

@@ -64,7 +64,7 @@ class Member:
     greet_at_s: float = 0.0
     greet_gap_s: float = 0.0
     hinted_s: float = float("-inf")
-    """When it was greeted last on somebody's hint."""
+    """When it was greeted, or looked at, last on somebody's hint."""
 
     def in_business(self) -> bool:
         """Whether parcels travel: we hear one another."""

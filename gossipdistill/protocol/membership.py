@@ -100,6 +100,8 @@ class Membership:
                 self.detector.time_is_over(name, now)
             case "verify":
                 self.detector.verify(name, now)
+            case "look":
+                self.prober.looks[PeerName(name)] = None
             case "hint":
                 self.speech.ping(PeerName(name))
             case "dead":

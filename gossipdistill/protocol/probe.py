@@ -68,6 +68,8 @@ class Prober:
     """Who did not answer lately: when it was heard last, and whom I had asked besides."""
     untold: dict[PeerName, None] = field(default_factory=dict)
     """Who has not confirmed that I am done."""
+    looks: dict[PeerName, None] = field(default_factory=dict)
+    """Whom to probe in the next turn, because of what others say."""
 
     def engage(self, name: PeerName, now: float) -> None:
         """There is business with this member."""
@@ -141,7 +143,8 @@ class Prober:
             del self.business[next(iter(self.business))]
         everybody = not self.table.presumes and len(rows) <= limits.watched_max
         quiet_s = now - limits.probe_interval_s / 2
-        urgent = [rows[name] for name in self.table.suspects] + [rows[n] for n in self.untold if n in rows]
+        urgent = [rows[n] for n in (*self.table.suspects, *self.untold, *self.looks) if n in rows]
+        self.looks.clear()
         silent = [m for m in (rows.values() if everybody else self._partners(now)) if m.heard_s <= quiet_s]
         asked = {m.name: m for m in urgent + silent if self._is_probed(m)}
         retry_s = now - limits.greet_interval_max_s * 2

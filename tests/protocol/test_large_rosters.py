@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
 import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Confirm, Envelope
-from gossipdistill.presence import Ack, ClaimKind, Contact, Greeting, Ping
+from gossipdistill.presence import Ack, Claim, ClaimKind, Contact, Greeting, Ping
+from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.table import Timer
 
@@ -16,6 +20,13 @@ from .harness import World, address_of
 
 NAMES = [f"p{number:02}" for number in range(24)]
 ABSENT = (EventKind.SUSPECT, EventKind.DEAD, EventKind.LEFT)
+
+
+class AlwaysMyself(Rotation):
+    """p00 never has its turn to probe anybody else."""
+
+    def next(self, names: Sequence[PeerName]) -> PeerName:
+        return names[0]
 
 
 @pytest.fixture
@@ -64,6 +75,22 @@ def test_a_death_is_known_to_all_and_a_return_as_well(world: World) -> None:
     assert present(world, "p05") == 23
     world.run(60.0)
     assert rows(world) == 0
+
+
+def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death(world: World) -> None:
+    """What they say is older than what it knows, so it proves nothing; its own turn to probe p05 may be far away."""
+    p00, boot = world["p00"].peer, world["p05"].peer.me.boot
+    world.publish("p00", "p05", 7)
+    world.run(0.1)
+    alive = Claim(PeerName("p05"), boot, 1, ClaimKind.ALIVE, PeerName("p05"))
+    world.inject("p00", Envelope(PeerName("p05"), boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
+    world.kill("p05")
+    p00._membership.speech.rumours.drop(PeerName("p05"))  # all that it tells of this gets lost
+    p00._membership.prober.business.clear()
+    p00._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    world.run(20.0)
+    assert present(world, "p05") == 0
+    assert world["p00"].peer.status_of(PeerName("p05")) is Status.DEAD
 
 
 def test_one_who_left_and_starts_again_is_present_again(world: World) -> None:
