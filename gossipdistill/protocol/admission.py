@@ -59,10 +59,13 @@ class Admission:
             return
         if member.address.port or member.boot:  # a peer without an address is answered, not called
             table.say(member, self._greeting(reply_wanted=True))
-        gap_s = max(2 * member.greet_gap_s, table.limits.greet_interval_s)
-        member.greet_gap_s = min(gap_s, table.limits.greet_interval_max_s)
+        self._greet_later(member, now)
+
+    def _greet_later(self, member: Member, now: float) -> None:
+        limits = self.table.limits
+        member.greet_gap_s = min(max(2 * member.greet_gap_s, limits.greet_interval_s), limits.greet_interval_max_s)
         member.greet_at_s = now + member.greet_gap_s
-        table.timers.set(Timer("greet", name), member.greet_at_s)
+        self.table.timers.set(Timer("greet", member.name), member.greet_at_s)
 
     def call_again(self, member: Member) -> None:
         """Greet one that is dead or suspect: a process that came back without a roster learns of me by that alone."""
@@ -126,6 +129,8 @@ class Admission:
         if not fresh:
             table.settle(member, now)
             return
+        if table.presumes and not member.met:  # in a large run my answer may be lost, and it need not call again
+            self._greet_later(member, now)
         member.done, member.step, member.heard_s = False, 0, now
         member.suspicion, member.unreachable = None, False
         kind = EventKind.RETURNED if restarted else EventKind.JOINED
