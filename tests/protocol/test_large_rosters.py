@@ -16,7 +16,7 @@ from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.table import Timer
 
-from .harness import World, address_of
+from .harness import FINGERPRINT, World, address_of
 
 NAMES = [f"p{number:02}" for number in range(24)]
 ABSENT = (EventKind.SUSPECT, EventKind.DEAD, EventKind.LEFT)
@@ -111,6 +111,25 @@ def test_a_restart_in_the_midst_of_business_is_greeted_afresh(world: World) -> N
     world.publish("p03", "p17", 8)
     world.run(3.0)
     assert world["p17"].values("p03") == [8]
+
+
+def test_who_came_back_and_whose_greeting_was_answered_in_vain_is_greeted_until_it_has_heard(world: World) -> None:
+    """It has no reason of its own to call again, and p00 has a parcel that waits for it."""
+    world["p05"].learning = False
+    world.consign("p00", "p05", 7, 0.25)
+    world.run(0.1)
+    world.kill("p05")
+    world.run(0.1)
+    world.cut = {("p00", "p05"), ("p05", "p00")}
+    back = world.start("p05").peer.me
+    call = Greeting(back.address, back.place, FINGERPRINT, (), reply_wanted=True)
+    world.inject("p00", Envelope(back.name, back.boot, "p00", 0, call))
+    world.run(0.05)
+    world.cut.clear()
+    world.run(2.0)
+    assert world["p00"].peer.is_alive(PeerName("p05"))
+    assert world["p05"].peer.is_alive(PeerName("p00"))
+    assert not world["p00"].peer.unsettled()
 
 
 def test_halves_that_were_apart_are_whole_within_five_seconds(world: World) -> None:
