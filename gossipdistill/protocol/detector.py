@@ -13,7 +13,7 @@ Rules of this file
 2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
 3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
 4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-5. An accusation that is older than a refutation that I know of is none, but I look at the accused myself.
+5. An accusation that is older than a refutation that I know of is none: I say so, or look at the accused myself.
 6. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
 """
 
@@ -302,12 +302,16 @@ class Detector:
             self._hear_of_old(member, now)
 
     def _hear_of_old(self, member: Member, now: float) -> None:
-        """It has refuted that, and who says so does not know; but it may have ended since, and I be the last to see."""
+        """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
+        be the last to see; so if it was not heard lately, I look first."""
         limits = self.table.limits
-        if member.suspicion is not None or member.heard_s > now - limits.unreachable_after_s:
+        if member.suspicion is not None or now < member.hinted_s + limits.greet_interval_max_s:
             return
-        if now >= member.hinted_s + limits.greet_interval_max_s:
-            member.hinted_s = now
+        member.hinted_s = now
+        if member.heard_s > now - limits.unreachable_after_s:
+            claim = Claim(member.name, member.boot, member.refutation, ClaimKind.ALIVE, self.table.me.name)
+            self.speech.rumours.tell(claim)
+        else:
             self.table.timers.set(Timer("look", member.name), self._my_time(now))
 
     def _hear_of_a_newcomer(self, claim: Claim, now: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from gossipdistill.events import EventKind
-from gossipdistill.ids import PeerName
+from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Confirm, Envelope
 from gossipdistill.presence import Ack, Claim, ClaimKind, Contact, Greeting, Ping
@@ -91,6 +91,25 @@ def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death
     world.run(20.0)
     assert present(world, "p05") == 0
     assert world["p00"].peer.status_of(PeerName("p05")) is Status.DEAD
+
+
+def test_one_who_has_just_heard_the_accused_tells_the_others_of_its_refutation(world: World) -> None:
+    p00, p05 = world["p00"].peer, world["p05"].peer.me
+    world.publish("p00", "p05", 7)
+    world.run(0.1)
+    alive = Claim(p05.name, p05.boot, 1, ClaimKind.ALIVE, p05.name)
+    world.inject("p00", Envelope(p05.name, p05.boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
+    p00._membership.speech.rumours.drop(p05.name)  # told often enough, and p07 missed it
+    world.log.clear()
+    stale = Claim(p05.name, Boot(0), 0, ClaimKind.DEAD, PeerName("p07"))
+    for _ in range(2):  # said again at once, it is answered once
+        world.inject(
+            "p00", Envelope(PeerName("p07"), world["p07"].peer.me.boot, "p00", 0, Ping(9, 0, False, (stale,), 0))
+        )
+    world.run(2.0)
+    words = [sent.message for sent in world.log if sent.sender == "p00" and isinstance(sent.message, Ping | Ack)]
+    told = [claim for word in words for claim in word.claims if claim.name == "p05"]
+    assert {(claim.kind, claim.boot, claim.refutation) for claim in told} == {(ClaimKind.ALIVE, p05.boot, 1)}
 
 
 def test_one_who_left_and_starts_again_is_present_again(world: World) -> None:
