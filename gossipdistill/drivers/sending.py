@@ -122,9 +122,7 @@ class Sending:
             socket, frames = self.routers[channel], [connection, *frames]
         self.touched.setdefault(socket, False)
         try:
-            for head in frames[:-1]:
-                socket.send(head, zmq.NOBLOCK | zmq.SNDMORE)
-            socket.send(frames[-1], zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
+            socket.send_multipart(frames, zmq.NOBLOCK, copy=size < _COPY_BYTES_MAX)
         except zmq.ZMQError as error:  # no connection yet, its queue is full, or (on the way back) it has ended
             if isinstance(way, Route) and error.errno == zmq.EHOSTUNREACH:
                 self.ended.append(way)

@@ -305,7 +305,8 @@ class Detector:
         """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
         be the last to see; so if it was not heard lately, I look first."""
         limits = self.table.limits
-        if member.suspicion is not None or now < member.hinted_s + limits.greet_interval_max_s:
+        here = member.status in (Status.ALIVE, Status.UNHEARD)  # a last word, too, was heard lately
+        if not here or now < member.hinted_s + limits.greet_interval_max_s:
             return
         member.hinted_s = now
         if member.heard_s > now - limits.unreachable_after_s:

@@ -44,7 +44,7 @@ def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
     slot = (_delivery(message), message.topic, _key_of(message), message.number)
     for offset in range(limits.piece_bytes_max, len(body), limits.piece_bytes_max):
         piece = Piece(*slot, offset, body[offset : offset + limits.piece_bytes_max])
-        yield Envelope(envelope.sender, envelope.boot, envelope.to, envelope.to_boot, piece)
+        yield replace(envelope, message=piece)
 
 
 @dataclass(slots=True)

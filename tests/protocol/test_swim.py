@@ -354,6 +354,21 @@ def test_a_crash_that_can_still_speak_is_a_death_at_once() -> None:
     assert world.all_alive()
 
 
+def test_of_one_that_has_just_said_that_it_crashed_nobody_says_that_it_lives() -> None:
+    """An accusation that its refutation had overtaken comes after its last word."""
+    world = together()
+    alive = Claim(PeerName("dee"), Boot(4000), 1, ClaimKind.ALIVE, PeerName("dee"))
+    claims(world, "ada", alive, by="dee")
+    world.kill("dee")
+    world.inject("ada", Envelope(PeerName("dee"), Boot(4000), "ada", 1000, Leave("out of memory", crashed=True)))
+    world.log.clear()
+    claims(world, "ada", claim("dee", ClaimKind.DEAD, 4000))
+    world.run(2 * INTERVAL_S)
+    words = [sent.message for sent in world.log if sent.sender == "ada" and isinstance(sent.message, Ping | Ack)]
+    told = {claim.kind for word in words for claim in word.claims if claim.name == "dee"}
+    assert told == {ClaimKind.DEAD}
+
+
 def test_a_crash_that_one_has_heard_is_verified_by_the_others() -> None:
     world = together()
     world.kill("dee")
