@@ -106,8 +106,9 @@ def main() -> int:
         SCRATCH.unlink(missing_ok=True)
     rows = known(asked.first_seed, asked.storms)
     missing = [seed for seed in range(asked.first_seed, asked.first_seed + asked.storms) if seed not in rows]
+    missing.sort(key=lambda seed: -storm_of(seed).peers)  # the largest find most, and leave no job alone at the end
     with Pool(asked.jobs) as pool, SCRATCH.open("a") as scratch:
-        for row in pool.imap_unordered(one, missing, chunksize=4):
+        for row in pool.imap_unordered(one, missing):
             rows[row["seed"]] = row
             scratch.write(json.dumps(row) + "\n")
             scratch.flush()
