@@ -13,7 +13,7 @@ Rules of this file
 2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
 3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
 4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-5. An accusation that is older than a refutation that I know of is none: I say so, or look at the accused myself.
+5. An accusation that is older than a refutation or a word that I know of is none: I say so, or look at the accused.
 6. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
 """
 
@@ -59,6 +59,8 @@ class Detector:
             self.table.note(EventKind.REACHABLE, member.name, reason, now)
             self.table.settle(member, now)
         if member.status is not Status.ALIVE:
+            if member.status in (Status.DEAD, Status.LEFT):  # it may have been a word of old that came late
+                self.table.timers.set(Timer("look", member.name), self._my_time(now))
             self._clear(member, f"heard again after {silent_s:.1f} s", now)
 
     def restarted(self, member: Member, boot: int, now: float) -> None:
@@ -298,18 +300,19 @@ class Detector:
             self._hear_refutation(member, claim, now)
         elif claim.refutation >= member.refutation and member.heard_s <= now - table.limits.probe_interval_s:  # rule 1
             self._hear_accusation(member, claim, now)
-        elif claim.refutation < member.refutation:
-            self._hear_of_old(member, now)
+        elif claim.refutation < member.refutation or claim.kind is not ClaimKind.SUSPECT:
+            self._hear_of_old(member, claim.refutation < member.refutation, now)
 
-    def _hear_of_old(self, member: Member, now: float) -> None:
+    def _hear_of_old(self, member: Member, refuted: bool, now: float) -> None:
         """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
-        be the last to see; so if it was not heard lately, I look first."""
+        be the last to see; so if it was not heard lately, I look first. And I look if it has refuted nothing and was
+        heard just now, for that may have been a word of old that came late."""
         limits = self.table.limits
         here = member.status in (Status.ALIVE, Status.UNHEARD)  # a last word, too, was heard lately
         if not here or now < member.hinted_s + limits.greet_interval_max_s:
             return
         member.hinted_s = now
-        if member.heard_s > now - limits.unreachable_after_s:
+        if refuted and member.heard_s > now - limits.unreachable_after_s:
             claim = Claim(member.name, member.boot, member.refutation, ClaimKind.ALIVE, self.table.me.name)
             self.speech.rumours.tell(claim)
         else:

@@ -70,6 +70,8 @@ class Prober:
     """Who has not confirmed that I am done."""
     looks: dict[PeerName, None] = field(default_factory=dict)
     """Whom to probe in the next turn, because of what others say."""
+    turned_s: float = float("inf")
+    """When the last turn was."""
 
     def engage(self, name: PeerName, now: float) -> None:
         """There is business with this member."""
@@ -88,6 +90,7 @@ class Prober:
             self._conclude(probe, now)
         for name in self._targets(now):
             self.begin(name, now)
+        self.turned_s = now
         timers.set(Timer("turn"), now + limits.probe_interval_s * self.health.stretch)
         if self.probes:
             timers.set(Timer("relays"), now + limits.probe_timeout_s * stretch)
@@ -153,8 +156,8 @@ class Prober:
         return [m.name for m in picked] + self._whose_turn(asked, now)
 
     def _partners(self, now: float) -> list[Member]:
-        """Those with whom there has just been business, newest first."""
-        since_s, partners = now - self.table.limits.watch_s, []
+        """Those with whom there has just been business, or since the last turn, newest first."""
+        since_s, partners = min(now - self.table.limits.watch_s, self.turned_s), []
         for name, last_s in reversed(self.business.items()):
             if last_s < since_s:
                 break

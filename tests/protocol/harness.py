@@ -28,6 +28,7 @@ from gossipdistill.messages import (
     Transmit,
 )
 from gossipdistill.presence import Address, Contact
+from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.crossing import cross
@@ -45,6 +46,13 @@ def payload(value: int, size: int = 8) -> Payload:
 
 def value_of(arrival: Arrival) -> int:
     return int.from_bytes(bytes(arrival.payload.body[:4]), "big")
+
+
+class AlwaysMyself(Rotation):
+    """The first member never has its turn to probe anybody else."""
+
+    def next(self, names: Sequence[PeerName]) -> PeerName:
+        return names[0]
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 import pytest
 
@@ -12,21 +11,13 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Confirm, Envelope
 from gossipdistill.presence import Ack, Claim, ClaimKind, Contact, Greeting, Ping
-from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.table import Timer
 
-from .harness import FINGERPRINT, World, address_of
+from .harness import FINGERPRINT, AlwaysMyself, World, address_of
 
 NAMES = [f"p{number:02}" for number in range(24)]
 ABSENT = (EventKind.SUSPECT, EventKind.DEAD, EventKind.LEFT)
-
-
-class AlwaysMyself(Rotation):
-    """p00 never has its turn to probe anybody else."""
-
-    def next(self, names: Sequence[PeerName]) -> PeerName:
-        return names[0]
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from gossipdistill.events import EventKind
@@ -13,7 +15,7 @@ from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.suspicion import Suspicion
 from gossipdistill.protocol.table import Timer
 
-from .harness import Sent, World, address_of
+from .harness import AlwaysMyself, Sent, World, address_of
 
 JOINED, SUSPECT, DEAD, RETURNED = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD, EventKind.RETURNED
 LEFT, REFUTED = EventKind.LEFT, EventKind.REFUTED
@@ -171,6 +173,23 @@ def test_a_slow_peer_doubts_itself_first() -> None:
     assert not any(DEAD in world[me].kinds(other) for me in world.names for other in world.names)
 
 
+def test_a_slow_peer_too_probes_those_with_whom_it_had_business_since_its_last_turn() -> None:
+    """Its turns are further apart than a member is watched after a parcel."""
+    world = together("ada", "bo", "cy", "dee", *(f"p{place}" for place in range(4, 12)))
+    prober = world["ada"].peer._membership.prober
+    prober.health.score = prober.health.worst
+    turned_s = prober.turned_s
+    while prober.turned_s == turned_s:
+        world.run(0.01)
+    world.publish("ada", "dee", 1)
+    world.kill("dee")
+    prober.rotation, turned_s = AlwaysMyself(random.Random(0)), prober.turned_s
+    while prober.turned_s == turned_s:
+        world.run(0.01)
+    assert prober.turned_s > turned_s + 2 * DEFAULT_LIMITS.watch_s
+    assert "dee" in [probe.target for probe in prober.probes.values()]
+
+
 def test_losing_a_fifth_of_all_messages_buries_nobody() -> None:
     for seed in range(3):
         world = together("ada", "bo", "cy", "dee", "eve", "fay", seed=seed)
@@ -210,6 +229,26 @@ def test_a_fresh_word_overrides_what_others_say() -> None:
     world.run(0.01)
     claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000), claim("cy", ClaimKind.SUSPECT, 3000))
     assert world["ada"].kinds("cy") == [JOINED]
+
+
+@pytest.mark.parametrize("known_s", [0.0, 30.0])
+def test_a_word_that_comes_after_its_senders_end_is_looked_into(known_s: float) -> None:
+    """All others know of the death and do not speak of it again; ada's own turn to probe dee may be far away. It comes
+    just before what they say, which it overrides, or long after."""
+    world = together("ada", "bo", "cy", "dee", *(f"p{place}" for place in range(4, 12)))
+    ada, dee = world["ada"].peer, world["dee"].peer.me
+    world.kill("dee")
+    world.run(known_s)
+    ada._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    late = Greeting(dee.address, dee.place, dee.fingerprint, (), reply_wanted=False)
+    world.inject("ada", Envelope(dee.name, dee.boot, "ada", ada.me.boot, late))
+    before = [JOINED, SUSPECT, DEAD, RETURNED] if known_s else [JOINED]
+    assert world["ada"].kinds("dee") == before
+    for _ in range(0 if known_s else 2):
+        claims(world, "ada", claim("dee", ClaimKind.SUSPECT, dee.boot), claim("dee", ClaimKind.DEAD, dee.boot))
+    assert [timer for _, timer in due(world, "ada") if timer.what == "look"] == [Timer("look", "dee")]
+    world.run(20.0)
+    assert world["ada"].kinds("dee") == [*before, SUSPECT, DEAD]
 
 
 def test_the_accused_refutes_and_the_refutation_reaches_those_it_cannot_reach() -> None:
