@@ -76,7 +76,7 @@ class Limits:
     claims_per_message_max: int = 32
     """Of at most about 400 bytes each, mostly 45: after a split has healed there is much to tell, else little."""
     reminders_per_message: int = 2
-    """Of those that have ended, in a large run: who missed the rumour hears of each every (their number / 8) intervals,
+    """Of those that have ended: who missed the rumour hears of each every (their number / 8) intervals,
     as about four probes and answers come in one."""
     local_health_max: int = 8
     """A peer whose probes fail for its own slowness stretches its time-outs up to this + 1 times."""

@@ -4,7 +4,7 @@ Rules of this file
 1. The newest claim about a member takes the place of the one before it.
 2. What has been told least goes first; and is forgotten when it was told often enough (SWIM, Das et al. 2002, 4.1).
 3. That a process has ended is kept for *reminders*, a few on each message in turn, until it is dropped: whoever missed
-   the rumour would find out only when its own probes come round, which in a large run takes minutes.
+   the rumour would find out only when its own probes come round, up to two rounds of all members later.
 """
 
 from __future__ import annotations

@@ -75,9 +75,7 @@ class Speech:
             told = accusation + self.rumours.pick(room - len(accusation), int(tellings))
         else:
             told = accusation
-        if self.table.presumes:
-            told += self.rumours.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
-        return told
+        return told + self.rumours.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
 
     def claim_that_i_live(self) -> None:
         """Spread it: at the start, and when somebody said otherwise."""

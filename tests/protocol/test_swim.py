@@ -251,6 +251,21 @@ def test_a_word_that_comes_after_its_senders_end_is_looked_into(known_s: float) 
     assert world["ada"].kinds("dee") == [*before, SUSPECT, DEAD]
 
 
+def test_who_has_missed_a_rumour_is_reminded() -> None:
+    """Ada believes a late word of dee, and neither looks nor has its turn to probe it."""
+    world = together("ada", "bo", "cy", "dee", *(f"p{place}" for place in range(4, 12)))
+    ada, dee = world["ada"].peer, world["dee"].peer.me
+    world.kill("dee")
+    world.run(30.0)
+    ada._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    late = Greeting(dee.address, dee.place, dee.fingerprint, (), reply_wanted=False)
+    world.inject("ada", Envelope(dee.name, dee.boot, "ada", ada.me.boot, late))
+    ada._membership.table.timers.set(Timer("look", "dee"), float("inf"))
+    world.run(20.0)
+    assert world["ada"].kinds("dee") == [JOINED, SUSPECT, DEAD, RETURNED, SUSPECT, DEAD]
+    assert "called dead by" in world["ada"].events[-2].reason
+
+
 def test_the_accused_refutes_and_the_refutation_reaches_those_it_cannot_reach() -> None:
     world = together()
     world.cut = {("cy", "ada"), ("ada", "cy")}
