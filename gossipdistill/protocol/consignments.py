@@ -15,7 +15,8 @@ Rules of this file
    is answered with the same verdict again, and never delivered again.
 3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
-4. Streams carry no weight: what would be parked or go home is dropped instead.
+4. Streams carry no weight: what would be parked or go home is dropped instead. What was dropped may still wait for the
+   learner over there, in whose place nothing else is taken.
 5. What has no receipt is sent again when the patience with this peer is over: as long as its receipts usually take,
    `consign_timeout_s` at most; then twice as long, and so on, up to `consign_timeout_max_s`. What is held is enquired
    after when the patience with its learner is over, by the same rule.
@@ -265,13 +266,22 @@ class Consignments:
             version = Version(shelf.boot, consignment.number)
             self.settle(Settlement(sender, consignment.topic, version, absorbed=False, reason=unwanted))
             return "unwanted"
+        if self._is_full(shelf):
+            if ahead > self.limits.unsettled_stream_max:
+                shelf.delivered = consignment.number - 1  # the one after it is not to overtake it
+            return "full"
         if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
             shelf.early[consignment.number] = consignment  # the one before it is still on its way
         else:
             self._deliver(sender, shelf, consignment, now)
-            while (following := shelf.early.pop(shelf.delivered + 1, None)) is not None:
+            while not self._is_full(shelf) and (following := shelf.early.pop(shelf.delivered + 1, None)) is not None:
                 self._deliver(sender, shelf, following, now)
         return ""
+
+    def _is_full(self, shelf: Shelf) -> bool:
+        """A sender that wrongly took me for dead has given up on frames that still wait for my learner, and goes on. It
+        sends again what has no receipt."""
+        return shelf.stream and len(shelf.held) >= self.limits.unsettled_stream_max
 
     def enquired(self, sender: PeerName, boot: Boot, enquiry: Enquiry) -> None:
         """The sender of a consignment asks what became of it."""

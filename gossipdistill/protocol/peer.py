@@ -359,6 +359,8 @@ class Peer:
         """Why delivery has not handed something to the learner, if it has not."""
         if became == "repeated":
             self._conduct.repeat(sender, now)
+        elif became == "full":
+            self._conduct.turn_away(sender, became, now)
         elif became == "slots":
             problem = f"has used up its share of {self.limits.slots_per_peer_max} topics and keys"
             self._conduct.turn_away(sender, became, now, problem)

@@ -258,6 +258,35 @@ def test_a_stream_goes_on_after_frames_were_dropped_for_a_death_that_was_none(wo
     assert world["bo"].values("ada") == [3, 4]
 
 
+@pytest.mark.parametrize("waiting", [1, 2])
+def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_given_up(
+    world: World, waiting: int
+) -> None:
+    """Found by a storm: it was stopped, and held dead; its sender had dropped what waited for its learner, and went on
+    when it was back."""
+    bo = world["bo"]
+    bo.learning = False
+    for value in range(waiting):
+        world.consign("ada", "bo", value, 0.0, stream=True)
+    world.run(0.1)
+    world.cut_off("bo")
+    world.run(20.0)
+    assert not world["ada"].peer.unsettled()
+    world.cut.clear()
+    world.run(5.0)
+    world.consign("ada", "bo", 2, 0.0, stream=True)
+    world.consign("ada", "bo", 3, 0.0, stream=True)
+    world.run(0.1)
+    assert bo.values("ada") == ([0, 2] if waiting == 1 else [0, 1])
+    bo.learning = True
+    for arrival in bo.arrivals[:2]:
+        bo.peer.settle(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
+    world.run(9.0)
+    assert bo.values("ada") == [*range(waiting), 2, 3]
+    assert not world["ada"].peer.unsettled()
+    assert bo.peer.turned_away["ada: full"] > 0
+
+
 def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
     limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
     ours = Consignments(limits, Boot(1), lambda peer: 1)
