@@ -48,6 +48,8 @@ class ArrayLayout(NamedTuple):
     shape: tuple[int, ...]
     encoding: str
     nbytes: int
+    dtype: str = "float32"
+    """The type of the entries before encoding, and after decoding, as numpy and torch name it."""
 
 
 @dataclass(frozen=True, slots=True)
