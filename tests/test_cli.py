@@ -203,7 +203,7 @@ def test_new_writes_files_that_are_ready_to_use(say: Say, tmp_path: Path, monkey
     assert "bo is killed" in say("faults", "show", "mine/bad-day.toml", "--peers", "mine/unlike-4.toml")[1]
     from gossipdistill.launch.plan import Asked, plan_local
 
-    monkeypatch.setattr("gossipdistill.launch.plan.refuse_ports_in_use", lambda ports, hint: None)
+    monkeypatch.setattr("gossipdistill.launch.plan.refuse_unusable", lambda ports, hint: None)
     specs = plan_local(Asked(run_file=tmp_path / "mine/first-light.toml", out=tmp_path))
     assert [spec.name for spec in specs] == ["ada", "bo", "cy", "dee"]
     assert json.loads(specs[0].to_json())["resolved"]["config"]["seconds"] == 15

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 
 from gossipdistill.errors import AddressError, ConfigError
+from gossipdistill.launch.listening import bind_error
 from gossipdistill.presence import Address
 
 _EPHEMERAL = range(20_000, 32_000, 2)
@@ -51,36 +51,13 @@ def free_ports(names: Iterable[str], host: str, taken: set[int], seed: int | Non
     for name in names:
         while candidates:
             port = candidates.pop()
-            if port not in taken and port + 1 not in taken and not in_use(Address(host, port)):
+            if (
+                port not in taken
+                and port + 1 not in taken
+                and all(bind_error(Address(host, p)) is None for p in (port, port + 1))
+            ):
                 found[name] = port
                 break
         else:
             raise AddressError(f"no free pair of ports between {_EPHEMERAL.start} and {_EPHEMERAL.stop} on {host}")
     return found
-
-
-def in_use(address: Address) -> str | None:
-    """Why control or data port of an address cannot be listened on; None if both can."""
-    for port in (address.port, address.port + 1):
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As ZeroMQ does: a port that only waits out its last connection is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, port))
-                probe.listen(1)
-            except OSError as error:
-                return f"{address._replace(port=port)}: {error.strerror or error}"
-    return None
-
-
-def refuse_ports_in_use(addresses: Mapping[str, Address], hint: str) -> None:
-    """Say which peer cannot have its ports, before anything is started.
-
-    Raises:
-        AddressError: naming the peer, the address, the reason and what to do.
-    """
-    for name, address in addresses.items():
-        problem = in_use(address)
-        if problem:
-            raise AddressError(f"{name} cannot listen at {problem}; end the other program, or {hint}")

@@ -12,9 +12,10 @@ from pathlib import Path
 from gossipdistill import shelf
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
-from gossipdistill.launch.environment import free_ports, refuse_ports_in_use, threads_per_peer
+from gossipdistill.launch.environment import free_ports, threads_per_peer
 from gossipdistill.launch.keys.choice import Wishes, choose, on_another_machine
 from gossipdistill.launch.keys.joining import read_join
+from gossipdistill.launch.listening import refuse_unusable
 from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.presence import NOWHERE, Address
@@ -153,7 +154,7 @@ def _local_roster(asked: Asked, common: Resolved) -> Roster:
                 f"start it there with: gossipdistill worker --name {entry.name} --peers {common.config.peers}"
             )
     ports = {str(entry.name): entry.address for entry in roster.peer if entry.address.port}
-    refuse_ports_in_use(ports, f"use --peers {len(roster.peer)} (a count), which picks free ports")
+    refuse_unusable(ports, f"use --peers {len(roster.peer)} (a count), which picks free ports")
     taken = {port for address in ports.values() for port in (address.port, address.port + 1)}
     return roster.with_ports(free_ports(roster.without_ports, LOOPBACK, taken))
 
@@ -288,9 +289,8 @@ def _places(listen: str | None, advertise: str | None, known: Address | None) ->
 
 
 def _refuse_taken(name: str, address: Address) -> None:
-    """Early, because building the task may take long; a host name is left to the socket, which resolves it."""
-    if re.fullmatch(r"[0-9.]+|.*:.*", address.host):
-        refuse_ports_in_use({name: address}, "listen elsewhere: --listen HOST:PORT (two ports, this and the next)")
+    """Early, because building the task may take long."""
+    refuse_unusable({name: address}, "listen elsewhere: --listen HOST:PORT (two ports, this and the next)")
 
 
 def _on_one_machine(roster: Roster, address: Address) -> int:

@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for key in ("SET", "PEERS", "LISTEN", "KEY_FILE", "JOIN_FILE"):
         monkeypatch.delenv(f"GOSSIPDISTILL_{key}", raising=False)
-    monkeypatch.setattr("gossipdistill.launch.plan.refuse_ports_in_use", lambda ports, hint: None)
+    monkeypatch.setattr("gossipdistill.launch.plan.refuse_unusable", lambda ports, hint: None)
     (tmp_path / "lab.toml").write_text(
         "\n".join(
             f'[[peer]]\nname = "{name}"\naddress = "127.0.0.1:{7400 + 2 * place}"\n'

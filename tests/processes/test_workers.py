@@ -144,7 +144,9 @@ def test_a_port_in_use_is_said_at_once(start: Start, tmp_path: Path) -> None:
         assert command.end() == 5
         assert command.err.count("\n") == 0
         command.expect(
-            rf"ada cannot listen at 127.0.0.1:{ports[0]}: Address already in use; end the other program, or", 0
+            rf"ada cannot listen at 127.0.0.1:{ports[0]}: Address already in use by process {holder.process.pid} .*"
+            "; end that program, or",
+            0,
         )
     holder.process.kill()
 
