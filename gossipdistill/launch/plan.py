@@ -12,6 +12,7 @@ from pathlib import Path
 from gossipdistill import shelf
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
 from gossipdistill.launch.environment import free_ports, threads_per_peer
 from gossipdistill.launch.keys.choice import Wishes, choose, on_another_machine
 from gossipdistill.launch.keys.joining import read_join
@@ -92,6 +93,8 @@ def plan_local(
     folder = asked.out / common.config.name
     if resume and not folder.is_dir():
         raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
+    parts = {name: part_of(roster, name) for name in roster.names}
+    refuse_one_part_twice(parts, common.config.task.shards, file)
     dropped = set(drop_from_roster)
     specs = []
     for place, entry in enumerate(roster.peer):
@@ -108,7 +111,7 @@ def plan_local(
                 advertise=_local(entry.address),
                 names=roster.names,
                 addresses=tuple(_local(other.address) for other in roster.peer),
-                shard=parse_shard(entry.shard) if entry.shard else None,
+                shard=parts[entry.name],
                 slowdown=entry.slowdown,
                 device=entry.device or asked.device,
                 threads=threads_per_peer(len(roster.peer)),
@@ -195,9 +198,10 @@ def plan_worker(
     entry = roster.entry(name)
     known = entry.address if entry.address != NOWHERE else None
     listening, advertised = _places(listen or entry.listen, advertise, known)
-    own_shard = shard or entry.shard
+    parts = {one: part_of(roster, one) for one in roster.names} | ({name: parse_shard(shard)} if shard else {})
     addresses = [listening, advertised, *(other.address for other in roster.peer)]
     file = shelf.find("peers", where, asked.base_of(common, "peers"))
+    refuse_one_part_twice(parts, common.config.task.shards, file)
     keys = choose(asked.wishes, name, common.config.name, file, roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
@@ -211,7 +215,7 @@ def plan_worker(
         advertise=_local(advertised),
         names=roster.names,
         addresses=tuple(_local(other.address) for other in roster.peer),
-        shard=parse_shard(own_shard) if own_shard else None,
+        shard=parts[name],
         slowdown=entry.slowdown,
         device=entry.device or asked.device,
         threads=_threads_beside(_on_one_machine(roster, entry.address)),

@@ -349,5 +349,12 @@ def carried_over_s(elapsed_s: float, seconds: float | None) -> float:
 
 
 def _from_my_side(reason: str, other: str) -> str:
-    """A refusal speaks of "here" and "there" as its sender sees them: name the two instead."""
+    """A refusal speaks of "here" and "there" as its sender sees them: name the two instead. Without a roster the place
+    of a peer is its shard."""
+    reason = re.sub(
+        r"^place (\d+/(\d+)) is (.*)'s$", r"shard \1 is \3's already; give this peer another: --shard K/\2", reason
+    )
+    reason = re.sub(
+        r"^place (\d+/(\d+)) does not exist$", r"there are \2 shards, and \1 is none of them: --shard K/\2", reason
+    )
     return re.sub(r"(: [^;]*?) here, ([^;]*?) there", rf"\1 at {other}, \2 at this peer", reason)

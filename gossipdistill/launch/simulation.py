@@ -16,8 +16,9 @@ from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_UNMET, ConfigError, Need
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
 from gossipdistill.launch.building import build_schedule, fingerprint_of
+from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
 from gossipdistill.launch.judging import Judge
-from gossipdistill.launch.plan import Asked, new_run_folder, parse_shard, with_roster_entry
+from gossipdistill.launch.plan import Asked, new_run_folder, with_roster_entry
 from gossipdistill.launch.run_config import Layer, Resolved, SimKeys, resolve
 from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
 from gossipdistill.launch.simulated_results import peer_entry, summarise_simulation
@@ -71,6 +72,8 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
             "a simulation has no addresses", key="peers", value=common.config.peers, accepted="a count or a roster"
         )
     roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
+    parts = {name: part_of(roster, name) for name in roster.names}
+    refuse_one_part_twice(parts, common.config.task.shards, common.config.peers)
     folder = asked.out / common.config.name
     addresses = tuple(address_of(place) for place in range(len(roster.peer)))
     specs = []
@@ -89,7 +92,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
                 advertise=addresses[place],
                 names=roster.names,
                 addresses=addresses,
-                shard=parse_shard(entry.shard) if entry.shard else None,
+                shard=parts[entry.name],
                 slowdown=entry.slowdown,
                 device="cpu",
                 data_dir=asked.data_dir,
