@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from gossipdistill.errors import NeedsError
 from gossipdistill.launch.building import build_model, build_schedule, build_task
 from gossipdistill.launch.environment import choose_device
+from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.snapshot import architecture_hash
 
@@ -47,7 +48,8 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
     with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
         for spec in specs:
             choose_device(spec.device, spec.place)
-            kind = json.dumps([spec.config.task.model_dump(mode="json"), spec.config.topology])
+            config = spec.config.model_dump(mode="json")
+            kind = json.dumps([config[part] for part in ("task", "topology", "strategy", "exchange")])
             if kind in seen:
                 continue
             seen.add(kind)
@@ -55,6 +57,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             build_schedule(spec, strategy)
             task = build_task(spec, strategy)
             model = build_model(spec, strategy, task)
+            refuse_unsendable(spec, strategy, task, model)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
             transfer = len(task.transfer) if task.transfer is not None else 0

@@ -13,6 +13,7 @@ from gossipdistill.launch.building import build_learner, build_task
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
 from gossipdistill.launch.parting import Parting
+from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
@@ -160,6 +161,7 @@ class Nursery:
         strategy = config.make_strategy()
         task = self.task_of(spec, strategy)
         learner, draws = build_learner(spec, strategy, task)
+        refuse_unsendable(spec, strategy, task, learner.model)
         kept = before.checkpoint if before is not None else None
         if kept is not None:
             kept.restore(learner.model, learner.optimizer)

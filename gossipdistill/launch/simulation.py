@@ -19,6 +19,7 @@ from gossipdistill.launch.building import build_schedule, fingerprint_of
 from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
 from gossipdistill.launch.judging import Judge
 from gossipdistill.launch.plan import Asked, new_run_folder, with_roster_entry
+from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.run_config import Layer, Resolved, SimKeys, resolve
 from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
 from gossipdistill.launch.simulated_results import peer_entry, summarise_simulation
@@ -189,7 +190,9 @@ class Simulation:
         strategy = first.config.make_strategy()
         self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
         task = self._nursery.task_of(first, strategy)
-        prints = fingerprint_of(first, strategy, task, task.model())
+        model = task.model()
+        refuse_unsendable(first, strategy, task, model)
+        prints = fingerprint_of(first, strategy, task, model)
         names = [spec.name for spec in self.specs]
         self._paces = [_compute(spec, sim).pace(spec.place, first.config.seed, spec.slowdown) for spec in self.specs]
         self.checkers = self._checkers(strategy.options)

@@ -24,6 +24,7 @@ from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.keys.choice import INSECURE
 from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
+from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
@@ -66,6 +67,7 @@ class WorkerProcess:
         schedule = build_schedule(spec, strategy)
         task = build_task(spec, strategy)
         learner, draws = build_learner(spec, strategy, task)
+        refuse_unsendable(spec, strategy, task, learner.model)
         prints = fingerprint_of(spec, strategy, task, learner.model)
         identity = {"peer": spec.name, "task": spec.config.task.name}
         folder = CheckpointFolder(spec.folder / "checkpoints", identity, spec.config.train.checkpoints_kept)

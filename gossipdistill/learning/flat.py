@@ -33,6 +33,11 @@ def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
+def parameter_arrays(model: nn.Module) -> dict[str, Tensor]:
+    """What a vector [P] is made of when it travels, without values: float32 `meta` tensors by name."""
+    return {name: torch.empty(shape, device="meta") for name, shape in parameter_shapes(model).items()}
+
+
 def by_name(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:
     """Views of a vector [P] under the names of the parameters."""
     parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()])

@@ -33,27 +33,33 @@ class PayloadRefusedError(Exception):
         self.reason = reason
 
 
+def layout_of(arrays: Mapping[str, Tensor], encoding: str) -> tuple[ArrayLayout, ...]:
+    """What `pack` makes of these arrays, before a byte is written. Only shapes and types count: `meta` tensors will do.
+
+    Whole numbers (counters of BatchNorm) and scalars have no rows to select from: they go as they are, in raw.
+    """
+    layout = []
+    for name, tensor in arrays.items():
+        label = encoding if tensor.is_floating_point() and tensor.ndim else "raw"
+        shape = tuple(tensor.shape)
+        layout.append(ArrayLayout(name, shape, label, encoding_of(label).nbytes(shape)))
+    return tuple(layout)
+
+
 def pack(arrays: Mapping[str, Tensor], encoding: str) -> Payload:
     """Encode named tensors (any float or integer type, any device) into one payload.
 
     This is the copy that lets training go on while the network sends: the payload shares no memory with the tensors.
     """
-    codec = encoding_of(encoding)
-    # Whole numbers (counters of BatchNorm) and scalars have no rows to select from: they go as they are.
-    raw = encoding_of("raw")
-    chosen = {name: codec if tensor.is_floating_point() and tensor.ndim else raw for name, tensor in arrays.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in arrays.items()}
-    sizes = {name: chosen[name].nbytes(shape) for name, shape in shapes.items()}
+    layout = layout_of(arrays, encoding)
     # Not zeroed first, and in large pages where there are any.
-    body = np.empty(sum(sizes.values()), dtype=np.uint8).data
-    layout, offset = [], 0
-    for name, tensor in arrays.items():
-        values = tensor.detach().to(device="cpu", dtype=torch.float32).numpy()
-        chosen[name].encode_into(values, body[offset : offset + sizes[name]])
-        label = encoding if chosen[name] is codec else "raw"
-        layout.append(ArrayLayout(name, shapes[name], label, sizes[name]))
-        offset += sizes[name]
-    return Payload(tuple(layout), body.toreadonly())
+    body = np.empty(sum(array.nbytes for array in layout), dtype=np.uint8).data
+    offset = 0
+    for array in layout:
+        values = arrays[array.name].detach().to(device="cpu", dtype=torch.float32).numpy()
+        encoding_of(array.encoding).encode_into(values, body[offset : offset + array.nbytes])
+        offset += array.nbytes
+    return Payload(layout, body.toreadonly())
 
 
 def unpack(payload: Payload, expected: Shapes) -> dict[str, Tensor]:

@@ -25,9 +25,11 @@ from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
     NOTHING,
     Delivery,
+    Extent,
     Initialisation,
     LossTerm,
     Needs,
+    Publication,
     Strategy,
     View,
 )
@@ -137,6 +139,10 @@ class Adpsgd(Strategy):
         arrays = by_name(state.mass.x, state.mass.shapes) | {DEGREE: torch.tensor(float(len(state.asked)))}
         (ask,) = self.parcels(pack(arrays, self.exchange.encoding), learner, replace(view, out_neighbours=to))
         return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        (parameters,) = super().publications(extent)
+        return [replace(parameters, arrays={**parameters.arrays, DEGREE: torch.empty((), device="meta")})]
 
     def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         # Each model is one of equal weight: who leaves takes its own along, and whoever has answered it has its

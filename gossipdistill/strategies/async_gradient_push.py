@@ -7,8 +7,10 @@ algorithm 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
+
+import torch
 
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.learner import Learner
@@ -17,10 +19,12 @@ from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
     Delivery,
+    Extent,
     Initialisation,
     LossTerm,
     MassOptions,
     Needs,
+    Publication,
     Strategy,
     View,
 )
@@ -117,6 +121,10 @@ class AsyncGradientPush(Strategy):
         show(state.mass, learner)
         payload, weight = taken
         return self.consigned(payload, learner, view, view.free, weight)
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        (parameters,) = super().publications(extent)
+        return [replace(parameters, arrays={**parameters.arrays, STEP_S: torch.empty((), device="meta")})]
 
     def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         settle(state.mass, learner, arrivals)

@@ -23,11 +23,12 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.distillation import Average, Divergence, ramp
+from gossipdistill.learning.flat import parameter_arrays
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import STRETCH_MAX
 from gossipdistill.learning.robust import Defence, Rule
@@ -208,6 +209,26 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """What the size of a publication depends on, known before the first step: the `model`, how many rows the transfer
+    set has and how many `classes` there are (0: none), and the shape [B, ...] of the `inputs` of one step."""
+
+    model: nn.Module
+    transfer_rows: int
+    classes: int
+    inputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The largest payload of one kind, for its size alone: of `arrays` only names, shapes and types count, so that they
+    may be `meta` tensors."""
+
+    arrays: Mapping[str, Tensor]
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
 class LossTerm:
     """What a strategy adds to the task's loss; None adds nothing and costs nothing.
 
@@ -292,6 +313,16 @@ class Strategy(ABC):
     def agreed(self) -> dict[str, str]:
         """What else, by name, peers of this strategy must have set alike; compared at first contact."""
         return {}
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        """What is going to be published, for its size: by default all parameters and buffers as a state, and all
+        parameters as mass or as a stream, where models are alike."""
+        if not (self.delivery.gossips and self.needs.alike_models):
+            return []
+        state = self.delivery is Delivery.STATE
+        return [
+            Publication(model_arrays(extent.model) if state else parameter_arrays(extent.model), self.exchange.encoding)
+        ]
 
     def parcels(self, payload: Payload, learner: Learner, view: View, key: str = "") -> list[Parcel]:
         """One parcel for all out-neighbours of this exchange; large payloads are announced, unless told otherwise."""

@@ -25,7 +25,17 @@ from gossipdistill.learning.prediction_cache import PredictionCache
 from gossipdistill.learning.snapshot import PayloadRefusedError, pack, unpack
 from gossipdistill.learning.teachers import Attention, LeftOut, RunningLoss
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Extent,
+    Initialisation,
+    LossTerm,
+    Needs,
+    Publication,
+    Strategy,
+    TeacherOptions,
+    View,
+)
 
 _EXCHANGES_TOLD_APART = 1 << 31
 
@@ -191,6 +201,13 @@ class CodistillPredictions(Strategy):
         if self.options.choice.judges and math.isfinite(state.my_loss.value):
             arrays["loss"] = torch.tensor(state.my_loss.value)
         return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        rows = min(self.options.coordinated_rows or extent.transfer_rows, extent.transfer_rows)
+        arrays = {"soft_targets": torch.empty(rows, extent.classes, device="meta")}
+        if self.options.choice.judges:
+            arrays["loss"] = torch.empty((), device="meta")
+        return [Publication(arrays, self.exchange.encoding)]
 
     def agreed(self) -> dict[str, str]:
         return {"temperature": str(self.options.temperature), "coordinated rows": str(self.options.coordinated_rows)}

@@ -23,7 +23,17 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, load_arrays, model_arrays, pack, unpack
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
-from gossipdistill.strategies.base import NOTHING, Delivery, Exchange, LossTerm, Needs, Strategy, View
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Delivery,
+    Exchange,
+    Extent,
+    LossTerm,
+    Needs,
+    Publication,
+    Strategy,
+    View,
+)
 
 ASKED_MAX = 32
 """Batches of one request; more would be made from weights that are too old."""
@@ -185,6 +195,19 @@ class ConcurrentAdversarial(Strategy):
         request |= {"rows": rows, "means": self._means(learner, rows), "first": torch.tensor([first])}
         payload = pack(request, self.exchange.encoding)
         return self.parcels(payload, learner, replace(view, out_neighbours=helpers))
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        if not self.options.helpers:
+            return []
+        asked = (self._asked, extent.inputs[0])
+        request = {f"model.{name}": tensor for name, tensor in model_arrays(extent.model).items()}
+        request |= {
+            "rows": torch.empty(asked, dtype=torch.int64, device="meta"), "means": torch.empty(asked, device="meta"),
+            "first": torch.empty(1, dtype=torch.int64, device="meta"),
+        }  # fmt: skip
+        answers = torch.empty(2, dtype=torch.int64, device="meta")
+        answer = {"d": torch.empty(extent.inputs, device="meta"), "answers": answers}
+        return [Publication(request, self.exchange.encoding), Publication(answer, "int8")]
 
     # --- making ---------------------------------------------------------------------------------------------------
 

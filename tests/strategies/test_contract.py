@@ -13,9 +13,9 @@ from torch import Tensor
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
-from gossipdistill.learning.snapshot import pack
+from gossipdistill.learning.snapshot import layout_of, pack
 from gossipdistill.messages import DeliveryClass, Mode, Neighbourhood, Payload
-from gossipdistill.strategies import STRATEGIES, Delivery, Rounds, Strategy, View
+from gossipdistill.strategies import STRATEGIES, Delivery, Extent, Rounds, Strategy, View
 from gossipdistill.strategies.base import AsynchronousOptions
 
 from .world import World, arrival, make_strategy, make_worker
@@ -278,3 +278,23 @@ def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:
     )
     parameters = sum(parameter.numel() for parameter in ada.learner.model.parameters())
     assert parcel.payload.nbytes == formula(100, 3, parameters)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", GOSSIPING)
+@pytest.mark.parametrize("encoding", ["raw", "half"])
+def test_it_says_before_the_first_step_how_large_its_payloads_will_be(name: str, encoding: str) -> None:
+    options = {"best_k": 1} if name == "codistill_predictions" else {}
+    strategies = {peer: make_strategy(name, 2, **options) for peer in ("ada", "bo")}
+    for strategy in strategies.values():
+        strategy.exchange = replace(strategy.exchange, encoding=encoding)
+    world = World({peer: make_worker(peer, strategy) for peer, strategy in strategies.items()})
+    ada = world.workers["ada"]
+    assert ada.task.transfer is not None
+    batch = (ada.draws.batch_size, *ada.task.train[0].shape[1:])
+    extent = Extent(ada.learner.model, len(ada.task.transfer), ada.task.class_count or 0, batch)
+    told = {tuple(sorted(layout_of(one.arrays, one.encoding))) for one in ada.strategy.publications(extent)}
+    for step in range(8):
+        world.step(step * 0.1)
+    posted = {tuple(sorted(parcel.payload.layout)) for _, parcel in world.posted}
+    largest = {max(posted, key=lambda layout: sum(array.nbytes for array in layout))}
+    assert posted == told if name == "concurrent_adversarial" else largest == told
