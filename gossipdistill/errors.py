@@ -17,6 +17,8 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+from gossipdistill.printable import printable, shown
+
 
 class GossipdistillError(Exception):
     """Base of all errors shown to a user."""
@@ -45,9 +47,9 @@ class ConfigError(GossipdistillError):
         accepted: str | None = None,
     ) -> None:
         self.problem, self.file, self.key, self.value, self.accepted = problem, file, key, value, accepted
-        place = f"{file}: " if file is not None else ""
+        place = f"{printable(str(file))}: " if file is not None else ""
         if key is not None:
-            place += f"{key} = {value!r}: " if value is not None else f"{key}: "
+            place += printable(f"{key} = {shown(value)}: " if value is not None else f"{key}: ")
         super().__init__(place + problem + (f"; accepted: {accepted}" if accepted else ""))
 
 
@@ -89,7 +91,8 @@ EXIT_TERMINATED = 143
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the nearest valid ones, or all of them when none is near."""
-    known = sorted(names)
+    known = sorted(map(printable, names))
+    word = printable(word)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(close) + "?"

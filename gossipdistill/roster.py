@@ -29,6 +29,8 @@ from gossipdistill.presence import Address as Address
 PEERS_MAX = 65_536
 CONTROL_PORT_MAX = 65_534
 """Data travels on the next port, which must exist too."""
+_COUNT_CHARACTERS_MAX = 20
+"""A longer number is none of peers, and Python reads numbers of some thousand digits only."""
 LOCAL_NAMES = ("ada", "bo", "cy", "dee", "eve", "fay", "gus", "hal", "ivy", "jo", "kim", "lou")
 """Names of local peers that are only counted; from the thirteenth on they are called peer-13, peer-14, ..."""
 
@@ -257,7 +259,7 @@ def load_roster(where: str, base: Path | None = None) -> Roster:
     """
     what = classify(where)
     if what == "count":
-        return _counted(int(where))
+        return _counted(int(where) if len(where.strip()) <= _COUNT_CHARACTERS_MAX else 0, where)
     if what == "addresses":
         raise ConfigError("a list of addresses is not a roster", key="peers", value=where,
                           accepted="a count, a ready-made roster, or a .toml file")  # fmt: skip
@@ -283,9 +285,10 @@ def read_roster(file: Path) -> Roster:
     return shelf.validated(Roster, {"peer": tuple(entries)}, file=file)
 
 
-def _counted(count: int) -> Roster:
+def _counted(count: int, written: str) -> Roster:
     if not 1 <= count <= PEERS_MAX:
-        raise ConfigError("is no number of peers", key="peers", value=count, accepted=f"1 to {PEERS_MAX}")
+        value = count or written
+        raise ConfigError("is no number of peers", key="peers", value=value, accepted=f"1 to {PEERS_MAX}")
     names = [LOCAL_NAMES[k] if k < len(LOCAL_NAMES) else f"peer-{k + 1}" for k in range(count)]
     here = Address("127.0.0.1", 0)
     return Roster(peer=tuple(PeerEntry(name=name, address=here) for name in names))

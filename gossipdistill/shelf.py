@@ -7,14 +7,17 @@ The files lie at the top of the repository, where people edit them, and are copi
 from __future__ import annotations
 
 import ast
-import tomllib
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gossipdistill import files
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+from gossipdistill.printable import printable
+from gossipdistill.toml import decimal_comma, parse_toml
 
 Folder = Literal["peers", "topologies", "faults"]
 SUFFIXES = (".toml", ".py")
@@ -56,17 +59,18 @@ def find(folder: Folder, where: str, base: Path | None = None) -> Path:
             return shelf[where]
         raise ConfigError(_no_such_name(folder, where, base, shelf))
     file = (base or Path.cwd()) / asked
-    if file.is_file():
+    if files.is_file(file):
         return file
-    hint = f"; the ready-made one is called {asked.stem!r}, without a suffix" if asked.stem in shelf else ""
-    problem = "is a folder, not a file" if file.is_dir() else "no such file"
-    raise ConfigError(problem + hint, file=file)
+    if asked.stem in shelf:
+        hint = f"; the ready-made one is called {asked.stem!r}, without a suffix"
+        raise ConfigError(_problem(file) + hint, file=file)
+    raise ConfigError(_problem(file) + _beside(file), file=file)
 
 
 def _no_such_name(folder: Folder, where: str, base: Path | None, shelf: Mapping[str, Path]) -> str:
     problem = f"{where!r} is not a ready-made name in {folder}: {nearest(where, shelf)}"
     for suffix in SUFFIXES:
-        if where and ((base or Path.cwd()) / f"{where}{suffix}").is_file():
+        if where and files.is_file((base or Path.cwd()) / f"{where}{suffix}"):
             return f"{problem} For the file that lies here write {where}{suffix}"
     return problem
 
@@ -74,19 +78,33 @@ def _no_such_name(folder: Folder, where: str, base: Path | None, shelf: Mapping[
 def read_text(file: Path) -> str:
     """The text of a file, or a `ConfigError` that says why it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", file=file) from None
-    except UnicodeDecodeError:
-        raise ConfigError("is not UTF-8 text", file=file) from None
+        return files.read_text(file)
+    except files.UnusableError as reason:
+        raise ConfigError(f"{reason}{_beside(file) if reason.missing else ''}", file=file) from None
 
 
 def read_toml(file: Path) -> dict[str, Any]:
     """The content of a TOML file, or a `ConfigError` with the line at fault."""
     try:
-        return tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"is not valid TOML: {error}", file=file) from None
+        return parse_toml(read_text(file))
+    except files.UnusableError as reason:
+        raise ConfigError(str(reason), file=file) from None
+
+
+def _problem(file: Path) -> str:
+    """Why a path is no file that can be read."""
+    try:
+        with files.opened(file):
+            return "cannot be read"
+    except files.UnusableError as reason:
+        return "no such file" if reason.missing else str(reason)
+
+
+def _beside(file: Path) -> str:
+    """The files beside a missing one whose names are near."""
+    names = {other.stem: other.name for other in files.entries(file.parent, f"*{file.suffix}") if other != file}
+    near = difflib.get_close_matches(file.stem, names, n=3)
+    return f"; did you mean {' or '.join(printable(names[stem]) for stem in near)}?" if near else ""
 
 
 def validated(model: type[Model], data: Mapping[str, Any], *, file: object = None) -> Model:
@@ -97,10 +115,11 @@ def validated(model: type[Model], data: Mapping[str, Any], *, file: object = Non
         found = error.errors()
         # A misspelt key is reported before the one that is missing because of it.
         first = next((problem for problem in found if problem["type"] == "extra_forbidden"), found[0])
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    key = printable("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip("."))
     if first["type"] == "extra_forbidden":
         raise ConfigError(f"unknown key; {nearest(key, model.model_fields)}", file=file, key=key)
     if first["type"] == "missing":
         raise ConfigError("is missing", file=file, key=key)
     problem = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].replace("Input", "it", 1)
+    problem += decimal_comma(first["input"])
     raise ConfigError(problem, file=file, key=key or None, value=first["input"] if key else None)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from gossipdistill.cli.options import Format, FormatOption, KeyFile, Secure, err_console, print_result
 
@@ -58,7 +59,8 @@ def _waiting() -> Iterator[Progress]:
         def progress(missing: list[str], left_s: float) -> None:
             shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
             if status is not None:
-                status.update(f"meeting or awaiting {shown}; {left_s:.0f} s left, Ctrl-C ends")
+                # As Text: a status reads a plain string as markup, whatever its console does.
+                status.update(Text(f"meeting or awaiting {shown}; {left_s:.0f} s left, Ctrl-C ends"))
             elif missing != said[0]:
                 said[0] = missing
                 text = f"meeting or awaiting {shown}, at most {left_s:.0f} s: start the doctor there too"

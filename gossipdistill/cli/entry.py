@@ -13,6 +13,7 @@ from gossipdistill.cli import checking, keeping, looking, running, simulating
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
 from gossipdistill.launch.stopping import pass_over_early_wishes
+from gossipdistill.printable import printable_lines
 
 app = typer.Typer(
     name="gossipdistill",
@@ -70,8 +71,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception:
-        with tempfile.NamedTemporaryFile("w", prefix="gossipdistill-", suffix=".txt", delete=False) as report:
-            report.write(traceback.format_exc())
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="gossipdistill-", suffix=".txt", delete=False
+        ) as report:
+            report.write(printable_lines(traceback.format_exc()))
         text = f"gossipdistill: a fault of ours; please send us the report in {report.name}"
         err_console.print(text, style="red", markup=False, soft_wrap=True)
         sys.exit(1)

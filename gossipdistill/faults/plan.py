@@ -116,7 +116,7 @@ def _fault(table: Mapping[str, Any], where: str) -> Any:
     if "kind" not in table:
         raise ConfigError("is missing", file=where, key="kind", accepted=", ".join(KINDS))
     kind = table["kind"]
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"unknown kind; {nearest(str(kind), KINDS)}", file=where, key="kind", value=kind)
     return shelf.validated(KINDS[kind], table, file=f"{where} ({kind})")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.stopping import StopRequest, wake_group, wake_when_orphaned
+from gossipdistill.printable import printable_lines
 
 if TYPE_CHECKING:
     from gossipdistill.observe.recorder import Report
@@ -49,15 +50,20 @@ def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -
         WorkerProcess(WorkerSpec.from_json(Path(spec_file).read_text()), report, stop, released).run()
     except GossipdistillError as error:
         if error.__cause__ is not None:
-            traceback.print_exc()  # into the peer's stderr.log
+            _log_traceback()
         return _failed(report, stop, error.exit_code, str(error))
     except BrokenPipeError:
         return 1
     except Exception as error:
-        traceback.print_exc()
+        _log_traceback()
         return _failed(report, stop, 1, f"{type(error).__name__}: {' '.join(str(error).split())}")
     stop.settled()
     return stop.exit_code
+
+
+def _log_traceback() -> None:
+    """Into the peer's stderr.log; a text of a user's exception does nothing to the terminal that shows it."""
+    print(printable_lines(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
 def _failed(report: Report, stop: StopRequest, exit_code: int, message: str) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +19,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gossipdistill.errors import ConfigError, UsageError, nearest
+from gossipdistill.files import UnusableError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.learning.gradients import GradientRules
 from gossipdistill.messages import Mode
 from gossipdistill.optimizers import check_optimizer
-from gossipdistill.shelf import read_toml
+from gossipdistill.shelf import read_text, read_toml
 from gossipdistill.strategies import Exchange, Strategy, strategy_of
+from gossipdistill.toml import decimal_comma, parse_toml
 from gossipdistill.wire.encodings import ENCODINGS, EncodingError, encoding_of
 
 Dotted = Mapping[str, object]
@@ -34,7 +35,7 @@ Dotted = Mapping[str, object]
 class TaskKeys(BaseModel):
     """`[task]`: which task, and how its examples are dealt. The task's own options stand beside these."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "digits"
     """Ready-made name, or `module:function`."""
@@ -51,7 +52,7 @@ class TaskKeys(BaseModel):
 class TrainKeys(BaseModel):
     """`[train]`: the local optimiser and its pace."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     optimizer: str = "sgd"
     """sgd | adam | adamw | sgd_c | adam_c, or `module:Class` of your own: a torch.optim.Optimizer."""
@@ -91,7 +92,7 @@ class TrainKeys(BaseModel):
 class StrategyKeys(BaseModel):
     """`[strategy]`: which one; its own options stand beside the name (`gossipdistill strategy show NAME`)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str = "codistill_predictions"
 
@@ -99,7 +100,7 @@ class StrategyKeys(BaseModel):
 class ExchangeKeys(BaseModel):
     """`[exchange]`: how often, how large and how long."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     mode: Literal["auto", "push", "pull"] = "auto"
     """auto: small payloads are pushed, large ones announced and pulled."""
@@ -130,7 +131,7 @@ class ExchangeKeys(BaseModel):
 class SimKeys(BaseModel):
     """`[sim]`: the network and the machines of `gossipdistill simulate`; real runs pass them over."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     latency_s: float = Field(default=0.005, ge=0)
     """Of each link, one way."""
@@ -157,7 +158,7 @@ class SimKeys(BaseModel):
 class RunConfig(BaseModel):
     """Everything that a run file may say."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "run"
     """Of the run folder; all peers of a run have the same."""
@@ -252,7 +253,10 @@ def file_layer(path: Path | None) -> Layer:
     """The run file; the ready-made run `first-light` when there is none."""
     if path is None:
         return Layer("first-light", FIRST_LIGHT)
-    return Layer(f"run file {path}", flatten(read_toml(path)), path)
+    values = flatten(read_toml(path))
+    if not values and not read_text(path).strip():
+        raise ConfigError("is empty; `gossipdistill new FOLDER` writes one to begin with", file=path)
+    return Layer(f"run file {path}", values, path)
 
 
 def environment_layers(environ: Mapping[str, str] = os.environ) -> list[Layer]:
@@ -282,8 +286,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, object]:
         if not equals or not key.strip():
             raise UsageError(f"--set {setting!r}: expected key=value, for example --set train.lr=0.1")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"value = {text}")["value"]
+        except UnusableError:
             value = text
         values |= flatten({key.strip(): value})
     return values
@@ -397,4 +401,5 @@ def _checked(
         names = [f"{section}.{name}" if section else name for name in known]
         raise ConfigError(f"unknown key; {nearest(key, names)}", file=file, key=key, value=first["input"])
     problem = first["msg"][:1].lower() + first["msg"][1:].replace("Input", "it", 1)
-    raise ConfigError(problem.replace("input should", "should"), file=file, key=key, value=first["input"])
+    problem = problem.replace("input should", "should") + decimal_comma(first["input"])
+    raise ConfigError(problem, file=file, key=key, value=first["input"])

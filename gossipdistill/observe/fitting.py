@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
+
+from gossipdistill.printable import printable_lines
 
 PLAIN_WIDTH = 120
 """Columns of output that is no terminal (a file, a pipe, a log)."""
@@ -55,9 +58,22 @@ class Fitting:
         return table
 
 
+class PlainConsole(Console):
+    """A console that says what it is given to say: no text is read as markup, and no character of a text acts on the
+    terminal, wherever the text came from. Colours come from styles alone."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As everywhere, every text printable but for its line ends."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control is None and not text.isprintable():
+                segment = Segment(printable_lines(text), segment.style)
+            yield segment
+
+
 def console(stderr: bool = False) -> Console:
-    """A console for words: no highlighting, and wide where it is no terminal and nobody said how wide."""
-    made = Console(stderr=stderr, highlight=False)
+    """A console for words: no markup, no highlighting, and wide where it is no terminal and nobody said how wide."""
+    made = PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PLAIN_WIDTH
     return made

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from gossipdistill import shelf
 from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.printable import printable, shown
 from gossipdistill.topology.generators import KINDS
 from gossipdistill.topology.schedule import Computed, Schedule
 
@@ -58,7 +59,7 @@ def _from_toml(file: Path, peers: Sequence[str]) -> Schedule:
     kind = options.pop("kind", None)
     if kind is None:
         raise ConfigError("is missing", file=file, key="kind", accepted=", ".join(KINDS))
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"unknown kind; {nearest(str(kind), KINDS)}", file=file, key="kind", value=kind)
     given = shelf.validated(kind_options(kind), options, file=file)
     try:
@@ -97,7 +98,7 @@ def _executed(file: Path) -> ModuleType:
         exec(compile(shelf.read_text(file), str(file), "exec", dont_inherit=True), module.__dict__)
     except SyntaxError as error:
         raise ConfigError(f"line {error.lineno}: {error.msg}", file=file) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(_told(error, file), file=file) from None
     return module
 
@@ -112,26 +113,27 @@ def _checked(
         call = f"out_neighbours({peer!r}, {exchange}, peers)"
         try:
             answer = function(peer, exchange, peers)
-            names = None if isinstance(answer, str) else list(answer)
-        except Exception as error:
+            # One that never ends is cut off behind what the roster could fill twice.
+            names = None if isinstance(answer, str) else list(itertools.islice(answer, 2 * len(peers) + 1))
+        except (Exception, SystemExit) as error:
             raise ConfigError(f"{call}: {_told(error, file)}", file=file) from None
         if names is None:
-            raise ConfigError(f"{call} answers the text {answer!r}; it must answer a list of peer names", file=file)
+            problem = f"{call} answers the text {shown(answer)}; it must answer a list of peer names"
+            raise ConfigError(problem, file=file)
         for name in names:
-            if name not in places:
-                raise ConfigError(
-                    f"{call} names {name!r}, which is not in the roster; {nearest(str(name), peers)}", file=file
-                )
+            if not isinstance(name, str) or name not in places:
+                near = nearest(name if isinstance(name, str) else "", peers)
+                raise ConfigError(f"{call} names {shown(name)}, which is not in the roster; {near}", file=file)
         if peer in names:
             raise ConfigError(f"{call} names the peer itself", file=file)
         if len(set(names)) < len(names):
-            raise ConfigError(f"{call} names a peer twice: {names!r}", file=file)
+            raise ConfigError(f"{call} names a peer twice: {shown(names)}", file=file)
         return tuple(sorted(names, key=places.__getitem__))
 
     return ask
 
 
-def _told(error: Exception, file: Path) -> str:
+def _told(error: BaseException, file: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     at = f" (line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{at}"
+    return printable(f"{type(error).__name__}: {error}{at}")
