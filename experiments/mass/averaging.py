@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.flat import flat_parameters, from_names, load_flat
+from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.mass import Mass
-from gossipdistill.learning.snapshot import unpack
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
 from gossipdistill.sim.host import Birth
@@ -146,7 +145,7 @@ def mass_of(world: World, workers: dict[PeerName, Worker]) -> Vector:
         state = state_of(workers[name])
         total += state.x.numpy()
         for one in _on_the_way(world, name):
-            total += from_names(unpack(one.payload, state.shapes), state.shapes).double().numpy()
+            total += state.coordinates.unpack(one.payload).double().numpy()
     return total
 
 

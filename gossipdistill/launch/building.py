@@ -130,7 +130,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:
-    """What two peers compare at first contact; they must agree on all of it."""
+    """What two peers compare at first contact; they must agree on all of it. The model is as it begins."""
     prints = {"run": spec.config.name, "strategy": strategy.name, **strategy.agreed()}
     prints |= fingerprint(task, spec.config.task.name)
     if strategy.needs.alike_models:

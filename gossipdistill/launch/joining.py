@@ -21,11 +21,13 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
     architecture_hash,
+    layout_of,
     load_arrays,
     model_arrays,
+    payload_bytes,
     unpack_model,
 )
-from gossipdistill.messages import ArrayLayout, Payload
+from gossipdistill.messages import Payload
 from gossipdistill.strategies import Initialisation
 from gossipdistill.worker import Worker
 
@@ -42,7 +44,7 @@ def give_to_newcomers(worker: Worker, keys: ExchangeKeys) -> bool:
     alike = needs.alike_models and needs.initialisation is Initialisation.IDENTICAL and strategy.delivery.gossips
     if not alike or not keys.fetch:
         return False
-    worker.donor = Donor(architecture_hash(worker.learner.model), keys.donor_bytes_per_s)
+    worker.donor = Donor(architecture_hash(worker.learner.model, worker.learner.shared), keys.donor_bytes_per_s)
     return True
 
 
@@ -65,9 +67,10 @@ class Joining:
 
     def __post_init__(self) -> None:
         model = self.worker.learner.model
-        nbytes = sum(4 * tensor.numel() for tensor in model_arrays(model).values())
+        shared = self.worker.learner.shared
+        nbytes = payload_bytes(model_arrays(model, shared), "raw")
         token = int(self.began_s * 1e6) % TOKENS
-        self._fetch = Fetch(architecture_hash(model), nbytes, self.worker.learner.step, token)
+        self._fetch = Fetch(architecture_hash(model, shared), nbytes, self.worker.learner.step, token)
 
     def look(self, now: float) -> bool:
         """Ask, take and judge; whether training may begin."""
@@ -94,10 +97,9 @@ class Joining:
         """Adopt what came unless it is worse than mine, on my own examples."""
         fetch, learner = self._fetch, self.worker.learner
         assert fetch.donor is not None
-        arrays = model_arrays(learner.model).items()
-        layout = tuple(ArrayLayout(name, tuple(array.shape), "raw", 4 * array.numel()) for name, array in arrays)
+        layout = layout_of(model_arrays(learner.model, learner.shared), "raw")
         try:
-            theirs = unpack_model(Payload(layout, memoryview(fetch.body)), learner.model)
+            theirs = unpack_model(Payload(layout, memoryview(fetch.body)), learner.model, learner.shared)
         except PayloadRefusedError as refused:
             learner.ledger.quarantine(fetch.donor, refused.reason, str(refused))
             fetch.pass_over(f"its state is refused: {refused}", now)

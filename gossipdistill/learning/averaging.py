@@ -8,6 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.shared_arrays import SharedArrays
+from gossipdistill.learning.snapshot import model_arrays
+
 T = TypeVar("T")
 
 
@@ -22,21 +25,28 @@ def at_most_the_plain_mean(others: Mapping[str, tuple[float, T]]) -> dict[str, t
     return {sender: (factor * weight, sent) for sender, (weight, sent) in others.items()}
 
 
-def mix_in(model: nn.Module, others: Sequence[tuple[float, Mapping[str, Tensor]]]) -> None:
-    """x <- (1 - sum_j w_j) x + sum_j w_j x_j for every parameter and floating-point buffer.
+def mix_in(
+    model: nn.Module, others: Sequence[tuple[float, Mapping[str, Tensor]]], shared: SharedArrays | None = None
+) -> None:
+    """x <- (1 - sum_j w_j) x + sum_j w_j x_j for every shared parameter and floating-point buffer, once each.
 
     Row-stochastic: the receiver's weights sum to one (GALA, Assran et al. 2019, section 3). Optimiser state stays.
+    Types of less than four bytes are mixed in float32 and rounded once.
 
     Args:
-        others: pairs (w_j, arrays of x_j by name); the w_j are >= 0 and sum to at most 1.
+        others: pairs (w_j, arrays of x_j by name, as `model_arrays` gives them); the w_j are >= 0 and sum to at most 1.
+        shared: which arrays; without it, those that the model has now.
     """
     own_share = 1.0 - sum(weight for weight, _ in others)
     if own_share < -1e-9:
         raise ValueError(f"weights of others sum to {1.0 - own_share}, more than 1")
     with torch.no_grad():
-        for name, tensor in model.state_dict().items():
+        for name, tensor in model_arrays(model, shared).items():
             if not tensor.is_floating_point():
                 continue  # a counter: its average means nothing
-            tensor.mul_(own_share)
+            mixed = tensor.float() if tensor.element_size() < 4 else tensor
+            mixed.mul_(own_share)
             for weight, arrays in others:
-                tensor.add_(arrays[name].to(device=tensor.device, dtype=tensor.dtype), alpha=weight)
+                mixed.add_(arrays[name].to(device=mixed.device, dtype=mixed.dtype), alpha=weight)
+            if mixed is not tensor:
+                tensor.copy_(mixed)

@@ -73,7 +73,7 @@ def hold_step(learner: Learner, horizon_s: float, horizon_steps: int) -> None:
     """Before the optimiser's step: remember where it begins, if it is to be shortened."""
     delays = learner.delays
     factor = delays.factor(learner.ledger.exchanges, learner.step, learner.now_s, horizon_s, horizon_steps)
-    delays.held = (flat_parameters(learner.model), factor) if factor < 1.0 else None
+    delays.held = (flat_parameters(learner.model, learner.shared), factor) if factor < 1.0 else None
 
 
 def release_step(learner: Learner) -> None:
@@ -81,4 +81,5 @@ def release_step(learner: Learner) -> None:
     if learner.delays.held is not None:
         before, factor = learner.delays.held
         learner.delays.held = None
-        load_flat(learner.model, before + factor * (flat_parameters(learner.model) - before))
+        after = flat_parameters(learner.model, learner.shared)
+        load_flat(learner.model, before + factor * (after - before), learner.shared)

@@ -65,7 +65,7 @@ def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int, token: int =
 
 @dataclass(slots=True)
 class Pin:
-    """One version that is being given away. `body` are all arrays of the model, as float32."""
+    """One version that is being given away. `body` are all shared arrays of the model, each in its own type."""
 
     body: memoryview
     made_s: float
@@ -140,14 +140,14 @@ class Donor:
         digest = pin.digest.hexdigest() if chunk == pin.chunks - 1 else "-"
         head = f"{serial} {chunk} {pin.chunks} {len(pin.body)} {self.kind} {digest} {token}"
         part = pin.part(chunk)
-        return Payload((ArrayLayout(head, (len(part) // 4,), "raw", len(part)),), part)
+        return Payload((ArrayLayout(head, (len(part),), "raw", len(part), "uint8"),), part)
 
     def _renew(self, learner: Learner, now: float) -> str:
         """Have the newest pin be fresh; why not, in words."""
         newest = self.pins.get(self._serial)
         if newest is not None and now - newest.made_s < PIN_FRESH_S:
             return ""
-        arrays = model_arrays(learner.model)
+        arrays = model_arrays(learner.model, learner.shared)
         if not all_finite(arrays):
             return "my own training has diverged"
         self._serial += 1

@@ -1,49 +1,85 @@
 """All parameters of a model as one vector, for strategies that keep a running account of them.
 
-Buffers are no part of it: the running statistics of BatchNorm follow a peer's own data, and stay its own.
+Buffers are no part of it: the running statistics of BatchNorm follow a peer's own data, and stay its own. Tied weights
+count once, complex ones as pairs of real numbers; what the parts are is decided once (learning/shared_arrays.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gossipdistill.learning.snapshot import Shapes
+from gossipdistill.learning.shared_arrays import SharedArrays
+from gossipdistill.learning.snapshot import Shapes, Types, pack, shapes_of, unpack
+from gossipdistill.messages import Payload
 
 
-def flat_parameters(model: nn.Module) -> Tensor:
-    """A copy [P] of all parameters, in the order of `model.parameters()`, in the model's own type."""
-    return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+def flat_parameters(model: nn.Module, shared: SharedArrays | None = None) -> Tensor:
+    """A copy [P] of all parameters, in the order of `state_dict`, in the model's own type; of several types, in the
+    smallest that holds them all."""
+    parts = _parts(model, shared).values()
+    return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.empty(0)
 
 
-def load_flat(model: nn.Module, flat: Tensor) -> None:
+def load_flat(model: nn.Module, flat: Tensor, shared: SharedArrays | None = None) -> None:
     """Put a vector [P] of any floating type into the parameters."""
     at = 0
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(flat[at : at + parameter.numel()].view_as(parameter))
-            at += parameter.numel()
+        for part in _parts(model, shared).values():
+            part.copy_(flat[at : at + part.numel()].view(part.shape))
+            at += part.numel()
 
 
-def parameter_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the parameters, as `unpack` expects them. Tied parameters count once."""
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+def _parts(model: nn.Module, shared: SharedArrays | None) -> dict[str, Tensor]:
+    return (shared if shared is not None else SharedArrays.of(model)).vector(model)
 
 
-def parameter_arrays(model: nn.Module) -> dict[str, Tensor]:
-    """What a vector [P] is made of when it travels, without values: float32 `meta` tensors by name."""
-    return {name: torch.empty(shape, device="meta") for name, shape in parameter_shapes(model).items()}
+def parameter_arrays(model: nn.Module, shared: SharedArrays | None = None) -> dict[str, Tensor]:
+    """What a vector [P] is made of when it travels, without values: `meta` tensors by name."""
+    coordinates = Coordinates.of(model, shared)
+    return {
+        name: torch.empty(shape, dtype=coordinates.types.get(name, torch.float32), device="meta")
+        for name, shape in coordinates.shapes.items()
+    }
 
 
-def by_name(flat: Tensor, shapes: Shapes) -> dict[str, Tensor]:
-    """Views of a vector [P] under the names of the parameters."""
-    parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """What the entries of a vector [P] are: names and shapes of its parts, in order, and the type in which each
+    travels: float64 for parameters of float64, else float32, whatever the model is computed in."""
 
+    shapes: Shapes
+    types: Types
 
-def from_names(arrays: Mapping[str, Tensor], shapes: Shapes) -> Tensor:
-    """The inverse of `by_name`, whatever the order of `arrays`: a vector [P] on the CPU."""
-    return torch.cat([arrays[name].reshape(-1) for name in shapes])
+    @staticmethod
+    def of(model: nn.Module, shared: SharedArrays | None = None, scalars: Sequence[str] = ()) -> Coordinates:
+        """Those of the parameters of a model, and after them float32 scalars of these names."""
+        parts = _parts(model, shared)
+        wide = {name: torch.float64 for name, part in parts.items() if part.dtype is torch.float64}
+        return Coordinates(shapes_of(parts) | dict.fromkeys(scalars, ()), wide)
+
+    def by_name(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parts of a vector [P] under their names, in the types in which they travel."""
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        parts = zip(self.shapes.items(), torch.split(flat, sizes), strict=True)
+        return {name: part.view(shape).to(self.types.get(name, torch.float32)) for (name, shape), part in parts}
+
+    def flat(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """The inverse of `by_name`, whatever the order of `arrays`: a vector [P] on the CPU."""
+        return torch.cat([arrays[name].reshape(-1) for name in self.shapes])
+
+    def pack(self, flat: Tensor, encoding: str) -> Payload:
+        """A vector [P], encoded."""
+        return pack(self.by_name(flat), encoding)
+
+    def unpack(self, payload: Payload) -> Tensor:
+        """The vector [P] in a payload, on the CPU.
+
+        Raises:
+            PayloadRefusedError: as `unpack` of learning/snapshot.
+        """
+        return self.flat(unpack(payload, self.shapes, self.types))

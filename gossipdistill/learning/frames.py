@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.flat import by_name, from_names
+from gossipdistill.learning.flat import Coordinates
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.norms import judge_norm, norm_of
 from gossipdistill.learning.rounds import AHEAD_MAX
-from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, all_finite, pack, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, not_finite
 from gossipdistill.messages import Arrival, Payload
 
 
@@ -37,7 +37,7 @@ class Mixing:
     """`sent` [P] is my vector of the round in progress as the neighbours read it, and None once that round is mixed;
     `recipients` have it."""
 
-    shapes: Shapes
+    coordinates: Coordinates
     round: int = -1
     sent: Tensor | None = None
     recipients: tuple[PeerName, ...] = ()
@@ -51,12 +51,13 @@ def send(
     mixing.sent, mixing.recipients = None, tuple(to)
     if not mixing.recipients:
         return None
-    if not all_finite({"x": x}):
-        learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+    odd = not_finite(mixing.coordinates.by_name(x))
+    if odd is not None:
+        learner.ledger.not_published(odd)
         return None
-    payload = pack(by_name(x, mixing.shapes), encoding)
+    payload = mixing.coordinates.pack(x, encoding)
     # What the others will read, so that what I take from x_j, x_j takes from me, to the last bit.
-    mixing.sent = from_names(unpack(payload, mixing.shapes), mixing.shapes).to(x.device)
+    mixing.sent = mixing.coordinates.unpack(payload).to(x.device)
     mixing.round = round
     return payload
 
@@ -67,15 +68,14 @@ def take(mixing: Mixing, learner: Learner, arrivals: list[Arrival], round: int) 
         if arrival.home:
             continue
         try:
-            arrays = unpack(arrival.payload, mixing.shapes)
-            judge_norm(arrival.sender, norm_of(arrays.values()), learner)
+            x = mixing.coordinates.unpack(arrival.payload)
+            judge_norm(arrival.sender, norm_of([x]), learner)
         except PayloadRefusedError as refused:
             learner.refuse(arrival, refused.reason)
             learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
             continue
         learner.absorb(arrival)
         if round <= arrival.exchange <= round + AHEAD_MAX:
-            x = from_names(arrays, mixing.shapes)
             mixing.frames[arrival.sender, arrival.exchange] = Frame(x, arrival.degree, arrival.arrived_s)
 
 

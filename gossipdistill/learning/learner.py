@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossipdistill.learning.delays import Delays
 from gossipdistill.learning.ledger import Ledger
+from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
 
 
@@ -81,6 +82,17 @@ class Learner:
     """Whether weights of an unusual norm are refused, and not only counted (learning/norms.py)."""
     settlements: list[Settlement] = field(default_factory=list)
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
+    _decided: tuple[nn.Module, SharedArrays] | None = None
+
+    def __post_init__(self) -> None:
+        self.shared  # noqa: B018 - decided now, before anything is restored or trained
+
+    @property
+    def shared(self) -> SharedArrays:
+        """Which arrays of the model its peers share: decided when this model is first seen, for as long as it stays."""
+        if self._decided is None or self._decided[0] is not self.model:
+            self._decided = (self.model, SharedArrays.of(self.model))
+        return self._decided[1]
 
     def absorb(self, arrival: Arrival) -> None:
         """This arrival of mass or of a stream is used: it is mine now."""

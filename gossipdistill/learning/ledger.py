@@ -97,6 +97,10 @@ class Ledger:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def not_published(self, array: str) -> None:
+        """My own weights cannot go out: this array of them holds NaN or infinity."""
+        self.warn(f"my weights are not finite ({array}): nothing published (has the training diverged?)")
+
     def note(self, kind: EventKind, peer: str, reason: str, **detail: str | int | float) -> None:
         """Something happened that observers should hear of; the caller says it once per change of state."""
         self.news.append(Event(kind, 0.0, peer, reason, detail))

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gossipdistill.learning.flat import by_name, flat_parameters, from_names, load_flat, parameter_shapes
+from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.norms import judge_norm, norm_of
-from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, not_finite
 from gossipdistill.messages import Arrival, Payload
 
 STRETCH_MAX = 2.0
@@ -40,20 +40,21 @@ class Mass:
     x: Tensor
     weight: float
     z: Tensor
-    shapes: Shapes
+    coordinates: Coordinates
     stretch_max: float
 
 
 def begin(learner: Learner, scalars: Sequence[str] = (), stretch_max: float = STRETCH_MAX) -> Mass:
     """All mass of a process that starts: its model, with weight 1. `scalars` are averaged along, and begin with 0."""
-    z = flat_parameters(learner.model)
-    shapes = parameter_shapes(learner.model) | dict.fromkeys(scalars, ())
-    return Mass(torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)]), 1.0, z, shapes, stretch_max)
+    z = flat_parameters(learner.model, learner.shared)
+    coordinates = Coordinates.of(learner.model, learner.shared, scalars)
+    x = torch.cat([z.double(), z.new_zeros(len(scalars), dtype=torch.float64)])
+    return Mass(x, 1.0, z, coordinates, stretch_max)
 
 
 def follow(mass: Mass, learner: Learner, factor: float = 1.0) -> None:
     """x <- x + min(factor, stretch_max * w) * (z now - z before): any optimiser, momentum and decay will do."""
-    after = flat_parameters(learner.model)
+    after = flat_parameters(learner.model, learner.shared)
     factor = min(factor, mass.stretch_max * mass.weight)
     if factor == 1.0:
         # In this order, x is the model itself, bit for bit, as long as the weight is 1 and nothing has come.
@@ -68,8 +69,8 @@ def show(mass: Mass, learner: Learner) -> None:
     """Put the model at z = x / w."""
     z = (mass.x[: len(mass.z)] / mass.weight).to(mass.z.dtype)
     if not torch.equal(z, mass.z):
-        load_flat(learner.model, z)
-        mass.z = flat_parameters(learner.model)  # what it really holds, should its types be mixed
+        load_flat(learner.model, z, learner.shared)
+        mass.z = flat_parameters(learner.model, learner.shared)  # what it really holds, should its types be mixed
 
 
 def settle(mass: Mass, learner: Learner, arrivals: list[Arrival]) -> None:
@@ -102,11 +103,11 @@ def split(mass: Mass, learner: Learner, parts: int, weight_min: float, encoding:
     if not parts or share * mass.weight < weight_min:
         return None
     if not math.isfinite(float(mass.x.sum())):
-        learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+        learner.ledger.not_published(not_finite(mass.coordinates.by_name(mass.x)) or "their sum")
         return None
-    payload = pack(by_name(share * mass.x, mass.shapes), encoding)
+    payload = mass.coordinates.pack(share * mass.x, encoding)
     try:
-        sent = from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device)
+        sent = mass.coordinates.unpack(payload).to(mass.x.device)
     except PayloadRefusedError as refused:
         learner.ledger.warn(f"nothing published: encoded as {encoding}, my own weights: {refused}")
         return None
@@ -121,11 +122,11 @@ def give_all(mass: Mass) -> tuple[Payload, float] | None:
     there is not finite. Never encoded with a loss: nobody would be left to keep the rest."""
     if mass.weight <= 0.0 or not math.isfinite(float(mass.x.sum())):
         return None
-    payload, weight = pack(by_name(mass.x, mass.shapes), "raw"), mass.weight
+    payload, weight = mass.coordinates.pack(mass.x, "raw"), mass.weight
     try:
-        mass.x -= from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device).double()
+        mass.x -= mass.coordinates.unpack(payload).to(mass.x.device).double()
     except PayloadRefusedError:
-        return None  # beyond what float32 holds
+        return None  # beyond what it travels in
     mass.weight = 0.0
     return payload, weight
 
@@ -136,7 +137,7 @@ def _read(arrival: Arrival, mass: Mass, learner: Learner, sound: bool) -> Tensor
         raise PayloadRefusedError("weight", f"a push-sum weight of {arrival.weight} is none")
     if not sound and not arrival.home:
         raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
-    x = from_names(unpack(arrival.payload, mass.shapes), mass.shapes)
+    x = mass.coordinates.unpack(arrival.payload)
     if not arrival.home:
         judge_norm(arrival.sender, norm_of([x[: len(mass.z)]]) / arrival.weight, learner)
     return x

@@ -29,8 +29,8 @@ def read_model(arrival: Arrival, learner: Learner) -> dict[str, Tensor]:
     Raises:
         PayloadRefusedError: as `unpack_model` and `judge_norm`.
     """
-    arrays = unpack_model(arrival.payload, learner.model)
-    judge_norm(arrival.sender, norm_of(arrays[name] for name, _ in learner.model.named_parameters()), learner)
+    arrays = unpack_model(arrival.payload, learner.model, learner.shared)
+    judge_norm(arrival.sender, norm_of(arrays[name] for name in learner.shared.parameters), learner)
     return arrays
 
 
@@ -40,7 +40,7 @@ def judge_norm(sender: str, norm: float, learner: Learner, difference: bool = Fa
     Raises:
         PayloadRefusedError: `norm`, where such are refused.
     """
-    own = norm_of(learner.model.parameters())
+    own = norm_of(learner.shared.vector(learner.model).values())
     least = 0.0 if difference else own / NORM_RATIO_MAX
     if own == 0.0 or not math.isfinite(own) or least <= norm <= own * NORM_RATIO_MAX:
         return
@@ -53,4 +53,6 @@ def judge_norm(sender: str, norm: float, learner: Learner, difference: bool = Fa
 def norm_of(parts: Iterable[Tensor]) -> float:
     """The Euclidean norm of all of them together."""
     with torch.no_grad():
-        return math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
+        # In float32 at least: the squares of a half-precision vector overflow.
+        lengths = (torch.linalg.vector_norm(part.float() if part.element_size() < 4 else part) for part in parts)
+        return math.hypot(*map(float, lengths))

@@ -30,6 +30,9 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.shared_arrays import SharedArrays
+from gossipdistill.learning.snapshot import model_arrays
+
 Arrays = Mapping[str, Tensor]
 
 
@@ -60,22 +63,35 @@ class Defence:
     """Beyond this age a version is forgotten; 0 is never."""
     known: dict[str, Known] = field(default_factory=dict)
 
-    def mix_in(self, model: nn.Module, fresh: Mapping[str, tuple[float, Arrays]], now: float) -> None:
+    def mix_in(
+        self,
+        model: nn.Module,
+        fresh: Mapping[str, tuple[float, Arrays]],
+        now: float,
+        shared: SharedArrays | None = None,
+    ) -> None:
         """Mix in what is new, {sender: (w_j, arrays of x_j)}, seen beside what is known; in place."""
         self.known |= {sender: Known(arrays, now) for sender, (_, arrays) in fresh.items()}
         if self.horizon_s > 0:
             self.known = {name: one for name, one in self.known.items() if now - one.arrived_s < self.horizon_s}
         known = {name: one.arrays for name, one in self.known.items()}
         if self.rule is Rule.CLIP:
-            clip_in(model, known, {sender: weight for sender, (weight, _) in fresh.items()}, self.liars_max)
+            weights = {sender: weight for sender, (weight, _) in fresh.items()}
+            clip_in(model, known, weights, self.liars_max, shared)
         else:
             share = len(fresh) / max(len(known), 1)
-            centre_in(model, known, share, self.liars_max, median=self.rule is Rule.MEDIAN)
+            centre_in(model, known, share, self.liars_max, self.rule is Rule.MEDIAN, shared)
 
 
-def clip_in(model: nn.Module, known: Mapping[str, Arrays], weights: Mapping[str, float], liars_max: int) -> None:
+def clip_in(
+    model: nn.Module,
+    known: Mapping[str, Arrays],
+    weights: Mapping[str, float],
+    liars_max: int,
+    shared: SharedArrays | None = None,
+) -> None:
     """Self-centred clipping of those in `weights`, with the radius tau from all in `known`."""
-    own = _floating(model)
+    own = _floating(model, shared)
     distances = {name: _distance(own, arrays) for name, arrays in known.items()}
     radius = [*sorted(distances.values(), reverse=True)[liars_max:], 0.0][0]
     factors = {
@@ -91,12 +107,19 @@ def clip_in(model: nn.Module, known: Mapping[str, Arrays], weights: Mapping[str,
             tensor.copy_(moved)
 
 
-def centre_in(model: nn.Module, known: Mapping[str, Arrays], share: float, liars_max: int, median: bool) -> None:
+def centre_in(
+    model: nn.Module,
+    known: Mapping[str, Arrays],
+    share: float,
+    liars_max: int,
+    median: bool,
+    shared: SharedArrays | None = None,
+) -> None:
     """x_i <- x_i + share (c - x_i): c is the trimmed mean, or the median of the mixed nearest."""
     count = 1 + len(known)
     if count <= 2 * liars_max:
         return
-    own = _floating(model)
+    own = _floating(model, shared)
     # Nothing of the model changes before the last distance is known.
     mixed = nearest_mixed(own, known, liars_max) if median else None
     trimmed = (count - 1) // 2 if median else liars_max
@@ -124,13 +147,13 @@ def nearest_mixed(own: Arrays, known: Mapping[str, Arrays], liars_max: int) -> T
 
 def _side_by_side(key: str, own: Tensor, known: Mapping[str, Arrays]) -> Tensor:
     """Array `key` of my model and of all known ones, in float64 [models, entries]."""
-    others = (arrays[key].to(own.device, own.dtype) for arrays in known.values())
-    return torch.stack([own, *others]).double().flatten(1)
+    others = (arrays[key].to(own.device).double() for arrays in known.values())
+    return torch.stack([own.double(), *others]).reshape(1 + len(known), own.numel())
 
 
-def _floating(model: nn.Module) -> dict[str, Tensor]:
+def _floating(model: nn.Module, shared: SharedArrays | None) -> dict[str, Tensor]:
     """Parameters and floating-point buffers by name; a counter has no mean."""
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    return {name: tensor for name, tensor in model_arrays(model, shared).items() if tensor.is_floating_point()}
 
 
 def _distance(own: Arrays, others: Arrays) -> float:

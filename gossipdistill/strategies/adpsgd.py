@@ -11,15 +11,13 @@ from typing import final
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.delays import hold_step, release_step
-from gossipdistill.learning.flat import by_name, from_names
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, follow, show
 from gossipdistill.learning.norms import judge_norm, norm_of
-from gossipdistill.learning.snapshot import PayloadRefusedError, Shapes, pack, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, not_finite, pack, unpack
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
@@ -128,7 +126,7 @@ class Adpsgd(Strategy):
         if not view.out_neighbours:
             return []
         if not math.isfinite(float(state.mass.x.sum())):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+            learner.ledger.not_published(not_finite(state.mass.coordinates.by_name(state.mass.x)) or "their sum")
             return []
         since_s = learner.now_s - self.options.answer_timeout_s
         state.asked = {name: asked_s for name, asked_s in state.asked.items() if asked_s > since_s}
@@ -136,7 +134,7 @@ class Adpsgd(Strategy):
         if not to:
             return []
         state.asked |= dict.fromkeys(to, learner.now_s)
-        arrays = by_name(state.mass.x, state.mass.shapes) | {DEGREE: torch.tensor(float(len(state.asked)))}
+        arrays = state.mass.coordinates.by_name(state.mass.x) | {DEGREE: torch.tensor(float(len(state.asked)))}
         (ask,) = self.parcels(pack(arrays, self.exchange.encoding), learner, replace(view, out_neighbours=to))
         return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
 
@@ -155,8 +153,7 @@ class Adpsgd(Strategy):
             raise PayloadRefusedError("weight", f"a difference has no weight, and this has {arrival.weight}")
         if not sound and not arrival.home:
             raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
-        shapes = state.mass.shapes
-        difference = from_names(unpack(arrival.payload, shapes), shapes)
+        difference = state.mass.coordinates.unpack(arrival.payload)
         if not arrival.home:
             judge_norm(arrival.sender, norm_of([difference]), learner, difference=True)
         state.mass.x -= difference.to(state.mass.x.device)
@@ -168,13 +165,14 @@ class Adpsgd(Strategy):
     def _answer(self, state: State, learner: Learner, arrival: Arrival, view: View) -> list[Parcel]:
         """Move towards the snapshot that came, and send by how much."""
         mass = state.mass
-        shapes: Shapes = {**mass.shapes, DEGREE: ()}
-        arrays = unpack(arrival.payload, shapes)
-        judge_norm(arrival.sender, norm_of(arrays[name] for name in mass.shapes), learner)
+        coordinates = mass.coordinates
+        arrays = unpack(arrival.payload, {**coordinates.shapes, DEGREE: ()}, coordinates.types)
+        theirs = coordinates.flat(arrays)
+        judge_norm(arrival.sender, norm_of([theirs]), learner)
         degree = max(1.0, len(state.asked), float(arrays[DEGREE]))
-        difference = (_vector(arrays, mass) - mass.x) / (1.0 + degree)
-        payload = pack(by_name(difference, mass.shapes), self.exchange.encoding)
-        mass.x += from_names(unpack(payload, mass.shapes), mass.shapes).to(mass.x.device)
+        difference = (theirs.to(mass.x.device).double() - mass.x) / (1.0 + degree)
+        payload = coordinates.pack(difference, self.exchange.encoding)
+        mass.x += coordinates.unpack(payload).to(mass.x.device)
         state.asked.pop(arrival.sender, None)  # we have asked each other, and this is the ask that counts
         _count(learner, arrival)
         return self.consigned(payload, learner, view, (arrival.sender,))
@@ -183,10 +181,6 @@ class Adpsgd(Strategy):
 def _crossing(state: State, learner: Learner, arrival: Arrival) -> bool:
     """Whether I have asked the one who asks, and mine is the ask that counts."""
     return arrival.sender in state.asked and learner.name < arrival.sender
-
-
-def _vector(arrays: dict[str, Tensor], mass: Mass) -> Tensor:
-    return from_names(arrays, mass.shapes).to(mass.x.device).double()
 
 
 def _count(learner: Learner, arrival: Arrival) -> None:

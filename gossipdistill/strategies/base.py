@@ -32,7 +32,7 @@ from gossipdistill.learning.flat import parameter_arrays
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import STRETCH_MAX
 from gossipdistill.learning.robust import Defence, Rule
-from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
+from gossipdistill.learning.snapshot import model_arrays, not_finite, pack
 from gossipdistill.learning.teachers import Choice, Distillation
 from gossipdistill.messages import Arrival, DeliveryClass, Mode, Parcel, Payload
 
@@ -343,8 +343,9 @@ class Strategy(ABC):
         """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""
         if not view.out_neighbours:
             return []
-        arrays = model_arrays(learner.model)
-        if not all_finite(arrays):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+        arrays = model_arrays(learner.model, learner.shared)
+        odd = not_finite(arrays)
+        if odd is not None:
+            learner.ledger.not_published(odd)
             return []
         return self.parcels(pack(arrays, self.exchange.encoding), learner, view, key)

@@ -115,9 +115,9 @@ class CodistillGroups(Strategy):
         if own:
             scaled = at_most_the_plain_mean(own)
             if state.defence is None:
-                mix_in(learner.model, list(scaled.values()))
+                mix_in(learner.model, list(scaled.values()), learner.shared)
             else:
-                state.defence.mix_in(learner.model, scaled, learner.now_s)
+                state.defence.mix_in(learner.model, scaled, learner.now_s, learner.shared)
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:

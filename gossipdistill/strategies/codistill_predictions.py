@@ -143,7 +143,7 @@ class CodistillPredictions(Strategy):
             if any(array.name == "loss" for array in arrival.payload.layout):
                 expected["loss"] = ()
             try:
-                arrays = unpack(arrival.payload, expected)
+                arrays = unpack(arrival.payload, expected, {})
                 if not are_probabilities(arrays["soft_targets"]):
                     raise PayloadRefusedError("not_probabilities", "rows are no probability distributions")
             except PayloadRefusedError as refused:

@@ -20,7 +20,16 @@ from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directio
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.snapshot import PayloadRefusedError, all_finite, load_arrays, model_arrays, pack, unpack
+from gossipdistill.learning.snapshot import (
+    PayloadRefusedError,
+    load_arrays,
+    model_arrays,
+    not_finite,
+    pack,
+    shapes_of,
+    types_of,
+    unpack,
+)
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
@@ -91,8 +100,8 @@ class ConcurrentAdversarial(Strategy):
     examples; its weights are shared, unlike in the paper. Inputs must be floating-point numbers.
 
     Publishes: to helpers, all parameters and buffers, and n rows of B row numbers and B means to tell examples apart:
-    4 P + 8 n B + 4 bytes in raw encoding. A helper answers with n parcels of one batch each, in int8: B D (1 + 4 / 64)
-    bytes rounded up and 8 more, D entries an example. Each is a slot of its own (its key), so that none overwrites
+    4 P + 8 n B + 8 bytes in raw encoding. A helper answers with n parcels of one batch each, in int8: B D (1 + 4 / 64)
+    bytes rounded up and 16 more, D entries an example. Each is a slot of its own (its key), so that none overwrites
     another. n is exchange.every_steps, at most 32.
     Conserves: nothing; each answer stands for itself, newest wins.
     When stale: a request or an answer beyond the horizon is not used; the step is that of isolated training.
@@ -185,12 +194,13 @@ class ConcurrentAdversarial(Strategy):
         helpers = tuple(name for name in view.out_neighbours if name in self.options.helpers)
         if not helpers:
             return []
-        arrays = model_arrays(learner.model)
-        if not all_finite(arrays):
-            learner.ledger.warn("my weights are not finite: nothing published (has the training diverged?)")
+        arrays = model_arrays(learner.model, learner.shared)
+        odd = not_finite(arrays)
+        if odd is not None:
+            learner.ledger.not_published(odd)
             return []
         first = learner.step + self.options.staleness_steps
-        rows = torch.stack([learner.rows_at(first + number) for number in range(self._asked)])
+        rows = torch.stack([learner.rows_at(first + number) for number in range(self._asked)]).int()
         request = {f"model.{name}": tensor for name, tensor in arrays.items()}
         request |= {"rows": rows, "means": self._means(learner, rows), "first": torch.tensor([first])}
         payload = pack(request, self.exchange.encoding)
@@ -202,7 +212,7 @@ class ConcurrentAdversarial(Strategy):
         asked = (self._asked, extent.inputs[0])
         request = {f"model.{name}": tensor for name, tensor in model_arrays(extent.model).items()}
         request |= {
-            "rows": torch.empty(asked, dtype=torch.int64, device="meta"), "means": torch.empty(asked, device="meta"),
+            "rows": torch.empty(asked, dtype=torch.int32, device="meta"), "means": torch.empty(asked, device="meta"),
             "first": torch.empty(1, dtype=torch.int64, device="meta"),
         }  # fmt: skip
         answers = torch.empty(2, dtype=torch.int64, device="meta")
@@ -230,10 +240,10 @@ class ConcurrentAdversarial(Strategy):
     def _answer(self, arrival: Arrival, state: State, learner: Learner) -> list[Parcel]:
         """One parcel for each batch that is asked for."""
         assert learner.examples is not None
-        own = model_arrays(learner.model)
+        own = {f"model.{name}": array for name, array in model_arrays(learner.model, learner.shared).items()}
         batches = (self._asked, self._batch_size(learner))
-        shapes = {f"model.{name}": tuple(tensor.shape) for name, tensor in own.items()}
-        request = unpack(arrival.payload, shapes | {"rows": batches, "means": batches, "first": (1,)})
+        shapes = shapes_of(own) | {"rows": batches, "means": batches, "first": (1,)}
+        request = unpack(arrival.payload, shapes, types_of(own) | {"rows": torch.int32, "first": torch.int64})
         rows, means, first = request.pop("rows").long(), request.pop("means"), int(request.pop("first").item())
         if int(rows.min()) < 0 or int(rows.max()) >= len(learner.examples[0]):
             raise PayloadRefusedError("other_examples", "asks for rows that I do not have")
@@ -243,7 +253,7 @@ class ConcurrentAdversarial(Strategy):
             return []
         if state.scratch is None:
             state.scratch = copy.deepcopy(learner.model).requires_grad_(False)
-        load_arrays(state.scratch, {name: request[f"model.{name}"] for name in own})
+        load_arrays(state.scratch, {name.removeprefix("model."): request[name] for name in own})
         parcels = []
         for number, batch in enumerate(rows):
             d = self._make(state.scratch, learner, batch.to(learner.device))
@@ -264,7 +274,7 @@ class ConcurrentAdversarial(Strategy):
     def _take(self, arrival: Arrival, state: State, learner: Learner) -> None:
         assert learner.examples is not None
         shape = (self._batch_size(learner), *learner.examples[0].shape[1:])
-        answer = unpack(arrival.payload, {"d": shape, "answers": (2,)})
+        answer = unpack(arrival.payload, {"d": shape, "answers": (2,)}, {"answers": torch.int64})
         step, exchange = (int(entry) for entry in answer["answers"])
         if not learner.step <= step < learner.step + self.options.staleness_steps + 2 * ASKED_MAX:
             return  # too late, or of a future that I have not asked for

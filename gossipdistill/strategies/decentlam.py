@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.learning.checkpoint import Memory
-from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
+from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -84,8 +84,8 @@ class Decentlam(Strategy):
                 f"strategy decentlam defines the local step itself, as momentum SGD, and the optimizer is {kind}"
                 f"{' with nesterov, dampening or maximize' if plain else ''}; use train.optimizer = sgd, or dmsgd"
             )
-        velocity = torch.zeros_like(flat_parameters(learner.model))
-        return State(Mixing(parameter_shapes(learner.model)), velocity, float(groups[0]["lr"]))
+        velocity = torch.zeros_like(flat_parameters(learner.model, learner.shared))
+        return State(Mixing(Coordinates.of(learner.model, learner.shared)), velocity, float(groups[0]["lr"]))
 
     def remember(self, state: State) -> Memory:
         return {"velocity": state.velocity, "rate": state.rate}
@@ -102,7 +102,8 @@ class Decentlam(Strategy):
         if change is not None:
             state.velocity += change
         if state.half is not None and bool(state.velocity.any()):
-            load_flat(learner.model, flat_parameters(learner.model) + state.velocity)
+            x = flat_parameters(learner.model, learner.shared) + state.velocity
+            load_flat(learner.model, x, learner.shared)
         state.half = None
         return []
 
@@ -119,7 +120,7 @@ class Decentlam(Strategy):
         learner.optimizer.step()
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        half = state.half if state.half is not None else flat_parameters(learner.model)
+        half = state.half if state.half is not None else flat_parameters(learner.model, learner.shared)
         payload = send(state.mixing, learner, half, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []
@@ -127,16 +128,15 @@ class Decentlam(Strategy):
 
 
 def _stepped(learner: Learner) -> Tensor:
-    """y = x - gamma g [P], with weight decay in g, in the order of `model.parameters()`."""
-    rates = {
-        id(parameter): (float(group["lr"]), float(group["weight_decay"]))
-        for group in learner.optimizer.param_groups
-        for parameter in group["params"]
-    }
-    parts = []
-    for parameter in learner.model.parameters():
-        x = parameter.detach()
-        rate, decay = rates.get(id(parameter), (0.0, 0.0))
-        gradient = parameter.grad
-        parts.append(x if gradient is None else x - rate * (gradient + decay * x))
-    return torch.cat([part.reshape(-1) for part in parts])
+    """y = x - gamma g [P], with weight decay in g; the model is x again afterwards."""
+    x = flat_parameters(learner.model, learner.shared)
+    with torch.no_grad():
+        for group in learner.optimizer.param_groups:
+            rate, decay = float(group["lr"]), float(group["weight_decay"])
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+                    parameter.copy_(parameter - rate * (gradient + decay * parameter))
+    half = flat_parameters(learner.model, learner.shared)
+    load_flat(learner.model, x, learner.shared)
+    return half

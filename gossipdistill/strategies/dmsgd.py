@@ -12,7 +12,7 @@ from typing import final
 
 from torch import Tensor
 
-from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
+from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -81,14 +81,14 @@ class Dmsgd(Strategy):
     options: Options
 
     def init(self, learner: Learner) -> State:
-        return State(Mixing(parameter_shapes(learner.model)))
+        return State(Mixing(Coordinates.of(learner.model, learner.shared)))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1
         take(state.mixing, learner, arrivals, round)
         change = correction(state.mixing, learner, round)
         if change is not None and self.options.order is Order.ADAPT_THEN_COMBINE:
-            load_flat(learner.model, flat_parameters(learner.model) + change)
+            load_flat(learner.model, flat_parameters(learner.model, learner.shared) + change, learner.shared)
         elif change is not None:
             state.correction = change
         return []
@@ -100,11 +100,11 @@ class Dmsgd(Strategy):
         return None
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        x = flat_parameters(learner.model)
+        x = flat_parameters(learner.model, learner.shared)
         if state.correction is not None:
             x += state.correction
             state.correction = None
-            load_flat(learner.model, x)
+            load_flat(learner.model, x, learner.shared)
         payload = send(state.mixing, learner, x, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []

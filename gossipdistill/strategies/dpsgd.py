@@ -10,7 +10,7 @@ from typing import final
 
 from torch import Tensor
 
-from gossipdistill.learning.flat import flat_parameters, load_flat, parameter_shapes
+from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -67,7 +67,7 @@ class Dpsgd(Strategy):
     options: RoundOptions
 
     def init(self, learner: Learner) -> State:
-        return State(Mixing(parameter_shapes(learner.model)))
+        return State(Mixing(Coordinates.of(learner.model, learner.shared)))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1
@@ -84,11 +84,11 @@ class Dpsgd(Strategy):
         return None
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        x = flat_parameters(learner.model)
+        x = flat_parameters(learner.model, learner.shared)
         if state.correction is not None:
             x += state.correction
             state.correction = None
-            load_flat(learner.model, x)
+            load_flat(learner.model, x, learner.shared)
         payload = send(state.mixing, learner, x, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []

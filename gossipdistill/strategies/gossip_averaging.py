@@ -79,9 +79,9 @@ class GossipAveraging(Strategy):
         if others:
             scaled = at_most_the_plain_mean(others)
             if state is None:
-                mix_in(learner.model, list(scaled.values()))
+                mix_in(learner.model, list(scaled.values()), learner.shared)
             else:
-                state.mix_in(learner.model, scaled, learner.now_s)
+                state.mix_in(learner.model, scaled, learner.now_s, learner.shared)
         return []
 
     def loss(self, state: Defence | None, learner: Learner) -> LossTerm:

@@ -95,7 +95,8 @@ class LeaderSgd(Strategy):
             if fresh == 0.0:
                 state.leader = None
             else:
-                mix_in(learner.model, [(fresh * self.options.pull / self.exchange.every_steps, model.arrays)])
+                share = fresh * self.options.pull / self.exchange.every_steps
+                mix_in(learner.model, [(share, model.arrays)], learner.shared)
                 learner.ledger.applied(name, learner.step - model.step, learner.now_s - model.arrived_s)
         return []
 

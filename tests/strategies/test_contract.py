@@ -265,8 +265,8 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
         ("adpsgd", lambda rows, classes, parameters: 4 * parameters + 4),
         ("async_gradient_push", lambda rows, classes, parameters: 4 * parameters + 4),
         ("dpsgd", lambda rows, classes, parameters: 4 * parameters),
-        # One batch of 8 is asked for; the number of its step is 4 bytes more.
-        ("concurrent_adversarial", lambda rows, classes, parameters: 4 * parameters + 8 * 1 * 8 + 4),
+        # One batch of 8 is asked for; the number of its step is 8 bytes more.
+        ("concurrent_adversarial", lambda rows, classes, parameters: 4 * parameters + 8 * 1 * 8 + 8),
         ("dmsgd", lambda rows, classes, parameters: 4 * parameters),
         ("decentlam", lambda rows, classes, parameters: 4 * parameters),
     ],

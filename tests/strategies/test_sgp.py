@@ -38,7 +38,7 @@ def total_weight(world: World) -> float:
 
 def total_mass(world: World) -> torch.Tensor:
     total = sum((state_of(worker).x for worker in world.workers.values()), torch.zeros(1, dtype=torch.float64))
-    shapes = state_of(next(iter(world.workers.values()))).shapes
+    shapes = state_of(next(iter(world.workers.values()))).coordinates.shapes
     for one in world.on_the_way:
         arrays = unpack(one.payload, shapes)
         total = total + torch.cat([arrays[name].reshape(-1) for name in shapes])
@@ -80,7 +80,7 @@ def test_spoilt_mass_is_refused_whole_and_goes_home(spoilt: str, reason: str) ->
     bo.step(0.0)
     parcel = next(parcel for slot, parcel in bo.mailbox.collect().parcels if slot.peer == "ada")
     before, weight = state_of(ada).x.clone(), state_of(ada).weight
-    arrays = unpack(parcel.payload, state_of(ada).shapes)
+    arrays = unpack(parcel.payload, state_of(ada).coordinates.shapes)
     first = next(iter(arrays))
     came = arrival("bo", parcel, 9, 0.0)
     bad = {

@@ -19,12 +19,16 @@ ENCODINGS: dict[str, type[Encoding]] = {encoding.name: encoding for encoding in 
 _LABEL = re.compile(r"([a-z0-9_]{1,16})(?::([0-9]{1,6}))?")
 
 
-def encoding_of(label: str) -> Encoding:
-    """The encoding that a label names.
+def encoding_of(label: str, dtype: str = "float32") -> Encoding:
+    """The encoding that a label names, for entries of this type. Only `raw` holds others than float32.
 
     Raises:
-        EncodingError: for a label that names none.
+        EncodingError: for a label that names none, or a type that it does not hold.
     """
+    if label == Raw.name:
+        return Raw(dtype)
+    if dtype != "float32":
+        raise EncodingError(f"{label[:40]!r} holds float32, not {dtype[:40]!r}")
     match = _LABEL.fullmatch(label)
     name, parameter = (match[1], match[2]) if match else ("", None)
     if name == TopK.name:

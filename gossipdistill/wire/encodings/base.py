@@ -16,7 +16,7 @@ class EncodingError(Exception):
 
 
 class Encoding(ABC):
-    """Arrays of float32 to bytes and back. Subclasses are final and stateless."""
+    """Arrays of float32 (of `raw`: of any type) to bytes and back. Subclasses are final and stateless."""
 
     name: ClassVar[str]
 
