@@ -19,6 +19,7 @@ from typing import Any
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.launch.chaos import Chaos
+from gossipdistill.launch.folder_lock import refuse_held
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
 from gossipdistill.observe.recorder import Recorder
@@ -114,6 +115,8 @@ class LocalRun:
     # --- starting ------------------------------------------------------------------------------------------------
 
     def _start(self, spec: WorkerSpec, restarts: int = 0) -> None:
+        if not restarts:
+            refuse_held(spec.folder, spec.name)
         spec.folder.mkdir(parents=True, exist_ok=True)
         (spec.folder / "result.json").unlink(missing_ok=True)
         spec_file = spec.folder / "spec.json"

@@ -19,6 +19,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
+from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.keys.choice import INSECURE
@@ -60,6 +61,10 @@ class WorkerProcess:
         Raises:
             GossipdistillError: when this peer cannot take part; the message is for the user.
         """
+        with hold_folder(self.spec.folder, self.spec.name) as lock:
+            return self._run(lock)
+
+    def _run(self, lock: FolderLock) -> dict[str, Any]:
         spec = self.spec
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
@@ -94,9 +99,9 @@ class WorkerProcess:
                     worker.resume(resumed)
                     reason = f"from its checkpoint at step {learner.step}"
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
-                if spec.insecure:
-                    learner.ledger.warn(INSECURE)
-                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", INSECURE))
+                for problem in filter(None, (INSECURE if spec.insecure else "", lock.problem)):
+                    learner.ledger.warn(problem)
+                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
