@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from gossipdistill.learning.evaluation import evaluating
+
 
 class Norm(StrEnum):
     """In which norm a perturbation is at most epsilon."""
@@ -30,14 +32,9 @@ def ascent_directions(
 
     In evaluation mode, so that neither dropout's generator nor any statistic moves, and no parameter gets a gradient.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            inputs = x.detach().clone().requires_grad_()
-            gradient: Tensor = torch.autograd.grad(loss(model(inputs), y), inputs)[0]
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.enable_grad():
+        inputs = x.detach().clone().requires_grad_()
+        gradient: Tensor = torch.autograd.grad(loss(model(inputs), y), inputs)[0]
     if norm is Norm.LINF:
         return torch.sign(gradient)
     return gradient / _lengths(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)

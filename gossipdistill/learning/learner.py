@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.learning.delays import Delays
+from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
@@ -125,11 +126,6 @@ class Learner:
         return self.transfer_draws.at(self.step)
 
     def predict(self, model: nn.Module, inputs: Tensor, rows_max: int = 4096) -> Tensor:
-        """Outputs [rows, C] of `model` for many inputs, in evaluation mode and without gradients."""
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                return torch.cat([model(inputs[at : at + rows_max]) for at in range(0, len(inputs), rows_max)])
-        finally:
-            model.train(was_training)
+        """Outputs [rows, C] of `model` for many inputs, in evaluation mode, without gradients or traces."""
+        with evaluating(model), torch.no_grad():
+            return torch.cat([model(inputs[at : at + rows_max]) for at in range(0, len(inputs), rows_max)])

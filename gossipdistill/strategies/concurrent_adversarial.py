@@ -6,7 +6,6 @@ while earlier batches train; here by this peer itself, or by other peers that ho
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -18,6 +17,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directions, bounded, own_statistics
 from gossipdistill.learning.checkpoint import Memory
+from gossipdistill.learning.cloning import clone_model
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
@@ -252,7 +252,7 @@ class ConcurrentAdversarial(Strategy):
         if learner.now_s - arrival.arrived_s >= self.exchange.stale_after_s > 0:
             return []
         if state.scratch is None:
-            state.scratch = copy.deepcopy(learner.model).requires_grad_(False)
+            state.scratch = clone_model(learner.model).requires_grad_(False)
         load_arrays(state.scratch, {name.removeprefix("model."): request[name] for name in own})
         parcels = []
         for number, batch in enumerate(rows):

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
+from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.norms import read_model
 from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays
@@ -137,14 +138,9 @@ class LeaderSgd(Strategy):
 def _loss(state: State, learner: Learner, arrays: Mapping[str, Tensor]) -> float:
     """The mean loss of a model on my probe; infinite if it is none."""
     assert learner.criterion is not None
-    was_training = learner.model.training
-    learner.model.eval()
-    try:
-        with torch.no_grad():
-            losses = [
-                float(learner.criterion(functional_call(learner.model, dict(arrays), (x,)), y)) for x, y in state.probe
-            ]
-    finally:
-        learner.model.train(was_training)
+    with evaluating(learner.model), torch.no_grad():
+        losses = [
+            float(learner.criterion(functional_call(learner.model, dict(arrays), (x,)), y)) for x, y in state.probe
+        ]
     mean = sum(losses) / len(losses)
     return mean if math.isfinite(mean) else math.inf

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.learning.evaluation import evaluating
 
 ShardKind = Literal["disjoint", "same", "label_skew"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -116,25 +117,20 @@ class Task:
     def check_model(self, model: nn.Module) -> None:
         """Run two validation rows through `model`, its loss and the metrics, and say what does not fit together.
 
-        Changes neither the model nor its mode. Raises ConfigError.
+        Leaves no trace in the model, nor in the modes of its modules. Raises ConfigError.
         """
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         x, y = (part[:PROBE_ROWS].to(device) for part in self.validation)
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                out = _call(lambda: model(x), "Task.model", f"refuses inputs {list(x.shape)}")
-                self._check_outputs(out, x)
-                value = _call(lambda: self.loss(out, y), "Task.loss", f"refuses outputs {list(out.shape)}")
-                if not isinstance(value, Tensor) or value.ndim != 0:
-                    shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                    raise ConfigError("must give a scalar tensor", key="Task.loss", value=shape)
-                for name, metric in self.metrics.items():
-                    key = f"Task.metrics[{name!r}]"
-                    _call(partial(_as_float, metric, out, y), key, f"refuses outputs {list(out.shape)}")
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.no_grad():
+            out = _call(lambda: model(x), "Task.model", f"refuses inputs {list(x.shape)}")
+            self._check_outputs(out, x)
+            value = _call(lambda: self.loss(out, y), "Task.loss", f"refuses outputs {list(out.shape)}")
+            if not isinstance(value, Tensor) or value.ndim != 0:
+                shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ConfigError("must give a scalar tensor", key="Task.loss", value=shape)
+            for name, metric in self.metrics.items():
+                key = f"Task.metrics[{name!r}]"
+                _call(partial(_as_float, metric, out, y), key, f"refuses outputs {list(out.shape)}")
 
     def _check_outputs(self, out: object, x: Tensor) -> None:
         if not isinstance(out, Tensor):

@@ -165,3 +165,28 @@ def test_a_teacher_without_a_finite_answer_is_not_heard(name: str) -> None:
     (event,) = [one for one in ada.learner.ledger.take_news(0.0) if one.kind is not EventKind.UNUSUAL]
     assert (event.peer, event.detail) == ("bo", {"rule": "not_finite"})
     assert ada.learner.ledger.exchanges == 0
+
+
+def frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 3))
+    model[1].eval()
+    return model
+
+
+@pytest.mark.parametrize("name", STRATEGIES_IN_PROCESS)
+def test_a_frozen_batch_norm_stays_frozen_under_every_strategy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from . import world
+
+    plain = world.make_task
+
+    monkeypatch.setattr(world, "make_task", lambda place: replace(plain(place), model=frozen))
+    run = World({peer: make_worker(peer, make_strategy(name, 2)) for peer in ("ada", "bo")})
+    for step in range(8):
+        run.step(0.1 * step)
+    for worker in run.workers.values():
+        model = worker.learner.model
+        worker.evaluate()
+        worker.task.check_model(model)
+        assert [module.training for module in model.modules()] == [True, True, False, True, True]
+        assert int(model[1].num_batches_tracked) == 0  # type: ignore[index, arg-type]
+        assert not model[1].running_mean.any()  # type: ignore[index, union-attr, operator]

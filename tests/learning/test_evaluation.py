@@ -1,0 +1,82 @@
+"""A question that is put to a model leaves no trace in its training."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.learning.evaluation import evaluating, generators_kept
+
+
+class Stateful(nn.Module):
+    """Keeps a hidden state, counts its calls and collects what it has seen; builds a cache when it first needs it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.norm = nn.RNNCell(2, 4), nn.BatchNorm1d(4)
+        self.hidden = torch.zeros(1, 4)
+        self.calls, self.seen, self.by_size = 0, [torch.ones(1)], {0: torch.ones(1)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.hidden = self.norm(self.cell(x, self.hidden.detach()[:1].expand(len(x), -1)))
+        self.seen.append(x)
+        self.by_size[len(x)] = x
+        self.by_size[0] = x
+        self.cached = x
+        return self.hidden
+
+
+def test_modes_are_put_back_module_by_module() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval(), nn.Sequential(nn.Dropout()).eval())
+    model[2][0].train()
+    modes = [module.training for module in model.modules()]
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == modes
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        raise ZeroDivisionError
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_mode_that_the_model_itself_chooses_is_put_back_too() -> None:
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Frozen:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    model = Frozen(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model[1].train()  # later unfrozen by the user
+    with evaluating(model):
+        pass
+    assert model[1].training
+
+
+def test_what_modules_keep_between_calls_is_what_it_was() -> None:
+    model = Stateful()
+    model(torch.randn(3, 2))
+    hidden, seen, first = model.hidden, list(model.seen), model.by_size
+    kept = dict(model.by_size)
+    del model.cached
+    with evaluating(model):
+        model(torch.randn(5, 2))
+        assert model.calls == 2
+    assert model.hidden is hidden
+    assert model.calls == 1
+    assert len(model.seen) == len(seen)
+    assert all(now is then for now, then in zip(model.seen, seen, strict=True))
+    assert model.by_size is first
+    assert model.by_size.keys() == kept.keys()
+    assert all(model.by_size[key] is kept[key] for key in kept)
+    assert not hasattr(model, "cached")
+
+
+def test_global_generators_stand_where_they_stood() -> None:
+    with generators_kept():
+        expected = random.random(), np.random.random(), torch.rand(1).item()
+    assert (random.random(), np.random.random(), torch.rand(1).item()) == expected
