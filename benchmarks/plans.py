@@ -34,11 +34,11 @@ def plan(
         strategy=strategy,
         seconds=ENDLESS_S,
         seed=0,
-        settings=tuple(settings),
+        settings=("train.threads=1", *settings),
         device="cpu",
         out=folder,
     )
-    specs = [replace(spec, threads=1) for spec in plan_local(asked)]
+    specs = plan_local(asked)
     specs[-1] = replace(specs[-1], slowdown=slowdown_of_last)
     for place, model in enumerate(models):
         own = Layer("benchmark", {"task.model": model, "name": specs[place].config.name})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +32,9 @@ from gossipdistill.cli.options import (
     print_result,
 )
 from gossipdistill.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from gossipdistill.launch.spec import WorkerSpec
 
 
 def run(
@@ -59,7 +63,7 @@ def run(
     from gossipdistill.launch.keys.choice import Wishes
     from gossipdistill.launch.local import LocalRun
     from gossipdistill.launch.plan import Asked, plan_local, settle
-    from gossipdistill.launch.preflight import check
+    from gossipdistill.launch.preflight import check, title_of
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
@@ -68,11 +72,11 @@ def run(
         Wishes(secure=secure),
     )  # fmt: skip
     planned = afflict(plan_local(asked, resume=resume), faults)
-    check(planned)
+    findings = check(planned)
     specs = settle(planned)
-    folder, config = specs[0].folder.parent, specs[0].config
-    title = f"{folder.name}: {config.strategy.name} on {config.task.name}, {len(specs)} peer{'s' * (len(specs) > 1)}"
-    title += f", under {specs[0].faults.name}" if specs[0].faults is not None else ""
+    folder = specs[0].folder.parent
+    title = title_of(specs, findings)
+    _tell(specs)
     with Display(err_console, title) as display:
         local = LocalRun(specs, folder, display, max_restarts)
         code = local.run()
@@ -140,6 +144,7 @@ def worker(
     from gossipdistill.launch.keys.choice import INSECURE, Wishes
     from gossipdistill.launch.own_faults import AfflictedWorker
     from gossipdistill.launch.plan import Asked, plan_worker
+    from gossipdistill.launch.threads import told
     from gossipdistill.observe.display import Display
     from gossipdistill.observe.report import render
 
@@ -148,11 +153,11 @@ def worker(
         Wishes(key, join, secure, insecure),
     )  # fmt: skip
     (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
+    _tell([spec])
     if spec.insecure:
         err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
-    title = (
-        f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}, at {spec.listen}"
-    )
+    title = f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}"
+    title += f", at {spec.listen}, {told(spec.threads)}"
     with Display(err_console, title) as display:
         if spec.faults is None:
             code, summary = run_alone(spec, display)
@@ -207,6 +212,12 @@ def compare(
         f"Runs:      {folder}/*/summary.json         Again:  gossipdistill show {_again(out, folder)}",
     )  # fmt: skip
     raise typer.Exit(code)
+
+
+def _tell(specs: Sequence[WorkerSpec]) -> None:
+    """What the user ought to know before the run begins, each thing once."""
+    for notice in dict.fromkeys(notice for spec in specs for notice in spec.notices):
+        err_console.print(f"gossipdistill: {notice}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _split(text: str) -> list[str]:

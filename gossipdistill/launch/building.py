@@ -7,6 +7,7 @@ from torch import nn
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.launch.environment import choose_device
+from gossipdistill.launch.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
@@ -19,14 +20,15 @@ _JUDGED_PEERS_MAX = 512
 
 
 def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
-    """Who sends to whom. Without a roster its labels are places.
+    """Who sends to whom. Without a roster its labels are places. The reference worker on all data is alone, and no
+    topology is asked for one peer: it may name others, or be none of so few.
 
     Raises:
         NeedsError: when the strategy needs news to get round, and it does not.
     """
-    labels = spec.names or tuple(f"place-{place + 1}" for place in range(spec.count))
     if spec.pooled:
-        labels = (spec.name,)
+        return load_topology("complete", (spec.name,))
+    labels = spec.names or tuple(f"place-{place + 1}" for place in range(spec.count))
     schedule = load_topology(spec.config.topology, labels, base=spec.topology_base)
     if (strategy.needs.strongly_connected or strategy.needs.symmetric) and 1 < len(labels) <= _JUDGED_PEERS_MAX:
         judgement = judge(schedule)
@@ -47,7 +49,7 @@ def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
 
 def _refuse_groups_apart(spec: WorkerSpec, strategy: Strategy, schedule: Schedule) -> None:
     """Members of one group average their weights: news must get round among them."""
-    if strategy.needs.initialisation is not Initialisation.GROUPS or not spec.names or spec.pooled:
+    if strategy.needs.initialisation is not Initialisation.GROUPS or not spec.names:
         return
     members: dict[int, set[str]] = {}
     for place, name in enumerate(spec.names):
@@ -62,6 +64,14 @@ def _refuse_groups_apart(spec: WorkerSpec, strategy: Strategy, schedule: Schedul
             )
 
 
+def fewer_will_do(spec: WorkerSpec) -> bool:
+    """Whether `task.examples_per_peer` was written for other peers than there are now: by the ready-made run, or by a
+    run file whose peers the command line or the environment has replaced."""
+    written = spec.resolved.origins.get("task.examples_per_peer", "")
+    changed = spec.resolved.origins.get("peers", "").startswith(("command line", "environment")) or not spec.names
+    return written == FIRST_LIGHT_ORIGIN or (written.startswith("run file") and changed)
+
+
 def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
     """The task with this peer's shard of the data.
 
@@ -72,7 +82,7 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
     keys = spec.config.task
     shard = Shard(
         index, count, keys.shards, keys.examples_per_peer, spec.config.seed, spec.data_dir, spec.pooled,
-        keys.skew, keys.classes_per_peer,
+        keys.skew, keys.classes_per_peer, fewer_will_do(spec),
     )  # fmt: skip
     task = load_task(keys.name, shard, spec.config.task_options())
     if strategy.needs.class_outputs and not task.distillable:

@@ -6,6 +6,7 @@ the plan may slow a peer down, and nobody waits for it to do all its steps.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from typing import Any, NamedTuple
 
 from gossipdistill.errors import ConfigError, GossipdistillError, nearest
 from gossipdistill.launch.chaos import afflict
-from gossipdistill.launch.environment import threads_per_peer
 from gossipdistill.launch.local import LocalRun, Watch
 from gossipdistill.launch.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
 from gossipdistill.launch.preflight import Findings, check
 from gossipdistill.launch.run_config import Layer, Resolved, resolve
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.threads import Cpus, Threads, choose
+from gossipdistill.observe.notices import merged
 from gossipdistill.observe.report import write_json
 from gossipdistill.roster import load_roster
 from gossipdistill.strategies import STRATEGIES, strategy_of
@@ -69,6 +71,8 @@ class Comparison:
     announce: Announce
     faults: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
+    cpus: Cpus = field(default_factory=Cpus.read)
+    """Read once: the rows that have run are no reason to give the next one fewer threads."""
 
     def run(self) -> int:
         """All runs; returns the largest exit code, or at once that of an interruption.
@@ -130,8 +134,9 @@ class Comparison:
             "task": config.task.name,
             "budget": {"steps": config.steps, "seconds": config.seconds},
             "step_time_s": config.train.step_time_s,
-            "examples_per_peer": findings.examples_per_peer if findings else config.task.examples_per_peer,
-            "transfer_examples": findings.transfer_examples if findings else 0,
+            "examples_per_peer": findings.examples["used"] if findings else config.task.examples_per_peer,
+            "transfer_examples": findings.examples["transfer"] if findings else 0,
+            "examples": findings.examples if findings else None,
             "classes": findings.classes if findings else True,
             "config": common.as_json(),
             "peers": len(load_roster(config.peers, self.asked.base_of(common, "peers")).peer),
@@ -175,7 +180,12 @@ class Comparison:
         if strategy_of(strategy).needs.alike_models or pooled:
             extra.insert(0, Layer("compare: one architecture", self._first_model(asked, extra)))
             dropped |= set(_MODEL_KEYS)
-        specs = plan_local(asked, extra, dropped)
+
+        def threads(peers: int) -> Threads:
+            alone = 1 if pooled else peers
+            return choose(alone, alone, self.cpus, os.environ)
+
+        specs = plan_local(asked, extra, dropped, threads=threads)
         return [_pooled(specs)] if pooled else specs
 
     def _asked(self, strategy: str | None) -> Asked:
@@ -216,7 +226,7 @@ def entry_of(row: Row, summary: dict[str, Any] | None, specs: Sequence[WorkerSpe
         "peers": len(specs),
         "finished": len(finished),
         "troubles": [problem] if problem else troubles,
-        "warnings": [f"{peer['name']}: {text}" for peer in finished for text in peer["warnings"]],
+        "warnings": merged([(peer["name"], text) for peer in finished for text in peer["warnings"]], len(specs)),
         "models": [str(spec.config.task_options().get("model", "")) for spec in specs],
         "val_accuracy": summary["val_accuracy"] if summary else None,
         "val_loss": mean("val_loss"),
@@ -270,7 +280,9 @@ def _options_but_of(strategy: str | None) -> set[str]:
 
 
 def _pooled(specs: Sequence[WorkerSpec]) -> WorkerSpec:
+    """One worker on the union of the shards. It is alone, so its configuration says so: nobody reads the topology."""
     first = specs[0]
+    resolved = first.resolved.changed({"topology": "complete"}, "compare: one worker alone")
     return replace(
-        first, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0, threads=threads_per_peer(1)
-    )
+        first, resolved=resolved, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0,
+    )  # fmt: skip

@@ -1,8 +1,7 @@
-"""What the machine offers: devices, CPU threads and free ports."""
+"""What the machine offers: devices and free ports."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterable
 
@@ -35,12 +34,6 @@ def choose_device(asked: str, place: int) -> torch.device:
         return torch.device("cuda", int(index))
     accepted = "auto, cpu" + "".join(f", cuda:{k}" for k in range(gpus))
     raise ConfigError("is not to be had on this machine", key="device", value=asked, accepted=accepted)
-
-
-def threads_per_peer(peers: int) -> int:
-    """CPU threads divided among local peers, at least one each."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, usable // peers)
 
 
 def free_ports(names: Iterable[str], host: str, taken: set[int], seed: int | None = None) -> dict[str, int]:

@@ -22,6 +22,7 @@ from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.folder_lock import refuse_held
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
+from gossipdistill.launch.threads import VARIABLES
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
 from gossipdistill.strategies import Delivery
@@ -121,7 +122,7 @@ class LocalRun:
         (spec.folder / "result.json").unlink(missing_ok=True)
         spec_file = spec.folder / "spec.json"
         spec_file.write_text(spec.to_json())
-        environment = os.environ | {"OMP_NUM_THREADS": str(spec.threads or 1)}
+        environment = os.environ | dict.fromkeys(VARIABLES, str(spec.threads))
         with open(spec.folder / "stderr.log", "ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "gossipdistill.launch.child", str(spec_file)],
@@ -207,7 +208,8 @@ class LocalRun:
                 child.result = record["result"]
             case "error":
                 child.error = record
-        self.watch(name, record)
+        if record.get("type") != "error" or self._released_s is not None:
+            self.watch(name, record)  # before the release it ends the run, which says so
         self._release_when_all_are_ready()
 
     def _release_when_all_are_ready(self) -> None:
@@ -253,9 +255,9 @@ class LocalRun:
     def _ended(self, name: str, child: Child) -> None:
         child.exit_code = child.process.returncode
         finished = child.result is not None
-        self.watch(name, {"type": "exited", "how": how_it_ended(child.exit_code), "finished": finished})
         if self._released_s is None and (child.error is not None or child.exit_code >= 0):
             self._refuse_start(name, child)
+        self.watch(name, {"type": "exited", "how": how_it_ended(child.exit_code), "finished": finished})
         planned = self._chaos is not None and self._chaos.stopped(name)
         if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,12 +13,22 @@ from gossipdistill import shelf
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
-from gossipdistill.launch.environment import free_ports, threads_per_peer
+from gossipdistill.launch.environment import free_ports
 from gossipdistill.launch.keys.choice import Wishes, choose, on_another_machine
 from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.listening import refuse_unusable
-from gossipdistill.launch.run_config import Layer, Resolved, environment_layers, file_layer, parse_settings, resolve
+from gossipdistill.launch.run_config import (
+    SECTION_NAMES,
+    Layer,
+    Resolved,
+    environment_layers,
+    file_layer,
+    parse_settings,
+    resolve,
+)
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.threads import Cpus, Threads, with_threads
+from gossipdistill.launch.threads import choose as choose_threads
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import Roster, classify, is_loopback, load_roster, parse_address
 from gossipdistill.strategies import Delivery
@@ -61,11 +71,10 @@ class Asked:
         }
         values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings or ())
         file = file_layer(self.run_file)
-        if "steps" in values and "seconds" not in values and self.run_file is None:
-            # first-light ends by time; whoever asks for steps means steps.
-            file = file.without({"seconds"})
-        layers = [file, *environment_layers(), Layer("command line", values)]
-        return [layer.without(self.without) for layer in layers]
+        above = [*environment_layers(), Layer("command line", values)]
+        if self.run_file is None:
+            file = _fitting(file, above)
+        return [layer.without(self.without) for layer in (file, *above)]
 
     def base_of(self, resolved: Resolved, key: str) -> Path | None:
         """Folder that a path under `key` is relative to: that of the run file if the key stands there."""
@@ -74,8 +83,24 @@ class Asked:
         return None
 
 
+def _fitting(ready_made: Layer, above: Sequence[Layer]) -> Layer:
+    """The ready-made run without what it says for its own task and its own end, where others are asked for."""
+    asked = {SECTION_NAMES.get(key, key): value for layer in above for key, value in layer.values.items()}
+    own = ready_made.values.get("task.name")
+    unfit = set()
+    if asked.get("task.name", own) != own:
+        unfit = {key for key in ready_made.values if key.startswith("task.")}
+    if "steps" in asked and "seconds" not in asked:
+        unfit.add("seconds")  # it ends by time; whoever asks for steps means steps
+    return ready_made.without(unfit)
+
+
 def plan_local(
-    asked: Asked, extra: Sequence[Layer] = (), drop_from_roster: Iterable[str] = (), resume: bool = False
+    asked: Asked,
+    extra: Sequence[Layer] = (),
+    drop_from_roster: Iterable[str] = (),
+    resume: bool = False,
+    threads: Callable[[int], Threads] | None = None,
 ) -> list[WorkerSpec]:
     """One specification per peer of a run on this machine, with free ports filled in. Nothing is written: the run's
     folder is where it would be if the name is not taken (`settle` makes it).
@@ -84,6 +109,7 @@ def plan_local(
         extra: layers above the command line (used by `compare`).
         drop_from_roster: dotted keys of roster entries that are left out (used by `compare`).
         resume: go on in the run folder of this name instead of beginning a new one.
+        threads: from the number of peers to the CPU threads of each; unset: as this machine has them free now.
     """
     layers = [*asked.layers(), *extra]
     common = resolve(layers)
@@ -96,6 +122,7 @@ def plan_local(
     parts = {name: part_of(roster, name) for name in roster.names}
     refuse_one_part_twice(parts, common.config.task.shards, file)
     dropped = set(drop_from_roster)
+    each = (threads or threads_here)(len(roster.peer))
     specs = []
     for place, entry in enumerate(roster.peer):
         own = {key: value for key, value in entry.set.items() if key not in dropped}
@@ -114,7 +141,6 @@ def plan_local(
                 shard=parts[entry.name],
                 slowdown=entry.slowdown,
                 device=entry.device or asked.device,
-                threads=threads_per_peer(len(roster.peer)),
                 data_dir=asked.data_dir,
                 released_by_launcher=True,
                 resume=resume,
@@ -124,7 +150,7 @@ def plan_local(
                 ),
             )
         )
-    return specs
+    return [with_threads(spec, each) for spec in specs]
 
 
 def settle(specs: Sequence[WorkerSpec]) -> list[WorkerSpec]:
@@ -205,7 +231,7 @@ def plan_worker(
     keys = choose(asked.wishes, name, common.config.name, file, roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
-    return WorkerSpec(
+    spec = WorkerSpec(
         name=name,
         place=place,
         count=len(roster.peer),
@@ -218,7 +244,6 @@ def plan_worker(
         shard=parts[name],
         slowdown=entry.slowdown,
         device=entry.device or asked.device,
-        threads=_threads_beside(_on_one_machine(roster, entry.address)),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
@@ -227,6 +252,7 @@ def plan_worker(
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
     )
+    return with_threads(spec, threads_here(_on_one_machine(roster, entry.address), 1))
 
 
 def _without_roster(
@@ -258,7 +284,8 @@ def _without_roster(
     addresses = [listening, advertised, *seeds]
     keys = choose(asked.wishes, name, common.config.name, None, None, addresses)
     _refuse_taken(name, _local(listening))
-    return WorkerSpec(
+    here = count if all(is_loopback(a.host) for a in (advertised, *seeds) if a.host) else 1
+    spec = WorkerSpec(
         name=name,
         place=index,
         count=count,
@@ -269,7 +296,6 @@ def _without_roster(
         seeds=tuple(_local(address) for address in seeds),
         shard=(index, count),
         device=asked.device,
-        threads=_threads_beside(count if all(is_loopback(a.host) for a in (advertised, *seeds) if a.host) else 1),
         data_dir=asked.data_dir,
         start_when=start_when,
         start_within_s=start_within_s,
@@ -278,6 +304,7 @@ def _without_roster(
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
     )
+    return with_threads(spec, threads_here(here, 1))
 
 
 def _places(listen: str | None, advertise: str | None, known: Address | None) -> tuple[Address, Address]:
@@ -306,9 +333,9 @@ def _on_one_machine(roster: Roster, address: Address) -> int:
     return hosts.count(address.host) if address != NOWHERE else 1
 
 
-def _threads_beside(peers: int) -> int | None:
-    """CPU threads of a worker that shares its machine with so many peers; None where the user has decided."""
-    return None if "OMP_NUM_THREADS" in os.environ else threads_per_peer(peers)
+def threads_here(peers: int, starting: int | None = None) -> Threads:
+    """CPU threads of each of `peers` on this machine, of which `starting` start now (unset: all)."""
+    return choose_threads(peers, starting if starting is not None else peers, Cpus.read(), os.environ)
 
 
 def _refuse_no_meeting(common: Resolved) -> None:

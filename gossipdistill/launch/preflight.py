@@ -17,15 +17,17 @@ from gossipdistill.launch.building import build_model, build_schedule, build_tas
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.threads import told
 from gossipdistill.learning.snapshot import architecture_hash
+from gossipdistill.observe.dealt import data_words
 
 
 @dataclass(frozen=True)
 class Findings:
     """What the preflight learns on the way, for the head of a table."""
 
-    examples_per_peer: int
-    transfer_examples: int
+    examples: dict[str, int | None]
+    """Of the first peer, as in its `result.json`."""
     classes: bool
 
 
@@ -60,12 +62,27 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             refuse_unsendable(spec, strategy, task, model)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
-            transfer = len(task.transfer) if task.transfer is not None else 0
-            findings = findings or Findings(len(task.train[0]), transfer, task.distillable)
+            findings = findings or Findings(task.examples(), task.distillable)
     if strategy_needs_alike(specs):
         refuse_unlike(specs[0].config.strategy.name, models)
     assert findings is not None
     return findings
+
+
+def title_of(specs: Sequence[WorkerSpec], findings: Findings) -> str:
+    """What is run, on how much data and with how many threads: one line above the live display."""
+    first, config = specs[0], specs[0].config
+    peers = f"{len(specs)} peer{'s' * (len(specs) > 1)}"
+    parts = [f"{first.folder.parent.name}: {config.strategy.name} on {config.task.name}, {peers}"]
+    if first.faults is not None:
+        parts[0] += f", under {first.faults.name}"
+    classes = config.task.classes_per_peer if findings.classes else None
+    parts.append(data_words([findings.examples], config.task.shards, classes))
+    if config.train.step_time_s:
+        parts.append(f"steps padded to {1000 * config.train.step_time_s:g} ms")
+    counts = sorted({spec.threads for spec in specs})
+    parts.append(told(counts[0]) + " each" if len(counts) == 1 else f"{counts[0]} to {told(counts[-1])}")
+    return "; ".join(parts)
 
 
 def strategy_needs_alike(specs: Sequence[WorkerSpec]) -> bool:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
+
 from gossipdistill.drivers.sending import Traffic
 from gossipdistill.learning.ledger import Distribution, bin_to_age_s
 from gossipdistill.protocol.peer import Peer
@@ -48,6 +50,8 @@ def peer_result(
         "steps_per_s": round(steps / wall_s, 3) if wall_s > 0 else 0.0,
         "cpu_s_per_step": round(cpu_s / steps, 6) if steps else None,
         "cores": round(cpu_s / wall_s, 4) if wall_s > 0 else None,
+        "examples": worker.task.examples(),
+        "threads": torch.get_num_threads(),
         "wall_s": round(wall_s, 3),
         "val_loss": _number(figures.get("loss")),
         "val_accuracy": metrics.get("accuracy"),

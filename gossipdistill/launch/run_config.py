@@ -73,6 +73,9 @@ class TrainKeys(BaseModel):
     """Longest gradient (Euclidean norm over all parameters); unset: no bound."""
     autocast: Literal["off", "bfloat16"] = "off"
     """Type of forward passes; weights and what travels keep theirs."""
+    threads: int | None = Field(default=None, ge=1)
+    """The number of CPU threads that a peer computes with. Unset: OMP_NUM_THREADS or MKL_NUM_THREADS of the
+    environment, else the free CPUs of the machine divided among its peers, at least one each; 1 in a simulation."""
     step_time_s: float = Field(default=0.0, ge=0)
     """A step that is shorter is padded to this; 0 is full speed."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
@@ -205,6 +208,7 @@ class RunConfig(BaseModel):
         return kind(options, exchange)
 
 
+FIRST_LIGHT_ORIGIN = "first-light"
 FIRST_LIGHT: dict[str, Any] = {
     "name": "first-light",
     "seconds": 15.0,
@@ -252,7 +256,7 @@ class Resolved:
 def file_layer(path: Path | None) -> Layer:
     """The run file; the ready-made run `first-light` when there is none."""
     if path is None:
-        return Layer("first-light", FIRST_LIGHT)
+        return Layer(FIRST_LIGHT_ORIGIN, FIRST_LIGHT)
     values = flatten(read_toml(path))
     if not values and not read_text(path).strip():
         raise ConfigError("is empty; `gossipdistill new FOLDER` writes one to begin with", file=path)
@@ -303,9 +307,8 @@ def resolve(layers: Iterable[Layer], base: Path | None = None) -> Resolved:
     source: dict[str, Layer] = {}
     for layer in layers:
         for key, value in layer.values.items():
-            if key in SECTIONS and not isinstance(value, Mapping):
-                # `task = "digits"` can only mean the name.
-                key = f"{key}.name"
+            if not isinstance(value, Mapping):
+                key = SECTION_NAMES.get(key, key)
             values[key], source[key] = value, layer
     config = _checked(RunConfig, nest(values), "", source, known_keys(values))
     _check_names(config, source)
@@ -313,7 +316,8 @@ def resolve(layers: Iterable[Layer], base: Path | None = None) -> Resolved:
     return Resolved(config, {key: layer.origin for key, layer in source.items()}, base)
 
 
-SECTIONS = ("task", "strategy")
+SECTION_NAMES = {"task": "task.name", "strategy": "strategy.name"}
+"""`task = "digits"` can only mean the name."""
 
 
 def known_keys(values: Dotted | None = None) -> list[str]:

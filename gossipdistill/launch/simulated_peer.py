@@ -193,4 +193,6 @@ def _sharing(task: Task, first: Task) -> Task:
     transfer = task.transfer
     if transfer is not None and first.transfer is not None:
         transfer = one(transfer, first.transfer)
-    return replace(task, validation=validation, transfer=transfer)
+    shared = replace(task, validation=validation, transfer=transfer)
+    object.__setattr__(shared, "dealt", task.dealt)
+    return shared

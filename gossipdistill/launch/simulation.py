@@ -185,7 +185,7 @@ class Simulation:
     _ended: int = 0
 
     def __post_init__(self) -> None:
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.specs[0].threads)
         first, sim = self.specs[0], self.specs[0].config.sim
         strategy = first.config.make_strategy()
         self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))

@@ -35,7 +35,6 @@ class WorkerSpec:
     pooled: bool = False
     slowdown: float = 1.0
     device: str = "auto"
-    threads: int | None = None
     data_dir: Path | None = None
     start_when: int = 1
     start_within_s: float = 60.0
@@ -47,11 +46,18 @@ class WorkerSpec:
     """With them connections are encrypted, and nobody else is listened to."""
     insecure: bool = False
     """Other machines take part, without keys, on the user's word."""
+    notices: tuple[str, ...] = ()
+    """What the user is told before the run begins; each once, however many peers have it."""
 
     @property
     def config(self) -> RunConfig:
         """The resolved configuration of this peer."""
         return self.resolved.config
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of this peer; whoever plans a run has chosen them (launch/threads.py)."""
+        return self.config.train.threads or 1
 
     def to_json(self) -> str:
         """For handing to a child process."""
@@ -80,6 +86,7 @@ class WorkerSpec:
             "advertise": Address(*fields["advertise"]),
             "names": tuple(fields["names"]),
             "addresses": tuple(Address(*address) for address in fields["addresses"]),
+            "notices": tuple(fields["notices"]),
             "seeds": tuple(Address(*address) for address in fields["seeds"]),
             "faults": FaultPlan.model_validate(fields["faults"]) if fields["faults"] else None,
             "shard": tuple(fields["shard"]) if fields["shard"] else None,

@@ -66,8 +66,7 @@ class WorkerProcess:
 
     def _run(self, lock: FolderLock) -> dict[str, Any]:
         spec = self.spec
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
+        torch.set_num_threads(spec.threads)
         strategy = spec.config.make_strategy()
         schedule = build_schedule(spec, strategy)
         task = build_task(spec, strategy)
@@ -147,7 +146,8 @@ class WorkerProcess:
         checkpoint, refusals = folder.newest(use)
         if checkpoint is None and refusals:
             reasons = "; ".join(f"{number.boot}-{number.serial}: {reason}" for number, reason in refusals[:4])
-            problem = f"no checkpoint here can be used ({reasons}); remove them or start with --fresh"
+            anew = "without --resume" if self.spec.released_by_launcher else "with --fresh"
+            problem = f"no checkpoint here can be used ({reasons}); remove them, or begin anew {anew}"
             raise ConfigError(problem, file=folder.folder)
         return checkpoint, refusals
 

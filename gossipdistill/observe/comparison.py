@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.report import size
 
@@ -149,18 +150,14 @@ def _notes(figures: list[dict[str, Any]]) -> list[str]:
 
 def _head(summary: dict[str, Any]) -> str:
     config = {key: entry["value"] for key, entry in summary["config"].items()}
-    dealt = {
-        "label_skew": f", mostly of {config.get('task.classes_per_peer')} classes",
-        "same": ", the same for all",
-        "disjoint": "",
-    }[str(config.get("task.shards"))]
     peers, budget, seeds = summary["peers"], summary["budget"], summary["seeds"]
     first = f"{summary['task']}, {peers} peer{'s' * (peers != 1)}"
-    if summary["examples_per_peer"]:
-        first += f": {summary['examples_per_peer']} labelled examples each{dealt if summary['classes'] else ''}"
-    parts = [first]
-    if summary["transfer_examples"]:
-        parts.append(f"{summary['transfer_examples']} unlabelled ones shared")
+    classes = config.get("task.classes_per_peer") if summary["classes"] else None
+    examples = summary.get("examples") or {
+        "used": summary["examples_per_peer"], "pool": None, "asked": None, "transfer": summary["transfer_examples"]
+    }  # fmt: skip
+    dealt = data_words([examples], str(config.get("task.shards")), classes) if examples["used"] else ""
+    parts = [f"{first}: {dealt}" if dealt else first]
     pace = f" of {1000 * summary['step_time_s']:g} ms (padded)" if summary["step_time_s"] else ""
     limits = [f"{budget['steps']} steps{pace}"] if budget["steps"] else []
     limits += [f"{budget['seconds']:g} s"] if budget["seconds"] else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from gossipdistill.observe.fitting import Column, Fitting
+from gossipdistill.observe.notices import Notices
 
 _PLAIN_EVERY_S = 5.0
 _QUIET_KINDS = {"started", "joined", "finished", "left", "fault", "left_out", "listened_to"}
@@ -46,6 +48,7 @@ class Display:
         self._console, self._title = console, title
         self._rows: dict[str, Row] = {}
         self._said_s = time.monotonic()
+        self._notices = Notices()
         self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
 
@@ -57,6 +60,7 @@ class Display:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._say_notices(math.inf)
         if self._is_live:
             self._live.stop()
 
@@ -90,8 +94,13 @@ class Display:
             case "error":
                 self._say(f"{name}: {record['message']}", "red")
             case "event" if record["kind"] not in _QUIET_KINDS:
-                self._say(f"{record['at_s']:7.2f} s  {name} | {record['line']}", "yellow")
+                self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
+        self._say_notices(time.monotonic())
         self._say_progress()
+
+    def _say_notices(self, now_s: float) -> None:
+        for at_s, names, line in self._notices.due(now_s):
+            self._say(f"{at_s:7.2f} s  {', '.join(names)} | {line}", "yellow")
 
     def _say(self, line: str, style: str = "") -> None:
         # Above the live rows, so that it stays when they are gone.

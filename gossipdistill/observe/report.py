@@ -18,7 +18,9 @@ from safetensors.numpy import load_file
 
 import gossipdistill
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, nearest
+from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.fitting import Column, Fitting
+from gossipdistill.observe.notices import merged
 
 
 class _Named(Protocol):
@@ -67,6 +69,7 @@ def summarise(
         "wall_s": round(wall_s, 3),
         "exit_code": exit_code,
         "val_accuracy": accuracy,
+        "data": data_words((peer.get("examples") for peer in peers), config.task.shards, config.task.classes_per_peer),
         "peers": [{key: value for key, value in peer.items() if key != "links"} for peer in peers],
         "links": [link for peer in peers for link in peer.get("links", [])],
         "faults": list(faults),
@@ -124,7 +127,9 @@ def render(summary: dict[str, Any]) -> RenderableType:
         f"{count} peer{'s' * (count > 1)}, seed {summary['seed']}, {summary['wall_s']:.1f} s"
     )
     table = Fitting(_COLUMNS, [_row(peer) for peer in summary["peers"]])
-    parts: list[RenderableType] = [Text(head, style="bold"), table]
+    parts: list[RenderableType] = [Text(head, style="bold")]
+    parts += [Text(f"data: {summary['data']}")] if summary.get("data") else []
+    parts.append(table)
     parts += [Text(line) for line in _notes(summary)]
     parts += [Text(_fault_line(number, fault)) for number, fault in enumerate(summary.get("faults", ()), start=1)]
     for verdict in summary.get("expectations", ()):
@@ -167,11 +172,12 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         if accuracy["ensemble"] is not None and accuracy["over"] > 1:
             text += f", ensemble {100 * accuracy['ensemble']:.1f} %"
         notes.append(f"{text}, {over}")
+    said = [(peer["name"], warning) for peer in summary["peers"] for warning in peer["warnings"]]
+    notes += merged(said, len(summary["peers"]))
     for peer in summary["peers"]:
         metrics = {name: value for name, value in peer["metrics"].items() if name != "accuracy"}
         if metrics:
             notes.append(f"{peer['name']}: " + ", ".join(f"{name} {_figure(v, 4)}" for name, v in metrics.items()))
-        notes += [f"{peer['name']}: {warning}" for warning in peer["warnings"]]
         if peer["quarantined"]:
             refused = ", ".join(f"{key} x{count}" for key, count in peer["quarantined"].items())
             notes.append(f"{peer['name']}: payloads refused: {refused}")
@@ -290,7 +296,8 @@ class _Settings:
             return values.get(key, {}).get("value")
 
         self.name, self.topology, self.seed = value("name"), value("topology"), value("seed")
-        self.task = type("Task", (), {"name": value("task.name")})
+        task = {key: value(f"task.{key}") for key in ("name", "shards", "classes_per_peer")}
+        self.task = type("Task", (), task)
         self.strategy = type("Strategy", (), {"name": value("strategy.name")})
 
 

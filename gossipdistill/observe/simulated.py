@@ -38,7 +38,8 @@ def render(summary: dict[str, Any]) -> RenderableType:
         else:
             row = [f"{figures[key]:.4g}" for key in ("mean", "least", "most")]
             table.add_row(_NAMES.get(name, name.replace("_", " ")), *row)
-    return Group(Text(head, style="bold"), table, *_notes(summary))
+    data = [Text(f"data: {summary['data']}")] if summary.get("data") else []
+    return Group(Text(head, style="bold"), *data, table, *_notes(summary))
 
 
 def _notes(summary: dict[str, Any]) -> list[Text]:

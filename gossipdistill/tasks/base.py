@@ -35,6 +35,15 @@ def accuracy(out: Tensor, y: Tensor) -> float:
     return (out.argmax(1) == y).float().mean().item()
 
 
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """How a pool was dealt: of `pool` examples each peer has `each`; the run asked for `asked`, or for no number."""
+
+    pool: int
+    each: int
+    asked: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """What one peer learns. Data stay on the CPU; whoever trains moves batches to its device.
@@ -60,6 +69,8 @@ class Task:
     distillable: bool = field(init=False)
     """Whether outputs are class logits [rows, classes], so that predictions can be exchanged: labels are [examples]
     whole numbers."""
+    dealt: Deal | None = field(init=False, default=None)
+    """How the examples came to this peer, as far as its shard has dealt them; whoever loads the task fills it in."""
 
     def __post_init__(self) -> None:
         if isinstance(self.model, nn.Module) or not callable(self.model):
@@ -81,6 +92,13 @@ class Task:
         object.__setattr__(self, "distillable", y.ndim == 1 and _whole(y))
         if self.classes is not None:
             self._check_classes()
+
+    def examples(self) -> dict[str, int | None]:
+        """How much data this peer has: the labelled examples `used`, the size of the `pool` that they were dealt from
+        and the number `asked` for (None: not known), and the rows of the `transfer` set."""
+        transfer = len(self.transfer) if self.transfer is not None else 0
+        pool, asked = (self.dealt.pool, self.dealt.asked) if self.dealt is not None else (None, None)
+        return {"used": len(self.train[0]), "pool": pool, "asked": asked, "transfer": transfer}
 
     def _check_metrics(self) -> None:
         if not isinstance(self.metrics, Mapping):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError, DataMissingError
-from gossipdistill.tasks.base import About, Task, accuracy
+from gossipdistill.tasks.base import About, Deal, Task, accuracy
 from gossipdistill.tasks.content import check_digest, read_whole
 from gossipdistill.tasks.fetch import locate
 from gossipdistill.tasks.shards import Shard
@@ -122,14 +122,11 @@ def _split(numbers: npt.NDArray[np.int64], shard: Shard, block_size: int, stride
     if not len(train[0]) or not len(validation[0]):
         problem = f"a text of {len(numbers)} symbols is too short for {hands} parts with blocks of {block_size}"
         raise ConfigError(problem, key="task.block_size", value=block_size)
-    wanted = shard.examples_per_peer
-    if wanted is not None and wanted > len(train[0]):
-        problem = f"a part holds {len(train[0])} blocks"
-        key = "task.examples_per_peer"
-        raise ConfigError(problem, key=key, value=wanted, accepted=f"1 to {len(train[0])}")
+    each = shard.wanted(len(train[0]), f"a part holds {len(train[0])} blocks") or len(train[0])
+    shard.deals.append(Deal(hands * len(train[0]), each, shard.examples_per_peer))
     blocks_max = min(VALIDATION_BLOCKS_MAX, len(validation[0]))
     return _Parts(
-        _spread(train, wanted or len(train[0])),
+        _spread(train, each),
         _blocks(numbers[middle:end], block_size, block_size),
         _spread(validation, blocks_max),
     )

@@ -72,6 +72,9 @@ def load_task(name: str, shard: Shard, options: Mapping[str, object]) -> Task:
     if not isinstance(task, Task):
         found = type(task).__name__
         raise ConfigError(f"must return a gossipdistill.Task, returned {found}", key="task.name", value=name)
+    # A task may deal more than once, or choose by itself among what it was dealt: then nothing is known for certain.
+    deals = [deal for deal in shard.deals if shard.pooled or deal.each == len(task.train[0])]
+    object.__setattr__(task, "dealt", deals[-1] if deals else None)
     return task
 
 

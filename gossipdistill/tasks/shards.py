@@ -6,7 +6,7 @@ machine: all chance comes from `frozen_random`, whose stream NumPy promises neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import get_args
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.tasks.base import ShardKind
+from gossipdistill.tasks.base import Deal, ShardKind
 
 SHARD_KINDS: tuple[ShardKind, ...] = get_args(ShardKind)
 Indices = npt.NDArray[np.int64]
@@ -55,6 +55,11 @@ class Shard:
     pooled: bool = False
     skew: float = 0.94
     classes_per_peer: int = 3
+    fewer: bool = False
+    """Whether each peer may have fewer than `examples_per_peer`, where the pool is too small for all of them; else that
+    is refused."""
+    deals: list[Deal] = field(default_factory=list, compare=False, repr=False)
+    """What was dealt, for titles and results."""
 
     def __post_init__(self) -> None:
         if self.how not in SHARD_KINDS:
@@ -85,7 +90,8 @@ class Shard:
 
         Args:
             labels: labels of the pool [pool] or [pool, ...]; the same, in the same order, on every peer.
-            default: examples per peer where the run names no number; fewer if the pool is too small for it.
+            default: examples per peer where the run names no number; fewer if the pool is too small for it. Unset: the
+                whole pool, divided.
         """
         share = self._share(len(labels), default)
         if self.how == "label_skew":
@@ -109,16 +115,24 @@ class Shard:
                 value=self.how,
                 accepted=f"at most {pool} peers, or same",
             )
+        each = self.wanted(largest, f"{hands} x {self.examples_per_peer} examples are more than the pool of {pool}")
+        each = each or min(largest, default or largest)
+        self.deals.append(Deal(pool, each, self.examples_per_peer))
+        return each
+
+    def wanted(self, largest: int, problem: str) -> int | None:
+        """`examples_per_peer`, as far as `largest` allows; a ConfigError with this problem where it does not. None
+        where the run names no number."""
         if self.examples_per_peer is None:
-            return min(largest, default or largest)
-        if self.examples_per_peer > largest:
+            return None
+        if self.examples_per_peer > largest and not self.fewer:
             raise ConfigError(
-                f"{hands} x {self.examples_per_peer} examples are more than the pool of {pool}",
+                problem,
                 key="task.examples_per_peer",
                 value=self.examples_per_peer,
                 accepted=f"1 to {largest}",
             )
-        return self.examples_per_peer
+        return min(self.examples_per_peer, largest)
 
 
 def class_numbers(labels: Tensor) -> Indices:

@@ -16,6 +16,7 @@ from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.launch.preflight import check
 from gossipdistill.launch.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.threads import VARIABLES, Cpus
 from gossipdistill.learning.snapshot import weights_hash
 from gossipdistill.observe.report import unknown_peer
 from gossipdistill.presence import NOWHERE, Address
@@ -127,14 +128,15 @@ def test_a_collective_gets_a_meeting_place_that_was_never_used(tmp_path: Path) -
 
 
 def test_workers_of_one_machine_divide_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("gossipdistill.launch.plan.Cpus.read", lambda: Cpus(8))
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "two.toml").write_text(ROSTER.replace(":0", ":29998", 1).replace(":0", ":29996"))
     assert [spec.threads for spec in plan_local(Asked(peers="4", out=tmp_path))] == [2, 2, 2, 2]
     arguments = (None, None, None, 1, 60.0, False)
     assert plan_worker(Asked(peers=str(tmp_path / "two.toml"), out=tmp_path), "ada", *arguments).threads == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert plan_worker(Asked(peers=str(tmp_path / "two.toml"), out=tmp_path), "ada", *arguments).threads is None
+    assert plan_worker(Asked(peers=str(tmp_path / "two.toml"), out=tmp_path), "ada", *arguments).threads == 1
 
 
 def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import gossipdistill
 from gossipdistill.launch.doctor.case import LookUp, Machine, Port
+from gossipdistill.launch.threads import Cpus
 from gossipdistill.presence import Address
 from gossipdistill.wire.codec import WIRE_VERSION
 
@@ -28,9 +29,8 @@ _LOOK_UPS_AT_ONCE = 64
 
 def machine() -> Machine:
     """CPUs, limits and versions."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return Machine(usable, os.environ.get("OMP_NUM_THREADS"), files_max, versions())
+    return Machine(Cpus.read().usable, os.environ.get("OMP_NUM_THREADS"), files_max, versions())
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,34 @@
+"""How much data each peer trains on, and out of how much, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_HOW = {"same": ", the same for all"}
+
+
+def data_words(entries: Iterable[Mapping[str, Any] | None], how: str = "disjoint", classes: int | None = None) -> str:
+    """One phrase for all peers of a run, or "" where nothing is known.
+
+    Args:
+        entries: of each peer the object `examples` of its `result.json`; None is passed over.
+        how: `task.shards`.
+        classes: `task.classes_per_peer`, where labels are classes.
+    """
+    known = [entry for entry in entries if entry]
+    if not known:
+        return ""
+    used, pools = sorted({entry["used"] for entry in known}), {entry["pool"] for entry in known}
+    asked, shared = {entry["asked"] for entry in known}, {entry["transfer"] for entry in known}
+    text = f"{used[0]:,}" if len(used) == 1 else f"{used[0]:,} to {used[-1]:,}"
+    if len(pools) == 1 and (pool := pools.pop()) is not None:
+        text += f" of {pool:,}"
+    text += f" labelled example{'s' * (used != [1])} each"
+    text += f", mostly of {classes} classes" if how == "label_skew" and classes else _HOW.get(how, "")
+    wanted = max((number for number in asked if number is not None), default=0)
+    if wanted > used[0] and len(asked) == 1:
+        text += f" ({wanted:,} were asked for: there are too few)"
+    if len(shared) == 1 and (count := shared.pop()):
+        text += f"; {count:,} unlabelled ones shared"
+    return text
