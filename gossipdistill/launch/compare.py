@@ -91,6 +91,7 @@ class Comparison:
         folder = new_run_folder(self.asked.out, f"{common.config.name}-compare")
         of_peers = [found for name, found in findings.items() if name != POOLED]
         self.summary = self._head(common, folder, of_peers[0] if of_peers else None)
+        self._note(0, None, folder)  # `show` finds it from now on
         try:
             with _signals():
                 for number, row in enumerate(rows, start=1):
@@ -140,6 +141,7 @@ class Comparison:
             "classes": findings.classes if findings else True,
             "config": common.as_json(),
             "peers": len(load_roster(config.peers, self.asked.base_of(common, "peers")).peer),
+            "strategies": list(self.strategies),
             "seeds": list(self.seeds),
             "runs": [],
             "exit_code": 0,

@@ -50,7 +50,8 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
     for."""
     table = []
     for kind in dict.fromkeys(map(_kind, summary["runs"])):
-        runs = [run for run in summary["runs"] if _kind(run) == kind]
+        begun = [run for run in summary["runs"] if _kind(run) == kind]
+        runs = [run for run in begun if not is_cut_short(run)]
 
         def over(key: str, runs: list[dict[str, Any]] = runs) -> tuple[float, float | None] | None:
             return spread([run[key] for run in runs if run[key] is not None])
@@ -61,7 +62,10 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 "strategy": kind[0],
                 "faults": kind[1],
                 "expectations": [verdict for run in runs for verdict in run.get("expectations", [])],
-                "models": runs[0]["models"],
+                "models": begun[0]["models"],
+                "seeds": sum(run["finished"] > 0 for run in runs),
+                "cut_short": len(runs) < len(begun),
+                "seeds_wanted": len(summary["seeds"]),
                 "finished": f"{sum(r['finished'] for r in runs)} of {sum(r['peers'] for r in runs)}",
                 "all_finished": all(r["finished"] == r["peers"] for r in runs),
                 "troubles": [trouble for run in runs for trouble in run["troubles"]],
@@ -75,6 +79,11 @@ def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return table
+
+
+def is_cut_short(run: dict[str, Any]) -> bool:
+    """Whether a signal ended this run before all its peers had finished: its figures are those of no seed."""
+    return (run.get("exit_code") or 0) > 127 and run["finished"] < run["peers"]
 
 
 def _kind(run: dict[str, Any]) -> tuple[str, str | None]:
@@ -117,7 +126,19 @@ def render(summary: dict[str, Any]) -> RenderableType:
         label = f"  the same, under {row['faults']}" if row["faults"] else _label(row) + _models(row)
         lines.append([label, *scores, sent, cpu, Text(_remark(row), style="dim")])
     parts: list[RenderableType] = [Text(_head(summary), style="bold"), Text(""), Fitting(columns, lines), Text("")]
-    return Group(*parts, *(Text(note) for note in _notes(figures)))
+    return Group(*parts, *(Text(note) for note in [*_interruption(summary), *_notes(figures)]))
+
+
+def _interruption(summary: dict[str, Any]) -> list[str]:
+    """What a signal has left undone; nothing of a comparison that ran to its end."""
+    if summary.get("exit_code", 0) <= 127:
+        return []
+    cut = [f"{run['strategy']} with seed {run['seed']}" for run in summary["runs"] if is_cut_short(run)]
+    begun = {run["strategy"] for run in summary["runs"]}
+    missing = [name for name in summary.get("strategies", ()) if name not in begun]
+    parts = [f"cut short and not counted: {', '.join(cut)}"] if cut else []
+    parts += [f"not begun: {', '.join(missing)}"] if missing else []
+    return ["; ".join(["interrupted", *parts])]
 
 
 def _label(row: dict[str, Any]) -> str:
@@ -126,6 +147,8 @@ def _label(row: dict[str, Any]) -> str:
 
 def _remark(row: dict[str, Any]) -> str:
     remarks = [] if row["all_finished"] else [f"{row['finished']} peers finished"]
+    if row["seeds"] < row["seeds_wanted"] and (row["cut_short"] or row["seeds_wanted"] > 1):
+        remarks.insert(0, f"over {row['seeds']} of {row['seeds_wanted']} seeds" if row["seeds"] else "no seed finished")
     if verdicts := row["expectations"]:
         remarks.append(f"{sum(verdict['met'] for verdict in verdicts)} of {len(verdicts)} expectations met")
     remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS and not row["faults"] else []
@@ -162,7 +185,9 @@ def _head(summary: dict[str, Any]) -> str:
     limits = [f"{budget['steps']} steps{pace}"] if budget["steps"] else []
     limits += [f"{budget['seconds']:g} s"] if budget["seconds"] else []
     parts.append(", at most ".join(limits))
-    parts.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds, mean ± standard error")
+    whole = all(row["seeds"] == len(seeds) for row in rows(summary))
+    of_seeds = f"{len(seeds)} seeds" if whole else f"over the seeds of {len(seeds)} that finished"
+    parts.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"{of_seeds}, mean ± standard error")
     return "; ".join(parts)
 
 
