@@ -108,7 +108,7 @@ class Worker:
             self._set_rate(progress)
         if self._began_s is None:
             self._began_s = now
-            self._note_risk()
+            self._note_what_to_know()
         view = self._mix(self._arrivals(), now)
         self._give(now)
         if strategy.overlapped and self.cadence.due(learner.step + 1, now):
@@ -127,13 +127,14 @@ class Worker:
             self._publish(view, now)
         self.mailbox.report_progress(learner.step, done=False)
 
-    def _note_risk(self) -> None:
+    def _note_what_to_know(self) -> None:
         constant = not self.cosine and not self.rate_drops
         learner = self.learner
         risk = finite_sum_risk(learner.optimizer, self.draws.batch_size, len(self._x), constant)
-        if risk is not None:
-            learner.ledger.warn(risk)
-            learner.ledger.note(EventKind.WARNING, "", risk)
+        shares = self.strategy.needs.alike_models and self.strategy.delivery.gossips
+        for warning in filter(None, (risk, learner.shared.told() if shares else "")):
+            learner.ledger.warn(warning)
+            learner.ledger.note(EventKind.WARNING, "", warning)
 
     def _make_gradient(self, rows: Tensor) -> float:
         """Gradients of the mean over the batches of this step; returns the task's own loss, its mean as well."""

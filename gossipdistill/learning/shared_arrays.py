@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+_NAMES_TOLD_MAX = 8
+
 
 @dataclass(frozen=True, slots=True)
 class SharedArrays:
@@ -69,6 +71,14 @@ class SharedArrays:
         kept = {name: other for name, other in aliases.items() if other in names}
         return SharedArrays(names, vector, kept, left_out, unfit)
 
+    def told(self) -> str:
+        """What is left out and why, in words; empty where nothing is."""
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            by_reason.setdefault(reason, []).append(name)
+        listed = (f"{_listed(names)} ({reason})" for reason, names in by_reason.items())
+        return f"not shared, so each peer keeps its own: {'; '.join(listed)}" if by_reason else ""
+
     def arrays(self, model: nn.Module) -> dict[str, Tensor]:
         """The shared arrays of this model, or of a copy of it, by name; they share its memory."""
         by_name = dict(registered(model))
@@ -94,6 +104,11 @@ def registered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, buffer in module._buffers.items():
             if buffer is not None and name not in passing:
                 yield start + name, buffer
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMES_TOLD_MAX
+    return ", ".join(names[:_NAMES_TOLD_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def canonical(tensor: Tensor) -> Tensor:
