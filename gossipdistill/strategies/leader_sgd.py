@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from pydantic import Field
-from torch import Tensor
-from torch.func import functional_call
+from torch import Tensor, nn
 
 from gossipdistill.learning.averaging import mix_in
+from gossipdistill.learning.cloning import clone_model
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.norms import read_model
-from gossipdistill.learning.snapshot import PayloadRefusedError, model_arrays
+from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
@@ -48,10 +47,12 @@ class Model:
 
 @dataclass(slots=True)
 class State:
-    """`probe` holds my last batches (x, y); `leader` the name of the best neighbour and its model, if it beats me."""
+    """`probe` holds my last batches (x, y); `leader` the name of the best neighbour and its model, if it beats me.
+    `scratch` is the copy of my model in which the others' weights are tried."""
 
     probe: deque[tuple[Tensor, Tensor]]
     leader: tuple[str, Model] | None = None
+    scratch: nn.Module | None = None
 
 
 @final
@@ -86,9 +87,14 @@ class LeaderSgd(Strategy):
         if candidates:
             if state.leader is not None:
                 candidates.setdefault(*state.leader)
-            losses = {name: _loss(state, learner, model.arrays) for name, model in candidates.items()}
+            if state.scratch is None:
+                state.scratch = clone_model(learner.model).requires_grad_(False)
+            losses: dict[str, float] = {}
+            for name, model in candidates.items():
+                load_arrays(state.scratch, model.arrays)
+                losses[name] = _loss(state, learner, state.scratch)
             best = min(losses, key=lambda name: losses[name])
-            mine = _loss(state, learner, model_arrays(learner.model))
+            mine = _loss(state, learner, learner.model)
             state.leader = (best, candidates[best]) if losses[best] < mine else None
         if state.leader is not None:
             name, model = state.leader
@@ -135,12 +141,10 @@ class LeaderSgd(Strategy):
         return age_weight(age_s, steps, self.exchange.stale_after_s, self.exchange.stale_after_steps)
 
 
-def _loss(state: State, learner: Learner, arrays: Mapping[str, Tensor]) -> float:
+def _loss(state: State, learner: Learner, model: nn.Module) -> float:
     """The mean loss of a model on my probe; infinite if it is none."""
     assert learner.criterion is not None
-    with evaluating(learner.model), torch.no_grad():
-        losses = [
-            float(learner.criterion(functional_call(learner.model, dict(arrays), (x,)), y)) for x, y in state.probe
-        ]
+    with evaluating(model), torch.no_grad():
+        losses = [float(learner.criterion(model(x), y)) for x, y in state.probe]
     mean = sum(losses) / len(losses)
     return mean if math.isfinite(mean) else math.inf
