@@ -44,6 +44,15 @@ class UnusableError(Exception):
 # --- bytes and text ---------------------------------------------------------------------------------------------------
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything lies there, as far as one may look; a link that leads nowhere is there."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def is_file(path: Path) -> bool:
     """Whether an ordinary file lies there, as far as one may look."""
     try:

@@ -24,7 +24,8 @@ from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
 from gossipdistill.launch.threads import VARIABLES
 from gossipdistill.observe.recorder import Recorder
-from gossipdistill.observe.report import read_json, summarise, unknown_peer, write_json
+from gossipdistill.observe.records import PeerRecord, read_record
+from gossipdistill.observe.report import summarise, unknown_peer, write_json
 from gossipdistill.strategies import Delivery
 
 Watch = Callable[[str, dict[str, Any]], None]
@@ -337,7 +338,7 @@ class LocalRun:
         if child.result is not None:
             return child.result
         with contextlib.suppress(ConfigError):  # written, but not told in time
-            return read_json(child.spec.folder / "result.json")
+            return read_record(child.spec.folder / "result.json", PeerRecord)
         interrupted = "interrupted" if self._stop == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self._stop is not None else "lost"
         message = child.error["message"] if child.error else how_it_ended(child.exit_code)

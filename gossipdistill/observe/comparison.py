@@ -12,6 +12,7 @@ from rich.text import Text
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.report import size
+from gossipdistill.printable import printable_all
 
 LABELS = {
     "isolated": "alone",
@@ -103,6 +104,7 @@ def spread(values: list[float]) -> tuple[float, float | None] | None:
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """The table of a comparison, for a rich console."""
+    summary = printable_all(summary)
     figures = rows(summary)
     base = next((row["cpu_s"][0] for row in figures if row["strategy"] == "isolated" and row["cpu_s"]), None)
     scored = any(row["mean"] for row in figures)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import Notices
+from gossipdistill.printable import printable
 
 _PLAIN_EVERY_S = 5.0
 _QUIET_KINDS = {"started", "joined", "finished", "left", "fault", "left_out", "listened_to"}
@@ -104,7 +105,7 @@ class Display:
 
     def _say(self, line: str, style: str = "") -> None:
         # Above the live rows, so that it stays when they are gone.
-        self._console.print(Text(line, style=style), soft_wrap=not self._is_live)
+        self._console.print(Text(printable(line), style=style), soft_wrap=not self._is_live)
 
     def _say_progress(self) -> None:
         now = time.monotonic()

@@ -8,11 +8,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gossipdistill.printable import printable_all
+
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """The table, and one line for the whole."""
+    summary = printable_all(summary)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)

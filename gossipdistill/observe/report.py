@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.text import Text
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 import gossipdistill
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, nearest
+from gossipdistill.files import UnusableError, changed_s, entries, is_folder, is_there
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import merged
+from gossipdistill.observe.records import (
+    ConfigRecord,
+    FaultsRecord,
+    PeerRecord,
+    SummaryRecord,
+    read_outputs,
+    read_record,
+)
+from gossipdistill.printable import printable_all
 
 
 class _Named(Protocol):
@@ -52,7 +61,8 @@ def summarise(
     scores = [peer["val_accuracy"] for peer in finished if peer["val_accuracy"] is not None]
     accuracy = None
     if scores:
-        ensemble = _ensemble_accuracy([folder / peer["name"] / "validation.safetensors" for peer in finished])
+        ensemble, problems = _ensemble_accuracy(folder, [peer["name"] for peer in finished])
+        peers = [_warned(peer, problems.get(peer["name"])) for peer in peers]
         accuracy = {
             "mean": round(float(np.mean(scores)), 6),
             "worst": round(min(scores), 6),
@@ -82,26 +92,37 @@ def summarise(
     }
 
 
-def _ensemble_accuracy(files: list[Path]) -> float | None:
-    """Accuracy of the mean of the peers' class probabilities [V, C]; None where that means nothing."""
-    total: np.ndarray[Any, Any] | None = None
-    labels = None
-    for file in files:
+def _ensemble_accuracy(folder: Path, names: Sequence[str]) -> tuple[float | None, dict[str, str]]:
+    """Accuracy of the mean of the peers' class probabilities [V, C], None where that means nothing; and by name what is
+    wrong with a peer's file."""
+    total: npt.NDArray[Any] | None = None
+    labels: npt.NDArray[Any] | None = None
+    problems: dict[str, str] = {}
+    meaningful = True
+    for name in names:
         try:
-            held = load_file(file)
-        except (OSError, SafetensorError):
-            return None
-        logits, labels = held["outputs"].astype(np.float64), held["labels"]
-        if logits.ndim != 2 or labels.ndim != 1 or not np.isfinite(logits).all():
-            return None
+            logits, mine = read_outputs(folder / name / OUTPUTS_FILE)
+        except UnusableError as reason:
+            problems |= {} if reason.missing else {name: f"{OUTPUTS_FILE} {reason}; the ensemble is left out"}
+            meaningful = False
+            continue
+        if logits.ndim != 2 or mine.ndim != 1 or mine.dtype.kind not in "iu" or not np.isfinite(logits).all():
+            meaningful = False
+            continue
+        if len(mine) != len(logits) or (total is not None and logits.shape != total.shape) or not logits.size:
+            problems[name] = f"{OUTPUTS_FILE} holds outputs {list(logits.shape)} for labels {list(mine.shape)}"
+            meaningful = False
+            continue
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = shifted / shifted.sum(axis=1, keepdims=True)
         total = probabilities if total is None else total + probabilities
-    if total is None or labels is None:
-        return None
-    return round(float((total.argmax(axis=1) == labels).mean()), 6)
+        labels = mine
+    if total is None or labels is None or not meaningful:
+        return None, problems
+    return round(float((total.argmax(axis=1) == labels).mean()), 6), problems
 
 
+OUTPUTS_FILE = "validation.safetensors"
 FAULTS_FILE = "faults.json"
 """In the folder of a peer that did to itself what a fault plan says."""
 _COLUMNS = (
@@ -119,8 +140,13 @@ _COLUMNS = (
 )
 
 
+def _warned(peer: dict[str, Any], problem: str | None) -> dict[str, Any]:
+    return peer if problem is None else peer | {"warnings": [*peer["warnings"], problem]}
+
+
 def render(summary: dict[str, Any]) -> RenderableType:
     """The final table of a run, for a rich console."""
+    summary = printable_all(summary)
     count = len(summary["peers"])
     head = (
         f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, "
@@ -239,10 +265,10 @@ def newest_run(out: Path) -> Path:
     Raises:
         ConfigError: when there is none.
     """
-    runs = [folder for folder in out.iterdir() if _is_run(folder)] if out.is_dir() else []
+    runs = [folder for folder in entries(out, "*") if _is_run(folder)]
     if not runs:
         raise ConfigError("holds no runs yet; start one with: gossipdistill run", file=out)
-    return max(runs, key=lambda folder: max(file.stat().st_mtime for file in folder.glob("**/*.json")))
+    return max(runs, key=lambda folder: max(map(changed_s, entries(folder, "**/*.json")), default=0.0))
 
 
 def find_run(out: Path, run: str | None) -> Path:
@@ -256,7 +282,7 @@ def find_run(out: Path, run: str | None) -> Path:
     for folder in (out / run, Path(run)):
         if _is_run(folder):
             return folder
-    known = [folder.name for folder in out.iterdir() if _is_run(folder)] if out.is_dir() else []
+    known = [folder.name for folder in entries(out, "*") if _is_run(folder)]
     raise ConfigError(f"no such run in {out}; {nearest(run, known)}", key="RUN", value=run)
 
 
@@ -267,25 +293,13 @@ def load_summary(folder: Path) -> dict[str, Any]:
         ConfigError: when it cannot be read.
     """
     path = folder / "summary.json"
-    return read_json(path) if path.exists() else _collected(folder)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One object that `write_json` wrote.
-
-    Raises:
-        ConfigError: when it cannot be read.
-    """
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"is damaged: {error}", file=path) from None
+    return _collected(folder) if not is_there(path) else read_record(path, SummaryRecord)
 
 
 def _is_run(folder: Path) -> bool:
     """A run, or a comparison."""
-    written = any((folder / name).exists() for name in ("summary.json", "compare.json"))
-    return folder.is_dir() and (written or any(folder.glob("*/config.json")))
+    written = any(is_there(folder / name) for name in ("summary.json", "compare.json"))
+    return is_folder(folder) and (written or bool(entries(folder, "*/config.json")))
 
 
 class _Settings:
@@ -295,38 +309,61 @@ class _Settings:
         def value(key: str) -> Any:
             return values.get(key, {}).get("value")
 
-        self.name, self.topology, self.seed = value("name"), value("topology"), value("seed")
-        task = {key: value(f"task.{key}") for key in ("name", "shards", "classes_per_peer")}
-        self.task = type("Task", (), task)
-        self.strategy = type("Strategy", (), {"name": value("strategy.name")})
+        self.name, self.topology = str(value("name")), str(value("topology"))
+        self.seed = value("seed") if isinstance(value("seed"), int) else 0
+        classes = value("task.classes_per_peer")
+        task = {"name": str(value("task.name")), "shards": str(value("task.shards"))}
+        self.task = type("Task", (), task | {"classes_per_peer": classes if isinstance(classes, int) else None})
+        self.strategy = type("Strategy", (), {"name": str(value("strategy.name"))})
 
 
 def _collected(folder: Path) -> dict[str, Any]:
-    configs = sorted(folder.glob("*/config.json"))
-    peers: list[dict[str, Any]] = []
-    for config in configs:
-        result = config.with_name("result.json")
-        try:
-            peers.append(json.loads(result.read_text()))
-        except (OSError, ValueError):
-            peers.append(unknown_peer(config.parent.name))
-    settings = _Settings(json.loads(configs[0].read_text()))
+    configs = entries(folder, "*/config.json")
+    peers = [_entry_of(config.parent) for config in configs]
+    settings = _Settings(_first_readable(configs))
     wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
     finished = sum(peer["status"] == "finished" for peer in peers)
     code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
     return summarise(settings, peers, wall_s, code, folder, _collected_faults(folder))
 
 
+def _entry_of(folder: Path) -> dict[str, Any]:
+    """What a peer has written at its end, or that it has not, or nothing that can be read. It is called as its folder
+    is: what it says of its own name might lead elsewhere."""
+    path = folder / "result.json"
+    if not is_there(path):
+        return unknown_peer(folder.name)
+    try:
+        return read_record(path, PeerRecord) | {"name": folder.name}
+    except ConfigError as error:
+        return unknown_peer(folder.name) | {"warnings": [f"{path.name} {error.problem}"]}
+
+
+def _first_readable(configs: Sequence[Path]) -> dict[str, Any]:
+    """The settings of the first peer whose `config.json` can be read.
+
+    Raises:
+        ConfigError: when none can.
+    """
+    first: ConfigError | None = None
+    for config in configs:
+        try:
+            return read_record(config, ConfigRecord)
+        except ConfigError as error:
+            first = first or error
+    raise first or ConfigError("holds no config.json of any peer")
+
+
 def _collected_faults(folder: Path) -> list[dict[str, Any]]:
     """What became of the faults of a plan that each peer has followed on its own. Each tells what hit it, and how many
     messages of its own were bent."""
-    told = [read_json(file)["faults"] for file in sorted(folder.glob(f"*/{FAULTS_FILE}"))]
+    told = [read_record(file, FaultsRecord)["faults"] for file in entries(folder, f"*/{FAULTS_FILE}")]
     merged = []
-    for entries in zip(*told, strict=False):
-        began_s = [entry["began_s"] for entry in entries if entry["began_s"] is not None]
-        ended_s = [entry["ended_s"] for entry in entries if entry["ended_s"] is not None]
+    for same in zip(*told, strict=False):
+        began_s = [entry["began_s"] for entry in same if entry["began_s"] is not None]
+        ended_s = [entry["ended_s"] for entry in same if entry["ended_s"] is not None]
         times = {"began_s": min(began_s, default=None), "ended_s": max(ended_s, default=None)}
-        merged.append(entries[0] | times | {"fired": sum(entry["fired"] for entry in entries)})
+        merged.append(same[0] | times | {"fired": sum(entry["fired"] or 0 for entry in same)})
     return merged
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.files import changed_s, entries, is_there
 from gossipdistill.observe import comparison, report
+from gossipdistill.observe.records import CompareRecord, PeerRecord, read_record, read_setting
 from gossipdistill.roster import classify, load_roster
 
 Render = Callable[[dict[str, Any]], RenderableType]
@@ -42,20 +44,20 @@ def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -
             console.print(f"waiting: {missing}", markup=False, soft_wrap=True)
             said = missing
         time.sleep(_LOOK_EVERY_S)
-    if (folder / "compare.json").exists():
-        return report.read_json(folder / "compare.json"), comparison.render
+    if is_there(folder / "compare.json"):
+        return read_record(folder / "compare.json", CompareRecord), comparison.render
     return report.load_summary(folder), report.render
 
 
 def _missing(folder: Path) -> str:
     """Whose results are not there yet; empty when there is nothing left to wait for."""
-    if (folder / "summary.json").exists() or (folder / "compare.json").exists():
+    if is_there(folder / "summary.json") or is_there(folder / "compare.json"):
         return ""
-    results = {path.parent.name: report.read_json(path) for path in folder.glob("*/result.json")}
+    results = {path.parent.name: _is_serving(path) for path in entries(folder, "*/result.json")}
     without = [name for name in _expected(folder) if name not in results]
     if not without:
         return ""
-    if results and not any(result.get("serving") for result in results.values()):
+    if results and not any(results.values()):
         # All who finished have stopped waiting for these: they are lost, unless they still write.
         without = [name for name in without if _wrote_lately(folder / name)]
     return f"no result yet of {', '.join(without)}" if without else ""
@@ -63,14 +65,21 @@ def _missing(folder: Path) -> str:
 
 def _expected(folder: Path) -> list[str]:
     """The peers of a run: those of its roster where that can still be read, else those that have a folder."""
-    configs = sorted(folder.glob("*/config.json"))
-    where = str(report.read_json(configs[0])["peers"]["value"]) if configs else ""
+    configs = entries(folder, "*/config.json")
     with contextlib.suppress(ConfigError):
-        if where and classify(where) == "roster":
+        where = read_setting(configs[0], "peers") if configs else None
+        if isinstance(where, str) and classify(where) == "roster":
             return list(load_roster(where).names)
     return [config.parent.name for config in configs]
 
 
+def _is_serving(path: Path) -> bool:
+    """Whether this result says that its peer serves the others still; a damaged one will not be written again."""
+    with contextlib.suppress(ConfigError):
+        return bool(read_record(path, PeerRecord).get("serving"))
+    return False
+
+
 def _wrote_lately(folder: Path) -> bool:
-    newest_s = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
+    newest_s = max(map(changed_s, entries(folder, "*")), default=0.0)
     return time.time() - newest_s < _WRITES_EVERY_S

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gossipdistill.observe.report import size
+from gossipdistill.printable import printable_all
 
 _NAMES = {
     "steps_per_s": "steps per second",
@@ -21,6 +22,7 @@ _NAMES = {
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """The figures of a simulated run, per peer and in all, for a rich console."""
+    summary = printable_all(summary)
     sim, peers = summary["simulation"], summary["peers"]
     head = (
         f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, {len(peers)} peers, "

@@ -7,20 +7,27 @@ exact.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.observe.recorder import FILE, OLDER_FILE
+from gossipdistill.files import UnusableError, check_shape, decoded, entries, is_there, parse_json, read_bytes
+from gossipdistill.observe.recorder import FILE, FILE_BYTES_MAX, OLDER_FILE
+from gossipdistill.observe.records import EventRecord
+from gossipdistill.printable import printable
 
 TOGETHER_S = 5.0
 """What several peers say of the same thing within this time is one line."""
 _TOLD_MAX = 400
-_PARCEL = re.compile(r"(?P<sender>[^/]+)/(?P<topic>[^/]+)/(?P<number>\d+)")
+_BYTES_MAX = 16 * FILE_BYTES_MAX
+"""Of a file of events; larger ones were written by something else."""
+_PARCEL = re.compile(r"(?P<sender>[^/]+)/(?P<topic>[^/]+)/(?P<number>\d{1,18})")
 _SAYS = {
     "joined": "hears {who} for the first time",
     "suspect": "suspects {who}",
@@ -65,8 +72,16 @@ class Told:
     def line(self) -> str:
         """In words."""
         who = self.peer if self.peer and self.peer != self.by else "itself"
-        said = _SAYS.get(self.kind, self.kind.replace("_", " ")).format(who=who)
+        said = _SAYS[self.kind].format(who=who) if self.kind in _SAYS else self.kind.replace("_", " ")
         return f"{self.at_s:9.2f} s  {self.by} {said}: {self.reason}"
+
+
+class Events(NamedTuple):
+    """All events of a run in order of time, the names of those who wrote them, and what could not be read, in words."""
+
+    told: list[Told]
+    names: list[str]
+    problems: list[str]
 
 
 def tell(run: Path, what: str) -> list[str]:
@@ -75,41 +90,74 @@ def tell(run: Path, what: str) -> list[str]:
     Raises:
         ConfigError: when the run has no events, or no such peer; with the nearest names.
     """
-    events, names = read_events(run)
+    events, names, problems = read_events(run)
+    what = printable(what)
     match = _PARCEL.fullmatch(what)
     if match is not None:
         _known(match["sender"], names, run, what)
-        return _of_parcel(events, match["sender"], match["topic"], int(match["number"]))
+        return [*_of_parcel(events, match["sender"], match["topic"], int(match["number"])), *problems]
     _known(what, names, run, what)
-    return _of_peer(events, what)
+    return [*_of_peer(events, what), *problems]
 
 
-def read_events(run: Path) -> tuple[list[Told], list[str]]:
-    """All events of a run in order of time, and the names of those who wrote them. Torn last lines are passed over.
+def read_events(run: Path) -> Events:
+    """The events of all peers. A file that cannot be read, and lines that are no events, are told and passed over; the
+    half of a line at the end of a file is of a process that was killed.
 
     Raises:
         ConfigError: when nobody has written any.
     """
-    files = sorted(run.glob(f"*/{FILE}"))
-    if not files:
+    found = entries(run, f"*/{FILE}")
+    if not found:
         raise ConfigError("holds no events.jsonl of any peer", file=run)
     events: list[Told] = []
-    for file in files:
+    problems: list[str] = []
+    for file in found:
         older = file.with_name(OLDER_FILE)
-        events += [*(_read(older) if older.exists() else ()), *_read(file)]
-    return sorted(events, key=lambda one: one.at_s), [file.parent.name for file in files]
+        for one in [older, file] if is_there(older) else [file]:
+            events += _read(one, problems)
+    return Events(sorted(events, key=lambda one: one.at_s), [printable(file.parent.name) for file in found], problems)
 
 
-def _read(file: Path) -> Iterable[Told]:
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+def _read(file: Path, problems: list[str]) -> Iterable[Told]:
+    by, where = printable(file.parent.name), printable(f"{file.parent.name}/{file.name}")
+    try:
+        lines = read_bytes(file, _BYTES_MAX).split(b"\n")
+    except UnusableError as reason:
+        problems.append(f"{where} {reason}")
+        return
+    refused: list[tuple[int, str]] = []
+    for number, line in enumerate(lines[:-1], start=1):
+        if not line:
+            continue
         try:
-            entry = json.loads(line)
-            yield Told(
-                float(entry["at_s"]), file.parent.name, str(entry["kind"]), str(entry["peer"]), str(entry["reason"]),
-                dict(entry.get("detail", {})),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError):
-            continue  # a killed process may leave half a line
+            yield _told(_event(line), by)
+        except UnusableError as problem:
+            refused.append((number, str(problem)))
+    yield from _half(lines[-1], by)
+    if refused:
+        number, why = refused[0]
+        count = f"{len(refused)} line{'s are' if len(refused) > 1 else ' is'} no event{'s' * (len(refused) > 1)}"
+        problems.append(f"{where}: {count}, and passed over; line {number}: {why}")
+
+
+def _event(line: bytes) -> EventRecord:
+    try:
+        return EventRecord.model_validate_json(line)  # ten times faster than what says why a line is none
+    except ValidationError:
+        return check_shape(EventRecord, parse_json(decoded(line)))
+
+
+def _told(entry: EventRecord, by: str) -> Told:
+    kind, peer, reason = map(printable, (entry.kind, entry.peer, entry.reason))
+    return Told(entry.at_s, by, kind, peer, reason, entry.detail)
+
+
+def _half(line: bytes, by: str) -> Iterable[Told]:
+    """What a killed process wrote last, which is an event if it came as far as the end of its line."""
+    with contextlib.suppress(UnusableError):
+        if line:
+            yield _told(_event(line), by)
 
 
 def _known(name: str, names: Sequence[str], run: Path, what: str) -> None:
@@ -180,9 +228,10 @@ def _ending(concerned: Sequence[Told], name: str) -> list[str]:
 def _of_parcel(events: Sequence[Told], sender: str, topic: str, number: int) -> list[str]:
     mine = [one for one in events if one.by == sender and one.detail.get("topic") == topic]
     numbered = [one for one in mine if one.detail.get("number") == number]
-    head = f"{topic} {number} of {sender}"
+    head = printable(f"{topic} {number} of {sender}")
     if not numbered:
-        known = sorted({int(one.detail.get("number", 0)) for one in mine})
+        numbered_ones = (one.detail.get("number") for one in mine)
+        known = sorted({other for other in numbered_ones if isinstance(other, int)})
         numbers = f"; there are events about numbers {', '.join(map(str, known[:10]))}" if known else ""
         return [
             f"{head}: nothing was written about it. An absorbed parcel leaves no event: it arrived, or was still "
@@ -197,4 +246,5 @@ def _of_parcel(events: Sequence[Told], sender: str, topic: str, number: int) -> 
                 lines.append(one.line())
     fates = {"parked": "still kept for the same process to return", "written_off": "lost with the process it went to",
              "came_home": "its sender's again"}  # fmt: skip
-    return [*lines, f"in the end it is {fates[numbered[-1].kind]}"]
+    fate = next((fates[one.kind] for one in reversed(numbered) if one.kind in fates), "not known")
+    return [*lines, f"in the end it is {fate}"]

@@ -37,7 +37,7 @@ def test_the_newest_events_stay_within_two_files_over_restarts(tmp_path: Path) -
 
 def test_a_story_is_told_from_both_files(tmp_path: Path) -> None:
     record(tmp_path / "ada", range(20), bytes_max=1000)
-    events, names = read_events(tmp_path)
+    events, names, _ = read_events(tmp_path)
     assert names == ["ada"]
     assert [int(one.reason) for one in events] == list(range(int(events[0].reason), 20))
     assert len(events) > len(steps(tmp_path / "ada" / FILE))

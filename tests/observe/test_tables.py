@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from gossipdistill.errors import ConfigError
+from gossipdistill.files import read_object
 from gossipdistill.observe import comparison, report
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.fitting import Column, Fitting, console
@@ -260,4 +261,4 @@ def test_figures_that_are_not_finite_are_written_as_null(tmp_path: Path) -> None
     value = {"loss": float("nan"), "curve": [1.0, float("inf"), None], "peers": [{"accuracy": 0.5, "steps": 3}]}
     report.write_json(tmp_path / "summary.json", value)
     written = {"loss": None, "curve": [1.0, None, None], "peers": [{"accuracy": 0.5, "steps": 3}]}
-    assert report.read_json(tmp_path / "summary.json") == written
+    assert read_object(tmp_path / "summary.json") == written
