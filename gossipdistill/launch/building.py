@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.events import EventKind
+from gossipdistill.launch.batches import rows_of_step
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.launch.spec import WorkerSpec
@@ -112,7 +114,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     config = spec.config
     model = build_model(spec, strategy, task)
     device = choose_device(spec.device, spec.place)
-    rows_per_step = config.train.batch_size * config.train.accumulate * (spec.count if spec.pooled else 1)
+    step_rows = rows_of_step(spec, task, model, device)
     train = config.train
     options = train.optimizer_options
     optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay, options)
@@ -136,7 +138,10 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         refuse_unusual=config.exchange.refuse_unusual,
         steps_total=config.steps if config.seconds is None else None,
     )
-    return learner, Draws(len(task.train[0]), rows_per_step, config.seed + 104_729 * (spec.place + 1))
+    if step_rows.notice:
+        learner.ledger.warn(step_rows.notice)
+        learner.ledger.note(EventKind.WARNING, "", step_rows.notice)
+    return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.launch.batches import rows_of_step
 from gossipdistill.launch.building import build_model, build_schedule, build_task
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.publishing import refuse_unsendable
@@ -49,9 +50,9 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
     seen: set[str] = set()
     with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
         for spec in specs:
-            choose_device(spec.device, spec.place)
+            device = choose_device(spec.device, spec.place)
             config = spec.config.model_dump(mode="json")
-            kind = json.dumps([config[part] for part in ("task", "topology", "strategy", "exchange")])
+            kind = json.dumps([config[part] for part in ("task", "topology", "strategy", "exchange", "train")])
             if kind in seen:
                 continue
             seen.add(kind)
@@ -60,6 +61,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             task = build_task(spec, strategy)
             model = build_model(spec, strategy, task)
             refuse_unsendable(spec, strategy, task, model)
+            rows_of_step(spec, task, model, device)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
             findings = findings or Findings(task.examples(), task.distillable)
