@@ -30,7 +30,10 @@ T = TypeVar("T")
 Parts = Sequence[bytes | memoryview]
 """One after the other, in bytes, the content of a file. Nothing large is copied on its way to the disk."""
 
-FORMAT = 1
+FORMAT = 2
+"""Of what is written."""
+_FORMATS = (1, FORMAT)
+"""Which are read; those of release 0.1 have 1."""
 _NAME = re.compile(r"(0|[1-9]\d{0,18})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
 _PARENTS_SYNCED = 4
 """A folder is safe when its parent says so on disk: runs/NAME/PEER/checkpoints, each in the one above it."""
@@ -74,11 +77,28 @@ class Disk:
 
 def put(file: Path, parts: Parts, disk: Disk) -> None:
     """Write a whole file: a reader, and a crash, find the old one or the new one. The name lasts through a power cut
-    when the folder is synced, too."""
+    when the folder is synced, too.
+
+    Raises:
+        OSError: with the name of the file; what was begun is removed.
+    """
     scratch = file.with_name(file.name + ".partial")
-    disk.write(scratch, parts)
-    disk.sync(scratch)
-    disk.rename(scratch, file)
+    try:
+        disk.write(scratch, parts)
+        disk.sync(scratch)
+        disk.rename(scratch, file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            disk.remove(scratch)  # a full disk needs the space back
+        error.filename = error.filename or str(file)  # the system has none for a write
+        raise
+
+
+def reason_of(error: Exception) -> str:
+    """An error of the file system as `FILE: reason`, any other with its type; in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class Number(NamedTuple):
@@ -187,8 +207,12 @@ class CheckpointFolder:
             "content": content,
         }
         sealed = json.dumps({"sha256": _digest_of(note), "note": note})
-        put(self._path(number, ".safetensors"), tensors, self.disk)
-        put(self._path(number, ".json"), [sealed.encode()], self.disk)
+        try:
+            put(self._path(number, ".safetensors"), tensors, self.disk)
+            put(self._path(number, ".json"), [sealed.encode()], self.disk)
+        except OSError:
+            self._sweep(number)
+            raise
         self.disk.sync(self.folder)
         self._prune(number)
         return number
@@ -210,6 +234,13 @@ class CheckpointFolder:
                     scored.append((score, number))
         return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
+    def holds_some(self) -> bool:
+        """Whether there is a finished one, as far as that can be seen."""
+        try:
+            return bool(self.numbers())
+        except OSError:
+            return False
+
     def highest_boot(self) -> int:
         """Of all processes that have written here."""
         return max((number.boot for number, _ in self._files()), default=0)
@@ -222,14 +253,22 @@ class CheckpointFolder:
             if number <= written and (number not in kept or ending.endswith(".partial")):
                 self.disk.remove(self._path(number, ending))
 
+    def _sweep(self, failed: Number) -> None:
+        """Give back the space of what was never finished, by this process or one that was killed."""
+        finished = set(self.numbers())
+        with contextlib.suppress(OSError):
+            for number, ending in sorted(self._files(), key=_json_first):
+                if number <= failed and (number not in finished or ending.endswith(".partial")):
+                    self.disk.remove(self._path(number, ending))
+
     def _note(self, number: Number) -> dict[str, Any]:
         try:
             sealed = json.loads(self._path(number, ".json").read_text(encoding="utf-8"))
             note: dict[str, Any] = sealed["note"]
             if _digest_of(note) != sealed["sha256"]:
                 raise RefusedCheckpointError("it is damaged: the checksum of its JSON differs")
-            if note["format"] != FORMAT:
-                raise RefusedCheckpointError(f"it has format {note['format']}, and this release reads {FORMAT}")
+            if note["format"] not in _FORMATS:
+                raise RefusedCheckpointError(f"it has format {note['format']}, and this release reads {_FORMATS}")
         except OSError as error:
             raise RefusedCheckpointError(f"its JSON cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):

@@ -324,13 +324,15 @@ class Worker:
         learner = self.learner
         counted = {"step": learner.step, "exchanges": self.cadence.exchanges, **progress}
         memory = {**self.strategy.remember(self._state), **learner.delays.remember()}
-        return Checkpoint.of(learner.model, learner.optimizer, counted, self.strategy.name, memory)
+        return Checkpoint.of(learner.model, learner.optimizer, counted, self.strategy.name, memory, learner.built)
 
     def resume(self, checkpoint: Checkpoint, generators: bool = True) -> None:
         """Go on from a checkpoint whose model and optimiser are restored already: as if nothing had been, where nothing
         is exchanged, and without any state of a link, where something is. `generators`: the global ones as well."""
         self.learner.step = int(checkpoint.progress["step"])
         self.cadence.exchanges = int(checkpoint.progress["exchanges"])
+        if not self.cosine and not self.rate_drops:
+            self._leave_schedule()
         memory = checkpoint.recalled(self.strategy.name)
         self.strategy.recall(self._state, self.learner, memory)
         self.learner.delays.recall(memory)
@@ -359,7 +361,17 @@ class Worker:
         if not self.cosine:
             share = 10.0 ** -sum(progress >= drop for drop in self.rate_drops)
         for group in self.learner.optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+            rate = group["lr"]
+            if isinstance(rate, Tensor):  # compiled and captured steps read this very tensor
+                rate.copy_(group.setdefault("initial_lr", rate.clone()) * share)
+            else:
+                group["lr"] = group.setdefault("initial_lr", rate) * share
+
+    def _leave_schedule(self) -> None:
+        """The checkpoint is of a run in which `_set_rate` moved the rates, and in this one nothing does."""
+        for group, built in zip(self.learner.optimizer.param_groups, self.learner.built, strict=True):
+            if "initial_lr" in group and "initial_lr" not in built:
+                group["lr"] = group.pop("initial_lr")
 
     # --- alarms --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from gossipdistill.launch.batches import rows_of_step
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.keeping import UnkeptError
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
 from gossipdistill.optimizers import build_optimizer
@@ -142,6 +144,18 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         learner.ledger.warn(step_rows.notice)
         learner.ledger.note(EventKind.WARNING, "", step_rows.notice)
     return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
+
+
+def refuse_unkept(learner: Learner) -> None:
+    """Refuse a model or an optimizer that a checkpoint cannot hold: by copying it, as each checkpoint will.
+
+    Raises:
+        NeedsError: naming the entry, and what it is.
+    """
+    try:
+        Checkpoint.of(learner.model, learner.optimizer, {}, gave=learner.built)
+    except UnkeptError as error:
+        raise NeedsError(f"a peer is to go on from its checkpoints, and {error}") from None
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

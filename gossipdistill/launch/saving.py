@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from gossipdistill.durable import CheckpointFolder
+from gossipdistill.durable import CheckpointFolder, reason_of
 from gossipdistill.learning.checkpoint import Checkpoint
 
 
@@ -19,7 +19,8 @@ class Saver:
     _busy: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
-    _failing: bool = False
+    problem: str = ""
+    """Why the last one that was asked for could not be written, in words; empty where it could."""
     _news: list[str] = field(default_factory=list)
 
     def save(self, checkpoint: Checkpoint, score: float | None = None) -> None:
@@ -30,6 +31,11 @@ class Saver:
                 self._thread = threading.Thread(target=self._write_all, name="checkpoints", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def failed(self, error: Exception) -> None:
+        """No copy could be taken for one that was asked for."""
+        with self._changed:
+            self._note(error)
 
     def settle(self, within_s: float) -> bool:
         """Wait until nothing is left to write; False when that took too long."""
@@ -48,16 +54,22 @@ class Saver:
                 self._changed.wait_for(lambda: self._next is not None)
                 assert self._next is not None
                 (checkpoint, score), self._next, self._busy = self._next, None, True
-            problem = ""
+            problem: Exception | None = None
             try:
                 self.folder.save(*checkpoint.encode(), score)
             except Exception as error:  # a full disk, or a state that is no JSON: whatever it is, the training goes on
-                problem = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                problem = error
             with self._changed:
                 self._busy = False
-                if problem and not self._failing:
-                    self._news.append(f"no checkpoint could be written: {problem}; the one before it stays")
-                elif self._failing and not problem:
-                    self._news.append("checkpoints can be written again")
-                self._failing = bool(problem)
+                self._note(problem)
                 self._changed.notify_all()
+
+    def _note(self, error: Exception | None) -> None:
+        """What came of the last attempt; called with the lock."""
+        before = self.problem
+        self.problem = "" if error is None else f"no checkpoint could be written: {reason_of(error)}"
+        if error is not None and not before:
+            stays = "the one before it stays" if self.folder.holds_some() else "there is none yet"
+            self._news.append(f"{self.problem}; {stays}")
+        elif before and error is None:
+            self._news.append("checkpoints can be written again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safetensors.torch import save_file
@@ -20,6 +20,7 @@ from gossipdistill.launch.joining import Joining
 from gossipdistill.launch.parting import LOOK_S, Parting
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
+from gossipdistill.launch.resuming import settings_of
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
@@ -322,7 +323,11 @@ class Session:
     def _save(self) -> None:
         elapsed_s = time.monotonic() - self._run_began_s
         progress = {"elapsed_s": elapsed_s, "starts": self.incarnation, "saved_unix_s": time.time()}
-        checkpoint = self.worker.checkpoint(**progress)
+        try:
+            checkpoint = replace(self.worker.checkpoint(**progress), settings=settings_of(self.spec.config))
+        except Exception as error:  # whatever it is (a state that cannot be kept): the training goes on
+            self.saver.failed(error)
+            return
         self.saver.save(checkpoint, self._loss.value if self._loss.looks else None)
 
     def _settle_checkpoint(self) -> None:

@@ -13,12 +13,12 @@ from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
-from gossipdistill.durable import CheckpointFolder, Refusal, Saved
-from gossipdistill.errors import ConfigError, GossipdistillError
+from gossipdistill.durable import CheckpointFolder
+from gossipdistill.errors import GossipdistillError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
-from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
+from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of, refuse_unkept
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
@@ -27,12 +27,12 @@ from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.release import Release
+from gossipdistill.launch.resuming import Resumption, resume
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
@@ -71,11 +71,14 @@ class WorkerProcess:
         schedule = build_schedule(spec, strategy)
         task = build_task(spec, strategy)
         learner, draws = build_learner(spec, strategy, task)
+        refuse_unkept(learner)
         refuse_unsendable(spec, strategy, task, learner.model)
         prints = fingerprint_of(spec, strategy, task, learner.model)
         identity = {"peer": spec.name, "task": spec.config.task.name}
         folder = CheckpointFolder(spec.folder / "checkpoints", identity, spec.config.train.checkpoints_kept)
-        resumed, refusals = self._resume(folder, learner)
+        anew = "without --resume" if spec.released_by_launcher else "with --fresh"
+        found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
+        resumed = found.checkpoint
         incarnation = Incarnation.next(spec.folder, not spec.resume, folder.highest_boot())
         folder.boot = incarnation.boot
         network = NetworkThread()
@@ -91,12 +94,15 @@ class WorkerProcess:
                 if not spec.resume:
                     folder.clear()
                 worker = self._worker(task, learner, strategy, schedule, network, draws)
-                for number, reason in refusals:
+                for number, reason in found.refusals:
                     told = f"checkpoint {number.boot}-{number.serial} is refused: {reason}"
                     recorder.record(Event(EventKind.CHECKPOINT_REFUSED, time.monotonic(), "", told))
                 if resumed is not None:
                     worker.resume(resumed)
                     reason = f"from its checkpoint at step {learner.step}"
+                    recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
+                if found.changed:
+                    reason = f"with other settings than before: {found.changed}"
                     recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
                 for problem in filter(None, (INSECURE if spec.insecure else "", lock.problem)):
                     learner.ledger.warn(problem)
@@ -127,29 +133,6 @@ class WorkerProcess:
     def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         self.report({"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step})
-
-    def _resume(self, folder: CheckpointFolder, learner: Learner) -> tuple[Checkpoint | None, list[Refusal]]:
-        """The newest checkpoint that fits, with model and optimiser restored from it, and why newer ones do not.
-
-        Raises:
-            ConfigError: when there are some, and none fits: that is not to end in a silent start from nothing.
-        """
-        if not self.spec.resume:
-            return None, []
-
-        def use(saved: Saved) -> Checkpoint:
-            checkpoint = Checkpoint.decode(saved.tensors, saved.content)
-            checkpoint.restore(learner.model, learner.optimizer)
-            learner.step = int(checkpoint.progress["step"])
-            return checkpoint
-
-        checkpoint, refusals = folder.newest(use)
-        if checkpoint is None and refusals:
-            reasons = "; ".join(f"{number.boot}-{number.serial}: {reason}" for number, reason in refusals[:4])
-            anew = "without --resume" if self.spec.released_by_launcher else "with --fresh"
-            problem = f"no checkpoint here can be used ({reasons}); remove them, or begin anew {anew}"
-            raise ConfigError(problem, file=folder.folder)
-        return checkpoint, refusals
 
     def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
         spec = self.spec

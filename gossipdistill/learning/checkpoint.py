@@ -1,16 +1,16 @@
 """What a peer remembers of its training: a copy of it, as bytes and JSON, and the way back. Never pickle.
 
-Tensors are named `model.<name>`, `optimizer.<parameter>.<entry>`, `memory.<name>` and `rng.<device>`, in a safetensors
-file; everything else is JSON. Where they lie, and that they survive a crash, is the matter of `durable.py`. No state
-of a link is kept: exactly-once across a crash is impossible with checkpoints that nobody coordinates.
+Tensors are named `model.<name>`, `optimizer.<place in its state>`, `memory.<name>` and `rng.<device>`, in a safetensors
+file; everything else is JSON, as `keeping.py` has it. Where they lie, and that they survive a crash, is the matter of
+`durable.py`. No state of a link is kept: exactly-once across a crash is impossible with checkpoints that nobody
+coordinates.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,22 +21,38 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from gossipdistill.durable import RefusedCheckpointError
+from gossipdistill.learning.hyperparameters import Change, Group, constructor_values, renew
+from gossipdistill.learning.keeping import NAMED_TYPES, Absent, Giver, Keeper, Node, is_function
+from gossipdistill.learning.restoring import (
+    kind_of,
+    parameters_of,
+    put_into_model,
+    put_into_optimizer,
+    refuse_if_it_cannot_step,
+)
 
 Memory = Mapping[str, Tensor | float]
 """What a strategy keeps over a restart, by name."""
+_UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A copy of a peer's training, which goes on meanwhile: all tensors are on the CPU, and share nothing with it.
-    `progress` counts what was done (step, exchanges, ...)."""
+
+    `progress` counts what was done (step, exchanges, ...). `optimizer` has the `kind`, the `state` (what its
+    `state_dict` says) and the values that its constructor `gave`, if they are known. `model` and `memory` are nodes;
+    entries of the model that are just a tensor are left out there. `settings` are those of the run, for comparing.
+    """
 
     tensors: dict[str, Tensor]
     progress: dict[str, int | float]
     optimizer: dict[str, Any]
     strategy: str = ""
-    memory: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, Node] = field(default_factory=dict)
     generators: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Node] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -45,92 +61,139 @@ class Checkpoint:
         progress: Mapping[str, int | float],
         strategy: str = "",
         memory: Memory | None = None,
+        gave: Sequence[Group] | None = None,
     ) -> Checkpoint:
-        """The one copy that the training waits for."""
-        state, plain = optimizer.state_dict(), {}
-        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-        for index, entries in state["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{key}"] = value
-                else:
-                    plain[f"{index}.{key}"] = value
-        kept = memory or {}
-        tensors |= {f"memory.{name}": value for name, value in kept.items() if isinstance(value, Tensor)}
-        tensors["rng.cpu"] = torch.get_rng_state()
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        """The one copy that the training waits for. `gave`: the values of the groups that the constructor gave.
+
+        Raises:
+            UnkeptError: for what a checkpoint cannot hold, by its name.
+        """
+        keeper = Keeper(parameters_of(optimizer))
+        nodes = {name: keeper.keep(value, f"model.{name}") for name, value in model.state_dict().items()}
+        memories = {name: keeper.keep(value, f"memory.{name}") for name, value in (memory or {}).items()}
+        entries = [[key, value] for key, value in optimizer.state_dict().items()]
+        of_parameters = [[k, keeper.keep(v, f"optimizer.{k}")] for k, v in entries if k != "param_groups"]
+        keeper.absent = is_function  # in groups: today's constructor gives them again
+        of_groups = [[k, keeper.keep(v, f"optimizer.{k}")] for k, v in entries if k == "param_groups"]
+        kept = {
+            "kind": type(optimizer).__name__,
+            "groups": [len(group["params"]) for group in optimizer.param_groups],
+            "state": {"dict": of_parameters + of_groups},
+            "gave": None if gave is None else [keeper.keep(group, f"gave.{n}") for n, group in enumerate(gave)],
+        }
+        keeper.tensors["rng.cpu"] = torch.get_rng_state()
+        device = _device_of(model)
         if device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
+            keeper.tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
         return Checkpoint(
-            {name: _copied(tensor) for name, tensor in tensors.items()},
+            keeper.tensors,
             dict(progress),
-            copy.deepcopy({"kind": type(optimizer).__name__, "groups": state["param_groups"], "plain": plain}),
+            kept,
             strategy,
-            {name: value for name, value in kept.items() if not isinstance(value, Tensor)},
+            memories,
             {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)},
+            {name: node for name, node in nodes.items() if node != {"tensor": f"model.{name}"}},
         )
 
     def encode(self) -> tuple[list[bytes | memoryview], dict[str, Any]]:
         """(the tensors as parts of one safetensors file, which are the tensors themselves; all else as JSON)."""
         numpy = self.generators["numpy"]
         state = numpy["state"] | {"key": numpy["state"]["key"].tolist()}
-        return _parts(self.tensors), {
+        return file_parts(self.tensors), {
             "progress": self.progress,
             "optimizer": self.optimizer,
             "strategy": self.strategy,
             "memory": self.memory,
             "generators": {"python": self.generators["python"], "numpy": numpy | {"state": state}},
+            "model": self.model,
+            "settings": self.settings,
         }
 
     @staticmethod
     def decode(data: bytes, content: Mapping[str, Any]) -> Checkpoint:
-        """The inverse of `encode`.
+        """The inverse of `encode`. Those of release 0.1 are read as well.
 
         Raises:
             RefusedCheckpointError: when it is none.
         """
         keys = ("progress", "optimizer", "strategy", "memory", "generators")
         try:
-            return Checkpoint(load(data), *(content[key] for key in keys))
-        except (SafetensorError, KeyError) as error:
+            tensors = load(data)
+            older = "plain" in content["optimizer"]
+            fields = {key: content[key] for key in keys}
+            if older:
+                fields["optimizer"] = _of_first_format(content["optimizer"], tensors)
+            return Checkpoint(tensors, **fields, model=content.get("model", {}), settings=content.get("settings", {}))
+        except (SafetensorError, *_UNREADABLE) as error:
             raise RefusedCheckpointError(f"it cannot be read ({type(error).__name__}: {error})") from None
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put model and optimiser where they were.
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        built: Sequence[Group] | None = None,
+        unsure: Collection[str] = (),
+    ) -> list[Change]:
+        """Put model and optimizer where they were; returns what today's constructor has changed of the groups.
+
+        Args:
+            built: the values that today's constructor gave to the groups; left out, the optimizer has them still.
+            unsure: as in `hyperparameters.renew`.
 
         Raises:
-            RefusedCheckpointError: when this is of another model or optimiser; nothing was changed then.
+            RefusedCheckpointError: when this is of another model or optimizer; nothing was changed then. Also where
+                today's settings do not go with the saved state.
         """
-        wanted = {f"model.{name}": _kind(tensor) for name, tensor in model.state_dict().items()}
-        found = {name: _kind(tensor) for name, tensor in self.tensors.items() if name.startswith("model.")}
+        today = constructor_values(optimizer) if built is None else built
+        giver = Giver(self.tensors, parameters_of(optimizer), _device_of(model))
+        try:
+            entries = self._model_entries(model, giver)
+            self._refuse_another_optimizer(optimizer)
+            state = giver.give(self.optimizer["state"])
+            gave = self.optimizer["gave"]
+            then = None if gave is None else [giver.give(group) for group in gave]
+            put_into_model(model, entries)
+            put_into_optimizer(optimizer, _without_absent(state))
+            changes = renew(optimizer, then, today, unsure)
+        except _UNREADABLE as error:
+            text = " ".join(str(error).split())[:300]
+            raise RefusedCheckpointError(f"it cannot be used ({type(error).__name__}: {text})") from None
+        refuse_if_it_cannot_step(optimizer, changes)
+        return changes
+
+    def _refuse_another_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        kind = type(optimizer).__name__
+        if self.optimizer.get("kind") != kind:
+            raise RefusedCheckpointError(f"it is of another optimizer: {self.optimizer.get('kind')}, not {kind}")
+        if self.optimizer.get("groups") != [len(group["params"]) for group in optimizer.param_groups]:
+            raise RefusedCheckpointError("it is of another optimizer: its groups of parameters differ")
+
+    def _model_entries(self, model: nn.Module, giver: Giver) -> dict[str, Any]:
+        """By name, what is to be put into the model."""
+        wanted = {name: kind_of(value) for name, value in model.state_dict().items()}
+        names = {name.removeprefix("model.") for name in self.tensors if name.startswith("model.")}
+        parts = {name for node in self.model.values() for name in _tensors_in(node)}
+        entries: dict[str, Any] = {
+            name: self.tensors[f"model.{name}"] for name in names if f"model.{name}" not in parts
+        }
+        entries |= {name: giver.give(node) for name, node in self.model.items()}
+        found = {name: kind_of(value) for name, value in entries.items()}
         if wanted != found:
             odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
             raise RefusedCheckpointError(
-                f"it is of another model: {odd} is {found.get(odd, 'not there')}, not {wanted.get(odd, 'wanted')}"
+                f"it is of another model: model.{odd} is {found.get(odd, 'not there')}, not {wanted.get(odd, 'wanted')}"
             )
-        kind = type(optimizer).__name__
-        if self.optimizer["kind"] != kind:
-            raise RefusedCheckpointError(f"it is of another optimizer: {self.optimizer['kind']}, not {kind}")
-        groups = [len(group["params"]) for group in self.optimizer["groups"]]
-        if groups != [len(group["params"]) for group in optimizer.param_groups]:
-            raise RefusedCheckpointError("it is of another optimizer: its groups of parameters differ")
-        state: dict[int, dict[str, Any]] = {}
-        entries: dict[str, Any] = {name: value for name, value in self.tensors.items() if name.startswith("optimizer.")}
-        entries |= {f"optimizer.{name}": value for name, value in self.optimizer["plain"].items()}
-        for name, value in entries.items():
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-        with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                tensor.copy_(self.tensors[f"model.{name}"])
-        optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["groups"]})
+        return entries
 
     def recalled(self, strategy: str) -> dict[str, Tensor | float]:
         """What this strategy kept; nothing where another one wrote the checkpoint."""
         if strategy != self.strategy:
             return {}
+        giver = Giver(self.tensors)
+        known = {name for node in self.memory.values() for name in _tensors_in(node)}
         tensors = {name: tensor for name, tensor in self.tensors.items() if name.startswith("memory.")}
-        return {**self.memory, **{name.removeprefix("memory."): tensor for name, tensor in tensors.items()}}
+        alone = {name.removeprefix("memory."): tensor for name, tensor in tensors.items() if name not in known}
+        return {**{name: giver.give(node) for name, node in self.memory.items()}, **alone}
 
     def restore_generators(self, device: torch.device) -> None:
         """Put the global random generators where they were; the last thing before training goes on."""
@@ -144,20 +207,7 @@ class Checkpoint:
         np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    """On the CPU, contiguous, and nobody else's: safetensors refuses aliases, and the training goes on."""
-    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
-
-
-_TYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
-    torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+def file_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     """A safetensors file: the length of the header in 8 bytes, the header, and all tensors without gaps.
 
     Its own library makes one long copy of them, in which no other thread runs: 0.15 s for 100 MB, the step of a
@@ -168,11 +218,11 @@ def _parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     at = 0
     # The widest types first, so that everything is aligned.
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
-        if tensor.dtype not in _TYPES:
+        if tensor.dtype not in NAMED_TYPES:
             raise TypeError(f"{name} is of {tensor.dtype}, which a checkpoint cannot hold")
         part = tensor.reshape(-1).view(torch.uint8).numpy().data
         header[name] = {
-            "dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]
+            "dtype": NAMED_TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]
         }  # fmt: skip
         at += len(part)
         parts.append(part)
@@ -182,5 +232,42 @@ def _parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     return parts
 
 
-def _kind(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _tensors_in(node: Node) -> list[str]:
+    """The names of all tensors that a node refers to."""
+    if isinstance(node, list):
+        return [name for one in node for name in _tensors_in(one)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[word] for word in ("tensor", "array") if isinstance(node.get(word), str)]
+    return own + [name for value in node.values() for name in _tensors_in(value)]
+
+
+def _without_absent(state: dict[str, Any]) -> dict[str, Any]:
+    """Callables in groups were not kept: today's constructor gives them."""
+    groups = state.get("param_groups", ())
+    for group in groups if isinstance(groups, list) else ():
+        for key in [key for key, value in group.items() if isinstance(value, Absent)]:
+            del group[key]
+    return state
+
+
+def _of_first_format(optimizer: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Release 0.1 had tensors as `optimizer.<parameter>.<key>`, other entries beside them, and groups as JSON."""
+    entries: dict[str, Any] = {name: {"tensor": name} for name in tensors if name.startswith("optimizer.")}
+    entries |= {f"optimizer.{name}": value for name, value in optimizer["plain"].items()}
+    state: dict[int, list[Any]] = {}
+    for name, node in entries.items():
+        _, index, key = name.split(".", 2)
+        state.setdefault(int(index), []).append([key, node])
+    nodes = [[index, {"dict": pairs}] for index, pairs in state.items()]
+    groups = [{"dict": [list(pair) for pair in group.items()]} for group in optimizer["groups"]]
+    return {
+        "kind": optimizer["kind"],
+        "groups": [len(group["params"]) for group in optimizer["groups"]],
+        "state": {"dict": [["state", {"dict": nodes}], ["param_groups", groups]]},
+        "gave": None,
+    }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gossipdistill.learning.delays import Delays
 from gossipdistill.learning.evaluation import evaluating
+from gossipdistill.learning.hyperparameters import constructor_values
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
@@ -83,9 +84,12 @@ class Learner:
     """Whether weights of an unusual norm are refused, and not only counted (learning/norms.py)."""
     settlements: list[Settlement] = field(default_factory=list)
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
+    built: tuple[dict[str, Any], ...] = field(init=False)
+    """What the optimizer's constructor gave to its groups of parameters, for checkpoints."""
     _decided: tuple[nn.Module, SharedArrays] | None = None
 
     def __post_init__(self) -> None:
+        self.built = constructor_values(self.optimizer)
         self.shared  # noqa: B018 - decided now, before anything is restored or trained
 
     @property

@@ -82,11 +82,36 @@ def test_a_full_disk_is_said_once_and_so_is_its_end(tmp_path: Path) -> None:
         assert saver.settle(PATIENCE_S)
         said.append(saver.news())
         if full:
+            assert sorted(file.name for file in tmp_path.iterdir()) == ["1-1.json", "1-1.safetensors"]
             assert newest_step(tmp_path) == 1
-    problem = "no checkpoint could be written: No space left on device; the one before it stays"
+    file = tmp_path / "1-2.safetensors"
+    problem = f"no checkpoint could be written: {file}: No space left on device; the one before it stays"
     assert said == [[], [problem], [], [], ["checkpoints can be written again"], []]
     assert newest_step(tmp_path) == 6
     assert not list(tmp_path.glob("*.partial"))
+    assert saver.problem == ""
+
+
+def test_the_first_one_that_fails_says_that_there_is_none(tmp_path: Path) -> None:
+    saver = saver_at(tmp_path, FullDisk())
+    (tmp_path / "0-4.safetensors.partial").write_bytes(b"of a process that was killed")
+    (tmp_path / "2-1.safetensors.partial").write_bytes(b"of a newer process")
+    saver.save(checkpoint(1))
+    assert saver.settle(PATIENCE_S)
+    assert saver.news() == [f"{saver.problem}; there is none yet"]
+    assert [file.name for file in tmp_path.iterdir()] == ["2-1.safetensors.partial"]
+
+
+def test_a_copy_that_could_not_be_taken_is_said_once(tmp_path: Path) -> None:
+    saver = saver_at(tmp_path, Disk())
+    for _ in range(2):
+        saver.failed(TypeError("optimizer.state.0.seen is of type Wrapped"))
+    assert saver.news() == [
+        "no checkpoint could be written: TypeError: optimizer.state.0.seen is of type Wrapped; there is none yet"
+    ]
+    saver.save(checkpoint(1))
+    assert saver.settle(PATIENCE_S)
+    assert saver.news() == ["checkpoints can be written again"]
 
 
 def test_a_state_that_is_no_json_is_a_problem_in_words_and_no_crash(tmp_path: Path) -> None:
