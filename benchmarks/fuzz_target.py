@@ -20,7 +20,7 @@ from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Envelope
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.wire.codec import WireCode, WireError, decode
+from gossipdistill.wire.codec import WIRE_VERSION, WireCode, WireError, decode
 from gossipdistill.wire.pieces import Assembly
 
 NAMES = ("ada", "bo", "cy", "dee", "eve", "fay")
@@ -124,8 +124,8 @@ class Target:
         self.counts[f"{by}: {error.code}"] += 1
         self.counts["past the header"] += by == "decode" and bool(error.sender) and error.code not in HEADER_CODES
         sender = error.sender if error.sender not in self.spared else ""
-        if error.code is WireCode.VERSION and sender:
-            self.peer.receive_other_version(sender, error.problem, self.now)
+        if error.version is not None and sender:
+            self.peer.receive_other_version(sender, error.boot, error.version, WIRE_VERSION, self.now)
         else:
             self.peer.receive_malformed(sender, error.code.value, error.problem, self.now)
 

@@ -137,6 +137,8 @@ class Limits:
     contacts_per_greeting_max: int = 128
     """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
     turns."""
+    features_per_greeting_max: int = 32
+    """Names of at most 32 characters each."""
     enrolments_per_message_max: int = 32
     """Records of at most 200 bytes each."""
     newcomers_max: int = 64
@@ -145,8 +147,8 @@ class Limits:
     newcomer_s: float = 30.0
     """How long one may take to enrol before its place is another's."""
     fingerprint_entries_max: int = 32
-    header_bytes_max: int = 256 * 1024
-    """Layout of 2,048 arrays at up to 120 bytes each."""
+    header_bytes_max: int = 288 * 1024
+    """Layout of 2,048 arrays at up to 140 bytes each."""
     arrays_max: int = 2048
     dimensions_max: int = 8
     payload_bytes_max: int = 256 * MIB

@@ -41,6 +41,14 @@ class DeliveryClass(StrEnum):
     STREAM = "stream"
 
 
+DTYPES = frozenset({
+    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16",
+    "uint8", "bool", "complex64", "complex128", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+})  # fmt: skip
+"""The types that the entries of an array may have, as numpy and torch name them."""
+
+
 class ArrayLayout(NamedTuple):
     """One array inside a payload's body; arrays lie one after another in layout order."""
 
@@ -49,7 +57,7 @@ class ArrayLayout(NamedTuple):
     encoding: str
     nbytes: int
     dtype: str = "float32"
-    """The type of the entries before encoding, and after decoding, as numpy and torch name it."""
+    """The type of the entries before encoding, and after decoding: one of `DTYPES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +266,14 @@ Message = (
     | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece | Here
     | Enrolments
 )  # fmt: skip
+
+FEATURES: tuple[str, ...] = ()
+"""What this release understands beyond what every release of its wire version does; its greetings name it. A feature is
+a word of 1 to 32 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, and is never given another meaning."""
+
+FEATURE_OF: dict[type, str] = {}
+"""The feature that a peer must have named before a message of this kind is sent to it. A kind without an entry is part
+of the wire version."""
 
 
 @dataclass(frozen=True, slots=True)

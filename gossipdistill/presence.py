@@ -53,13 +53,18 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """First word of every process to every other. `fingerprint` must be equal on both sides, entry by entry."""
+    """First word of every process to every other. `fingerprint` must be equal on both sides, entry by entry.
+
+    `features` say what this process understands beyond its wire version. They are no part of the fingerprint, so a
+    difference refuses nobody, and a name that is not known means nothing to its reader.
+    """
 
     address: Address
     place: int
     fingerprint: Mapping[str, str]
     contacts: tuple[Contact, ...] = ()
     reply_wanted: bool = True
+    features: tuple[str, ...] = ()
 
 
 class RefusalCode(StrEnum):
@@ -77,11 +82,16 @@ class RefusalCode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """I do not talk to you, and this is why. `detail` names what differs, with both values; `asked` is the name that
-    was looked for, when that is what is wrong."""
+    was looked for, when that is what is wrong.
+
+    `wire_version` is not said: it is the version of the one who is refused, in which this is written so that it can be
+    read there; None where we have the same.
+    """
 
     code: RefusalCode
     detail: str
     asked: str = ""
+    wire_version: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Rules of this file
    connection belongs at that moment; without, whoever has spoken on it first.
 3. Pieces are put together for living members only: nobody else can make us hold memory.
 4. Who sends more than it may, or is muted, is not read: states and pieces are dropped by a look at their first bytes.
+5. Who speaks another wire version is refused in its own, on the connection through which it came if need be.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from gossipdistill.messages import Consignment, Envelope, Piece, State
 from gossipdistill.presence import Enrolments, Greeting, Here, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.wire.codec import decode, holds_state_or_piece
+from gossipdistill.wire.codec import WIRE_VERSION, decode, holds_state_or_piece
 from gossipdistill.wire.errors import WireCode, WireError
 from gossipdistill.wire.pieces import Assembly
 
@@ -108,7 +109,7 @@ class Reading:
             problem = f"a message under the key {key}, which is not trusted any more"
             self.peer.receive_malformed(former or "", REVOKED, problem, self.clock())
             return former or ""
-        envelope = self._decode(frames, name, inlet)
+        envelope = self._decode(frames, name, inlet, connection)
         if envelope is not None and not may_say(name, envelope):
             problem = f"the holder of the key of {name} claims to be {envelope.sender}"
             self._refuse(name, WireError(WireCode.SENDER, problem), proven=True)
@@ -120,14 +121,14 @@ class Reading:
         self, frames: Sequence[memoryview], inlet: Inlet, connection: bytes, key: str, curve: Curve
     ) -> None:
         """Somebody whom the doorkeeper has let in to enrol. It gets an answer if it is refused, and else is ignored."""
-        envelope = self._decode(frames, "", inlet) if len(frames) == 1 else None
+        envelope = self._decode(frames, "", inlet, connection) if len(frames) == 1 else None
         if envelope is None or not isinstance(envelope.message, Enrolments):
             self.unheard += 1
             return
         self.handed_over += 1
         refusal = self.peer.introductions.newcomer(key, envelope, self.clock())
         if refusal is not None:
-            self.sending.answer(inlet.channel, connection, envelope, refusal)
+            self.sending.answer(inlet.channel, connection, envelope.sender, envelope.boot, refusal)
         self.take_up_keys(curve)
 
     def take_up_keys(self, curve: Curve) -> None:
@@ -149,7 +150,7 @@ class Reading:
         connection, frames = bytes(frames[0]), frames[1:]
         said_before = self.speakers.get((inlet.channel, connection))
         known = said_before[0] if said_before is not None else None
-        envelope = self._decode(frames, known, inlet)
+        envelope = self._decode(frames, known, inlet, connection)
         if envelope is None:
             return known or ""
         speaker = (envelope.sender, envelope.boot)
@@ -164,7 +165,9 @@ class Reading:
         self._accept(envelope, inlet, connection, sum(map(len, frames)))
         return envelope.sender
 
-    def _decode(self, frames: Sequence[memoryview], speaker: str | None, inlet: Inlet) -> Envelope | None:
+    def _decode(
+        self, frames: Sequence[memoryview], speaker: str | None, inlet: Inlet, connection: bytes = b""
+    ) -> Envelope | None:
         """The message of this peer; of whoever it says, if the speaker is None. None if it is no message, or dropped
         unread."""
         proven = self.curve is not None or inlet.link is not None
@@ -175,12 +178,21 @@ class Reading:
         except WireError as error:
             if speaker is None:
                 speaker = error.sender
-            if error.code is WireCode.VERSION and error.sender and error.sender == speaker:
-                self.handed_over += 1
-                self.peer.receive_other_version(speaker, error.problem, self.clock())
+            if error.version is not None and error.sender and speaker in ("", error.sender):
+                whose = error.sender if self.curve is None else speaker
+                self._refuse_version(whose, error, error.version, inlet, connection)
             else:
-                self._refuse(speaker, error, proven)
+                self._refuse(speaker, error, proven and error.version is None)  # an old release is no offence
         return None
+
+    def _refuse_version(self, speaker: str, error: WireError, theirs: int, inlet: Inlet, connection: bytes) -> None:
+        """`speaker` is empty where there are keys, and it has none yet that would show that it is who it says."""
+        self.handed_over += 1
+        if connection and self.peer.address_of(speaker) is not None:  # perhaps one that nobody can dial
+            self.routes.note(speaker, error.boot, inlet.channel, connection, True)
+        refusal = self.peer.receive_other_version(speaker, error.boot, theirs, WIRE_VERSION, self.clock())
+        if refusal is not None and connection and inlet.channel is Channel.CONTROL:
+            self.sending.answer(inlet.channel, connection, error.sender, error.boot, refusal)
 
     def _is_unread(self, frames: Sequence[memoryview], speaker: str, inlet: Inlet, proven: bool) -> bool:
         """Whether this message is dropped as it is: too much of its sender has come, or its sender is muted."""

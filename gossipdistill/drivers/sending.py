@@ -79,12 +79,12 @@ class Sending:
         traffic.not_taken += 1
         return None
 
-    def answer(self, channel: Channel, connection: bytes, to: Envelope, message: Message) -> None:
+    def answer(self, channel: Channel, connection: bytes, to: str, to_boot: int, message: Message) -> None:
         """One word back on the connection of somebody of whom nothing else is known; it is no loss if it is lost."""
         me = self.peer.me
-        envelope = Envelope(me.name, me.boot, to.sender, to.boot, message)
+        envelope = Envelope(me.name, me.boot, to, to_boot, message)
         frames = encode(envelope)
-        self._take(Route(to.boot, {channel: connection}), channel, frames, sum(map(len, frames)), 0.0)
+        self._take(Route(to_boot, {channel: connection}), channel, frames, sum(map(len, frames)), 0.0)
 
     def traffic_of(self, name: str) -> Traffic:
         """The counts of a member; those of anybody else are thrown away, since strangers choose their names and this

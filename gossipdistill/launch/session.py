@@ -278,7 +278,10 @@ class Session:
         if event.kind is EventKind.SUPERSEDED:
             raise SupersededError(f"{self.spec.name}: {event.reason}; this process ends")
         # The one who came later goes: else a newcomer with a wrong setting could end a run that is under way.
-        if event.kind is EventKind.REFUSED_BY and event.detail.get("i_am_newer") and not self._ever_alive:
+        comes_late = event.detail.get("i_am_newer") and not self._ever_alive
+        if event.kind is EventKind.REFUSED and comes_late and event.detail.get("code") == RefusalCode.WIRE_VERSION:
+            raise ConfigError(event.reason)  # a release before wire version 3 could only say so in its own version
+        if event.kind is EventKind.REFUSED_BY and comes_late:
             text = f"refused by {event.peer}: {_from_my_side(event.reason, event.peer)}"
             if event.detail.get("code") == RefusalCode.ENROLMENT:
                 raise IdentityError(text)

@@ -16,7 +16,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Address, Contact, Greeting, Refusal, RefusalCode
 from gossipdistill.protocol.members import Member, Status, fingerprint_difference
-from gossipdistill.protocol.table import Outbound, Table, Timer
+from gossipdistill.protocol.table import Detail, Outbound, Table, Timer
 
 
 @dataclass(slots=True)
@@ -121,6 +121,7 @@ class Admission:
             member.refutation = -1
         member.address, member.place, member.boot, member.accepted = greeting.address, greeting.place, boot, True
         member.met = envelope.to_boot == table.me.boot or (member.met and not fresh)
+        member.features = frozenset(greeting.features)
         member.last_word = False
         if greeting.reply_wanted or fresh:  # also to a reply: it tells the other that it is accepted
             table.say(member, self._greeting(reply_wanted=False))
@@ -210,21 +211,24 @@ class Admission:
             member.boot, member.accepted, member.reason = boot, False, detail
             self._reset(member, Status.REFUSED, now)
             table.lost.append((member.name, True, detail))
-            shown: dict[str, str | int | float] = {"code": code.value, "i_am_newer": newer}
-            table.events.append(Event(EventKind.REFUSED_BY, now, sender, detail, shown))
+            table.note(EventKind.REFUSED_BY, sender, detail, now, {"code": code.value, "i_am_newer": newer})
 
-    def refuse_version(self, sender: PeerName, reason: str, now: float) -> bool:
-        """Somebody speaks another wire version: tell it in words whose head every version understands. False for one
-        that is no member, whose address I do not know."""
+    def refuse_version(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
+        """A process speaks another wire version. False for one that is no member, whose address I do not know."""
         table, member = self.table, self.table.row(sender, now)
-        if member is None:
+        newer = int(table.me.boot > boot)
+        if member is None:  # to a roster it is nobody, and no reason to go
+            self._note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, 0 if table.closed else newer)
             return False
-        if member.status is not Status.REFUSED:
-            table.become(member, Status.REFUSED, EventKind.REFUSED, reason, now)
+        if boot < member.boot or (boot == member.boot and member.accepted):
+            return True  # said before by another process, or in its name: a process does not change its version
+        if member.status is not Status.REFUSED or boot > member.boot:
+            member.boot, member.accepted = boot, False
+            shown: Detail = {"code": refusal.code.value, "i_am_newer": newer}
+            table.become(member, Status.REFUSED, EventKind.REFUSED, refusal.detail, now, shown)
             member.greet_gap_s, member.greet_at_s = table.limits.greet_interval_s, now
-        if now >= member.greet_at_s:
-            # Ever more seldom: a refusal may be lost, but mine is of another version too, and will be answered.
-            table.say(member, Refusal(RefusalCode.WIRE_VERSION, reason))
+        if now >= member.greet_at_s:  # ever more seldom: a refusal may be lost, and it may answer each of them
+            table.say(member, refusal)
             member.greet_at_s = now + member.greet_gap_s
             member.greet_gap_s *= 2
         return True
@@ -248,7 +252,8 @@ class Admission:
             turn = [known[(self._contacts_told + index) % len(known)] for index in range(count)]
             self._contacts_told += count
             contacts = tuple(Contact(m.name, m.address, m.place) for m in turn)
-        return Greeting(table.me.address, table.me.place, table.me.fingerprint, contacts, reply_wanted)
+        me = table.me
+        return Greeting(me.address, me.place, me.fingerprint, contacts, reply_wanted, me.features)
 
     def _newer_process(self, name: PeerName, boot: int, newer: int) -> str:
         seconds = (newer - boot) / 1000

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gossipdistill.ids import Boot, PeerName
+from gossipdistill.messages import FEATURES
 from gossipdistill.presence import Address
 from gossipdistill.protocol.suspicion import Suspicion
 
@@ -24,13 +25,15 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who I am: `place` is my index in the roster (or of my shard), `address` where others reach me."""
+    """Who I am: `place` is my index in the roster (or of my shard), `address` where others reach me, `features` what my
+    greetings name."""
 
     name: PeerName
     boot: Boot
     address: Address
     place: int
     fingerprint: Mapping[str, str]
+    features: tuple[str, ...] = FEATURES
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Member:
     boot: int = 0
     accepted: bool = False
     met: bool = False
+    features: frozenset[str] = frozenset()
+    """What the accepted greeting of its process `boot` named, known here or not."""
     heard_s: float = 0.0
     step: int = 0
     done: bool = False

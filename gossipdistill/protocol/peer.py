@@ -13,13 +13,15 @@ No call raises for anything that another peer can do.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from gossipdistill.events import Event, EventKind
-from gossipdistill.ids import PeerName
+from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
+    FEATURE_OF,
     Announce,
     Arrival,
     Complaint,
@@ -38,7 +40,19 @@ from gossipdistill.messages import (
     Transmit,
     Want,
 )
-from gossipdistill.presence import Ack, Address, Contact, Enrolments, Greeting, Leave, Nack, Ping, PingRequest, Refusal
+from gossipdistill.presence import (
+    Ack,
+    Address,
+    Contact,
+    Enrolments,
+    Greeting,
+    Leave,
+    Nack,
+    Ping,
+    PingRequest,
+    Refusal,
+    RefusalCode,
+)
 from gossipdistill.protocol.conduct import Conduct
 from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
@@ -73,6 +87,8 @@ class Peer:
         self._muted = self._conduct.muted
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
+        self.withheld: Counter[str] = Counter()
+        """By kind, messages that were not sent since their reader has not named the feature that they need."""
         self._membership.needed = self._has_something_for
         self._membership.start(seeds, now)
 
@@ -183,12 +199,16 @@ class Peer:
         self._conduct.drop(sender, now)
         return True
 
-    def receive_other_version(self, sender: str, problem: str, now: float) -> None:
-        """A well-formed first frame of another wire version."""
-        if self._membership.admission.refuse_version(PeerName(sender), problem, now):
-            self._count_malformed(sender, "version")
-        else:
-            self.receive_malformed(sender, "version", problem, now)
+    def receive_other_version(self, sender: str, boot: int, theirs: int, mine: int, now: float) -> Refusal | None:
+        """A well-formed first frame of another wire version. What to answer on the connection that it came through, if
+        its sender is no member, and so nobody whom I could call. Without a `sender` nothing shows who it is."""
+        speaks = f"{sender or 'the caller'} speaks wire version {theirs} and {self.me.name} {mine}"
+        refusal = Refusal(
+            RefusalCode.WIRE_VERSION, f"{speaks}: install the same gossipdistill on both", wire_version=theirs
+        )
+        self._count_malformed(sender, "version")
+        is_member = self._membership.admission.refuse_version(PeerName(sender), Boot(boot), refusal, now)
+        return None if is_member else refusal
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
@@ -231,7 +251,7 @@ class Peer:
                 drained.append(self._transmit(to, boot, member.address, message))
         self._delivery.out.clear()
         self._consignments.out.clear()
-        return drained
+        return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
         """Drain what came for the learner."""
@@ -280,6 +300,10 @@ class Peer:
         named = {contact.address for contact in table.directory if contact.name not in table.rows}
         rows = {member.address for member in table.rows.values()}
         return (named | rows | set(self._membership.admission.seeds)) - {self.me.address}
+
+    def features_of(self, name: PeerName) -> frozenset[str]:
+        """What the greeting of this member's process named; nothing where none was accepted."""
+        return self._membership.table.features_of(name)
 
     def is_alive(self, name: PeerName) -> bool:
         """Whether there is business with this peer now: we hear one another."""
@@ -373,6 +397,15 @@ class Peer:
         self._conduct.turn_away(sender, "oversize", now, problem)
         self._conduct.offend(sender, "oversize", now)
         return True
+
+    def _is_understood(self, envelope: Envelope) -> bool:
+        """Whether the reader has said that it knows this kind, where not every release of the wire version does."""
+        kind = type(envelope.message)
+        feature = FEATURE_OF.get(kind)
+        if feature is None or feature in self.features_of(PeerName(envelope.to)):
+            return True
+        self.withheld[kind.__name__] += 1
+        return False
 
     def _transmit(self, to: str, to_boot: int, address: Address, message: Message) -> Transmit:
         return Transmit(address, Envelope(self.me.name, self.me.boot, to, to_boot, message))

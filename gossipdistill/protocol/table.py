@@ -26,6 +26,7 @@ from gossipdistill.protocol.members import Identity, Member, Status
 GONE = (Status.DEAD, Status.LEFT, Status.REFUSED)
 _NO_ADDRESS = Address("", 0)
 _SNAPSHOT_EVERY_S = 0.25
+Detail = dict[str, str | int | float]
 
 
 class Outbound(NamedTuple):
@@ -144,11 +145,18 @@ class Table:
         known = name in self.directory.places or name in self.rows
         return known and name not in self._absent and name != self.me.name
 
+    def features_of(self, name: str) -> frozenset[str]:
+        """What the process of this member that I have accepted has named in its greeting."""
+        member = self.find(name)
+        return member.features if member is not None and member.accepted else frozenset()
+
     def say(self, member: Member, message: Message) -> None:
         """To that process of it which I know."""
         self.out.append(Outbound(member.name, member.boot, member.address, message))
 
-    def become(self, member: Member, status: Status, kind: EventKind, reason: str, now: float) -> None:
+    def become(
+        self, member: Member, status: Status, kind: EventKind, reason: str, now: float, detail: Detail | None = None
+    ) -> None:
         """A change of state, said once."""
         member.status, member.reason = status, reason
         # Of who has left by its own last word nothing else is to be expected; that others say so may be a lie about one
@@ -164,7 +172,7 @@ class Table:
             for_good = status is Status.REFUSED or (status is Status.LEFT and member.last_word)
             self.lost.append((member.name, for_good, reason))
             self._urgent = True
-        self.note(kind, member.name, reason, now)
+        self.note(kind, member.name, reason, now, detail)
         self.settle(member, now)
 
     def settle(self, member: Member, now: float) -> None:
@@ -191,9 +199,9 @@ class Table:
         """Changes that were held back may be told."""
         self._now_s = now
 
-    def note(self, kind: EventKind, name: str, reason: str, now: float) -> None:
+    def note(self, kind: EventKind, name: str, reason: str, now: float, detail: Detail | None = None) -> None:
         """An event about a member."""
-        self.events.append(Event(kind, now, name, reason))
+        self.events.append(Event(kind, now, name, reason, detail or {}))
 
     def neighbourhood(self) -> Neighbourhood | None:
         """The table as a snapshot for the learner; None when nothing changed since the last call.

@@ -8,9 +8,19 @@ A control message is one frame, a data message two:
     frame 1   msgpack [wire version, kind, sender, boot, to, to_boot, field, field, ...]
     frame 2   the payload's body, arrays one after another as the layout in frame 1 says   (data only)
 
-Kinds and fields are append-only: a field is added at the end of its list, a kind gets the next number. The first four
-entries keep their place for ever, so that two versions can at least tell one another why they do not talk. A body
-larger than `piece_bytes_max` goes on in `Piece` messages (pieces.py).
+A body larger than `piece_bytes_max` goes on in `Piece` messages (pieces.py).
+
+How the format grows
+1. Fields are append-only: a new one is added at the end of its list, be that the head or a list within it, and readers
+   ignore what follows the fields that they know. What is appended keeps to the limits of a head, and bytes travel in a
+   body only. Its absence means what it meant before.
+2. A new kind gets the next number, and goes only to a peer whose greeting has named its feature (messages.FEATURE_OF).
+   So does a new word of a closed set, such as a dtype. An unknown kind or word is therefore an error of its sender.
+3. The version rises only when what is said already changes its meaning or its place. Versions are not mixed in a run.
+4. For ever, so that two versions can tell one another why they do not talk: the first six entries of a head, and the
+   kind and the first four fields of a `Refusal`. It is written in the version of the one who is refused, and its fourth
+   field is the version that its writer speaks (version 2 wrote none, and all in its own).
+5. tests/golden keeps frames of each version, byte for byte.
 """
 
 from __future__ import annotations
@@ -42,7 +52,8 @@ from gossipdistill.wire.errors import WireCode, WireError
 
 __all__ = ["WIRE_VERSION", "WireCode", "WireError", "decode", "encode", "holds_state_or_piece"]
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
+"""2: claims had 6 or 8 entries, a `Leave` 1 to 3, and arrays no dtype."""
 
 # Kind 2 is retired (the heartbeat of wire version 1) and is not given again.
 _KINDS: dict[type, int] = {
@@ -53,6 +64,8 @@ _KINDS: dict[type, int] = {
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
 _UNREAD = frozenset(_KINDS[kind] for kind in (State, Piece))
 _HEAD_ENTRIES = 6
+_WRITERS_VERSION = _HEAD_ENTRIES + 3
+"""Where it stands in the head of a refusal."""
 
 
 def encode(envelope: Envelope) -> list[bytes | memoryview]:
@@ -62,12 +75,13 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
         WIRE_VERSION, _KINDS[type(message)], envelope.sender, envelope.boot, envelope.to, envelope.to_boot,
     ]  # fmt: skip
     match message:
-        case Greeting(address, place, fingerprint, contacts, reply_wanted):
+        case Greeting(address, place, fingerprint, contacts, reply_wanted, features):
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
             prints = {check.plain(name): check.plain(value) for name, value in fingerprint.items()}
-            head += [address.host, address.port, place, prints, known, reply_wanted]
-        case Refusal(code, detail, asked):
-            head += [code.value, check.plain(detail), asked]
+            head += [address.host, address.port, place, prints, known, reply_wanted, list(features)]
+        case Refusal(code, detail, asked, wire_version):
+            head[0] = WIRE_VERSION if wire_version is None else wire_version
+            head += [code.value, check.plain(detail), asked, WIRE_VERSION]
         case Announce(topic, key, number, payload_bytes):
             head += [topic, key, number, payload_bytes]
         case Want(topic, key, number):
@@ -75,8 +89,8 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
         case Confirm(topic, key, number):
             head += [topic, key, number]
         case Leave(reason, crashed, absorbed):
-            head += [check.plain(reason), crashed]
-            head += [[list(parcel) for parcel in absorbed]] if absorbed is not None else []
+            told = [list(parcel) for parcel in absorbed] if absorbed is not None else None
+            head += [check.plain(reason), crashed, told]
         case Ping(number, step, done, claims, refutation):
             head += [number, step, done, check.claims_out(claims), refutation]
         case PingRequest(number, target, claims):
@@ -130,8 +144,10 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
         raise WireError(WireCode.HEADER, "expected [version, kind, sender, boot, ...]")
     version, kind, sender, boot = head[:4]
     claimed = sender if isinstance(sender, str) and is_peer_name(sender) else ""
-    if version != WIRE_VERSION:
-        raise WireError(WireCode.VERSION, f"wire version {version}, mine is {WIRE_VERSION}", claimed, version)
+    spoken = version if version == WIRE_VERSION else _spoken(head)
+    if spoken != WIRE_VERSION:
+        process = boot if check.is_number(boot) else 0
+        raise WireError(WireCode.VERSION, f"wire version {spoken}, mine is {WIRE_VERSION}", claimed, spoken, process)
     if not claimed:
         raise WireError(WireCode.SENDER, "sender is no peer name")
     try:
@@ -143,6 +159,12 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
         error.sender = claimed
         raise
     return Envelope(PeerName(sender), Boot(boot), to, to_boot, message)
+
+
+def _spoken(head: list[Any]) -> int:
+    """The version that the writer of a well-formed head speaks: of a refusal, not the one that it is written in."""
+    names_it = len(head) > _WRITERS_VERSION and head[1] == _KINDS[Refusal] and check.is_number(head[_WRITERS_VERSION])
+    return int(head[_WRITERS_VERSION if names_it else 0])
 
 
 def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
@@ -180,7 +202,9 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             host, port, place, prints, contacts, reply_wanted = check.take(fields, 6)
             known = tuple(check.contact(entry) for entry in check.sequence(contacts, limits.contacts_per_greeting_max))
             told = check.fingerprint(prints, limits.fingerprint_entries_max)
-            return Greeting(check.address(host, port), check.number(place), told, known, check.flag(reply_wanted))
+            named = check.features(fields[6], limits.features_per_greeting_max) if len(fields) > 6 else ()
+            where = check.address(host, port)
+            return Greeting(where, check.number(place), told, known, check.flag(reply_wanted), named)
         case 3:
             code, detail, asked = check.take(fields, 3)
             return Refusal(check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked))
@@ -194,9 +218,9 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             topic, key, number = check.take(fields, 3)
             return Confirm(check.text(topic), check.text(key), check.number(number))
         case 7:
-            (reason,) = check.take(fields, 1)
-            crashed = check.flag(fields[1]) if len(fields) > 1 else False
-            return Leave(check.text(reason), crashed, check.parcels(fields[2], limits) if len(fields) > 2 else None)
+            reason, crashed, absorbed = check.take(fields, 3)
+            parcels = check.parcels(absorbed, limits) if absorbed is not None else None
+            return Leave(check.text(reason), check.flag(crashed), parcels)
         case 9:
             number, step, done, claims, refutation = check.take(fields, 5)
             progress = (check.number(step), check.flag(done))
@@ -229,8 +253,7 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
 
 def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Message:
     if kind == _KINDS[State]:
-        topic, key, number, step, exchange, layout = check.take(fields, 6)
-        confirms = fields[6] if len(fields) > 6 else []
+        topic, key, number, step, exchange, layout, confirms = check.take(fields, 7)
         arrived = tuple(check.confirm(entry) for entry in check.sequence(confirms, limits.slots_per_peer_max))
         numbers = (check.number(number), check.number(step), check.number(exchange))
         payload = check.payload(layout, body, limits)

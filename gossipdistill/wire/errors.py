@@ -25,8 +25,11 @@ class WireCode(StrEnum):
 
 
 class WireError(Exception):
-    """Bytes that are no message of this protocol. `sender` and `version` are set when they could be read."""
+    """Bytes that are no message of this protocol. `sender` is set when it could be read; `version` and `boot` where the
+    code is VERSION, the latter to 0 when it could not be read."""
 
-    def __init__(self, code: WireCode, problem: str, sender: str = "", version: int | None = None) -> None:
+    def __init__(
+        self, code: WireCode, problem: str, sender: str = "", version: int | None = None, boot: int = 0
+    ) -> None:
         super().__init__(f"{code.value}: {problem}")
-        self.code, self.problem, self.sender, self.version = code, problem, sender, version
+        self.code, self.problem, self.sender, self.version, self.boot = code, problem, sender, version, boot

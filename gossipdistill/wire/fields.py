@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from gossipdistill.ids import PeerName, is_peer_name
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ArrayLayout, Confirm, Payload
+from gossipdistill.messages import DTYPES, ArrayLayout, Confirm, Payload
 from gossipdistill.presence import Address, Claim, ClaimKind, Contact, Enrolment
 from gossipdistill.wire.errors import WireCode, WireError
 
@@ -26,6 +26,7 @@ _PORT_MAX = 65534
 _Word = TypeVar("_Word", bound=StrEnum)
 _KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 _PROOF = re.compile(r"[0-9a-f]{64}")
+_FEATURE = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 # --- single values ---------------------------------------------------------------------------------------------------
@@ -104,10 +105,17 @@ def address(host: Any, port: Any) -> Address:
 
 
 def take(fields: list[Any], count: int) -> list[Any]:
-    """The first `count` fields. More may follow: a later version may append some."""
+    """The first `count` fields. More may follow: a later release may append some."""
     if len(fields) < count:
         raise WireError(WireCode.FIELD, f"{len(fields)} fields, expected {count}")
     return fields[:count]
+
+
+def parts(entry: Any, count: int, what: str, code: WireCode = WireCode.FIELD) -> list[Any]:
+    """The same for an entry of a list."""
+    if not isinstance(entry, list) or len(entry) < count:
+        raise WireError(code, f"{what} is malformed: expected {count} parts")
+    return entry[:count]
 
 
 def sequence(value: Any, count_max: int, code: WireCode = WireCode.FIELD) -> list[Any]:
@@ -124,18 +132,23 @@ def fingerprint(value: Any, entries_max: int) -> Mapping[str, str]:
     return {text(key): text(entry) for key, entry in value.items()}
 
 
+def features(entries: Any, count_max: int) -> tuple[str, ...]:
+    """Names of features, known here or not."""
+    for entry in sequence(entries, count_max):
+        if not isinstance(entry, str) or _FEATURE.fullmatch(entry) is None:
+            raise WireError(WireCode.FIELD, "expected a name of a feature")
+    return tuple(entries)
+
+
 def contact(entry: Any) -> Contact:
     """[name, host, port, place]."""
-    if not isinstance(entry, list) or len(entry) != 4:
-        raise WireError(WireCode.FIELD, "a contact is malformed")
-    return Contact(name(entry[0]), address(entry[1], entry[2]), number(entry[3]))
+    who, host, port, place = parts(entry, 4, "a contact")
+    return Contact(name(who), address(host, port), number(place))
 
 
 def enrolment(entry: Any) -> Enrolment:
     """[name, key, boot, proof]."""
-    if not isinstance(entry, list) or len(entry) != 4:
-        raise WireError(WireCode.FIELD, "an enrolment is malformed")
-    who, key, boot, proof = entry
+    who, key, boot, proof = parts(entry, 4, "an enrolment")
     if not isinstance(key, str) or _KEY.fullmatch(key) is None:
         raise WireError(WireCode.FIELD, "expected a public key")
     if not isinstance(proof, str) or _PROOF.fullmatch(proof) is None:
@@ -145,38 +158,34 @@ def enrolment(entry: Any) -> Enrolment:
 
 def confirm(entry: Any) -> Confirm:
     """[topic, key, number]."""
-    if not isinstance(entry, list) or len(entry) != 3:
-        raise WireError(WireCode.FIELD, "a confirmation is malformed")
-    return Confirm(text(entry[0]), text(entry[1]), number(entry[2]))
+    topic, key, version = parts(entry, 3, "a confirmation")
+    return Confirm(text(topic), text(key), number(version))
 
 
 def parcels(entries: Any, limits: Limits) -> tuple[tuple[str, int], ...]:
     """Parcels of [topic, number]."""
     checked = []
     for entry in sequence(entries, limits.slots_per_peer_max):
-        if not isinstance(entry, list) or len(entry) != 2:
-            raise WireError(WireCode.FIELD, "a parcel is malformed")
-        checked.append((text(entry[0]), number(entry[1])))
+        topic, version = parts(entry, 2, "a parcel")
+        checked.append((text(topic), number(version)))
     return tuple(checked)
 
 
 def claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
-    """Claims of [name, boot, refutation, kind, by, place], and host and port where the address is told."""
+    """Claims of [name, boot, refutation, kind, by, place, where]; where is [host, port], or [] if that is not told."""
     return tuple(_claim(entry) for entry in sequence(entries, limits.claims_per_message_max))
 
 
 def _claim(entry: Any) -> Claim:
-    if not isinstance(entry, list) or len(entry) not in (6, 8):
-        raise WireError(WireCode.FIELD, "a claim is malformed")
-    who, boot, refutation, kind, by, place = entry[:6]
-    where = address(entry[6], entry[7]) if len(entry) == 8 else None
-    return Claim(name(who), number(boot), number(refutation), word(ClaimKind, kind), name(by), where, number(place))
+    who, boot, refutation, kind, by, place, where = parts(entry, 7, "a claim")
+    told = address(*parts(where, 2, "an address")) if where != [] else None
+    return Claim(name(who), number(boot), number(refutation), word(ClaimKind, kind), name(by), told, number(place))
 
 
 def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
     """The same on the way out."""
     return [
-        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place] + ([*c.address] if c.address else []) for c in told
+        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place, [*c.address] if c.address else []] for c in told
     ]
 
 
@@ -184,7 +193,7 @@ def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
 
 
 def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
-    """A layout of [name, shape, encoding, nbytes], checked to describe exactly the bytes that came.
+    """A layout of [name, shape, encoding, nbytes, dtype], checked to describe exactly the bytes that came.
 
     It may describe more, up to `payload_bytes_max`, where the body is a first piece: one of exactly `piece_bytes_max`.
     """
@@ -193,13 +202,13 @@ def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
         raise WireError(WireCode.SIZE, f"body of {size} bytes in one message, at most {size_max}")
     layout = []
     for entry in sequence(entries, limits.arrays_max, WireCode.LAYOUT):
-        if not isinstance(entry, list) or len(entry) != 4:
-            raise WireError(WireCode.LAYOUT, "an entry is not [name, shape, encoding, nbytes]")
-        called, shape, encoding, nbytes = entry
+        called, shape, encoding, nbytes, dtype = parts(entry, 5, "a layout", WireCode.LAYOUT)
         sizes = tuple(number(length) for length in sequence(shape, limits.dimensions_max, WireCode.LAYOUT))
         if math.prod(sizes) > 8 * limits.payload_bytes_max:
             raise WireError(WireCode.LAYOUT, "an array has more entries than any payload can hold")
-        layout.append(ArrayLayout(text(called), sizes, text(encoding), number(nbytes)))
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            raise WireError(WireCode.LAYOUT, "an array is of an unknown type")
+        layout.append(ArrayLayout(text(called), sizes, text(encoding), number(nbytes), dtype))
     described = sum(array.nbytes for array in layout)
     if described > limits.payload_bytes_max:
         raise WireError(WireCode.SIZE, f"payload of {described} bytes, at most {limits.payload_bytes_max}")
@@ -210,4 +219,4 @@ def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
 
 def layout_out(carried: Payload) -> list[list[Any]]:
     """The same on the way out."""
-    return [[array.name, list(array.shape), array.encoding, array.nbytes] for array in carried.layout]
+    return [[array.name, list(array.shape), array.encoding, array.nbytes, array.dtype] for array in carried.layout]

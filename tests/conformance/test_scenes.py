@@ -136,13 +136,28 @@ def test_one_with_another_fingerprint_is_refused_and_told_why(cluster: Cluster) 
     assert not ada.sees("cy")
 
 
-def test_another_wire_version_is_refused_in_words(cluster: Cluster) -> None:
+@pytest.mark.parametrize("version", [WIRE_VERSION - 1, WIRE_VERSION + 1])
+def test_another_wire_version_is_refused_in_words_with_its_name_and_both_versions(
+    version: int, cluster: Cluster
+) -> None:
     ada, bo = cluster.start_all("ada", "bo")
-    cluster.say("cy/5", "ada", [msgpack.packb([WIRE_VERSION + 1, 1, "cy", 5, "ada", 0, "of a later version"])])
+    cluster.say("cy/5", "ada", [msgpack.packb([version, 1, "cy", 5, "ada", 0, "fields of another version"])])
     cluster.until(lambda: ada.heard(EventKind.REFUSED, "cy"))
-    assert ada.heard(EventKind.REFUSED, "cy") == [f"wire version {WIRE_VERSION + 1}, mine is {WIRE_VERSION}"]
+    assert ada.heard(EventKind.REFUSED, "cy") == [
+        f"cy speaks wire version {version} and ada {WIRE_VERSION}: install the same gossipdistill on both"
+    ]
     ada.post("bo", 5)
     cluster.until(lambda: bo.values("ada") == [5])
+
+
+def test_a_process_of_another_wire_version_may_come_again_as_one_of_mine(cluster: Cluster) -> None:
+    ada, bo = cluster.start_all("ada", "bo")
+    cluster.say("cy/5", "ada", [msgpack.packb([WIRE_VERSION - 1, 1, "cy", 5, "ada", 0])])
+    cluster.until(lambda: ada.heard(EventKind.REFUSED, "cy"))
+    cy = cluster.start("cy", boot=6)
+    cluster.until(lambda: cy.sees("ada", "bo") and ada.sees("cy") and bo.sees("cy"))
+    cy.post("ada", 7)
+    cluster.until(lambda: ada.values("cy") == [7])
 
 
 @pytest.mark.parametrize("reachable", [True, False])

@@ -12,8 +12,8 @@ from gossipdistill.messages import Envelope, Transmit
 from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.wire.codec import decode, encode
-from gossipdistill.wire.errors import WireCode, WireError
+from gossipdistill.wire.codec import WIRE_VERSION, decode, encode
+from gossipdistill.wire.errors import WireError
 from gossipdistill.wire.pieces import Assembly, split
 
 from .cluster import LIMITS, NAMES, WITHIN_S, Cluster, Learner
@@ -34,9 +34,9 @@ class _Process:
         try:
             envelope = decode(frames, LIMITS)
         except WireError as error:
-            if error.code is not WireCode.VERSION:
+            if error.version is None:
                 raise
-            self.peer.receive_other_version(claimed, error.problem, now)
+            self.peer.receive_other_version(claimed, error.boot, error.version, WIRE_VERSION, now)
             return
         whole = self.assembly.feed(envelope)
         if whole is not None:

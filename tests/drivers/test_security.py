@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgpack
 import pytest
 import zmq
 from zmq.utils import z85
@@ -188,6 +189,18 @@ def test_a_doctor_may_greet_under_the_key_of_its_peer(nodes: list[Node]) -> None
     assert not ada.driver.peer.malformed
 
 
+def test_another_wire_version_is_refused_by_the_name_of_its_key_and_is_no_offence(nodes: list[Node]) -> None:
+    ada, bo, keys = two(nodes, "eve")
+    with caller(ada, keys["eve"]) as eve:
+        for _ in range(40):  # more than offences would be forgiven
+            eve.send(msgpack.packb([2, 1, "bo", 5, "ada", 0]))
+        wait_until(lambda: malformed(ada, "version") == 40)
+        eve.send(msgpack.packb([2, 1, "eve", 5, "ada", 0]))
+        wait_until(lambda: EventKind.REFUSED in ada.kinds("eve"))
+    assert ada.kinds("eve") == [EventKind.MALFORMED, EventKind.REFUSED]
+    exchange_works(ada, bo, 1)
+
+
 def test_who_answers_on_my_connection_speaks_in_its_own_name_only(nodes: list[Node]) -> None:
     ada, bo, keys = two(nodes, "eve")
     context = zmq.Context()
@@ -326,6 +339,23 @@ def test_who_has_not_the_join_secret_is_told_why_and_heard_no_further(nodes: lis
     assert not ada.sees("eve")
     exchange_works(ada, bo, 1)
     assert not ada.driver.peer.malformed
+
+
+def test_a_newcomer_of_another_wire_version_is_told_so_and_no_member_for_it(nodes: list[Node]) -> None:
+    keys = pairs("ada", "bo", "eve")
+    roster = {"ada": free_address(), "bo": free_address()}
+    nodes += [joining("ada", roster, keys), joining("bo", roster, keys, "ada")]
+    ada, bo = nodes
+    wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
+    with caller(ada, keys["eve"]) as eve:
+        eve.send(msgpack.packb([2, 18, "bo", 2**40, "ada", 0, "test", []]))
+        assert eve.poll(8000)
+        head = msgpack.unpackb(eve.recv())
+    assert head[:6] == [2, 3, "ada", 1, "bo", 2**40]
+    assert head[6:8] == [
+        "wire_version", "the caller speaks wire version 2 and ada 3: install the same gossipdistill on both"
+    ]  # fmt: skip
+    exchange_works(ada, bo, 1)
 
 
 def test_a_name_that_has_a_key_is_not_taken_by_another_and_a_revoked_one_does_not_enrol(nodes: list[Node]) -> None:

@@ -12,8 +12,8 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Envelope
-from gossipdistill.presence import Address, Greeting, Ping
-from gossipdistill.wire.codec import encode
+from gossipdistill.presence import NOWHERE, Address, Greeting, Ping
+from gossipdistill.wire.codec import WIRE_VERSION, encode
 
 from .harness import (
     LIMITS,
@@ -37,8 +37,8 @@ def test_rubbish_is_counted_said_once_and_hurts_nobody(data: bool, nodes: list[N
             mallory.say(good[:-1])
             mallory.say(good, good, good)
             mallory.say(b"")
-            mallory.say(msgpack.packb([2, 99, "mallory", 7, "ada", 0]))
-            mallory.say(b"\x98\x02" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
+            mallory.say(msgpack.packb([WIRE_VERSION, 99, "mallory", 7, "ada", 0]))
+            mallory.say(b"\x98\x03" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
         wait_until(lambda: sum(ada.driver.peer.malformed.values()) == 120)
     exchange_works(ada, bo, 1)
     assert ada.kinds("mallory").count(EventKind.MALFORMED) == len(ada.driver.peer.malformed)
@@ -58,7 +58,12 @@ def test_a_name_that_the_connection_does_not_have_is_not_believed(nodes: list[No
     exchange_works(ada, bo, 1)
 
 
-def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> None:
+def speaks(name: str, version: int) -> str:
+    return f"{name} speaks wire version {version} and ada {WIRE_VERSION}: install the same gossipdistill on both"
+
+
+@pytest.mark.parametrize("version", [WIRE_VERSION - 1, WIRE_VERSION + 1])
+def test_another_wire_version_is_refused_with_an_event_and_told_in_its_own(version: int, nodes: list[Node]) -> None:
     roster = {"ada": free_address(), "bo": free_address()}
     ada = Node("ada", roster)
     nodes.append(ada)
@@ -68,23 +73,40 @@ def test_another_wire_version_is_refused_with_an_event(nodes: list[Node]) -> Non
         theirs.bind(f"tcp://{roster['bo']}")
         with Stranger(roster["ada"], "bo/5") as bo:
             for _ in range(3):
-                bo.say(msgpack.packb([3, 1, "bo", 5, "ada", 0, "fields of a later version"]))
+                bo.say(msgpack.packb([version, 1, "bo", 5, "ada", 0, "fields of another version"]))
             wait_until(lambda: ada.driver.peer.malformed.get("version") == 3)
             wait_until(lambda: ada.kinds("bo"))  # counted a little before it is told
             assert [(event.kind, event.reason) for event in ada.events() if event.peer == "bo"] == [
-                (EventKind.REFUSED, "wire version 3, mine is 2")
+                (EventKind.REFUSED, speaks("bo", version))
             ]
             heads: list[Any] = []
 
             def told() -> bool:  # the first refusal may have found no connection yet
-                bo.say(msgpack.packb([3, 1, "bo", 5, "ada", 0]))
+                bo.say(msgpack.packb([version, 1, "bo", 5, "ada", 0]))
                 if theirs.poll(20):
                     heads.append(msgpack.unpackb(theirs.recv_multipart()[1]))
                 return any(head[1] == 3 for head in heads)
 
             wait_until(told)
             assert ada.kinds("bo") == [EventKind.REFUSED]
-    assert heads[-1][:4] == [2, 3, "ada", 1]  # what every version can read: whose version is which
+    refusal = ["wire_version", speaks("bo", version), "", WIRE_VERSION]
+    assert heads[-1] == [version, 3, "ada", 1, "bo", 5, *refusal]
+
+
+@pytest.mark.parametrize("name", ["cy", "zed"])
+def test_another_wire_version_of_one_that_nobody_can_dial_is_answered_where_it_called(
+    name: str, nodes: list[Node]
+) -> None:
+    """`cy` is of the roster and listens nowhere; of `zed` nothing is known."""
+    ada = Node("ada", {"ada": free_address(), "cy": NOWHERE})
+    nodes.append(ada)
+    with Stranger(ada.roster["ada"], "whatever") as caller:
+        caller.say(msgpack.packb([2, 1, name, 5, "ada", 0, "fields of version 2"]))
+        assert caller.socket.poll(8000)
+        assert msgpack.unpackb(caller.socket.recv()) == [
+            2, 3, "ada", 1, name, 5, "wire_version", speaks(name, 2), "", WIRE_VERSION
+        ]  # fmt: skip
+    wait_until(lambda: ada.kinds(name) == [EventKind.REFUSED])
 
 
 def test_a_frame_beyond_the_limit_is_refused_by_the_socket(nodes: list[Node]) -> None:

@@ -17,7 +17,7 @@ from gossipdistill.wire.codec import decode, encode
 from gossipdistill.wire.errors import WireCode, WireError
 
 TICK_S = 0.05
-FACTS = {"gossipdistill": "0.1.0", "wire": "2", "torch": "2.13.0"}
+FACTS = {"gossipdistill": "0.1.0", "wire": "3", "torch": "2.13.0"}
 Passes = Callable[[str, str, Send], bool]
 
 
@@ -226,23 +226,23 @@ def test_a_worker_that_looks_for_my_peer_has_reached_me() -> None:
 
 def test_another_wire_version_shows_on_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     ada = Meetings("ada", 1, Address("ada", 7400), 0, FACTS, ["bo"])
-    bo = Meetings("bo", 1, Address("bo", 7400), 1, FACTS | {"wire": "3"}, ["ada"])
+    bo = Meetings("bo", 1, Address("bo", 7400), 1, FACTS | {"wire": "4"}, ["ada"])
     call = ada.due(0.0, 0.0)[0]
     answer = bo.heard_other_version(b"doctor.ada/1/1", problem_of(call), 0.0)
     assert [one.route for one in answer] == [b"doctor.ada/1/1"]
     with monkeypatch.context() as patch:
-        patch.setattr(codec, "WIRE_VERSION", 3)
+        patch.setattr(codec, "WIRE_VERSION", 4)
         frames = encode(answer[0].envelope)
     with pytest.raises(WireError) as caught:
         decode(frames)
     assert ada.heard_other_version("bo", caught.value, 0.1) == []
-    assert (ada.result()["bo"].wire_version, ada.result()["bo"].reached) == ("3", True)
+    assert (ada.result()["bo"].wire_version, ada.result()["bo"].reached) == ("4", True)
     assert bo.result()["ada"].reaches_me
     assert ada.missing(5.0) == []
 
 
 def problem_of(send: Send) -> WireError:
-    return WireError(WireCode.VERSION, "wire version 2, mine is 3", send.envelope.sender, 2)
+    return WireError(WireCode.VERSION, "wire version 3, mine is 4", send.envelope.sender, 3)
 
 
 def test_rubbish_and_strangers_are_passed_over() -> None:

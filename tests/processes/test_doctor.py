@@ -75,7 +75,7 @@ def test_another_version_a_taken_port_and_one_that_does_not_run(start: Start, tm
     assert findings(summary, "problem") == {("versions", "eve"), ("reaching", "cy"), ("reaching", "dee")}, summary
     assert findings(summary, "warning") == {("versions", "bo")}
     said = {(one["check"], one["about"]): f"{one['found']} -> {one['advice']}" for one in summary["findings"]}
-    assert "wire version 99, this machine 2" in said["versions", "eve"]
+    assert "wire version 99, this machine 3" in said["versions", "eve"]
     assert "gossipdistill 9.9.9 there" in said["versions", "bo"]
     assert "calls here, but cannot be reached" in said["reaching", "cy"]
     assert "nothing listens" in said["reaching", "dee"]

@@ -132,6 +132,7 @@ class World:
         boot: int | None = None,
         expected: int | None = None,
         listens: bool = True,
+        features: Sequence[str] = (),
     ) -> Process:
         """Start a process, over whatever ran at its address."""
         known = [PeerName(other) for other in (roster if roster is not None else self.names)]
@@ -139,7 +140,7 @@ class World:
         address = address if address is not None else address_of(place)
         told = address if listens else Address("", 0)
         self._boots += 1000
-        me = Identity(PeerName(name), Boot(boot or self._boots), told, place, fingerprint)
+        me = Identity(PeerName(name), Boot(boot or self._boots), told, place, fingerprint, tuple(features))
         contacts = [
             Contact(other, Address("", 0) if other in self.mute else address_of(index), index)
             for index, other in enumerate(known)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Announce, Confirm, Envelope, Message, State, Want
+from gossipdistill.messages import FEATURE_OF, Announce, Confirm, Envelope, Message, Mode, State, Want
 from gossipdistill.presence import Address, Contact, Greeting, Leave, Ping, Refusal, RefusalCode
 from gossipdistill.protocol.members import Status, fingerprint_difference
+from gossipdistill.wire.codec import encode
 
 from .harness import FINGERPRINT, World, address_of, payload
 
@@ -137,33 +139,131 @@ def test_a_name_looked_for_at_the_wrong_address_is_said_once_and_looked_for_agai
     assert len(world.said("ada", "cy", Greeting)) > 20
 
 
-def test_another_wire_version_is_refused_once_and_told() -> None:
+OTHER = "bo speaks wire version 2 and ada 3: install the same gossipdistill on both"
+
+
+def test_another_wire_version_is_refused_once_and_told_in_its_own() -> None:
     world = together("ada", "bo")
+    world.kill("bo")
     peer = world["ada"].peer
     for _ in range(5):
-        peer.receive_other_version("bo", "wire version 3, mine is 2", world.now)
-    events = peer.events()
-    assert [(event.kind, event.peer, event.reason) for event in events] == [
-        (REFUSED, "bo", "wire version 3, mine is 2")
-    ]
+        assert peer.receive_other_version("bo", 9000, 2, 3, world.now) is None
+    (event,) = peer.events()
+    assert (event.kind, event.peer, event.reason) == (REFUSED, "bo", OTHER)
+    assert event.detail == {"code": "wire_version", "i_am_newer": 0}
     (told,) = peer.transmits()
-    assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, "wire version 3, mine is 2")
+    assert (told.envelope.to, told.envelope.to_boot, told.address) == ("bo", 9000, address_of(1))
+    assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, OTHER)
+    (frame,) = encode(told.envelope)
+    assert msgpack.unpackb(frame) == [2, 3, "ada", 1000, "bo", 9000, "wire_version", OTHER, "", 3]
     assert peer.malformed == {"version": 5}
-    for _ in range(1000):  # they may answer each refusal with one of theirs
+    for _ in range(1000):  # it may answer each refusal with one of its own
         world.run(0.1)
-        peer.receive_other_version("bo", "wire version 3, mine is 2", world.now)
+        peer.receive_other_version("bo", 9000, 2, 3, world.now)
     assert len(world.said("ada", "bo", Refusal)) < 15
     assert world["ada"].kinds("bo") == [JOINED]
     assert not peer.is_alive(PeerName("bo"))
 
 
-def test_a_stranger_of_another_wire_version_is_said_once_and_not_answered() -> None:
+def test_each_process_of_another_wire_version_is_refused_and_one_of_mine_is_welcome_again() -> None:
     world = together("ada", "bo")
+    world.kill("bo")
     peer = world["ada"].peer
+    for boot in 9000, 9001, 9000:
+        peer.receive_other_version("bo", boot, 2, 3, world.now)
+    assert [event.kind for event in peer.events()] == [REFUSED, REFUSED]
+    world.start("bo", boot=9500)
+    world.run(3.0)
+    assert world["ada"].kinds("bo")[-1] is RETURNED
+    assert world["bo"].kinds("ada") == [JOINED]  # refusals of the processes before it came late, and concern it not
+    assert world["bo"].peer.turned_away["ada: for_another_process"] > 0
+    assert world.all_alive()
+
+
+@pytest.mark.parametrize("boot", [0, 1, 1999, 2000])
+def test_a_process_that_is_here_does_not_change_its_version(boot: int) -> None:
+    """What its predecessor said is late, and what it says itself is somebody else's word."""
+    world = together("ada", "bo")
+    assert world["bo"].peer.me.boot == 2000
+    peer = world["ada"].peer
+    assert peer.receive_other_version("bo", boot, 2, 3, world.now) is None
+    assert (peer.events(), peer.transmits(), peer.malformed) == ([], [], {"version": 1})
+    assert peer.is_alive(PeerName("bo"))
+
+
+@pytest.mark.parametrize(("boot", "newer"), [(999, 1), (1001, 0)])
+def test_who_came_later_is_said_where_versions_differ(boot: int, newer: int) -> None:
+    world = World("ada", "bo")
+    world.kill("bo")
+    world["ada"].peer.receive_other_version("bo", boot, 2, 3, world.now)
+    (event,) = world["ada"].peer.events()
+    assert event.detail["i_am_newer"] == newer
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_stranger_of_another_wire_version_is_said_once_and_is_to_be_answered_where_it_called(closed: bool) -> None:
+    world = World("ada", "bo", closed=closed)
+    peer = world.start("ada", place=0).peer
+    peer.transmits()
     for _ in range(5):
-        peer.receive_other_version("zed", "wire version 3, mine is 2", world.now)
-    assert [(event.kind, event.peer) for event in peer.events()] == [(EventKind.MALFORMED, "zed")]
+        refusal = peer.receive_other_version("zed", 5, 2, 3, world.now)
+        assert refusal == Refusal(RefusalCode.WIRE_VERSION, OTHER.replace("bo", "zed", 1))
+        assert refusal.wire_version == 2
+    (event,) = peer.events()
+    assert (event.kind, event.peer, event.reason) == (REFUSED, "zed", OTHER.replace("bo", "zed", 1))
+    assert event.detail == {"code": "wire_version", "i_am_newer": int(not closed)}  # to a roster it is nobody
     assert peer.transmits() == []
+    nameless = peer.receive_other_version("", 5, 4, 3, world.now)
+    assert nameless is not None
+    assert nameless.detail == "the caller speaks wire version 4 and ada 3: install the same gossipdistill on both"
+
+
+# --- features -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wants_need_a_feature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if `Want` had come after the wire version did."""
+    monkeypatch.setitem(FEATURE_OF, Want, "wants")
+
+
+def test_what_a_greeting_names_is_known_until_another_process_is_here() -> None:
+    world = World("ada", "bo", "cy")
+    world.start("bo", features=("deltas", "never-heard-of"))
+    world.run(1.0)
+    features_of = world["ada"].peer.features_of
+    assert features_of(PeerName("bo")) == {"deltas", "never-heard-of"}
+    assert features_of(PeerName("cy")) == features_of(PeerName("zed")) == features_of(PeerName("")) == set()
+    assert world.all_alive()  # they are no part of the fingerprint
+    world.start("bo", features=("deltas",))
+    world.inject("ada", Envelope(PeerName("bo"), world["bo"].peer.me.boot, "ada", 0, Confirm("x", "", 1)))
+    assert features_of(PeerName("bo")) == set()  # it has not said yet what it understands
+    world.run(1.0)
+    assert features_of(PeerName("bo")) == {"deltas"}
+
+
+def test_what_a_refused_process_names_is_not_kept() -> None:
+    world = World("ada", "bo")
+    world.start("bo", fingerprint={}, features=("deltas",))
+    world.run(1.0)
+    assert world["ada"].kinds("bo") == [REFUSED]
+    assert world["ada"].peer.features_of(PeerName("bo")) == set()
+
+
+@pytest.mark.usefixtures("wants_need_a_feature")
+def test_a_kind_is_sent_only_to_who_has_named_its_feature() -> None:
+    world = World("ada", "bo", "cy")
+    world.start("bo", features=("wants",))
+    world.run(1.0)
+    for name in "bo", "cy":
+        world.publish(name, "ada", 1, Mode.PULL)
+    world.run(1.0)
+    assert len(world.said("ada", "bo", Want)) == 1
+    assert len(world.said("ada", "cy", Want)) == 0
+    assert world["ada"].peer.withheld == {"Want": 1}
+    assert world["ada"].values("bo") == [1]
+    assert world["ada"].values("cy") == []
+    assert world.all_alive()
 
 
 @pytest.mark.parametrize(("to_boot", "greetings"), [(999, 1), (1000, 0), (1001, 0)])
