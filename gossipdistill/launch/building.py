@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.events import EventKind
@@ -12,11 +12,20 @@ from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.fitness import (
+    ROWS_TRIED,
+    extra_state,
+    materialise,
+    refuse_sparse_gradients,
+    refuse_unfit,
+    refuse_without_memory,
+    sparse_gradients,
+)
 from gossipdistill.learning.keeping import UnkeptError
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
 from gossipdistill.optimizers import build_optimizer
-from gossipdistill.strategies import Initialisation, Strategy
+from gossipdistill.strategies import Delivery, Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, groups_of, judge, load_topology
 
@@ -106,8 +115,14 @@ def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
     """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
     config = spec.config
     torch.manual_seed(config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count))
-    model = task.model().to(choose_device(spec.device, spec.place))
+    model = task.model()
+    refuse_without_memory(model)
+    device = choose_device(spec.device, spec.place)
+    model = model.to(device)
+    materialise(model, _few(task, device)[0])
     task.check_model(model)
+    shares = strategy.delivery.gossips and strategy.needs.alike_models
+    refuse_unfit(model, strategy.name, shares, strategy.delivery is Delivery.COLLECTIVE)
     return model
 
 
@@ -120,6 +135,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     train = config.train
     options = train.optimizer_options
     optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay, options)
+    refuse_sparse_gradients(model, optimizer, sparse_gradients(model, task.loss, *_few(task, device)))
     transfer_draws = None
     if task.transfer is not None:
         size = getattr(strategy.options, "transfer_batch_size", train.batch_size)
@@ -143,6 +159,8 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     if step_rows.notice:
         learner.ledger.warn(step_rows.notice)
         learner.ledger.note(EventKind.WARNING, "", step_rows.notice)
+    if strategy.delivery.gossips and strategy.needs.alike_models:
+        _tell_extra_state(learner)
     return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
 
 
@@ -156,6 +174,22 @@ def refuse_unkept(learner: Learner) -> None:
         Checkpoint.of(learner.model, learner.optimizer, {}, gave=learner.built)
     except UnkeptError as error:
         raise NeedsError(f"a peer is to go on from its checkpoints, and {error}") from None
+
+
+def _tell_extra_state(learner: Learner) -> None:
+    """What of the model does not travel with its weights, because it is no tensor."""
+    names = extra_state(learner.model)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        told = f"{', '.join(names[:3])}{more}: extra state, which is no tensor, is not shared; each peer keeps its own"
+        learner.ledger.warn(told)
+        learner.ledger.note(EventKind.WARNING, "", told)
+
+
+def _few(task: Task, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A few rows of the validation data, on which a model is tried."""
+    x, y = task.validation
+    return x[:ROWS_TRIED].to(device), y[:ROWS_TRIED].to(device)
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

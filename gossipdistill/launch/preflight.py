@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gossipdistill.errors import NeedsError
-from gossipdistill.launch.batches import rows_of_step
-from gossipdistill.launch.building import build_model, build_schedule, build_task
+from gossipdistill.launch.building import build_learner, build_schedule, build_task
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.spec import WorkerSpec
@@ -40,7 +39,7 @@ class _Model:
 
 
 def check(specs: Sequence[WorkerSpec]) -> Findings:
-    """Build schedule, task and model of each kind of peer once, and throw them away.
+    """Build schedule, task, model and optimizer of each kind of peer once, and throw them away.
 
     Raises:
         GossipdistillError: what a worker would have said.
@@ -50,7 +49,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
     seen: set[str] = set()
     with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
         for spec in specs:
-            device = choose_device(spec.device, spec.place)
+            choose_device(spec.device, spec.place)
             config = spec.config.model_dump(mode="json")
             kind = json.dumps([config[part] for part in ("task", "topology", "strategy", "exchange", "train")])
             if kind in seen:
@@ -59,9 +58,8 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             strategy = spec.config.make_strategy()
             build_schedule(spec, strategy)
             task = build_task(spec, strategy)
-            model = build_model(spec, strategy, task)
+            model = build_learner(spec, strategy, task)[0].model
             refuse_unsendable(spec, strategy, task, model)
-            rows_of_step(spec, task, model, device)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
             findings = findings or Findings(task.examples(), task.distillable)

@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
@@ -142,7 +144,7 @@ class Session:
         result = self._result(status, wall_s, cpu_s, figures)
         if self.stop.reason is None:
             save_file(
-                {"outputs": outputs.float().contiguous(), "labels": worker.task.validation[1].contiguous()},
+                {"outputs": _real(outputs).float(), "labels": _real(worker.task.validation[1])},
                 self.spec.folder / "validation.safetensors",
             )
             worker.publish_final(self.afflicted.clock())
@@ -366,3 +368,12 @@ def _from_my_side(reason: str, other: str) -> str:
         r"^place (\d+/(\d+)) does not exist$", r"there are \2 shards, and \1 is none of them: --shard K/\2", reason
     )
     return re.sub(r"(: [^;]*?) here, ([^;]*?) there", rf"\1 at {other}, \2 at this peer", reason)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The same numbers in a type that every reader of the file knows: complex ones as pairs [..., 2]."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    return tensor.contiguous()

@@ -15,7 +15,7 @@ import torch
 from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_UNMET, ConfigError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
-from gossipdistill.launch.building import build_schedule, fingerprint_of
+from gossipdistill.launch.building import build_model, build_schedule, fingerprint_of
 from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
 from gossipdistill.launch.judging import Judge
 from gossipdistill.launch.plan import Asked, new_run_folder, with_roster_entry
@@ -190,7 +190,7 @@ class Simulation:
         strategy = first.config.make_strategy()
         self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
         task = self._nursery.task_of(first, strategy)
-        model = task.model()
+        model = build_model(first, strategy, task)
         refuse_unsendable(first, strategy, task, model)
         prints = fingerprint_of(first, strategy, task, model)
         names = [spec.name for spec in self.specs]

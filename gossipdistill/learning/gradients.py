@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -35,8 +36,29 @@ class GradientRules:
         It comes before a strategy adjusts the gradient, as in a loop of the user's own, where `clip_grad_norm_` stands
         before the optimiser's step and a strategy's hook runs inside it.
         """
-        if self.clip_norm is not None:
+        if self.clip_norm is None:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if any(gradient.is_sparse for gradient in gradients):
+            _clip_sparse(model, self.clip_norm)
+        else:
             nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
+
+
+def _clip_sparse(model: nn.Module, norm_max: float) -> None:
+    """The same where some gradients are sparse, of which torch's function takes no norm."""
+    entries: list[Tensor] = []
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()  # rows that occur twice are added first
+            entries.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            entries.append(parameter.grad)
+    norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in entries))
+    factor = norm_max / (norm + 1e-6)  # as torch's function has it
+    if factor < 1.0:
+        for part in entries:
+            part.mul_(factor)
 
 
 ONE_BATCH = GradientRules()

@@ -7,7 +7,6 @@ A task file has one function `task(shard, ...) -> Task`; the parameters after `s
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.evaluation import evaluating
+from gossipdistill.learning.snapshot import is_finite
 
 ShardKind = Literal["disjoint", "same", "label_skew"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -193,7 +193,7 @@ def fingerprint(task: Task, name: str) -> dict[str, str]:
             classes = f"{len(task.classes)} classes, {digest}"
     digest = "none"
     if task.transfer is not None:
-        rows = task.transfer.detach().cpu().contiguous()
+        rows = task.transfer.detach().cpu().resolve_conj().resolve_neg().contiguous()
         content = hashlib.sha256(f"{rows.dtype} {tuple(rows.shape)} ".encode())
         content.update(rows.reshape(-1).view(torch.uint8).numpy().data)
         digest = content.hexdigest()[:16]
@@ -214,11 +214,25 @@ def _pair(pair: object, key: str) -> tuple[Tensor, Tensor]:
 def _check_tensor(value: object, key: str, part: str) -> Tensor:
     if not isinstance(value, Tensor):
         raise ConfigError(f"{part} must be a torch.Tensor, found {type(value).__name__}", key=key)
+    odd = _not_plain(value)
+    if odd:
+        raise ConfigError(f"{part} must be a dense tensor with values of its own, {odd}", key=key)
     if value.ndim == 0 or len(value) == 0:
         raise ConfigError(f"{part} must hold at least one row, found shape {list(value.shape)}", key=key)
-    if not math.isfinite(value.sum().item()) and not bool(torch.isfinite(value).all()):
+    if not is_finite(value):
         raise ConfigError(f"{part} must be finite, found NaN or infinity", key=key)
     return value
+
+
+def _not_plain(value: Tensor) -> str:
+    """Why rows of this tensor cannot be taken, step after step; empty if they can."""
+    if value.layout is not torch.strided and not value.is_nested:
+        return f"found layout {str(value.layout).removeprefix('torch.')}; use .to_dense()"
+    if value.is_nested or value.is_quantized:
+        return f"found a {'nested' if value.is_nested else 'quantised'} one; use a padded or dequantised one"
+    if value.is_meta:
+        return "found one without memory (device meta)"
+    return "found one with a history of operations; use .detach()" if value.grad_fn is not None else ""
 
 
 def _alike(found: Tensor, key: str, part: str, model_of: Tensor) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.tasks import Task, accuracy, fingerprint
@@ -43,6 +44,49 @@ def test_a_regression_is_not_distillable() -> None:
     assert not task.distillable
     assert task.class_count is None
     task.check_model(task.model())
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.complex64, torch.complex128, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8]
+)
+def test_inputs_of_every_type_are_taken_and_their_content_tells_transfer_sets_apart(kind: torch.dtype) -> None:
+    x = torch.arange(24).view(6, 4).remainder(5).to(kind)
+    if kind.is_complex:
+        x = x + 1j * torch.arange(24).view(6, 4)
+    task = a_task(train=(x, Y), validation=(x, Y), transfer=x)
+    same = a_task(train=(x, Y), validation=(x, Y), transfer=x.mT.contiguous().mT)
+    other = x.clone()
+    other[3, 2] = other[3, 2].conj() if kind.is_complex else ~other[3, 2] if kind is torch.bool else other[3, 2] + 1
+    prints = fingerprint(task, "t")["transfer"]
+    assert prints == fingerprint(same, "t")["transfer"]
+    assert prints != fingerprint(a_task(train=(x, Y), validation=(x, Y), transfer=other), "t")["transfer"]
+    if kind.is_complex:
+        lazily = a_task(train=(x, Y), validation=(x, Y), transfer=x.conj())
+        assert fingerprint(lazily, "t") == fingerprint(
+            a_task(train=(x, Y), validation=(x, Y), transfer=x.conj().resolve_conj()), "t"
+        )
+        x[0, 0] = complex(0.0, math.inf)
+        with pytest.raises(ConfigError, match=r"Task\.transfer: it must be finite"):
+            a_task(train=(task.train[0].clone().fill_(1), Y), validation=(other, Y), transfer=x)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls these kinds of tensor experimental, or deprecated
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x: x.to_sparse(), "layout sparse_coo; use .to_dense()"),
+        (lambda x: x.to_sparse_csr(), "layout sparse_csr; use .to_dense()"),
+        (lambda x: torch.nested.nested_tensor(list(x)), "a nested one"),
+        (lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged), "a nested one"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "a quantised one"),
+        (lambda x: x.to("meta"), "one without memory"),
+        (nn.Linear(4, 4), "one with a history of operations; use .detach()"),
+    ],
+)
+def test_inputs_of_which_no_rows_can_be_taken_are_refused(make: Callable[[Tensor], Tensor], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"^Task\.train: inputs must be a dense tensor") as refused:
+        a_task(train=(make(X), Y))
+    assert words in str(refused.value)
 
 
 def test_accuracy_is_the_fraction_of_hits() -> None:

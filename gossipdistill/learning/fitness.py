@@ -1,0 +1,181 @@
+"""Whether a model can be trained and shared as a run asks, found before the first step; what cannot is named.
+
+any strategy        an array without memory (`meta`), a lazy module that a forward pass does not give a shape
+weights travel      an array that is sparse, quantised, ...: what `SharedArrays` calls unfit
+all_reduce          an array that gloo cannot broadcast
+sparse gradients    an optimizer that takes none
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from gossipdistill.errors import NeedsError
+from gossipdistill.learning.evaluation import evaluating, generators_kept
+from gossipdistill.learning.shared_arrays import SharedArrays
+
+_BROADCAST = frozenset((
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128, torch.complex64, torch.complex32,
+    torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool,
+))  # fmt: skip
+"""Types that torch.distributed sends over gloo."""
+ROWS_TRIED = 2
+"""Examples that are run through a model, and rows of a parameter on which an optimizer is tried."""
+
+
+def refuse_without_memory(model: nn.Module) -> None:
+    """Refuse a model that has an array on the device `meta`; before it is moved to its own.
+
+    Raises:
+        NeedsError: naming the array.
+    """
+    for name, tensor in _all(model):
+        if tensor.is_meta:
+            raise NeedsError(
+                f"the model's {name} has no memory (device meta), so it can neither be trained nor saved; "
+                "give it values in Task.model, for example with model.to_empty(device='cpu') and an initialisation"
+            )
+
+
+def materialise(model: nn.Module, inputs: Tensor) -> None:
+    """Give lazy modules their shapes and first values, by one forward pass of `inputs` [rows, ...]. All
+    other models are left alone.
+
+    The values are drawn from the generator that the model's others were drawn from, in the same order on all peers.
+
+    Raises:
+        NeedsError: naming an array that has no shape even then.
+    """
+    if not _lazy(model):
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for module, training in modes:
+            module.training = training
+    left = _lazy(model)
+    if left:
+        raise NeedsError(
+            f"the model's {left[0]} belongs to a lazy module and has no shape even after a forward pass, which does "
+            "not use it; give it its sizes, or leave it out"
+        )
+
+
+def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -> None:
+    """Refuse a model whose arrays the strategy cannot handle.
+
+    Args:
+        shares: whether the weights travel to neighbours.
+        reduces: whether gradients are reduced, and buffers broadcast, by torch.distributed.
+
+    Raises:
+        NeedsError: naming the array.
+    """
+    problems = SharedArrays.of(model).unfit if shares else {}
+    if reduces:
+        problems = {name: why for name, tensor in _all(model) if (why := _not_broadcast(tensor))}
+    for name, why in problems.items():
+        own = dict(model.named_parameters(remove_duplicate=False))
+        keep = "" if name in own or reduces else "register the buffer with persistent=False to leave it out, or "
+        raise NeedsError(
+            f"strategy {strategy} {'reduces' if reduces else 'shares'} the arrays of a model, and this cannot be done "
+            f"with {name}: {why}; {keep}use a strategy that needs no weights, such as codistill_predictions"
+        )
+    if reduces and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise NeedsError(f"strategy {strategy} reduces gradients, and no parameter of this model asks for one")
+
+
+def extra_state(model: nn.Module) -> tuple[str, ...]:
+    """Names of the entries of `state_dict` that are no tensors: each peer keeps its own, in memory and in its
+    checkpoints."""
+    return tuple(name for name, value in model.state_dict().items() if not isinstance(value, Tensor))
+
+
+def sparse_gradients(
+    model: nn.Module, criterion: Callable[[Any, Tensor], Tensor], x: Tensor, y: Tensor
+) -> tuple[str, ...]:
+    """Names of the parameters that get a sparse gradient from inputs [rows, ...] and labels; empty where
+    none does, or where the gradient cannot be made. Leaves no trace."""
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    with generators_kept(), evaluating(model), torch.enable_grad():
+        try:
+            loss = criterion(model(x), y)
+            gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        except Exception:
+            return ()  # the first step will say what is wrong
+    return tuple(name for name, gradient in zip(named, gradients, strict=True) if _is_sparse(gradient))
+
+
+def refuse_sparse_gradients(model: nn.Module, optimizer: torch.optim.Optimizer, names: Iterable[str]) -> None:
+    """Refuse an optimizer that takes no sparse gradients, if some of these parameters have one. Another optimizer of
+    its class makes two steps on a few rows of them.
+
+    Raises:
+        NeedsError: naming the parameter.
+    """
+    parameters = dict(model.named_parameters())
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    for name in names:
+        group = groups.get(id(parameters[name]))
+        problem = _tried(optimizer, group, parameters[name]) if group is not None else None
+        if problem:
+            kind = type(optimizer).__name__
+            raise NeedsError(
+                f"the gradient of {name} is sparse, and the optimizer {kind} refuses it: {problem}; "
+                "use train.optimizer = sgd with train.weight_decay = 0, or make the embedding with sparse=False"
+            )
+
+
+def _tried(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> str | None:
+    """What goes wrong in two steps with a sparse gradient; None where nothing does, or nothing can be tried."""
+    few = nn.Parameter(parameter.detach()[:ROWS_TRIED].clone())
+    takes = inspect.signature(type(optimizer).__init__).parameters
+    options = {key: value for key, value in group.items() if key in takes and key != "params"}
+    try:
+        twin = type(optimizer)([few], **options)
+    except Exception:
+        return None
+    try:
+        for _ in range(2):
+            few.grad = torch.sparse_coo_tensor(
+                torch.zeros(1, 1, dtype=torch.long), few.detach()[:1], few.shape, check_invariants=True
+            )
+            twin.step()
+    except Exception as error:
+        return " ".join(str(error).split())[:160]
+    return None
+
+
+def _all(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _lazy(model: nn.Module) -> list[str]:
+    return [name for name, tensor in _all(model) if nn.parameter.is_lazy(tensor)]
+
+
+def _is_sparse(gradient: Tensor | None) -> bool:
+    return gradient is not None and gradient.layout is not torch.strided
+
+
+def _not_broadcast(tensor: Tensor) -> str:
+    """Why gloo cannot broadcast it; empty if it can."""
+    word = str(tensor.dtype).removeprefix("torch.")
+    if is_traceable_wrapper_subclass(tensor):
+        return f"it is a {type(tensor).__name__}, which holds its entries in other tensors"
+    if tensor.is_quantized or tensor.dtype not in _BROADCAST:
+        return f"it is {word}, which gloo does not send"
+    if tensor.layout is not torch.strided:
+        return f"its layout is {str(tensor.layout).removeprefix('torch.')}, which gloo does not send"
+    if any(stride == 0 and length > 1 for stride, length in zip(tensor.stride(), tensor.shape, strict=True)):
+        return "entries of it share memory (expand), which a broadcast writes to"
+    return ""
