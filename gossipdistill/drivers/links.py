@@ -54,6 +54,8 @@ class Link:
     key: str = ""
     """The key that whoever answers has proved to hold; "" without keys."""
     used_s: float = _NEVER
+    heard: bool = False
+    """Whether anything that made a message has come through it."""
     took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
     """When control and data last accepted a message, since they were opened."""
     purse: Purse = field(default_factory=dict)
@@ -106,6 +108,10 @@ class Links:
             if link.name in names:
                 self._close(link)
                 link.host, link.try_at_s = "", _NEVER
+
+    def has_heard(self, address: Address) -> bool:
+        """Whether a message has come through a link to this address."""
+        return any(link.heard for link in self.by_place.values() if link.address == address)
 
     def far_ends(self) -> set[tuple[str, int]]:
         """Where my connections go: host and port, of control and of data."""

@@ -216,6 +216,8 @@ class Reading:
 
     def _accept(self, envelope: Envelope, inlet: Inlet, connection: bytes, size: int) -> None:
         """It is from whom it says."""
+        if inlet.link is not None:
+            inlet.link.heard = True
         if connection:
             is_member = self.peer.address_of(envelope.sender) is not None
             self.routes.note(envelope.sender, envelope.boot, inlet.channel, connection, is_member)

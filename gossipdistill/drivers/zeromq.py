@@ -28,6 +28,7 @@ from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
+from gossipdistill.drivers.unanswered import Unanswered
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
@@ -128,11 +129,16 @@ class Driver:
     async def run(self) -> None:
         """Serve until `stop` was called and the last words are out."""
         self._loop = asyncio.get_running_loop()
+        watching: asyncio.Task[None] | None = None
         try:
             self._keep_the_door(self._loop)
             for inlet in self._routers.values():
                 self._listen_to(inlet)
             self._guard.begin(self._sending.routers.values(), self.listen)
+            if self._sockets.reconnects:
+                unanswered = Unanswered(self.peer, self._links, self.limits, self.clock, self._say_of_the_view)
+                watching = self._loop.create_task(unanswered.watch())
+                watching.add_done_callback(self._watch_ended)
             self._turn()
             await self._stopped.wait()
             if self._failure is not None:
@@ -142,6 +148,8 @@ class Driver:
             for handle in (self._timer, self._again):
                 if handle is not None:
                     handle.cancel()
+            if watching is not None:
+                watching.cancel()
             self._guard.end()
             await self._links.close()
             for inlet in list(self._inlets.values()):
@@ -389,6 +397,14 @@ class Driver:
         assert self._loop is not None
         self._ready.pop(self._inlets.pop(socket), None)
         self._loop.remove_reader(int(socket.getsockopt(zmq.FD)))
+
+    def _watch_ended(self, watching: asyncio.Task[None]) -> None:
+        error = None if watching.cancelled() else watching.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
+
+    def _say_of_the_view(self, reason: str) -> None:
+        self.mailbox.tell(None, [Event(EventKind.VIEW, self.clock(), "", reason)])
 
     def _warn(self, reason: str) -> None:
         self.mailbox.tell(None, [Event(EventKind.WARNING, self.clock(), "", reason)])

@@ -38,6 +38,17 @@ class Admission:
         if len(table.rows) + 1 < table.expected:
             table.out += [Outbound("", 0, address, self._greeting(reply_wanted=True)) for address in self.seeds]
 
+    def unanswered(self) -> list[tuple[str, Address]]:
+        """Whom I call in vain: (name, or "" of a seed, and address) of those who have never said a word; nobody, when
+        all are known. Of a large roster few are called, and silence says nothing."""
+        table = self.table
+        heard = [member for member in table.rows.values() if member.boot]
+        if table.presumes or len(heard) + 1 >= table.expected:
+            return []
+        known = {member.address for member in table.rows.values()}
+        silent = [(str(m.name), m.address) for m in table.rows.values() if not m.boot and m.address.port]
+        return [*(("", seed) for seed in self.seeds if seed not in known), *silent]
+
     def greet_soon(self, member: Member, now: float) -> None:
         """Not at once for each cause: a stream of words must not become a stream of greetings."""
         limits = self.table.limits

@@ -305,6 +305,10 @@ class Peer:
         """What the greeting of this member's process named; nothing where none was accepted."""
         return self._membership.table.features_of(name)
 
+    def unanswered(self) -> list[tuple[str, Address]]:
+        """Whom I call in vain, for the driver: (name, or "" where only the address is known, and address)."""
+        return self._membership.admission.unanswered()
+
     def is_alive(self, name: PeerName) -> bool:
         """Whether there is business with this peer now: we hear one another."""
         return name in self._membership.table.partners

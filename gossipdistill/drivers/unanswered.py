@@ -1,0 +1,128 @@
+"""Says of each address that is dialled and has never answered what is wrong with it, as far as a bare connection shows.
+
+A socket of ZeroMQ tries for ever and says nothing. So every now and then such an address is called with a bare
+connection, and where ZeroMQ answers, the ports beside it as well: a peer has two, and it is easy to give the wrong one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gossipdistill.drivers.links import Links
+from gossipdistill.drivers.names import look_up
+from gossipdistill.limits import Limits
+from gossipdistill.presence import Address
+from gossipdistill.protocol.peer import Peer
+
+_KNOCK_S = 2.0
+"""How long a connection, a look-up or the first bytes may take."""
+_SIGNATURE_BYTES = 10
+"""Of a greeting of ZMTP (RFC 23/ZMTP): FF, eight bytes, 7F; both ends send it at once."""
+_SAID_MAX = 8
+"""Addresses that are looked at in one round."""
+_PAUSE_GROWS = 3
+_PAUSE_MAX_S = 120.0
+
+
+class Door(Enum):
+    """What is behind a port."""
+
+    ZMTP = "zmtp"
+    OTHER = "other"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Unanswered:
+    """The watch of one driver. `say` takes a sentence; nothing is said twice of one address while it is so."""
+
+    peer: Peer
+    links: Links
+    limits: Limits
+    clock: Callable[[], float]
+    say: Callable[[str], None]
+    _said: dict[Address, str] = field(default_factory=dict)
+
+    async def watch(self) -> None:
+        """Look now and then, ever more seldom, until cancelled."""
+        began_s, pause_s = self.clock(), self.limits.view_after_s
+        while True:
+            await asyncio.sleep(pause_s)
+            await self.look(self.clock() - began_s)
+            pause_s = min(_PAUSE_GROWS * pause_s, _PAUSE_MAX_S)
+
+    async def look(self, since_s: float) -> None:
+        """Call where nobody has answered in the `since_s` seconds since the start, all at once."""
+        silent = [(name, address) for name, address in self.peer.unanswered() if not self.links.has_heard(address)]
+        silent = silent[:_SAID_MAX]
+        reasons = await asyncio.gather(*(why(address) for _, address in silent))
+        still = {address for _, address in self.peer.unanswered() if not self.links.has_heard(address)}
+        for (name, address), reason in zip(silent, reasons, strict=True):
+            if address in still and self._said.get(address) != reason:
+                self._said[address] = reason
+                who = f"{name} has not answered" if name else "nobody has answered"
+                self.say(f"{who} at {address} for {since_s:.0f} s: {reason}")
+
+
+async def why(address: Address) -> str:
+    """Why nobody answers at this control address, and what to look at, in words."""
+    try:
+        found = await asyncio.wait_for(look_up(address), _KNOCK_S)
+    except TimeoutError:
+        return f"the name {address.host} was not found within {_KNOCK_S:g} s; is it right, and does the network work?"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return f"the name {address.host} is not found ({reason}); is it spelt right, and known on this machine?"
+    host = str(found[0][4][0]) if found else address.host
+    try:
+        door = await knock(host, address.port)
+    except ConnectionRefusedError:
+        return (
+            "nothing listens at this port (connection refused); is the address right, and has that peer been started?"
+        )
+    except TimeoutError:
+        return (
+            f"no answer within {_KNOCK_S:g} s; is the address right and the machine up, and are ports {address.port} "
+            f"and {address.data_port} open in its firewall?"
+        )
+    except OSError as error:
+        return f"no connection ({error.strerror or error}); is the address right, and is there a way to that machine?"
+    if door is not Door.ZMTP:
+        return "something listens there, but it is no gossipdistill; is the port right?"
+    before, after = await asyncio.gather(_behind(host, address.port - 1), _behind(host, address.port + 1))
+    if before is Door.ZMTP and after is not Door.ZMTP:
+        control = address._replace(port=address.port - 1)
+        return f"this seems to be the data port of the peer at {control}; give that address instead"
+    return (
+        "something that speaks ZeroMQ listens there, and does not greet this peer; is it a peer of this run, of this "
+        "version, and with keys that fit?"
+    )
+
+
+async def knock(host: str, port: int) -> Door:
+    """What answers at a port of an IP address.
+
+    Raises:
+        OSError: when no connection can be made; TimeoutError after `_KNOCK_S`.
+    """
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _KNOCK_S)
+    try:
+        first = await asyncio.wait_for(reader.readexactly(_SIGNATURE_BYTES), _KNOCK_S)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return Door.OTHER
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), _KNOCK_S)
+    return Door.ZMTP if first[0] == 0xFF and first[-1] == 0x7F else Door.OTHER
+
+
+async def _behind(host: str, port: int) -> Door:
+    try:
+        return await knock(host, port)
+    except OSError:
+        return Door.CLOSED
