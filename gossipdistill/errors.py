@@ -3,6 +3,7 @@
     GossipdistillError            1   a fault of ours
       UsageError                  2   unknown option or argument
       ConfigError                 3   a file, key or value is refused
+        UserCodeError             3   an exception out of the user's own code; 11 after the first step
       DataMissingError            4   a data set is not there
       AddressError                5   an address is in use, refused or cannot be reached
       NeedsError                  6   what the strategy needs of topology, model or initialisation is not met
@@ -51,6 +52,33 @@ class ConfigError(GossipdistillError):
         if key is not None:
             place += printable(f"{key} = {shown(value)}: " if value is not None else f"{key}: ")
         super().__init__(place + problem + (f"; accepted: {accepted}" if accepted else ""))
+
+
+class UserCodeError(ConfigError):
+    """An exception out of the user's own task, model, loss, metric, optimizer or topology; it is the `__cause__`.
+
+    Args:
+        what: which part of the user's code was called, for example `Task.loss`.
+        told: type, text and place of the exception, in one line.
+        problem: the whole message, where that is not "failed: " and `told`.
+        exit_code: 3 before the first step, 11 after it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        told: str,
+        *,
+        key: str | None = None,
+        value: object = None,
+        problem: str | None = None,
+        exit_code: int = 3,
+    ) -> None:
+        if problem is None:
+            problem = f"failed: {told}"
+        super().__init__(problem, key=key, value=value)
+        self.what, self.told = what, told
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 class DataMissingError(GossipdistillError):

@@ -11,16 +11,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from gossipdistill.errors import NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.alarms import Silence, connection_event
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.donation import GIVEN, Donor, without_asks
-from gossipdistill.learning.gradients import ONE_BATCH, GradientRules
+from gossipdistill.learning.gradients import (
+    ONE_BATCH,
+    Evaluation,
+    GradientRules,
+    make_gradient,
+    make_step,
+    wants_closure,
+)
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.nesterov import finite_sum_risk
@@ -28,9 +35,10 @@ from gossipdistill.learning.rounds import Lockstep, Without
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
-from gossipdistill.strategies.base import NOTHING, Delivery, RoundOptions, Strategy, View
-from gossipdistill.tasks import Task
+from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
+from gossipdistill.tasks import Task, measured
 from gossipdistill.topology import Connection, Schedule
+from gossipdistill.user_code import called, users_code
 
 JUDGED_PEERS_MAX = 512
 """Of larger rosters nobody looks whether the graph of the living is connected."""
@@ -56,8 +64,6 @@ class Worker:
     """Whether a strategy that leaves an arrival unsettled is an exception, as in tests, or only a warning."""
     task_loss: float = float("nan")
     _state: Any = None
-    _x: Tensor = field(default_factory=lambda: torch.empty(0))
-    _y: Tensor = field(default_factory=lambda: torch.empty(0))
     lockstep: Lockstep | None = None
     donor: Donor | None = None
     """What gives my model to newcomers; None where weights are not shared."""
@@ -70,16 +76,27 @@ class Worker:
     _silence: Silence = field(default_factory=Silence)
 
     def __post_init__(self) -> None:
-        self._x, self._y = (part.to(self.learner.device) for part in self.task.train)
-        self.learner.criterion = self.task.loss
+        x, y = (part.to(self.learner.device) for part in self.task.train)
+        self.learner.criterion = called(self.task.loss, "Task.loss")
         # Who looks ahead gets draws of its own: these keep the order of one epoch.
-        self.learner.examples, self.learner.draws = (self._x, self._y), replace(self.draws)
+        self.learner.examples, self.learner.draws = (x, y), replace(self.draws)
+        self._refuse_closure()
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
         settled, learner = self.strategy.delivery.settled, self.learner
         self._neighbours = Neighbours(self.schedule, learner.name, learner.place, settled)
         if isinstance(self.strategy.options, RoundOptions):
             self.lockstep = Lockstep(self.strategy.options.round_timeout_s)
+
+    def _refuse_closure(self) -> None:
+        """An optimizer that evaluates the loss as often as it likes does not go in step with others."""
+        optimizer, strategy = self.learner.optimizer, self.strategy
+        if strategy.delivery is Delivery.COLLECTIVE and wants_closure(optimizer):
+            kind = type(optimizer).__name__
+            raise NeedsError(
+                f"strategy {strategy.name} averages the gradients of all peers once a step, and {kind} "
+                "decides by its own loss how often it needs one; use another train.optimizer, or gossip_averaging"
+            )
 
     def awaited(self, now: float) -> frozenset[PeerName]:
         """For whom this peer has to wait before its next step; nobody, but where a strategy goes in lockstep.
@@ -115,12 +132,15 @@ class Worker:
             self._publish(view, now)
 
         rows = self.draws.at(learner.step)
-        learner.optimizer.zero_grad(set_to_none=True)
-        self.task_loss = self._make_gradient(rows)
-        self.gradient.clip(learner.model)
+
+        def evaluate() -> Evaluation:
+            return make_gradient(learner, self.gradient, rows, lambda: strategy.loss(self._state, learner))
+
+        first = evaluate()
+        self.task_loss = first.task_loss
         strategy.adjust(self._state, learner)
         if not strategy.owns_step:
-            learner.optimizer.step()
+            make_step(learner, first, evaluate)
         learner.step += 1
 
         if not strategy.overlapped and self.cadence.due(learner.step, now):
@@ -130,35 +150,11 @@ class Worker:
     def _note_what_to_know(self) -> None:
         constant = not self.cosine and not self.rate_drops
         learner = self.learner
-        risk = finite_sum_risk(learner.optimizer, self.draws.batch_size, len(self._x), constant)
+        risk = finite_sum_risk(learner.optimizer, self.draws.batch_size, len(self.task.train[0]), constant)
         shares = self.strategy.needs.alike_models and self.strategy.delivery.gossips
         for warning in filter(None, (risk, learner.shared.told() if shares else "")):
             learner.ledger.warn(warning)
             learner.ledger.note(EventKind.WARNING, "", warning)
-
-    def _make_gradient(self, rows: Tensor) -> float:
-        """Gradients of the mean over the batches of this step; returns the task's own loss, its mean as well."""
-        learner, rules = self.learner, self.gradient
-        batches = rules.batches(rows)
-        total, apart = 0.0, False
-        for number, batch in enumerate(batches, start=1):
-            learner.x, learner.y = self._x[batch], self._y[batch]
-            learner.part = slice((number - 1) * len(batch), number * len(batch))
-            with learner.gradients_kept(number < len(batches)):
-                with rules.precision(learner.device):
-                    learner.outputs = learner.forward(learner.x)
-                    loss = self.task.loss(learner.outputs, learner.y)
-                    learner.task_loss = loss.item()
-                    total += learner.task_loss
-                    # A term apart is no matter of this batch: once a step is enough.
-                    term = NOTHING if apart else self.strategy.loss(self._state, learner)
-                if term.value is not None and term.apart:
-                    term.value.backward()  # type: ignore[no-untyped-call]
-                    apart = True
-                elif term.value is not None:
-                    loss = loss + term.value
-                (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
-        return total / len(batches)
 
     def finish(self, now: float) -> None:
         """After the last step and before the model is judged: what came meanwhile is still absorbed."""
@@ -350,8 +346,9 @@ class Worker:
         """(outputs [V, ...] for the validation inputs on the CPU, {"loss": ..., and the task's metrics})."""
         x, y = self.task.validation
         outputs = self.learner.predict(self.learner.model, x.to(self.learner.device)).cpu()
-        figures = {"loss": float(self.task.loss(outputs, y))}
-        figures |= {name: float(metric(outputs, y)) for name, metric in self.task.metrics.items()}
+        with users_code("Task.loss"):
+            figures = {"loss": float(self.task.loss(outputs, y))}
+        figures |= {name: measured(self.task, name, outputs, y) for name in self.task.metrics}
         return outputs, figures
 
     def _set_rate(self, progress: float) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gossipdistill.cli import checking, keeping, looking, running, simulating
 from gossipdistill.cli.options import err_console
-from gossipdistill.errors import EXIT_INTERRUPTED, GossipdistillError
+from gossipdistill.errors import EXIT_INTERRUPTED, ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.launch.stopping import pass_over_early_wishes
 from gossipdistill.printable import printable_lines
+from gossipdistill.user_code import TorchSettings, came_from, told
 
 app = typer.Typer(
     name="gossipdistill",
@@ -61,20 +63,41 @@ def _root(
 def main() -> None:
     """Run the command line; errors are one line, exit codes are documented in README.md."""
     pass_over_early_wishes()
+    TorchSettings.forget()
+    here = Path.cwd()
     try:
         app()
     except GossipdistillError as error:
-        err_console.print(f"gossipdistill: {error}", style="red", markup=False, soft_wrap=True)
+        notes = getattr(error, "__notes__", [])
+        if (
+            isinstance(error, UserCodeError)
+            and error.__cause__ is not None
+            and not notes
+            and "full report" not in str(error)
+        ):
+            notes = [f"the full report is in {_reported()}"]
+        _say("; ".join([str(error), *notes]))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
-    except Exception:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix="gossipdistill-", suffix=".txt", delete=False
-        ) as report:
-            report.write(printable_lines(traceback.format_exc()))
-        text = f"gossipdistill: a fault of ours; please send us the report in {report.name}"
-        err_console.print(text, style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+    except Exception as error:
+        if not came_from(error, here):
+            _say(f"a fault of ours; please send us the report in {_reported()}")
+            sys.exit(1)
+        _say(f"{told(error)}; the full report is in {_reported()}")
+        sys.exit(ConfigError.exit_code)
+
+
+def _say(text: str) -> None:
+    err_console.print(f"gossipdistill: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def _reported() -> str:
+    """The file that now has the whole report of the exception in progress."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="gossipdistill-", suffix=".txt", delete=False
+    ) as report:
+        report.write(printable_lines(traceback.format_exc()))
+    return report.name

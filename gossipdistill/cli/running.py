@@ -74,11 +74,11 @@ def run(
     planned = afflict(plan_local(asked, resume=resume), faults)
     findings = check(planned)
     specs = settle(planned)
-    folder = specs[0].folder.parent
+    folder = specs[0].typed(specs[0].folder.parent)
     title = title_of(specs, findings)
     _tell(specs)
     with Display(err_console, title) as display:
-        local = LocalRun(specs, folder, display, max_restarts)
+        local = LocalRun(specs, specs[0].folder.parent, display, max_restarts)
         code = local.run()
     written, again = f"Written to {folder}/summary.json", f"Again:     gossipdistill show {_again(out, folder)}"
     if output is Format.JSON:
@@ -164,9 +164,8 @@ def worker(
         else:
             afflicted = AfflictedWorker(spec, display)
             code, summary = afflicted.run(), afflicted.summary
-    everybody = (
-        f"Written to {spec.folder}/result.json    All peers: gossipdistill show {_again(out, spec.folder.parent)}"
-    )
+    folder = spec.typed(spec.folder)
+    everybody = f"Written to {folder}/result.json    All peers: gossipdistill show {_again(out, folder.parent)}"
     print_result(summary, output, render, everybody)
     raise typer.Exit(code)
 

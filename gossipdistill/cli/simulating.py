@@ -56,6 +56,7 @@ def simulate(
     if storm is not None:
         _storm(storm, shrink)
         return
+    from gossipdistill.launch.aside import aside
     from gossipdistill.launch.plan import Asked
     from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
     from gossipdistill.observe import simulated
@@ -65,13 +66,13 @@ def simulate(
     )
     specs = plan_simulation(asked)
     stop = _CtrlC()
-    with _Bar(float(specs[0].config.seconds or 0.0), len(specs)) as bar:
+    with _Bar(float(specs[0].config.seconds or 0.0), len(specs)) as bar, aside():
         simulation = Simulation(specs, load_plan(specs, faults), bar.show, stop)
         code = simulation.run()
-    folder = specs[0].folder.parent.parent / simulation.summary["name"]
+    folder = specs[0].typed(specs[0].folder.parent.parent / simulation.summary["name"])
     written = f"Written to {folder}/summary.json"
     if plot is not None:
-        simulated.plot(simulation.summary, plot)
+        simulated.plot(simulation.summary, asked.here / plot)
         written += f", drawn to {plot}"
     print_result(simulation.summary, output, simulated.render, written)
     raise typer.Exit(code)
@@ -82,8 +83,12 @@ class _CtrlC:
 
     def __init__(self) -> None:
         self._came = False
+        self._install()
+
+    def _install(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+            if signal.getsignal(number) != self._on_signal:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._came:
@@ -91,6 +96,7 @@ class _CtrlC:
         self._came = True
 
     def __call__(self) -> bool:
+        self._install()  # a task may have replaced them
         return self._came
 
 

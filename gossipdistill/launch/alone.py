@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from gossipdistill.errors import EXIT_NONE_FINISHED, GossipdistillError
+from gossipdistill.launch.aside import aside
+from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.launch.worker_process import WorkerProcess
 from gossipdistill.observe.report import summarise
+from gossipdistill.printable import printable_lines
 
 
 def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
@@ -26,13 +29,25 @@ def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) ->
 
     report({"type": "started", "pid": os.getpid()})
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
+        with aside():
             result = WorkerProcess(spec, report, stop, Release()).run()
-    except GossipdistillError:
+    except GossipdistillError as error:
         if stop.reason is None:
+            _log(error, spec)
             raise
         raise SystemExit(stop.exit_code) from None  # whatever broke while everything was being stopped
     stop.settled()
     code = stop.exit_code or (0 if result["status"] == "finished" else EXIT_NONE_FINISHED)
     summary = summarise(spec.config, [result], result["wall_s"], code, spec.folder.parent)
     return code, summary
+
+
+def _log(error: GossipdistillError, spec: WorkerSpec) -> None:
+    """The whole report of an exception of the user's, where that of a worker of `run` lies as well."""
+    if error.__cause__ is not None:
+        with contextlib.suppress(OSError):
+            spec.folder.mkdir(parents=True, exist_ok=True)
+            with open(spec.folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(printable_lines("".join(traceback.format_exception(error))))
+            if str(spec.typed(spec.folder / LOG)) not in str(error):
+                error.add_note(f"the full report is in {spec.typed(spec.folder / LOG)}")

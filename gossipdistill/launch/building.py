@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gossipdistill.errors import NeedsError
+from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import EventKind
 from gossipdistill.launch.batches import rows_of_step
 from gossipdistill.launch.environment import choose_device
@@ -28,6 +28,7 @@ from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Delivery, Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, groups_of, judge, load_topology
+from gossipdistill.user_code import users_setup
 
 _JUDGED_PEERS_MAX = 512
 
@@ -97,7 +98,7 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
         index, count, keys.shards, keys.examples_per_peer, spec.config.seed, spec.data_dir, spec.pooled,
         keys.skew, keys.classes_per_peer, fewer_will_do(spec),
     )  # fmt: skip
-    task = load_task(keys.name, shard, spec.config.task_options())
+    task = load_task(keys.name, shard, spec.config.task_options(), spec.user_folder)
     if strategy.needs.class_outputs and not task.distillable:
         raise NeedsError(
             f"strategy {strategy.name} compares class probabilities, and the outputs of task {keys.name} are none; "
@@ -115,11 +116,15 @@ def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
     """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
     config = spec.config
     torch.manual_seed(config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count))
-    model = task.model()
-    refuse_without_memory(model)
     device = choose_device(spec.device, spec.place)
-    model = model.to(device)
-    materialise(model, _few(task, device)[0])
+    with users_setup("Task.model", home=task.made_at):
+        model = task.model()
+        if not isinstance(model, nn.Module):
+            found = type(model).__name__
+            raise ConfigError(f"must return a torch.nn.Module, returned a {found}", key="Task.model")
+        refuse_without_memory(model)
+        model = model.to(device)
+        materialise(model, _few(task, device)[0])
     task.check_model(model)
     shares = strategy.delivery.gossips and strategy.needs.alike_models
     refuse_unfit(model, strategy.name, shares, strategy.delivery is Delivery.COLLECTIVE)
@@ -134,7 +139,10 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     step_rows = rows_of_step(spec, task, model, device)
     train = config.train
     options = train.optimizer_options
-    optimizer = build_optimizer(train.optimizer, model, train.lr, train.momentum, train.weight_decay, options)
+    optimizer = build_optimizer(
+        train.optimizer, model, train.lr, train.momentum, train.weight_decay, options,
+        asked="train.momentum" in spec.resolved.origins, folder=spec.user_folder,
+    )  # fmt: skip
     refuse_sparse_gradients(model, optimizer, sparse_gradients(model, task.loss, *_few(task, device)))
     transfer_draws = None
     if task.transfer is not None:

@@ -51,7 +51,7 @@ def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -
     except GossipdistillError as error:
         if error.__cause__ is not None:
             _log_traceback()
-        return _failed(report, stop, error.exit_code, str(error))
+        return _failed(report, stop, error.exit_code, str(error), logged=error.__cause__ is not None)
     except BrokenPipeError:
         return 1
     except Exception as error:
@@ -66,10 +66,10 @@ def _log_traceback() -> None:
     print(printable_lines(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
-def _failed(report: Report, stop: StopRequest, exit_code: int, message: str) -> int:
+def _failed(report: Report, stop: StopRequest, exit_code: int, message: str, logged: bool = True) -> int:
     if stop.reason is not None:
         return stop.exit_code  # whatever broke while everything was being stopped
-    report({"type": "error", "exit_code": exit_code, "message": message})
+    report({"type": "error", "exit_code": exit_code, "message": message, "logged": logged})
     return exit_code
 
 

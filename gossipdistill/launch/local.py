@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gossipdistill
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.events import Event
+from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.folder_lock import refuse_held
 from gossipdistill.launch.spec import WorkerSpec
@@ -123,10 +125,12 @@ class LocalRun:
         (spec.folder / "result.json").unlink(missing_ok=True)
         spec_file = spec.folder / "spec.json"
         spec_file.write_text(spec.to_json())
-        environment = os.environ | dict.fromkeys(VARIABLES, str(spec.threads))
-        with open(spec.folder / "stderr.log", "ab") as log:
+        environment = os.environ | importable() | dict.fromkeys(VARIABLES, str(spec.threads))
+        with open(spec.folder / LOG, "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "gossipdistill.launch.child", str(spec_file)],
+                # -P: the current folder is not searched for modules, so that a file of the user's replaces none.
+                [sys.executable, "-P", "-m", "gossipdistill.launch.child", str(spec_file)],
+                cwd=spec.user_folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -187,7 +191,7 @@ class LocalRun:
             if self._released_s is None and waiting and time.monotonic() - self._started_s > _READY_WITHIN_S:
                 raise GossipdistillError(
                     f"not ready within {_READY_WITHIN_S:.0f} s: {', '.join(waiting)}; see "
-                    + ", ".join(str(self._children[name].spec.folder / "stderr.log") for name in waiting)
+                    + ", ".join(str(_log_of(self._children[name].spec)) for name in waiting)
                 ) from None
             return
         child = self._children[name]
@@ -266,11 +270,11 @@ class LocalRun:
         self._release_when_all_are_ready()  # one that was killed is not waited for
 
     def _refuse_start(self, name: str, child: Child) -> None:
-        log = child.spec.folder / "stderr.log"
+        log = _log_of(child.spec)
         if child.error is None:
             raise WorkerError(f"{name} ended before it was ready ({how_it_ended(child.exit_code)}); see {log}", 1)
         message = child.error["message"]
-        if child.error["exit_code"] == 1:
+        if child.error.get("logged") and str(log) not in message:
             message += f" (in {name}; the report lies in {log})"
         raise WorkerError(message, child.error["exit_code"])
 
@@ -313,7 +317,7 @@ class LocalRun:
         peers = [self._entry(child) for child in self._children.values()]
         finished = sum(peer["status"] == "finished" for peer in peers)
         asked = sum(self._stopped_as_asked(peer) for peer in peers)
-        code = EXIT_NONE_FINISHED if not finished else 0 if finished + asked == len(peers) else EXIT_LOST
+        code = self._code_of_none() if not finished else 0 if finished + asked == len(peers) else EXIT_LOST
         if self._stop is not None:
             code = 128 + self._stop
         faults: list[dict[str, Any]] = []
@@ -328,6 +332,11 @@ class LocalRun:
         self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder, faults, expectations)
         write_json(self.folder / "summary.json", self.summary)
         return code
+
+    def _code_of_none(self) -> int:
+        """No peer finished: that of a refusal, if all were refused alike before their first step."""
+        codes = {child.error["exit_code"] if child.error else EXIT_NONE_FINISHED for child in self._children.values()}
+        return codes.pop() if codes == {ConfigError.exit_code} else EXIT_NONE_FINISHED
 
     def _stopped_as_asked(self, peer: dict[str, Any]) -> bool:
         stopped = self._chaos is not None and self._chaos.stopped(peer["name"])
@@ -353,6 +362,19 @@ class LocalRun:
             "parcels_used": child.progress.get("exchanges", 0),
             "warnings": [message],
         }
+
+
+def _log_of(spec: WorkerSpec) -> Path:
+    return spec.typed(spec.folder / LOG)
+
+
+def importable() -> dict[str, str]:
+    """The environment with which a child finds this package although it does not search the current folder: where it
+    was found there, as in a clone that is not installed."""
+    home = str(Path(gossipdistill.__file__).parents[1])
+    if not sys.path or os.path.abspath(sys.path[0] or ".") != home or sys.flags.safe_path:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), home])}
 
 
 def _kill_group(pid: int) -> None:

@@ -57,6 +57,15 @@ class Asked:
     """About keys."""
     without: frozenset[str] = frozenset()
     """Keys that are passed over (used by `compare`)."""
+    here: Path = field(default_factory=Path.cwd)
+    """The folder in which the command was given. Paths are made absolute by it at once: a task may change folders."""
+
+    def __post_init__(self) -> None:
+        wishes, here = self.wishes, self.here
+        wishes = replace(wishes, key=_within(here, wishes.key), join=_within(here, wishes.join))
+        object.__setattr__(self, "wishes", wishes)
+        object.__setattr__(self, "data_dir", _within(here, self.data_dir))
+        object.__setattr__(self, "out", here / self.out)
 
     def layers(self) -> list[Layer]:
         """Run file, environment and command line, weakest first (a roster entry goes between the first two)."""
@@ -76,11 +85,11 @@ class Asked:
             file = _fitting(file, above)
         return [layer.without(self.without) for layer in (file, *above)]
 
-    def base_of(self, resolved: Resolved, key: str) -> Path | None:
+    def base_of(self, resolved: Resolved, key: str) -> Path:
         """Folder that a path under `key` is relative to: that of the run file if the key stands there."""
         if self.run_file is not None and resolved.origins.get(key, "").startswith("run file"):
-            return self.run_file.resolve().parent
-        return None
+            return (self.here / self.run_file).resolve().parent
+        return self.here
 
 
 def _fitting(ready_made: Layer, above: Sequence[Layer]) -> Layer:
@@ -93,6 +102,10 @@ def _fitting(ready_made: Layer, above: Sequence[Layer]) -> Layer:
     if "steps" in asked and "seconds" not in asked:
         unfit.add("seconds")  # it ends by time; whoever asks for steps means steps
     return ready_made.without(unfit)
+
+
+def _within(here: Path, path: Path | None) -> Path | None:
+    return None if path is None else here / path
 
 
 def plan_local(
@@ -145,6 +158,7 @@ def plan_local(
                 released_by_launcher=True,
                 resume=resume,
                 topology_base=asked.base_of(resolved, "topology"),
+                user_folder=asked.here,
                 keys=choose(
                     asked.wishes, entry.name, common.config.name, file, roster if file is not None else None, ()
                 ),
@@ -249,6 +263,7 @@ def plan_worker(
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(resolved, "topology"),
+        user_folder=asked.here,
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
     )
@@ -301,6 +316,7 @@ def _without_roster(
         start_within_s=start_within_s,
         resume=not fresh,
         topology_base=asked.base_of(common, "topology"),
+        user_folder=asked.here,
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
     )

@@ -6,13 +6,12 @@ would fetch it for itself.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.launch.aside import aside
 from gossipdistill.launch.building import build_learner, build_schedule, build_task
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.publishing import refuse_unsendable
@@ -47,7 +46,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
     findings: Findings | None = None
     models: list[_Model] = []
     seen: set[str] = set()
-    with contextlib.redirect_stdout(sys.stderr):  # a user's task may print; standard output is for results
+    with aside():
         for spec in specs:
             choose_device(spec.device, spec.place)
             config = spec.config.model_dump(mode="json")

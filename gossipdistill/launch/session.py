@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
-from gossipdistill.errors import ConfigError, GossipdistillError, IdentityError, NeedsError
+from gossipdistill.errors import ConfigError, IdentityError, NeedsError, UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.joining import LOOK_S as JOINING_LOOK_S
@@ -173,10 +173,10 @@ class Session:
             started_s = time.monotonic()
             try:
                 self.worker.step(self.afflicted.clock(), self._share(started_s))
-            except RuntimeError as error:
+            except (RuntimeError, UserCodeError):
                 if self.stop.reason is not None:
                     return  # a neighbour in lockstep was stopped a moment before this one
-                raise self._explained(error) from error
+                raise
             self._loss.look(self.worker.task_loss)
             self._look()
             spent_s = time.monotonic() - started_s
@@ -203,12 +203,6 @@ class Session:
         """A collective run by time ends by agreement, one step after the first peer wants to."""
         strategy, config = self.worker.strategy, self.spec.config
         return strategy.delivery is Delivery.COLLECTIVE and config.seconds is not None and self.stop.reason is None
-
-    def _explained(self, error: RuntimeError) -> GossipdistillError:
-        if self.worker.strategy.delivery is Delivery.COLLECTIVE:
-            text = " ".join(str(error).split())[:300]
-            return GossipdistillError(f"{self.worker.strategy.name} stopped, as it does when a peer is lost: {text}")
-        return GossipdistillError(f"training failed at step {self.worker.learner.step}: {error}")
 
     def _serve(self) -> None:
         """Answer those who still learn, until they are done or `linger_s` is over."""
@@ -246,6 +240,13 @@ class Session:
         for event in self.worker.mailbox.drain_events():
             self.recorder.record(event)
             self._act_on(event)
+        replaced = self.stop.keep()
+        if replaced:
+            reason = (
+                f"handlers of {', '.join(replaced)} were replaced, by the task or what it imports; ours are set again"
+            )
+            self.worker.learner.ledger.warn(reason)
+            self.recorder.record(Event(EventKind.WARNING, now, "", reason))
         for event in self.afflicted.news():
             self.recorder.record(event)
         for event in self.worker.learner.ledger.take_news(now):

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event
+from gossipdistill.launch.blaming import in_training
 from gossipdistill.launch.building import build_learner, build_task
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
 from gossipdistill.launch.parting import Parting
 from gossipdistill.launch.publishing import refuse_unsendable
+from gossipdistill.launch.run_config import RunConfig
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
@@ -35,6 +38,7 @@ class SimulatedPeer:
     """Steps a worker until its steps or its seconds are over, then serves the others."""
 
     worker: Worker
+    config: RunConfig
     pace: Pace
     seconds: float | None
     steps: int | None
@@ -60,7 +64,11 @@ class SimulatedPeer:
         if self._began_s is None:
             self._began_s = self._saved_s = now
         worker.mailbox.drain_events()  # the world has them
-        out = self._step(now)
+        try:
+            out = self._step(now)
+        except UserCodeError as error:
+            cause, of = error.__cause__ or error, f", at peer {worker.learner.name}"
+            raise in_training(cause, error.what, worker.task, worker.learner, self.config, of) from cause
         for event in worker.learner.ledger.take_news(now):
             self.tell(event)
         parted = self._parting.event(now) if self._parting is not None and out is None else None
@@ -176,7 +184,13 @@ class Nursery:
         joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
         made = kind(
-            worker, pace, config.seconds, config.steps, config.train.checkpoint_every_s, steps_before=learner.step
+            worker,
+            config,
+            pace,
+            config.seconds,
+            config.steps,
+            config.train.checkpoint_every_s,
+            steps_before=learner.step,
         )
         made.checkpoint, made.world_s = kept, world_s
         made.joins_within_s = config.exchange.fetch_within_s if joins else None

@@ -98,6 +98,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
                 device="cpu",
                 data_dir=asked.data_dir,
                 topology_base=asked.base_of(resolved, "topology"),
+                user_folder=asked.here,
             )
         )
     if specs[0].config.strategy_class().delivery is Delivery.COLLECTIVE:

@@ -41,6 +41,8 @@ class WorkerSpec:
     released_by_launcher: bool = False
     resume: bool = True
     topology_base: Path | None = field(default=None)
+    user_folder: Path | None = None
+    """The folder in which the command was given: there lie the user's own modules, and there each worker begins."""
     faults: FaultPlan | None = None
     keys: KeyFiles | None = None
     """With them connections are encrypted, and nobody else is listened to."""
@@ -58,6 +60,11 @@ class WorkerSpec:
     def threads(self) -> int:
         """CPU threads of this peer; whoever plans a run has chosen them (launch/threads.py)."""
         return self.config.train.threads or 1
+
+    def typed(self, path: Path) -> Path:
+        """A path as the user would type it: from the folder in which the command was given."""
+        here = self.user_folder
+        return path.relative_to(here) if here is not None and path.is_relative_to(here) else path
 
     def to_json(self) -> str:
         """For handing to a child process."""
@@ -82,6 +89,7 @@ class WorkerSpec:
             "folder": Path(fields["folder"]),
             "data_dir": path("data_dir"),
             "topology_base": path("topology_base"),
+            "user_folder": path("user_folder"),
             "listen": Address(*fields["listen"]),
             "advertise": Address(*fields["advertise"]),
             "names": tuple(fields["names"]),

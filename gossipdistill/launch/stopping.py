@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 GRACE_S = 1.5
@@ -38,14 +39,28 @@ class StopRequest:
         self.checkpoint_wanted = False
         """SIGUSR1 came: save a checkpoint at once, and go on. Whoever does so takes the flag back."""
         self._grace_s, self._until_s = grace_s, math.inf
+        self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}
+        self._said: set[signal.Signals] = set()
         self._deadline: threading.Timer | None = None
 
     def install(self) -> None:
         """Answer the signals to end and, where there is one, SIGUSR1 (call on the main thread)."""
-        for number in signals_to_end():
-            signal.signal(number, self._on_signal)
+        self._handlers = dict.fromkeys(signals_to_end(), self._on_signal)
         if hasattr(signal, "SIGUSR1"):
-            signal.signal(signal.SIGUSR1, self._on_checkpoint_signal)
+            self._handlers[signal.SIGUSR1] = self._on_checkpoint_signal
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def keep(self) -> list[str]:
+        """Set handlers again that something else in this process has replaced (call on the main thread). Returns the
+        names of those signals of which that was not said before."""
+        news = []
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+                news += [number.name] if number not in self._said else []
+                self._said.add(number)
+        return news
 
     def ask(self, reason: str, exit_code: int) -> None:
         """Ask for a tidy end, from any thread."""

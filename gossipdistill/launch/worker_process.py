@@ -18,6 +18,7 @@ from gossipdistill.errors import GossipdistillError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
+from gossipdistill.launch.blaming import explained
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of, refuse_unkept
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
@@ -43,6 +44,7 @@ from gossipdistill.protocol.peer import Peer
 from gossipdistill.strategies import Strategy
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Schedule
+from gossipdistill.user_code import text_of
 from gossipdistill.worker import Worker
 
 
@@ -120,11 +122,14 @@ class WorkerProcess:
                 if gives and is_newcomer(resumed, time.time(), keys):
                     session.join_run(Joining(worker, afflicted.clock(), keys.fetch_within_s))
                 return session.train_and_serve()
-            except GossipdistillError:
-                raise  # a reason of the user's, or of another peer's
             except Exception as error:
-                network.stop(f"{type(error).__name__}: {error}", crashed=True)
-                raise
+                shown = explained(error, task, learner, spec, network.mailbox)
+                if shown is error and isinstance(error, GossipdistillError):
+                    raise  # a reason of the user's, or of another peer's
+                network.stop(text_of(error.__cause__ or error), crashed=True)
+                if shown is error:
+                    raise
+                raise shown from error.__cause__ or error
             finally:
                 if watch is not None:
                     watch.stop()

@@ -16,6 +16,7 @@ from gossipdistill.learning.hyperparameters import constructor_values
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
+from gossipdistill.user_code import users_code
 
 
 @dataclass(slots=True)
@@ -73,6 +74,8 @@ class Learner:
     draws: Draws | None = None
     part: slice = field(default_factory=lambda: slice(None))
     task_loss: float = float("nan")
+    evaluation: int = 0
+    """How often an optimiser has had the gradient of this step made again. Only the first one, 0, is counted."""
     criterion: Callable[[Any, Tensor], Tensor] | None = None
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
@@ -109,7 +112,8 @@ class Learner:
 
     def forward(self, x: Tensor) -> Any:
         """Outputs of the model in training for inputs [batch, ...]."""
-        return (self.forward_module if self.forward_module is not None else self.model)(x)
+        with users_code("Task.model"):
+            return (self.forward_module if self.forward_module is not None else self.model)(x)
 
     def gradients_kept(self, kept: bool) -> AbstractContextManager[object]:
         """A context in which a wrapper that reduces gradients over peers leaves them here, if `kept`: they go with the
@@ -131,5 +135,5 @@ class Learner:
 
     def predict(self, model: nn.Module, inputs: Tensor, rows_max: int = 4096) -> Tensor:
         """Outputs [rows, C] of `model` for many inputs, in evaluation mode, without gradients or traces."""
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), users_code("Task.model"):
             return torch.cat([model(inputs[at : at + rows_max]) for at in range(0, len(inputs), rows_max)])

@@ -105,8 +105,9 @@ class ModelTeachers:
         """Each teacher's own loss on my labelled batch, beside mine: nobody's word is taken for it."""
         assert learner.criterion is not None
         assert learner.y is not None
-        self.my_loss.look(learner.task_loss)
-        for key, output in outputs.items():
-            self.by_key[key].probe.look(float(learner.criterion(output, learner.y)))
+        if learner.evaluation == 0:
+            self.my_loss.look(learner.task_loss)
+            for key, output in outputs.items():
+                self.by_key[key].probe.look(float(learner.criterion(output, learner.y)))
         heard = (key for key in outputs if key not in out)
         return choice.left_out({key: self.by_key[key].probe.value for key in heard}, self.my_loss.value)

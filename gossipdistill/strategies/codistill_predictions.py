@@ -159,7 +159,7 @@ class CodistillPredictions(Strategy):
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
         choice = self.options.choice
-        if choice.judges:
+        if choice.judges and learner.evaluation == 0:
             state.my_loss.look(learner.task_loss)
         if learner.step < self.options.burn_in_steps:
             state.attention.burning_in(learner.ledger, learner.step, state.teachers, self.options.burn_in_steps)

@@ -6,28 +6,26 @@ A task file has one function `task(shard, ...) -> Task`; the parameters after `s
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
-from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.snapshot import is_finite
+from gossipdistill.tasks.checking import check_model
 
 ShardKind = Literal["disjoint", "same", "label_skew"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
-T = TypeVar("T")
 
 CLASSES_TEXT_MAX = 160
 """Longest list of class names that peers compare word for word."""
-PROBE_ROWS = 2
-"""Rows that `Task.check_model` runs through a model."""
 
 
 def accuracy(out: Tensor, y: Tensor) -> float:
@@ -71,8 +69,11 @@ class Task:
     whole numbers."""
     dealt: Deal | None = field(init=False, default=None)
     """How the examples came to this peer, as far as its shard has dealt them; whoever loads the task fills it in."""
+    made_at: str = field(init=False, default="")
+    """`file:line` of the call `Task(...)`, for messages; empty where this package makes one task of another."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "made_at", _caller_of_task())
         if isinstance(self.model, nn.Module) or not callable(self.model):
             found = type(self.model).__name__
             raise ConfigError(
@@ -133,36 +134,8 @@ class Task:
         return len(self.classes) if self.classes else 1 + int(max(self.train[1].max(), self.validation[1].max()))
 
     def check_model(self, model: nn.Module) -> None:
-        """Run two validation rows through `model`, its loss and the metrics, and say what does not fit together.
-
-        Leaves no trace in the model, nor in the modes of its modules. Raises ConfigError.
-        """
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        x, y = (part[:PROBE_ROWS].to(device) for part in self.validation)
-        with evaluating(model), torch.no_grad():
-            out = _call(lambda: model(x), "Task.model", f"refuses inputs {list(x.shape)}")
-            self._check_outputs(out, x)
-            value = _call(lambda: self.loss(out, y), "Task.loss", f"refuses outputs {list(out.shape)}")
-            if not isinstance(value, Tensor) or value.ndim != 0:
-                shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ConfigError("must give a scalar tensor", key="Task.loss", value=shape)
-            for name, metric in self.metrics.items():
-                key = f"Task.metrics[{name!r}]"
-                _call(partial(_as_float, metric, out, y), key, f"refuses outputs {list(out.shape)}")
-
-    def _check_outputs(self, out: object, x: Tensor) -> None:
-        if not isinstance(out, Tensor):
-            raise ConfigError("must give one tensor", key="Task.model", value=type(out).__name__)
-        if out.ndim == 0 or len(out) != len(x):
-            raise ConfigError(f"gives outputs {list(out.shape)} for {len(x)} rows", key="Task.model")
-        classes = self.class_count
-        if classes is None:
-            return
-        if out.ndim != 2 or out.shape[1] < classes or (self.classes and out.shape[1] != classes):
-            raise ConfigError(
-                f"gives outputs {list(out.shape)}, and the labels ask for {classes} classes", key="Task.model",
-                accepted=f"logits [{len(x)}, {classes}]",
-            )  # fmt: skip
+        """Say what does not fit together of `model`, loss, labels and metrics (checking.py). Raises ConfigError."""
+        check_model(self, model)
 
 
 @dataclass(frozen=True)
@@ -251,13 +224,10 @@ def _whole(tensor: Tensor) -> bool:
     return not (tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool)
 
 
-def _as_float(metric: Metric, out: Tensor, y: Tensor) -> float:
-    return float(metric(out, y))
-
-
-def _call(work: Callable[[], T], key: str, problem: str) -> T:
-    """The value of `work()`; whatever a user's function raises becomes a ConfigError with its type and text."""
-    try:
-        return work()
-    except Exception as error:
-        raise ConfigError(f"{problem}: {type(error).__name__}: {error}", key=key) from error
+def _caller_of_task() -> str:
+    """`file:line` of the call `Task(...)`; empty for `dataclasses.replace`."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name in ("__init__", "__post_init__"):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return "" if file.startswith("<") or file == dataclasses.__file__ else f"{file}:{frame.f_lineno}"

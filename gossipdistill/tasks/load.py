@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+from gossipdistill.errors import ConfigError, UserCodeError, nearest
 from gossipdistill.tasks import char_lm, cifar10, digits, fashion_mnist, logistic, quadratic, tabular
 from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.fetch import folders
 from gossipdistill.tasks.options import Option, check_options, options_of
 from gossipdistill.tasks.shards import Shard
-from gossipdistill.user_code import find_user_object, told, where
+from gossipdistill.user_code import find_user_object, users_setup, where
 
 TaskFactory = Callable[..., Task]
 
@@ -43,21 +43,25 @@ class TaskDescription:
     """Where the data are looked for, in this order; empty where they come with the package."""
 
 
-def load_task(name: str, shard: Shard, options: Mapping[str, object]) -> Task:
+def load_task(name: str, shard: Shard, options: Mapping[str, object], folder: Path | None = None) -> Task:
     """The task `name` for this shard.
 
     Args:
-        name: a key of `TASKS`, or `module:function`; the current folder is importable.
+        name: a key of `TASKS`, or `module:function`.
         shard: this peer's part of the examples.
         options: the task's own keys under `[task]`, with values as TOML gives them.
+        folder: where the user's own modules lie; None is the current folder.
 
     Raises ConfigError, or DataMissingError where a data set is not to be had.
     """
-    factory = _find(name)
+    factory = _find(name, folder)
     checked = check_options(factory, options)
-    source = inspect.getsourcefile(inspect.unwrap(factory))
+    source = _source(factory)
     try:
-        task = factory(shard, **checked)
+        with users_setup("the task", key="task.name", value=name, source=source):
+            task = factory(shard, **checked)
+    except UserCodeError:
+        raise
     except ConfigError as error:
         if error.file is None and (error.key or "").startswith("Task."):
             # The mistake is in the call of Task(...), so say where that is.
@@ -65,10 +69,6 @@ def load_task(name: str, shard: Shard, options: Mapping[str, object]) -> Task:
                 error.problem, file=where(error, source), key=error.key, value=error.value, accepted=error.accepted
             ) from error
         raise
-    except GossipdistillError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"failed: {told(error, source)}", key="task.name", value=name) from error
     if not isinstance(task, Task):
         found = type(task).__name__
         raise ConfigError(f"must return a gossipdistill.Task, returned {found}", key="task.name", value=name)
@@ -98,18 +98,26 @@ def describe_task(name: str, data_dir: Path | None = None) -> TaskDescription:
     return TaskDescription(name, _doc(factory), options_of(factory), about, looks_in)
 
 
+def _source(factory: TaskFactory) -> str | None:
+    """The file that it is defined in; None where there is none, as for what C defines."""
+    try:
+        return inspect.getsourcefile(inspect.unwrap(factory))
+    except (TypeError, ValueError):
+        return getattr(sys.modules.get(getattr(factory, "__module__", "")), "__file__", None)
+
+
 def _doc(factory: TaskFactory) -> str:
     """The docstring of the factory, else that of its module."""
     return inspect.getdoc(factory) or inspect.getdoc(sys.modules.get(factory.__module__)) or ""
 
 
-def _find(name: str) -> TaskFactory:
+def _find(name: str, folder: Path | None = None) -> TaskFactory:
     if name in TASKS:
         return TASKS[name][0]
     accepted = ", ".join(TASKS) + ", or module:function"
     if ":" not in name:
         raise ConfigError(f"no such task; {nearest(name, TASKS)}", key="task.name", value=name, accepted=accepted)
-    found = find_user_object(name, "task.name", "task", accepted)
+    found = find_user_object(name, "task.name", "task", accepted, folder)
     if not callable(found):
         function, kind = name.partition(":")[2], type(found).__name__
         raise ConfigError(f"{function} is no function, it is of type {kind}", key="task.name", value=name)

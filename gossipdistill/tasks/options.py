@@ -84,7 +84,10 @@ def spell(annotation: object) -> str:
 
 
 def _parameters(factory: Callable[..., object]) -> dict[str, inspect.Parameter]:
-    parameters = list(inspect.signature(factory).parameters.values())
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):  # what C defines may have none
+        parameters = []
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,

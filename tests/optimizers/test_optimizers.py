@@ -243,7 +243,12 @@ def test_the_users_own_class(folder: Path) -> None:
             "train.optimizer_options.topk = 3: this optimizer has no such option; did you mean",
         ),
         ("sgd_c", 0.0, {"lr": 3}, "train.optimizer_options.lr = 3: .* no such option; it is train.lr"),
-        ("sgd_c", 0.0, {"topc": -3}, "train.optimizer = 'sgd_c': refuses these options: topc = -3"),
+        (
+            "sgd_c",
+            0.0,
+            {"topc": -3},
+            "train.optimizer = 'sgd_c': refuses these options: ValueError: topc = -3: 0 or more",
+        ),
         ("lions:Sings", 0.0, {}, "train.optimizer = 'lions:Sings': lions has no Sings; did you mean Signs"),
         ("lions:NOTHING", 0.0, {}, "is no class, it is of type int"),
         ("lions:nobody", 0.0, {}, "makes a float, not a torch.optim.Optimizer"),

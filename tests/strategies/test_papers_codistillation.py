@@ -92,7 +92,7 @@ def test_burn_in_and_ramp_are_exact_and_counted_at_the_receiver(name: str) -> No
     bo.publish_final(0.0)
     ((_, parcel),) = bo.mailbox.collect().parcels
     learner = ada.learner
-    learner.x, learner.y = ada._x[:8], ada._y[:8]
+    learner.x, learner.y = (part[:8] for part in ada.task.train)
     view = View(0, 0.0, (), {"bo": 0.5})
     ada.strategy.mix(ada._state, learner, [arrival("bo", parcel, 1, 0.0)], view)
     values = []
@@ -117,7 +117,7 @@ def test_teachers_that_begin_alike_have_nothing_to_say(name: str) -> None:
     bo.publish_final(0.0)
     ((_, parcel),) = bo.mailbox.collect().parcels
     learner = ada.learner
-    learner.x, learner.y = ada._x[:8], ada._y[:8]
+    learner.x, learner.y = (part[:8] for part in ada.task.train)
     learner.outputs = learner.forward(learner.x)
     ada.strategy.mix(ada._state, learner, [arrival("bo", parcel, 1, 0.0)], View())
     term = ada.strategy.loss(ada._state, learner).value

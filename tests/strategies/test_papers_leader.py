@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from .test_papers import points, world_of
-from .world import DIMENSIONS, World, place_at
+from .world import DIMENSIONS, World, learn_from, place_at
 
 
 def scattered(lr: float = 0.0) -> World:
     """Four peers with one goal, the origin, at distances 1 to 4 from it."""
     world = world_of("leader_sgd", 4, "complete", lr)
     for place, worker in enumerate(world.workers.values()):
-        worker._y = torch.zeros_like(worker._y)
+        learn_from(worker, y=torch.zeros_like(worker.task.train[1]))
         place_at(worker, np.full(DIMENSIONS, 1.0 + place))
     return world
 
@@ -39,7 +39,7 @@ def test_one_who_sends_a_bad_model_leads_nobody_whatever_it_claims() -> None:
     world = scattered()
     liar = world.workers["p0"]
     place_at(liar, np.full(DIMENSIONS, 100.0))
-    liar._y = torch.full_like(liar._y, 100.0)  # its own loss is 0
+    learn_from(liar, y=torch.full_like(liar.task.train[1], 100.0))  # its own loss is 0
     for step in range(3):
         world.step(0.1 * step)
     assert leaders(world) == [None, None, "p1", "p1"]

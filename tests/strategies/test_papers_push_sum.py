@@ -15,7 +15,7 @@ from gossipdistill.topology import load_topology, uniform_column
 from gossipdistill.worker import Worker
 
 from .test_papers import LR, MOMENTUM, ONE_WAY, UNBOUNDED, peers, points, world_of
-from .world import DIMENSIONS, World, arrival, centres, make_quadratic, make_strategy, place_at
+from .world import DIMENSIONS, World, arrival, centres, learn_from, make_quadratic, make_strategy, place_at
 
 
 @pytest.mark.parametrize("momentum", [0.0, MOMENTUM])
@@ -85,7 +85,7 @@ def settled_at(correction: bool, lr: float = 0.01, ticks: int = 1600, stretch_ma
         }
     )
     for place, worker in enumerate(world.workers.values()):
-        worker._y = torch.full_like(worker._y, 4.0 if place == 3 else 0.0)
+        learn_from(worker, y=torch.full_like(worker.task.train[1], 4.0 if place == 3 else 0.0))
     ends: list[float] = []
     for tick in range(ticks):
         for place, name in enumerate(names):
@@ -138,8 +138,8 @@ def noisy_error(loss: float, ticks: int = 900) -> float:
     )
     for place, worker in enumerate(world.workers.values()):
         noise = 4.0 * torch.randn(200, DIMENSIONS, generator=torch.Generator().manual_seed(place))
-        worker._y = worker._y[:1] + noise - noise.mean(dim=0)
-        worker._x, worker.draws = torch.ones(200, 1), Draws(200, 1, place)
+        learn_from(worker, torch.ones(200, 1), worker.task.train[1][:1] + noise - noise.mean(dim=0))
+        worker.draws = Draws(200, 1, place)
     best, errors = centres(5).mean(axis=0), []
     for tick in range(ticks):
         for place, worker in enumerate(world.workers.values()):

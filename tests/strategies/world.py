@@ -101,6 +101,13 @@ def make_quadratic(
     return Worker(learner, task, strategy, schedule, Mailbox(), cadence, Draws(2, 2, 0), strict=True)
 
 
+def learn_from(worker: Worker, x: torch.Tensor | None = None, y: torch.Tensor | None = None) -> None:
+    """Train on these examples instead: inputs, labels, or both."""
+    assert worker.learner.examples is not None
+    inputs, labels = worker.learner.examples
+    worker.learner.examples = (inputs if x is None else x, labels if y is None else y)
+
+
 def centres(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Centres [count, DIMENSIONS] of the quadratics, the same for every test."""
     return np.random.default_rng(7).standard_normal((count, DIMENSIONS)).astype(np.float32).astype(np.float64)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossipdistill.errors import ConfigError
+from gossipdistill.errors import ConfigError, UserCodeError
 from gossipdistill.tasks import Task, accuracy, fingerprint
 
 X, Y = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -184,7 +184,7 @@ def failing(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         ({"loss": failing}, lambda: nn.Linear(4, 3), "Task.loss: refuses outputs [2, 3]: ZeroDivisionError: no luck"),
         (
             {"metrics": {"luck": failing}}, lambda: nn.Linear(4, 3),
-            "Task.metrics['luck']: refuses outputs [2, 3]: ZeroDivisionError: no luck",
+            "Task.metrics['luck']: refuses the whole validation set, outputs [3, 3]: ZeroDivisionError: no luck",
         ),
     ],
 )  # fmt: skip
@@ -193,7 +193,9 @@ def test_a_model_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         a_task(**changes).check_model(model())
-    assert str(caught.value) == message
+    said, _, place = str(caught.value).partition(f" ({__file__}:")
+    assert said == message
+    assert bool(place) == isinstance(caught.value, UserCodeError)
 
 
 def test_checking_a_model_leaves_it_as_it_was() -> None:

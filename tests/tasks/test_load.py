@@ -87,7 +87,7 @@ def test_the_example_of_the_interface_works_word_for_word(folder: Path) -> None:
     told = describe_task("moons:task")
     assert told.doc == "Two interleaved half circles: a task of my own in thirty lines."
     assert told.about is None
-    assert str(folder) in sys.path[0]
+    assert sys.path[-1] == str(folder)
 
 
 def test_a_whole_number_does_for_a_float(folder: Path) -> None:
