@@ -20,6 +20,7 @@ import msgpack
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
+    DTYPES,
     Announce,
     ArrayLayout,
     Confirm,
@@ -189,7 +190,8 @@ class Mutator:
         for index in range(self.chance.choice((0, 1, 1, 1, 2, 3))):
             shape = tuple(self.chance.randrange(1, 9) for _ in range(self.chance.randrange(4)))
             nbytes = 4 * math.prod(shape)
-            layout.append(ArrayLayout(f"w{index}", shape, self.chance.choice([*ENCODINGS, "zip", "top_k:3"]), nbytes))
+            encoding = self.chance.choice([*ENCODINGS, "zip", "top_k:3"])
+            layout.append(ArrayLayout(f"w{index}", shape, encoding, nbytes, self.chance.choice(sorted(DTYPES))))
         return Payload(tuple(layout), self.chance.randbytes(sum(array.nbytes for array in layout)))
 
     def _topic(self) -> str:
@@ -201,7 +203,8 @@ class Mutator:
         known = tuple(
             Contact(self._name(), self._address(), self.chance.randrange(9)) for _ in range(self.chance.randrange(3))
         )
-        return Greeting(self._address(), place, prints, known, self._one_in(2))
+        features = self.chance.choice(((), (), ("deltas",), ("f" * 32,) * 32))
+        return Greeting(self._address(), place, prints, known, self._one_in(2), features)
 
     def _consignment(self) -> Consignment:
         delivery = self.chance.choice((DeliveryClass.MASS, DeliveryClass.STREAM))
@@ -245,7 +248,9 @@ class Mutator:
         if isinstance(inner, list) and inner and not self._one_in(4):
             self._spoil_list(inner, 0)
             return
-        match self.chance.randrange(7):
+        match self.chance.randrange(8):
+            case 7:
+                entries.append(self._wild())  # as a later release may
             case 0:
                 del entries[index]
             case 1:
