@@ -23,7 +23,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gossipdistill.files import JSON_BYTES_MAX, UnusableError, check_shape, parse_json, read_bytes, read_text
+from gossipdistill.printable import printable, shown
 
 T = TypeVar("T")
 
@@ -34,9 +39,32 @@ FORMAT = 2
 """Of what is written."""
 _FORMATS = (1, FORMAT)
 """Which are read; those of release 0.1 have 1."""
-_NAME = re.compile(r"(0|[1-9]\d{0,18})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
+_NOTE_DEPTH_MAX = 256
+"""Of the lists and objects in a checkpoint's JSON: states of an optimizer may be nested 64 deep, each three times."""
+_NAME = re.compile(r"(0|[1-9]\d{0,17})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
 _PARENTS_SYNCED = 4
 """A folder is safe when its parent says so on disk: runs/NAME/PEER/checkpoints, each in the one above it."""
+
+
+class _Sealed(BaseModel):
+    """The JSON file of a checkpoint: what it says, under its checksum."""
+
+    model_config = ConfigDict(strict=True)
+
+    sha256: str
+    note: dict[str, Any]
+
+
+class _Note(BaseModel):
+    """What it says."""
+
+    model_config = ConfigDict(strict=True)
+
+    identity: dict[str, str]
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    bytes: Annotated[int, Field(ge=0, le=2**62)]
+    sha256: str
+    content: dict[str, Any]
 
 
 class RefusedCheckpointError(Exception):
@@ -168,11 +196,12 @@ class CheckpointFolder:
         for key, mine in self.identity.items():
             theirs = note["identity"].get(key)
             if theirs != mine:
-                raise RefusedCheckpointError(f"it belongs to {key} {theirs}, and this is {key} {mine}")
+                raise RefusedCheckpointError(printable(f"it belongs to {key} {theirs}, and this is {key} {mine}"))
         try:
-            tensors = self._path(number, ".safetensors").read_bytes()
-        except OSError as error:
-            raise RefusedCheckpointError(f"its tensors cannot be read: {error.strerror}") from None
+            # One that is larger is not read to its end, and a claim of many bytes claims no memory.
+            tensors = read_bytes(self._path(number, ".safetensors"), note["bytes"])
+        except UnusableError as reason:
+            raise RefusedCheckpointError(f"its tensors: {reason}") from None
         if len(tensors) != note["bytes"]:
             raise RefusedCheckpointError(f"it is torn: {len(tensors)} of {note['bytes']} bytes of tensors are there")
         if hashlib.sha256(tensors).hexdigest() != note["sha256"]:
@@ -263,16 +292,22 @@ class CheckpointFolder:
 
     def _note(self, number: Number) -> dict[str, Any]:
         try:
-            sealed = json.loads(self._path(number, ".json").read_text(encoding="utf-8"))
-            note: dict[str, Any] = sealed["note"]
-            if _digest_of(note) != sealed["sha256"]:
-                raise RefusedCheckpointError("it is damaged: the checksum of its JSON differs")
-            if note["format"] not in _FORMATS:
-                raise RefusedCheckpointError(f"it has format {note['format']}, and this release reads {_FORMATS}")
-        except OSError as error:
-            raise RefusedCheckpointError(f"its JSON cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
-            raise RefusedCheckpointError("it is torn: its JSON is not whole") from None
+            # Release 0.1 wrote the infinite settings of an optimizer as Python does.
+            text = read_text(self._path(number, ".json"), JSON_BYTES_MAX)
+            sealed = parse_json(text, nonfinite=True, depth_max=_NOTE_DEPTH_MAX)
+            check_shape(_Sealed, sealed)
+        except UnusableError as reason:
+            raise RefusedCheckpointError(f"it is torn: its JSON is not whole ({reason})") from None
+        note: dict[str, Any] = sealed["note"]
+        if _digest_of(note) != sealed["sha256"]:
+            raise RefusedCheckpointError("it is damaged: the checksum of its JSON differs")
+        if note.get("format") not in _FORMATS:
+            theirs = shown(note.get("format"))
+            raise RefusedCheckpointError(f"it has format {theirs}, and this release reads {_FORMATS}")
+        try:
+            check_shape(_Note, note)
+        except UnusableError as reason:
+            raise RefusedCheckpointError(f"it is malformed: {reason}") from None
         return note
 
     def _path(self, number: Number, ending: str) -> Path:

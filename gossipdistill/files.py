@@ -25,6 +25,7 @@ TEXT_BYTES_MAX = 16 * 1024 * 1024
 """Of a file that people write."""
 JSON_BYTES_MAX = 256 * 1024 * 1024
 """Of a file that this package writes: the summary of a thousand peers has tens of megabytes."""
+_UNSIZED_BYTES_MAX = 1 << 20
 DEPTH_MAX = 32
 """Lists and tables within one another."""
 INTEGER_BITS_MAX = 128
@@ -126,7 +127,10 @@ def read_bytes(path: Path, bytes_max: int | None = None) -> bytes:
             raise UnusableError(f"is too large: {status.st_size} bytes, at most {bytes_max}")
         try:
             with os.fdopen(number, "rb", closefd=False) as file:
-                content = file.read() if bytes_max is None else file.read(bytes_max + 1)
+                # Never more than there is: reading claims its memory at once. Where a size of 0 is said, as of files
+                # that the system makes up, a bound of its own holds.
+                most = status.st_size or min(bytes_max or _UNSIZED_BYTES_MAX, _UNSIZED_BYTES_MAX)
+                content = file.read(most + 1)
         except MemoryError:
             raise UnusableError(f"does not fit into memory: {status.st_size} bytes") from None
     if bytes_max is not None and len(content) > bytes_max:
@@ -166,7 +170,7 @@ def decoded(content: bytes) -> str:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str, nonfinite: bool = False) -> Any:
+def parse_json(text: str, nonfinite: bool = False, depth_max: int = DEPTH_MAX) -> Any:
     """A JSON value without a key given twice, of bounded depth and with numbers of a sensible size; `nonfinite` takes
     NaN and the infinities, which Python writes and JSON has not.
 
@@ -176,12 +180,12 @@ def parse_json(text: str, nonfinite: bool = False) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=None if nonfinite else _refused)
     except RecursionError:
-        raise UnusableError(f"is nested more than {DEPTH_MAX} deep") from None
+        raise UnusableError(f"is nested more than {depth_max} deep") from None
     except json.JSONDecodeError as error:
         raise UnusableError(f"is no JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # Python's bound on the digits of a number
         raise UnusableError("holds a number with too many digits") from None
-    refuse_extremes(value, INTEGER_BITS_MAX, nonfinite)
+    refuse_extremes(value, INTEGER_BITS_MAX, nonfinite, depth_max)
     return value
 
 
@@ -197,7 +201,7 @@ def read_object(path: Path, bytes_max: int = JSON_BYTES_MAX) -> dict[str, Any]:
     return value
 
 
-def refuse_extremes(value: Any, bits_max: int, nonfinite: bool = False) -> None:
+def refuse_extremes(value: Any, bits_max: int, nonfinite: bool = False, depth_max: int = DEPTH_MAX) -> None:
     """Refuse what is nested too deeply, too large a number, and what is not finite.
 
     Raises:
@@ -205,8 +209,8 @@ def refuse_extremes(value: Any, bits_max: int, nonfinite: bool = False) -> None:
     """
     level, depth = [value], 0
     while level:
-        if depth > DEPTH_MAX:
-            raise UnusableError(f"is nested more than {DEPTH_MAX} deep")
+        if depth > depth_max:
+            raise UnusableError(f"is nested more than {depth_max} deep")
         inner: list[Any] = []
         for one in level:
             if isinstance(one, dict):

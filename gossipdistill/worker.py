@@ -326,7 +326,7 @@ class Worker:
         """Go on from a checkpoint whose model and optimiser are restored already: as if nothing had been, where nothing
         is exchanged, and without any state of a link, where something is. `generators`: the global ones as well."""
         self.learner.step = int(checkpoint.progress["step"])
-        self.cadence.exchanges = int(checkpoint.progress["exchanges"])
+        self.cadence.exchanges = int(checkpoint.progress.get("exchanges", 0))
         if not self.cosine and not self.rate_drops:
             self._leave_schedule()
         memory = checkpoint.recalled(self.strategy.name)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from gossipdistill.durable import Disk, put
+from gossipdistill.files import UnusableError, check_shape, read_object
 from gossipdistill.ids import next_boot
+
+
+class _Note(BaseModel):
+    """`boots.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    count: Annotated[int, Field(ge=0, le=2**53)]
+    boot: Annotated[int, Field(ge=0, le=10**18)]
 
 
 @dataclass(frozen=True)
@@ -18,6 +30,8 @@ class Incarnation:
 
     count: int
     boot: int
+    problem: str = field(default="", compare=False)
+    """Why the note of the starts before could not be used, in words; counting begins anew then."""
 
     @staticmethod
     def next(folder: Path, fresh: bool, highest_known: int = 0) -> Incarnation:
@@ -25,11 +39,13 @@ class Incarnation:
         known from elsewhere, should the note be lost."""
         path = folder / "boots.json"
         folder.mkdir(parents=True, exist_ok=True)
-        count = highest = 0
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # first start, or a torn file
-            before = json.loads(path.read_text())
-            count, highest = int(before["count"]), int(before["boot"])
-        made = Incarnation(1 if fresh else count + 1, next_boot(time.time(), max(highest, highest_known)))
+        before, problem = _Note(count=0, boot=0), ""
+        try:
+            before = check_shape(_Note, read_object(path))
+        except UnusableError as reason:
+            problem = "" if reason.missing else f"{path} is damaged: {reason}; starts are counted from 1 again"
+        boot = next_boot(time.time(), max(before.boot, highest_known))
+        made = Incarnation(1 if fresh else before.count + 1, boot, problem)
         disk = Disk()
         put(path, [json.dumps({"count": made.count, "boot": made.boot}).encode()], disk)
         disk.sync(folder)

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossipdistill.durable import CheckpointFolder, Refusal, Saved
+from gossipdistill.durable import CheckpointFolder, Refusal, RefusedCheckpointError, Saved
 from gossipdistill.errors import ConfigError
+from gossipdistill.files import is_folder, is_there
 from gossipdistill.launch.run_config import Resolved, RunConfig, flatten
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.hyperparameters import Change
@@ -56,11 +57,18 @@ def resume(folder: CheckpointFolder, learner: Learner, resolved: Resolved, anew:
 
     def use(saved: Saved) -> tuple[Checkpoint, list[Change]]:
         checkpoint = Checkpoint.decode(saved.tensors, saved.content)
+        if "step" not in checkpoint.progress:
+            raise RefusedCheckpointError("it cannot be read: progress lacks 'step'")
         changes = checkpoint.restore(learner.model, learner.optimizer, learner.built, _given(resolved))
         learner.step = int(checkpoint.progress["step"])
         return checkpoint, changes
 
-    found, refusals = folder.newest(use)
+    if is_there(folder.folder) and not is_folder(folder.folder):
+        raise ConfigError("is a file, where the folder of the checkpoints is to be", file=folder.folder)
+    try:
+        found, refusals = folder.newest(use)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", file=folder.folder) from None
     if found is None and refusals:
         reasons = "; ".join(f"{number.boot}-{number.serial}: {reason}" for number, reason in refusals[:4])
         problem = f"no checkpoint here can be used ({reasons}); remove them, or begin anew {anew}"

@@ -96,6 +96,8 @@ class WorkerProcess:
                 if not spec.resume:
                     folder.clear()
                 worker = self._worker(task, learner, strategy, schedule, network, draws)
+                if incarnation.problem:
+                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", incarnation.problem))
                 for number, reason in found.refusals:
                     told = f"checkpoint {number.boot}-{number.serial} is refused: {reason}"
                     recorder.record(Event(EventKind.CHECKPOINT_REFUSED, time.monotonic(), "", told))
@@ -115,7 +117,9 @@ class WorkerProcess:
                     afflicted, Saver(folder),
                 )  # fmt: skip
                 if resumed is not None:
-                    session.elapsed_before_s = carried_over_s(resumed.progress["elapsed_s"], spec.config.seconds)
+                    session.elapsed_before_s = carried_over_s(
+                        resumed.progress.get("elapsed_s", 0.0), spec.config.seconds
+                    )
                 session.wait_for_release()
                 keys = spec.config.exchange
                 gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()

@@ -16,11 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from gossipdistill.durable import RefusedCheckpointError
+from gossipdistill.learning.checkpoint_content import (
+    numpy_state,
+    python_state,
+    read_tensors,
+    refuse_malformed,
+    refuse_odd_state,
+)
 from gossipdistill.learning.hyperparameters import Change, Group, constructor_values, renew
 from gossipdistill.learning.keeping import NAMED_TYPES, Absent, Giver, Keeper, Node, is_function
 from gossipdistill.learning.restoring import (
@@ -30,10 +35,10 @@ from gossipdistill.learning.restoring import (
     put_into_optimizer,
     refuse_if_it_cannot_step,
 )
+from gossipdistill.printable import printable
 
 Memory = Mapping[str, Tensor | float]
 """What a strategy keeps over a restart, by name."""
-_UNREADABLE = (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +122,18 @@ class Checkpoint:
             RefusedCheckpointError: when it is none.
         """
         keys = ("progress", "optimizer", "strategy", "memory", "generators")
+        tensors = read_tensors(data)
+        refuse_malformed(content, tensors)
         try:
-            tensors = load(data)
             older = "plain" in content["optimizer"]
             fields = {key: content[key] for key in keys}
             if older:
                 fields["optimizer"] = _of_first_format(content["optimizer"], tensors)
-            return Checkpoint(tensors, **fields, model=content.get("model", {}), settings=content.get("settings", {}))
-        except (SafetensorError, *_UNREADABLE) as error:
-            raise RefusedCheckpointError(f"it cannot be read ({type(error).__name__}: {error})") from None
+            made = Checkpoint(tensors, **fields, model=content.get("model", {}), settings=content.get("settings", {}))
+            made.recalled(made.strategy)  # that every node of the memory is one
+        except Exception as error:  # a malformed node has many ways to fail
+            raise RefusedCheckpointError(f"it cannot be read ({_said(error)})") from None
+        return made
 
     def restore(
         self,
@@ -150,21 +158,24 @@ class Checkpoint:
             entries = self._model_entries(model, giver)
             self._refuse_another_optimizer(optimizer)
             state = giver.give(self.optimizer["state"])
+            refuse_odd_state(optimizer, state, today)
             gave = self.optimizer["gave"]
             then = None if gave is None else [giver.give(group) for group in gave]
             put_into_model(model, entries)
             put_into_optimizer(optimizer, _without_absent(state))
             changes = renew(optimizer, then, today, unsure)
-        except _UNREADABLE as error:
-            text = " ".join(str(error).split())[:300]
-            raise RefusedCheckpointError(f"it cannot be used ({type(error).__name__}: {text})") from None
+        except RefusedCheckpointError:
+            raise
+        except Exception as error:  # a malformed node, or what a model or an optimizer does not take back
+            raise RefusedCheckpointError(f"it cannot be used ({_said(error)})") from None
         refuse_if_it_cannot_step(optimizer, changes)
         return changes
 
     def _refuse_another_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         kind = type(optimizer).__name__
         if self.optimizer.get("kind") != kind:
-            raise RefusedCheckpointError(f"it is of another optimizer: {self.optimizer.get('kind')}, not {kind}")
+            theirs = printable(str(self.optimizer.get("kind")))
+            raise RefusedCheckpointError(f"it is of another optimizer: {theirs}, not {kind}")
         if self.optimizer.get("groups") != [len(group["params"]) for group in optimizer.param_groups]:
             raise RefusedCheckpointError("it is of another optimizer: its groups of parameters differ")
 
@@ -180,9 +191,8 @@ class Checkpoint:
         found = {name: kind_of(value) for name, value in entries.items()}
         if wanted != found:
             odd = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
-            raise RefusedCheckpointError(
-                f"it is of another model: model.{odd} is {found.get(odd, 'not there')}, not {wanted.get(odd, 'wanted')}"
-            )
+            theirs, mine = found.get(odd, "not there"), wanted.get(odd, "wanted")
+            raise RefusedCheckpointError(f"it is of another model: model.{printable(odd)} is {theirs}, not {mine}")
         return entries
 
     def recalled(self, strategy: str) -> dict[str, Tensor | float]:
@@ -200,11 +210,8 @@ class Checkpoint:
         torch.set_rng_state(self.tensors["rng.cpu"])
         if device.type == "cuda" and "rng.cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors["rng.cuda"], device)
-        version, words, gauss = self.generators["python"]
-        random.setstate((version, tuple(words), gauss))
-        numpy = self.generators["numpy"]
-        key = np.array(numpy["state"]["key"], dtype=np.uint32)
-        np.random.set_state(numpy | {"state": numpy["state"] | {"key": key}})
+        random.setstate(python_state(self.generators))
+        np.random.set_state(numpy_state(self.generators))
 
 
 def file_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
@@ -230,6 +237,10 @@ def file_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
     text += b" " * (-len(text) % 8)
     parts[0] = len(text).to_bytes(8, "little") + text
     return parts
+
+
+def _said(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -133,8 +133,9 @@ class CodistillPredictions(Strategy):
         return {"my_loss": state.my_loss.value, "looks": state.my_loss.looks}
 
     def recall(self, state: State, learner: Learner, memory: Memory) -> None:
-        if "my_loss" in memory:
-            state.my_loss = RunningLoss(float(memory["my_loss"]), int(memory["looks"]))
+        loss, looks = memory.get("my_loss"), memory.get("looks")
+        if isinstance(loss, int | float) and isinstance(looks, int | float) and math.isfinite(looks):
+            state.my_loss = RunningLoss(float(loss), int(looks))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         assert learner.classes is not None

@@ -6,6 +6,7 @@ while earlier batches train; here by this peer itself, or by other peers that ho
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -149,8 +150,9 @@ class ConcurrentAdversarial(Strategy):
             if what == "made" and isinstance(about, Tensor) and value.shape == shape and about.shape == (3,):
                 step, _, maker = rest.partition(":")
                 age_s, arrived_step, exchange = about.tolist()
-                made = Directions(value.to(learner.device), -age_s, int(arrived_step), int(exchange))
-                state.kept[int(step), maker] = made
+                with contextlib.suppress(ValueError, OverflowError):  # no whole numbers
+                    made = Directions(value.to(learner.device), -age_s, int(arrived_step), int(exchange))
+                    state.kept[int(step), maker] = made
             elif what == "statistics":
                 layer, _, name = rest.rpartition(":")
                 buffer = buffers.get(f"{layer}.{name}" if layer else name)

@@ -91,9 +91,10 @@ class Decentlam(Strategy):
         return {"velocity": state.velocity, "rate": state.rate}
 
     def recall(self, state: State, learner: Learner, memory: Memory) -> None:
-        velocity = memory.get("velocity")
-        if isinstance(velocity, Tensor) and velocity.shape == state.velocity.shape:
-            state.velocity, state.rate = velocity.to(state.velocity.device), float(memory["rate"])
+        velocity, rate = memory.get("velocity"), memory.get("rate")
+        fits = isinstance(velocity, Tensor) and velocity.shape == state.velocity.shape
+        if isinstance(velocity, Tensor) and fits and isinstance(rate, int | float):
+            state.velocity, state.rate = velocity.to(state.velocity.device), float(rate)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1

@@ -20,8 +20,18 @@ def test_starts_are_counted_and_boots_rise_whatever_the_clock_says(tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["boots.json"]
 
 
-@pytest.mark.parametrize("note", ["", '{"count": 3, "bo', "[]", '{"count": 3}'])
+BAD_NOTES = [
+    "", '{"count": 3, "bo', "[]", '{"count": 3}', '{"count": "3", "boot": 4}', '{"count": 3, "boot": NaN}', "[" * 10**5,
+    '{"count": 3, "boot": 1' + "0" * 5000 + "}", '{"count": 3, "boot": 9223372036854775807}',
+    '{"count": -1, "boot": 4}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("note", BAD_NOTES, ids=[note[:20] for note in BAD_NOTES])
 def test_a_lost_note_is_made_up_for_by_the_checkpoints(tmp_path: Path, note: str) -> None:
     (tmp_path / "boots.json").write_text(note)
-    assert Incarnation.next(tmp_path, fresh=False, highest_known=FAR_AHEAD) == Incarnation(1, FAR_AHEAD + 1)
+    made = Incarnation.next(tmp_path, fresh=False, highest_known=FAR_AHEAD)
+    assert made == Incarnation(1, FAR_AHEAD + 1)
+    assert made.problem.startswith(f"{tmp_path}/boots.json is damaged: ")
+    assert made.problem.endswith("; starts are counted from 1 again")
     assert Incarnation.next(tmp_path, fresh=False) == Incarnation(2, FAR_AHEAD + 2)
