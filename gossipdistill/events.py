@@ -69,6 +69,10 @@ class EventKind(StrEnum):
     """It has shown that it has the join secret of the run: its key is trusted."""
     UNUSUAL = "unusual"
     """Its weights are much larger or smaller than mine."""
+    DIVERGED = "diverged"
+    """My training has ended with a model that is not finite."""
+    COLLAPSED = "collapsed"
+    """My training has ended with a model that answers the same to all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.alarms import Silence, connection_event
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.company import Attempt, Company
 from gossipdistill.learning.donation import GIVEN, Donor, without_asks
 from gossipdistill.learning.gradients import (
     ONE_BATCH,
@@ -31,14 +32,15 @@ from gossipdistill.learning.gradients import (
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.nesterov import finite_sum_risk
+from gossipdistill.learning.outcome import LossTrace
 from gossipdistill.learning.rounds import Lockstep, Without
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
-from gossipdistill.tasks import Task, measured
+from gossipdistill.tasks import Task, figures
 from gossipdistill.topology import Connection, Schedule
-from gossipdistill.user_code import called, users_code
+from gossipdistill.user_code import called
 
 JUDGED_PEERS_MAX = 512
 """Of larger rosters nobody looks whether the graph of the living is connected."""
@@ -63,6 +65,10 @@ class Worker:
     strict: bool = False
     """Whether a strategy that leaves an arrival unsettled is an exception, as in tests, or only a warning."""
     task_loss: float = float("nan")
+    trace: LossTrace = field(default_factory=LossTrace)
+    company: Company = field(default_factory=Company)
+    published_bytes: int = 0
+    """Of the last publication; 0 as long as there was none."""
     _state: Any = None
     lockstep: Lockstep | None = None
     donor: Donor | None = None
@@ -138,6 +144,7 @@ class Worker:
 
         first = evaluate()
         self.task_loss = first.task_loss
+        self.trace.look(self.task_loss, learner.step + 1)
         strategy.adjust(self._state, learner)
         if not strategy.owns_step:
             make_step(learner, first, evaluate)
@@ -259,6 +266,7 @@ class Worker:
 
     def _mix(self, arrivals: list[Arrival], now: float) -> View:
         """Let the strategy absorb what came, and pass its verdicts on."""
+        self.notice_company(now)
         view = self._view(self.mailbox.neighbourhood(), arrivals, now)
         if arrivals and self.strategy.delivery is Delivery.MASS:
             view = replace(view, busy=self.mailbox.busy(self.strategy.topic, DeliveryClass.MASS))
@@ -293,6 +301,7 @@ class Worker:
             delivery = DeliveryClass(self.strategy.delivery.value)
             view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
         parcels = self.strategy.publish(self._state, self.learner, view)
+        self.published_bytes = parcels[0].payload.nbytes if parcels else self.published_bytes
         self.post_all(parcels, now)
         if self.lockstep is not None:
             self.lockstep.posted(view.exchange, [name for parcel in parcels for name in parcel.to])
@@ -346,10 +355,7 @@ class Worker:
         """(outputs [V, ...] for the validation inputs on the CPU, {"loss": ..., and the task's metrics})."""
         x, y = self.task.validation
         outputs = self.learner.predict(self.learner.model, x.to(self.learner.device)).cpu()
-        with users_code("Task.loss"):
-            figures = {"loss": float(self.task.loss(outputs, y))}
-        figures |= {name: measured(self.task, name, outputs, y) for name in self.task.metrics}
-        return outputs, figures
+        return outputs, figures(self.task, outputs, y)
 
     def _set_rate(self, progress: float) -> None:
         """lr = initial lr * (1 + cos(pi * progress)) / 2 (Loshchilov and Hutter 2017, 1608.03983, equation 5); or
@@ -370,11 +376,34 @@ class Worker:
             if "initial_lr" in group and "initial_lr" not in built:
                 group["lr"] = group.pop("initial_lr")
 
+    @property
+    def gossips(self) -> bool:
+        """Whether this peer is to exchange anything with others."""
+        return self.strategy.delivery.gossips and len(self.schedule.peers) > 1
+
+    def notice_company(self, now: float, last: bool = False) -> None:
+        """Who is there to exchange something with, as long as nothing has been; `last`: however short the time was."""
+        if self.gossips and not self.learner.ledger.exchanges and self.company.due(now, last):
+            self.company.look(now, *self._neighbours.around(self.mailbox.neighbourhood()))
+
+    def attempt(self, steps: int, due: int, **seen: Any) -> Attempt:
+        """What `learning/company.unexchanged` wants to know of `steps` optimiser steps and `due` exchanges."""
+        ledger, neighbourhood = self.learner.ledger, self.mailbox.neighbourhood()
+        company = self.company
+        mute = due > 0 and company.recipients and not self.published_bytes
+        return Attempt(
+            ledger.exchanges, due, steps, self.strategy.exchange.every_steps, company,
+            no_neighbour=not self._neighbours.any_in_topology(), payload_bytes=self.published_bytes,
+            refused=ledger.quarantined, left_out=ledger.left_out,
+            unpublished=["it has published nothing itself", *ledger.warnings] if mute else (),
+            statuses={str(name): status for name, status in neighbourhood.statuses.items()}, **seen,
+        )  # fmt: skip
+
     # --- alarms --------------------------------------------------------------------------------------------------
 
     def check_exchange(self, now: float) -> Event | None:
         """An event when training goes on without gossip for `SILENCE_S`, and one when gossip begins again."""
-        if not self.strategy.delivery.gossips or self._began_s is None or len(self.schedule.peers) == 1:
+        if not self.gossips or self._began_s is None:
             return None
         return self._silence.look(now, self._began_s, self.learner.ledger, self.mailbox.neighbourhood())
 

@@ -35,7 +35,8 @@ def doctor(
     key: KeyFile = None,
     secure: Secure = False,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Wait for the others at most so long; 0: look at this machine only.")
+        float,
+        typer.Option(min=0, metavar="S", help="Wait for the others at most so long; 0: look at this machine only."),
     ] = 60.0,
     output: FormatOption = Format.TABLE,
 ) -> None:

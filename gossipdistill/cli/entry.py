@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from gossipdistill.cli import checking, keeping, looking, running, simulating
+from gossipdistill.cli import checking, completing, keeping, looking, running, simulating
+from gossipdistill.cli.completing import InstallCompletion, ShowCompletion
+from gossipdistill.cli.help import dress
 from gossipdistill.cli.options import err_console
 from gossipdistill.errors import EXIT_INTERRUPTED, ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.launch.stopping import pass_over_early_wishes
@@ -51,22 +53,38 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@app.command("help")
+def help_(
+    ctx: typer.Context,
+    command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Default: all commands.")] = None,
+) -> None:
+    """The same as --help after a command."""
+    root = ctx.find_root()
+    root.command.main([*(command or ()), "--help"], prog_name=root.info_name)
+
+
 @app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
+    install_completion: InstallCompletion = None,
+    show_completion: ShowCompletion = None,
 ) -> None:
     """Options before the command."""
+
+
+dress(app)
 
 
 def main() -> None:
     """Run the command line; errors are one line, exit codes are documented in README.md."""
     pass_over_early_wishes()
+    completing.prepare()
     TorchSettings.forget()
     here = Path.cwd()
     try:
-        app()
+        app(completing.with_shells(sys.argv[1:]), prog_name=completing.PROGRAM)
     except GossipdistillError as error:
         notes = getattr(error, "__notes__", [])
         if (

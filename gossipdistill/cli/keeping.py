@@ -33,7 +33,10 @@ def keys_new(
     ] = None,
     renew: Annotated[bool, typer.Option("--renew", help="Make new pairs also where there are some.")] = False,
     wait_s: Annotated[
-        float, typer.Option(min=0, help="Wait so many seconds for the keys that others write into the same roster.")
+        float,
+        typer.Option(
+            min=0, metavar="S", help="Wait so many seconds for the keys that others write into the same roster."
+        ),
     ] = 0.0,
 ) -> None:
     """Make a pair of keys per peer: public keys into the roster, one secret file per peer. What is there is kept."""

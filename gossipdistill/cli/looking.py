@@ -26,9 +26,11 @@ task_app = typer.Typer(help="What is learned.", no_args_is_help=True)
 
 
 def show(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name or folder. Default: the newest.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Name or folder. Default: the newest.")] = None,
     out: Out = RUNS,
-    wait_s: Annotated[float, typer.Option(min=0, help="Wait for all peers' results, at most so many seconds.")] = 0.0,
+    wait_s: Annotated[
+        float, typer.Option(min=0, metavar="S", help="Wait for all peers' results, at most so many seconds.")
+    ] = 0.0,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """The final table of a run, again."""
@@ -76,7 +78,7 @@ def topology_show(
     peers: Annotated[str, typer.Option(metavar="WHERE", help="A count, or a roster name or file.")] = "4",
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
     visited_every: Annotated[
-        int, typer.Option(min=1, help="Judge it as if only every so manyth exchange happened.")
+        int, typer.Option(min=1, metavar="N", help="Judge it as if only every so manyth exchange happened.")
     ] = 1,
 ) -> None:
     """Edges, connectivity, stochasticity, spectral gap and period."""

@@ -25,7 +25,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-RunFile = Annotated[Path | None, typer.Argument(metavar="[RUNFILE]", help="What and how. Default: first-light.")]
+RunFile = Annotated[Path | None, typer.Argument(metavar="RUNFILE", help="What and how. Default: first-light.")]
 Peers = Annotated[
     str | None,
     # The variable is read with the other layers of keys, so that `config.json` names it as the origin.
@@ -37,14 +37,18 @@ Peers = Annotated[
 Topology = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Who talks to whom.")]
 TaskName = Annotated[str | None, typer.Option("--task", metavar="NAME|module:function", help="What is learned.")]
 StrategyName = Annotated[str | None, typer.Option("--strategy", metavar="NAME", help="What is exchanged.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="End after so many own steps.")]
-Seconds = Annotated[float | None, typer.Option(min=0.001, help="End after so many seconds; the earlier one counts.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of initial weights, shards and order.")]
+Steps = Annotated[int | None, typer.Option(min=1, metavar="N", help="End after so many own steps.")]
+Seconds = Annotated[
+    float | None, typer.Option(min=0.001, metavar="S", help="End after so many seconds; the earlier one counts.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Of initial weights, shards and order.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any key of a run file. [env var: GOSSIPDISTILL_SET]"),
 ]
-DataDir = Annotated[Path | None, typer.Option(envvar="GOSSIPDISTILL_DATA", help="Where data sets lie.")]
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="GOSSIPDISTILL_DATA", metavar="FOLDER", help="Where data sets lie.")
+]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:K", help="auto: local peers share the GPUs.")]
 Faults = Annotated[
     str | None, typer.Option(metavar="PLAN", help="What goes wrong, and what must hold: a plan's name or file.")
@@ -61,8 +65,10 @@ KeyFile = Annotated[
 Secure = Annotated[
     bool, typer.Option("--secure", help="Encrypt and authenticate also between peers of this machine (needs keys).")
 ]
-Out = Annotated[Path, typer.Option(envvar="GOSSIPDISTILL_OUT", help="Parent of run folders.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="json: one object on standard output, nothing else.")]
+Out = Annotated[Path, typer.Option(envvar="GOSSIPDISTILL_OUT", metavar="FOLDER", help="Parent of run folders.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", metavar="table|json", help="json: one object on standard output, nothing else.")
+]
 RUNS = Path("runs")
 
 

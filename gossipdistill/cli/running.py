@@ -50,7 +50,9 @@ def run(
     data_dir: DataDir = None,
     device: Device = "auto",
     out: Out = RUNS,
-    max_restarts: Annotated[int, typer.Option(min=0, help="Restart a lost worker up to so many times.")] = 0,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Restart a lost worker up to so many times.")
+    ] = 0,
     faults: Faults = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run of this name (another one: --set name=NAME).")

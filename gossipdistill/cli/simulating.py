@@ -36,7 +36,9 @@ def simulate(
     topology: Topology = None,
     task: TaskName = None,
     strategy: StrategyName = None,
-    virtual_seconds: Annotated[float | None, typer.Option(min=0.001, help="How long, on the simulated clock.")] = None,
+    virtual_seconds: Annotated[
+        float | None, typer.Option(min=0.001, metavar="S", help="How long, on the simulated clock.")
+    ] = None,
     steps: Steps = None,
     seed: Seed = None,
     faults: Faults = None,

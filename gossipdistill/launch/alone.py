@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from gossipdistill.errors import EXIT_NONE_FINISHED, GossipdistillError
+from gossipdistill.errors import GossipdistillError
 from gossipdistill.launch.aside import aside
 from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.launch.worker_process import WorkerProcess
+from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import summarise
 from gossipdistill.printable import printable_lines
 
@@ -37,7 +38,7 @@ def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) ->
             raise
         raise SystemExit(stop.exit_code) from None  # whatever broke while everything was being stopped
     stop.settled()
-    code = stop.exit_code or (0 if result["status"] == "finished" else EXIT_NONE_FINISHED)
+    code = stop.exit_code or exit_code_of([result])
     summary = summarise(spec.config, [result], result["wall_s"], code, spec.folder.parent)
     return code, summary
 

@@ -23,6 +23,7 @@ from gossipdistill.launch.preflight import Findings, check
 from gossipdistill.launch.run_config import Layer, Resolved, resolve
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.threads import Cpus, Threads, choose
+from gossipdistill.observe.endings import trouble_of, warnings_of
 from gossipdistill.observe.notices import merged
 from gossipdistill.observe.report import write_json
 from gossipdistill.roster import load_roster
@@ -209,11 +210,7 @@ def entry_of(row: Row, summary: dict[str, Any] | None, specs: Sequence[WorkerSpe
     """One run as an entry of `compare.json`; without a summary it never began, and `problem` says why."""
     peers = summary["peers"] if summary else []
     finished = [peer for peer in peers if peer["status"] == "finished"]
-    troubles = [
-        f"{peer['name']} {peer['status']}" + (f" ({peer['warnings'][-1]})" if peer["warnings"] else "")
-        for peer in peers
-        if peer["status"] != "finished"
-    ]
+    troubles = [trouble for peer in peers if (trouble := trouble_of(peer))]
 
     def mean(key: str) -> float | None:
         values = [peer[key] for peer in finished if peer[key] is not None]
@@ -228,7 +225,7 @@ def entry_of(row: Row, summary: dict[str, Any] | None, specs: Sequence[WorkerSpe
         "peers": len(specs),
         "finished": len(finished),
         "troubles": [problem] if problem else troubles,
-        "warnings": merged([(peer["name"], text) for peer in finished for text in peer["warnings"]], len(specs)),
+        "warnings": merged([(peer["name"], text) for peer in finished for text in warnings_of(peer)], len(specs)),
         "models": [str(spec.config.task_options().get("model", "")) for spec in specs],
         "val_accuracy": summary["val_accuracy"] if summary else None,
         "val_loss": mean("val_loss"),

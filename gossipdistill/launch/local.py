@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gossipdistill
-from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.errors import EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.chaos import Chaos
@@ -25,6 +25,7 @@ from gossipdistill.launch.folder_lock import refuse_held
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
 from gossipdistill.launch.threads import VARIABLES
+from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.records import PeerRecord, read_record
 from gossipdistill.observe.report import summarise, unknown_peer, write_json
@@ -259,10 +260,11 @@ class LocalRun:
 
     def _ended(self, name: str, child: Child) -> None:
         child.exit_code = child.process.returncode
-        finished = child.result is not None
+        status = child.result["status"] if child.result is not None else None
         if self._released_s is None and (child.error is not None or child.exit_code >= 0):
             self._refuse_start(name, child)
-        self.watch(name, {"type": "exited", "how": how_it_ended(child.exit_code), "finished": finished})
+        record = {"how": how_it_ended(child.exit_code), "finished": child.result is not None, "status": status}
+        self.watch(name, {"type": "exited", **record})
         planned = self._chaos is not None and self._chaos.stopped(name)
         if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
@@ -315,9 +317,9 @@ class LocalRun:
 
     def _finish(self) -> int:
         peers = [self._entry(child) for child in self._children.values()]
-        finished = sum(peer["status"] == "finished" for peer in peers)
-        asked = sum(self._stopped_as_asked(peer) for peer in peers)
-        code = self._code_of_none() if not finished else 0 if finished + asked == len(peers) else EXIT_LOST
+        code = exit_code_of(peers, [peer["name"] for peer in peers if self._stopped_as_asked(peer)])
+        if code == EXIT_NONE_FINISHED:
+            code = self._code_of_none()
         if self._stop is not None:
             code = 128 + self._stop
         faults: list[dict[str, Any]] = []

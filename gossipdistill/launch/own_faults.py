@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gossipdistill.errors import EXIT_NONE_FINISHED
 from gossipdistill.launch.local import LocalRun, WorkerError
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import FAULTS_FILE, summarise, write_json
 
 
@@ -48,8 +48,8 @@ class AfflictedWorker(LocalRun):
         if child.error is not None and self._stop is None:
             raise WorkerError(child.error["message"], child.error["exit_code"])
         peer = self._entry(child)
-        as_asked = peer["status"] == "finished" or self._stopped_as_asked(peer)
-        code = 128 + self._stop if self._stop is not None else 0 if as_asked else EXIT_NONE_FINISHED
+        code = 0 if self._stopped_as_asked(peer) else exit_code_of([peer])
+        code = 128 + self._stop if self._stop is not None else code
         assert self._chaos is not None
         faults: Sequence[dict[str, Any]] = self._chaos.faults()
         write_json(spec.folder / FAULTS_FILE, {"faults": faults})

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from gossipdistill.drivers.sending import Traffic
+from gossipdistill.launch.examining import Verdict
 from gossipdistill.learning.ledger import Distribution, bin_to_age_s
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.worker import Worker
@@ -34,6 +35,7 @@ def peer_result(
     cpu_s: float,
     began_s: float,
     figures: dict[str, float] | None,
+    verdict: Verdict,
 ) -> dict[str, Any]:
     """One peer's entry of `summary.json`, with its incoming links."""
     learner, ledger = worker.learner, worker.learner.ledger
@@ -70,7 +72,9 @@ def peer_result(
         "unusual_norms": dict(ledger.unusual),
         "malformed": driver.peer.malformed,
         "turned_away": driver.peer.turned_away,
-        "warnings": list(ledger.warnings),
+        "reason": verdict.outcome.reason,
+        "troubles": list(verdict.troubles),
+        "warnings": [*verdict.warnings, *ledger.warnings],
         "links": [_link(worker, driver, sender, wall_s) for sender in sorted(ledger.links)],
     }
 

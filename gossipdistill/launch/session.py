@@ -17,6 +17,7 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import ConfigError, IdentityError, NeedsError, UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.launch.afflicted import Afflicted
+from gossipdistill.launch.examining import Examiner, Verdict
 from gossipdistill.launch.joining import LOOK_S as JOINING_LOOK_S
 from gossipdistill.launch.joining import Joining
 from gossipdistill.launch.parting import LOOK_S, Parting
@@ -63,6 +64,7 @@ class Session:
     incarnation: int
     afflicted: Afflicted
     saver: Saver
+    examiner: Examiner
     began_s: float = 0.0
     cpu_began_s: float = 0.0
     steps_before: int = 0
@@ -72,7 +74,6 @@ class Session:
     _looked_s: float = 0.0
     _saved_s: float = 0.0
     _ever_alive: bool = False
-    _diverged: bool = False
     _loss: RunningLoss = field(default_factory=RunningLoss)
     _serving: bool = False
 
@@ -129,7 +130,6 @@ class Session:
             learner.ledger.warn(f"its checkpoint is at step {learner.step} of {steps} already: nothing left to do")
         self._train()
         self.worker.finish(self.afflicted.clock())
-        self._note_divergence(time.monotonic())
         self.report(self._progress(time.monotonic()))
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
@@ -137,11 +137,13 @@ class Session:
         if self.stop.reason is not None:
             self._hand_over()
         self._settle_checkpoint()
-        result = self._result(status, wall_s, cpu_s, None)
+        result = self._result(status, wall_s, cpu_s, None, Verdict())
         if self.stop.reason is not None:
             self._write(result)  # first without its figures: they may take longer than a stopped process has
         outputs, figures = worker.evaluate()
-        result = self._result(status, wall_s, cpu_s, figures)
+        verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
+        status = verdict.outcome.ending.value if self.stop.reason is None else status
+        result = self._result(status, wall_s, cpu_s, figures, verdict)
         if self.stop.reason is None:
             save_file(
                 {"outputs": _real(outputs).float(), "labels": _real(worker.task.validation[1])},
@@ -149,11 +151,12 @@ class Session:
             )
             worker.publish_final(self.afflicted.clock())
             worker.mailbox.report_progress(learner.step, done=True)
-            self.recorder.record(Event(EventKind.FINISHED, time.monotonic(), "", f"after {learner.step} steps"))
+            for event in verdict.events(time.monotonic(), learner.step):
+                self.recorder.record(event)
             self.report({"type": "done", "result": result})
             self._write(result | {"serving": True})
             self._serve()
-            result = self._result(status, wall_s, cpu_s, figures)
+            result = self._result(status, wall_s, cpu_s, figures, verdict)
             self._write(result)
         self.report({"type": "result", "result": result})
         return result
@@ -240,6 +243,7 @@ class Session:
         for event in self.worker.mailbox.drain_events():
             self.recorder.record(event)
             self._act_on(event)
+            self.examiner.hear(event)
         replaced = self.stop.keep()
         if replaced:
             reason = (
@@ -257,7 +261,9 @@ class Session:
                 self.recorder.record(alarm)
         if now - self._reported_s >= _REPORT_EVERY_S and self.began_s:
             self._reported_s = now
-            self._note_divergence(now)
+            diverging = self.examiner.divergence(now)
+            if diverging is not None:
+                self.recorder.record(diverging)
             self.report(self._progress(now))
         every_s = self.spec.config.train.checkpoint_every_s
         due = every_s > 0 and now - self._saved_s >= every_s
@@ -266,15 +272,6 @@ class Session:
             self._save()
         for problem in self.saver.news():
             self.recorder.record(Event(EventKind.WARNING, now, "", problem))
-
-    def _note_divergence(self, now: float) -> None:
-        learner = self.worker.learner
-        if self._diverged or learner.step == self.steps_before or math.isfinite(self.worker.task_loss):
-            return
-        self._diverged = True
-        reason = f"diverged: the loss is not finite at step {learner.step} (a smaller train.lr may help)"
-        learner.ledger.warn(reason)
-        self.recorder.record(Event(EventKind.WARNING, now, "", reason))
 
     def _act_on(self, event: Event) -> None:
         self._ever_alive |= event.kind is EventKind.JOINED
@@ -345,10 +342,16 @@ class Session:
             self.worker.learner.ledger.warn(problem)
             self.recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
 
-    def _result(self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None) -> dict[str, Any]:
+    def _confirmed_by(self) -> list[str]:
+        return [str(name) for name in self.driver.peer.confirmed_by]
+
+    def _result(
+        self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict
+    ) -> dict[str, Any]:
         return peer_result(
-            self.worker, self.driver, status, self.incarnation, self.steps_before, wall_s, cpu_s, self.began_s, figures
-        )
+            self.worker, self.driver, status, self.incarnation, self.steps_before, wall_s, cpu_s, self.began_s, figures,
+            verdict,
+        )  # fmt: skip
 
     def _write(self, result: dict[str, Any]) -> None:
         write_json(self.spec.folder / "result.json", result)

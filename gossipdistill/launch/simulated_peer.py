@@ -10,8 +10,10 @@ from torch import Tensor
 
 from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event
+from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.blaming import in_training
 from gossipdistill.launch.building import build_learner, build_task
+from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
 from gossipdistill.launch.parting import Parting
@@ -39,6 +41,7 @@ class SimulatedPeer:
 
     worker: Worker
     config: RunConfig
+    examiner: Examiner
     pace: Pace
     seconds: float | None
     steps: int | None
@@ -63,7 +66,8 @@ class SimulatedPeer:
         worker = self.worker
         if self._began_s is None:
             self._began_s = self._saved_s = now
-        worker.mailbox.drain_events()  # the world has them
+        for event in worker.mailbox.drain_events():  # the world has them
+            self.examiner.hear(event)
         try:
             out = self._step(now)
         except UserCodeError as error:
@@ -146,6 +150,7 @@ class Nursery:
     specs: Mapping[str, WorkerSpec]
     schedule: Schedule
     tasks: dict[str, Task] = field(default_factory=dict)
+    plan: FaultPlan | None = None
     _shared: Task | None = None
 
     def task_of(self, spec: WorkerSpec, strategy: Strategy) -> Task:
@@ -183,9 +188,12 @@ class Nursery:
         gives = give_to_newcomers(worker, config.exchange)
         joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
+        examiner = Examiner(worker, config.train, plan=self.plan)
+        examiner.begin(config.steps, kept is not None)
         made = kind(
             worker,
             config,
+            examiner,
             pace,
             config.seconds,
             config.steps,

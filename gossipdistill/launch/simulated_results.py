@@ -9,6 +9,7 @@ from typing import Any
 
 from gossipdistill.drivers.sending import Traffic
 from gossipdistill.faults import FaultPlan
+from gossipdistill.launch.examining import Verdict
 from gossipdistill.launch.results import peer_result
 from gossipdistill.launch.run_config import RunConfig
 from gossipdistill.launch.simulated_peer import SimulatedPeer
@@ -44,11 +45,16 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
     status = "lost" if ended else "interrupted" if interrupted else "finished"
     if not ended:
         worker.finish(host.local(now_s))
-    figures = None if ended else worker.evaluate()[1]
+    figures, verdict = None, Verdict()
+    if not ended:
+        outputs, figures = worker.evaluate()
+        confirmed = [str(name) for name in host.peer.confirmed_by]
+        verdict = simulated.examiner.end(outputs, figures, host.local(now_s), confirmed)
+        status = verdict.outcome.ending.value if status == "finished" else status
     lived_s = now_s - host.started_s
     entry = peer_result(
         worker, _Host(host), status, host.incarnation, simulated.steps_before, lived_s, 0.0,
-        host.local(host.started_s), figures,
+        host.local(host.started_s), figures, verdict,
     )  # fmt: skip
     return entry | {"pid": None, "cpu_s_per_step": None, "cores": None}
 
@@ -72,15 +78,16 @@ def summarise_simulation(
     summary = summarise(config, entries, wall_s, code, folder, faults)
     if len(summary["links"]) > _LINKS_MAX:
         summary["links"] = []
+    ended = [entry for entry in entries if entry["status"] == "finished"] or entries
     metrics: dict[str, Any] = {}
-    for name in sorted({name for entry in entries for name in entry["metrics"]}):
-        metrics[name] = spread([entry["metrics"].get(name) for entry in entries])
+    for name in sorted({name for entry in ended for name in entry["metrics"]}):
+        metrics[name] = spread([entry["metrics"].get(name) for entry in ended])
     per_peer = {
-        "val_loss": spread([entry["val_loss"] for entry in entries]),
-        "steps_per_s": spread([entry["steps_per_s"] for entry in entries]),
-        "exchanges_per_s": spread([entry["parcels_used"] / max(entry["wall_s"], 1e-9) for entry in entries]),
-        "messages_per_s": spread([entry["messages_sent"] / max(entry["wall_s"], 1e-9) for entry in entries]),
-        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["wall_s"], 1e-9) for entry in entries]),
+        "val_loss": spread([entry["val_loss"] for entry in ended]),
+        "steps_per_s": spread([entry["steps_per_s"] for entry in ended]),
+        "exchanges_per_s": spread([entry["parcels_used"] / max(entry["wall_s"], 1e-9) for entry in ended]),
+        "messages_per_s": spread([entry["messages_sent"] / max(entry["wall_s"], 1e-9) for entry in ended]),
+        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["wall_s"], 1e-9) for entry in ended]),
     }
     return summary | {"simulation": figures | {"per_peer": per_peer | metrics}}
 

@@ -26,6 +26,7 @@ from gossipdistill.launch.simulated_results import peer_entry, summarise_simulat
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import write_json
 from gossipdistill.roster import classify, load_roster
 from gossipdistill.sim.checkers import Checker, FaultsRecover, NobodyWaits, Weather, all_checkers
@@ -190,6 +191,7 @@ class Simulation:
         first, sim = self.specs[0], self.specs[0].config.sim
         strategy = first.config.make_strategy()
         self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
+        self._nursery.plan = self.plan
         task = self._nursery.task_of(first, strategy)
         model = build_model(first, strategy, task)
         refuse_unsendable(first, strategy, task, model)
@@ -278,6 +280,9 @@ class Simulation:
             for spec in self.specs
         ]
         verdicts = self.judge.verdicts(entries, interrupted) if self.judge is not None else []
+        lost = [entry["name"] for entry in entries if entry["status"] == "lost"]  # as the plan asked
+        if code == 0 and len(lost) < len(entries):
+            code = exit_code_of(entries, lost)
         if code == 0 and not all(verdict["met"] for verdict in verdicts):
             code = EXIT_UNMET
         mass_error = next(checker.error for checker in self.checkers if isinstance(checker, MassConserved))

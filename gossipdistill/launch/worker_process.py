@@ -20,6 +20,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.blaming import explained
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of, refuse_unkept
+from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
@@ -111,10 +112,12 @@ class WorkerProcess:
                 for problem in filter(None, (INSECURE if spec.insecure else "", lock.problem)):
                     learner.ledger.warn(problem)
                     recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
+                examiner = Examiner(worker, spec.config.train, plan=spec.faults)
+                examiner.begin(spec.config.steps, resumed is not None)
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
-                    afflicted, Saver(folder),
+                    afflicted, Saver(folder), examiner,
                 )  # fmt: skip
                 if resumed is not None:
                     session.elapsed_before_s = carried_over_s(

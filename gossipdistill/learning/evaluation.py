@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _OURS = frozenset(vars(nn.Module())) - {"training"}
 """Attributes of every module: parameters, buffers, submodules, and hooks, which nobody changes in a forward pass."""
@@ -46,6 +47,44 @@ def generators_kept() -> Iterator[None]:
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode and nothing is differentiated. Afterwards all is as it was, buffers and
+    generators too: what is trained next is the same, bit for bit."""
+    buffers = [_Buffer.of(module, name) for module in model.modules() for name in module._buffers]
+    try:
+        with generators_kept(), evaluating(model), torch.no_grad():
+            yield
+    finally:
+        for buffer in buffers:
+            buffer.restore()
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """A buffer of a module, and what was in it."""
+
+    module: nn.Module
+    name: str
+    tensor: Tensor | None
+    values: Tensor | None
+    version: int
+
+    @staticmethod
+    def of(module: nn.Module, name: str) -> _Buffer:
+        tensor = module._buffers[name]
+        if tensor is None or tensor.is_inference():
+            return _Buffer(module, name, tensor, None, 0)
+        return _Buffer(module, name, tensor, tensor.detach().clone(), tensor._version)
+
+    def restore(self) -> None:
+        """Put the tensor back, and its values where something was written into it."""
+        self.module._buffers[self.name] = self.tensor
+        if self.tensor is not None and self.values is not None and self.tensor._version != self.version:
+            with torch.no_grad():
+                self.tensor.copy_(self.values)
 
 
 def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:

@@ -58,6 +58,8 @@ class Ledger:
     warnings: list[str] = field(default_factory=list)
     news: list[Event] = field(default_factory=list)
     """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Sender -> (rule, reason), as long as it is not listened to."""
     complaints: list[Complaint] = field(default_factory=list)
     """What the network is to hold against the senders of refused payloads; the worker hands it on."""
     collective_bytes: float = 0.0
@@ -104,6 +106,10 @@ class Ledger:
     def note(self, kind: EventKind, peer: str, reason: str, **detail: str | int | float) -> None:
         """Something happened that observers should hear of; the caller says it once per change of state."""
         self.news.append(Event(kind, 0.0, peer, reason, detail))
+        if kind is EventKind.LEFT_OUT:
+            self.left_out[peer] = (str(detail.get("rule", "")), reason)
+        elif kind is EventKind.LISTENED_TO:
+            self.left_out.pop(peer, None)
 
     def take_news(self, now_s: float) -> list[Event]:
         """What was noted since the last call, as of now."""

@@ -70,10 +70,32 @@ class Neighbours:
 
     def coming(self, neighbourhood: Neighbourhood, exchange: int) -> tuple[PeerName, ...]:
         """To whom I would send from this exchange on, the nearest first: all of one period, where there is one."""
-        known, schedule = self.known(neighbourhood), self.schedule
-        looked_at = min(schedule.period, EXCHANGES_LOOKED_AT) if schedule.periodic else EXCHANGES_LOOKED_AT
-        turns = (self._names(known, exchange + turn) for turn in range(looked_at))
+        known = self.known(neighbourhood)
+        turns = (self._names(known, exchange + turn) for turn in self._one_period)
         return tuple(dict.fromkeys(name for names in turns for name in names))
+
+    def around(self, neighbourhood: Neighbourhood) -> tuple[frozenset[str], frozenset[str]]:
+        """(who of those that live and still train sends to me, to whom of them I send), in any exchange of a period."""
+        known, schedule, exchanges = self.known(neighbourhood), self.schedule, self._one_period
+        senders = {label for number in exchanges for label in schedule.living_in(known.me, number, known.alive)}
+        recipients = {label for number in exchanges for label in schedule.living(known.me, number, known.alive)}
+        done = frozenset(map(str, neighbourhood.done))
+
+        def names(labels: set[str]) -> frozenset[str]:
+            return frozenset(known.name_of.get(label, label) for label in labels) - done
+
+        return names(senders), names(recipients)
+
+    def any_in_topology(self) -> bool:
+        """Whether somebody sends to me or I to somebody in any exchange of a period, were all alive."""
+        schedule = self.schedule
+        me = self.me if self.me in schedule.places else schedule.peers[self.place]
+        return any(schedule.in_neighbours(me, n) or schedule.out_neighbours(me, n) for n in self._one_period)
+
+    @property
+    def _one_period(self) -> range:
+        periodic = self.schedule.periodic
+        return range(min(self.schedule.period, EXCHANGES_LOOKED_AT) if periodic else EXCHANGES_LOOKED_AT)
 
     def in_weight(self, neighbourhood: Neighbourhood, exchange: int) -> float:
         """1 / (1 + living in-neighbours of me at the sender's exchange)."""

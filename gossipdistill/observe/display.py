@@ -86,7 +86,7 @@ class Display:
             case "done":
                 row.state = "done, serving"
             case "exited":
-                row.state = "finished" if record["finished"] else "gone"
+                row.state = str(record.get("status") or "finished") if record["finished"] else "gone"
                 if not record["finished"]:
                     self._say(f"{name} (process {row.pid}) is gone: {record['how']}", "red")
             case "restarting":

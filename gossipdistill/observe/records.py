@@ -62,6 +62,10 @@ class PeerRecord(Record):
     age_s: Age | None
     quarantined: dict[str, int]
     warnings: list[str]
+    reason: str = ""
+    """Why its training has not ended well."""
+    troubles: list[str] = []
+    """Why it is no success all the same that it has finished; they are among the warnings."""
     unusual_norms: dict[str, int] = {}
     turned_away: dict[str, int] = {}
     waited_s: float | None = None

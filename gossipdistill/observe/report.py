@@ -16,9 +16,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 import gossipdistill
-from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, ConfigError, nearest
+from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.files import UnusableError, changed_s, entries, is_folder, is_there
 from gossipdistill.observe.dealt import data_words
+from gossipdistill.observe.endings import ended_well, exit_code_of, reasons_of, warnings_of
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import merged
 from gossipdistill.observe.records import (
@@ -156,7 +157,7 @@ def render(summary: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [Text(head, style="bold")]
     parts += [Text(f"data: {summary['data']}")] if summary.get("data") else []
     parts.append(table)
-    parts += [Text(line) for line in _notes(summary)]
+    parts += [Text(line, style="bold red" if bad else "") for line, bad in _notes(summary)]
     parts += [Text(_fault_line(number, fault)) for number, fault in enumerate(summary.get("faults", ()), start=1)]
     for verdict in summary.get("expectations", ()):
         parts.append(Text(verdict["line"], style="" if verdict["met"] else "bold red"))
@@ -164,7 +165,7 @@ def render(summary: dict[str, Any]) -> RenderableType:
 
 
 def _row(peer: dict[str, Any]) -> list[Text | str]:
-    style = "" if peer["status"] == "finished" else "bold red"
+    style = "" if ended_well(peer) else "bold red"
     status = peer["status"]
     if peer["incarnations"] > 1:
         status += f" (start {peer['incarnations']})"
@@ -188,7 +189,8 @@ _HARM = ("muted", "rate", "bytes", "oversize", "replay", "slots")
 """Reasons for turning messages away that ought to be known; a few others are of every life, such as `repeated`."""
 
 
-def _notes(summary: dict[str, Any]) -> list[str]:
+def _notes(summary: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Lines below the table, and whether each says why something is no success."""
     notes = []
     accuracy = summary["val_accuracy"]
     if accuracy:
@@ -198,8 +200,18 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         if accuracy["ensemble"] is not None and accuracy["over"] > 1:
             text += f", ensemble {100 * accuracy['ensemble']:.1f} %"
         notes.append(f"{text}, {over}")
-    said = [(peer["name"], warning) for peer in summary["peers"] for warning in peer["warnings"]]
-    notes += merged(said, len(summary["peers"]))
+    elif not any(peer["status"] == "finished" for peer in summary["peers"]):
+        notes.append("no peer finished, so there is no mean")
+    bad = [(peer["name"], text) for peer in summary["peers"] for text in reasons_of(peer)]
+    said = [(peer["name"], text) for peer in summary["peers"] for text in warnings_of(peer)]
+    count = len(summary["peers"])
+    told = [(line, True) for line in merged(bad, count)] + [(line, False) for line in merged(said, count)]
+    return [*((note, False) for note in notes), *told, *((note, False) for note in _figures(summary))]
+
+
+def _figures(summary: dict[str, Any]) -> list[str]:
+    """What was measured, refused and waited for."""
+    notes = []
     for peer in summary["peers"]:
         metrics = {name: value for name, value in peer["metrics"].items() if name != "accuracy"}
         if metrics:
@@ -322,9 +334,7 @@ def _collected(folder: Path) -> dict[str, Any]:
     peers = [_entry_of(config.parent) for config in configs]
     settings = _Settings(_first_readable(configs))
     wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
-    finished = sum(peer["status"] == "finished" for peer in peers)
-    code = 0 if finished == len(peers) else EXIT_LOST if finished else EXIT_NONE_FINISHED
-    return summarise(settings, peers, wall_s, code, folder, _collected_faults(folder))
+    return summarise(settings, peers, wall_s, exit_code_of(peers), folder, _collected_faults(folder))
 
 
 def _entry_of(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gossipdistill.observe.endings import reasons_of, warnings_of
 from gossipdistill.observe.report import size
 from gossipdistill.printable import printable_all
 
+_LINES_MAX, _NAMES_MAX = 12, 3
 _NAMES = {
     "steps_per_s": "steps per second",
     "exchanges_per_s": "exchanges per second",
@@ -29,8 +32,10 @@ def render(summary: dict[str, Any]) -> RenderableType:
         f"seed {summary['seed']}, {sim['virtual_s']:g} virtual seconds in {summary['wall_s']:.1f} s"
     )
     table = Table(box=None, pad_edge=False)
-    for column in ("per peer", "mean", "least", "most"):
-        table.add_column(column, justify="left" if column == "per peer" else "right")
+    finished = sum(peer["status"] == "finished" for peer in peers)
+    over = "per peer" if finished in (0, len(peers)) else f"per peer ({finished} that finished)"
+    for column in (over, "mean", "least", "most"):
+        table.add_column(column, justify="left" if column == over else "right")
     for name, figures in sim["per_peer"].items():
         if figures is None:
             continue
@@ -64,6 +69,8 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
         f"without the {sim['learner_s']:.1f} s of the learners; {sim['memory_mib']:.0f} MiB"
     )
     styled = [Text(line) for line in lines]
+    styled += [Text(line, style="bold red") for line in _said(summary, reasons_of)]
+    styled += [Text(line) for line in _said(summary, warnings_of)]
     for verdict in summary["expectations"]:
         styled.append(Text(verdict["line"], style="" if verdict["met"] else "bold red"))
     if sim["violations"]:
@@ -71,6 +78,19 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
     else:
         styled.append(Text("no checker found a violation"))
     return styled
+
+
+def _said(summary: dict[str, Any], of: Callable[[dict[str, Any]], list[str]]) -> list[str]:
+    """What peers say, each text once, with the names of the first few."""
+    names: dict[str, list[str]] = {}
+    for peer in summary["peers"]:
+        for text in of(peer):
+            names.setdefault(text, []).append(peer["name"])
+    lines = []
+    for text, by in list(names.items())[:_LINES_MAX]:
+        more = f" and {len(by) - _NAMES_MAX} more" if len(by) > _NAMES_MAX else ""
+        lines.append(f"{', '.join(by[:_NAMES_MAX])}{more}: {text}")
+    return lines + ([f"... and {len(names) - _LINES_MAX} more lines"] if len(names) > _LINES_MAX else [])
 
 
 def plot(summary: dict[str, Any], path: Path) -> None:

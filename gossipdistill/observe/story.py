@@ -55,6 +55,8 @@ _SAYS = {
     "not_adopted": "adopts nobody's state",
     "donor_passed_over": "takes no state from {who}",
     "donates": "gives its state to {who}",
+    "diverged": "has ended, with nothing that can be used",
+    "collapsed": "has ended, with nothing that can be used",
 }
 
 
@@ -192,7 +194,7 @@ def _same(concerned: Sequence[Told], first: int, name: str) -> list[int]:
         other = concerned[index]
         if other.at_s > one.at_s + TOGETHER_S:
             break
-        if other.by == name and other.kind in ("started", "finished"):
+        if other.by == name and other.kind in ("started", "finished", "diverged", "collapsed"):
             break
         if (other.kind, other.peer) == (one.kind, one.peer) and other.by != name and other.kind not in _PARCEL_KINDS:
             found.append(index)

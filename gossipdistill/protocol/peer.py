@@ -344,6 +344,11 @@ class Peer:
         return self._delivery.counts
 
     @property
+    def confirmed_by(self) -> frozenset[PeerName]:
+        """Who has confirmed a state of mine."""
+        return frozenset(slot.peer for slot, known in list(self._delivery.outgoing.items()) if known.confirmed)
+
+    @property
     def malformed(self) -> dict[str, int]:
         """How many messages were not understood, per code."""
         totals: dict[str, int] = {}

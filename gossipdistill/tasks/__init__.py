@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipdistill.tasks.base import About, Task, accuracy, fingerprint
-from gossipdistill.tasks.checking import measured, odd_label
+from gossipdistill.tasks.checking import figures, odd_label
 from gossipdistill.tasks.load import TASKS, TaskDescription, describe_task, list_tasks, load_task, task_options
 from gossipdistill.tasks.options import DEALING_KEYS, REQUIRED, Option
 from gossipdistill.tasks.shards import SHARD_KINDS, Shard
@@ -20,10 +20,10 @@ __all__ = [
     "TaskDescription",
     "accuracy",
     "describe_task",
+    "figures",
     "fingerprint",
     "list_tasks",
     "load_task",
-    "measured",
     "odd_label",
     "task_options",
 ]

@@ -3,6 +3,7 @@ metrics; and what a metric gives is made a number."""
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from gossipdistill.errors import ConfigError, UserCodeError
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.printable import shown
-from gossipdistill.user_code import users_setup
+from gossipdistill.user_code import users_code, users_setup
 
 if TYPE_CHECKING:
     from gossipdistill.tasks.base import Task
@@ -68,6 +69,32 @@ def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "fail
         )
         raise ConfigError(f"gives {found}, which is no number", key=f"Task.metrics[{name!r}]", accepted="a float")
     return number
+
+
+def figures(task: Task, out: Tensor, y: Tensor, lenient: bool = False) -> dict[str, float]:
+    """ "loss" and the metrics of outputs [rows, ...] for labels [rows, ...].
+
+    A metric that fails is NaN where outputs are not finite, as after a training that has diverged; with `lenient`,
+    loss and metrics are everywhere: one that needs all classes may be asked about few rows.
+
+    Raises:
+        UserCodeError, ConfigError: when one fails.
+    """
+    diverged = not bool(out.isfinite().all())
+    found: dict[str, float] = {}
+    for name in ("loss", *task.metrics):
+        try:
+            found[name] = measured(task, name, out, y) if name in task.metrics else _loss(task, out, y)
+        except ConfigError:
+            if not (diverged or lenient):
+                raise
+            found[name] = math.nan
+    return found
+
+
+def _loss(task: Task, out: Tensor, y: Tensor) -> float:
+    with users_code("Task.loss"):
+        return float(task.loss(out, y))
 
 
 def odd_label(task: Task, classes: int) -> str | None:

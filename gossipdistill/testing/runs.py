@@ -11,6 +11,7 @@ from gossipdistill.launch.chaos import afflict
 from gossipdistill.launch.local import LocalRun
 from gossipdistill.launch.plan import Asked, plan_local, settle
 from gossipdistill.launch.preflight import check
+from gossipdistill.observe.endings import ended_well
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class RunResult:
         """Returns itself when all went well.
 
         Raises:
-            AssertionError: naming each expectation that is not met, and each peer that was lost without being asked.
+            AssertionError: naming each expectation that is not met, and each peer that was lost without being asked,
+                whose training has diverged or collapsed, or that has exchanged nothing though it could have.
         """
         if self.exit_code == 0:
             return self
@@ -43,7 +45,7 @@ class RunResult:
         lost = [
             f"{name} {peer['status']}: {'; '.join(peer['warnings']) or 'no reason given'}"
             for name, peer in self.peers.items()
-            if peer["status"] != "finished"
+            if not ended_well(peer)
         ]
         raise AssertionError("\n".join([f"exit code {self.exit_code} of the run in {self.folder}", *unmet, *lost]))
 
