@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +82,12 @@ def print_result(
     out_console.print(render(summary))
     for line in lines:
         out_console.print(line, soft_wrap=True, markup=False)
+
+
+def print_notices(notices: Iterable[str]) -> None:
+    """What the user ought to know before a run begins, each thing once, on standard error."""
+    for notice in dict.fromkeys(notices):
+        err_console.print(f"gossipdistill: {notice}", style="yellow", markup=False, soft_wrap=True)
 
 
 def print_names(names: list[tuple[str, str]]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -29,12 +28,10 @@ from gossipdistill.cli.options import (
     TaskName,
     Topology,
     err_console,
+    print_notices,
     print_result,
 )
 from gossipdistill.errors import ConfigError, UsageError
-
-if TYPE_CHECKING:
-    from gossipdistill.launch.spec import WorkerSpec
 
 
 def run(
@@ -78,7 +75,7 @@ def run(
     specs = settle(planned)
     folder = specs[0].typed(specs[0].folder.parent)
     title = title_of(specs, findings)
-    _tell(specs)
+    print_notices(notice for spec in specs for notice in spec.notices)
     with Display(err_console, title) as display:
         local = LocalRun(specs, specs[0].folder.parent, display, max_restarts)
         code = local.run()
@@ -155,7 +152,7 @@ def worker(
         Wishes(key, join, secure, insecure),
     )  # fmt: skip
     (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
-    _tell([spec])
+    print_notices(spec.notices)
     if spec.insecure:
         err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
     title = f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}"
@@ -213,12 +210,6 @@ def compare(
         f"Runs:      {folder}/*/summary.json         Again:  gossipdistill show {_again(out, folder)}",
     )  # fmt: skip
     raise typer.Exit(code)
-
-
-def _tell(specs: Sequence[WorkerSpec]) -> None:
-    """What the user ought to know before the run begins, each thing once."""
-    for notice in dict.fromkeys(notice for spec in specs for notice in spec.notices):
-        err_console.print(f"gossipdistill: {notice}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _split(text: str) -> list[str]:

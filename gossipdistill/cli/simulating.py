@@ -16,30 +16,41 @@ from gossipdistill.cli.options import (
     Format,
     FormatOption,
     Out,
-    Peers,
-    RunFile,
     Seed,
     Settings,
-    Steps,
     StrategyName,
     TaskName,
     Topology,
     err_console,
     out_console,
+    print_notices,
     print_result,
 )
 
+READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
+"""What `launch.simulation.SIMULATED` says; imported here it would take seconds."""
+
 
 def simulate(
-    run_file: RunFile = None,
-    peers: Peers = None,
+    run_file: Annotated[
+        Path | None, typer.Argument(metavar="[RUNFILE]", help=f"What and how. Default: {READY_MADE}.")
+    ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help="A count, or a roster name or file. [env var: GOSSIPDISTILL_PEERS]"),
+    ] = None,
     topology: Topology = None,
     task: TaskName = None,
     strategy: StrategyName = None,
     virtual_seconds: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="How long, on the simulated clock.")
+        float | None,
+        typer.Option(
+            min=0.001, metavar="S", help="End after so many seconds of the simulated clock; the earlier end counts."
+        ),
     ] = None,
-    steps: Steps = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End when each peer has done so many steps.")
+    ] = None,
     seed: Seed = None,
     faults: Faults = None,
     settings: Settings = None,
@@ -67,8 +78,9 @@ def simulate(
         run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out
     )
     specs = plan_simulation(asked)
+    print_notices(notice for spec in specs for notice in spec.notices)
     stop = _CtrlC()
-    with _Bar(float(specs[0].config.seconds or 0.0), len(specs)) as bar, aside():
+    with _Bar(specs[0].config.seconds, len(specs)) as bar, aside():
         simulation = Simulation(specs, load_plan(specs, faults), bar.show, stop)
         code = simulation.run()
     folder = specs[0].typed(specs[0].folder.parent.parent / simulation.summary["name"])
@@ -105,7 +117,7 @@ class _CtrlC:
 class _Bar:
     """Virtual time, living peers and events per second."""
 
-    def __init__(self, seconds: float, peers: int) -> None:
+    def __init__(self, seconds: float | None, peers: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
@@ -113,13 +125,13 @@ class _Bar:
             TextColumn("{task.fields[rate]} events/s"), TimeRemainingColumn(), console=err_console, transient=True,
             refresh_per_second=5,
         )  # fmt: skip
-        self._seconds = seconds
-        self._task = self._bar.add_task("", total=seconds, now="building", peers=peers, rate="-")
+        self._of = f" of {seconds:g}" if seconds is not None else ""
+        self._task = self._bar.add_task("", total=1.0, now="building", peers=peers, rate="-")
 
-    def show(self, now_s: float, alive: int, events_per_s: float) -> None:
+    def show(self, now_s: float, share: float, alive: int, events_per_s: float) -> None:
         """Where the simulation is."""
-        now = f"{now_s:.1f} of {self._seconds:g} virtual s"
-        self._bar.update(self._task, completed=now_s, now=now, peers=alive, rate=f"{events_per_s:,.0f}")
+        now = f"{now_s:.1f}{self._of} virtual s"
+        self._bar.update(self._task, completed=share, now=now, peers=alive, rate=f"{events_per_s:,.0f}")
 
     def __enter__(self) -> _Bar:
         self._bar.start()

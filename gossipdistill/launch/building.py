@@ -11,6 +11,7 @@ from gossipdistill.launch.batches import rows_of_step
 from gossipdistill.launch.environment import choose_device
 from gossipdistill.launch.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.fitness import (
     ROWS_TRIED,
@@ -24,11 +25,13 @@ from gossipdistill.learning.fitness import (
 from gossipdistill.learning.keeping import UnkeptError
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
+from gossipdistill.mailbox import Mailbox
 from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Delivery, Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, groups_of, judge, load_topology
 from gossipdistill.user_code import users_setup
+from gossipdistill.worker import Worker
 
 _JUDGED_PEERS_MAX = 512
 
@@ -198,6 +201,23 @@ def _few(task: Task, device: torch.device) -> tuple[Tensor, Tensor]:
     """A few rows of the validation data, on which a model is tried."""
     x, y = task.validation
     return x[:ROWS_TRIED].to(device), y[:ROWS_TRIED].to(device)
+
+
+def build_worker(
+    spec: WorkerSpec,
+    strategy: Strategy,
+    task: Task,
+    learner: Learner,
+    draws: Draws,
+    schedule: Schedule,
+    mailbox: Mailbox,
+) -> Worker:
+    """What a peer steps, in a process of its own and in a simulation alike: the same keys have the same effect."""
+    train = spec.config.train
+    cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
+    cosine = train.lr_schedule == "cosine"
+    rules, drops = train.gradient_rules(), train.rate_drops()
+    return Worker(learner, task, strategy, schedule, mailbox, cadence, draws, cosine, rules, drops)
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

@@ -67,8 +67,9 @@ class Asked:
         object.__setattr__(self, "data_dir", _within(here, self.data_dir))
         object.__setattr__(self, "out", here / self.out)
 
-    def layers(self) -> list[Layer]:
-        """Run file, environment and command line, weakest first (a roster entry goes between the first two)."""
+    def layers(self, ready_made: Layer | None = None) -> list[Layer]:
+        """Run file, environment and command line, weakest first (a roster entry goes between the first two). Without a
+        run file, `ready_made` stands in its place; unset: the run `first-light`."""
         typed = {
             "peers": self.peers,
             "topology": self.topology,
@@ -79,7 +80,7 @@ class Asked:
             "seed": self.seed,
         }
         values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings or ())
-        file = file_layer(self.run_file)
+        file = file_layer(self.run_file) if self.run_file is not None or ready_made is None else ready_made
         above = [*environment_layers(), Layer("command line", values)]
         if self.run_file is None:
             file = _fitting(file, above)
@@ -164,7 +165,14 @@ def plan_local(
                 ),
             )
         )
-    return [with_threads(spec, each) for spec in specs]
+    return [with_threads(replace(spec, notices=unused_here(spec.resolved)), each) for spec in specs]
+
+
+def unused_here(resolved: Resolved) -> tuple[str, ...]:
+    """Keys of a simulation that somebody typed for a real run; in a run file they may stand for `simulate`."""
+    typed = ("command line", "environment")
+    keys = [key for key, origin in resolved.origins.items() if key.startswith("sim.") and origin.startswith(typed)]
+    return tuple(f"{key} is not used here: it is for gossipdistill simulate" for key in keys)
 
 
 def settle(specs: Sequence[WorkerSpec]) -> list[WorkerSpec]:
@@ -266,6 +274,7 @@ def plan_worker(
         user_folder=asked.here,
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
+        notices=unused_here(resolved),
     )
     return with_threads(spec, threads_here(_on_one_machine(roster, entry.address), 1))
 
@@ -319,6 +328,7 @@ def _without_roster(
         user_folder=asked.here,
         keys=keys,
         insecure=keys is None and on_another_machine(addresses) is not None,
+        notices=unused_here(common),
     )
     return with_threads(spec, threads_here(here, 1))
 

@@ -22,7 +22,7 @@ from gossipdistill.learning.learner import Learner
 _KEYS = {"lr": "train.lr", "momentum": "train.momentum", "weight_decay": "train.weight_decay"}
 """Of values of an optimizer's groups: the keys that set them."""
 _OPTIONS = "train.optimizer_options"
-_PACE = ("step_time_s", "checkpoint_every_s", "checkpoints_kept", "lr", "momentum", "weight_decay")
+_PACE = ("threads", "step_time_s", "checkpoint_every_s", "checkpoints_kept", "lr", "momentum", "weight_decay")
 """Keys of `train` that change nothing of what is learned, or are told of by the groups of the optimizer."""
 _SHOWN_MAX = 80
 

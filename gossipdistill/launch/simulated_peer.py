@@ -12,7 +12,7 @@ from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.blaming import in_training
-from gossipdistill.launch.building import build_learner, build_task
+from gossipdistill.launch.building import build_learner, build_task, build_worker
 from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
@@ -20,7 +20,6 @@ from gossipdistill.launch.parting import Parting
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.run_config import RunConfig
 from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Payload
@@ -46,7 +45,8 @@ class SimulatedPeer:
     seconds: float | None
     steps: int | None
     checkpoint_every_s: float = 0.0
-    finished: bool = False
+    finished_s: float | None = None
+    """World time of its last step; None while it trains."""
     steps_before: int = 0
     checkpoint: Checkpoint | None = None
     """What a worker process would find on its disk."""
@@ -57,15 +57,14 @@ class SimulatedPeer:
     joins_within_s: float | None = None
     """It is a newcomer, and asks for a model for so long before its first step."""
     _joining: Joining | None = None
-    _began_s: float | None = None
+    began_s: float | None = None
+    """World time of its first step."""
     _parting: Parting | None = None
     _saved_s: float = 0.0
 
     def step(self, now: float) -> float | None:
         """One step, or a look at who is awaited (lockstep), or, at the end, a look at what came."""
         worker = self.worker
-        if self._began_s is None:
-            self._began_s = self._saved_s = now
         for event in worker.mailbox.drain_events():  # the world has them
             self.examiner.hear(event)
         try:
@@ -102,9 +101,11 @@ class SimulatedPeer:
         if self.finished:
             worker.serve(now)
             return _LOOK_AGAIN_S
+        if self.began_s is None:
+            self.began_s, self._saved_s = self.world_s(), now
         if worker.awaited(now):
             return _LOOK_AGAIN_S
-        worker.step(now, self._share(now))
+        worker.step(now, self._share())
         if self.steps is not None and worker.learner.step >= self.steps:
             self._finish(now)
         elif self.checkpoint_every_s and now - self._saved_s >= self.checkpoint_every_s:
@@ -115,17 +116,29 @@ class SimulatedPeer:
     def _save(self) -> None:
         self.checkpoint = self.worker.checkpoint(saved_unix_s=self.world_s())
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has done its steps, and serves the others."""
+        return self.finished_s is not None
+
+    def trained_s(self, now_s: float) -> float:
+        """World seconds from its first step to its last, or to `now_s`."""
+        end_s = self.finished_s if self.finished_s is not None else now_s
+        return end_s - self.began_s if self.began_s is not None else 0.0
+
     def _finish(self, now: float) -> None:
-        self.finished = True
+        self.finished_s = self.world_s()
         self.worker.finish(now)
         self._save()
         self.worker.publish_final(now)
         self.worker.mailbox.report_progress(self.worker.learner.step, done=True)
 
-    def _share(self, now: float) -> float:
+    def _share(self) -> float:
+        """How much of the run is over. A process that is started again ends with the others, so all count from the
+        start of the run."""
         shares = [self.worker.learner.step / self.steps] if self.steps else []
-        if self.seconds and self._began_s is not None:
-            shares.append((now - self._began_s) / self.seconds)
+        if self.seconds:
+            shares.append(self.world_s() / self.seconds)
         return min(max(shares, default=0.0), 1.0)
 
 
@@ -178,11 +191,7 @@ class Nursery:
         kept = before.checkpoint if before is not None else None
         if kept is not None:
             kept.restore(learner.model, learner.optimizer)
-        cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-        cosine = config.train.lr_schedule == "cosine"
-        rules = config.train.gradient_rules()
-        drops = config.train.rate_drops()
-        worker = Worker(learner, task, strategy, self.schedule, mailbox, cadence, draws, cosine, rules, drops)
+        worker = build_worker(spec, strategy, task, learner, draws, self.schedule, mailbox)
         if kept is not None:
             worker.resume(kept, generators=False)  # all peers of this process draw from the same
         gives = give_to_newcomers(worker, config.exchange)

@@ -51,12 +51,12 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
         confirmed = [str(name) for name in host.peer.confirmed_by]
         verdict = simulated.examiner.end(outputs, figures, host.local(now_s), confirmed)
         status = verdict.outcome.ending.value if status == "finished" else status
-    lived_s = now_s - host.started_s
+    began_s = simulated.began_s if simulated.began_s is not None else host.started_s
     entry = peer_result(
-        worker, _Host(host), status, host.incarnation, simulated.steps_before, lived_s, 0.0,
-        host.local(host.started_s), figures, verdict,
+        worker, _Host(host), status, host.incarnation, simulated.steps_before, simulated.trained_s(now_s), 0.0,
+        host.local(began_s), figures, verdict,
     )  # fmt: skip
-    return entry | {"pid": None, "cpu_s_per_step": None, "cores": None}
+    return entry | {"pid": None, "cpu_s_per_step": None, "cores": None, "lived_s": round(now_s - host.started_s, 3)}
 
 
 def summarise_simulation(
@@ -72,8 +72,9 @@ def summarise_simulation(
     """The one object of `summary.json`, with `simulation` in it. `fired` counts bent messages by place in the plan."""
     faults: list[dict[str, Any]] = []
     for number, fault in enumerate(plan.fault if plan else ()):
-        end_s = fault.end_s if fault.end_s < float("inf") else None
-        what = {"kind": fault.kind, "what": fault.words(), "began_s": fault.begin_s, "ended_s": end_s}
+        began_s = fault.begin_s if fault.begin_s <= figures["virtual_s"] else None
+        end_s = fault.end_s if began_s is not None and fault.end_s <= figures["virtual_s"] else None
+        what = {"kind": fault.kind, "what": fault.words(), "began_s": began_s, "ended_s": end_s}
         faults.append(what | {"fired": fired.get(number)})
     summary = summarise(config, entries, wall_s, code, folder, faults)
     if len(summary["links"]) > _LINKS_MAX:
@@ -86,8 +87,8 @@ def summarise_simulation(
         "val_loss": spread([entry["val_loss"] for entry in ended]),
         "steps_per_s": spread([entry["steps_per_s"] for entry in ended]),
         "exchanges_per_s": spread([entry["parcels_used"] / max(entry["wall_s"], 1e-9) for entry in ended]),
-        "messages_per_s": spread([entry["messages_sent"] / max(entry["wall_s"], 1e-9) for entry in ended]),
-        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["wall_s"], 1e-9) for entry in ended]),
+        "messages_per_s": spread([entry["messages_sent"] / max(entry["lived_s"], 1e-9) for entry in ended]),
+        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["lived_s"], 1e-9) for entry in ended]),
     }
     return summary | {"simulation": figures | {"per_peer": per_peer | metrics}}
 

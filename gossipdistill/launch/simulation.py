@@ -6,7 +6,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gossipdistill.launch.dealing import part_of, refuse_one_part_twice
 from gossipdistill.launch.judging import Judge
 from gossipdistill.launch.plan import Asked, new_run_folder, with_roster_entry
 from gossipdistill.launch.publishing import refuse_unsendable
-from gossipdistill.launch.run_config import Layer, Resolved, SimKeys, resolve
+from gossipdistill.launch.run_config import Layer, Resolved, RunConfig, SimKeys, resolve
 from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
 from gossipdistill.launch.simulated_results import peer_entry, summarise_simulation
 from gossipdistill.launch.spec import WorkerSpec
@@ -45,7 +45,6 @@ SIMULATED: dict[str, Any] = {
     "seconds": 60.0,
     "task.name": "quadratic",
     "strategy.name": "sgp",
-    "train.momentum": 0.0,
 }
 """The run that is meant when no run file is given."""
 _SAMPLES = 100
@@ -55,8 +54,11 @@ _TURN_S = 0.1
 _EVENTS_KEPT_MAX = 20_000
 """Events written for each peer; more are counted."""
 
-Progress = Callable[[float, int, float], None]
-"""Takes virtual seconds, living peers and events handled per second."""
+_LAST_WORDS_S = 1.0
+"""Virtual time between the last peer's last step and the end: what is on its way arrives."""
+
+Progress = Callable[[float, float, int, float], None]
+"""Takes virtual seconds, the share of the run that is over (0 to 1), living peers and events handled per second."""
 
 
 def plan_simulation(asked: Asked) -> list[WorkerSpec]:
@@ -65,9 +67,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
     Raises:
         ConfigError, UsageError: as the user is to read it.
     """
-    layers = asked.layers()
-    if asked.run_file is None:
-        layers[0] = Layer("simulate", SIMULATED)
+    layers = asked.layers(Layer("simulate", SIMULATED))
     common = resolve(layers)
     if classify(common.config.peers) == "addresses":
         raise ConfigError(
@@ -104,9 +104,16 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
         )
     if specs[0].config.strategy_class().delivery is Delivery.COLLECTIVE:
         raise NeedsError(f"strategy {specs[0].config.strategy.name} has a transport of its own, which is not simulated")
-    if specs[0].config.seconds is None:
-        raise ConfigError("is needed: how long is the simulation?", key="--virtual-seconds", accepted="for example 60")
-    return specs
+    notices = [
+        f"{entry.name}: device = {entry.device} is not used, as a simulation computes on the CPU"
+        for entry in roster.peer
+        if entry.device not in (None, "cpu", "auto")
+    ]
+    if "train.checkpoints_kept" in common.origins:
+        notices.append(
+            "train.checkpoints_kept is not used: a simulation keeps the newest checkpoint of each peer in memory"
+        )
+    return [replace(spec, notices=tuple(notices)) for spec in specs]
 
 
 class EventLog(Observer):
@@ -147,13 +154,17 @@ class EventLog(Observer):
 
 
 class _Register(Observer):
-    """The newest process of each name, living or not."""
+    """The newest process of each name, living or not, and when the last one ended."""
 
-    def __init__(self, hosts: dict[str, Host]) -> None:
-        self._hosts = hosts
+    def __init__(self) -> None:
+        self.hosts: dict[str, Host] = {}
+        self.ended_s = 0.0
 
     def on_start(self, now_s: float, host: Host) -> None:
-        self._hosts[host.name] = host
+        self.hosts[host.name] = host
+
+    def on_end(self, now_s: float, host: Host, how: str) -> None:
+        self.ended_s = now_s
 
 
 @dataclass
@@ -168,6 +179,11 @@ class Curve:
     """Per living peer, since the sample before."""
     alive: list[int] = field(default_factory=list)
 
+    def thin(self) -> None:
+        """Leave out every other sample."""
+        for name, samples in vars(self).items():
+            setattr(self, name, samples[1::2])
+
 
 @dataclass
 class Simulation:
@@ -175,15 +191,18 @@ class Simulation:
 
     specs: Sequence[WorkerSpec]
     plan: FaultPlan | None = None
-    progress: Progress = lambda now_s, alive, events_per_s: None
+    progress: Progress = lambda now_s, share, alive, events_per_s: None
     stopped: Callable[[], bool] = lambda: False
     curve: Curve = field(default_factory=Curve)
     log: EventLog = field(default_factory=EventLog)
     summary: dict[str, Any] = field(default_factory=dict)
     world: World = field(init=False)
     _peers: dict[str, SimulatedPeer] = field(default_factory=dict)
-    _hosts: dict[str, Host] = field(default_factory=dict)
+    _register: _Register = field(default_factory=_Register)
     _exchanged: int = 0
+    _done_s: float | None = None
+    _sampled_s: float = 0.0
+    _sample_every_s: float = 0.0
     _ended: int = 0
 
     def __post_init__(self) -> None:
@@ -198,8 +217,11 @@ class Simulation:
         prints = fingerprint_of(first, strategy, task, model)
         names = [spec.name for spec in self.specs]
         self._paces = [_compute(spec, sim).pace(spec.place, first.config.seed, spec.slowdown) for spec in self.specs]
+        config = first.config
+        expected_s = config.seconds if config.seconds is not None else (config.steps or 1) * _step_s(config)
+        self._sample_every_s = expected_s / _SAMPLES
         self.checkers = self._checkers(strategy.options)
-        observers = [*self.checkers, self.log, _Register(self._hosts)]
+        observers = [*self.checkers, self.log, self._register]
         self.judge = Judge(self.plan, names) if self.plan is not None and self.plan.expect else None
         if self.judge is not None:
             observers.append(self.judge)
@@ -212,26 +234,55 @@ class Simulation:
 
     def run(self) -> int:
         """To the end, or until stopped. Returns the exit code; the summary is then in `summary`."""
-        world, seconds = self.world, float(self.specs[0].config.seconds or 0.0)
+        world = self.world
         began_s, building_s = time.perf_counter(), 0.0
         world.start_all()
         building_s, cpu_began_s = time.perf_counter() - began_s, time.process_time()
         learner_before_s, turn_s = world.learner_s, 0.01
-        sample_s = seconds / _SAMPLES
-        while world.now < seconds and not self.stopped():
+        while not self._is_over() and not self.stopped():
             turn_began_s, events = time.perf_counter(), world.events_handled
-            next_sample_s = (len(self.curve.at_s) + 1) * sample_s
-            world.run_until(min(world.now + turn_s, seconds, next_sample_s))
+            next_sample_s = self._sampled_s + self._sample_every_s
+            turn_s = min(turn_s, _LAST_WORDS_S)  # so the end is noticed before it is over, whatever this machine's pace
+            world.run_until(min(world.now + turn_s, self._ends_at_s(), next_sample_s))
             if world.now >= next_sample_s:
-                self._sample(sample_s)
+                self._sample()
             took_s = max(time.perf_counter() - turn_began_s, 1e-6)
             turn_s *= min(max(_TURN_S / took_s, 0.5), 2.0)
-            self.progress(world.now, len(world.hosts), (world.events_handled - events) / took_s)
-        if not self.stopped():
+            self.progress(world.now, self._share(), len(world.hosts), (world.events_handled - events) / took_s)
+        if self._is_over():
+            for checker in self.checkers:
+                if isinstance(checker, FaultsRecover):
+                    checker.exchanges_expected &= checker.posted_in_time(world.now)
             world.finish()
         wall_s = time.perf_counter() - began_s - building_s
         cpu_s = time.process_time() - cpu_began_s
         return self._conclude(building_s, wall_s, cpu_s, world.learner_s - learner_before_s)
+
+    def _ends_at_s(self) -> float:
+        """Virtual time of the end, as far as it is known: after `seconds`, or a moment after the last step of all."""
+        seconds = self.specs[0].config.seconds
+        ends_s = float(seconds) if seconds is not None else INFINITE
+        living = [self._peers[name] for name in self.world.hosts]
+        if self._done_s is None and all(peer.finished for peer in living) and (living or not self._awaits_start()):
+            self._done_s = max([self._register.ended_s, *(peer.finished_s or 0.0 for peer in living)])
+        return ends_s if self._done_s is None else min(ends_s, self._done_s + _LAST_WORDS_S)
+
+    def _is_over(self) -> bool:
+        return self.world.now >= self._ends_at_s()
+
+    def _awaits_start(self) -> bool:
+        """Whether the plan starts a process again."""
+        return self.plan is not None and any(
+            fault.end_s > self.world.now for fault in self.plan.fault if fault.end_s < INFINITE
+        )
+
+    def _share(self) -> float:
+        """How much of the run is over, 0 to 1, by the limit that is nearer."""
+        config = self.specs[0].config
+        shares = [self.world.now / config.seconds] if config.seconds is not None else []
+        if config.steps is not None and self.world.hosts:
+            shares.append(min(self._peers[name].worker.learner.step for name in self.world.hosts) / config.steps)
+        return min(max(shares, default=0.0), 1.0)
 
     def _spawn(self, birth: Birth) -> SimulatedPeer:
         before = self._peers.get(birth.name)
@@ -254,7 +305,8 @@ class Simulation:
                 checker.exchanges_expected = self.specs[0].config.strategy_class().delivery.gossips
         return checkers
 
-    def _sample(self, since_s: float) -> None:
+    def _sample(self) -> None:
+        since_s, self._sampled_s = self.world.now - self._sampled_s, self.world.now
         curve, living = self.curve, [self._peers[name] for name in self.world.hosts]
         curve.at_s.append(round(self.world.now, 6))
         losses = [peer.worker.task_loss for peer in living]
@@ -265,17 +317,24 @@ class Simulation:
         curve.exchanges_per_s.append((exchanged - self._exchanged) / since_s / max(len(living), 1))
         self._exchanged = exchanged
         curve.alive.append(len(living))
+        if self.specs[0].config.seconds is None and len(curve.at_s) >= 2 * _SAMPLES:
+            curve.thin()
+            self._sample_every_s *= 2.0
 
     def _conclude(self, building_s: float, wall_s: float, cpu_s: float, learner_s: float) -> int:
         world = self.world
-        interrupted = world.now < float(self.specs[0].config.seconds or 0.0)
+        interrupted = not self._is_over()
         violations = [str(violation) for checker in self.checkers for violation in checker.violations]
         code = EXIT_INTERRUPTED if interrupted else 1 if violations else 0
         wanted = self.specs[0].folder.parent
         folder = new_run_folder(wanted.parent, wanted.name)
         entries = [
             peer_entry(
-                self._peers[spec.name], self._hosts[spec.name], world.now, interrupted, spec.name not in world.hosts
+                self._peers[spec.name],
+                self._register.hosts[spec.name],
+                world.now,
+                interrupted,
+                spec.name not in world.hosts,
             )
             for spec in self.specs
         ]
@@ -297,6 +356,7 @@ class Simulation:
             "consensus_distance": self.curve.consensus[-1] if self.curve.consensus else None,
             "mass_error": mass_error if self._is_mass else None,
             "violations": violations,
+            "notes": self._notes(),
             "messages": dict(sorted(world.kinds_sent.items())),
             "curve": vars(self.curve),
         }
@@ -309,6 +369,18 @@ class Simulation:
         write_json(folder / "config.json", self.specs[0].resolved.as_json())
         write_json(folder / "summary.json", self.summary)
         return code
+
+    def _notes(self) -> list[str]:
+        """Where a real run would have gone otherwise."""
+        linger_s = self.specs[0].config.linger_s
+        finished = [s for s in (self._peers[name].finished_s for name in self.world.hosts) if s is not None]
+        early = sum(max(finished) - at_s > linger_s for at_s in finished)
+        if not early:
+            return []
+        what = (
+            f"{early} peer{'s were' if early > 1 else ' was'} done more than linger_s = {linger_s:g} s before the last"
+        )
+        return [f"{what}; a real run would have gone on without, a simulation has each serve to the end"]
 
     @property
     def _is_mass(self) -> bool:
@@ -329,9 +401,12 @@ def consensus_distance(peers: Sequence[SimulatedPeer]) -> float | None:
     return float((rows - rows.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
 
+def _step_s(config: RunConfig) -> float:
+    return config.train.step_time_s or config.sim.step_time_s
+
+
 def _compute(spec: WorkerSpec, sim: SimKeys) -> Compute:
-    step_time_s = spec.config.train.step_time_s or sim.step_time_s
-    return Compute(step_time_s, sim.step_jitter, sim.straggler_share, sim.straggler_factor)
+    return Compute(_step_s(spec.config), sim.step_jitter, sim.straggler_share, sim.straggler_factor)
 
 
 def _network(sim: SimKeys, seed: int, plan: FaultPlan | None, names: Sequence[str]) -> Network:

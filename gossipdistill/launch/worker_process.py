@@ -19,7 +19,14 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.blaming import explained
-from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of, refuse_unkept
+from gossipdistill.launch.building import (
+    build_learner,
+    build_schedule,
+    build_task,
+    build_worker,
+    fingerprint_of,
+    refuse_unkept,
+)
 from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
@@ -34,19 +41,14 @@ from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Learner
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.observe.report import FAULTS_FILE
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.strategies import Strategy
-from gossipdistill.tasks import Task
-from gossipdistill.topology import Schedule
 from gossipdistill.user_code import text_of
-from gossipdistill.worker import Worker
 
 
 @dataclass
@@ -96,7 +98,7 @@ class WorkerProcess:
             try:
                 if not spec.resume:
                     folder.clear()
-                worker = self._worker(task, learner, strategy, schedule, network, draws)
+                worker = build_worker(spec, strategy, task, learner, draws, schedule, network.mailbox)
                 if incarnation.problem:
                     recorder.record(Event(EventKind.WARNING, time.monotonic(), "", incarnation.problem))
                 for number, reason in found.refusals:
@@ -191,19 +193,3 @@ class WorkerProcess:
         watch = KeyWatch(self.spec.keys.roster, network.trust, warn)
         watch.start()
         return watch
-
-    def _worker(
-        self,
-        task: Task,
-        learner: Learner,
-        strategy: Strategy,
-        schedule: Schedule,
-        network: NetworkThread,
-        draws: Draws,
-    ) -> Worker:
-        config = self.spec.config
-        cosine = config.train.lr_schedule == "cosine"
-        cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-        rules = config.train.gradient_rules()
-        drops = config.train.rate_drops()
-        return Worker(learner, task, strategy, schedule, network.mailbox, cadence, draws, cosine, rules, drops)

@@ -61,6 +61,9 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
         statuses[peer["status"]] = statuses.get(peer["status"], 0) + 1
     lines.append("peers: " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())))
     for fault in summary["faults"]:
+        if fault["began_s"] is None:
+            lines.append(f"{fault['what']}: did not begin before the end")
+            continue
         until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:g} s"
         bent = "" if fault["fired"] is None else f" ({fault['fired']} messages)"
         lines.append(f"{fault['began_s']:g} s to {until}: {fault['what']}{bent}")
@@ -68,6 +71,7 @@ def _notes(summary: dict[str, Any]) -> list[Text]:
         f"{sim['events']} events, {sim['events_per_s']:.0f} per second; {sim['protocol_us_per_event']:.1f} us each "
         f"without the {sim['learner_s']:.1f} s of the learners; {sim['memory_mib']:.0f} MiB"
     )
+    lines += sim.get("notes", [])
     styled = [Text(line) for line in lines]
     styled += [Text(line, style="bold red") for line in _said(summary, reasons_of)]
     styled += [Text(line) for line in _said(summary, warnings_of)]
@@ -118,6 +122,8 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
         for fault in summary["faults"]:
+            if fault["began_s"] is None:
+                continue
             ended_s = curve["at_s"][-1] if fault["ended_s"] is None and curve["at_s"] else fault["ended_s"]
             if ended_s is not None:
                 axis.axvspan(fault["began_s"], max(ended_s, fault["began_s"]), color="tab:red", alpha=0.08, linewidth=0)

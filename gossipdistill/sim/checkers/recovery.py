@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
 from gossipdistill.sim.checkers.base import Checker, Weather, parcels_bound_s, views_bound_s
-from gossipdistill.sim.host import Host
+from gossipdistill.sim.host import NEVER, Host
 from gossipdistill.sim.world import World
 
 
@@ -33,12 +33,20 @@ class FaultsRecover(Checker):
         """Whether silence in the calm is a violation; not so where the learners have nothing to say."""
         self.exchanges = 0
         """How much has arrived since views are right."""
+        self._first_posted_s = NEVER
+        """When something was posted first since views are right."""
 
     def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
+        if now_s >= self.views_s:
+            self._first_posted_s = min(self._first_posted_s, now_s)
         if parcel.delivery is not DeliveryClass.STATE:
             self._consigned[id(parcel)] = (now_s, host, slot, parcel)
         elif now_s >= self.weather.calm_from_s:
             self._posted.setdefault((host.name, host.boot, slot), []).append((now_s, parcel.exchange))
+
+    def posted_in_time(self, now_s: float) -> bool:
+        """Whether anything was posted since views are right, early enough to have arrived by now."""
+        return self._first_posted_s <= now_s - self.within_s
 
     def on_tick(self, now_s: float, world: World) -> None:
         if len(self._consigned) > 100 * len(world.hosts):
