@@ -47,7 +47,7 @@ def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -
         from gossipdistill.launch.spec import WorkerSpec
         from gossipdistill.launch.worker_process import WorkerProcess
 
-        WorkerProcess(WorkerSpec.from_json(Path(spec_file).read_text()), report, stop, released).run()
+        WorkerProcess(WorkerSpec.read(Path(spec_file)), report, stop, released).run()
     except GossipdistillError as error:
         if error.__cause__ is not None:
             _log_traceback()

@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gossipdistill.errors import GossipdistillError
 from gossipdistill.faults import FaultPlan
+from gossipdistill.files import parse_json, read_text
 from gossipdistill.launch.keys.choice import KeyFiles
 from gossipdistill.launch.run_config import Resolved, RunConfig
 from gossipdistill.presence import Address
+from gossipdistill.printable import printable
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,22 @@ class WorkerSpec:
         return json.dumps(fields, default=str, indent=1)
 
     @staticmethod
+    def read(file: Path) -> WorkerSpec:
+        """The specification in a file that a launcher wrote.
+
+        Raises:
+            GossipdistillError: when it is damaged.
+        """
+        try:
+            return WorkerSpec.from_json(read_text(file))
+        except Exception as error:  # it was written by ourselves: which key is at fault helps nobody
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise GossipdistillError(f"{file}: is damaged: {reason}") from error
+
+    @staticmethod
     def from_json(text: str) -> WorkerSpec:
         """The inverse of `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = parse_json(text)
         resolved = fields.pop("resolved")
 
         def path(key: str) -> Path | None:

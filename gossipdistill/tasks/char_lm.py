@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError, DataMissingError
+from gossipdistill.files import entries, is_file, is_folder
 from gossipdistill.tasks.base import About, Deal, Task, accuracy
 from gossipdistill.tasks.content import check_digest, read_whole
 from gossipdistill.tasks.fetch import locate
@@ -169,10 +170,10 @@ def _files(text: str, data_dir: Path | None) -> list[Path]:
         return locate(FOLDER, [FILE], URL, data_dir)
     places = [Path(text), *([data_dir / text] if data_dir is not None else [])]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return [place]
-        if place.is_dir():
-            files = sorted(path for path in place.glob("*.txt") if path.is_file())
+        if is_folder(place):
+            files = [path for path in entries(place, "*.txt") if is_file(path)]
             if files:
                 return files
             raise DataMissingError(f"task.text = {text!r}: the folder {place} holds no .txt file; put some there")

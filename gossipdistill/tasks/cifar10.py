@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import tarfile
 import zlib
 from functools import lru_cache
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gossipdistill.errors import DataMissingError
+from gossipdistill.printable import printable
 from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.content import check_digest, replace_it
 from gossipdistill.tasks.fetch import locate
@@ -37,6 +40,10 @@ never the other archive of theirs, which is pickled."""
 SIDE, PLANES = 32, 3
 RECORD_BYTES = 1 + PLANES * SIDE * SIDE
 """One record is the label, then the red, green and blue planes, row by row."""
+_MEMBER_BYTES_MAX = 64 * 1024**2
+"""Twice what the largest file of the archive has; one may claim to hold far more."""
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError, struct.error)
+"""What reading a damaged archive raises."""
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """Of red, green and blue over the training pictures, white being 1."""
 TRANSFER = 2_000
@@ -84,16 +91,17 @@ def _members(path: Path) -> list[bytes]:
     try:
         with tarfile.open(path) as archive:
             for name, sha256 in MEMBERS.items():
-                member = archive.extractfile(name)
+                entry = archive.getmember(name)
+                member = archive.extractfile(entry) if entry.isreg() else None  # a link may lead to itself
                 if member is None:
                     raise KeyError(name)
-                content = member.read()
+                content = member.read(_MEMBER_BYTES_MAX)
                 check_digest(content, sha256, path, name)
                 found.append(content)
-    except KeyError as error:
-        raise DataMissingError(f"{path}: holds no file {error.args[0]!r}; {replace_it(path)}") from None
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except KeyError:
+        raise DataMissingError(f"{path}: holds no file {name!r}; {replace_it(path)}") from None
+    except _DAMAGED as error:
+        reason = printable(" ".join(str(error).split())[:160])
         raise DataMissingError(f"{path}: damaged or cut off ({reason}); {replace_it(path)}") from None
     return found
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import numpy as np
 from torch import Tensor, nn
 
+from gossipdistill.errors import DataMissingError
+from gossipdistill.printable import printable
 from gossipdistill.tasks.base import About, Task, accuracy
 from gossipdistill.tasks.images import check_transfer, class_labels, standardised
 from gossipdistill.tasks.models import image_model
@@ -59,7 +61,11 @@ def task(
 def _split() -> tuple[Tensor, Tensor]:
     """All digits [1797, 1, 8, 8] and labels [1797]: the pool, then transfer, then validation. Read only: the tasks of
     one process share it."""
-    with np.load(FILE, allow_pickle=False) as stored:
-        images, labels = stored["images"], stored["labels"]
+    try:
+        with np.load(FILE, allow_pickle=False) as stored:
+            images, labels = stored["images"], stored["labels"]
+    except Exception as error:  # a zip file, arrays in it: either has many ways to be damaged
+        reason = printable(f"{type(error).__name__}: {error}")
+        raise DataMissingError(f"{FILE}: is damaged ({reason}); please reinstall gossipdistill") from None
     order = frozen_random(SPLIT_SEED).permutation(len(labels))
     return standardised(images[order], white=16, mean=0.3053, deviation=0.3760), class_labels(labels[order])

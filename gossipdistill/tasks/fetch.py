@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gossipdistill.errors import ConfigError, DataMissingError
+from gossipdistill.files import is_file, is_folder
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
@@ -41,7 +42,7 @@ def locate(name: str, files: Sequence[str], url: str, data_dir: Path | None) -> 
         url: the publisher's folder, ending in a slash.
         data_dir: the user's folder of data sets, or None.
     """
-    if data_dir is not None and not data_dir.is_dir():
+    if data_dir is not None and not is_folder(data_dir):
         raise ConfigError("no such folder", key="--data-dir or GOSSIPDISTILL_DATA", value=str(data_dir))
     places = folders(name, data_dir)
     return [_find(file, places) or _fetch(name, file, files, url, places) for file in files]
@@ -49,7 +50,7 @@ def locate(name: str, files: Sequence[str], url: str, data_dir: Path | None) -> 
 
 def _find(file: str, places: Sequence[Path]) -> Path | None:
     candidates = (folder / variant for folder in places for variant in (file, file.removesuffix(".gz"), f"{file}.gz"))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def _fetch(name: str, file: str, files: Sequence[str], url: str, places: Sequence[Path]) -> Path:

@@ -13,6 +13,8 @@ from gossipdistill.tasks.content import check_digest, read_whole, replace_it
 
 UNSIGNED_BYTE = 0x08
 """Third byte of the magic number; the fourth is the number of dimensions."""
+_HEAD_BYTES_MAX = 4096
+"""Of a file that is none of these, so much is uncompressed to say what it is."""
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> npt.NDArray[np.uint8]:
@@ -23,8 +25,8 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> npt.NDArray[np.
         shape: what the header must say.
         sha256: hex digest of the uncompressed file; gzip wrappers of one content differ.
     """
-    content = read_whole(path)
     header = struct.pack(f">{len(shape) + 1}I", UNSIGNED_BYTE << 8 | len(shape), *shape)
+    content = read_whole(path, 2 * (len(header) + int(np.prod(shape))) + _HEAD_BYTES_MAX)
     expected = f"an idx file of unsigned bytes {list(shape)}"
     if content[: len(header)] != header:
         raise DataMissingError(f"{path}: found {_describe(content)}, expected {expected}; {replace_it(path)}")

@@ -32,6 +32,8 @@ NUMERIC = (0, 2, 4, 10, 11, 12)
 HEAVY_TAILED = (2, 10, 11)
 """Sampling weight, gains and losses of capital: their logarithm (of 1 + x) is used."""
 COLUMNS = 15
+_BYTES_MAX = 64 * 1024**2
+"""Of a file; the publisher's have 4 MB at most."""
 TRANSFER = 2_000
 """Training records set aside, without their labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 500
@@ -102,7 +104,7 @@ def _read(data_dir: Path | None) -> _Data:
 
 def _records(path: Path, sha256: str) -> Records:
     """The fields of each record of a file; comments (beginning with |) and empty lines are passed over."""
-    content = read_whole(path)
+    content = read_whole(path, _BYTES_MAX)
     check_digest(content, sha256, path)
     lines = content.decode("ascii", errors="replace").splitlines()
     records = [[entry.strip() for entry in line.split(",")] for line in lines if line.strip() and line[0] != "|"]

@@ -69,6 +69,16 @@ def refused(folder: Path) -> str:
     return str(caught.value)
 
 
+def test_links_and_folders_in_the_archive_are_no_files(tiny: Path, members: dict[str, bytes]) -> None:
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(tiny / module.ARCHIVE, "w:gz") as archive:
+            for name in members:
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.linkname = kind, name  # to itself
+                archive.addfile(entry)
+        assert "holds no file 'cifar-10-batches-bin/data_batch_1.bin'" in refused(tiny)
+
+
 def test_shapes_and_splits(tiny: Path) -> None:
     task = load(tiny, transfer_examples=60)
     assert task.train[0].shape == (20, 3, 32, 32)

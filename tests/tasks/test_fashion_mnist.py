@@ -261,6 +261,15 @@ def test_a_file_that_may_not_be_read_is_named(tiny: Path, monkeypatch: pytest.Mo
     assert missing(tiny) == f"{tiny / NAMES[0]}: cannot be read (Permission denied)"
 
 
+def test_what_is_no_file_and_what_unpacks_to_far_more_is_refused(tiny: Path) -> None:
+    path = tiny / NAMES[1]
+    path.write_bytes(packed(bytes(100 * 1024**2)))  # a hundred megabytes out of a hundred kilobytes
+    assert "holds more than 4712 bytes" in missing(tiny)
+    path.unlink()
+    os.mkfifo(path)
+    assert missing(tiny).startswith(f"fashion-mnist: no {NAMES[1]} in ")  # and nobody waits for what comes out of it
+
+
 def test_the_real_files() -> None:
     places = [Path(place) for place in REAL if place and (Path(place) / "fashion-mnist" / NAMES[0]).is_file()]
     if not places:

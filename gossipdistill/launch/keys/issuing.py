@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Comment, InlineTable, Table, Whitespace
+from tomlkit.items import Comment, Table, Whitespace
 
 from gossipdistill import shelf
 from gossipdistill.durable import Disk, put
 from gossipdistill.errors import ConfigError, IdentityError, UsageError
+from gossipdistill.files import TEXT_BYTES_MAX, UnusableError, decoded, read_bytes
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.launch.keys.secrets import (
     FOLDER,
@@ -28,6 +28,7 @@ from gossipdistill.launch.keys.secrets import (
     write_secret,
 )
 from gossipdistill.roster import Roster, classify, is_public_key, read_roster
+from gossipdistill.toml import parse_toml
 
 try:
     import fcntl
@@ -35,6 +36,8 @@ except ImportError:  # Windows: one at a time is then the user's business
     fcntl = None  # type: ignore[assignment]
 
 _LOOK_EVERY_S = 0.2
+_MARK = b"\xef\xbb\xbf"
+"""That a text is UTF-8: editors of Windows put it in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +225,24 @@ def _set(entry: Any, key: str, value: str | bool) -> None:
 def _rewrite(file: Path, change: Callable[[Any], None]) -> None:
     """Apply `change` to each [[peer]] of a roster; nothing else of the file may differ afterwards."""
     real = file.resolve()
-    before = real.read_bytes().decode("utf-8")
-    document = tomlkit.parse(before)
-    peers = document["peer"]
-    assert isinstance(peers, AoT | list)
-    for entry in peers:
-        assert isinstance(entry, Table | InlineTable)
-        change(entry)
-    after = tomlkit.dumps(document)
-    if _without_keys(before) != _without_keys(after):
+    try:
+        content = read_bytes(real, TEXT_BYTES_MAX)
+        before = decoded(content)
+        document = tomlkit.parse(before)
+        for entry in document["peer"]:
+            change(entry)
+        after = tomlkit.dumps(document)
+        kept = _without_keys(before) == _without_keys(after)
+    except UnusableError as reason:
+        raise ConfigError(str(reason), file=file) from None
+    except Exception:  # what tomllib reads, and another library does not
+        kept = False
+    if not kept:
         raise ConfigError("cannot be changed without losing something of it; write the keys in by hand", file=file)
+    mark = content[: len(_MARK)] if content.startswith(_MARK) else b""
     mode, disk = real.stat().st_mode & 0o777, Disk()
     try:
-        put(real, [after.encode("utf-8")], disk)
+        put(real, [mark, after.encode("utf-8")], disk)
         real.chmod(mode)
         disk.sync(real.parent)
     except OSError as error:
@@ -242,7 +250,7 @@ def _rewrite(file: Path, change: Callable[[Any], None]) -> None:
 
 
 def _without_keys(text: str) -> dict[str, Any]:
-    read = tomllib.loads(text)
+    read = parse_toml(text)
     for entry in read["peer"]:
         entry.pop("public_key", None)
         entry.pop("revoked", None)
@@ -255,7 +263,10 @@ def _locked(file: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    number = os.open(file.resolve().parent, os.O_RDONLY)
+    try:
+        number = os.open(file.resolve().parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"its folder cannot be opened: {error.strerror}", file=file) from None
     try:
         fcntl.flock(number, fcntl.LOCK_EX)
         yield

@@ -7,21 +7,36 @@ alone, as a secret key is.
 from __future__ import annotations
 
 import secrets
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gossipdistill.errors import GossipdistillError, IdentityError
+from pydantic import BaseModel, ConfigDict
+
+from gossipdistill.errors import ConfigError, IdentityError
+from gossipdistill.files import UnusableError, check_shape
 from gossipdistill.ids import is_peer_name
 from gossipdistill.launch.keys.secrets import read_private, write_private
 from gossipdistill.presence import Address
 from gossipdistill.roster import is_public_key, parse_address
+from gossipdistill.toml import parse_toml
 
 _SECRET_BYTES = 32
 _HEAD = """\
 # The join secret of the run {run}, for gossipdistill. Whoever has it can take part in that run: hand it to newcomers
 # only (scp), and to all who take part.
 """
+
+
+class _Written(BaseModel):
+    """What stands in a join file."""
+
+    model_config = ConfigDict(strict=True)
+
+    run: str
+    secret: str
+    name: str
+    address: str
+    public: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +70,18 @@ def read_join(file: Path, run: str) -> Join:
         IdentityError: when others may read it, it is of another run, or no such file; nothing of its secret is shown.
     """
     text = read_private(file)
+    join: Join | None
     try:
-        said = tomllib.loads(text)
-        join = Join(
-            said["run"], bytes.fromhex(said["secret"]), said["name"], parse_address(said["address"]), said["public"]
-        )
-        known = is_peer_name(join.host) and is_public_key(join.public) and len(join.secret) == _SECRET_BYTES
-    except (ValueError, KeyError, TypeError, AttributeError, GossipdistillError):
-        known = False
-    if not known:
+        said = check_shape(_Written, parse_toml(text))
+        join = Join(said.run, bytes.fromhex(said.secret), said.name, parse_address(said.address), said.public)
+    except (UnusableError, ValueError, ConfigError):  # whose reasons may show what stands in the file
+        join = None
+    if join is None or not (
+        is_peer_name(join.run)
+        and is_peer_name(join.host)
+        and is_public_key(join.public)
+        and len(join.secret) == _SECRET_BYTES
+    ):
         raise IdentityError(f"{file}: is no join file; `gossipdistill keys invite` makes them")
     if join.run != run:
         raise IdentityError(f"{file}: is for the run {join.run}, and this one is called {run}")

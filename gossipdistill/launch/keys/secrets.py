@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from pydantic import BaseModel, ConfigDict
 
 from gossipdistill.errors import IdentityError
+from gossipdistill.files import UnusableError, check_shape, decoded, is_file, opened
 from gossipdistill.ids import is_peer_name
 from gossipdistill.roster import is_public_key
+from gossipdistill.toml import parse_toml
 
 SUFFIX = ".secret"
 FOLDER = "keys"
@@ -22,6 +24,16 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _HEAD = """\
 # The secret key of {name}, for gossipdistill. Whoever has it can pass for {name}: no copies but on its own machine.
 """
+
+
+class _Written(BaseModel):
+    """What stands in a secret file."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    public: str
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +59,29 @@ def read_secret(file: Path, name: str | None = None) -> KeyPair:
     """
     text = read_private(file)
     try:
-        written = tomllib.loads(text)
-        pair = KeyPair(written["name"], written["public"], written["secret"])
-        known = is_peer_name(pair.name) and is_public_key(pair.public) and is_public_key(pair.secret)
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        written = check_shape(_Written, parse_toml(text))
+    except UnusableError:  # whose reason may show what stands in the file
+        written = None
+    if written is None or not (
+        is_peer_name(written.name) and is_public_key(written.public) and is_public_key(written.secret)
+    ):
         raise IdentityError(f"{file}: is no secret file; make a new pair: gossipdistill keys new --renew")
-    if zmq.curve_public(pair.secret.encode("ascii")).decode("ascii") != pair.public:
+    pair = KeyPair(written.name, written.public, written.secret)
+    if _public_of(pair.secret) != pair.public:
         raise IdentityError(
             f"{file}: its public key is not that of the secret one; make a new pair: gossipdistill keys new --renew"
         )
     if name not in (None, pair.name):
         raise IdentityError(f"{file}: is the secret of {pair.name}, not of {name}")
     return pair
+
+
+def _public_of(secret: str) -> str | None:
+    """The public key that goes with a secret one; None for 40 characters that are no key."""
+    try:
+        return str(zmq.curve_public(secret.encode("ascii")).decode("ascii"))
+    except zmq.ZMQError:
+        return None
 
 
 def write_secret(file: Path, pair: KeyPair, replace: bool = False) -> None:
@@ -80,17 +101,18 @@ def read_private(file: Path) -> str:
         IdentityError: when it is not there, others may read it, or it is no text.
     """
     try:
-        with file.open("rb") as opened:
-            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            content = opened.read(_BYTES_MAX + 1)
-        if os.name == "posix" and mode & _OTHERS:
-            raise IdentityError(f"{file}: others may read it (mode {mode:04o}); do: chmod 600 {file}")
-        if len(content) > _BYTES_MAX:
-            raise IdentityError(f"{file}: is no secret file: more than {_BYTES_MAX} bytes")
-        return content.decode("utf-8")
-    except OSError as error:
-        raise IdentityError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
+        with opened(file) as (number, status):
+            mode = stat.S_IMODE(status.st_mode)
+            content = os.read(number, _BYTES_MAX + 1)
+    except UnusableError as reason:
+        raise IdentityError(f"{file}: {reason}") from None
+    if os.name == "posix" and mode & _OTHERS:
+        raise IdentityError(f"{file}: others may read it (mode {mode:04o}); do: chmod 600 {file}")
+    if len(content) > _BYTES_MAX:
+        raise IdentityError(f"{file}: is no secret file: more than {_BYTES_MAX} bytes")
+    try:
+        return decoded(content)
+    except UnusableError:
         raise IdentityError(f"{file}: is no secret file: no text") from None
 
 
@@ -132,4 +154,4 @@ def usual_places(name: str, base: Path) -> tuple[Path, ...]:
 
 def first_there(files: Iterable[Path]) -> Path | None:
     """The first of these files that exists."""
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if is_file(file)), None)
