@@ -20,7 +20,6 @@ import msgpack
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
-    DTYPES,
     Announce,
     ArrayLayout,
     Confirm,
@@ -52,6 +51,7 @@ from gossipdistill.presence import (
 )
 from gossipdistill.wire.codec import encode
 from gossipdistill.wire.encodings import ENCODINGS
+from gossipdistill.wire.encodings.raw import CARRIERS
 from gossipdistill.wire.pieces import split
 
 Frames = list[bytes]
@@ -191,7 +191,7 @@ class Mutator:
             shape = tuple(self.chance.randrange(1, 9) for _ in range(self.chance.randrange(4)))
             nbytes = 4 * math.prod(shape)
             encoding = self.chance.choice([*ENCODINGS, "zip", "top_k:3"])
-            layout.append(ArrayLayout(f"w{index}", shape, encoding, nbytes, self.chance.choice(sorted(DTYPES))))
+            layout.append(ArrayLayout(f"w{index}", shape, encoding, nbytes, self.chance.choice(sorted(CARRIERS))))
         return Payload(tuple(layout), self.chance.randbytes(sum(array.nbytes for array in layout)))
 
     def _topic(self) -> str:

@@ -41,14 +41,6 @@ class DeliveryClass(StrEnum):
     STREAM = "stream"
 
 
-DTYPES = frozenset({
-    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16",
-    "uint8", "bool", "complex64", "complex128", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz",
-    "float8_e8m0fnu",
-})  # fmt: skip
-"""The types that the entries of an array may have, as numpy and torch name them."""
-
-
 class ArrayLayout(NamedTuple):
     """One array inside a payload's body; arrays lie one after another in layout order."""
 
@@ -57,7 +49,8 @@ class ArrayLayout(NamedTuple):
     encoding: str
     nbytes: int
     dtype: str = "float32"
-    """The type of the entries before encoding, and after decoding: one of `DTYPES`."""
+    """The type of the entries before encoding, and after decoding: one of those that
+    `wire/encodings/raw` carries, as numpy and torch name it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,8 @@ class Refusal:
     """I do not talk to you, and this is why. `detail` names what differs, with both values; `asked` is the name that
     was looked for, when that is what is wrong.
 
-    `wire_version` is not said: it is the version of the one who is refused, in which this is written so that it can be
-    read there; None where we have the same.
+    `wire_version` is that of the other, None where it is mine: what I say to it is written in its own, and a refusal
+    that came names that of its writer.
     """
 
     code: RefusalCode

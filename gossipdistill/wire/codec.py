@@ -207,7 +207,8 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             return Greeting(where, check.number(place), told, known, check.flag(reply_wanted), named)
         case 3:
             code, detail, asked = check.take(fields, 3)
-            return Refusal(check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked))
+            theirs = fields[3] if len(fields) > 3 and fields[3] != WIRE_VERSION and check.is_number(fields[3]) else None
+            return Refusal(check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked), theirs)
         case 4:
             topic, key, number, payload_bytes = check.take(fields, 4)
             return Announce(check.text(topic), check.text(key), check.number(number), check.number(payload_bytes))

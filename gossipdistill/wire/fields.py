@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from gossipdistill.ids import PeerName, is_peer_name
 from gossipdistill.limits import Limits
-from gossipdistill.messages import DTYPES, ArrayLayout, Confirm, Payload
+from gossipdistill.messages import ArrayLayout, Confirm, Payload
 from gossipdistill.presence import Address, Claim, ClaimKind, Contact, Enrolment
+from gossipdistill.wire.encodings.raw import CARRIERS
 from gossipdistill.wire.errors import WireCode, WireError
 
 TEXT_CHARACTERS_MAX = 1024
@@ -206,7 +207,7 @@ def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
         sizes = tuple(number(length) for length in sequence(shape, limits.dimensions_max, WireCode.LAYOUT))
         if math.prod(sizes) > 8 * limits.payload_bytes_max:
             raise WireError(WireCode.LAYOUT, "an array has more entries than any payload can hold")
-        if not isinstance(dtype, str) or dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in CARRIERS:
             raise WireError(WireCode.LAYOUT, "an array is of an unknown type")
         layout.append(ArrayLayout(text(called), sizes, text(encoding), number(nbytes), dtype))
     described = sum(array.nbytes for array in layout)

@@ -245,6 +245,16 @@ def problem_of(send: Send) -> WireError:
     return WireError(WireCode.VERSION, "wire version 3, mine is 4", send.envelope.sender, 3)
 
 
+@pytest.mark.parametrize(("theirs", "shown"), [(4, "4"), (None, "unknown")])
+def test_a_worker_of_a_later_wire_version_says_so_in_mine(theirs: int | None, shown: str) -> None:
+    ada = Meetings("ada", 1, Address("ada", 7400), 0, FACTS, ["bo"])
+    ada.due(0.0, 0.0)
+    refusal = word_of_a_worker(Refusal(RefusalCode.WIRE_VERSION, "...", wire_version=theirs))
+    assert ada.heard(Channel.CONTROL, "bo", refusal, 0.1, 0.1) == []
+    met = ada.result()["bo"]
+    assert (met.kind, met.reached, met.wire_version) == ("worker", True, shown)
+
+
 def test_rubbish_and_strangers_are_passed_over() -> None:
     ada = Meetings("ada", 1, Address("ada", 7400), 0, FACTS, ["bo"])
     stranger = Meetings("mallory", 1, Address("m", 7400), 0, FACTS, ["ada"])

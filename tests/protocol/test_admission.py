@@ -218,6 +218,35 @@ def test_a_stranger_of_another_wire_version_is_said_once_and_is_to_be_answered_w
     assert nameless.detail == "the caller speaks wire version 4 and ada 3: install the same gossipdistill on both"
 
 
+# --- whom I call in vain --------------------------------------------------------------------------------------------
+
+
+def test_those_who_have_never_said_a_word_are_named_until_all_are_known() -> None:
+    world = World("ada", "bo", "cy", "dee", mute=("dee",))
+    for name in "bo", "cy", "dee":
+        world.kill(name)
+    world.run(1.0)
+    ada = world["ada"].peer
+    assert ada.unanswered() == [("bo", address_of(1)), ("cy", address_of(2))]  # nobody can call dee
+    world.start("bo")
+    world.run(2.0)
+    assert ada.unanswered() == [("cy", address_of(2))]
+    world.start("cy")
+    world.start("dee", listens=False)
+    world.run(2.0)
+    assert ada.unanswered() == []
+
+
+def test_a_seed_that_has_never_answered_is_named_by_its_address_alone() -> None:
+    world = World("ada", "bo", closed=False)
+    ada = world.start("ada", place=0, seeds=[address_of(1)]).peer
+    world.run(1.0)
+    assert ada.unanswered() == [("", address_of(1))]
+    world.start("bo", place=1)
+    world.run(3.0)
+    assert ada.unanswered() == []
+
+
 # --- features -------------------------------------------------------------------------------------------------------
 
 

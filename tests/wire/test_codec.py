@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
-    DTYPES,
     FEATURE_OF,
     FEATURES,
     Announce,
@@ -54,6 +53,7 @@ from gossipdistill.presence import (
 )
 from gossipdistill.wire.codec import WIRE_VERSION, WireCode, WireError, decode, encode, holds_state_or_piece
 from gossipdistill.wire.encodings import ENCODINGS, encoding_of
+from gossipdistill.wire.encodings.raw import CARRIERS
 
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 PROOF = "0123456789abcdef" * 4
@@ -74,7 +74,7 @@ contacts = st.builds(Contact, names, addresses, numbers)
 layouts = st.lists(
     st.builds(
         ArrayLayout, texts, st.lists(st.integers(0, 9), max_size=8).map(tuple), texts, st.integers(0, 40),
-        st.sampled_from(sorted(DTYPES)),
+        st.sampled_from(sorted(CARRIERS)),
     ),
     max_size=5,
 ).map(tuple)  # fmt: skip
@@ -273,6 +273,12 @@ def test_golden_states_of_every_encoding_stay_as_they_are_byte_for_byte(label: s
     assert decode(FRAMES[f"state in {label}"]) == state
 
 
+def test_every_version_has_its_golden_frames() -> None:
+    folder = Path(__file__).parents[1] / "golden"
+    versions = {int(file.stem.removeprefix("frames-v")) for file in folder.glob("frames-v*.json")}
+    assert versions == set(range(2, WIRE_VERSION + 1))
+
+
 def test_every_encoding_has_a_golden_state() -> None:
     assert {label.partition(":")[0] for label in GOLDEN_ENCODINGS} == set(ENCODINGS)
     assert set(FRAMES) == {*GOLDEN, *(f"state in {label}" for label in GOLDEN_ENCODINGS)}
@@ -384,12 +390,21 @@ def test_a_refusal_can_be_written_in_the_version_of_the_one_who_is_refused() -> 
     (golden,) = frames_of(2)["refusal"]
     assert msgpack.unpackb(written) == [*msgpack.unpackb(golden), WIRE_VERSION]  # which a reader of version 2 ignores
     # One of version 3 knows by that field that it is meant for another process, and that the writer speaks its own.
-    assert decode([written]) == said(Refusal(RefusalCode.FINGERPRINT, detail))
+    heard = decode([written])
+    assert heard == said(Refusal(RefusalCode.FINGERPRINT, detail))
+    assert isinstance(heard.message, Refusal)
+    assert heard.message.wire_version is None
 
 
 def test_a_refusal_of_a_later_version_is_understood_and_says_whose_version_is_which() -> None:
     refusal = ["wire_version", "ada speaks 4", "", 4, "something new"]
-    assert decode([head(3, *refusal)]).message == Refusal(RefusalCode.WIRE_VERSION, "ada speaks 4")
+    heard = decode([head(3, *refusal)]).message
+    assert isinstance(heard, Refusal)
+    assert (heard.code, heard.detail, heard.wire_version) == (RefusalCode.WIRE_VERSION, "ada speaks 4", 4)
+    for nothing in [], ["four"], [True], [WIRE_VERSION]:
+        heard = decode([head(3, *refusal[:3], *nothing)]).message
+        assert isinstance(heard, Refusal)
+        assert heard.wire_version is None
     with pytest.raises(WireError) as caught:
         decode([head(3, *refusal, version=2)])  # to a predecessor of mine
     assert (caught.value.code, caught.value.version) == (WireCode.VERSION, 4)

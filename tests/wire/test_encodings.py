@@ -14,6 +14,7 @@ from gossipdistill.wire.encodings import ENCODINGS, EncodingError, Floats, encod
 from gossipdistill.wire.encodings.bfloat16 import BFLOAT16_MAX
 from gossipdistill.wire.encodings.half import HALF_MAX
 from gossipdistill.wire.encodings.int8 import BLOCK
+from gossipdistill.wire.encodings.raw import CARRIERS
 
 LABELS = ["raw", "half", "bfloat16", "int8", "top_k:3", "top_k:1", "top_k"]
 DENSE = ["raw", "half", "bfloat16", "int8"]
@@ -51,6 +52,26 @@ def back(label: str, array: Floats) -> Floats:
 def test_raw_is_exact_bit_for_bit_whatever_the_bits(bits: np.ndarray) -> None:  # type: ignore[type-arg]
     decoded = back("raw", bits.view(np.float32))
     assert np.array_equal(decoded.view(np.uint32), bits)
+
+
+@pytest.mark.parametrize("dtype", CARRIERS)
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_raw_carries_every_type_bit_for_bit(dtype: str, data: st.DataObject) -> None:
+    encoding, carrier = encoding_of("raw", dtype), np.dtype(CARRIERS[dtype])
+    count = data.draw(st.integers(0, 9))
+    bits = data.draw(st.binary(min_size=count * carrier.itemsize, max_size=count * carrier.itemsize))
+    array = np.frombuffer(bits, dtype=carrier)
+    assert encoding.encode(array) == bits
+    assert encoding.nbytes((count,)) == len(bits)
+    decoded = encoding.decode(memoryview(bits), (count,))
+    assert (decoded.dtype, decoded.tobytes()) == (carrier, bits)
+
+
+@pytest.mark.parametrize(("label", "dtype"), [("raw", "float31"), ("half", "int64"), ("top_k:2", "float64")])
+def test_a_type_that_an_encoding_does_not_hold_is_named(label: str, dtype: str) -> None:
+    with pytest.raises(EncodingError, match=dtype):
+        encoding_of(label, dtype)
 
 
 def bound_of(label: str, x: Floats) -> np.ndarray:  # type: ignore[type-arg]

@@ -202,7 +202,9 @@ class Meetings:
             case Greeting():
                 return self._greeted(other, origin, envelope, message, now, wall_s)
             case Refusal(RefusalCode.WRONG_NAME | RefusalCode.NOT_IN_ROSTER):
-                self._turned_away(other, envelope, now)
+                self._turned_away(other, envelope, now, self._facts.get("wire", ""))
+            case Refusal(RefusalCode.WIRE_VERSION, wire_version=theirs):
+                self._turned_away(other, envelope, now, "unknown" if theirs is None else str(theirs))
             case Ping(number, _, done):
                 other.done_there |= done
                 return self._answer(channel, origin, Ack(number, 0, other.stage is Stage.FINISHED))
@@ -278,10 +280,10 @@ class Meetings:
         other.stage = Stage.TIMING
         return self._ping(other, now)
 
-    def _turned_away(self, other: _Other, envelope: Envelope, now: float) -> None:
+    def _turned_away(self, other: _Other, envelope: Envelope, now: float, wire_version: str) -> None:
         other.kind, other.answered_as, other.reached = "worker", envelope.sender, True
         other.met_s = other.met_s or now
-        other.wire_version = self._facts.get("wire", "")
+        other.wire_version = wire_version
         if other.stage is Stage.CALLING:
             other.trips_s.append(now - other.called_s)
             self._finish(other, now)
