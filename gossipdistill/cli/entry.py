@@ -42,6 +42,7 @@ app.add_typer(looking.topology_app, name="topology")
 app.add_typer(looking.faults_app, name="faults")
 app.add_typer(looking.strategy_app, name="strategy")
 app.add_typer(looking.task_app, name="task")
+app.add_typer(looking.config_app, name="config")
 app.add_typer(keeping.keys_app, name="keys")
 
 

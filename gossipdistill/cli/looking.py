@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
 from gossipdistill.cli.options import (
     RUNS,
@@ -23,6 +25,7 @@ topology_app = typer.Typer(help="Who talks to whom.", no_args_is_help=True)
 faults_app = typer.Typer(help="What goes wrong, and what must hold all the same.", no_args_is_help=True)
 strategy_app = typer.Typer(help="What is exchanged, and what it needs.", no_args_is_help=True)
 task_app = typer.Typer(help="What is learned.", no_args_is_help=True)
+config_app = typer.Typer(help="The keys of a run, and what each means.", no_args_is_help=True)
 
 
 def show(
@@ -146,3 +149,43 @@ def task_show(name: Annotated[str, typer.Argument(metavar="NAME|module:function"
     from gossipdistill.observe.catalogue import describe_task_for
 
     out_console.print(describe_task_for(name, data_dir))
+
+
+OwnTask = Annotated[
+    str | None, typer.Option("--task", metavar="NAME|module:function", help="Also the options of a task of your own.")
+]
+
+
+@config_app.command("list")
+def config_list(task: OwnTask = None, output: FormatOption = Format.TABLE) -> None:
+    """Every key with its type, default, unit and meaning."""
+    _print_keys(None, task, output)
+
+
+@config_app.command("show")
+def config_show(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Such as train.lr; or a section, such as train.")],
+    task: OwnTask = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """One key, or the keys of one section: type, default, unit and meaning."""
+    _print_keys(key, task, output)
+
+
+def _print_keys(name: str | None, task: str | None, output: Format) -> None:
+    from gossipdistill.launch.key_index import find, keys, of_task
+    from gossipdistill.observe.report import as_json
+    from gossipdistill.tasks import TASKS
+
+    found = keys() + (of_task(task) if task is not None and task not in TASKS else [])
+    if task is not None:
+        found = [key for key in found if not key.name.startswith("task.") or key.of in ((), (task,))]
+    if name is not None:
+        found = find(name, found)
+    if output is Format.JSON:
+        print(as_json([key.as_json() for key in found]))
+        return
+    for key in found:
+        out_console.print(Text.assemble((key.name, "bold"), "  ", (key.facts(), "dim")))
+        owners = f"  (of {', '.join(key.of)})" if key.of else ""
+        out_console.print(Padding(Text(f"{key.meaning}{owners}"), (0, 0, 0, 4)))

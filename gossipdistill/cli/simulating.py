@@ -33,7 +33,7 @@ READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponentia
 
 def simulate(
     run_file: Annotated[
-        Path | None, typer.Argument(metavar="[RUNFILE]", help=f"What and how. Default: {READY_MADE}.")
+        Path | None, typer.Argument(metavar="RUNFILE", help=f"What and how. Default: {READY_MADE}.")
     ] = None,
     peers: Annotated[
         str | None,

@@ -38,15 +38,17 @@ class TaskKeys(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "digits"
-    """Ready-made name, or `module:function`."""
+    """The task: a ready-made name (`gossipdistill task list`), or `module:function` of your own."""
     shards: Literal["disjoint", "same", "label_skew"] = "disjoint"
-    """How labelled examples are dealt to the peers."""
+    """How the labelled examples are dealt. disjoint: each peer has random examples of its own. same: all have the same
+    ones. label_skew: each has examples of its own that are mostly of a few main classes."""
     examples_per_peer: int | None = Field(default=None, ge=1)
-    """Labelled examples of each peer; unset: as the task says, or all."""
+    """The number of labelled examples that each peer trains on. Unset: a task of your own divides all its examples
+    among the peers, and a ready-made one says its number (`gossipdistill task show NAME`)."""
     skew: float = Field(default=0.94, ge=0, le=1)
-    """label_skew: the share of a peer's examples that is of its main classes."""
+    """The share of a peer's examples that is of its main classes, with shards = label_skew."""
     classes_per_peer: int = Field(default=3, ge=1)
-    """label_skew: the number of main classes of a peer."""
+    """The number of main classes of each peer, with shards = label_skew."""
 
 
 class TrainKeys(BaseModel):
@@ -55,33 +57,40 @@ class TrainKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     optimizer: str = "sgd"
-    """sgd | adam | adamw | sgd_c | adam_c, or `module:Class` of your own: a torch.optim.Optimizer."""
+    """The optimizer: sgd, adam, adamw, sgd_c or adam_c, or `module:Class` of your own, a torch.optim.Optimizer."""
     optimizer_options: dict[str, Any] = Field(default_factory=dict)
-    """Other keyword arguments of that class, as in `train.optimizer_options.topc = 5`."""
+    """Further keyword arguments of the optimizer's class, as in `train.optimizer_options.topc = 5`."""
     lr: float = Field(default=0.05, gt=0)
+    """The learning rate at the start of the run."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd and sgd_c; beta1 of adam, adamw and adam_c."""
+    """The momentum of sgd and sgd_c; for adam, adamw and adam_c it is beta1."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """The weight decay of the optimizer."""
     lr_schedule: Literal["constant", "cosine", "drops"] = "cosine"
-    """cosine falls from lr to zero as the run nears its limit, be that steps or seconds; drops: tenfold, at"""
+    """How the learning rate changes. cosine: it falls from lr to zero as the run nears its limit, in steps or seconds.
+    drops: it falls tenfold at each share of lr_drops. constant: it stays."""
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.4, 0.84, 0.98)
-    """these shares of the run (epochs 18, 38 and 44 of 45, as Sodhani et al. 2020 have them)."""
+    """The shares of the run at which the learning rate falls tenfold, with lr_schedule = drops. The default is epochs
+    18, 38 and 44 of 45 (Sodhani et al. 2020)."""
     batch_size: int = Field(default=32, ge=1)
+    """The number of labelled examples in one batch of a peer."""
     accumulate: int = Field(default=1, ge=1)
-    """So many batches make one step, and their mean is its gradient."""
+    """The number of batches that make one step; the mean of their gradients is the gradient of the step."""
     clip_norm: float | None = Field(default=None, gt=0)
-    """Longest gradient (Euclidean norm over all parameters); unset: no bound."""
+    """The largest Euclidean norm of a gradient over all parameters; a longer one is shortened. Unset: no bound."""
     autocast: Literal["off", "bfloat16"] = "off"
-    """Type of forward passes; weights and what travels keep theirs."""
+    """The number type of forward passes: bfloat16 runs them under torch.autocast. Weights, and what travels, keep their
+    type."""
     threads: int | None = Field(default=None, ge=1)
     """The number of CPU threads that a peer computes with. Unset: OMP_NUM_THREADS or MKL_NUM_THREADS of the
     environment, else the free CPUs of the machine divided among its peers, at least one each; 1 in a simulation."""
     step_time_s: float = Field(default=0.0, ge=0)
-    """A step that is shorter is padded to this; 0 is full speed."""
+    """The least time of a step: a shorter one is padded by waiting. 0 is full speed; in a simulation it is
+    sim.step_time_s."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
-    """0: only at the end, and when SIGUSR1 asks for one."""
+    """The time between two checkpoints. 0: a checkpoint is written only at the end, and when SIGUSR1 asks for one."""
     checkpoints_kept: int = Field(default=3, ge=1)
-    """So many of the newest, and the one with the lowest training loss."""
+    """The number of newest checkpoints that are kept; the one with the lowest training loss is kept as well."""
 
     def rate_drops(self) -> tuple[float, ...]:
         """Where the learning rate falls tenfold, as shares of the run."""
@@ -95,9 +104,10 @@ class TrainKeys(BaseModel):
 class StrategyKeys(BaseModel):
     """`[strategy]`: which one; its own options stand beside the name (`gossipdistill strategy show NAME`)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     name: str = "codistill_predictions"
+    """The strategy: what is exchanged, and what is made of it (`gossipdistill strategy list`)."""
 
 
 class ExchangeKeys(BaseModel):
@@ -106,29 +116,34 @@ class ExchangeKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     mode: Literal["auto", "push", "pull"] = "auto"
-    """auto: small payloads are pushed, large ones announced and pulled."""
+    """How payloads travel. push: the sender sends at once. pull: it announces, and the reader asks when it has time.
+    auto: payloads up to push_bytes_max are pushed, larger ones are pulled."""
     every_steps: int | None = Field(default=None, ge=1)
-    """Unset: as the strategy says (10 for predictions and averaging, 50 for checkpoints)."""
+    """The number of a peer's own steps between two exchanges. Unset: as the strategy says."""
     per_second_max: float | None = Field(default=None, ge=0)
-    """The tighter of the two holds; 0 is no cap. Unset: as the strategy says (20; no cap for a lockstep one)."""
+    """The most exchanges of a peer in a second; the tighter of this and every_steps holds. 0 is no cap. Unset: as the
+    strategy says."""
     encoding: str | None = None
-    """raw | half | bfloat16 | int8 | top_k:K; unset: as the strategy says."""
+    """How arrays are encoded on the wire: raw, half, bfloat16, int8, or top_k:K, which keeps the K largest
+    probabilities of a row. Unset: as the strategy says."""
     stale_after_s: float = Field(default=30.0, ge=0)
-    """The weight of what came falls with its age, to zero here; 0 is never."""
+    """The age at which the weight of what a peer has received has fallen to zero. 0 is never."""
     stale_after_steps: int = Field(default=0, ge=0)
-    """The same counted in own steps; 0 is never."""
+    """The same as stale_after_s, counted in the receiver's own steps. 0 is never."""
     refuse_unusual: bool = False
-    """Weights of an unusual norm, more than four times mine or less than a quarter, are refused, not only counted."""
+    """Whether weights of an unusual norm are refused, and not only counted: more than four times the receiver's own
+    norm, or less than a quarter."""
     push_bytes_max: int = Field(default=64 * 1024, ge=0)
-    """auto: larger payloads are announced and pulled."""
+    """The size above which a payload is announced and pulled, with mode = auto."""
     fetch: bool = True
-    """Where models are averaged, who joins begins with a neighbour's model, unless it is worse on its own examples."""
+    """Whether a peer that joins late begins with a neighbour's model, where models are averaged; a model that is worse
+    on the peer's own examples is not taken."""
     fetch_within_s: float = Field(default=60.0, ge=0)
-    """How long that may take; then a newcomer begins with what it has."""
+    """The most time for fetching a model; afterwards a newcomer begins with what it has."""
     fetch_if_older_s: float = Field(default=60.0, ge=0)
-    """A checkpoint that is older counts for no more than a newcomer's start."""
+    """The age of its own checkpoint above which a restarted peer fetches a model, as a newcomer does."""
     donor_bytes_per_s: float = Field(default=50e6, ge=0)
-    """What a peer gives to newcomers at most, all together; 0 is no limit."""
+    """The most bytes per second that a peer gives to all newcomers together. 0 is no limit."""
 
 
 class SimKeys(BaseModel):
@@ -137,25 +152,25 @@ class SimKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     latency_s: float = Field(default=0.005, ge=0)
-    """Of each link, one way."""
+    """The latency of each link, one way."""
     jitter_s: float = Field(default=0.001, ge=0)
-    """Mean of an exponential delay on top, different for each message."""
+    """The mean of an exponential delay on top of the latency, drawn anew for each message."""
     megabytes_per_s: float = Field(default=0.0, ge=0)
-    """Bandwidth of each link; 0 is no limit."""
+    """The bandwidth of each link. 0 is no limit."""
     egress_megabytes_per_s: float = Field(default=0.0, ge=0)
-    """Bandwidth of each peer, which its links share; 0 is no limit."""
+    """The bandwidth of each peer's outgoing side, which its links share. 0 is no limit."""
     loss: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that a message is lost, on every link and all the time; a fault plan says more."""
+    """The probability that a message is lost, on every link and all the time; a fault plan says more."""
     step_time_s: float = Field(default=0.1, gt=0)
-    """Virtual time of a step, where `train.step_time_s` is 0."""
+    """The virtual time of a step, where train.step_time_s is 0."""
     step_jitter: float = Field(default=0.1, ge=0)
-    """Standard deviation of the logarithm of a step's time."""
+    """The standard deviation of the logarithm of a step's time."""
     straggler_share: float = Field(default=0.0, ge=0, le=1)
-    """So many of the peers are slower all the time, chosen by the seed,"""
+    """The share of the peers that are slower all the time; the seed chooses which."""
     straggler_factor: float = Field(default=10.0, ge=1)
-    """so many times."""
+    """How many times longer a step of those peers takes."""
     clocks_apart_s: float = Field(default=1000.0, ge=0)
-    """Clocks of peers differ by up to so much."""
+    """The most by which the clocks of two peers differ."""
 
 
 class RunConfig(BaseModel):
@@ -164,17 +179,20 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: str = "run"
-    """Of the run folder; all peers of a run have the same."""
+    """The name of the run and of its folder; all peers of a run have the same."""
     peers: str = "4"
-    """A count, a ready-made roster, or a file."""
+    """Who takes part: a count of peers on this machine, a ready-made roster, a roster file, or `host:port,...`."""
     topology: str = "complete"
+    """Who sends to whom: a ready-made topology (`gossipdistill topology list`), or a file."""
     steps: int | None = Field(default=None, ge=1)
-    """End after so many own steps; or"""
+    """The number of its own steps after which a peer ends. With seconds too, the earlier end counts; one of the two is
+    needed."""
     seconds: float | None = Field(default=None, gt=0)
-    """after so many seconds, whichever comes first."""
+    """The time after which a peer ends; in a simulation, virtual time."""
     seed: int = Field(default=0, ge=0)
+    """The seed of initial weights, shards and the order of examples."""
     linger_s: float = Field(default=30.0, ge=0)
-    """A peer that is done serves on until the others are, at most so long."""
+    """The most time that a peer which is done serves the others; it ends earlier when all are done."""
     task: TaskKeys = TaskKeys()
     train: TrainKeys = TrainKeys()
     strategy: StrategyKeys = StrategyKeys()

@@ -10,7 +10,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gossipdistill.strategies import STRATEGIES, Delivery, Rounds, Strategy, strategy_of
+from gossipdistill.strategies import (
+    STRATEGIES,
+    Delivery,
+    Exchange,
+    Initialisation,
+    Needs,
+    Rounds,
+    Strategy,
+    strategy_of,
+)
 from gossipdistill.tasks import REQUIRED, describe_task
 
 _ROUNDS = {
@@ -18,6 +27,42 @@ _ROUNDS = {
     (Rounds.LOCKSTEP, False): "lockstep: each round waits for the slowest living neighbour",
     (Rounds.LOCKSTEP, True): "lockstep: all wait for all",
 }
+_NEEDS = {
+    "strongly_connected": "a strongly connected topology",
+    "symmetric": "links both ways",
+    "alike_models": "one architecture",
+    "class_outputs": "class outputs",
+    "transfer_set": "a transfer set",
+    "float_inputs": "floating-point inputs",
+}
+"""Fields of `Needs` that ask something of the run, in words."""
+_STARTS = {
+    Initialisation.IDENTICAL: "the same initial weights",
+    Initialisation.GROUPS: "links and the same initial weights inside each group",
+}
+"""The other starts are made by the launcher, whatever the models are."""
+
+
+def needs_words(kind: type[Strategy]) -> list[str]:
+    """What a run must offer to a strategy, as the strategy declares it; what only one option asks for names it."""
+    usual = _words(kind(kind.options_type(), Exchange()).needs)
+    more = [text for text in _words(kind.needs) if text not in usual]
+    return [*usual, *(f"{text} with `{kind.fuller_with}`" for text in more)]
+
+
+def waits_words(kind: type[Strategy]) -> str:
+    """Whom a step may wait for."""
+    if kind.rounds is Rounds.FREE:
+        return "never"
+    if kind.delivery is Delivery.COLLECTIVE:
+        return "for everybody"
+    return "for the slowest neighbour, at most `round_timeout_s`"
+
+
+def _words(needs: Needs) -> list[str]:
+    asked = [text for name, text in _NEEDS.items() if getattr(needs, name)]
+    start = _STARTS.get(needs.initialisation)
+    return [*asked, *([start] if start else [])]
 
 
 def strategy_names() -> list[tuple[str, str]]:
@@ -28,22 +73,10 @@ def strategy_names() -> list[tuple[str, str]]:
 def describe_strategy(name: str) -> RenderableType:
     """Docstring, needs, keys and defaults of a strategy."""
     kind = strategy_of(name)
-    needs = kind.needs
-    wants = [
-        text
-        for holds, text in (
-            (needs.strongly_connected, "a strongly connected topology"),
-            (needs.symmetric, "both directions of each link"),
-            (needs.alike_models, "the same architecture on all peers"),
-            (needs.class_outputs, "outputs that are class logits"),
-            (needs.transfer_set, "a transfer set (unlabelled inputs that all peers hold)"),
-        )
-        if holds
-    ]
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     facts.add_row("delivery", kind.delivery.value)
     facts.add_row("rounds", _ROUNDS[kind.rounds, kind.delivery is Delivery.COLLECTIVE])
-    facts.add_row("needs", "; ".join(wants) or "nothing")
+    facts.add_row("needs", "; ".join(needs_words(kind)) or "nothing")
     facts.add_row("initial weights", kind.needs.initialisation.value)
     facts.add_row("exchange.every_steps", f"{kind.every_steps} by default")
     cap = f"{kind.per_second_max:g} by default" if kind.per_second_max else "no cap by default"

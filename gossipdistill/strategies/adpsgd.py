@@ -42,7 +42,7 @@ class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
     answer_timeout_s: float = Field(default=1.0, gt=0)
-    """How long a neighbour that has not answered is not asked again."""
+    """The time in which a neighbour that has not answered is not asked again."""
 
 
 @dataclass(slots=True)

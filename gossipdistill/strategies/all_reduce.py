@@ -34,9 +34,9 @@ class Options(base.Options):
     """Keys of `[strategy]` for this strategy."""
 
     rendezvous: str = ""
-    """Where the processes find one another: `tcp://HOST:PORT` of the first peer; `run` and `compare` choose one."""
+    """Where the processes find one another: `tcp://HOST:PORT` of the first peer. `run` and `compare` choose a place."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """A collective that takes longer ends the run."""
+    """The most time of one collective operation; one that takes longer ends the run."""
 
 
 @dataclass(slots=True)

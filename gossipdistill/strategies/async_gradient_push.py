@@ -40,7 +40,7 @@ class Options(MassOptions):
     """Keys of `[strategy]` for this strategy."""
 
     rate_correction: bool = True
-    """Whether a step counts for the time that it took; without, fast peers count for more, as in sgp."""
+    """Whether a step counts for the time that it took. Without it, the data of fast peers count for more, as in sgp."""
 
 
 @dataclass(slots=True)

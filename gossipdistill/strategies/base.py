@@ -76,7 +76,7 @@ class Initialisation(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a run must offer, else it is refused with the reason. `symmetric`: each link of a topology has its reverse
-    in the same exchange. `class_outputs`: class logits."""
+    in the same exchange. `class_outputs`: class logits. `float_inputs`: inputs that are floating-point numbers."""
 
     strongly_connected: bool = False
     symmetric: bool = False
@@ -84,6 +84,7 @@ class Needs:
     initialisation: Initialisation = Initialisation.ANY
     class_outputs: bool = False
     transfer_set: bool = False
+    float_inputs: bool = False
 
 
 class Options(BaseModel):
@@ -96,27 +97,32 @@ class TeacherOptions(Options):
     """Keys that all strategies with teachers share."""
 
     weight: float = Field(default=1.0, ge=0)
-    """Factor alpha of the distillation term."""
+    """The factor alpha of the distillation term in the loss."""
     temperature: float = Field(default=1.0, gt=0)
-    """Softens teacher and student alike; equal on all peers."""
+    """The temperature that softens teacher and student alike; it must be equal on all peers."""
     temperature_of: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Teacher's name -> the temperature at which I compare myself with it instead."""
+    """Other temperatures, by the name of the teacher that a student is compared with."""
     burn_in_steps: int = Field(default=0, ge=0)
-    """Own steps before teachers are listened to."""
+    """The number of its own steps before a peer listens to teachers."""
     teacher_burn_in_steps: int = Field(default=0, ge=0)
-    """Own steps after the first word of a teacher's process before it is listened to: a newcomer learns first."""
+    """The number of its own steps that a peer waits after the first word of a teacher's process before it listens to
+    that teacher: a newcomer learns first."""
     ramp_steps: int = Field(default=0, ge=0)
-    """Own steps over which the weight then rises to its full value."""
+    """The number of its own steps, after burn_in_steps, over which the weight rises to its full value."""
     divergence: Divergence = Divergence.FORWARD_KL
-    """forward_kl: KL(teacher || student), the standard; reverse_kl: mode-seeking; cross_entropy; mse (of logits)."""
+    """How student and teachers are compared. forward_kl: KL(teacher || student), the standard. reverse_kl:
+    KL(student || teacher), which seeks modes. cross_entropy: of the teacher's probabilities. mse: of logits."""
     average: Average = Average.PROBABILITIES
-    """What is averaged over teachers: probabilities, or logits."""
+    """What is averaged over several teachers: their probabilities, or their logits."""
     quality_margin: float | None = Field(default=None, ge=0)
-    """A teacher whose loss is above mine by more is not listened to; unset: whoever speaks is."""
+    """The most by which the loss of a teacher may exceed the student's own; a teacher above that is not listened to.
+    Unset: all are."""
     best_k: int | None = Field(default=None, ge=1)
-    """Only the k teachers of the lowest loss; with 1, and quality_margin 0, the leader alone. Unset: all."""
+    """The number of teachers that are listened to: those of the lowest loss. With 1, and quality_margin = 0, it is the
+    leader alone. Unset: all."""
     weight_decay_schedule: tuple[Annotated[float, Field(ge=0)], ...] = ()
-    """Factors of the weight decay, the next one at each tenfold drop of the learning rate: [1.0, 0.1, 0.0]."""
+    """Factors of the weight decay: the first at the start, the next one at each tenfold drop of the learning rate, as
+    in [1.0, 0.1, 0.0]. Empty: the weight decay stays."""
 
     def factor(self, step: int) -> float:
         """alpha * ramp(step): the weight of the distillation term at the receiver's own step."""
@@ -137,17 +143,18 @@ class AsynchronousOptions(Options):
     """Keys that all strategies share that mix weights without rounds (learning/delays.py)."""
 
     delay_adaptive: bool = False
-    """Shorten my steps while what I hear is older than usual; the silence of one neighbour is none."""
+    """Whether a peer shortens its steps while what it receives is older than usual. The silence of a single neighbour
+    does not count."""
 
 
 class RobustOptions(Options):
     """Keys that all strategies share that mix the weights of neighbours as states (learning/robust.py)."""
 
     robust: Rule = Rule.NONE
-    """none: a plain weighted mean; clip, trimmed_mean and median bound what a few liars can do. Each keeps the newest
-    model of every neighbour."""
+    """How models are averaged. none: by a plain weighted mean. clip, trimmed_mean and median bound what a few liars can
+    do, and keep the newest model of every neighbour."""
     liars_max: int = Field(default=1, ge=1)
-    """How many of the neighbours may lie; with no more neighbours than that, nobody is believed."""
+    """The number of neighbours that may lie; with no more neighbours than that, none is believed."""
 
     def defence(self, horizon_s: float) -> Defence | None:
         """What keeps the liars down; None where everybody is believed."""
@@ -158,17 +165,19 @@ class MassOptions(AsynchronousOptions):
     """Keys that all strategies share that send shares of push-sum mass (learning/mass.py)."""
 
     push_sum_weight_min: float = Field(default=1e-3, gt=0, lt=0.5)
-    """A split that would leave less weight than this does not take place: noise in x is magnified by 1 / weight."""
+    """The least push-sum weight that a peer keeps: a split that would leave less does not take place, because noise in
+    the model is magnified by 1 / weight."""
     stretch_max: float = Field(default=STRETCH_MAX, ge=1)
-    """A step moves my estimate by 1 / weight steps of the optimiser, but by no more than so many: where others are
-    slower they hold most of the weight, and 1 / weight is a learning rate too far."""
+    """The most steps of the optimizer by which one step moves a peer's estimate, which is else 1 / weight: where others
+    are slower they hold most of the weight, and 1 / weight would be too large a learning rate."""
 
 
 class RoundOptions(Options):
     """Keys that all strategies in lockstep share."""
 
     round_timeout_s: float = Field(default=5.0, gt=0)
-    """How long a round waits for a living neighbour. Who comes later is not awaited again until it is heard."""
+    """The most time that a round waits for a living neighbour. A neighbour that is later is not awaited again until it
+    is heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +261,8 @@ class Strategy(ABC):
     """Of the class: under its fullest options. One that exchanges nothing under some says so on its instance; so for
     `needs`."""
     needs: Needs = Needs()
+    fuller_with: ClassVar[str] = ""
+    """The option that asks for all of these needs, where the defaults of the options ask for less."""
     topic: ClassVar[str] = ""
     every_steps: ClassVar[int] = 10
     """Default of `exchange.every_steps`."""

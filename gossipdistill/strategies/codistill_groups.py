@@ -42,7 +42,8 @@ class Options(TeacherOptions, RobustOptions):
     """Keys of `[strategy]` for this strategy."""
 
     groups: Annotated[int, Field(ge=2)] | Annotated[tuple[Names, ...], Field(min_length=2)] = 2
-    """How many groups, each of places next to one another; or their members: [["ada", "bo"], ["cy", "dee"]]."""
+    """The number of groups, each of peers next to one another in the roster; or their members by name, as in
+    [["ada", "bo"], ["cy", "dee"]]."""
 
     @model_validator(mode="after")
     def _each_in_one_group(self) -> Self:

@@ -44,15 +44,19 @@ class Options(TeacherOptions):
     """Keys of `[strategy]` for this strategy."""
 
     transfer_batch_size: int = Field(default=64, ge=1)
-    """Transfer examples per step on which the student is compared with its teachers."""
+    """The number of transfer examples on which a student is compared with its teachers in each step."""
     coordinated_rows: int = Field(default=0, ge=0)
-    """So many rows travel in an exchange, all peers drawing the same ones for its number; 0: the whole transfer set."""
+    """The number of rows of the transfer set that travel in one exchange; all peers draw the same ones for the same
+    exchange. 0: all rows travel."""
     cache_rows: int | None = Field(default=None, ge=1)
-    """With coordinated_rows: past predictions kept per teacher, by sample; unset: one of each transfer example."""
+    """The number of past predictions that are kept of each teacher, with coordinated_rows. Unset: one for each transfer
+    example."""
     reveal_top_k: int | None = Field(default=None, ge=1)
-    """Only the k likeliest classes of a row leave this peer; the others share what is left evenly. Unset: all."""
+    """The number of likeliest classes of a row that leave a peer as they are; the others share the rest evenly. Unset:
+    all do."""
     reveal_clip: float = Field(default=0.0, ge=0, lt=0.5)
-    """No class is told to be less likely than this, and so none to be nearly certain; 0: as the model says."""
+    """The least probability that a peer tells of any class, so that none is told to be nearly certain. 0: as the model
+    says."""
 
     @model_validator(mode="after")
     def _cache_holds_a_batch(self) -> Self:

@@ -53,15 +53,17 @@ class Options(base.Options):
     """Keys of `[strategy]` for this strategy."""
 
     epsilon: float = Field(default=0.1, ge=0)
-    """Radius of the perturbations, in units of the inputs."""
+    """The radius of the perturbations, in units of the inputs."""
     norm: Norm = Norm.LINF
-    """linf: each entry moves by epsilon; l2: each example does."""
+    """What moves by epsilon. linf: each entry of an input. l2: each input as a whole, by its Euclidean norm."""
     weight: float = Field(default=1.0, ge=0)
-    """Factor of the adversarial loss."""
+    """The factor of the adversarial loss."""
     staleness_steps: int = Field(default=1, ge=0, le=ASKED_MAX)
-    """tau: own steps from the weights that a perturbation was made with to its use; with helpers, the least."""
+    """The number tau of a peer's own steps between the weights that a perturbation was made with and its use; with
+    helpers, the least number."""
     helpers: tuple[str, ...] = ()
-    """Names of peers that make the perturbations, with the same examples (task.shards = "same"); none: this peer."""
+    """The names of the peers that make the perturbations; they need the same examples (task.shards = same). Empty: each
+    peer makes its own."""
 
 
 @dataclass(slots=True)
@@ -109,7 +111,8 @@ class ConcurrentAdversarial(Strategy):
     """
 
     name = "concurrent_adversarial"
-    needs = Needs(alike_models=True)
+    needs = Needs(alike_models=True, float_inputs=True)
+    fuller_with = "helpers"
     topic = "adversarial"
     every_steps = 5
     options_type = Options
@@ -118,7 +121,7 @@ class ConcurrentAdversarial(Strategy):
     def __init__(self, options: Options, exchange: Exchange) -> None:
         super().__init__(options, exchange)
         if not options.helpers:
-            self.delivery, self.needs = Delivery.NONE, Needs()
+            self.delivery, self.needs = Delivery.NONE, Needs(float_inputs=True)
 
     def init(self, learner: Learner) -> State:
         if learner.examples is None or learner.criterion is None or not learner.examples[0].is_floating_point():

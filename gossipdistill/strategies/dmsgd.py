@@ -40,7 +40,8 @@ class Options(RoundOptions):
     """Keys of `[strategy]` for this strategy."""
 
     order: Order = Order.ADAPT_THEN_COMBINE
-    """adapt_then_combine: x <- W (x - gamma m); adapt_while_combining: x <- W x - gamma m, as dpsgd does."""
+    """Whether the step comes before the average. adapt_then_combine: x <- W (x - gamma m). adapt_while_combining:
+    x <- W x - gamma m, as dpsgd does."""
 
 
 @dataclass(slots=True)

@@ -31,9 +31,9 @@ class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
     pull: float = Field(default=0.1, gt=0, le=1)
-    """How far a model goes towards its leader in one exchange period; spread over its steps."""
+    """The part of the way to its leader that a model goes in one exchange period, spread over its steps."""
     probe_batches: int = Field(default=4, ge=1)
-    """Of how many of my last batches the probe consists on which models are compared."""
+    """The number of a peer's last batches on which it compares models."""
 
 
 @dataclass(slots=True)

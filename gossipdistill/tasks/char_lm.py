@@ -41,14 +41,16 @@ ABOUT = About(
 
 def task(
     shard: Shard,
-    text: Annotated[str, "a text file, or a folder of .txt files in order of their names; none: Tiny Shakespeare"] = "",
-    vocabulary: Annotated[Literal["char", "byte"], "char: those that the text has; byte: all 256 of UTF-8"] = "char",
-    block_size: Annotated[int, "characters of one example"] = 64,
-    width: Annotated[int, "of the transformer; a multiple of heads"] = 64,
-    layers: Annotated[int, "of the transformer"] = 2,
-    heads: Annotated[int, "of the transformer"] = 4,
-    transfer_examples: Annotated[int, "unlabelled blocks that predictions are exchanged on, at most"] = 64,
-    predict: Annotated[Literal["all", "last"], "all: each character of a block; last: the one after it"] = "all",
+    text: Annotated[str, "A text file, or a folder of .txt files in order of name. Empty: Tiny Shakespeare."] = "",
+    vocabulary: Annotated[
+        Literal["char", "byte"], "The symbols: the characters of the text, or all 256 bytes."
+    ] = "char",
+    block_size: Annotated[int, "The number of symbols in one example."] = 64,
+    width: Annotated[int, "The width of the transformer, a multiple of heads."] = 64,
+    layers: Annotated[int, "The number of layers of the transformer."] = 2,
+    heads: Annotated[int, "The number of attention heads of each layer."] = 4,
+    transfer_examples: Annotated[int, "The most unlabelled blocks on which predictions are exchanged."] = 64,
+    predict: Annotated[Literal["all", "last"], "Predict each next symbol of a block, or the last alone."] = "all",
 ) -> Task:
     """Next-character prediction on any text; Tiny Shakespeare is found in the data folder, or downloaded (1 MB).
 

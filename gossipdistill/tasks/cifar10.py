@@ -64,9 +64,11 @@ ABOUT = About(
 
 def task(
     shard: Shard,
-    model: Annotated[str, "mlp (411,146 parameters) or cnn (409,402 parameters)"] = "cnn",
-    hidden: Annotated[tuple[int, ...] | None, "widths of the hidden layers; none: the model's own"] = None,
-    transfer_examples: Annotated[int, "unlabelled pictures that predictions are exchanged on"] = TRANSFER,
+    model: Annotated[str, "The model: mlp (411,146 parameters) or cnn (409,402 parameters)."] = "cnn",
+    hidden: Annotated[tuple[int, ...] | None, "The widths of the hidden layers. None: the model's own."] = None,
+    transfer_examples: Annotated[
+        int, "The number of unlabelled pictures on which predictions are exchanged."
+    ] = TRANSFER,
 ) -> Task:
     """Colour pictures of 32 x 32 pixels; from the data folder, or downloaded (170 MB).
 

@@ -34,9 +34,9 @@ ABOUT = About(
 
 def task(
     shard: Shard,
-    model: Annotated[str, "mlp (8,970 parameters) or cnn (9,050 parameters)"] = "mlp",
-    hidden: Annotated[tuple[int, ...] | None, "widths of the hidden layers; none: the model's own"] = None,
-    transfer_examples: Annotated[int, "unlabelled digits that predictions are exchanged on"] = TRANSFER,
+    model: Annotated[str, "The model: mlp (8,970 parameters) or cnn (9,050 parameters)."] = "mlp",
+    hidden: Annotated[tuple[int, ...] | None, "The widths of the hidden layers. None: the model's own."] = None,
+    transfer_examples: Annotated[int, "The number of unlabelled digits on which predictions are exchanged."] = TRANSFER,
 ) -> Task:
     """Handwritten digits of 8 x 8 pixels; comes with the package.
 

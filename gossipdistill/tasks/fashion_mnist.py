@@ -71,9 +71,11 @@ ABOUT = About(
 
 def task(
     shard: Shard,
-    model: Annotated[str, "mlp (118,282 parameters) or cnn (103,018 parameters)"] = "mlp",
-    hidden: Annotated[tuple[int, ...] | None, "widths of the hidden layers; none: the model's own"] = None,
-    transfer_examples: Annotated[int, "unlabelled pictures that predictions are exchanged on"] = TRANSFER,
+    model: Annotated[str, "The model: mlp (118,282 parameters) or cnn (103,018 parameters)."] = "mlp",
+    hidden: Annotated[tuple[int, ...] | None, "The widths of the hidden layers. None: the model's own."] = None,
+    transfer_examples: Annotated[
+        int, "The number of unlabelled pictures on which predictions are exchanged."
+    ] = TRANSFER,
 ) -> Task:
     """Pictures of clothes of 28 x 28 pixels; from the data folder, or downloaded (30 MB).
 

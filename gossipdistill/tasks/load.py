@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gossipdistill.errors import ConfigError, UserCodeError, nearest
 from gossipdistill.tasks import char_lm, cifar10, digits, fashion_mnist, logistic, quadratic, tabular
 from gossipdistill.tasks.base import About, Task
 from gossipdistill.tasks.fetch import folders
-from gossipdistill.tasks.options import Option, check_options, options_of
+from gossipdistill.tasks.options import Option, annotations_of, check_options, options_of
 from gossipdistill.tasks.shards import Shard
 from gossipdistill.user_code import find_user_object, users_setup, where
 
@@ -86,6 +87,16 @@ def list_tasks() -> list[tuple[str, str]]:
 def task_options(name: str) -> dict[str, Option]:
     """The options of a task, in the order of its factory's parameters."""
     return options_of(_find(name))
+
+
+def examples_per_peer_of(name: str) -> int | None:
+    """Labelled examples of each peer where the run names no number; None: all examples are divided."""
+    return getattr(sys.modules[_find(name).__module__], "EXAMPLES_PER_PEER", None) if name in TASKS else None
+
+
+def task_annotations(name: str) -> dict[str, Any]:
+    """What each of these options accepts, as its annotation."""
+    return annotations_of(_find(name))
 
 
 def describe_task(name: str, data_dir: Path | None = None) -> TaskDescription:

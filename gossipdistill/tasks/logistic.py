@@ -48,8 +48,8 @@ class Examples(NamedTuple):
 
 def task(
     shard: Shard,
-    dim: Annotated[int, "number of inputs"] = 10,
-    unlike: Annotated[float, "standard deviation of the peers' input means; 0: all shards are alike"] = 1.0,
+    dim: Annotated[int, "The number of inputs."] = 10,
+    unlike: Annotated[float, "The standard deviation of the peers' input means. 0: all shards are alike."] = 1.0,
 ) -> Task:
     """Logistic regression in which each peer sees another part of the input space; the answer is known.
 

@@ -42,6 +42,12 @@ def options_of(factory: Callable[..., object]) -> dict[str, Option]:
     return options
 
 
+def annotations_of(factory: Callable[..., object]) -> dict[str, Any]:
+    """The annotations of the same options, as objects."""
+    named = {key: one for key, one in _parameters(factory).items() if one.kind is not one.VAR_KEYWORD}
+    return {key: _annotation(factory, parameter) for key, parameter in named.items()}
+
+
 def check_options(factory: Callable[..., object], options: Mapping[str, object]) -> dict[str, object]:
     """The options with values of the annotated types; ConfigError for unknown, missing and ill-typed ones."""
     parameters = _parameters(factory)

@@ -38,9 +38,9 @@ class Point(nn.Module):
 
 def task(
     shard: Shard,
-    dim: Annotated[int, "number of coordinates"] = 10,
-    noise: Annotated[float, "standard deviation of an observation around its peer's centre"] = 0.1,
-    spread: Annotated[float, "standard deviation of the centres' coordinates"] = 1.0,
+    dim: Annotated[int, "The number of coordinates."] = 10,
+    noise: Annotated[float, "The standard deviation of an observation around its peer's centre."] = 0.1,
+    spread: Annotated[float, "The standard deviation of the centres' coordinates."] = 1.0,
 ) -> Task:
     """Find the mean of all peers' centres, each peer seeing only its own; the answer is known.
 

@@ -52,8 +52,8 @@ ABOUT = About(
 
 def task(
     shard: Shard,
-    hidden: Annotated[tuple[int, ...], "widths of the hidden layers; none: logistic regression"] = (64, 64),
-    transfer_examples: Annotated[int, "unlabelled records that predictions are exchanged on"] = TRANSFER,
+    hidden: Annotated[tuple[int, ...], "The widths of the hidden layers. Empty: logistic regression."] = (64, 64),
+    transfer_examples: Annotated[int, "The number of unlabelled records to exchange predictions on."] = TRANSFER,
 ) -> Task:
     """Census records, numbers and categories mixed; from the data folder, or downloaded (6 MB).
 
