@@ -15,6 +15,7 @@ Nothing but `Disk` changes a file here, so that a test can stop the world at eac
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -67,6 +68,13 @@ class _Note(BaseModel):
     content: dict[str, Any]
 
 
+OF_STORAGE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR,
+     errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG}
+)  # fmt: skip
+"""What is the matter of whoever owns a disk: it is full, may not be written to, fails, or has something else there."""
+
+
 class RefusedCheckpointError(Exception):
     """This checkpoint is torn, or not ours; the message is the reason, for an event."""
 
@@ -85,6 +93,21 @@ class Disk:
                 left = memoryview(part)
                 while left:
                     left = left[raw.write(left) or 0 :]
+
+    def write_over(self, file: Path, data: bytes) -> None:
+        """Write over the content of a file that is there: as long as this is no longer, no disk is too full for it."""
+        with file.open("r+b", buffering=0) as raw:
+            left = memoryview(data)
+            while left:
+                left = left[raw.write(left) or 0 :]
+            raw.truncate()
+
+    def append(self, file: Path, data: bytes) -> None:
+        """Write at the end of a file, which is made if it is missing."""
+        with file.open("ab", buffering=0) as raw:
+            left = memoryview(data)
+            while left:
+                left = left[raw.write(left) or 0 :]
 
     def sync(self, path: Path) -> None:
         """Return when the content of a file, or the names in a folder, are on the disk."""
@@ -118,8 +141,70 @@ def put(file: Path, parts: Parts, disk: Disk) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             disk.remove(scratch)  # a full disk needs the space back
-        error.filename = error.filename or str(file)  # the system has none for a write
+        error.filename = str(file)  # the system has none for a write
         raise
+
+
+@dataclass(slots=True)
+class KeptRoom:
+    """A small file that is written at the end, when the disk may be full: room for it is taken at the start, in a file
+    beside it, which is then written over and gets its name."""
+
+    file: Path
+    disk: Disk
+    room_bytes: int = 32 * 1024
+
+    def take(self) -> None:
+        """Take the room.
+
+        Raises:
+            OSError: where there is none.
+        """
+        put(self._beside, [b" " * self.room_bytes], self.disk)
+
+    def write(self, data: bytes, last: bool = True) -> None:
+        """Write the file; before the `last` time room is taken again, if there is some.
+
+        Raises:
+            OSError: when it cannot be written; the file is as it was.
+        """
+        try:
+            self.disk.write_over(self._beside, data)
+            self.disk.rename(self._beside, self.file)
+        except OSError:  # there is no room beside it
+            self.give_back()
+            self._without_room(data)
+        if not last:
+            with contextlib.suppress(OSError):
+                self.take()
+
+    def _without_room(self, data: bytes) -> None:
+        try:
+            put(self.file, [data], self.disk)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not full or not self.file.is_file() or _held_bytes(self.file) < len(data):
+                raise
+            try:
+                self.disk.write_over(self.file, data)  # not at one stroke, but what is there is out of date
+            except OSError as again:
+                again.filename = str(self.file)
+                raise
+
+    def give_back(self) -> None:
+        """Free the room, where it was not used."""
+        with contextlib.suppress(OSError):
+            self.disk.remove(self._beside)
+
+    @property
+    def _beside(self) -> Path:
+        return self.file.with_name(self.file.name + ".room")
+
+
+def _held_bytes(file: Path) -> int:
+    """How much can be written over a file without more room."""
+    status = file.stat()
+    return max(status.st_size, getattr(status, "st_blocks", 0) * 512)
 
 
 def reason_of(error: Exception) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,7 +15,9 @@ from gossipdistill.cli import checking, completing, keeping, looking, running, s
 from gossipdistill.cli.completing import InstallCompletion, ShowCompletion
 from gossipdistill.cli.help import dress
 from gossipdistill.cli.options import err_console
-from gossipdistill.errors import EXIT_INTERRUPTED, ConfigError, GossipdistillError, UserCodeError
+from gossipdistill.durable import OF_STORAGE
+from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, ConfigError, GossipdistillError, UserCodeError
+from gossipdistill.launch.log import keep_going
 from gossipdistill.launch.stopping import pass_over_early_wishes
 from gossipdistill.printable import printable_lines
 from gossipdistill.user_code import TorchSettings, came_from, told
@@ -82,6 +85,7 @@ def main() -> None:
     """Run the command line; errors are one line, exit codes are documented in README.md."""
     pass_over_early_wishes()
     completing.prepare()
+    keep_going()
     TorchSettings.forget()
     here = Path.cwd()
     try:
@@ -102,11 +106,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
-        if not came_from(error, here):
-            _say(f"a fault of ours; please send us the report in {_reported()}")
-            sys.exit(1)
-        _say(f"{told(error)}; the full report is in {_reported()}")
-        sys.exit(ConfigError.exit_code)
+        if came_from(error, here):
+            _say(f"{told(error)}; the full report is in {_reported()}")
+            sys.exit(ConfigError.exit_code)
+        if isinstance(error, OSError) and error.errno in OF_STORAGE:
+            _leave_for_storage(error)
+        _say(f"a fault of ours; please send us the report in {_reported()}")
+        sys.exit(1)
 
 
 def _say(text: str) -> None:
@@ -114,9 +120,23 @@ def _say(text: str) -> None:
 
 
 def _reported() -> str:
-    """The file that now has the whole report of the exception in progress."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", prefix="gossipdistill-", suffix=".txt", delete=False
-    ) as report:
-        report.write(printable_lines(traceback.format_exc()))
-    return report.name
+    """The file that now has the whole report of the exception in progress; where none can be written, it is said."""
+    report = printable_lines(traceback.format_exc())
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="gossipdistill-", suffix=".txt", delete=False
+        ) as file:
+            file.write(report)
+        return file.name
+    except OSError as error:
+        print(report, file=sys.stderr)
+        return f"the lines above (no file could be written: {error.strerror})"
+
+
+def _leave_for_storage(error: OSError) -> NoReturn:
+    """A disk that is full or may not be written to is the user's matter; so is a standard output that leads there."""
+    place, code = error.filename or "standard output", ConfigError.exit_code if error.filename else EXIT_LOST
+    _say(f"{place}: cannot be written or read: {error.strerror}")
+    with contextlib.suppress(OSError):
+        sys.stdout.close()  # what is left in it cannot go anywhere: else the interpreter's end would try again
+    sys.exit(code)

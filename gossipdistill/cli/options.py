@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,12 +78,22 @@ def print_result(
     summary: dict[str, Any], output: Format, render: Callable[[dict[str, Any]], RenderableType], *lines: str
 ) -> None:
     """One JSON object and nothing else; or a table, with `lines` below it."""
+    for problem in summary.get("unwritten", ()):
+        err_console.print(f"not written: {problem}", style="red", markup=False, soft_wrap=True)
     if output is Format.JSON:
-        print(as_json(summary))
+        print(as_json(summary), flush=True)
         return
     out_console.print(render(summary))
     for line in lines:
-        out_console.print(line, soft_wrap=True, markup=False)
+        if line:
+            out_console.print(line, soft_wrap=True, markup=False)
+    sys.stdout.flush()
+
+
+def written_to(file: Path, unwritten: Sequence[str], then: str = "") -> str:
+    """`Written to FILE`, with `then` behind it; nothing is said of a file that could not be written."""
+    missing = any(f"{os.sep}{file.name}: " in problem for problem in unwritten)
+    return "" if missing else f"Written to {file}{then}"
 
 
 def print_notices(notices: Iterable[str]) -> None:

@@ -30,6 +30,7 @@ from gossipdistill.cli.options import (
     err_console,
     print_notices,
     print_result,
+    written_to,
 )
 from gossipdistill.errors import ConfigError, UsageError
 
@@ -79,7 +80,8 @@ def run(
     with Display(err_console, title) as display:
         local = LocalRun(specs, specs[0].folder.parent, display, max_restarts)
         code = local.run()
-    written, again = f"Written to {folder}/summary.json", f"Again:     gossipdistill show {_again(out, folder)}"
+    written = written_to(folder / "summary.json", local.summary.get("unwritten", ()))
+    again = f"Again:     gossipdistill show {_again(out, folder)}"
     if output is Format.JSON:
         for verdict in local.summary["expectations"]:
             if not verdict["met"]:
@@ -142,6 +144,7 @@ def worker(
     from gossipdistill.launch.chaos import afflict
     from gossipdistill.launch.keys.choice import INSECURE, Wishes
     from gossipdistill.launch.own_faults import AfflictedWorker
+    from gossipdistill.launch.peer_files import RESULT_FILE
     from gossipdistill.launch.plan import Asked, plan_worker
     from gossipdistill.launch.threads import told
     from gossipdistill.observe.display import Display
@@ -164,8 +167,9 @@ def worker(
             afflicted = AfflictedWorker(spec, display)
             code, summary = afflicted.run(), afflicted.summary
     folder = spec.typed(spec.folder)
-    everybody = f"Written to {folder}/result.json    All peers: gossipdistill show {_again(out, folder.parent)}"
-    print_result(summary, output, render, everybody)
+    everybody = f"    All peers: gossipdistill show {_again(out, folder.parent)}"
+    written = written_to(folder / RESULT_FILE, summary["peers"][0].get("unwritten", ()), everybody)
+    print_result(summary, output, render, written)
     raise typer.Exit(code)
 
 

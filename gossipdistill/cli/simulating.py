@@ -25,7 +25,9 @@ from gossipdistill.cli.options import (
     out_console,
     print_notices,
     print_result,
+    written_to,
 )
+from gossipdistill.errors import EXIT_LOST
 
 READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
 """What `launch.simulation.SIMULATED` says; imported here it would take seconds."""
@@ -73,6 +75,7 @@ def simulate(
     from gossipdistill.launch.plan import Asked
     from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
     from gossipdistill.observe import simulated
+    from gossipdistill.observe.report import noted
 
     asked = Asked(
         run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out
@@ -84,10 +87,16 @@ def simulate(
         simulation = Simulation(specs, load_plan(specs, faults), bar.show, stop)
         code = simulation.run()
     folder = specs[0].typed(specs[0].folder.parent.parent / simulation.summary["name"])
-    written = f"Written to {folder}/summary.json"
+    unwritten: list[str] = []
+    drawn = ""
     if plot is not None:
-        simulated.plot(simulation.summary, asked.here / plot)
-        written += f", drawn to {plot}"
+        with noted(unwritten):
+            simulated.plot(simulation.summary, asked.here / plot)
+            drawn = f", drawn to {plot}"
+    if unwritten:
+        simulation.summary["unwritten"] = [*simulation.summary.get("unwritten", ()), *unwritten]
+        code = code or EXIT_LOST
+    written = written_to(folder / "summary.json", simulation.summary.get("unwritten", ()), drawn)
     print_result(simulation.summary, output, simulated.render, written)
     raise typer.Exit(code)
 

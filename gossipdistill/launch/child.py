@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gossipdistill.errors import GossipdistillError
+from gossipdistill.launch.log import unfailing
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.stopping import StopRequest, wake_group, wake_when_orphaned
 from gossipdistill.printable import printable_lines
@@ -77,6 +78,7 @@ def _own_output() -> TextIO:
     """The launcher's pipe for records alone; what a user's task prints goes to the peer's stderr.log."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    sys.stdout, sys.stderr = unfailing(sys.stdout), unfailing(sys.stderr)
     return out
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from gossipdistill.errors import ConfigError, GossipdistillError, nearest
+from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError, nearest
 from gossipdistill.launch.chaos import afflict
 from gossipdistill.launch.local import LocalRun, Watch
 from gossipdistill.launch.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
@@ -25,7 +25,7 @@ from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.threads import Cpus, Threads, choose
 from gossipdistill.observe.endings import trouble_of, warnings_of
 from gossipdistill.observe.notices import merged
-from gossipdistill.observe.report import write_json
+from gossipdistill.observe.report import noted, write_json
 from gossipdistill.roster import load_roster
 from gossipdistill.strategies import STRATEGIES, strategy_of
 
@@ -152,7 +152,15 @@ class Comparison:
         if entry is not None:
             self.summary["runs"].append(entry)
         self.summary["exit_code"] = max(self.summary["exit_code"], code)
-        write_json(folder / "compare.json", self.summary)
+        unwritten: list[str] = []
+        with noted(unwritten):
+            write_json(folder / "compare.json", self.summary)
+        self.summary.pop("unwritten", None)
+        if unwritten:
+            self.summary["unwritten"] = unwritten
+            if entry is None and not self.summary["runs"] and code == 0:
+                raise ConfigError(f"cannot be written: {unwritten[0]}", file=folder)
+            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
 
     def _one(self, row: Row, folder: Path, place: str) -> tuple[int, dict[str, Any]]:
         # The same strategy and seed without faults went just before.

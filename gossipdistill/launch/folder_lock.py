@@ -69,8 +69,9 @@ def hold_folder(
     try:
         problem = _lock(number, folder, name, now, pause)
         if not problem:
-            os.ftruncate(number, 0)
-            os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: it is locked all the same, only not by whom
+                os.ftruncate(number, 0)
+                os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield FolderLock(problem)
     finally:
         if number in _open:

@@ -34,11 +34,16 @@ class Incarnation:
     """Why the note of the starts before could not be used, in words; counting begins anew then."""
 
     @staticmethod
-    def next(folder: Path, fresh: bool, highest_known: int = 0) -> Incarnation:
+    def next(folder: Path, fresh: bool, highest_known: int = 0, disk: Disk | None = None) -> Incarnation:
         """The start that happens now; noted in `folder`, which is made if needed. `highest_known` is a boot that is
-        known from elsewhere, should the note be lost."""
+        known from elsewhere, should the note be lost.
+
+        Raises:
+            OSError: when it cannot be noted.
+        """
+        disk = disk or Disk()
         path = folder / "boots.json"
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
         before, problem = _Note(count=0, boot=0), ""
         try:
             before = check_shape(_Note, read_object(path))
@@ -46,7 +51,6 @@ class Incarnation:
             problem = "" if reason.missing else f"{path} is damaged: {reason}; starts are counted from 1 again"
         boot = next_boot(time.time(), max(before.boot, highest_known))
         made = Incarnation(1 if fresh else before.count + 1, boot, problem)
-        disk = Disk()
         put(path, [json.dumps({"count": made.count, "boot": made.boot}).encode()], disk)
         disk.sync(folder)
         return made

@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import gossipdistill
-from gossipdistill.errors import EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.durable import Disk, KeptRoom, put
+from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.folder_lock import refuse_held
+from gossipdistill.launch.peer_files import needed
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
 from gossipdistill.launch.threads import VARIABLES
 from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.records import PeerRecord, read_record
-from gossipdistill.observe.report import summarise, unknown_peer, write_json
+from gossipdistill.observe.report import as_json, noted, summarise, unknown_peer
 from gossipdistill.strategies import Delivery
 
 Watch = Callable[[str, dict[str, Any]], None]
@@ -79,6 +81,10 @@ class LocalRun:
     _stop: int | None = None
     _released_s: float | None = None
     _started_s: float = 0.0
+    _outcome: KeptRoom = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._outcome = KeptRoom(self.folder / "summary.json", Disk())
 
     def run(self) -> int:
         """Start, watch and collect; returns the exit code. Always leaves no process behind.
@@ -91,6 +97,9 @@ class LocalRun:
             raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
         if self.specs[0].faults is not None:
             self._chaos = Chaos(self.specs[0].faults, self.specs[0].names, [spec.name for spec in self.specs])
+        with needed(self.folder):
+            self._outcome.disk.make_folder(self._outcome.file.parent)
+            self._outcome.take()
         self._started_s = time.monotonic()
         before = {number: signal.signal(number, self._on_signal) for number in signals_to_end()}
         if hasattr(signal, "SIGUSR1"):
@@ -103,6 +112,9 @@ class LocalRun:
                 self._turn()
             if self._stop is not None:
                 self._end(self._stop)
+        except BaseException:
+            self._outcome.give_back()
+            raise
         finally:
             self._kill_all()
             if self._recorder is not None:
@@ -122,12 +134,14 @@ class LocalRun:
     def _start(self, spec: WorkerSpec, restarts: int = 0) -> None:
         if not restarts:
             refuse_held(spec.folder, spec.name)
-        spec.folder.mkdir(parents=True, exist_ok=True)
-        (spec.folder / "result.json").unlink(missing_ok=True)
-        spec_file = spec.folder / "spec.json"
-        spec_file.write_text(spec.to_json())
+        spec_file, disk = spec.folder / "spec.json", Disk()
+        with needed(spec.folder):
+            disk.make_folder(spec.folder)
+            disk.remove(spec.folder / "result.json")
+            put(spec_file, [spec.to_json().encode()], disk)
+            log = open(spec.folder / LOG, "ab")  # noqa: SIM115 - closed below
         environment = os.environ | importable() | dict.fromkeys(VARIABLES, str(spec.threads))
-        with open(spec.folder / LOG, "ab") as log:
+        with log:
             process = subprocess.Popen(
                 # -P: the current folder is not searched for modules, so that a file of the user's replaces none.
                 [sys.executable, "-P", "-m", "gossipdistill.launch.child", str(spec_file)],
@@ -144,6 +158,13 @@ class LocalRun:
         reader.start()
         waiter.start()
         self.watch(spec.name, {"type": "started", "pid": process.pid, "restarts": restarts})
+
+    def _start_again(self, spec: WorkerSpec, restarts: int = 0) -> None:
+        """Others train on meanwhile: what keeps this one from starting is said, and it stays lost."""
+        try:
+            self._start(spec, restarts)
+        except ConfigError as error:
+            self.watch(spec.name, {"type": "error", "message": f"cannot be started again: {error}"})
 
     def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -183,7 +204,7 @@ class LocalRun:
     def _turn(self) -> None:
         wait_s = 0.1
         if self._chaos is not None and self._released_s is not None:
-            self._chaos.turn(self._elapsed_s(), self._children, self._start, self._say)
+            self._chaos.turn(self._elapsed_s(), self._children, self._start_again, self._say)
             wait_s = min(wait_s, max(self._chaos.next_s() - self._elapsed_s(), 0.001))
         try:
             name, pid, record = self._records.get(timeout=wait_s)
@@ -268,7 +289,7 @@ class LocalRun:
         planned = self._chaos is not None and self._chaos.stopped(name)
         if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
-            self._start(replace(child.spec, resume=True), child.restarts + 1)
+            self._start_again(replace(child.spec, resume=True), child.restarts + 1)
         self._release_when_all_are_ready()  # one that was killed is not waited for
 
     def _refuse_start(self, name: str, child: Child) -> None:
@@ -332,8 +353,17 @@ class LocalRun:
                 code = EXIT_UNMET
         wall_s = time.monotonic() - (self._released_s or self._started_s)
         self.summary = summarise(self.specs[0].config, peers, wall_s, code, self.folder, faults, expectations)
-        write_json(self.folder / "summary.json", self.summary)
-        return code
+        self._write_outcome(self.summary)
+        return int(self.summary["exit_code"])
+
+    def _write_outcome(self, value: dict[str, Any]) -> None:
+        """The file of the run as a whole; what cannot be written becomes part of the summary."""
+        unwritten: list[str] = []
+        with noted(unwritten):
+            self._outcome.write(f"{as_json(value, indent=1)}\n".encode())
+        if unwritten:
+            self.summary["unwritten"] = unwritten
+            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
 
     def _code_of_none(self) -> int:
         """No peer finished: that of a refusal, if all were refused alike before their first step."""

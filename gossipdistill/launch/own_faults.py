@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gossipdistill.durable import Disk, KeptRoom
 from gossipdistill.launch.local import LocalRun, WorkerError
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.observe.endings import exit_code_of
-from gossipdistill.observe.report import FAULTS_FILE, summarise, write_json
+from gossipdistill.observe.report import FAULTS_FILE, summarise
 
 
 class AfflictedWorker(LocalRun):
@@ -25,6 +26,7 @@ class AfflictedWorker(LocalRun):
     def __init__(self, spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__([spec], spec.folder / "plan", self._release_when_it_trains)
         self._told = watch
+        self._outcome = KeptRoom(spec.folder / FAULTS_FILE, Disk())
 
     def _release_when_it_trains(self, name: str, record: dict[str, Any]) -> None:
         self._told(name, record)
@@ -52,7 +54,7 @@ class AfflictedWorker(LocalRun):
         code = 128 + self._stop if self._stop is not None else code
         assert self._chaos is not None
         faults: Sequence[dict[str, Any]] = self._chaos.faults()
-        write_json(spec.folder / FAULTS_FILE, {"faults": faults})
         wall_s = time.monotonic() - (self._released_s or self._started_s)
         self.summary = summarise(spec.config, [peer], wall_s, code, Path(spec.folder.parent), faults)
-        return code
+        self._write_outcome({"faults": faults})
+        return int(self.summary["exit_code"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from gossipdistill.durable import CheckpointFolder, Refusal, RefusedCheckpointError, Saved
 from gossipdistill.errors import ConfigError
+from gossipdistill.events import Event, EventKind
 from gossipdistill.files import is_folder, is_there
 from gossipdistill.launch.run_config import Resolved, RunConfig, flatten
 from gossipdistill.learning.checkpoint import Checkpoint
@@ -35,6 +36,18 @@ class Resumption:
     checkpoint: Checkpoint | None = None
     refusals: Sequence[Refusal] = ()
     changed: str = ""
+
+    def events(self, now_s: float) -> list[Event]:
+        """What of it is worth telling."""
+        told = [
+            (EventKind.CHECKPOINT_REFUSED, f"checkpoint {number.boot}-{number.serial} is refused: {reason}")
+            for number, reason in self.refusals
+        ]
+        if self.checkpoint is not None:
+            told.append((EventKind.RESUMED, f"from its checkpoint at step {int(self.checkpoint.progress['step'])}"))
+        if self.changed:
+            told.append((EventKind.RESUMED, f"with other settings than before: {self.changed}"))
+        return [Event(kind, now_s, "", reason) for kind, reason in told]
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:

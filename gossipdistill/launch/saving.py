@@ -20,7 +20,7 @@ class Saver:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
     problem: str = ""
-    """Why the last one that was asked for could not be written, in words; empty where it could."""
+    """Why the last one that was asked for could not be written, and what there is in its place; empty where it was."""
     _news: list[str] = field(default_factory=list)
 
     def save(self, checkpoint: Checkpoint, score: float | None = None) -> None:
@@ -66,10 +66,11 @@ class Saver:
 
     def _note(self, error: Exception | None) -> None:
         """What came of the last attempt; called with the lock."""
-        before = self.problem
-        self.problem = "" if error is None else f"no checkpoint could be written: {reason_of(error)}"
-        if error is not None and not before:
+        before, self.problem = self.problem, ""
+        if error is not None:
             stays = "the one before it stays" if self.folder.holds_some() else "there is none yet"
-            self._news.append(f"{self.problem}; {stays}")
-        elif before and error is None:
+            self.problem = f"{reason_of(error)}; {stays}"
+        if self.problem and not before:
+            self._news.append(f"no checkpoint could be written: {self.problem}")
+        elif before and not self.problem:
             self._news.append("checkpoints can be written again")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gossipdistill.drivers.handoff import NetworkThread
@@ -21,6 +20,7 @@ from gossipdistill.launch.examining import Examiner, Verdict
 from gossipdistill.launch.joining import LOOK_S as JOINING_LOOK_S
 from gossipdistill.launch.joining import Joining
 from gossipdistill.launch.parting import LOOK_S, Parting
+from gossipdistill.launch.peer_files import PeerFiles
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.results import peer_result
 from gossipdistill.launch.resuming import settings_of
@@ -29,7 +29,6 @@ from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.teachers import RunningLoss
 from gossipdistill.observe.recorder import Recorder, Report
-from gossipdistill.observe.report import write_json
 from gossipdistill.presence import RefusalCode
 from gossipdistill.strategies import Delivery
 from gossipdistill.worker import Worker
@@ -64,6 +63,7 @@ class Session:
     incarnation: int
     afflicted: Afflicted
     saver: Saver
+    files: PeerFiles
     examiner: Examiner
     began_s: float = 0.0
     cpu_began_s: float = 0.0
@@ -133,31 +133,31 @@ class Session:
         self.report(self._progress(time.monotonic()))
         wall_s, cpu_s = time.monotonic() - self.began_s, time.process_time() - self.cpu_began_s
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
+        # First without its figures: they may take longer than a stopped process has, and a checkpoint all of the disk.
+        ending = "left" if self.stop.reason is None else status
+        self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         self._save()
         if self.stop.reason is not None:
             self._hand_over()
         self._settle_checkpoint()
-        result = self._result(status, wall_s, cpu_s, None, Verdict())
-        if self.stop.reason is not None:
-            self._write(result)  # first without its figures: they may take longer than a stopped process has
+        self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         outputs, figures = worker.evaluate()
         verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
         status = verdict.outcome.ending.value if self.stop.reason is None else status
         result = self._result(status, wall_s, cpu_s, figures, verdict)
         if self.stop.reason is None:
-            save_file(
-                {"outputs": _real(outputs).float(), "labels": _real(worker.task.validation[1])},
-                self.spec.folder / "validation.safetensors",
-            )
+            self.files.write_result(result)
+            self.files.write_outputs(_real(outputs), _real(worker.task.validation[1]))
             worker.publish_final(self.afflicted.clock())
             worker.mailbox.report_progress(learner.step, done=True)
             for event in verdict.events(time.monotonic(), learner.step):
                 self.recorder.record(event)
-            self.report({"type": "done", "result": result})
-            self._write(result | {"serving": True})
-            self._serve()
             result = self._result(status, wall_s, cpu_s, figures, verdict)
-            self._write(result)
+            self.report({"type": "done", "result": result})
+            self.files.write_result(result | {"serving": True})
+            self._serve()
+        self.files.write_result(self._result(status, wall_s, cpu_s, figures, verdict), last=True)
+        result = self._result(status, wall_s, cpu_s, figures, verdict)
         self.report({"type": "result", "result": result})
         return result
 
@@ -336,10 +336,9 @@ class Session:
     def _settle_checkpoint(self) -> None:
         """The last one is to lie on the disk before anybody hears that this peer is done."""
         if not self.saver.settle(_LAST_CHECKPOINT_S):
-            reason = f"the disk has not taken the last checkpoint within {_LAST_CHECKPOINT_S:.0f} s"
-            self.worker.learner.ledger.warn(reason)
+            reason = f"the disk has not taken it within {_LAST_CHECKPOINT_S:.0f} s"
+            self.saver.failed(TimeoutError(reason))
         for problem in self.saver.news():
-            self.worker.learner.ledger.warn(problem)
             self.recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
 
     def _confirmed_by(self) -> list[str]:
@@ -348,13 +347,16 @@ class Session:
     def _result(
         self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict
     ) -> dict[str, Any]:
-        return peer_result(
+        unwritten = [f"the last checkpoint: {self.saver.problem}"] if self.saver.problem else []
+        unwritten += [self.recorder.problem] if self.recorder.problem else []
+        unwritten += self.files.problems()
+        result = peer_result(
             self.worker, self.driver, status, self.incarnation, self.steps_before, wall_s, cpu_s, self.began_s, figures,
             verdict,
         )  # fmt: skip
-
-    def _write(self, result: dict[str, Any]) -> None:
-        write_json(self.spec.folder / "result.json", result)
+        told = [f"not written: {problem}" for problem in unwritten]
+        both = {key: [*told, *result[key]] for key in ("troubles", "warnings")}
+        return result | both | {"unwritten": unwritten}
 
 
 def carried_over_s(elapsed_s: float, seconds: float | None) -> float:

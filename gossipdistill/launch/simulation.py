@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_UNMET, ConfigError, NeedsError
+from gossipdistill.durable import Disk, put
+from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNMET, ConfigError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
 from gossipdistill.launch.building import build_model, build_schedule, fingerprint_of
@@ -27,7 +28,8 @@ from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.endings import exit_code_of
-from gossipdistill.observe.report import write_json
+from gossipdistill.observe.recorder import FILE
+from gossipdistill.observe.report import noted, write_json
 from gossipdistill.roster import classify, load_roster
 from gossipdistill.sim.checkers import Checker, FaultsRecover, NobodyWaits, Weather, all_checkers
 from gossipdistill.sim.checkers.mass import MassConserved
@@ -148,9 +150,10 @@ class EventLog(Observer):
 
     def save(self, folder: Path) -> None:
         """`<folder>/<peer>/events.jsonl` for each."""
+        disk = Disk()
         for name, lines in self.lines.items():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / name / "events.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            disk.make_folder(folder / name)
+            put(folder / name / FILE, ["".join(f"{line}\n" for line in lines).encode()], disk)
 
 
 class _Register(Observer):
@@ -233,8 +236,14 @@ class Simulation:
         )  # fmt: skip
 
     def run(self) -> int:
-        """To the end, or until stopped. Returns the exit code; the summary is then in `summary`."""
+        """To the end, or until stopped. Returns the exit code; the summary is then in `summary`.
+
+        Raises:
+            ConfigError: when no folder can be made for it.
+        """
         world = self.world
+        wanted = self.specs[0].folder.parent
+        folder = new_run_folder(wanted.parent, wanted.name)  # now: a problem with it is not to cost a simulation
         began_s, building_s = time.perf_counter(), 0.0
         world.start_all()
         building_s, cpu_began_s = time.perf_counter() - began_s, time.process_time()
@@ -256,7 +265,7 @@ class Simulation:
             world.finish()
         wall_s = time.perf_counter() - began_s - building_s
         cpu_s = time.process_time() - cpu_began_s
-        return self._conclude(building_s, wall_s, cpu_s, world.learner_s - learner_before_s)
+        return self._conclude(folder, building_s, wall_s, cpu_s, world.learner_s - learner_before_s)
 
     def _ends_at_s(self) -> float:
         """Virtual time of the end, as far as it is known: after `seconds`, or a moment after the last step of all."""
@@ -321,13 +330,11 @@ class Simulation:
             curve.thin()
             self._sample_every_s *= 2.0
 
-    def _conclude(self, building_s: float, wall_s: float, cpu_s: float, learner_s: float) -> int:
+    def _conclude(self, folder: Path, building_s: float, wall_s: float, cpu_s: float, learner_s: float) -> int:
         world = self.world
         interrupted = not self._is_over()
         violations = [str(violation) for checker in self.checkers for violation in checker.violations]
         code = EXIT_INTERRUPTED if interrupted else 1 if violations else 0
-        wanted = self.specs[0].folder.parent
-        folder = new_run_folder(wanted.parent, wanted.name)
         entries = [
             peer_entry(
                 self._peers[spec.name],
@@ -365,10 +372,15 @@ class Simulation:
             self.specs[0].config, folder, entries, wall_s, code, figures, self.plan, fired
         )
         self.summary["expectations"] = verdicts
-        self.log.save(folder)
-        write_json(folder / "config.json", self.specs[0].resolved.as_json())
-        write_json(folder / "summary.json", self.summary)
-        return code
+        unwritten: list[str] = []
+        with noted(unwritten):
+            write_json(folder / "summary.json", self.summary)
+            write_json(folder / "config.json", self.specs[0].resolved.as_json())
+            self.log.save(folder)
+        if unwritten:
+            self.summary["unwritten"] = unwritten
+            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
+        return int(self.summary["exit_code"])
 
     def _notes(self) -> list[str]:
         """Where a real run would have gone otherwise."""

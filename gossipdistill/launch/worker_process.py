@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
-from gossipdistill.durable import CheckpointFolder
+from gossipdistill.durable import CheckpointFolder, Disk
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
@@ -34,6 +33,7 @@ from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.keys.choice import INSECURE
 from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
+from gossipdistill.launch.peer_files import CHECKPOINTS, PeerFiles, needed
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.resuming import Resumption, resume
@@ -41,10 +41,10 @@ from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.session import Session, carried_over_s
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Learner
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
-from gossipdistill.observe.report import FAULTS_FILE
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
@@ -59,6 +59,7 @@ class WorkerProcess:
     report: Report
     stop: StopRequest
     released: Release
+    disk: Disk = field(default_factory=Disk)
 
     def run(self) -> dict[str, Any]:
         """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
@@ -80,37 +81,34 @@ class WorkerProcess:
         refuse_unsendable(spec, strategy, task, learner.model)
         prints = fingerprint_of(spec, strategy, task, learner.model)
         identity = {"peer": spec.name, "task": spec.config.task.name}
-        folder = CheckpointFolder(spec.folder / "checkpoints", identity, spec.config.train.checkpoints_kept)
+        files = PeerFiles(spec.folder, self.disk)
+        kept = spec.config.train.checkpoints_kept
+        folder = CheckpointFolder(spec.folder / CHECKPOINTS, identity, kept, disk=self.disk)
         anew = "without --resume" if spec.released_by_launcher else "with --fresh"
         found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
         resumed = found.checkpoint
-        incarnation = Incarnation.next(spec.folder, not spec.resume, folder.highest_boot())
+        with needed(spec.folder):
+            incarnation = Incarnation.next(spec.folder, not spec.resume, folder.highest_boot(), self.disk)
         folder.boot = incarnation.boot
         network = NetworkThread()
         afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
         driver = self._driver(network, incarnation.boot, prints, afflicted)
-        with Recorder(spec.folder, self.report, time.monotonic()) as recorder:
-            for outcome in ("result.json", FAULTS_FILE):  # of an earlier start
-                (spec.folder / outcome).unlink(missing_ok=True)
-            (spec.folder / "config.json").write_text(json.dumps(spec.resolved.as_json(), indent=1) + "\n")
+        with Recorder(spec.folder, self.report, time.monotonic(), disk=self.disk) as recorder:
+            with needed(spec.folder):
+                recorder.prepare()
+                files.begin(spec.resolved.as_json())
+                if not spec.resume:
+                    folder.clear()
             network.start(driver)
             watch = self._watch_keys(network)
             try:
-                if not spec.resume:
-                    folder.clear()
                 worker = build_worker(spec, strategy, task, learner, draws, schedule, network.mailbox)
                 if incarnation.problem:
                     recorder.record(Event(EventKind.WARNING, time.monotonic(), "", incarnation.problem))
-                for number, reason in found.refusals:
-                    told = f"checkpoint {number.boot}-{number.serial} is refused: {reason}"
-                    recorder.record(Event(EventKind.CHECKPOINT_REFUSED, time.monotonic(), "", told))
                 if resumed is not None:
                     worker.resume(resumed)
-                    reason = f"from its checkpoint at step {learner.step}"
-                    recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
-                if found.changed:
-                    reason = f"with other settings than before: {found.changed}"
-                    recorder.record(Event(EventKind.RESUMED, time.monotonic(), "", reason))
+                for event in found.events(time.monotonic()):
+                    recorder.record(event)
                 for problem in filter(None, (INSECURE if spec.insecure else "", lock.problem)):
                     learner.ledger.warn(problem)
                     recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
@@ -119,17 +117,14 @@ class WorkerProcess:
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
-                    afflicted, Saver(folder), examiner,
+                    afflicted, Saver(folder), files, examiner,
                 )  # fmt: skip
                 if resumed is not None:
                     session.elapsed_before_s = carried_over_s(
                         resumed.progress.get("elapsed_s", 0.0), spec.config.seconds
                     )
                 session.wait_for_release()
-                keys = spec.config.exchange
-                gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()
-                if gives and is_newcomer(resumed, time.time(), keys):
-                    session.join_run(Joining(worker, afflicted.clock(), keys.fetch_within_s))
+                self._join(session, resumed)
                 return session.train_and_serve()
             except Exception as error:
                 shown = explained(error, task, learner, spec, network.mailbox)
@@ -140,9 +135,17 @@ class WorkerProcess:
                     raise
                 raise shown from error.__cause__ or error
             finally:
+                files.end()
                 if watch is not None:
                     watch.stop()
                 network.stop(self.stop.reason or "finished")
+
+    def _join(self, session: Session, resumed: Checkpoint | None) -> None:
+        """A newcomer to a run that is in progress begins with the model of another, where there is one."""
+        worker, keys = session.worker, self.spec.config.exchange
+        gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()
+        if gives and is_newcomer(resumed, time.time(), keys):
+            session.join_run(Joining(worker, session.afflicted.clock(), keys.fetch_within_s))
 
     def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())

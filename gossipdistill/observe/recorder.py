@@ -3,13 +3,14 @@ in `events.1.jsonl`, and what is older still is gone: a peer may run for months 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
+from gossipdistill.durable import Disk, reason_of
 from gossipdistill.events import Event
 
 Report = Callable[[dict[str, Any]], None]
@@ -22,17 +23,38 @@ FILE_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Recorder:
-    """Appends events to a file and passes them on. `began_s` is the clock reading that the file calls 0."""
+    """Appends events to a file and passes them on. `began_s` is the clock reading that the file calls 0. A disk that
+    takes no more ends nothing: that is said once, and how many events are missing at the end."""
 
-    def __init__(self, folder: Path, report: Report, began_s: float, file_bytes_max: int = FILE_BYTES_MAX) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._bytes_max = folder, file_bytes_max
+    def __init__(
+        self,
+        folder: Path,
+        report: Report,
+        began_s: float,
+        file_bytes_max: int = FILE_BYTES_MAX,
+        disk: Disk | None = None,
+    ) -> None:
+        self._file, self._older, self._bytes_max = folder / FILE, folder / OLDER_FILE, file_bytes_max
         self._report, self._began_s = report, began_s
-        self._open()
+        self._disk = disk or Disk()
+        self._bytes: int | None = None
+        self._torn = False
+        self._lost, self._reason = 0, ""
 
-    def _open(self) -> None:
-        self._file: TextIO = open(self._folder / FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
-        self._bytes = os.fstat(self._file.fileno()).st_size
+    @property
+    def problem(self) -> str:
+        """How many events are missing in the file, and why; empty where none is."""
+        return f"{self._reason} ({self._lost} event{'s' * (self._lost > 1)} missing)" if self._lost else ""
+
+    def prepare(self) -> None:
+        """Make the file, and see how long it is.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        self._disk.make_folder(self._file.parent)
+        self._disk.append(self._file, b"")
+        self._bytes = self._file.stat().st_size
 
     def record(self, event: Event) -> None:
         """Write one event at once: a killed process must leave its last words behind."""
@@ -40,20 +62,38 @@ class Recorder:
         entry: dict[str, Any] = {"at_s": at_s, "kind": event.kind.value, "peer": event.peer, "reason": event.reason}
         if event.detail:
             entry["detail"] = event.detail
-        line = json.dumps(entry) + "\n"
-        if self._bytes + len(line) > self._bytes_max:
-            self._file.close()
-            os.replace(self._folder / FILE, self._folder / OLDER_FILE)
-            self._open()
-        self._bytes += len(line)  # JSON is ASCII
-        self._file.write(line)
-        self._file.flush()
         self._report(
             {"type": "event", "at_s": at_s, "kind": event.kind.value, "peer": event.peer, "line": event.line()}
         )
+        try:
+            self._write(json.dumps(entry) + "\n")
+        except OSError as error:
+            error.filename = error.filename or str(self._file)
+            self._lost += 1
+            self._torn = True
+            if not self._reason:
+                self._reason = reason_of(error)
+                line = f"warning: events cannot be written: {self._reason}"
+                self._report({"type": "event", "at_s": at_s, "kind": "warning", "peer": "", "line": line})
+
+    def _write(self, line: str) -> None:
+        if self._bytes is None:
+            self.prepare()
+        if self._torn:
+            line = "\n" + line  # what was begun is no event
+        assert self._bytes is not None
+        if self._bytes + len(line) > self._bytes_max:
+            self._disk.rename(self._file, self._older)
+            self._bytes, line = 0, line.lstrip()
+        self._disk.append(self._file, line.encode("ascii"))
+        self._bytes += len(line)  # JSON is ASCII
+        self._torn = False
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        if self._lost:
+            entry = {"at_s": 0.0, "kind": "warning", "peer": "", "reason": f"events are missing: {self.problem}"}
+            with contextlib.suppress(OSError):
+                self._write(json.dumps(entry) + "\n")

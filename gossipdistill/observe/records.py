@@ -74,6 +74,7 @@ class PeerRecord(Record):
     bytes_are_computed: bool = False
     links: list[dict[str, Any]] = []
     examples: ExamplesRecord | None = None
+    unwritten: list[str] = []
 
 
 class FaultRecord(Record):
@@ -126,6 +127,7 @@ class SummaryRecord(Record):
     faults: list[FaultRecord] = []
     expectations: list[Verdict] = []
     data: str | None = None
+    unwritten: list[str] = []
 
 
 class SettingRecord(Record):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 import gossipdistill
+from gossipdistill.durable import Disk, put, reason_of
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.files import UnusableError, changed_s, entries, is_folder, is_there
 from gossipdistill.observe.dealt import data_words
@@ -264,11 +266,23 @@ def _finite_or_none(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write one object; a reader finds the old file or the whole new one."""
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(as_json(value, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+def write_json(path: Path, value: dict[str, Any], disk: Disk | None = None) -> None:
+    """Write one object; a reader finds the old file or the whole new one.
+
+    Raises:
+        OSError: with the name of the file; what was begun is removed.
+    """
+    put(path, [f"{as_json(value, indent=1)}\n".encode()], disk or Disk())
+
+
+@contextlib.contextmanager
+def noted(unwritten: list[str]) -> Iterator[None]:
+    """Around what is written at the end: what cannot be is noted there as `FILE: reason`, and the results are shown all
+    the same."""
+    try:
+        yield
+    except OSError as error:
+        unwritten.append(reason_of(error))
 
 
 def newest_run(out: Path) -> Path:

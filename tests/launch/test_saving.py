@@ -98,7 +98,9 @@ def test_the_first_one_that_fails_says_that_there_is_none(tmp_path: Path) -> Non
     (tmp_path / "2-1.safetensors.partial").write_bytes(b"of a newer process")
     saver.save(checkpoint(1))
     assert saver.settle(PATIENCE_S)
-    assert saver.news() == [f"{saver.problem}; there is none yet"]
+    problem = f"{tmp_path / '1-1.safetensors'}: No space left on device; there is none yet"
+    assert saver.problem == problem
+    assert saver.news() == [f"no checkpoint could be written: {problem}"]
     assert [file.name for file in tmp_path.iterdir()] == ["2-1.safetensors.partial"]
 
 
