@@ -33,6 +33,7 @@ from gossipdistill.cli.options import (
     written_to,
 )
 from gossipdistill.errors import ConfigError, UsageError
+from gossipdistill.observe.busy import busy
 
 
 def run(
@@ -59,23 +60,25 @@ def run(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Several peers on this machine, to the end, with a table."""
-    from gossipdistill.launch.chaos import afflict
-    from gossipdistill.launch.keys.choice import Wishes
-    from gossipdistill.launch.local import LocalRun
-    from gossipdistill.launch.plan import Asked, plan_local, settle
-    from gossipdistill.launch.preflight import check, title_of
-    from gossipdistill.observe.display import Display
-    from gossipdistill.observe.report import render
+    with busy(err_console, "importing torch") as say:
+        from gossipdistill.launch.chaos import afflict
+        from gossipdistill.launch.keys.choice import Wishes
+        from gossipdistill.launch.local import LocalRun
+        from gossipdistill.launch.plan import Asked, plan_local, settle
+        from gossipdistill.launch.preflight import check, title_of
+        from gossipdistill.observe.display import Display
+        from gossipdistill.observe.report import render
 
-    asked = Asked(
-        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
-        Wishes(secure=secure),
-    )  # fmt: skip
-    planned = afflict(plan_local(asked, resume=resume), faults)
-    findings = check(planned)
-    specs = settle(planned)
-    folder = specs[0].typed(specs[0].folder.parent)
-    title = title_of(specs, findings)
+        say("reading the configuration and the data, and trying the model")
+        asked = Asked(
+            run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+            Wishes(secure=secure),
+        )  # fmt: skip
+        planned = afflict(plan_local(asked, resume=resume), faults)
+        findings = check(planned)
+        specs = settle(planned)
+        folder = specs[0].typed(specs[0].folder.parent)
+        title = title_of(specs, findings)
     print_notices(notice for spec in specs for notice in spec.notices)
     with Display(err_console, title) as display:
         local = LocalRun(specs, specs[0].folder.parent, display, max_restarts)
@@ -140,21 +143,22 @@ def worker(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
-    from gossipdistill.launch.alone import run_alone
-    from gossipdistill.launch.chaos import afflict
-    from gossipdistill.launch.keys.choice import INSECURE, Wishes
-    from gossipdistill.launch.own_faults import AfflictedWorker
-    from gossipdistill.launch.peer_files import RESULT_FILE
-    from gossipdistill.launch.plan import Asked, plan_worker
-    from gossipdistill.launch.threads import told
-    from gossipdistill.observe.display import Display
-    from gossipdistill.observe.report import render
+    with busy(err_console, "importing torch"):
+        from gossipdistill.launch.alone import run_alone
+        from gossipdistill.launch.chaos import afflict
+        from gossipdistill.launch.keys.choice import INSECURE, Wishes
+        from gossipdistill.launch.own_faults import AfflictedWorker
+        from gossipdistill.launch.peer_files import RESULT_FILE
+        from gossipdistill.launch.plan import Asked, plan_worker
+        from gossipdistill.launch.threads import told
+        from gossipdistill.observe.display import Display
+        from gossipdistill.observe.report import render
 
-    asked = Asked(
-        run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
-        Wishes(key, join, secure, insecure),
-    )  # fmt: skip
-    (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
+        asked = Asked(
+            run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+            Wishes(key, join, secure, insecure),
+        )  # fmt: skip
+        (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
     print_notices(spec.notices)
     if spec.insecure:
         err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
@@ -192,13 +196,15 @@ def compare(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Several strategies on the same data and budget, in one table. With --faults, those that gossip run twice."""
-    from gossipdistill.launch.compare import Comparison
-    from gossipdistill.launch.plan import Asked
-    from gossipdistill.observe.comparison import render
-    from gossipdistill.observe.display import Display
-
-    asked = Asked(run_file, peers, topology, task, None, steps, seconds, None, settings, data_dir, device, out)
     with ExitStack() as showing:
+        say = showing.enter_context(busy(err_console, "importing torch"))
+        from gossipdistill.launch.compare import Comparison
+        from gossipdistill.launch.plan import Asked
+        from gossipdistill.observe.comparison import render
+        from gossipdistill.observe.display import Display
+
+        asked = Asked(run_file, peers, topology, task, None, steps, seconds, None, settings, data_dir, device, out)
+        say("reading the configuration and the data, and trying each strategy's model")
 
         def announce(title: str) -> Display:
             showing.close()  # that of the row before

@@ -44,6 +44,7 @@ def main(spec_file: str) -> int:
 
 def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -> int:
     try:
+        report({"type": "phase", "text": "importing torch"})
         # Here, not above: see the head of this file.
         from gossipdistill.launch.spec import WorkerSpec
         from gossipdistill.launch.worker_process import WorkerProcess

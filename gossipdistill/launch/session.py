@@ -27,7 +27,9 @@ from gossipdistill.launch.resuming import settings_of
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.learning.teachers import RunningLoss
+from gossipdistill.observe.clock_words import left_s
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.presence import RefusalCode
 from gossipdistill.strategies import Delivery
@@ -65,6 +67,7 @@ class Session:
     saver: Saver
     files: PeerFiles
     examiner: Examiner
+    live: LiveValidation
     began_s: float = 0.0
     cpu_began_s: float = 0.0
     steps_before: int = 0
@@ -102,9 +105,9 @@ class Session:
                 return
             if now >= say_at_s:
                 say_at_s = now + _SAY_WAITING_EVERY_S
-                left_s = deadline_s - now
-                text = f"{here} of {spec.start_when} peers here; waiting {left_s:.0f} s more for {', '.join(missing)}"
-                self.report({"type": "waiting", "text": text})
+                names = ", ".join(missing)
+                text = f"{here} of {spec.start_when} peers here; waiting {deadline_s - now:.0f} s more for {names}"
+                self.report({"type": "waiting", "text": text, "for": names})
             time.sleep(_LOOK_EVERY_S)
 
     def join_run(self, joining: Joining) -> None:
@@ -264,6 +267,8 @@ class Session:
             diverging = self.examiner.divergence(now)
             if diverging is not None:
                 self.recorder.record(diverging)
+            if not self._serving and self.stop.reason is None:
+                self.live.look(now)
             self.report(self._progress(now))
         every_s = self.spec.config.train.checkpoint_every_s
         due = every_s > 0 and now - self._saved_s >= every_s
@@ -291,12 +296,17 @@ class Session:
 
     def _progress(self, now: float) -> dict[str, Any]:
         learner, neighbourhood = self.worker.learner, self.worker.mailbox.neighbourhood()
+        config, steps_per_s = self.spec.config, (learner.step - self.steps_before) / max(now - self.began_s, 1e-9)
+        steps_left = config.steps - learner.step if config.steps else None
+        seconds_left = config.seconds - (now - self._run_began_s) if config.seconds else None
         return {
             "type": "progress",
+            **self.live.record(),
+            "left_s": left_s(steps_left, steps_per_s, seconds_left),
             "step": learner.step,
             "share": self._share(now),
             "elapsed_s": now - self.began_s,
-            "steps_per_s": (learner.step - self.steps_before) / max(now - self.began_s, 1e-9),
+            "steps_per_s": steps_per_s,
             "loss": self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
             "exchanges": learner.ledger.exchanges,
             "links": {name: link.exchanges for name, link in learner.ledger.links.items()},

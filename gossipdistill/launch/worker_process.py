@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,12 +44,15 @@ from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.tasks import figures as figures_of
 from gossipdistill.user_code import text_of
+from gossipdistill.worker import Worker
 
 
 @dataclass
@@ -70,12 +74,23 @@ class WorkerProcess:
         with hold_folder(self.spec.folder, self.spec.name) as lock:
             return self._run(lock)
 
+    def _phase(self, text: str) -> None:
+        """What this process does before its first step, for whoever watches."""
+        self.report({"type": "phase", "text": text})
+
+    def _live(self, worker: Worker) -> LiveValidation:
+        figures = partial(figures_of, worker.task, lenient=True)
+        rows = self.spec.config.train.batch_size
+        return LiveValidation(worker.learner, worker.task.validation, figures, time.monotonic, rows)
+
     def _run(self, lock: FolderLock) -> dict[str, Any]:
         spec = self.spec
+        self._phase(f"reading the data of {spec.config.task.name}")
         torch.set_num_threads(spec.threads)
         strategy = spec.config.make_strategy()
         schedule = build_schedule(spec, strategy)
         task = build_task(spec, strategy)
+        self._phase("building its model")
         learner, draws = build_learner(spec, strategy, task)
         refuse_unkept(learner)
         refuse_unsendable(spec, strategy, task, learner.model)
@@ -84,6 +99,8 @@ class WorkerProcess:
         files = PeerFiles(spec.folder, self.disk)
         kept = spec.config.train.checkpoints_kept
         folder = CheckpointFolder(spec.folder / CHECKPOINTS, identity, kept, disk=self.disk)
+        if spec.resume:
+            self._phase("looking for its checkpoint")
         anew = "without --resume" if spec.released_by_launcher else "with --fresh"
         found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
         resumed = found.checkpoint
@@ -113,11 +130,12 @@ class WorkerProcess:
                     learner.ledger.warn(problem)
                     recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
                 examiner = Examiner(worker, spec.config.train, plan=spec.faults)
+                self._phase("looking at its model before the first step")
                 examiner.begin(spec.config.steps, resumed is not None)
                 self._report_ready(prints, learner)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
-                    afflicted, Saver(folder), files, examiner,
+                    afflicted, Saver(folder), files, examiner, self._live(worker),
                 )  # fmt: skip
                 if resumed is not None:
                     session.elapsed_before_s = carried_over_s(
@@ -145,6 +163,7 @@ class WorkerProcess:
         worker, keys = session.worker, self.spec.config.exchange
         gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()
         if gives and is_newcomer(resumed, time.time(), keys):
+            self._phase("asking the others for their model")
             session.join_run(Joining(worker, session.afflicted.clock(), keys.fetch_within_s))
 
     def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -13,23 +15,30 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from gossipdistill.observe.clock_words import clock_words
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import Notices
 from gossipdistill.printable import printable
 
 _PLAIN_EVERY_S = 5.0
+_PLAIN_PEERS_MAX = 8
+"""With more, one line tells of all of them."""
+_NAMES_MAX = 4
+_STATE_CHARS_MAX = 34
 _QUIET_KINDS = {"started", "joined", "finished", "left", "fault", "left_out", "listened_to"}
 """Kinds of events that a healthy run is full of: shown in the row, or in the story, not as lines of their own."""
 _COLUMNS = (
     Column("peer"),
     Column("process"),
     Column("state"),
-    Column("", dispensable=3),
+    Column("", dispensable=5),
     Column("step", right=True),
-    Column("steps/s", right=True, dispensable=1),
-    Column("loss", right=True, dispensable=2),
-    Column("exchanges", right=True),
+    Column("steps/s", right=True, dispensable=4),
+    Column("loss", right=True, dispensable=3),
+    Column("accuracy", right=True),
+    Column("exchanges", right=True, dispensable=2),
     Column("peers"),
+    Column("left", right=True),
 )
 
 
@@ -45,10 +54,12 @@ class Row:
 class Display:
     """Takes what `LocalRun` watches; use it as a context manager around the run."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console, self._title = console, title
+    def __init__(self, console: Console, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._title, self._clock = console, title, clock
         self._rows: dict[str, Row] = {}
-        self._said_s = time.monotonic()
+        self._began_s = self._said_s = clock()
+        self._ended = threading.Event()
+        self._talking = threading.RLock()
         self._notices = Notices()
         self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
@@ -58,12 +69,19 @@ class Display:
             self._live.start()
         else:
             self._say(self._title)
+            # Who starts, or waits for a peer, may send no record for long.
+            threading.Thread(target=self._tick, daemon=True, name="progress").start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
         self._say_notices(math.inf)
         if self._is_live:
             self._live.stop()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_PLAIN_EVERY_S / 5):
+            self.say_progress()
 
     def __call__(self, name: str, record: dict[str, Any]) -> None:
         """One record of the peer `name`."""
@@ -76,15 +94,17 @@ class Display:
                 row.pid, row.state = record["pid"], "starting"
                 if not self._is_live:
                     self._say(f"{name}: process {row.pid}")
+            case "phase":
+                row.state = str(record["text"])
             case "ready":
-                row.state = "ready"
+                row.state = READY
             case "progress":
-                row.state, row.record = "training", record
+                row.state, row.record = TRAINING, record
             case "waiting":
-                row.state = "waiting for others"
+                row.state = f"waits for {record['for']}" if "for" in record else "waiting for others"
                 self._say(f"{name}: {record['text']}", "yellow")
             case "done":
-                row.state = "done, serving"
+                row.state = "done, serves the others"
             case "exited":
                 row.state = str(record.get("status") or "finished") if record["finished"] else "gone"
                 if not record["finished"]:
@@ -97,7 +117,7 @@ class Display:
             case "event" if record["kind"] not in _QUIET_KINDS:
                 self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
         self._say_notices(time.monotonic())
-        self._say_progress()
+        self.say_progress()
 
     def _say_notices(self, now_s: float) -> None:
         for at_s, names, line in self._notices.due(now_s):
@@ -107,34 +127,115 @@ class Display:
         # Above the live rows, so that it stays when they are gone.
         self._console.print(Text(printable(line), style=style), soft_wrap=not self._is_live)
 
-    def _say_progress(self) -> None:
-        now = time.monotonic()
-        if self._is_live or now - self._said_s < _PLAIN_EVERY_S:
-            return
-        self._said_s = now
-        for name, row in self._rows.items():
-            if row.state == "training" and row.record:
-                r = row.record
+    def say_progress(self) -> None:
+        """Where there is no terminal: every few seconds, what the peers are doing."""
+        with self._talking:
+            now = self._clock()
+            if self._is_live or now - self._said_s < _PLAIN_EVERY_S:
+                return
+            self._said_s = now
+            rows = list(self._rows.items())
+            training = [(name, row) for name, row in rows if row.state == TRAINING and row.record]
+            if not training:
+                told = self._starting(rows)
+                if told:
+                    self._say(f"{clock_words(now - self._began_s)} since the start: {told}")
+            elif len(training) <= _PLAIN_PEERS_MAX:
+                for name, row in training:
+                    self._say(f"{name}: {progress_words(row.record)}")
+            else:
+                slowest = min(training, key=lambda one: one[1].record["share"])
                 self._say(
-                    f"{name}: step {r['step']} ({100 * r['share']:.0f} %), {r['steps_per_s']:.1f} steps/s, "
-                    f"loss {_loss(r)}, {r['exchanges']} exchanges, {r['alive']} of {r['expected']} peers"
+                    f"{len(training)} peers train; the last of them, {slowest[0]}: {progress_words(slowest[1].record)}"
                 )
+
+    def _starting(self, rows: Sequence[tuple[str, Row]]) -> str:
+        """What is waited for before anybody trains: peers by what they do."""
+        doing: dict[str, list[str]] = {}
+        for name, row in rows:
+            if not row.record and row.state not in _ENDS:
+                doing.setdefault(row.state, []).append(name)
+        return "; ".join(f"{_names(names)}: {state}" for state, names in doing.items())
 
     def _render(self) -> RenderableType:
         # A copy: it is drawn by a thread of its own.
-        rows = [_cells(name, row) for name, row in list(self._rows.items())]
-        return Group(Text(self._title, style="bold", no_wrap=True, overflow="ellipsis"), Fitting(_COLUMNS, rows))
+        rows = list(self._rows.items())
+        late = [name for name, row in rows if row.state not in (READY, TRAINING, *_ENDS) and not row.record]
+        cells = [_cells(name, row, late) for name, row in rows]
+        return Group(Text(self._title, style="bold"), Text(self._time(rows)), Fitting(_columns(rows), cells))
+
+    def _time(self, rows: Sequence[tuple[str, Row]]) -> str:
+        """How long it has taken, and how long it still takes."""
+        records = [row.record for _, row in rows if row.record]
+        since_start = clock_words(self._clock() - self._began_s)
+        if not records:
+            return f"starting, for {since_start}"
+        training = [row.record for _, row in rows if row.record and row.state == TRAINING]
+        elapsed = f"{since_start} since the start, {clock_words(max(r['elapsed_s'] for r in records))} of training"
+        if not training:
+            return elapsed
+        known = [r["left_s"] for r in training if r.get("left_s") is not None]
+        return f"{elapsed}, " + (f"about {clock_words(max(known))} left" if known else "the end is not known yet")
 
 
-def _cells(name: str, row: Row) -> list[RenderableType]:
+READY, TRAINING = "ready", "training"
+_ENDS = ("gone", "finished", "failed", "left", "interrupted", "lost", "diverged", "collapsed")
+
+
+def progress_words(record: dict[str, Any]) -> str:
+    """One record of progress as a line."""
+    r = record
+    parts = [
+        f"step {r['step']} ({100 * r['share']:.0f} %)", f"{r['steps_per_s']:.1f} steps/s", f"loss {_loss(r)}",
+        *([f"{_validation_name(r)} {_validation(r)}"] if _validation(r) else []),
+        f"{r['exchanges']} exchanges", f"{r['alive']} of {r['expected']} peers",
+    ]  # fmt: skip
+    left = r.get("left_s")
+    times = f"{clock_words(r['elapsed_s'])} of training" + (
+        f", about {clock_words(left)} left" if left is not None else ""
+    )
+    return f"{', '.join(parts)}; {times}"
+
+
+def _columns(rows: Sequence[tuple[str, Row]]) -> Sequence[Column]:
+    """Where a task has no accuracy, the loss on validation rows stands in its place."""
+    lacking = any(row.record.get("val_rows") and row.record.get("val_accuracy") is None for _, row in rows)
+    return [replace(c, title="val. loss") if lacking and c.title == "accuracy" else c for c in _COLUMNS]
+
+
+def _cells(name: str, row: Row, late: Sequence[str]) -> list[RenderableType]:
     r = row.record
-    bar = ProgressBar(total=1.0, completed=r.get("share", 0.0), width=18)
+    bar = ProgressBar(total=1.0, completed=r.get("share", 0.0), width=12)
+    state = row.state
+    if state == READY:
+        state = f"ready, waits for {_names(late)}" if late else "ready"
+    state = state if len(state) <= _STATE_CHARS_MAX else f"{state[: _STATE_CHARS_MAX - 3]}..."
     if not r:
-        return [name, str(row.pid), row.state, bar, "", "", "", "", ""]
+        return [name, str(row.pid), state, bar, *[""] * (len(_COLUMNS) - 4)]
     seen = Text(f"{r['alive']} of {r['expected']}", style="" if r["alive"] == r["expected"] else "yellow")
     pace = f"{r['steps_per_s']:.1f}"
     sees = "" if row.state == "gone" else seen
-    return [name, str(row.pid), row.state, bar, str(r["step"]), pace, _loss(r), str(r["exchanges"]), sees]
+    left = r.get("left_s") if row.state == TRAINING else None
+    return [
+        name, str(row.pid), state, bar, str(r["step"]), pace, _loss(r), _validation(r), str(r["exchanges"]), sees,
+        clock_words(left) if left is not None else "",
+    ]  # fmt: skip
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_MAX]) + (f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else "")
+
+
+def _validation_name(record: dict[str, Any]) -> str:
+    return "accuracy" if record.get("val_accuracy") is not None else "validation loss"
+
+
+def _validation(record: dict[str, Any]) -> str:
+    """About the accuracy, on a few validation rows, or where there is none the loss; "" before the first look."""
+    accuracy, loss = record.get("val_accuracy"), record.get("val_loss")
+    if accuracy is not None:
+        return f"~{100 * accuracy:.0f} %"
+    return f"~{loss:.3f}" if loss is not None else ""
 
 
 def _loss(record: dict[str, Any]) -> str:

@@ -1,0 +1,91 @@
+"""How well a model does on a few validation rows while it trains: seldom, cheaply, and without a trace.
+
+Rules of this file
+1. Training is the same, bit for bit, as without it (`evaluation.untouched`), and takes at most one per cent longer.
+2. What goes wrong in a user's model or metric here is no matter of training: there are no figures then.
+3. The figures are of some of the rows. Those in results are of all of them, after the last step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from gossipdistill.learning.evaluation import untouched
+from gossipdistill.learning.learner import Learner
+
+ROWS_MAX = 256
+_BATCHES = 4
+"""Not more rows than so many training batches have: a look takes about as long as one or two steps."""
+_ROWS_MIN = 32
+_SHARE_MAX = 0.01
+"""Of all time."""
+_PAUSE_S = 2.0
+"""Between two looks, and before the first, at least."""
+_ENTRIES_MAX = 1 << 22
+"""Of one table of outputs, as far as inputs tell; fewer rows are looked at where one row is large."""
+
+Figures = Callable[[Tensor, Tensor], Mapping[str, float]]
+"""The loss and the metrics of outputs [rows, ...] and labels [rows, ...]."""
+
+
+@dataclass(slots=True)
+class LiveValidation:
+    """Of one learner. `clock` says how long a look took."""
+
+    learner: Learner
+    validation: tuple[Tensor, Tensor]
+    figures: Figures
+    clock: Callable[[], float]
+    batch_rows: int = _ROWS_MIN
+    _due_s: float | None = None
+    _over: bool = False
+    _found: dict[str, float | int | None] = field(default_factory=dict)
+
+    def look(self, now: float) -> None:
+        """Between two steps, at clock reading `now`: look if it is time to."""
+        if self._due_s is None:
+            self._due_s = now + _PAUSE_S
+            self._over = _is_compiled(self.learner.model)
+        if self._over or now < self._due_s:
+            return
+        began_s = self.clock()
+        try:
+            self._found = self._look()
+        except (Exception, SystemExit):
+            self._over, self._found = True, {}
+        ended_s = self.clock()
+        self._due_s = ended_s + max(_PAUSE_S, (ended_s - began_s) / _SHARE_MAX)
+
+    def record(self) -> dict[str, float | int | None]:
+        """What was found last: `val_loss` and `val_accuracy` (None where there is none), over `val_rows` rows, after
+        step `val_step`; nothing before the first look."""
+        return dict(self._found)
+
+    def _look(self) -> dict[str, float | int | None]:
+        learner, (x, y) = self.learner, self.validation
+        per_row = max(x[0].numel(), 1)
+        wanted = min(ROWS_MAX, max(_BATCHES * self.batch_rows, _ROWS_MIN), max(_ENTRIES_MAX // per_row, 2))
+        rows = torch.linspace(0, len(x) - 1, min(len(x), wanted)).round().long()
+        with untouched(learner.model):
+            outputs = learner.predict(learner.model, x[rows].to(learner.device)).cpu()
+            figures = self.figures(outputs, y[rows])
+        return {
+            "val_loss": _finite(figures.get("loss")),
+            "val_accuracy": _finite(figures.get("accuracy")),
+            "val_rows": len(rows),
+            "val_step": learner.step,
+        }
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    """A compiled model would be compiled anew for evaluation, which may take a minute."""
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
