@@ -47,7 +47,7 @@ def test_adpsgd_needs_neither_links_both_ways_nor_a_bipartite_graph(tmp_path: Pa
     assert "bipartite" in str(STRATEGIES["adpsgd"].__doc__) + str(sys.modules[STRATEGIES["adpsgd"].__module__].__doc__)
     found = {}
     for name in ("adpsgd", "isolated"):
-        line = {"strategy": name, "topology": ONE_WAY, "seconds": 30.0, "settings": ["exchange.every_steps=2"]}
+        line = {"strategy": name, "topology": ONE_WAY, "seconds": 15.0, "settings": ["exchange.every_steps=2"]}
         found[name] = simulated(tmp_path, **line)["simulation"]["consensus_distance"]
     assert found["adpsgd"] < 0.1 * found["isolated"]
 

@@ -1,0 +1,84 @@
+"""5. Each command of the folders' README files works as it is written, up to the moment at which processes start."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossipdistill.cli import main
+from gossipdistill.launch.plan import Asked, plan_local
+from gossipdistill.launch.preflight import check
+from gossipdistill.launch.scaffold import TWO_DESKS, UNLIKE_4, write_examples
+from gossipdistill.topology import list_topologies
+
+REPOSITORY = Path(__file__).parent.parent.parent
+FOLDERS = ("topologies", "peers", "faults")
+
+
+def commands(folder: str) -> list[str]:
+    """The lines of code that are a command, without their comments."""
+    text = (REPOSITORY / folder / "README.md").read_text()
+    return [line.partition("#")[0].strip() for line in re.findall(r"^(?:    |\t)(gossipdistill .*)$", text, flags=re.M)]
+
+
+EVERY = [(folder, line) for folder in FOLDERS for line in commands(folder)]
+
+
+WOULD_START = 77
+"""The exit code where all is planned and checked, and processes would start."""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a reader of those files has written beside them; and nothing is started."""
+    write_examples(tmp_path)
+    for name, text in {"my/desks.toml": TWO_DESKS, "rosters/lab.toml": UNLIKE_4, "lab.toml": UNLIKE_4}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans/mine.toml").write_text((tmp_path / "bad-day.toml").read_text())
+
+    def start(*anything: object) -> None:
+        raise SystemExit(WOULD_START)
+
+    for where in ("local.LocalRun.run", "alone.run_alone", "own_faults.AfflictedWorker.run"):
+        monkeypatch.setattr(f"gossipdistill.launch.{where}", start)
+    monkeypatch.setattr("gossipdistill.launch.plan.refuse_unusable", lambda *anything: None)  # ports that others have
+    return tmp_path
+
+
+def test_commands_are_found_in_each_file() -> None:
+    assert {folder for folder, _ in EVERY} == set(FOLDERS)
+    assert len(EVERY) >= 12
+
+
+@pytest.mark.parametrize(("folder", "line"), EVERY, ids=[line for _, line in EVERY])
+def test_a_command_works_as_it_is_written(
+    folder: str, line: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, *arguments = shlex.split(line)
+    assert program == "gossipdistill"
+    monkeypatch.setattr(sys, "argv", ["gossipdistill", *arguments])
+    try:
+        main()
+        code: object = 0
+    except SystemExit as end:
+        code = end.code
+    told = capsys.readouterr()
+    assert code == (WOULD_START if arguments[0] in ("run", "worker") else 0), told.err
+    assert told.err if code else told.out
+
+
+@pytest.mark.parametrize("name", [name for name, _ in list_topologies()])
+@pytest.mark.parametrize("peers", ["4", "8", "9"])
+def test_every_ready_made_topology_runs_with_as_many_peers_as_it_is_for(name: str, peers: str, tmp_path: Path) -> None:
+    if name in ("two-desks", "phases-example") and peers != "4":
+        pytest.skip("names four peers")
+    if name == "random_regular" and peers == "9":
+        pytest.skip("9 peers with 3 neighbours each have 27 ends of links, which is odd")
+    found = check(plan_local(Asked(topology=name, peers=peers, out=tmp_path)))
+    assert found.examples["used"] == {"4": 100, "8": 100, "9": 88}[peers]
