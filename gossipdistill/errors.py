@@ -69,14 +69,13 @@ class UserCodeError(ConfigError):
         what: str,
         told: str,
         *,
+        file: object = None,
         key: str | None = None,
         value: object = None,
         problem: str | None = None,
         exit_code: int = 3,
     ) -> None:
-        if problem is None:
-            problem = f"failed: {told}"
-        super().__init__(problem, key=key, value=value)
+        super().__init__(f"failed: {told}" if problem is None else problem, file=file, key=key, value=value)
         self.what, self.told = what, told
         self.exit_code = exit_code  # type: ignore[misc]
 

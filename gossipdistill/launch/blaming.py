@@ -45,7 +45,7 @@ def explained(error: Exception, task: Task, learner: Learner, spec: WorkerSpec, 
             return cut
     if not known and not theirs:
         return error
-    what = error.what if isinstance(error, UserCodeError) else "Task.model"
+    what = error.what if isinstance(error, UserCodeError) else "the user's code"
     return in_training(
         cause, what, task, learner, spec.config, f"; the full report is in {spec.typed(spec.folder / LOG)}"
     )
@@ -57,7 +57,7 @@ def in_training(
     """An exception out of the user's code, with the step, their file and line, and the likely reason; `where_else` ends
     the message."""
     home = task.made_at if what.startswith("Task.") else ""
-    line = told(cause, home=home)
+    line = told(cause, home=home) if not isinstance(cause, UserCodeError) else f"{cause.told} ({home})"
     hint = next((hint for hint in (find(cause, what, task, learner, config) for find in _HINTS) if hint), "")
     text = f"training failed at step {learner.step}: {line}, in {what}"
     text += f": {hint}" if hint else ""

@@ -8,13 +8,16 @@ from __future__ import annotations
 import atexit
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.distributed as distributed
 from pydantic import Field
 from torch.nn.parallel import DistributedDataParallel
 
+from gossipdistill.errors import ConfigError, UserCodeError
+from gossipdistill.events import EventKind
+from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
@@ -28,6 +31,10 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.user_code import users_code
+
+_KEY = "strategy.rendezvous"
+_NAMES_MAX = 8
 
 
 class Options(base.Options):
@@ -37,6 +44,9 @@ class Options(base.Options):
     """Where the processes find one another: `tcp://HOST:PORT` of the first peer. `run` and `compare` choose a place."""
     timeout_s: float = Field(default=60.0, gt=0)
     """The most time of one collective operation; one that takes longer ends the run."""
+    find_unused: Literal["auto", "always"] = "auto"
+    """Whether each step looks for parameters that get no gradient. auto: if two batches before the first step leave
+    some without one; always: also for those that get one in most steps."""
 
 
 @dataclass(slots=True)
@@ -65,18 +75,41 @@ class AllReduce(Strategy):
     options: Options
 
     def init(self, learner: Learner) -> State:
-        distributed.init_process_group(
-            "gloo",
-            init_method=self.options.rendezvous,
-            rank=learner.place,
-            world_size=len(learner.peers),
-            timeout=timedelta(seconds=self.options.timeout_s),
-        )
-        atexit.register(_leave)
-        learner.forward_module = DistributedDataParallel(learner.model)
+        self._meet(learner)
+        unused = unused_parameters(learner) if self.options.find_unused == "auto" else ()
+        if unused:
+            some = ", ".join(unused[:_NAMES_MAX]) + (", ..." if len(unused) > _NAMES_MAX else "")
+            learner.ledger.note(EventKind.WARNING, "", f"get no gradient, and stay as they are: {some}")
+        # All must look, or none: those that look exchange what they have found.
+        looks = torch.tensor([float(bool(unused) or self.options.find_unused == "always")])
+        distributed.all_reduce(looks, distributed.ReduceOp.MAX)
+        with users_code("Task.model"):
+            learner.forward_module = DistributedDataParallel(
+                learner.model, find_unused_parameters=bool(looks.item() > 0)
+            )
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         others = tuple(name for name in learner.peers if name != learner.name)
         return State(2 * len(others) / len(learner.peers) * 4 * parameters, others)
+
+    def _meet(self, learner: Learner) -> None:
+        """Join the group of all peers.
+
+        Raises:
+            ConfigError: for a meeting place that is none.
+        """
+        where = self.options.rendezvous
+        try:
+            distributed.init_process_group(
+                "gloo",
+                init_method=where,
+                rank=learner.place,
+                world_size=len(learner.peers),
+                timeout=timedelta(seconds=self.options.timeout_s),
+            )
+        except ValueError as error:
+            accepted = "tcp://HOST:PORT or file:///a/new/file"
+            raise ConfigError(f"is no place to meet: {error}", key=_KEY, value=where, accepted=accepted) from None
+        atexit.register(_leave)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         return []
@@ -98,6 +131,38 @@ class AllReduce(Strategy):
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         return []
+
+
+def unused_parameters(learner: Learner) -> tuple[str, ...]:
+    """Names of the parameters that get no gradient from one of the first two batches, in training mode; no trace is
+    left.
+
+    Without parameters that can be trained, and where a pass fails, there is nothing to find: the first step will say
+    what is wrong.
+    """
+    assert learner.examples is not None
+    assert learner.criterion is not None
+    model, (x, y) = learner.model, learner.examples
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    unused: list[str] = []
+    with generators_kept(), evaluating(model):
+        for module, training in modes:
+            module.training = training
+        try:
+            for step in (0, 1):
+                rows = learner.rows_at(step)
+                loss = learner.criterion(learner.forward(x[rows]), y[rows])
+                found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+                unused += [name for name, gradient in zip(named, found, strict=True) if gradient is None]
+        except (UserCodeError, RuntimeError, AttributeError):
+            return ()
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+    return tuple(dict.fromkeys(unused))
 
 
 def _leave() -> None:

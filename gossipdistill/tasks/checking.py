@@ -51,8 +51,7 @@ def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "fail
     """The metric `name` of outputs [rows, ...] and labels [rows, ...]; NaN is a value like others.
 
     Raises:
-        UserCodeError: when it fails.
-        ConfigError: when it gives no number.
+        UserCodeError: when it fails, or gives no number.
     """
     with users_setup(f"Task.metrics[{name!r}]", problem=problem, home=task.made_at):
         value: object = task.metrics[name](out, y)
@@ -67,7 +66,8 @@ def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "fail
             if isinstance(value, Tensor)
             else f"{shown(value)} of type {type(value).__name__}"
         )
-        raise ConfigError(f"gives {found}, which is no number", key=f"Task.metrics[{name!r}]", accepted="a float")
+        what, problem = f"Task.metrics[{name!r}]", f"gives {found}, which is no number"
+        raise UserCodeError(what, problem, key=what, problem=problem)
     return number
 
 

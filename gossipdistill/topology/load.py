@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, create_model
 
 from gossipdistill import shelf
-from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.printable import printable, shown
+from gossipdistill.errors import ConfigError, UserCodeError, nearest
+from gossipdistill.printable import shown
 from gossipdistill.topology.generators import KINDS
 from gossipdistill.topology.schedule import Computed, Schedule
+from gossipdistill.user_code import text_of
 
 TRIAL_CALLS_MAX = 512
 """Calls of a user's `out_neighbours`, each made twice, by which a file is tried when it is loaded."""
@@ -99,7 +100,8 @@ def _executed(file: Path) -> ModuleType:
     except SyntaxError as error:
         raise ConfigError(f"line {error.lineno}: {error.msg}", file=file) from None
     except (Exception, SystemExit) as error:
-        raise ConfigError(_told(error, file), file=file) from None
+        line = _told(error, file)
+        raise UserCodeError("the topology", line, file=file, problem=line) from error
     return module
 
 
@@ -116,7 +118,8 @@ def _checked(
             # One that never ends is cut off behind what the roster could fill twice.
             names = None if isinstance(answer, str) else list(itertools.islice(answer, 2 * len(peers) + 1))
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"{call}: {_told(error, file)}", file=file) from None
+            line = _told(error, file)
+            raise UserCodeError(call, line, file=file, problem=f"{call}: {line}") from error
         if names is None:
             problem = f"{call} answers the text {shown(answer)}; it must answer a list of peer names"
             raise ConfigError(problem, file=file)
@@ -136,4 +139,4 @@ def _checked(
 def _told(error: BaseException, file: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
     at = f" (line {lines[-1]})" if lines else ""
-    return printable(f"{type(error).__name__}: {error}{at}")
+    return f"{text_of(error)}{at}"
