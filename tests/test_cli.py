@@ -54,6 +54,7 @@ MISTAKES = [
     ("run --set task.examples_per_peer=900", 3, "accepted: 1 to"),
     ("run --set exchange.encoding=zip", 3, "accepted: raw, half, bfloat16, int8, top_k"),
     ("run --strategy gossip_averaging --set exchange.encoding=top_k:3", 3, "accepted: raw, half, bfloat16, int8"),
+    ("run --set train.batch_size=1000000000", 3, "train.batch_size = 1000000000: a batch of 1000000000 examples needs"),
     ("run --set nothing", 2, "expected key=value"),
     ("run --device cuda:77", 3, "accepted: auto, cpu"),
     ("run nowhere.toml", 3, "nowhere.toml: cannot be read: No such file or directory"),

@@ -31,6 +31,7 @@ from gossipdistill.errors import EXIT_LOST
 
 READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
 """What `launch.simulation.SIMULATED` says; imported here it would take seconds."""
+from gossipdistill.observe.busy import busy
 
 
 def simulate(
@@ -71,16 +72,17 @@ def simulate(
     if storm is not None:
         _storm(storm, shrink)
         return
-    from gossipdistill.launch.aside import aside
-    from gossipdistill.launch.plan import Asked
-    from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
-    from gossipdistill.observe import simulated
-    from gossipdistill.observe.report import noted
+    with busy(err_console, "importing torch"):
+        from gossipdistill.launch.aside import aside
+        from gossipdistill.launch.plan import Asked
+        from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
+        from gossipdistill.observe import simulated
+        from gossipdistill.observe.report import noted
 
-    asked = Asked(
-        run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out
-    )
-    specs = plan_simulation(asked)
+        asked = Asked(
+            run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out
+        )
+        specs = plan_simulation(asked)
     print_notices(notice for spec in specs for notice in spec.notices)
     stop = _CtrlC()
     with _Bar(specs[0].config.seconds, len(specs)) as bar, aside():

@@ -54,11 +54,11 @@ def rows_of_step(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.d
     if used == asked:
         return StepRows(rows)
     if train.accumulate == 1:
-        text = f"{_KEY} = {asked} is more than the {have} examples of {spec.name}: each step takes all {have}"
+        text = f"{_KEY} = {asked} is more than the {have} examples of this peer: each step takes all {have}"
     else:
         text = (
             f"{_KEY} = {asked} x train.accumulate = {train.accumulate} is more than the {have} examples of "
-            f"{spec.name}: each step takes {train.accumulate} batches of {used}"
+            f"this peer: each step takes {train.accumulate} batches of {used}"
         )
     return StepRows(rows, text)
 

@@ -40,7 +40,7 @@ def task_of(rows: int, width: int = 8) -> Task:
 def test_newcomer_9_a_batch_larger_than_the_shard_is_the_whole_shard_and_is_said() -> None:
     spec = spec_of("train.batch_size=500")
     learner, draws = build_learner(spec, spec.config.make_strategy(), build_task(spec, spec.config.make_strategy()))
-    wanted = "train.batch_size = 500 is more than the 100 examples of ada: each step takes all 100"
+    wanted = "train.batch_size = 500 is more than the 100 examples of this peer: each step takes all 100"
     assert learner.ledger.warnings == [wanted]
     assert [event.reason for event in learner.ledger.take_news(0.0)] == [wanted]
     for step in range(3):
@@ -58,7 +58,7 @@ def test_newcomer_9_with_accumulate_the_batches_of_a_step_share_the_examples() -
     spec = spec_of("train.batch_size=32", "train.accumulate=4")
     found = rows_of_step(spec, task_of(102), nn.Linear(8, 1), CPU)
     assert found.count == 100
-    assert found.notice.endswith("more than the 102 examples of ada: each step takes 4 batches of 25")
+    assert found.notice.endswith("more than the 102 examples of this peer: each step takes 4 batches of 25")
     spec = spec_of("train.accumulate=101")
     with pytest.raises(ConfigError, match=r"train.accumulate = 101: .* ada has 100; accepted: 1 to 100"):
         rows_of_step(spec, task_of(100), nn.Linear(8, 1), CPU)

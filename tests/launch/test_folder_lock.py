@@ -16,6 +16,11 @@ import pytest
 from gossipdistill.errors import ConfigError
 from gossipdistill.launch import folder_lock
 from gossipdistill.launch.folder_lock import FILE, FolderLock, hold_folder, refuse_held
+from gossipdistill.launch.local import LocalRun
+from gossipdistill.launch.plan import Asked, plan_local
+from gossipdistill.launch.release import Release
+from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.launch.worker_process import WorkerProcess
 
 HOLD_AND_FORK = """
 import os, sys, time
@@ -94,6 +99,21 @@ def test_newcomer_14_other_names_have_folders_of_their_own_and_a_folder_is_free_
             pass
     for _ in range(2):
         refuse_held(tmp_path / "run/ada", "ada")
+
+
+def test_newcomer_14_a_worker_a_run_and_a_run_under_a_plan_are_refused_before_they_touch_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_lock, "_DYING_S", 0.0)
+    specs = plan_local(Asked(peers="2", steps=5, out=tmp_path, settings=["name=x"]))
+    (tmp_path / "x").mkdir()
+    with holding(specs[1].folder, name="bo"):
+        (specs[1].folder / "result.json").write_text("{}")
+        with pytest.raises(ConfigError, match="runs in this folder as bo"):
+            WorkerProcess(specs[1], lambda record: None, StopRequest(), Release()).run()
+        with pytest.raises(ConfigError, match="runs in this folder as bo"):
+            LocalRun(specs[1:], tmp_path / "x", lambda name, record: None).run()
+        assert sorted(path.name for path in specs[1].folder.iterdir()) == [FILE, "result.json"]
 
 
 def test_one_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
