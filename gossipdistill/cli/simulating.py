@@ -28,10 +28,10 @@ from gossipdistill.cli.options import (
     written_to,
 )
 from gossipdistill.errors import EXIT_LOST
+from gossipdistill.observe.busy import busy
 
 READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
 """What `launch.simulation.SIMULATED` says; imported here it would take seconds."""
-from gossipdistill.observe.busy import busy
 
 
 def simulate(

@@ -58,6 +58,7 @@ class Display:
         self._console, self._title, self._clock = console, title, clock
         self._rows: dict[str, Row] = {}
         self._began_s = self._said_s = clock()
+        self._waiting: dict[str, tuple[float, str]] = {}
         self._ended = threading.Event()
         self._talking = threading.RLock()
         self._notices = Notices()
@@ -101,8 +102,8 @@ class Display:
             case "progress":
                 row.state, row.record = TRAINING, record
             case "waiting":
-                row.state = f"waits for {record['for']}" if "for" in record else "waiting for others"
-                self._say(f"{name}: {record['text']}", "yellow")
+                row.state = f"waits for {record['for']}"
+                self._say_waiting(name, record)
             case "done":
                 row.state = "done, serves the others"
             case "exited":
@@ -118,6 +119,14 @@ class Display:
                 self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
         self._say_notices(time.monotonic())
         self.say_progress()
+
+    def _say_waiting(self, name: str, record: dict[str, Any]) -> None:
+        """Where there is no row to show it: whom a peer waits for, when that changes and every few seconds."""
+        at_s, names = self._waiting.get(name, (-math.inf, ""))
+        if not self._is_live and (names != record["for"] or self._clock() - at_s >= _PLAIN_EVERY_S):
+            self._waiting[name] = (self._clock(), str(record["for"]))
+            self._said_s = self._clock()
+            self._say(f"{name}: {record['text']}", "yellow")
 
     def _say_notices(self, now_s: float) -> None:
         for at_s, names, line in self._notices.due(now_s):
@@ -169,7 +178,7 @@ class Display:
         records = [row.record for _, row in rows if row.record]
         since_start = clock_words(self._clock() - self._began_s)
         if not records:
-            return f"starting, for {since_start}"
+            return f"starting for {since_start}"
         training = [row.record for _, row in rows if row.record and row.state == TRAINING]
         elapsed = f"{since_start} since the start, {clock_words(max(r['elapsed_s'] for r in records))} of training"
         if not training:

@@ -81,7 +81,7 @@ def test_newcomer_16_starting_says_what_it_waits_for() -> None:
     screen.display("cy", {"type": "ready"})
     screen.now_s = 103.0
     _, times, _, ada, bo, cy = screen.lines()
-    assert times == "starting, for 0:03"
+    assert times == "starting for 0:03"
     assert "importing torch" in ada
     assert "reading the data of cifar10" in bo
     assert "ready, waits for ada, bo" in cy
@@ -109,6 +109,17 @@ def test_newcomer_16_without_a_terminal_there_is_a_line_every_five_seconds_and_n
         ]
         * 2
     )
+
+
+def test_newcomer_16_waiting_is_said_when_it_changes_and_now_and_then() -> None:
+    screen = Screen(terminal=False)
+    for second in range(12):
+        names = "bo" if second >= 3 else "bo, cy"
+        text = f"1 of 3 peers here; waiting {60 - second} s more for {names}"
+        screen.display("ada", {"type": "waiting", "text": text, "for": names})
+        screen.now_s += 1.0
+    assert [line.split("waiting ")[1] for line in screen.said()] == ["60 s more for bo, cy", "57 s more for bo",
+                                                                     "52 s more for bo"]  # fmt: skip
 
 
 def test_newcomer_16_many_peers_are_one_line() -> None:
