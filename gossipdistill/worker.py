@@ -383,8 +383,12 @@ class Worker:
 
     def notice_company(self, now: float, last: bool = False) -> None:
         """Who is there to exchange something with, as long as nothing has been; `last`: however short the time was."""
-        if self.gossips and not self.learner.ledger.exchanges and self.company.due(now, last):
-            self.company.look(now, *self._neighbours.around(self.mailbox.neighbourhood()))
+        company = self.company
+        if company.over or not company.due(now, last):
+            return
+        company.over = not self.gossips or self.learner.ledger.exchanges > 0
+        if not company.over:
+            company.look(now, *self._neighbours.around(self.mailbox.neighbourhood()))
 
     def attempt(self, steps: int, due: int, **seen: Any) -> Attempt:
         """What `learning/company.unexchanged` wants to know of `steps` optimiser steps and `due` exchanges."""

@@ -20,7 +20,7 @@ from gossipdistill.strategies import Delivery
 from gossipdistill.tasks import figures
 from gossipdistill.worker import Worker
 
-ROWS_MAX = 512
+ROWS_MAX = 256
 """So many rows, evenly spread over the validation set, and so many of the own examples, are compared."""
 _ENTRIES_MAX = 1 << 24
 """Of one table of outputs; fewer rows are looked at where one row has many."""
@@ -86,7 +86,7 @@ class Examiner:
         if resumed or (steps is not None and steps < COMPARED_AFTER_STEPS):
             return
         try:
-            self.start = self._look(None)
+            self.start = self._look(None).kept()
         except Exception:  # of the user's code: it will be met again, and told, in the first step
             self.start = None
 
@@ -109,7 +109,7 @@ class Examiner:
         """The verdict, from the outputs [V, ...] for the whole validation set (CPU) and what was measured on them."""
         worker = self.worker
         steps = worker.learner.step - self.steps_before
-        if steps <= 0:
+        if not worker.learner.step:
             return Verdict()
         settings = Settings(self.train.lr, self.train.clip_norm, worker.learner.step)
         labels = (worker.task.validation[1], worker.task.train[1])
@@ -119,7 +119,7 @@ class Examiner:
             steps=worker.learner.step, broken=self._broken(outputs), figures=figures, labels=labels, alone=alone,
             settings=settings,
         )  # fmt: skip
-        if outcome.ending is Ending.DIVERGED:
+        if outcome.ending is Ending.DIVERGED or not steps:
             return Verdict(outcome)  # what is not finite is not published either
         return Verdict(outcome, self._unexchanged(steps, now, confirmed_by))
 
@@ -162,7 +162,7 @@ class Examiner:
 
     def _answers(self, x: Tensor, outputs: Tensor, y: Tensor) -> Answers:
         measured = figures(self.worker.task, outputs, y, lenient=True)
-        return Answers(x, outputs, y, measured.pop("loss", math.nan), measured)
+        return Answers.of(x, outputs, y, measured.pop("loss", math.nan), measured)
 
 
 def _spread_rows(count: int, rows_max: int) -> Tensor:

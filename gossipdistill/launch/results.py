@@ -72,7 +72,7 @@ def peer_result(
         "unusual_norms": dict(ledger.unusual),
         "malformed": driver.peer.malformed,
         "turned_away": driver.peer.turned_away,
-        "reason": verdict.outcome.reason,
+        "reason": verdict.outcome.reason if status == verdict.outcome.ending.value else "",
         "troubles": list(verdict.troubles),
         "warnings": [*verdict.warnings, *ledger.warnings],
         "links": [_link(worker, driver, sender, wall_s) for sender in sorted(ledger.links)],

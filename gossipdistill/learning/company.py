@@ -25,6 +25,8 @@ class Company:
     """How long one of the senders was there."""
     told_s: float = 0.0
     """How long one of the recipients was there."""
+    over: bool = False
+    """Something has been exchanged: nobody asks any more."""
     _looked_s: float | None = None
 
     def due(self, now: float, last: bool = False) -> bool:

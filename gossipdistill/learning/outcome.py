@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import torch
@@ -63,14 +63,24 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A model on some rows: its `outputs` [R, ...] (CPU), the `labels` [R, ...], and what the task's loss and metrics
-    make of them. `inputs` [R, ...] are needed to see whether they differ."""
+    """A model on some rows: its `outputs` [R, ...] (CPU) for `inputs` [R, ...] and `labels` [R, ...], what the task's
+    loss and metrics make of them, and the `classes` that they name, where they are class scores."""
 
     inputs: Tensor
     outputs: Tensor
     labels: Tensor
     loss: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    classes: ClassAnswers | None = None
+
+    @staticmethod
+    def of(inputs: Tensor, outputs: Tensor, labels: Tensor, loss: float, metrics: Mapping[str, float]) -> Answers:
+        """With the classes."""
+        return Answers(inputs, outputs, labels, loss, metrics, class_answers(outputs, labels))
+
+    def kept(self) -> Answers:
+        """What is needed of them later, when they are a start: neither inputs nor outputs."""
+        return replace(self, inputs=self.inputs[:0], outputs=self.outputs[:0].clone(), labels=self.labels[:0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,10 @@ class Look:
 
     validation: Answers
     own: Answers
+
+    def kept(self) -> Look:
+        """Small enough to be held for as long as the training lasts."""
+        return Look(self.validation.kept(), replace(self.own.kept(), classes=None))
 
 
 @dataclass(slots=True)
@@ -206,8 +220,7 @@ def _collapsed(end: Look) -> bool:
         if len(answers.outputs) < 2 or not inputs_vary(answers.inputs) or not inputs_vary(answers.labels):
             return False
     validation, own = end.validation.outputs, end.own.outputs
-    classes = class_answers(validation, end.validation.labels) is not None
-    target_spread = None if classes else spread(end.validation.labels)
+    target_spread = None if end.validation.classes is not None else spread(end.validation.labels)
     together = [torch.cat([validation, own])] if validation.shape[1:] == own.shape[1:] else [validation, own]
     return all(all_the_same(outputs, target_spread) for outputs in together)
 
@@ -218,7 +231,7 @@ def _collapsed(end: Look) -> bool:
 def _at_chance(answers: Answers, taught: frozenset[int] | None) -> str:
     """Why this is no better than one answer for all, among the classes that were taught; empty if it is, or nobody can
     tell."""
-    given = _among(class_answers(answers.outputs, answers.labels), taught)
+    given = _among(answers.classes, taught)
     if given is None or len(given.labels) < CHANCE_ROWS_MIN:
         return ""
     share, entropy = most_frequent_share(given.labels)
@@ -249,8 +262,7 @@ def _worse(end: Look, start: Look, taught: frozenset[int] | None, alone: bool) -
             return ""
         unclear |= better == 0 and is_ != was
         parts += [f"{name} {was:.4g}, now {is_:.4g}"] if better else []
-    given = _among(class_answers(now.outputs, now.labels), taught)
-    had = _among(class_answers(before.outputs, before.labels), taught)
+    given, had = _among(now.classes, taught), _among(before.classes, taught)
     if given is not None and had is not None and len(given.labels):
         if given.accuracy > had.accuracy:
             return ""

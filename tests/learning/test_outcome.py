@@ -33,7 +33,7 @@ def answers(outputs: Tensor, labels: Tensor = Y, inputs: Tensor = X, **metrics: 
     loss = float(classes.losses.mean()) if classes is not None else float(mse_loss(outputs.float(), labels.float()))
     if classes is not None:
         metrics = {"accuracy": classes.accuracy} | metrics
-    return Answers(inputs, outputs, labels, loss, metrics)
+    return Answers.of(inputs, outputs, labels, loss, metrics)
 
 
 def both(outputs: Tensor, labels: Tensor = Y, inputs: Tensor = X, **metrics: float) -> Look:
@@ -138,7 +138,7 @@ NOISE = 1e-6 * random(ROWS, CLASSES, seed=5)
     ],
 )
 def test_what_answers_the_same_to_all_has_collapsed(outputs: Tensor, labels: Tensor) -> None:
-    look = Look(Answers(X, outputs, labels, 1.0), Answers(X, outputs, labels, 1.0))
+    look = Look(Answers.of(X, outputs, labels, 1.0, {}), Answers.of(X, outputs, labels, 1.0, {}))
     outcome = verdict(look)
     assert outcome.ending is Ending.COLLAPSED
     assert "same output for every input" in outcome.reason
@@ -163,7 +163,7 @@ def test_what_answers_the_same_to_all_has_collapsed(outputs: Tensor, labels: Ten
 def test_what_tells_inputs_apart_or_has_nothing_to_tell_apart_has_not(
     outputs: Tensor, labels: Tensor, inputs: Tensor
 ) -> None:
-    look = Look(Answers(inputs, outputs, labels, 1.0), Answers(inputs, outputs, labels, 1.0))
+    look = Look(Answers.of(inputs, outputs, labels, 1.0, {}), Answers.of(inputs, outputs, labels, 1.0, {}))
     assert verdict(look).ending is Ending.FINISHED
 
 
@@ -247,6 +247,7 @@ def of(look: Look, loss: float, own_loss: float, **metrics: float) -> Look:
 def test_worse_in_loss_and_in_every_metric(now: Look, fires: bool) -> None:
     start = of(HIGH, 1.0, 1.0, accuracy=0.5, rmse=1.0, auc=0.5)
     outcome = verdict(now, start)
+    assert verdict(now, start.kept()) == outcome
     assert outcome.ending is Ending.FINISHED
     assert any("worse than before its first step: validation loss 1, now 3" in w for w in outcome.warnings) == fires
     assert not any("worse" in line for line in judge(now, start, trace(1.0), steps=19).warnings)
