@@ -39,6 +39,10 @@ CHANCE_ROWS_MIN = 20
 """With fewer validation rows nobody can tell skill from luck."""
 _SAME_LOSS = 0.01
 """Relative: a loss that differs by less has not moved."""
+_WORSE_LOSS = 0.25
+"""Relative: where outputs are numbers, a start may be near the optimum by chance, or by the design of the task."""
+_ALMOST_ALL = 0.95
+"""Of the validation labels: where so many are of classes that were taught, these are not spoken of."""
 _HIGHER = ("accuracy", "acc", "f1", "auc", "auroc", "precision", "recall", "iou", "bleu", "r2", "score", "top1", "top5")
 _LOWER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "ppl", "nll", "distance", "cer", "wer")
 """Words in the name of a metric that tell whether higher or lower is better."""
@@ -178,11 +182,11 @@ def judge(
     taught = taught_classes(*every)
     chance = _at_chance(end.validation, taught) if steps >= COLLAPSED_AFTER_STEPS else ""
     if chance:
-        warnings.append(f"at chance: {chance}; {_remedy(end, start, settings)}")
+        warnings.append(f"at chance: {chance}; {_remedy(end, start, taught, settings)}")
     elif start is not None and steps >= COMPARED_AFTER_STEPS:
         worse = _worse(end, start, taught, alone)
         if worse:
-            warnings.append(f"worse than before its first step: {worse}; {_remedy(end, start, settings)}")
+            warnings.append(f"worse than before its first step: {worse}; {_remedy(end, start, taught, settings)}")
     return Outcome(doubts=tuple(warnings))
 
 
@@ -232,25 +236,34 @@ def _at_chance(answers: Answers, taught: frozenset[int] | None) -> str:
     """Why this is no better than one answer for all, among the classes that were taught; empty if it is, or nobody can
     tell."""
     given = _among(answers.classes, taught)
-    if given is None or len(given.labels) < CHANCE_ROWS_MIN:
+    if given is None or not _is_chance(given):
         return ""
-    share, entropy = most_frequent_share(given.labels)
-    error = math.sqrt(share * (1.0 - share) / len(given.labels))
-    # What is rare is seldom the likeliest class, and may be told apart all the same: then the likelihood shows it.
-    if share >= 1.0 or given.accuracy > share + error or given.surprise < entropy * (1.0 - 2 * _SAME_LOSS):
-        return ""
+    share, _ = most_frequent_share(given.labels)
     return (
         f"it is right on {100 * given.accuracy:.1f} % of the validation set, and one answer for all is on "
         f"{100 * share:.1f} %{_of_taught(taught, answers.labels)}"
     )
 
 
+def _is_chance(given: ClassAnswers) -> bool:
+    """Whether one answer for all would be as good, to one standard error."""
+    if len(given.labels) < CHANCE_ROWS_MIN:
+        return False
+    share, entropy = most_frequent_share(given.labels)
+    error = math.sqrt(share * (1.0 - share) / len(given.labels))
+    # What is rare is seldom the likeliest class, and may be told apart all the same: then the likelihood shows it.
+    return share < 1.0 and given.accuracy <= share + error and given.surprise >= entropy * (1.0 - 2 * _SAME_LOSS)
+
+
 def _worse(end: Look, start: Look, taught: frozenset[int] | None, alone: bool) -> str:
     """Why loss and every metric are worse than before the first step; empty if they are not, or nobody can tell."""
     now, before = end.validation, start.validation
-    if not math.isfinite(before.loss) or not _larger(now.loss, before.loss):
+    margin = _SAME_LOSS if now.classes is not None else _WORSE_LOSS
+    if not math.isfinite(before.loss) or not _larger(now.loss, before.loss, margin):
         return ""
-    if alone and _larger(start.own.loss, end.own.loss):
+    given, had = _among(now.classes, taught), _among(before.classes, taught)
+    # Its own examples may be unlike everybody's. Where classes are taught, those that are not do not count anyway.
+    if (alone or given is None) and _larger(start.own.loss, end.own.loss):
         return ""
     parts, unclear = [f"validation loss {before.loss:.4g}, now {now.loss:.4g}"], False
     for name in now.metrics.keys() & before.metrics.keys():
@@ -262,7 +275,6 @@ def _worse(end: Look, start: Look, taught: frozenset[int] | None, alone: bool) -
             return ""
         unclear |= better == 0 and is_ != was
         parts += [f"{name} {was:.4g}, now {is_:.4g}"] if better else []
-    given, had = _among(now.classes, taught), _among(before.classes, taught)
     if given is not None and had is not None and len(given.labels):
         if given.accuracy > had.accuracy:
             return ""
@@ -284,13 +296,13 @@ def _among(given: ClassAnswers | None, taught: frozenset[int] | None) -> ClassAn
 
 
 def _of_taught(taught: frozenset[int] | None, labels: Tensor) -> str:
-    if taught is None or shares_of(labels).keys() <= taught:
+    if taught is None or sum(share for label, share in shares_of(labels).items() if label in taught) > _ALMOST_ALL:
         return ""
     return f" (of the {len(taught)} classes of its own examples)"
 
 
-def _larger(one: float, other: float) -> bool:
-    return not one <= other + _SAME_LOSS * max(abs(other), 1e-12)
+def _larger(one: float, other: float, margin: float = _SAME_LOSS) -> bool:
+    return not one <= other + margin * max(abs(other), 1e-12)
 
 
 # --- remedies --------------------------------------------------------------------------------------------------------
@@ -301,13 +313,14 @@ def _calmer(settings: Settings) -> str:
     return f"try train.lr below {settings.lr:g}, or {clip}" if settings.lr else f"try a smaller train.lr, or {clip}"
 
 
-def _remedy(end: Look, start: Look | None, settings: Settings) -> str:
+def _remedy(end: Look, start: Look | None, taught: frozenset[int] | None, settings: Settings) -> str:
     """By what became of the loss on its own examples."""
     if start is None or not math.isfinite(start.own.loss) or _larger(end.own.loss, start.own.loss):
         return _calmer(settings)
-    if _larger(start.own.loss, end.own.loss):
+    own = _among(end.own.classes, taught)
+    if _larger(start.own.loss, end.own.loss) and not (own is not None and _is_chance(own)):
         return (
             "it has learned its own examples and not what they have in common with the validation set: are labels and "
             "preprocessing the same, and are there enough examples?"
         )
-    return f"the loss on its own examples has hardly moved: try more steps than {settings.steps}, or another train.lr"
+    return f"it has hardly learned its own examples either: try more steps than {settings.steps}, or another train.lr"

@@ -259,6 +259,10 @@ def test_who_trains_alone_may_move_away_from_all_others() -> None:
     assert not verdict(now, start, alone=True).warnings
     assert verdict(of(HIGH, 3.0, 1.5, accuracy=0.2), start, alone=True).warnings
     assert verdict(now, start, alone=False).warnings
+    numbers = both(random(ROWS, 1), random(ROWS, 1, seed=2))
+    start, now = of(numbers, 1.0, 1.0), of(numbers, 3.0, 0.1)  # its own targets may be unlike everybody's
+    assert not verdict(now, start).warnings
+    assert verdict(of(numbers, 3.0, 1.5), start).warnings
 
 
 def test_a_metric_of_which_nobody_knows_whether_more_is_better_silences_the_warning_where_there_are_no_classes() -> (
@@ -275,11 +279,16 @@ def test_a_metric_of_which_nobody_knows_whether_more_is_better_silences_the_warn
 
 
 @pytest.mark.parametrize(
-    ("own_loss", "remedy"),
-    [(3.0, "train.lr below 0.1"), (1.0, "more steps than 60"), (0.1, "are labels and preprocessing the same")],
+    ("own_loss", "own", "remedy"),
+    [
+        (3.0, NOISY, "train.lr below 0.1"),
+        (1.0, NOISY, "more steps than 60"),
+        (0.5, NOISY, "more steps than 60"),  # it has only learned how frequent each class is
+        (0.1, GOOD, "are labels and preprocessing the same"),
+    ],
 )
-def test_the_remedy_goes_by_what_became_of_the_own_loss(own_loss: float, remedy: str) -> None:
-    start, now = of(both(NOISY), 1.4, 1.0), of(both(NOISY), 1.4, own_loss)
+def test_the_remedy_goes_by_what_became_of_the_own_examples(own_loss: float, own: Tensor, remedy: str) -> None:
+    start, now = of(both(NOISY), 1.4, 1.0), of(Look(answers(NOISY), answers(own)), 1.4, own_loss)
     outcome = verdict(now, start, settings=Settings(0.1, None, 60))
     assert "at chance" in outcome.warnings[0]
     assert remedy in outcome.warnings[0]
