@@ -43,7 +43,7 @@ class Setting(NamedTuple):
     slow: bool = False
 
 
-COMMON = ("topology=complete", "train.step_time_s=0.02", f"seconds={SECONDS}")
+COMMON = ("topology=complete", "train.momentum=0.0", "train.step_time_s=0.02", f"seconds={SECONDS}")
 SKEWED = ("task.shards=label_skew", "task.examples_per_peer=100")
 SETTINGS = {
     "digits, MLP": Setting("digits", SKEWED),

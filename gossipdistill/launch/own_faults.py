@@ -29,7 +29,8 @@ class AfflictedWorker(LocalRun):
         self._outcome = KeptRoom(spec.folder / FAULTS_FILE, Disk())
 
     def _release_when_it_trains(self, name: str, record: dict[str, Any]) -> None:
-        self._told(name, record)
+        if record.get("type") != "error":  # `_finish` raises it
+            self._told(name, record)
         if name and self._released_s is None and record.get("kind") == "started":
             self._released_s = time.monotonic()
             self._go(self._children[name])

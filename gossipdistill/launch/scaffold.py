@@ -8,7 +8,7 @@ from gossipdistill import shelf
 from gossipdistill.errors import ConfigError
 
 FIRST_LIGHT = """\
-# What and how. Every key: gossipdistill strategy show NAME, gossipdistill task show NAME, and the README.
+# What and how. Every key, its default and what it means: gossipdistill config list
 name = "first-light"
 peers = "unlike-4.toml"
 topology = "complete"                    # or a file such as two-desks.toml

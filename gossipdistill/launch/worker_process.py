@@ -46,10 +46,12 @@ from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.tasks import Task
 from gossipdistill.tasks import figures as figures_of
 from gossipdistill.user_code import text_of
 from gossipdistill.worker import Worker
@@ -132,7 +134,7 @@ class WorkerProcess:
                 examiner = Examiner(worker, spec.config.train, plan=spec.faults)
                 self._phase("looking at its model before the first step")
                 examiner.begin(spec.config.steps, resumed is not None)
-                self._report_ready(prints, learner)
+                self._report_ready(prints, learner, task)
                 session = Session(
                     spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
                     afflicted, Saver(folder), files, examiner, self._live(worker),
@@ -166,9 +168,14 @@ class WorkerProcess:
             self._phase("asking the others for their model")
             session.join_run(Joining(worker, session.afflicted.clock(), keys.fetch_within_s))
 
-    def _report_ready(self, prints: dict[str, str], learner: Learner) -> None:
+    def _report_ready(self, prints: dict[str, str], learner: Learner, task: Task) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
-        self.report({"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step})
+        record = {"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step}
+        if not self.spec.released_by_launcher:  # which has said it for all
+            keys = self.spec.config.task
+            classes = keys.classes_per_peer if task.distillable else None
+            record["told"] = data_words([task.examples()], keys.shards, classes)
+        self.report(record)
 
     def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
         spec = self.spec

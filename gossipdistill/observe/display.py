@@ -82,6 +82,7 @@ class Display:
 
     def _tick(self) -> None:
         while not self._ended.wait(_PLAIN_EVERY_S / 5):
+            self._say_notices(time.monotonic())
             self.say_progress()
 
     def __call__(self, name: str, record: dict[str, Any]) -> None:
@@ -99,6 +100,8 @@ class Display:
                 row.state = str(record["text"])
             case "ready":
                 row.state = READY
+                if record.get("told"):
+                    self._say(f"{name}: {record['told']}")
             case "progress":
                 row.state, row.record = TRAINING, record
             case "waiting":
@@ -114,9 +117,11 @@ class Display:
                 row.state = "restarting"
                 self._say(f"{name}: restarting, {record['attempt']} of at most {record['of']}", "yellow")
             case "error":
-                self._say(f"{name}: {record['message']}", "red")
+                with self._talking:
+                    self._notices.add(time.monotonic(), None, name, record["message"])
             case "event" if record["kind"] not in _QUIET_KINDS:
-                self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
+                with self._talking:
+                    self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
         self._say_notices(time.monotonic())
         self.say_progress()
 
@@ -129,8 +134,13 @@ class Display:
             self._say(f"{name}: {record['text']}", "yellow")
 
     def _say_notices(self, now_s: float) -> None:
-        for at_s, names, line in self._notices.due(now_s):
-            self._say(f"{at_s:7.2f} s  {', '.join(names)} | {line}", "yellow")
+        with self._talking:
+            due = self._notices.due(now_s)
+        for at_s, names, line in due:
+            if at_s is None:
+                self._say(f"{', '.join(names)}: {line}", "red")
+            else:
+                self._say(f"{at_s:7.2f} s  {', '.join(names)} | {line}", "yellow")
 
     def _say(self, line: str, style: str = "") -> None:
         # Above the live rows, so that it stays when they are gone.

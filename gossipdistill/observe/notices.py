@@ -13,9 +13,10 @@ AGAIN_AFTER_S = 10.0
 
 
 class Notice(NamedTuple):
-    """One line and the peers that said it; `at_s` is when the first did, on the clock of its run."""
+    """One line and the peers that said it; `at_s` is when the first did, on the clock of its run, and None for the
+    reason that ended a peer."""
 
-    at_s: float
+    at_s: float | None
     names: tuple[str, ...]
     line: str
 
@@ -23,7 +24,7 @@ class Notice(NamedTuple):
 @dataclass
 class _Waiting:
     since_s: float
-    at_s: float
+    at_s: float | None
     names: list[str]
 
 
@@ -34,7 +35,7 @@ class Notices:
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
     _told: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
 
-    def add(self, now_s: float, at_s: float, name: str, line: str) -> None:
+    def add(self, now_s: float, at_s: float | None, name: str, line: str) -> None:
         """The peer `name` says this line."""
         waiting = self._waiting.get(line)
         if waiting is not None:

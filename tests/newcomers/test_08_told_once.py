@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import math
 import re
 import subprocess
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 
 import gossipdistill
 from gossipdistill.cli.entry import app
 from gossipdistill.errors import ConfigError
 from gossipdistill.launch.local import Child, LocalRun, WorkerError
+from gossipdistill.launch.own_faults import AfflictedWorker
 from gossipdistill.launch.plan import Asked, plan_local
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.stopping import StopRequest
 from gossipdistill.launch.worker_process import WorkerProcess
+from gossipdistill.observe.display import Display
 from gossipdistill.observe.notices import AGAIN_AFTER_S, HOLD_S, Notices, merged
 
 
@@ -96,3 +100,24 @@ def test_warnings_that_are_alike_are_one_line_of_the_table() -> None:
     assert merged(said, 3) == ["all 3 peers: x", "cy: y"]
     assert merged(said, 4) == ["ada, bo, cy: x", "cy: y"]
     assert merged([("ada", "x"), ("ada", "x")], 1) == ["ada: x"]
+
+
+def test_a_reason_that_ends_several_peers_is_one_line_of_the_display() -> None:
+    out = io.StringIO()
+    with Display(Console(file=out, width=200), "title") as display:
+        for name in ("ada", "bo"):
+            display(name, {"type": "error", "message": "training failed at step 3"})
+            display(name, {"type": "event", "kind": "warning", "at_s": 1.0, "line": "the disk is full"})
+    told = out.getvalue()
+    assert told.count("training failed") == told.count("the disk is full") == 1
+    assert "ada, bo: training failed at step 3" in told
+    assert "1.00 s  ada, bo | the disk is full" in told
+
+
+def test_a_worker_under_a_plan_says_once_why_it_ends(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    spec = plan_local(Asked(peers="2", out=tmp_path))[0]
+    worker = AfflictedWorker(spec, lambda name, record: told.append(record))
+    worker._release_when_it_trains("ada", {"type": "progress", "step": 3})
+    worker._release_when_it_trains("ada", {"type": "error", "message": "training failed"})
+    assert told == [{"type": "progress", "step": 3}]
