@@ -58,7 +58,7 @@ class Display:
         self._console, self._title, self._clock = console, title, clock
         self._rows: dict[str, Row] = {}
         self._began_s = self._said_s = clock()
-        self._waiting: dict[str, tuple[float, str]] = {}
+        self._waiting: dict[str, tuple[float, str | None]] = {}
         self._ended = threading.Event()
         self._talking = threading.RLock()
         self._notices = Notices()
@@ -105,7 +105,7 @@ class Display:
             case "progress":
                 row.state, row.record = TRAINING, record
             case "waiting":
-                row.state = f"waits for {record['for']}"
+                row.state = f"waits for {record.get('for', 'others')}"
                 self._say_waiting(name, record)
             case "done":
                 row.state = "done, serves the others"
@@ -127,9 +127,10 @@ class Display:
 
     def _say_waiting(self, name: str, record: dict[str, Any]) -> None:
         """Where there is no row to show it: whom a peer waits for, when that changes and every few seconds."""
-        at_s, names = self._waiting.get(name, (-math.inf, ""))
-        if not self._is_live and (names != record["for"] or self._clock() - at_s >= _PLAIN_EVERY_S):
-            self._waiting[name] = (self._clock(), str(record["for"]))
+        at_s, names = self._waiting.get(name, (-math.inf, None))
+        awaited = str(record.get("for", ""))
+        if not self._is_live and (names != awaited or self._clock() - at_s >= _PLAIN_EVERY_S):
+            self._waiting[name] = (self._clock(), awaited)
             self._said_s = self._clock()
             self._say(f"{name}: {record['text']}", "yellow")
 
@@ -228,15 +229,15 @@ def _cells(name: str, row: Row, late: Sequence[str]) -> list[RenderableType]:
     state = row.state
     if state == READY:
         state = f"ready, waits for {_names(late)}" if late else "ready"
-    state = state if len(state) <= _STATE_CHARS_MAX else f"{state[: _STATE_CHARS_MAX - 3]}..."
+    state = printable(state if len(state) <= _STATE_CHARS_MAX else f"{state[: _STATE_CHARS_MAX - 3]}...")
     if not r:
-        return [name, str(row.pid), state, bar, *[""] * (len(_COLUMNS) - 4)]
+        return [name, str(row.pid), Text(state), bar, *[""] * (len(_COLUMNS) - 4)]
     seen = Text(f"{r['alive']} of {r['expected']}", style="" if r["alive"] == r["expected"] else "yellow")
     pace = f"{r['steps_per_s']:.1f}"
     sees = "" if row.state == "gone" else seen
     left = r.get("left_s") if row.state == TRAINING else None
     return [
-        name, str(row.pid), state, bar, str(r["step"]), pace, _loss(r), _validation(r), str(r["exchanges"]), sees,
+        name, str(row.pid), Text(state), bar, str(r["step"]), pace, _loss(r), _validation(r), str(r["exchanges"]), sees,
         clock_words(left) if left is not None else "",
     ]  # fmt: skip
 

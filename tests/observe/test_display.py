@@ -165,3 +165,11 @@ def test_newcomer_16_what_is_done_before_is_one_line_that_goes_again() -> None:
     with busy(plain, "importing torch") as say:
         say("reading")
     assert plain.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_what_a_worker_says_of_its_phase_is_neither_markup_nor_control() -> None:
+    screen = Screen()
+    screen.display("ada", {"type": "phase", "text": "reading the data of [red]x\x1b[31m\n"})
+    _, _, _, ada = screen.lines()
+    assert "of [red]x" in ada
+    assert "\x1b" not in ada
