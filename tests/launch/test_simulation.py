@@ -65,6 +65,16 @@ def test_one_who_has_done_its_steps_waits_for_nobody(tmp_path: Path) -> None:
     assert {(peer["status"], peer["steps"]) for peer in run.summary["peers"]} == {("finished", 20)}
 
 
+def test_the_ends_of_peers_are_judged_as_those_of_a_real_run(tmp_path: Path) -> None:
+    run = simulation(tmp_path, "train.lr=1e12", seconds=3.0)
+    assert run.run() == 10
+    assert {peer["status"] for peer in run.summary["peers"]} == {"diverged"}
+    assert run.summary["simulation"]["violations"] == []
+    short = simulation(tmp_path, "exchange.every_steps=100", seconds=3.0)
+    assert short.run() == 0
+    assert all("exchange is due at step 100" in peer["warnings"][-1] for peer in short.summary["peers"])
+
+
 def test_what_a_learner_has_to_say_is_among_the_events(tmp_path: Path) -> None:
     settings = ("strategy.burn_in_steps=15", "exchange.every_steps=2", "task.transfer_examples=50")
     run = simulation(

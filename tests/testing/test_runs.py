@@ -11,6 +11,7 @@ import pytest
 
 import gossipdistill.testing
 from gossipdistill.errors import ConfigError
+from gossipdistill.observe.story import tell
 from gossipdistill.testing import RunResult
 
 
@@ -37,6 +38,23 @@ def test_a_run_under_a_plan_is_checked(gossip_run: Callable[..., RunResult], tmp
 def test_check_returns_a_run_that_went_well() -> None:
     result = RunResult({"exit_code": 0, "peers": [], "expectations": []}, Path("runs/x"), ())
     assert result.check() is result
+
+
+def test_a_run_that_diverged_is_no_success(gossip_run: Callable[..., RunResult]) -> None:
+    result = gossip_run(peers=2, steps=30, settings={"train.lr": 1e9, "train.step_time_s": 0})
+    assert result.exit_code == 10
+    assert {peer["status"] for peer in result.peers.values()} == {"diverged"}
+    assert result.summary["val_accuracy"] is None
+    with pytest.raises(AssertionError, match=r"ada diverged: diverged: parameter .* is not finite; try train"):
+        result.check()
+    assert any("has ended, with nothing that can be used: parameter" in line for line in tell(result.folder, "bo"))
+
+
+def test_a_peer_that_exchanged_nothing_is_named_with_the_reason() -> None:
+    silent = {"name": "ada", "status": "finished", "warnings": ["nothing was exchanged: why"], "troubles": ["it was"]}
+    result = RunResult({"exit_code": 10, "peers": [silent], "expectations": []}, Path("runs/x"), ())
+    with pytest.raises(AssertionError, match="ada finished: nothing was exchanged: why"):
+        result.check()
 
 
 def test_a_mistake_is_the_message_that_a_user_would_read(gossip_run: Callable[..., RunResult]) -> None:
