@@ -126,9 +126,9 @@ class Disk:
         file.unlink(missing_ok=True)
 
 
-def put(file: Path, parts: Parts, disk: Disk) -> None:
+def put(file: Path, parts: Parts, disk: Disk, synced: bool = True) -> None:
     """Write a whole file: a reader, and a crash, find the old one or the new one. The name lasts through a power cut
-    when the folder is synced, too.
+    when the folder is synced, too. Without `synced` it returns sooner, and a power cut may leave an empty file.
 
     Raises:
         OSError: with the name of the file; what was begun is removed.
@@ -136,7 +136,8 @@ def put(file: Path, parts: Parts, disk: Disk) -> None:
     scratch = file.with_name(file.name + ".partial")
     try:
         disk.write(scratch, parts)
-        disk.sync(scratch)
+        if synced:
+            disk.sync(scratch)
         disk.rename(scratch, file)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -160,7 +161,7 @@ class KeptRoom:
         Raises:
             OSError: where there is none.
         """
-        put(self._beside, [b" " * self.room_bytes], self.disk)
+        put(self._beside, [b" " * self.room_bytes], self.disk, synced=False)
 
     def write(self, data: bytes, last: bool = True) -> None:
         """Write the file; before the `last` time room is taken again, if there is some.
@@ -180,7 +181,7 @@ class KeptRoom:
 
     def _without_room(self, data: bytes) -> None:
         try:
-            put(self.file, [data], self.disk)
+            put(self.file, [data], self.disk, synced=False)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             if not full or not self.file.is_file() or _held_bytes(self.file) < len(data):

@@ -138,7 +138,7 @@ class LocalRun:
         with needed(spec.folder):
             disk.make_folder(spec.folder)
             disk.remove(spec.folder / "result.json")
-            put(spec_file, [spec.to_json().encode()], disk)
+            put(spec_file, [spec.to_json().encode()], disk, synced=False)
             log = open(spec.folder / LOG, "ab")  # noqa: SIM115 - closed below
         environment = os.environ | importable() | dict.fromkeys(VARIABLES, str(spec.threads))
         with log:

@@ -64,7 +64,9 @@ class PeerFiles:
             self.disk.make_folder(self.folder / CHECKPOINTS)
             for name in (RESULT_FILE, OUTPUTS_FILE, FAULTS_FILE):
                 self.disk.remove(self.folder / name)
-            put(self.folder / "config.json", [(json.dumps(settings, indent=1) + "\n").encode()], self.disk)
+            put(
+                self.folder / "config.json", [(json.dumps(settings, indent=1) + "\n").encode()], self.disk, synced=False
+            )
             self._result.take()
 
     def write_result(self, result: dict[str, Any], last: bool = False) -> None:
@@ -74,7 +76,7 @@ class PeerFiles:
     def write_outputs(self, outputs: Tensor, labels: Tensor) -> None:
         """Write the outputs for the validation set, with its labels."""
         tensors = {"outputs": outputs.float().contiguous(), "labels": labels.contiguous()}
-        self._note(OUTPUTS_FILE, lambda: put(self.folder / OUTPUTS_FILE, file_parts(tensors), self.disk))
+        self._note(OUTPUTS_FILE, lambda: put(self.folder / OUTPUTS_FILE, file_parts(tensors), self.disk, synced=False))
 
     def end(self) -> None:
         """Give back the room that nobody needs any more, however the process ends."""

@@ -153,7 +153,7 @@ class EventLog(Observer):
         disk = Disk()
         for name, lines in self.lines.items():
             disk.make_folder(folder / name)
-            put(folder / name / FILE, ["".join(f"{line}\n" for line in lines).encode()], disk)
+            put(folder / name / FILE, ["".join(f"{line}\n" for line in lines).encode()], disk, synced=False)
 
 
 class _Register(Observer):

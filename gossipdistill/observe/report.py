@@ -272,7 +272,7 @@ def write_json(path: Path, value: dict[str, Any], disk: Disk | None = None) -> N
     Raises:
         OSError: with the name of the file; what was begun is removed.
     """
-    put(path, [f"{as_json(value, indent=1)}\n".encode()], disk or Disk())
+    put(path, [f"{as_json(value, indent=1)}\n".encode()], disk or Disk(), synced=False)
 
 
 @contextlib.contextmanager
