@@ -45,7 +45,7 @@ class Unanswered:
     limits: Limits
     clock: Callable[[], float]
     say: Callable[[str], None]
-    _said: dict[Address, str] = field(default_factory=dict)
+    _said: dict[Address, tuple[str, str]] = field(default_factory=dict)
 
     async def watch(self) -> None:
         """Look now and then, ever more seldom, until cancelled."""
@@ -62,10 +62,14 @@ class Unanswered:
         reasons = await asyncio.gather(*(why(address) for _, address in silent))
         still = {address for _, address in self.peer.unanswered() if not self.links.has_heard(address)}
         for (name, address), reason in zip(silent, reasons, strict=True):
-            if address in still and self._said.get(address) != reason:
-                self._said[address] = reason
-                who = f"{name} has not answered" if name else "nobody has answered"
-                self.say(f"{who} at {address} for {since_s:.0f} s: {reason}")
+            who = f"{name} has not answered at {address}" if name else f"nobody has answered at {address}"
+            if address in still and self._said.get(address) != (who, reason):
+                self._said[address] = (who, reason)
+                self.say(f"{who} for {since_s:.0f} s: {reason}")
+
+    def lines(self) -> list[str]:
+        """What was said, last of each address and without the time; for a peer that nobody has ever answered."""
+        return [f"{who}: {reason}" for who, reason in list(self._said.values())]
 
 
 async def why(address: Address) -> str:

@@ -68,6 +68,7 @@ class Driver:
     _sockets: Sockets = field(init=False)
     _links: Links = field(init=False)
     _routes: Routes = field(init=False)
+    _unanswered: Unanswered = field(init=False)
     _monitors: Monitors = field(init=False)
     _sending: Sending = field(init=False)
     _outflow: Outflow[Way] = field(init=False)
@@ -89,6 +90,7 @@ class Driver:
         limits = self.limits
         self._sockets = Sockets(limits, self.transport, self.context, self.curve)
         self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, self._warn)
+        self._unanswered = Unanswered(self.peer, self._links, limits, self.clock, self._say_of_the_view)
         self._routes = Routes(limits.strangers_max)
         self._monitors = Monitors(self._sockets, self._connection_ended)
         self._sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
@@ -136,8 +138,7 @@ class Driver:
                 self._listen_to(inlet)
             self._guard.begin(self._sending.routers.values(), self.listen)
             if self._sockets.reconnects:
-                unanswered = Unanswered(self.peer, self._links, self.limits, self.clock, self._say_of_the_view)
-                watching = self._loop.create_task(unanswered.watch())
+                watching = self._loop.create_task(self._unanswered.watch())
                 watching.add_done_callback(self._watch_ended)
             self._turn()
             await self._stopped.wait()
@@ -190,6 +191,10 @@ class Driver:
         self._links.close_those_of(lost)
         self._routes.drop(lost)
         self._turn()
+
+    def unanswered(self) -> list[str]:
+        """What is wrong at each address that was dialled in vain, in words (from any thread)."""
+        return self._unanswered.lines()
 
     def wake(self) -> None:
         """The learner has posted or taken something (to be called on the loop's own thread)."""

@@ -143,6 +143,8 @@ class Session:
         if self.stop.reason is not None:
             self._hand_over()
         self._settle_checkpoint()
+        for line in () if self._ever_alive else self.driver.unanswered():
+            learner.ledger.warn(line)
         self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         outputs, figures = worker.evaluate()
         verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())

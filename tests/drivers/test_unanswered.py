@@ -103,6 +103,9 @@ def test_newcomer_13_each_address_that_was_dialled_is_named_with_its_reason() ->
             wait_until(lambda: said.extend(events_of(network)) or sum("answered" in line for line in said) >= 2)
         finally:
             network.stop("finished")
+    assert {line.split(": ")[0] for line in driver.unanswered()} == {
+        f"nobody has answered at {address}" for address in (nowhere, other)
+    }
     by_address = {line.split(" at ")[1].split(" for ")[0]: line for line in said if "answered" in line}
     assert by_address[str(nowhere)].startswith(
         f"nobody has answered at {nowhere} for 0 s: nothing listens at this port"

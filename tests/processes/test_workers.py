@@ -133,6 +133,18 @@ def step_of(folder: Path, name: str) -> int:
     return max(steps)
 
 
+def test_newcomer_13_a_worker_that_nobody_has_answered_says_so_at_its_end_too(start: Start) -> None:
+    (port,) = free_pairs(1)
+    command = start(
+        "worker", "--name", "bo", "--peers", f"127.0.0.1:{port}", "--shard", "2/2", "--seconds", "6", "--format", "json"
+    )
+    words = rf"nobody has answered at 127.0.0.1:{port}"
+    command.expect(rf"{words} for \d s: nothing listens at this port \(connection refused\)")
+    command.end()
+    warnings = command.json()["peers"][0]["warnings"]
+    assert any(line.startswith(f"{words}: nothing listens") for line in warnings), warnings
+
+
 def test_a_port_in_use_is_said_at_once(start: Start, tmp_path: Path) -> None:
     ports = free_pairs(2)
     write_roster(tmp_path / "two.toml", ["ada", "bo"], ports)
