@@ -105,7 +105,8 @@ class IdentityError(GossipdistillError):
 
 
 EXIT_LOST = 10
-"""Done, but a peer was lost or failed that no plan named; results are written."""
+"""Done, but a peer was lost or failed that no plan named, its training diverged or collapsed, or it exchanged nothing
+beside living neighbours; results are written."""
 EXIT_NONE_FINISHED = 11
 """No peer finished."""
 EXIT_UNMET = 20

@@ -15,7 +15,7 @@ from gossipdistill.launch.run_config import TrainKeys
 from gossipdistill.learning.company import Unexchanged, unexchanged
 from gossipdistill.learning.evaluation import untouched
 from gossipdistill.learning.outcome import COMPARED_AFTER_STEPS, Answers, Ending, Look, Outcome, Settings, judge
-from gossipdistill.learning.snapshot import all_finite
+from gossipdistill.learning.snapshot import not_finite
 from gossipdistill.strategies import Delivery
 from gossipdistill.tasks import figures
 from gossipdistill.worker import Worker
@@ -136,10 +136,15 @@ class Examiner:
         return unexchanged(worker.attempt(steps, due, confirmed=confirmed, network=said[-_SAID_MAX:], plan=plan))
 
     def _broken(self, outputs: Tensor) -> str:
-        for name, parameter in self.worker.learner.model.named_parameters():
-            # What no training changes may hold what it likes, such as a mask of -inf.
-            if parameter.requires_grad and not parameter.is_meta and not all_finite({name: parameter.detach()}):
-                return f"parameter {name[:80]} is not finite"
+        learner, needs = self.worker.learner, self.worker.strategy.needs
+        # What was not finite before the first step either is left out of these, such as a mask of -inf.
+        arrays = learner.shared.arrays(learner.model)
+        parameters = {name for name, _ in learner.model.named_parameters(remove_duplicate=False)}
+        if not needs.alike_models:  # a buffer that nobody else hears of may hold what it likes
+            arrays = {name: array for name, array in arrays.items() if name in parameters}
+        name = not_finite(arrays)
+        if name is not None:
+            return f"{'parameter' if name in parameters else 'buffer'} {name[:80]} is not finite"
         return "its outputs for the validation set hold NaN" if bool(outputs.isnan().any()) else ""
 
     def _look(self, outputs: Tensor | None) -> Look:

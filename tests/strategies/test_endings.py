@@ -176,6 +176,19 @@ def test_what_becomes_of_a_model() -> None:
     assert alone(Masked(), 60).warnings == ()
 
 
+def test_a_buffer_counts_where_it_is_shared() -> None:
+    for strategy, ending in (("gossip_averaging", Ending.DIVERGED), ("codistill_predictions", Ending.FINISHED)):
+        model = Masked()
+        model.register_buffer("tracked", torch.zeros(2))
+        worker = with_model(make_worker("ada", make_strategy(strategy)), model)
+        examiner = examined(worker)
+        worker.step(0.0)
+        model.tracked.fill_(torch.nan)  # type: ignore[operator]
+        found = verdict(examiner, 1.0).outcome
+        assert found.ending is ending
+        assert ("buffer tracked is not finite" in found.reason) == (ending is Ending.DIVERGED)
+
+
 def test_a_metric_that_raises_on_what_is_not_finite_hides_nothing() -> None:
     def picky(out: Tensor, y: Tensor) -> float:
         if not bool(out.isfinite().all()):
