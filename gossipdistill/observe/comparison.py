@@ -126,7 +126,7 @@ def render(summary: dict[str, Any]) -> RenderableType:
         cpu = "-" if alone or row["cpu_s"] is None else _relative(row["cpu_s"][0], base)
         sent = "-" if alone or row["bytes"] is None else size(row["bytes"][0])
         label = f"  the same, under {row['faults']}" if row["faults"] else _label(row) + _models(row)
-        lines.append([label, *scores, sent, cpu, Text(_remark(row), style="dim")])
+        lines.append([label + _seeds(row), *scores, sent, cpu, Text(_remark(row), style="dim")])
     parts: list[RenderableType] = [Text(_head(summary), style="bold"), Text(""), Fitting(columns, lines), Text("")]
     return Group(*parts, *(Text(note) for note in [*_interruption(summary), *_notes(figures)]))
 
@@ -147,10 +147,15 @@ def _label(row: dict[str, Any]) -> str:
     return LABELS.get(row["strategy"], str(row["strategy"]))
 
 
+def _seeds(row: dict[str, Any]) -> str:
+    """Over how many seeds a row is, where that is not all of them; beside its label, which is never left out."""
+    if row["seeds"] >= row["seeds_wanted"] or not (row["cut_short"] or row["seeds_wanted"] > 1):
+        return ""
+    return f", over {row['seeds']} of {row['seeds_wanted']} seeds" if row["seeds"] else ", no seed finished"
+
+
 def _remark(row: dict[str, Any]) -> str:
     remarks = [] if row["all_finished"] else [f"{row['finished']} peers finished"]
-    if row["seeds"] < row["seeds_wanted"] and (row["cut_short"] or row["seeds_wanted"] > 1):
-        remarks.insert(0, f"over {row['seeds']} of {row['seeds_wanted']} seeds" if row["seeds"] else "no seed finished")
     if verdicts := row["expectations"]:
         remarks.append(f"{sum(verdict['met'] for verdict in verdicts)} of {len(verdicts)} expectations met")
     remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS and not row["faults"] else []

@@ -43,8 +43,8 @@ class CutRun:
         return int(self.summary["exit_code"])
 
 
-def drawn(summary: dict[str, Any]) -> str:
-    screen = Console(file=io.StringIO(), width=160, highlight=False)
+def drawn(summary: dict[str, Any], width: int = 160) -> str:
+    screen = Console(file=io.StringIO(), width=width, highlight=False)
     screen.print(comparison.render(summary))
     return screen.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
@@ -71,9 +71,11 @@ def test_newcomer_15_an_interrupted_compare_counts_the_seeds_that_finished(
     assert alone["mean"] == (pytest.approx(70.0), pytest.approx(10.0))  # of 0.6 and 0.8
     assert averaging["mean"] == (pytest.approx(70.0), None)  # the 0.01 of the run that was cut short does not count
     assert averaging["finished"] == "2 of 2"
-    text = drawn(summary)
-    assert "over 2 of 3 seeds" in text
-    assert "over 1 of 3 seeds" in text
+    text = " ".join(drawn(summary).split())
+    for width in (160, 80):
+        words = " ".join(drawn(summary, width).split())
+        assert "alone, over 2 of 3 seeds" in words
+        assert "by averaging weights, over 1 of 3 seeds" in words
     assert "over the seeds of 3 that finished" in text
     assert "interrupted; cut short and not counted: gossip_averaging with seed 1" in text
 
