@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from gossipdistill.errors import NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.alarms import Silence, connection_event
@@ -27,7 +26,6 @@ from gossipdistill.learning.gradients import (
     GradientRules,
     make_gradient,
     make_step,
-    wants_closure,
 )
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.neighbours import Neighbours
@@ -86,23 +84,12 @@ class Worker:
         self.learner.criterion = called(self.task.loss, "Task.loss")
         # Who looks ahead gets draws of its own: these keep the order of one epoch.
         self.learner.examples, self.learner.draws = (x, y), replace(self.draws)
-        self._refuse_closure()
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
         settled, learner = self.strategy.delivery.settled, self.learner
         self._neighbours = Neighbours(self.schedule, learner.name, learner.place, settled)
         if isinstance(self.strategy.options, RoundOptions):
             self.lockstep = Lockstep(self.strategy.options.round_timeout_s)
-
-    def _refuse_closure(self) -> None:
-        """An optimizer that evaluates the loss as often as it likes does not go in step with others."""
-        optimizer, strategy = self.learner.optimizer, self.strategy
-        if strategy.delivery is Delivery.COLLECTIVE and wants_closure(optimizer):
-            kind = type(optimizer).__name__
-            raise NeedsError(
-                f"strategy {strategy.name} averages the gradients of all peers once a step, and {kind} "
-                "decides by its own loss how often it needs one; use another train.optimizer, or gossip_averaging"
-            )
 
     def awaited(self, now: float) -> frozenset[PeerName]:
         """For whom this peer has to wait before its next step; nobody, but where a strategy goes in lockstep.

@@ -22,6 +22,7 @@ from gossipdistill.learning.fitness import (
     refuse_without_memory,
     sparse_gradients,
 )
+from gossipdistill.learning.gradients import wants_closure
 from gossipdistill.learning.keeping import UnkeptError
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
@@ -147,6 +148,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         asked="train.momentum" in spec.resolved.origins, folder=spec.user_folder,
     )  # fmt: skip
     refuse_sparse_gradients(model, optimizer, sparse_gradients(model, task.loss, *_few(task, device)))
+    _refuse_closure(strategy, optimizer)
     transfer_draws = None
     if task.transfer is not None:
         size = getattr(strategy.options, "transfer_batch_size", train.batch_size)
@@ -195,6 +197,16 @@ def _tell_extra_state(learner: Learner) -> None:
         told = f"{', '.join(names[:3])}{more}: extra state, which is no tensor, is not shared; each peer keeps its own"
         learner.ledger.warn(told)
         learner.ledger.note(EventKind.WARNING, "", told)
+
+
+def _refuse_closure(strategy: Strategy, optimizer: torch.optim.Optimizer) -> None:
+    """An optimiser that evaluates the loss as often as it likes does not go in step with others."""
+    if strategy.delivery is Delivery.COLLECTIVE and wants_closure(optimizer):
+        kind = type(optimizer).__name__
+        raise NeedsError(
+            f"strategy {strategy.name} averages the gradients of all peers once a step, and {kind} decides by its own "
+            "loss how often it needs one; use another train.optimizer, or gossip_averaging"
+        )
 
 
 def _few(task: Task, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -61,11 +61,7 @@ def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "fail
             value = getattr(value, "item", lambda: value)()
         number = float(value) if isinstance(value, numbers.Real) else None
     if number is None:
-        found = (
-            f"a tensor {list(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"{shown(value)} of type {type(value).__name__}"
-        )
+        found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else shown(value)
         what, problem = f"Task.metrics[{name!r}]", f"gives {found}, which is no number"
         raise UserCodeError(what, problem, key=what, problem=problem)
     return number

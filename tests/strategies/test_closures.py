@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from gossipdistill.errors import NeedsError
 from gossipdistill.learning.gradients import GradientRules, wants_closure
 from gossipdistill.learning.learner import Draws
 from gossipdistill.optimizers import OPTIMIZERS, SGD_C
-from gossipdistill.strategies import STRATEGIES, Delivery
+from gossipdistill.strategies import STRATEGIES
 from gossipdistill.worker import Worker
 
 from .world import NAMES, World, make_strategy, make_task, make_worker
@@ -182,11 +181,3 @@ def test_torchs_own_get_none_but_the_one_that_must_have_it() -> None:
         pass
 
     assert not wants_closure(Renamed(parameters, lr=0.1))
-
-
-def test_a_collective_refuses_what_would_fall_out_of_step() -> None:
-    assert STRATEGIES["all_reduce"].delivery is Delivery.COLLECTIVE
-    ada = with_optimizer("ada", "isolated", lbfgs)
-    ada.strategy = make_strategy("all_reduce")
-    with pytest.raises(NeedsError, match="LBFGS decides by its own loss how often it needs one; use another"):
-        ada._refuse_closure()
