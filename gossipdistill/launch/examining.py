@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.run_config import TrainKeys
+from gossipdistill.learning.answers import class_answers, spread_rows
 from gossipdistill.learning.company import Unexchanged, unexchanged
 from gossipdistill.learning.evaluation import untouched
 from gossipdistill.learning.outcome import COMPARED_AFTER_STEPS, Answers, Ending, Look, Outcome, Settings, judge
@@ -117,7 +117,7 @@ class Examiner:
         outcome = judge(
             self._look(outputs), self.start if steps >= COMPARED_AFTER_STEPS else None, worker.trace,
             steps=worker.learner.step, broken=self._broken(outputs), figures=figures, labels=labels, alone=alone,
-            settings=settings,
+            settings=settings, whole=class_answers(outputs, labels[0]),
         )  # fmt: skip
         if outcome.ending is Ending.DIVERGED or not steps:
             return Verdict(outcome)  # what is not finite is not published either
@@ -152,12 +152,12 @@ class Examiner:
         worker, task = self.worker, self.worker.task
         x, y = task.validation
         with untouched(worker.learner.model):
-            rows = _spread_rows(len(x), ROWS_MAX)
+            rows = spread_rows(len(x), ROWS_MAX)
             given = self._outputs(x[rows]) if outputs is None else outputs[rows]
             validation = self._answers(x[rows], given, y[rows])
             per_row = max(given[:1].numel(), 1)
             x, y = task.train
-            rows = _spread_rows(len(x), min(ROWS_MAX, max(_ENTRIES_MAX // per_row, 2)))
+            rows = spread_rows(len(x), min(ROWS_MAX, max(_ENTRIES_MAX // per_row, 2)))
             own = self._answers(x[rows], self._outputs(x[rows]), y[rows])
         return Look(validation, own)
 
@@ -168,8 +168,3 @@ class Examiner:
     def _answers(self, x: Tensor, outputs: Tensor, y: Tensor) -> Answers:
         measured = figures(self.worker.task, outputs, y, lenient=True)
         return Answers.of(x, outputs, y, measured.pop("loss", math.nan), measured)
-
-
-def _spread_rows(count: int, rows_max: int) -> Tensor:
-    """Row numbers [at most rows_max], evenly spread over `count`."""
-    return torch.linspace(0, count - 1, min(count, rows_max)).round().long()

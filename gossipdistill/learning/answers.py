@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 ENTRIES_MAX = 1 << 22
-"""Of one table, that are looked at; of a larger one, evenly spread columns."""
+"""Of one table, that are looked at; of a larger one, evenly spread rows or columns."""
 _SAME = 1e-4
 """Relative to the largest entry: rows that differ by less are the same, unless their type is coarser than that."""
 _SAME_SCORES = 1e-2
@@ -65,16 +65,21 @@ def class_answers(outputs: Tensor, labels: Tensor) -> ClassAnswers | None:
         return None  # neither, or nobody can tell which axis has the classes
     if not (last or second):
         return None
-    rows = max(1, ENTRIES_MAX * len(outputs) // max(outputs.numel(), 1))
-    scores = (outputs if last else outputs.movedim(1, -1))[:rows]
+    rows = spread_rows(len(outputs), max(1, ENTRIES_MAX * len(outputs) // max(outputs.numel(), 1)))
+    scores = (outputs if last else outputs.movedim(1, -1))[rows]
     scores = scores.reshape(-1, scores.shape[-1]).float()
-    wanted = labels[:rows].reshape(-1).long()
+    wanted = labels[rows].reshape(-1).long()
     counts = wanted >= 0
     scores, wanted = scores[counts], wanted[counts]
     if not len(wanted) or scores.shape[1] < 2 or int(wanted.max()) >= scores.shape[1]:
         return None
     likely = scores.log() if _are_probabilities(scores) else scores.log_softmax(dim=1)
     return ClassAnswers(scores.argmax(dim=1), wanted, -likely.gather(1, wanted[:, None])[:, 0])
+
+
+def spread_rows(count: int, rows_max: int) -> Tensor:
+    """Row numbers [at most rows_max], evenly spread over `count`."""
+    return torch.linspace(0, count - 1, min(count, rows_max), dtype=torch.float64).round().long()
 
 
 def most_frequent_share(labels: Tensor) -> tuple[float, float]:

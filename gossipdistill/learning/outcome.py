@@ -147,6 +147,7 @@ def judge(
     broken: str = "",
     figures: Mapping[str, float] | None = None,
     labels: tuple[Tensor, Tensor] | None = None,
+    whole: ClassAnswers | None = None,
     alone: bool = False,
     settings: Settings = Settings(),
 ) -> Outcome:
@@ -159,6 +160,7 @@ def judge(
         broken: what else is not finite, in words: a parameter, an output.
         figures: "loss" and the metrics over the whole validation set; those of `end` by default.
         labels: (validation, own) of all rows, to see which classes were taught; those of `end` by default.
+        whole: the classes that are named for the whole validation set; those of `end` by default.
         alone: whether it has learned from nobody: then its own examples may have led it away from everybody's.
         settings: what a remedy may name.
     """
@@ -180,7 +182,8 @@ def judge(
         )
     every = labels if labels is not None else (end.validation.labels, end.own.labels)
     taught = taught_classes(*every)
-    chance = _at_chance(end.validation, taught) if steps >= COLLAPSED_AFTER_STEPS else ""
+    named = whole if whole is not None else end.validation.classes
+    chance = _at_chance(named, taught, every[0]) if steps >= COLLAPSED_AFTER_STEPS else ""
     if chance:
         warnings.append(f"at chance: {chance}; {_remedy(end, start, taught, settings)}")
     elif start is not None and steps >= COMPARED_AFTER_STEPS:
@@ -232,16 +235,16 @@ def _collapsed(end: Look) -> bool:
 # --- doubtful --------------------------------------------------------------------------------------------------------
 
 
-def _at_chance(answers: Answers, taught: frozenset[int] | None) -> str:
+def _at_chance(named: ClassAnswers | None, taught: frozenset[int] | None, labels: Tensor) -> str:
     """Why this is no better than one answer for all, among the classes that were taught; empty if it is, or nobody can
     tell."""
-    given = _among(answers.classes, taught)
+    given = _among(named, taught)
     if given is None or not _is_chance(given):
         return ""
     share, _ = most_frequent_share(given.labels)
     return (
         f"it is right on {100 * given.accuracy:.1f} % of the validation set, and one answer for all is on "
-        f"{100 * share:.1f} %{_of_taught(taught, answers.labels)}"
+        f"{100 * share:.1f} %{_of_taught(taught, labels)}"
     )
 
 
