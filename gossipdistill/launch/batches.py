@@ -49,10 +49,10 @@ def rows_of_step(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.d
             key="train.accumulate", value=train.accumulate, accepted=f"1 to {have}",
         )  # fmt: skip
     used = min(asked, have // train.accumulate)
-    _refuse_too_large(spec, task, model, device, asked, used)
+    crowded = _too_large(spec, task, model, device, asked, used)
     rows = used * train.accumulate
     if used == asked:
-        return StepRows(rows)
+        return StepRows(rows, crowded)
     if train.accumulate == 1:
         text = f"{_KEY} = {asked} is more than the {have} examples of this peer: each step takes all {have}"
     else:
@@ -60,17 +60,24 @@ def rows_of_step(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.d
             f"{_KEY} = {asked} x train.accumulate = {train.accumulate} is more than the {have} examples of "
             f"this peer: each step takes {train.accumulate} batches of {used}"
         )
-    return StepRows(rows, text)
+    return StepRows(rows, "; ".join(filter(None, (text, crowded))))
 
 
-def _refuse_too_large(
-    spec: WorkerSpec, task: Task, model: nn.Module, device: torch.device, asked: int, used: int
-) -> None:
-    """A batch that was asked for must fit with its inputs alone, one that is used with what the model keeps of it."""
+def _too_large(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.device, asked: int, used: int) -> str:
+    """A batch that was asked for must fit with its inputs alone, one that is used with what the model keeps of it. A
+    notice where it does for one peer, and for all that share this machine it does not."""
     row_bytes = sum(_row_bytes(part) for part in task.train)
     _refuse_beyond_memory(spec, task, device, asked, row_bytes, "for its inputs and labels alone")
     kept_bytes = kept_bytes_per_row(model, task, used)
+    needed_bytes = used * (row_bytes + kept_bytes)
     _refuse_beyond_memory(spec, task, device, used, row_bytes + kept_bytes, "for its inputs and what the model keeps")
+    peers = spec.count if spec.released_by_launcher and not spec.pooled and device.type == "cpu" else 1
+    if peers * needed_bytes <= memory_of(device):
+        return ""
+    return (
+        f"{peers} peers with batches of at least {_size(needed_bytes)} each may be more than the "
+        f"{_size(memory_of(device))} of this machine: give a smaller {_KEY}, and train.accumulate for the same gradient"
+    )
 
 
 def _refuse_beyond_memory(

@@ -91,6 +91,17 @@ def test_newcomer_9_a_batch_that_the_model_cannot_keep_in_memory_is_refused(monk
     assert rows_of_step(spec, task, model, CPU).count == fits
 
 
+def test_newcomer_9_batches_that_fit_one_by_one_and_not_together_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, model = task_of(8192), nn.Sequential(nn.Linear(8, 1000), nn.ReLU(), nn.Linear(1000, 1))
+    needed = 8192 * (36 + kept_bytes_per_row(model, task, 8192))
+    spec = spec_of("train.batch_size=8192")  # of two peers
+    for memory, warned in ((2 * needed, False), (2 * needed - 1, True)):
+        monkeypatch.setattr(batches, "memory_of", lambda device, memory=memory: memory)
+        notice = rows_of_step(spec, task, model, CPU).notice
+        assert notice.startswith("2 peers with batches of at least") == warned
+        assert ("train.accumulate" in notice) == warned
+
+
 def test_measuring_leaves_no_trace() -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
