@@ -19,7 +19,7 @@ from gossipdistill.learning.fitness import (
     materialise,
     refuse_sparse_gradients,
     refuse_unfit,
-    refuse_without_memory,
+    refuse_untrainable,
     sparse_gradients,
 )
 from gossipdistill.learning.gradients import wants_closure
@@ -126,7 +126,7 @@ def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
         if not isinstance(model, nn.Module):
             found = type(model).__name__
             raise ConfigError(f"must return a torch.nn.Module, returned a {found}", key="Task.model")
-        refuse_without_memory(model)
+        refuse_untrainable(model)
         model = model.to(device)
         materialise(model, _few(task, device)[0])
     task.check_model(model)

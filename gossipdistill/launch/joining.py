@@ -15,7 +15,7 @@ from torch import nn
 from gossipdistill.events import EventKind
 from gossipdistill.launch.run_config import ExchangeKeys
 from gossipdistill.learning.checkpoint import Checkpoint
-from gossipdistill.learning.cloning import clone_model
+from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.donation import TOKENS, Donor, Fetch
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
@@ -104,7 +104,7 @@ class Joining:
             learner.ledger.quarantine(fetch.donor, refused.reason, str(refused))
             fetch.pass_over(f"its state is refused: {refused}", now)
             return
-        donors = clone_model(learner.model)
+        donors = frozen_clone(learner.model)
         load_arrays(donors, theirs)
         loss, mine = _probe(learner, donors), _probe(learner, learner.model)
         figures = f"its loss on {PROBE_ROWS_MAX} examples of mine at most is {loss:.4g}, mine {mine:.4g}"

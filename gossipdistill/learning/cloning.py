@@ -46,8 +46,21 @@ def clone_model(model: M) -> M:
 
     Parameters keep `requires_grad`, modules their mode. Takes the memory of one model.
     """
-    with generators_kept():
+    with generators_kept(), torch.no_grad():
         cloned: M = _Cloner(model).copy(model)
+    asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    for name, parameter in cloned.named_parameters():
+        if parameter.requires_grad != asked.get(name, parameter.requires_grad):
+            parameter.requires_grad_(asked[name])  # scripted modules lose it
+    return cloned
+
+
+def frozen_clone(model: M) -> M:
+    """The same in evaluation mode, and of which nothing can be trained: a place for another peer's weights."""
+    cloned = clone_model(model).eval()
+    for parameter in cloned.parameters():
+        if parameter.requires_grad:
+            parameter.requires_grad_(False)
     return cloned
 
 

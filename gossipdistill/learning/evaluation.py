@@ -1,16 +1,16 @@
-"""Asking a model something without leaving a trace in its training: its modes, what its modules keep, and chance."""
+"""Asking a model something without leaving a trace in its training: in modes, buffers, what modules keep, or chance."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 _OURS = frozenset(vars(nn.Module())) - {"training"}
 """Attributes of every module: parameters, buffers, submodules, and hooks, which nobody changes in a forward pass."""
@@ -19,10 +19,12 @@ _OURS = frozenset(vars(nn.Module())) - {"training"}
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Inside, the model is in evaluation mode. Afterwards each module is in the mode in which it was, so that a frozen
-    BatchNorm stays frozen, and its plain attributes are what they were: a hidden state that is kept between calls, a
-    counter, a list that collects activations. Buffers that a forward pass changes even in this mode are not undone.
+    BatchNorm stays frozen, and what it keeps is what it was: its buffers, which some modules change in this mode too
+    (observers of a quantisation), and its plain attributes (a hidden state, a counter, a list of activations). A buffer
+    that has got its shape meanwhile keeps it.
     """
     before = [(module, module.training, _attributes(module)) for module in model.modules()]
+    buffers = [_Buffer(module, name, held) for module, _, _ in before for name, held in _buffers(module)]
     model.eval()
     try:
         yield
@@ -31,6 +33,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             _put_back(module, attributes)
             if module.training != training:
                 module.training = training
+        for buffer in buffers:
+            buffer.put_back()
 
 
 @contextmanager
@@ -51,40 +55,33 @@ def generators_kept() -> Iterator[None]:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode and nothing is differentiated. Afterwards all is as it was, buffers and
-    generators too: what is trained next is the same, bit for bit."""
-    buffers = [_Buffer.of(module, name) for module in model.modules() for name in module._buffers]
-    try:
-        with generators_kept(), evaluating(model), torch.no_grad():
-            yield
-    finally:
-        for buffer in buffers:
-            buffer.restore()
+    """`evaluating`, without gradients, and with the generators kept: what is trained next is the same, bit for bit."""
+    with generators_kept(), evaluating(model), torch.no_grad():
+        yield
 
 
-@dataclass(frozen=True, slots=True)
 class _Buffer:
-    """A buffer of a module, and what was in it."""
+    """One buffer as it was, to be put back if it has changed."""
 
-    module: nn.Module
-    name: str
-    tensor: Tensor | None
-    values: Tensor | None
-    version: int
+    __slots__ = ("_copied", "_held", "_module", "_name", "_version")
 
-    @staticmethod
-    def of(module: nn.Module, name: str) -> _Buffer:
-        tensor = module._buffers[name]
-        if tensor is None or tensor.is_inference():
-            return _Buffer(module, name, tensor, None, 0)
-        return _Buffer(module, name, tensor, tensor.detach().clone(), tensor._version)
+    def __init__(self, module: nn.Module, name: str, held: Tensor) -> None:
+        self._module, self._name, self._held = module, name, held
+        self._version, self._copied = held._version, held.detach().clone()
 
-    def restore(self) -> None:
-        """Put the tensor back, and its values where something was written into it."""
-        self.module._buffers[self.name] = self.tensor
-        if self.tensor is not None and self.values is not None and self.tensor._version != self.version:
+    def put_back(self) -> None:
+        held = self._held
+        if getattr(self._module, self._name) is not held and not isinstance(self._module, torch.jit.ScriptModule):
+            setattr(self._module, self._name, held)
+        if held._version != self._version and held.shape == self._copied.shape:
             with torch.no_grad():
-                self.tensor.copy_(self.values)
+                held.copy_(self._copied)
+
+
+def _buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Its own buffers that can be put back."""
+    named = module.named_buffers(recurse=False, remove_duplicate=False)
+    return [(name, held) for name, held in named if not (is_lazy(held) or held.is_meta or held.is_inference())]
 
 
 def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:

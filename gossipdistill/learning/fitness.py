@@ -29,8 +29,8 @@ ROWS_TRIED = 2
 """Examples that are run through a model, and rows of a parameter on which an optimizer is tried."""
 
 
-def refuse_without_memory(model: nn.Module) -> None:
-    """Refuse a model that has an array on the device `meta`; before it is moved to its own.
+def refuse_untrainable(model: nn.Module) -> None:
+    """Refuse a model of which nothing can be trained, or an array cannot; before it is moved to its device.
 
     Raises:
         NeedsError: naming the array.
@@ -41,6 +41,13 @@ def refuse_without_memory(model: nn.Module) -> None:
                 f"the model's {name} has no memory (device meta), so it can neither be trained nor saved; "
                 "give it values in Task.model, for example with model.to_empty(device='cpu') and an initialisation"
             )
+        if not nn.parameter.is_lazy(tensor) and tensor.is_inference():
+            raise NeedsError(
+                f"the model's {name} was made in torch.inference_mode, so it can never be changed; make it outside, or "
+                "under torch.no_grad"
+            )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise NeedsError("no parameter of the model asks for a gradient (requires_grad), so nothing can be trained")
 
 
 def materialise(model: nn.Module, inputs: Tensor) -> None:
@@ -90,8 +97,6 @@ def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -
             f"strategy {strategy} {'reduces' if reduces else 'shares'} the arrays of a model, and this cannot be done "
             f"with {name}: {why}; {keep}use a strategy that needs no weights, such as codistill_predictions"
         )
-    if reduces and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise NeedsError(f"strategy {strategy} reduces gradients, and no parameter of this model asks for one")
 
 
 def extra_state(model: nn.Module) -> tuple[str, ...]:

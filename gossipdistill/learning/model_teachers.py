@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from gossipdistill.learning.cloning import clone_model
+from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.distillation import age_weight, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
@@ -50,7 +50,7 @@ class ModelTeachers:
         sender, arrived_s = arrival.sender, arrival.arrived_s
         another = self.attention.heard(sender, arrival.version.boot, learner.step)
         known = self.by_key.get(key)
-        model = known.model if known is not None else clone_model(learner.model).eval().requires_grad_(False)
+        model = known.model if known is not None else frozen_clone(learner.model)
         load_arrays(model, arrays)
         probe = known.probe if known is not None and not another else RunningLoss()
         self.by_key[key] = ModelTeacher(sender, model, arrived_s, learner.step, probe)

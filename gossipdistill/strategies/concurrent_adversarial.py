@@ -18,7 +18,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directions, bounded, own_statistics
 from gossipdistill.learning.checkpoint import Memory
-from gossipdistill.learning.cloning import clone_model
+from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
@@ -257,7 +257,7 @@ class ConcurrentAdversarial(Strategy):
         if learner.now_s - arrival.arrived_s >= self.exchange.stale_after_s > 0:
             return []
         if state.scratch is None:
-            state.scratch = clone_model(learner.model).requires_grad_(False)
+            state.scratch = frozen_clone(learner.model)
         load_arrays(state.scratch, {name.removeprefix("model."): request[name] for name in own})
         parcels = []
         for number, batch in enumerate(rows):

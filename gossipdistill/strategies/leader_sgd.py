@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gossipdistill.learning.averaging import mix_in
-from gossipdistill.learning.cloning import clone_model
+from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.evaluation import evaluating
@@ -88,7 +88,7 @@ class LeaderSgd(Strategy):
             if state.leader is not None:
                 candidates.setdefault(*state.leader)
             if state.scratch is None:
-                state.scratch = clone_model(learner.model).requires_grad_(False)
+                state.scratch = frozen_clone(learner.model)
             losses: dict[str, float] = {}
             for name, model in candidates.items():
                 load_arrays(state.scratch, model.arrays)

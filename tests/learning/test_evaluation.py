@@ -76,6 +76,55 @@ def test_what_modules_keep_between_calls_is_what_it_was() -> None:
     assert not hasattr(model, "cached")
 
 
+class Observing(nn.Module):
+    """Buffers that a forward pass changes in every mode: in place, by another tensor, and by giving one its shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.least = torch.ao.quantization.MinMaxObserver()
+        self.channels = torch.ao.quantization.PerChannelMinMaxObserver(ch_axis=1)
+        self.register_buffer("last", torch.zeros(1))
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("hidden", torch.zeros(2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = x.mean(0)
+        self.calls += 1
+        self.hidden += 1
+        return self.channels(self.least(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls its observers deprecated
+def test_buffers_are_put_back_unless_they_got_their_shape() -> None:
+    model = Observing()
+    last, calls = model.last, model.calls
+    with evaluating(model):
+        model(torch.tensor([[1.0, 2.0], [3.0, -4.0]]))
+        assert int(model.calls) == 1
+    assert model.last is last
+    assert model.calls is calls
+    assert int(calls) == 0
+    assert not model.hidden.any()  # type: ignore[operator]
+    assert model.least.min_val.item() == float("inf")  # type: ignore[operator, union-attr]
+    assert model.channels.min_val.shape == (2,)  # type: ignore[union-attr]
+    model(torch.ones(1, 2))
+    with evaluating(model):
+        model(torch.full((1, 2), 9.0))
+    assert model.channels.max_val.tolist() == [3.0, 2.0]  # type: ignore[operator, union-attr]
+    assert (int(model.calls), model.last.tolist()) == (1, [1.0, 1.0])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_scripted_model_is_asked_without_a_trace_too() -> None:
+    model = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with evaluating(model), torch.no_grad():
+        assert not model.training
+        model(torch.ones(3, 2))
+    assert model.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
 def test_global_generators_stand_where_they_stood() -> None:
     with generators_kept():
         expected = random.random(), np.random.random(), torch.rand(1).item()

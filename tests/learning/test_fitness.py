@@ -15,7 +15,7 @@ from gossipdistill.learning.fitness import (
     materialise,
     refuse_sparse_gradients,
     refuse_unfit,
-    refuse_without_memory,
+    refuse_untrainable,
     sparse_gradients,
 )
 from gossipdistill.learning.gradients import GradientRules
@@ -42,8 +42,22 @@ def quantised() -> Tensor:
 def test_an_array_without_memory_is_refused(persistent: bool) -> None:
     model = holding(torch.empty(3, device="meta"), persistent)
     with pytest.raises(NeedsError, match=r"1\.odd has no memory"):
-        refuse_without_memory(model)
-    refuse_without_memory(nn.Linear(2, 2))
+        refuse_untrainable(model)
+    refuse_untrainable(nn.Linear(2, 2))
+
+
+def test_an_array_of_inference_mode_is_refused() -> None:
+    with torch.inference_mode():
+        made = (torch.ones(3), nn.Parameter(torch.ones(3)))
+    for array in made:
+        with pytest.raises(NeedsError, match=r"1\.odd was made in torch\.inference_mode"):
+            refuse_untrainable(holding(array))
+
+
+def test_a_model_without_a_gradient_is_refused() -> None:
+    for model in (nn.Linear(2, 2).requires_grad_(False), nn.Identity()):
+        with pytest.raises(NeedsError, match="no parameter of the model asks for a gradient"):
+            refuse_untrainable(model)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +98,6 @@ def test_what_gloo_does_not_send_is_refused_by_name(make: Callable[[], Tensor], 
     with pytest.raises(NeedsError, match=r"all_reduce .* 1\.odd: ") as refused:
         refuse_unfit(holding(make()), "all_reduce", shares=False, reduces=True)
     assert words in str(refused.value)
-
-
-def test_all_reduce_wants_a_gradient_to_reduce() -> None:
-    with pytest.raises(NeedsError, match="no parameter of this model asks for one"):
-        refuse_unfit(nn.Linear(2, 2).requires_grad_(False), "all_reduce", shares=False, reduces=True)
 
 
 @pytest.mark.parametrize(
