@@ -9,13 +9,14 @@ import atexit
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, final
+from urllib.parse import urlparse
 
 import torch
 import torch.distributed as distributed
 from pydantic import Field
 from torch.nn.parallel import DistributedDataParallel
 
-from gossipdistill.errors import ConfigError, UserCodeError
+from gossipdistill.errors import ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.events import EventKind
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.learning.learner import Learner
@@ -31,7 +32,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
-from gossipdistill.user_code import users_code
+from gossipdistill.user_code import text_of, users_code
 
 _KEY = "strategy.rendezvous"
 _NAMES_MAX = 8
@@ -96,19 +97,25 @@ class AllReduce(Strategy):
 
         Raises:
             ConfigError: for a meeting place that is none.
+            GossipdistillError: when the peers do not meet there in time.
         """
-        where = self.options.rendezvous
+        where, options = self.options.rendezvous, self.options
+        accepted = "tcp://HOST:PORT or file:///a/new/file"
+        if urlparse(where).scheme not in ("tcp", "file"):
+            raise ConfigError("is no place to meet", key=_KEY, value=where, accepted=accepted)
         try:
             distributed.init_process_group(
                 "gloo",
                 init_method=where,
                 rank=learner.place,
                 world_size=len(learner.peers),
-                timeout=timedelta(seconds=self.options.timeout_s),
+                timeout=timedelta(seconds=options.timeout_s),
             )
         except ValueError as error:
-            accepted = "tcp://HOST:PORT or file:///a/new/file"
             raise ConfigError(f"is no place to meet: {error}", key=_KEY, value=where, accepted=accepted) from None
+        except RuntimeError as error:
+            problem = f"the peers did not meet at {where} within {options.timeout_s:g} s: {text_of(error)}"
+            raise GossipdistillError(f"{self.name}: {problem}") from error
         atexit.register(_leave)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
