@@ -38,7 +38,7 @@ from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel
 from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
 from gossipdistill.tasks import Task, figures
 from gossipdistill.topology import Connection, Schedule
-from gossipdistill.user_code import called
+from gossipdistill.user_code import called, users_code
 
 JUDGED_PEERS_MAX = 512
 """Of larger rosters nobody looks whether the graph of the living is connected."""
@@ -115,7 +115,8 @@ class Worker:
         learner, strategy = self.learner, self.strategy
         learner.now_s = now
         if self.cosine or self.rate_drops:
-            self._set_rate(progress)
+            with users_code("train.optimizer"):  # of the user's own, whose groups may lack a rate
+                self._set_rate(progress)
         if self._began_s is None:
             self._began_s = now
             self._note_what_to_know()

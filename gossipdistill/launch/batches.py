@@ -18,6 +18,7 @@ from gossipdistill.errors import ConfigError
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.tasks import Task
+from gossipdistill.user_code import users_code
 
 _KEY = "train.batch_size"
 _MEASURED_FROM_ROWS = 4096
@@ -116,7 +117,7 @@ def kept_bytes_per_row(model: nn.Module, task: Task, rows: int) -> int:
 
     measuring = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     # A model that cannot do it will say so where it is trained.
-    with contextlib.suppress(Exception), generators_kept(), evaluating(model), measuring:
+    with contextlib.suppress(Exception), generators_kept(), evaluating(model), measuring, users_code("Task.model"):
         model(x)
         return sum(kept.values()) // _PROBED_ROWS
     return 0

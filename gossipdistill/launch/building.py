@@ -35,6 +35,10 @@ from gossipdistill.user_code import users_setup
 from gossipdistill.worker import Worker
 
 _JUDGED_PEERS_MAX = 512
+_SEEDS_ITSELF = (
+    "Task.model seeds torch's generator itself (torch.manual_seed), so peers may begin with the same weights; {} "
+    "teaches by their differences: leave the seed to the run (--seed)"
+)
 
 
 def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
@@ -118,8 +122,7 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
 
 def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
     """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
-    config = spec.config
-    torch.manual_seed(config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count))
+    torch.manual_seed(_seed_of_model(spec, strategy))
     device = choose_device(spec.device, spec.place)
     with users_setup("Task.model", home=task.made_at):
         model = task.model()
@@ -139,6 +142,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     """The model with its optimiser, and the order in which this peer goes through its examples."""
     config = spec.config
     model = build_model(spec, strategy, task)
+    seeds_itself = torch.initial_seed() != _seed_of_model(spec, strategy)
     device = choose_device(spec.device, spec.place)
     step_rows = rows_of_step(spec, task, model, device)
     train = config.train
@@ -170,10 +174,11 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
         steps_total=config.steps if config.seconds is None else None,
     )
     if step_rows.notice:
-        learner.ledger.warn(step_rows.notice)
-        learner.ledger.note(EventKind.WARNING, "", step_rows.notice)
+        _tell(learner, step_rows.notice)
     if strategy.delivery.gossips and strategy.needs.alike_models:
         _tell_extra_state(learner)
+    if seeds_itself and strategy.needs.initialisation in (Initialisation.DISTINCT, Initialisation.GROUPS):
+        _tell(learner, _SEEDS_ITSELF.format(strategy.name))
     return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
 
 
@@ -195,8 +200,17 @@ def _tell_extra_state(learner: Learner) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         told = f"{', '.join(names[:3])}{more}: extra state, which is no tensor, is not shared; each peer keeps its own"
-        learner.ledger.warn(told)
-        learner.ledger.note(EventKind.WARNING, "", told)
+        _tell(learner, told)
+
+
+def _tell(learner: Learner, warning: str) -> None:
+    """In the table and among the events."""
+    learner.ledger.warn(warning)
+    learner.ledger.note(EventKind.WARNING, "", warning)
+
+
+def _seed_of_model(spec: WorkerSpec, strategy: Strategy) -> int:
+    return spec.config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count)
 
 
 def _refuse_closure(strategy: Strategy, optimizer: torch.optim.Optimizer) -> None:

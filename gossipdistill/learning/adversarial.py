@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from gossipdistill.learning.evaluation import evaluating
+from gossipdistill.user_code import users_code
 
 
 class Norm(StrEnum):
@@ -34,7 +35,8 @@ def ascent_directions(
     """
     with evaluating(model), torch.enable_grad():
         inputs = x.detach().clone().requires_grad_()
-        gradient: Tensor = torch.autograd.grad(loss(model(inputs), y), inputs)[0]
+        with users_code("Task.model"):
+            gradient: Tensor = torch.autograd.grad(loss(model(inputs), y), inputs)[0]
     if norm is Norm.LINF:
         return torch.sign(gradient)
     return gradient / _lengths(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)

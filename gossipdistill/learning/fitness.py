@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from gossipdistill.errors import NeedsError
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.learning.shared_arrays import SharedArrays
+from gossipdistill.user_code import users_code
 
 _BROADCAST = frozenset((
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128, torch.complex64, torch.complex32,
@@ -113,7 +114,8 @@ def sparse_gradients(
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     with generators_kept(), evaluating(model), torch.enable_grad():
         try:
-            loss = criterion(model(x), y)
+            with users_code("Task.model"):  # it may also want to end the process
+                loss = criterion(model(x), y)
             gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
         except Exception:
             return ()  # the first step will say what is wrong

@@ -18,6 +18,7 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
 from gossipdistill.messages import Arrival
+from gossipdistill.user_code import users_code
 
 _SPEECHLESS = LeftOut("not_finite", "its model gives my batch no finite answer, though its weights are finite")
 
@@ -70,7 +71,7 @@ class ModelTeachers:
                 fresh[key] = weight
         if not fresh:
             return None
-        with torch.no_grad():
+        with torch.no_grad(), users_code("Task.model"):
             outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
         left_out = {key: _SPEECHLESS for key, output in outputs.items() if not bool(output.isfinite().all())}
         new = self.attention.newcomers(learner.step, choice.newcomer_steps)

@@ -25,6 +25,7 @@ from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
+from gossipdistill.user_code import users_code
 
 
 class Options(base.AsynchronousOptions):
@@ -144,7 +145,7 @@ class LeaderSgd(Strategy):
 def _loss(state: State, learner: Learner, model: nn.Module) -> float:
     """The mean loss of a model on my probe; infinite if it is none."""
     assert learner.criterion is not None
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), users_code("Task.model"):
         losses = [float(learner.criterion(model(x), y)) for x, y in state.probe]
     mean = sum(losses) / len(losses)
     return mean if math.isfinite(mean) else math.inf

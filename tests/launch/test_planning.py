@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from gossipdistill.errors import ConfigError, NeedsError, UsageError
-from gossipdistill.launch.building import build_model, build_schedule, build_task, fingerprint_of
+from gossipdistill.launch.building import build_learner, build_model, build_schedule, build_task, fingerprint_of
 from gossipdistill.launch.compare import POOLED, Comparison, Row
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.launch.preflight import check
@@ -267,3 +268,47 @@ def test_an_environment_that_cannot_be_read_is_named() -> None:
 def test_sections_may_be_named_by_a_single_word() -> None:
     config = resolve([Layer("a file", {"task": "quadratic", "strategy": "isolated", "steps": 1})]).config
     assert (config.task.name, config.strategy.name) == ("quadratic", "isolated")
+
+
+SEEDED = """\
+import torch
+from torch import nn
+
+from gossipdistill import Task
+
+
+def model():
+    if SEEDS:
+        torch.manual_seed(0)
+    return nn.Linear(2, 2)
+
+
+def task(shard, seeds: bool = True):
+    global SEEDS
+    SEEDS = seeds
+    torch.manual_seed(5)  # of the data, which is nobody's business
+    x, y = torch.rand(8, 2), torch.arange(8) % 2
+    return Task(model, (x, y), (x, y), nn.functional.cross_entropy, transfer=x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seeds", "told"),
+    [
+        ("codistill_predictions", "true", True),
+        ("codistill_predictions", "false", False),
+        ("gossip_averaging", "true", False),  # all are to begin alike anyway
+    ],
+)
+def test_a_model_that_seeds_itself_is_told_where_peers_are_to_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, seeds: str, told: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "seeded.py").write_text(SEEDED)
+    asked = Asked(peers="2", task="seeded:task", strategy=strategy, steps=5, settings=[f"task.seeds={seeds}"])
+    spec = plan_local(asked)[1]
+    made = spec.config.make_strategy()
+    learner, _ = build_learner(spec, made, build_task(spec, made))
+    sys.modules.pop("seeded")
+    assert any("seeds torch's generator itself" in warning for warning in learner.ledger.warnings) is told
