@@ -51,7 +51,7 @@ class ConfigError(GossipdistillError):
         place = f"{printable(str(file))}: " if file is not None else ""
         if key is not None:
             place += printable(f"{key} = {shown(value)}: " if value is not None else f"{key}: ")
-        super().__init__(place + problem + (f"; accepted: {accepted}" if accepted else ""))
+        super().__init__(place + printable(problem + (f"; accepted: {accepted}" if accepted else "")))
 
 
 class UserCodeError(ConfigError):

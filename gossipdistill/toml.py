@@ -97,7 +97,7 @@ def _diagnosis(text: str, message: str) -> str:
     if problem == "Unclosed array":  # told of the line where reading stopped; meant is the one that opens it
         at = max((n for n, line in _numbered(text) if n <= at and re.search(r"=\s*\[[^\]]*$", line)), default=at)
     if (twice := _twice(text, problem, at)) is not None:
-        return twice
+        return printable(twice)
     line = lines[min(at, len(lines)) - 1].strip()[:_LINE_CHARACTERS_MAX]
     if problem == "Invalid value" and re.search(r"=\s*(#.*)?$", line):
         return f"Invalid value: `{printable(line)}` has none (line {at})"

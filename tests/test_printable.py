@@ -7,7 +7,9 @@ import io
 import pytest
 from rich.table import Table
 
+from gossipdistill.cli.options import err_console, out_console
 from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.launch import child
 from gossipdistill.observe.fitting import PlainConsole
 from gossipdistill.printable import printable, printable_all, printable_lines, shown
 
@@ -64,3 +66,20 @@ def test_a_console_says_what_it_is_given_to_say(terminal: bool) -> None:
         assert text in said
     rest = said.replace("\x1b[31m", "").replace("\x1b[1;31m", "").replace("\x1b[0m", "").replace("\x1b[1m", "")
     assert all(line.isprintable() for line in rest.split("\n"))
+
+
+def test_both_consoles_of_the_command_line_are_such_ones() -> None:
+    assert isinstance(out_console, PlainConsole)
+    assert isinstance(err_console, PlainConsole)
+
+
+def test_the_traceback_of_a_worker_does_nothing_to_the_terminal_that_shows_its_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    try:
+        raise ValueError("\x1b[2J\x9b\u202e\r")
+    except ValueError:
+        child._log_traceback()
+    said = capsys.readouterr().err
+    assert "ValueError: \\x1b[2J\\x9b\\u202e" in said
+    assert all(line.isprintable() for line in said.split("\n"))

@@ -246,3 +246,9 @@ def test_loopback() -> None:
 )
 def test_classify(where: str, what: str) -> None:
     assert classify(where) == what
+
+
+@pytest.mark.parametrize("count", ["9" * 5000, "-" + "9" * 5000, "0", "65537", "9" * 30])
+def test_a_count_of_any_length_is_refused(count: str) -> None:
+    with pytest.raises(ConfigError, match="is no number of peers; accepted: 1 to 65536"):
+        load_roster(count)

@@ -9,7 +9,6 @@ not be is named in the result, in the table and by the exit code.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,9 +63,7 @@ class PeerFiles:
             self.disk.make_folder(self.folder / CHECKPOINTS)
             for name in (RESULT_FILE, OUTPUTS_FILE, FAULTS_FILE):
                 self.disk.remove(self.folder / name)
-            put(
-                self.folder / "config.json", [(json.dumps(settings, indent=1) + "\n").encode()], self.disk, synced=False
-            )
+            put(self.folder / "config.json", [(as_json(settings, indent=1) + "\n").encode()], self.disk, synced=False)
             self._result.take()
 
     def write_result(self, result: dict[str, Any], last: bool = False) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -189,7 +189,7 @@ class RunConfig(BaseModel):
     needed."""
     seconds: float | None = Field(default=None, gt=0)
     """The time after which a peer ends; in a simulation, virtual time."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """The seed of initial weights, shards and the order of examples."""
     linger_s: float = Field(default=30.0, ge=0)
     """The most time that a peer which is done serves the others; it ends earlier when all are done."""
@@ -323,15 +323,28 @@ def resolve(layers: Iterable[Layer], base: Path | None = None) -> Resolved:
     """
     values: dict[str, object] = {}
     source: dict[str, Layer] = {}
+    layers = list(layers)
     for layer in layers:
         for key, value in layer.values.items():
             if not isinstance(value, Mapping):
                 key = SECTION_NAMES.get(key, key)
             values[key], source[key] = value, layer
-    config = _checked(RunConfig, nest(values), "", source, known_keys(values))
-    _check_names(config, source)
-    config.make_strategy()
+    try:
+        config = _checked(RunConfig, nest(values), "", source, known_keys(values))
+        _check_names(config, source)
+        config.make_strategy()
+    except ConfigError as error:
+        raise _placed(error, source.get(error.key or ""), layers) from None
     return Resolved(config, {key: layer.origin for key, layer in source.items()}, base)
+
+
+def _placed(error: ConfigError, layer: Layer | None, layers: Sequence[Layer]) -> ConfigError:
+    """The same, with the layer that the key comes from; of a missing key, the run file, where it could stand."""
+    layer = layer or next((layer for layer in layers if layer.file), None)
+    if error.file is not None or layer is None:
+        return error
+    file = layer.file or layer.origin
+    return ConfigError(error.problem, file=file, key=error.key, value=error.value, accepted=error.accepted)
 
 
 SECTION_NAMES = {"task": "task.name", "strategy": "strategy.name"}

@@ -5,15 +5,45 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.faults import FaultPlan
-from gossipdistill.files import parse_json, read_text
+from gossipdistill.files import check_shape, parse_json, read_text
+from gossipdistill.ids import is_peer_name
 from gossipdistill.launch.keys.choice import KeyFiles
 from gossipdistill.launch.run_config import Resolved, RunConfig
 from gossipdistill.presence import Address
 from gossipdistill.printable import printable
+
+
+def _peer_name(text: str) -> str:
+    if not is_peer_name(text):
+        raise ValueError("is no name for a peer")
+    return text
+
+
+class _Fields(BaseModel):
+    """The plain ones of a specification, as JSON has them."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    name: Annotated[str, AfterValidator(_peer_name)]
+    place: int
+    count: int
+    folder: str
+    names: list[str]
+    shard: list[int] | None
+    pooled: bool
+    slowdown: float
+    device: str
+    start_when: int
+    start_within_s: float
+    released_by_launcher: bool
+    resume: bool
+    insecure: bool
 
 
 @dataclass(frozen=True)
@@ -95,7 +125,8 @@ class WorkerSpec:
     @staticmethod
     def from_json(text: str) -> WorkerSpec:
         """The inverse of `to_json`."""
-        fields: dict[str, Any] = parse_json(text)
+        fields: dict[str, Any] = parse_json(text, nonfinite=True)  # an optimizer's options may be infinite
+        check_shape(_Fields, fields)
         resolved = fields.pop("resolved")
 
         def path(key: str) -> Path | None:

@@ -219,3 +219,11 @@ def test_whatever_is_written_is_a_plan_that_can_run_or_an_error_for_the_user(
         fate = links.fate("ada", "bo", 100, at_s)
         assert all(delay_s >= 0 for delay_s in fate.delays_s)
     assert [verdict["met"] for verdict in Measurements(plan, PEERS).verdicts({})] == [False] * len(plan.expect)
+
+
+@pytest.mark.parametrize("kind", ["[]", "{}", '["kill"]', "1979-05-27", "nan", '"\\u001b[2J"'])
+def test_kinds_that_are_no_texts_are_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "odd.toml").write_text(f"[[fault]]\nkind = {kind}\n")
+    with pytest.raises(ConfigError, match=r"odd\.toml: fault 1: kind = .*: unknown kind") as caught:
+        load_fault_plan("odd.toml", ("ada", "bo"), tmp_path)
+    assert str(caught.value).isprintable()

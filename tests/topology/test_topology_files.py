@@ -133,3 +133,34 @@ def test_every_ready_made_topology_has_a_description() -> None:
     for name, text in listed.items():
         assert text.endswith("."), name
         assert 20 < len(text) < 100, name
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("    return [['bo']]\n", r"names \['bo'\], which is not in the roster"),
+        ("    return [3, None]\n", "names 3, which is not in the roster"),
+        ("    return {'bo\\x1b[2J': 1}\n", r"names 'bo\\x1b\[2J', which is not in the roster"),
+        ("    import itertools\n    return itertools.cycle(['bo', 'cy'])\n", "names a peer twice"),
+        ("    import sys\n    sys.exit('\\x1b[2J')\n", r"SystemExit: \\x1b\[2J \(line 3\)"),
+        ("    return None\n", "TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_whatever_a_python_topology_answers_is_refused_by_its_file(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"odd\.py: .*" + message):
+        written(tmp_path, HEAD + body, "odd.py")
+
+
+@pytest.mark.parametrize(
+    "text", ["import sys\nsys.exit(3)\n", "\0", "(" * 1000, "raise KeyError('\\x1b')\n", "x = 1\n"]
+)
+def test_a_python_topology_that_is_none_is_refused_by_its_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"odd\.py: ") as caught:
+        written(tmp_path, text, "odd.py")
+    assert str(caught.value).isprintable()
+
+
+def test_kinds_that_are_no_texts(tmp_path: Path) -> None:
+    for kind in ("[]", "{}", '["ring"]', "1979-05-27", "nan"):
+        with pytest.raises(ConfigError, match=r"mine\.toml: kind = .*: unknown kind"):
+            written(tmp_path, f"kind = {kind}\n")
