@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,30 +81,35 @@ class _Buffer:
 
 def _buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
     """Its own buffers that can be put back."""
+    if not module._buffers:
+        return []
     named = module.named_buffers(recurse=False, remove_duplicate=False)
     return [(name, held) for name, held in named if not (is_lazy(held) or held.is_meta or held.is_inference())]
 
 
 def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
     """(attribute, and a shallow copy of it where it is a container) of what is no parameter, buffer or submodule."""
-    kept = {}
-    for name, value in vars(module).items():
-        if name not in _OURS:
-            kind = next((kind for kind in (list, dict, set) if isinstance(value, kind)), None)
-            kept[name] = (value, None if kind is None else kind(value))
-    return kept
+    attributes = vars(module)
+    return {name: (attributes[name], _copied(attributes[name])) for name in attributes.keys() - _OURS}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list | deque):
+        return list(value)
+    return dict(value) if isinstance(value, dict) else set(value) if isinstance(value, set) else None
 
 
 def _put_back(module: nn.Module, kept: dict[str, tuple[Any, Any]]) -> None:
     attributes = vars(module)
-    for name in [name for name in attributes if name not in kept and name not in _OURS]:
+    for name in attributes.keys() - kept.keys() - _OURS:
         del attributes[name]
     for name, (value, copied) in kept.items():
-        attributes[name] = value
+        if attributes.get(name, kept) is not value:
+            attributes[name] = value
         if copied is None or _same(value, copied):
             continue
         value.clear()
-        if isinstance(value, list):
+        if isinstance(value, list | deque):
             value.extend(copied)
         else:
             value.update(copied)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -20,11 +21,13 @@ class Stateful(nn.Module):
         self.cell, self.norm = nn.RNNCell(2, 4), nn.BatchNorm1d(4)
         self.hidden = torch.zeros(1, 4)
         self.calls, self.seen, self.by_size = 0, [torch.ones(1)], {0: torch.ones(1)}
+        self.recent = deque([torch.zeros(1)], maxlen=2)
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         self.hidden = self.norm(self.cell(x, self.hidden.detach()[:1].expand(len(x), -1)))
         self.seen.append(x)
+        self.recent.append(x)
         self.by_size[len(x)] = x
         self.by_size[0] = x
         self.cached = x
@@ -60,16 +63,19 @@ def test_a_mode_that_the_model_itself_chooses_is_put_back_too() -> None:
 def test_what_modules_keep_between_calls_is_what_it_was() -> None:
     model = Stateful()
     model(torch.randn(3, 2))
-    hidden, seen, first = model.hidden, list(model.seen), model.by_size
+    hidden, seen, first, recent = model.hidden, list(model.seen), model.by_size, list(model.recent)
     kept = dict(model.by_size)
     del model.cached
     with evaluating(model):
         model(torch.randn(5, 2))
-        assert model.calls == 2
+        model(torch.randn(5, 2))
+        assert model.calls == 3
     assert model.hidden is hidden
     assert model.calls == 1
     assert len(model.seen) == len(seen)
     assert all(now is then for now, then in zip(model.seen, seen, strict=True))
+    assert [*map(id, model.recent)] == [*map(id, recent)]
+    assert model.recent.maxlen == 2
     assert model.by_size is first
     assert model.by_size.keys() == kept.keys()
     assert all(model.by_size[key] is kept[key] for key in kept)
