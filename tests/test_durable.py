@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.durable import CheckpointFolder, Disk, Number, Parts, RefusedCheckpointError, Saved
+from gossipdistill.durable import CheckpointFolder, Disk, KeptRoom, Number, Parts, RefusedCheckpointError, Saved
 
 ADA = {"peer": "ada", "task": "digits"}
 SCORES = (0.9, 0.4, 0.8, 0.7, 0.6, 0.5)
@@ -358,3 +359,60 @@ def test_afresh_means_that_nothing_is_left(tmp_path: Path) -> None:
     CheckpointFolder(tmp_path, ADA).clear()
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
     assert resumed(tmp_path) == 0
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FullFrom(Disk):
+    """Nothing is written any more from write number `at` on, but over what is there."""
+
+    at: int
+    done: int = 0
+
+    def write(self, file: Path, parts: Parts) -> None:
+        self.done += 1
+        if self.done > self.at:
+            super().write(file, [b"".join(parts)[:7]])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(file, parts)
+
+
+def test_a_save_that_fails_gives_its_space_back_and_names_the_file(tmp_path: Path) -> None:
+    for at in (0, 1):
+        folder = tmp_path / str(at)
+        CheckpointFolder(folder, ADA, boot=1).save(parts_of(1), {"step": 1})
+        before = {file.name for file in folder.iterdir()}
+        (folder / "1-7.json.partial").write_bytes(b"of a process that was killed")
+        (folder / "1-8.safetensors").write_bytes(b"and what it did not come to")
+        doomed = CheckpointFolder(folder, ADA, boot=2, disk=FullFrom(at))
+        with pytest.raises(OSError, match="No space left") as raised:
+            doomed.save(parts_of(2), {"step": 2})
+        ending = ".json" if at else ".safetensors"
+        assert raised.value.filename == str(folder / f"2-1{ending}")
+        assert {file.name for file in folder.iterdir()} == before
+        assert resumed(folder) == 1
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_with_room_kept_a_file_is_written_on_a_full_disk_whole_and_again(tmp_path: Path, at: int) -> None:
+    room = KeptRoom(tmp_path / "result.json", FullFrom(at + 1), room_bytes=4096)
+    room.take()
+    for number, last in ((1, False), (2, False), (3, True)):
+        room.write(f"result {number}".encode(), last)
+        assert (tmp_path / "result.json").read_text() == f"result {number}"
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_without_room_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    with pytest.raises(OSError, match="No space left") as raised:
+        KeptRoom(file, FullFrom(0)).take()
+    assert list(tmp_path.iterdir()) == []
+    file.write_text("before")
+    with pytest.raises(OSError, match="No space left") as raised:
+        KeptRoom(file, FullFrom(0)).write(b"x" * 10_000)
+    assert raised.value.filename == str(file)
+    assert file.read_text() == "before"
+    assert [one.name for one in tmp_path.iterdir()] == ["result.json"]

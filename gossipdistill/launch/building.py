@@ -132,6 +132,7 @@ def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
         refuse_untrainable(model)
         model = model.to(device)
         materialise(model, _few(task, device)[0])
+    refuse_unkept(model)
     task.check_model(model)
     shares = strategy.delivery.gossips and strategy.needs.alike_models
     refuse_unfit(model, strategy.name, shares, strategy.delivery is Delivery.COLLECTIVE)
@@ -153,6 +154,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     )  # fmt: skip
     refuse_sparse_gradients(model, optimizer, sparse_gradients(model, task.loss, *_few(task, device)))
     _refuse_closure(strategy, optimizer)
+    refuse_unkept(optimizer=optimizer)
     transfer_draws = None
     if task.transfer is not None:
         size = getattr(strategy.options, "transfer_batch_size", train.batch_size)
@@ -182,14 +184,15 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
 
 
-def refuse_unkept(learner: Learner) -> None:
-    """Refuse a model or an optimizer that a checkpoint cannot hold: by copying it, as each checkpoint will.
+def refuse_unkept(model: nn.Module | None = None, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Refuse a model, or an optimizer, that a checkpoint cannot hold: by copying it, as each checkpoint will.
 
     Raises:
         NeedsError: naming the entry, and what it is.
     """
+    no_optimizer = torch.optim.SGD([torch.zeros(1)])
     try:
-        Checkpoint.of(learner.model, learner.optimizer, {}, gave=learner.built)
+        Checkpoint.of(model if model is not None else nn.Module(), optimizer or no_optimizer, {})
     except UnkeptError as error:
         raise NeedsError(f"a peer is to go on from its checkpoints, and {error}") from None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.durable import CheckpointFolder, reason_of
 from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.keeping import UnkeptError
 
 
 @dataclass
@@ -69,7 +70,8 @@ class Saver:
         before, self.problem = self.problem, ""
         if error is not None:
             stays = "the one before it stays" if self.folder.holds_some() else "there is none yet"
-            self.problem = f"{reason_of(error)}; {stays}"
+            reason = str(error) if isinstance(error, UnkeptError) else reason_of(error)
+            self.problem = f"{reason}; {stays}"
         if self.problem and not before:
             self._news.append(f"no checkpoint could be written: {self.problem}")
         elif before and not self.problem:

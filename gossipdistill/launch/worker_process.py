@@ -19,14 +19,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launch.afflicted import Afflicted
 from gossipdistill.launch.blaming import explained
-from gossipdistill.launch.building import (
-    build_learner,
-    build_schedule,
-    build_task,
-    build_worker,
-    fingerprint_of,
-    refuse_unkept,
-)
+from gossipdistill.launch.building import build_learner, build_schedule, build_task, build_worker, fingerprint_of
 from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
@@ -94,7 +87,6 @@ class WorkerProcess:
         task = build_task(spec, strategy)
         self._phase("building its model")
         learner, draws = build_learner(spec, strategy, task)
-        refuse_unkept(learner)
         refuse_unsendable(spec, strategy, task, learner.model)
         prints = fingerprint_of(spec, strategy, task, learner.model)
         identity = {"peer": spec.name, "task": spec.config.task.name}

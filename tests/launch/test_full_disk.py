@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import threading
@@ -15,11 +16,14 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from gossipdistill.durable import CheckpointFolder, Disk, Parts
+from gossipdistill.cli.options import written_to
+from gossipdistill.durable import CheckpointFolder, Disk, KeptRoom, Parts
 from gossipdistill.errors import ConfigError
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.launch import alone, worker_process
+from gossipdistill.launch import alone, building, worker_process
 from gossipdistill.launch.alone import run_alone
+from gossipdistill.launch.local import LocalRun
+from gossipdistill.launch.log import unfailing
 from gossipdistill.launch.run_config import Layer, resolve
 from gossipdistill.launch.saving import Saver
 from gossipdistill.launch.spec import WorkerSpec
@@ -343,3 +347,84 @@ def test_nothing_can_be_written_from_any_operation_on(
     """Read-only, say: no result can be written then, and the table is there in each case."""
     done = operations(tmp_path / "all", BadFromThen, monkeypatch)
     each(tmp_path, done, lambda at, folder: BadFromThen(at, problem), monkeypatch, result_too=False)
+
+
+# --- what stands in the way ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["", "run", "run/ada", "run/ada/checkpoints"])
+def test_a_file_in_a_folders_place_is_refused_by_name_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    file = tmp_path / "runs" / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine")
+    problem = tried(tmp_path / "runs", Disk(), monkeypatch)
+    assert isinstance(problem, ConfigError)
+    assert str(tmp_path / "runs") in str(problem)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["boots.json", "events.jsonl", "config.json", "result.json", "validation.safetensors", "result.json.room"]
+)
+def test_a_folder_in_a_files_place_is_refused_by_name_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "run" / "ada" / name
+    folder.mkdir(parents=True)
+    problem = tried(tmp_path, Disk(), monkeypatch)
+    assert isinstance(problem, ConfigError)
+    assert f"{folder}: cannot be written: Is a directory" in str(problem)
+
+
+def test_a_run_is_refused_before_any_process_is_started(tmp_path: Path) -> None:
+    def watch(name: str, record: dict[str, Any]) -> None:
+        raise AssertionError(record)
+
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(ConfigError, match=r"run.*: cannot be written: "):
+        LocalRun([spec_at(tmp_path)], tmp_path / "run", watch).run()
+
+
+def test_a_summary_that_cannot_be_written_is_in_the_table_and_the_exit_code(tmp_path: Path) -> None:
+    local = LocalRun([spec_at(tmp_path)], tmp_path / "run", lambda name, record: None)
+    local._outcome = KeptRoom(tmp_path / "run" / "summary.json", BadFromThen(at=0, problem=errno.EROFS))
+    (tmp_path / "run").mkdir()
+    local._released_s = 0.0
+    assert local._finish() == 11  # no peer has finished: that says more
+    (problem,) = local.summary["unwritten"]
+    assert problem == f"{tmp_path / 'run' / 'summary.json'}: the disk says no"
+    assert written_to(tmp_path / "run" / "summary.json", [problem]) == ""
+    assert written_to(tmp_path / "run" / "summary.json", []) == f"Written to {tmp_path / 'run' / 'summary.json'}"
+
+
+class Unkept(torch.optim.SGD):
+    """Has a state, from its first step on, that no checkpoint can hold."""
+
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["handle"] = object()
+        super().step(closure)
+
+
+def test_a_state_that_cannot_be_kept_ends_no_training_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "build_optimizer", lambda name, model, *_, **__: Unkept(model.parameters(), lr=0.1))
+    ended = run(tmp_path, Disk(), monkeypatch)
+    problem = "optimizer.state.0.handle is of type object, which a checkpoint cannot hold; there is none yet"
+    assert ended.said.count(f"warning: no checkpoint could be written: {problem}") == 1
+    assert ended.peer["unwritten"] == [f"the last checkpoint: {problem}"]
+    assert (ended.code, ended.peer["status"], ended.peer["steps"]) == (10, "finished", STEPS)
+    assert read_record(tmp_path / "run" / "ada" / "result.json", PeerRecord)["unwritten"] == ended.peer["unwritten"]
+
+
+def test_what_cannot_be_logged_is_passed_over() -> None:
+    with open("/dev/full", "w") as full, contextlib.suppress(OSError):
+        log = unfailing(full)
+        for _ in range(3):
+            print("x" * 10_000, file=log, flush=True)
+        log.detach()
+    with pytest.raises(OSError, match=FULL), open("/dev/full", "w") as plain:
+        print("x" * 10_000, file=plain, flush=True)

@@ -216,10 +216,13 @@ class Graph(nn.Module):
 
 def test_what_a_checkpoint_cannot_hold_is_refused_before_training() -> None:
     model = Graph()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    learner = Learner("ada", 0, ("ada",), model, optimizer, torch.device("cpu"), 0)
     with pytest.raises(
         NeedsError, match=r"model\._extra_state\.handle is of type Graph, which a checkpoint cannot hold"
     ):
-        refuse_unkept(learner)
+        refuse_unkept(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    refuse_unkept(optimizer=optimizer)
+    optimizer.param_groups[0]["mine"] = [model]
+    with pytest.raises(NeedsError, match=r"optimizer\.param_groups\.0\.mine\.0 is of type Graph, which"):
+        refuse_unkept(optimizer=optimizer)
     assert NeedsError.exit_code == 6
