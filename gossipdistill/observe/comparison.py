@@ -186,6 +186,8 @@ def _head(summary: dict[str, Any]) -> str:
     examples = summary.get("examples") or {
         "used": summary["examples_per_peer"], "pool": None, "asked": None, "transfer": summary["transfer_examples"]
     }  # fmt: skip
+    if ":" not in str(summary["task"]) and (examples["asked"] or 0) <= examples["used"]:
+        examples = examples | {"pool": None}  # a ready-made task, as it was asked for: its pool is no news
     dealt = data_words([examples], str(config.get("task.shards")), classes) if examples["used"] else ""
     parts = [f"{first}: {dealt}" if dealt else first]
     pace = f" of {1000 * summary['step_time_s']:g} ms (padded)" if summary["step_time_s"] else ""
