@@ -194,6 +194,9 @@ class NoDriver:
         self.peer = Peer(me, expected=1, contacts=[], seeds=[], closed=True, now=0.0)
         self.traffic: dict[str, object] = {}
 
+    def unanswered(self) -> list[str]:
+        return []
+
 
 class InStep(Saver):
     """Writes each checkpoint before the next step, so that every run does the same in the same order."""
