@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import random
 import struct
 import tomllib
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import zmq
 from rich.console import RenderableType
 from safetensors import deserialize
 from safetensors.numpy import save
 from torch import nn
+from zmq.utils import z85
 
 from benchmarks.file_mutator import Spoiler, as_json, as_toml
 from gossipdistill.durable import CheckpointFolder, RefusedCheckpointError, Saved
@@ -26,7 +29,7 @@ from gossipdistill.faults import load_fault_plan
 from gossipdistill.files import parse_json
 from gossipdistill.launch.incarnation import Incarnation
 from gossipdistill.launch.keys.joining import read_join
-from gossipdistill.launch.keys.secrets import make_pair, read_secret
+from gossipdistill.launch.keys.secrets import read_secret
 from gossipdistill.launch.plan import Asked, plan_local
 from gossipdistill.launch.run_config import file_layer, resolve
 from gossipdistill.launch.spec import WorkerSpec
@@ -263,7 +266,10 @@ def _trained() -> tuple[nn.Module, torch.optim.Optimizer]:
 def _good_checkpoint() -> tuple[bytes, dict[str, Any]]:
     progress = {"step": 7, "exchanges": 3, "elapsed_s": 1.5, "saved_unix_s": 1.7e9}
     memory = {"weight": 1.5, "velocity": torch.ones(3)}
-    parts, content = Checkpoint.of(*_trained(), progress, "sgp", memory).encode()
+    made = Checkpoint.of(*_trained(), progress, "sgp", memory)
+    made.generators["python"] = random.Random(3).getstate()
+    made.generators["numpy"] = np.random.RandomState(3).get_state(legacy=False)
+    parts, content = made.encode()
     return b"".join(parts), json.loads(json.dumps(content))
 
 
@@ -364,9 +370,11 @@ def _read_outputs(folder: Path, content: bytes) -> str:
 
 # --- keys, and what else there is -------------------------------------------------------------------------------------
 
-PAIR = make_pair("ada")
-SECRET = {"name": "ada", "public": PAIR.public, "secret": PAIR.secret}
-JOIN = {"run": "mine", "secret": "ab" * 32, "name": "ada", "address": "10.0.0.1:7400", "public": PAIR.public}
+_SECRET = z85.encode(bytes(range(32))).decode("ascii")
+"""Of nobody; a pair that is made anew would make other mutants each time."""
+_PUBLIC = zmq.curve_public(_SECRET.encode("ascii")).decode("ascii")
+SECRET = {"name": "ada", "public": _PUBLIC, "secret": _SECRET}
+JOIN = {"run": "mine", "secret": "ab" * 32, "name": "ada", "address": "10.0.0.1:7400", "public": _PUBLIC}
 
 
 def _read_key(folder: Path, content: bytes) -> str:
@@ -391,7 +399,13 @@ def _read_boots(folder: Path, content: bytes) -> str:
 
 def _specification() -> dict[str, Any]:
     spec = plan_local(Asked(steps=5, peers="2", device="cpu"))[0]
-    return dict(json.loads(spec.to_json()))
+    made: dict[str, Any] = json.loads(spec.to_json())
+    here = ["127.0.0.1", 7400]
+    made |= {"listen": here, "advertise": here, "addresses": [here, ["127.0.0.1", 7402]], "folder": "runs/mine/ada"}
+    made |= {"user_folder": None, "topology_base": None, "notices": []}  # what else is of this machine and moment
+    made["resolved"]["config"]["train"]["threads"] = 1
+    made["resolved"]["origins"] = {"steps": "command line"}
+    return made
 
 
 _SPEC = _specification()
