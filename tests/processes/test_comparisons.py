@@ -34,7 +34,7 @@ def test_rows_share_data_and_budget(start: Start, tmp_path: Path) -> None:
     assert [run["models"] for run in summary["runs"]] == [["mlp", "cnn"], ["mlp", "mlp"], ["mlp"]]
     head, *table = command.out.splitlines()
     assert head.startswith(
-        "digits, 2 peers: 100 of 800 labelled examples each, mostly of 3 classes; 600 unlabelled ones shared"
+        "digits, 2 peers: 100 labelled examples each, mostly of 3 classes; 600 unlabelled ones shared"
     )
     assert any("by predictions (1 MLP, 1 CNN)" in line for line in table)
     assert any(line.startswith("Again:") or "Again:" in line for line in table)
