@@ -147,8 +147,10 @@ class Session:
             learner.ledger.warn(line)
         self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         outputs, figures = worker.evaluate()
-        verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
-        status = verdict.outcome.ending.value if self.stop.reason is None else status
+        verdict = Verdict()
+        if self.stop.reason is None:  # a stopped process has little time, and is no success anyway
+            verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
+            status = verdict.outcome.ending.value
         result = self._result(status, wall_s, cpu_s, figures, verdict)
         if self.stop.reason is None:
             self.files.write_result(result)
