@@ -11,6 +11,7 @@ from gossipdistill.errors import ConfigError
 from gossipdistill.files import UnusableError
 from gossipdistill.launch.run_config import file_layer, resolve
 from gossipdistill.shelf import read_toml
+from gossipdistill.tasks import Shard, load_task
 from gossipdistill.toml import parse_toml
 
 RUN = 'steps = 100\n[train]\nlr = 0.05\t# slow\n[task]\nname = "digits"\n'
@@ -136,3 +137,8 @@ def test_a_decimal_comma_in_a_text_is_named_too(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('steps = 3\n[train]\nlr = "0,05"\n')
     with pytest.raises(ConfigError, match=r"it has a decimal comma; write 0\.05"):
         resolve([file_layer(tmp_path / "run.toml")])
+
+
+def test_a_decimal_comma_in_an_option_of_a_task_is_named_too() -> None:
+    with pytest.raises(ConfigError, match=r"it has a decimal comma; write 0\.5"):
+        load_task("quadratic", Shard(0, 1, "disjoint"), {"noise": "0,5"})

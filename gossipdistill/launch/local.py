@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -20,6 +19,7 @@ import gossipdistill
 from gossipdistill.durable import Disk, KeptRoom, put
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError, GossipdistillError, NeedsError
 from gossipdistill.events import Event
+from gossipdistill.files import UnusableError, decoded, parse_json
 from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.folder_lock import refuse_held
@@ -170,8 +170,10 @@ class LocalRun:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                with contextlib.suppress(ValueError):  # a torn last line
-                    self._records.put((name, process.pid, json.loads(line)))
+                with contextlib.suppress(UnusableError):  # a torn last line
+                    record = parse_json(decoded(line), nonfinite=True)
+                    if isinstance(record, dict):
+                        self._records.put((name, process.pid, record))
 
     def _wait(self, name: str, process: subprocess.Popen[bytes], reader: threading.Thread) -> None:
         process.wait()

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from gossipdistill.errors import ConfigError, nearest
+from gossipdistill.toml import decimal_comma
 
 DEALING_KEYS = ("name", "shards", "examples_per_peer", "skew", "classes_per_peer")
 """Keys under `[task]` that are not the task's own: whoever reads the configuration makes the `Shard` of them."""
@@ -140,7 +141,7 @@ def _checked(key: str, annotation: Any, value: object) -> object:
         return TypeAdapter(annotation).validate_python(value, strict=strict)
     except ValidationError as error:
         told = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-        problem = told.replace("Input should be", "should be")
+        problem = told.replace("Input should be", "should be") + decimal_comma(value)
         raise ConfigError(problem, key=key, value=value, accepted=spell(annotation)) from None
     except PydanticUserError:
         return value  # pydantic knows no such type: the factory has to check the value itself
