@@ -55,7 +55,7 @@ _NAMED = {
 """What is accepted where the schema takes any text, and something else looks the name up."""
 _BY_STRATEGY = ("every_steps", "per_second_max", "encoding")
 """Keys under [exchange] whose default each strategy states."""
-_BOUNDS = {"ge": "{:g} or more", "gt": "more than {:g}", "le": "at most {:g}", "lt": "less than {:g}"}
+_BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,12 @@ def accepted_words(annotation: Any, bounds: Iterable[object] = ()) -> str:
     if origin in (tuple, list, dict):
         inner = accepted_words(arguments[0 if origin is not dict else 1])
         return f"each {inner}" if inner else ""
-    told = [words.format(getattr(one, name)) for one in bounds for name, words in _BOUNDS.items() if hasattr(one, name)]
+    told = [
+        words.format(value_words(getattr(one, name)))
+        for one in bounds
+        for name, words in _BOUNDS.items()
+        if hasattr(one, name)
+    ]
     return " and ".join(told)
 
 
