@@ -123,7 +123,7 @@ def test_predictions_are_said_in_evaluation_mode_and_learnt_in_training_mode(nam
     else:
         torch.testing.assert_close(ada._state.table, expected)
     assert all(torch.equal(value, before[key]) for key, value in statistics(ada).items()), "saying moves nothing,"
-    learner.x, learner.y = ada._x[:8], ada._y[:8]
+    learner.x, learner.y = (part[:8] for part in ada.task.train)
     term = ada.strategy.loss(ada._state, learner)
     assert term.value is not None
     moved = int(norm_of(ada).num_batches_tracked) - int(before["1.num_batches_tracked"])  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def asked(worker: Worker, now: float = 0.0) -> float:
     """The distillation term of a batch, as the worker's next step would have it; 0 without."""
     learner = worker.learner
     learner.now_s = now
-    learner.x, learner.y = worker._x[:8], worker._y[:8]
+    learner.x, learner.y = (part[:8] for part in worker.task.train)
     learner.outputs = learner.forward(learner.x)
     learner.task_loss = worker.task.loss(learner.outputs, learner.y).item()
     term = worker.strategy.loss(worker._state, learner).value
@@ -191,7 +191,7 @@ def test_a_teacher_judges_with_its_own_running_statistics(name: str) -> None:
     teachers = ada._state if name == "codistill_checkpoints" else ada._state.teachers
     (teacher,) = teachers.by_key.values()
     learner = ada.learner
-    learner.x = ada._x[:8]
+    learner.x = ada.task.train[0][:8]
     expected = cy.learner.predict(cy.learner.model, learner.x)
     torch.testing.assert_close(teacher.model(learner.x), expected)
     assert all(torch.equal(value, mine[key]) for key, value in learner.model.state_dict().items())

@@ -18,7 +18,7 @@ from gossipdistill.strategies import Delivery
 from gossipdistill.strategies.concurrent_adversarial import State
 from gossipdistill.worker import Worker
 
-from .world import World, make_strategy, make_worker
+from .world import World, learn_from, make_strategy, make_worker
 
 NAME = "concurrent_adversarial"
 
@@ -141,7 +141,7 @@ def test_a_helper_with_other_examples_says_so() -> None:
     names = ("ada", "bo")
     ada = make_worker("ada", make_strategy(NAME, 1, helpers=("bo",)), names)
     bo = make_worker("bo", make_strategy(NAME, 1, helpers=("bo",)), names)
-    bo.learner.examples = (bo._x.flip(0), bo._y.flip(0))
+    learn_from(bo, *(part.flip(0) for part in bo.task.train))
     world = World({"ada": ada, "bo": bo})
     for step in range(3):
         world.step(float(step))
