@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gossipdistill import Task
 from gossipdistill.tasks import accuracy
@@ -332,6 +334,76 @@ class Scaled(Net):
         return super().forward(x) @ self.turned * self.temperature + self.empty.sum()
 
 
+class Averaged(Net):
+    """Keeps a running average of a part of itself, as `torch.optim.swa_utils` makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.optim.swa_utils.AveragedModel(self.a)
+        self.mean.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean.update_parameters(self.a)
+        return super().forward(x)
+
+
+class Listed(nn.Module):
+    """Parameters in a list and in a dict; a part is computed again in the backward pass; drops by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each = nn.ParameterList([torch.randn(4, 6) * 0.5, torch.randn(6, 3) * 0.5])
+        self.named = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(3))})
+        self.drop = nn.Dropout(0.2)
+
+    def first(self, x: Tensor) -> Tensor:
+        return self.drop((x @ self.each[0]).tanh())  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = checkpoint(self.first, x, use_reentrant=False) if self.training else self.first(x)
+        return hidden @ self.each[1] + self.named["bias"]
+
+
+class QuantisedLayer(nn.Module):
+    """A frozen layer whose weights are no tensors of the model, but one packed entry of its `state_dict`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed, self.net = torch.ao.nn.quantized.dynamic.Linear(4, 4), Net()
+        weight = torch.quantize_per_tensor(torch.eye(4).flip(0), 0.01, 0, torch.qint8)
+        self.fixed.set_weight_bias(weight, torch.zeros(4))  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + self.fixed(x.detach()))  # type: ignore[no-any-return]
+
+
+class Renaming(Net):
+    """Its `state_dict` has other names than its parameters, and copies instead of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state_dict_post_hook(_renamed)
+        self.register_load_state_dict_pre_hook(_named_again)
+
+
+def _renamed(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for name in ("weight", "bias"):
+        state[f"{prefix}first_{name}"] = state.pop(f"{prefix}a.{name}").clone()
+
+
+def _named_again(module: nn.Module, state: dict[str, Any], prefix: str, *about: Any) -> None:
+    for name in ("weight", "bias"):
+        if f"{prefix}first_{name}" in state:
+            state[f"{prefix}a.{name}"] = state.pop(f"{prefix}first_{name}")
+
+
+def pruned() -> nn.Module:
+    model = Net()
+    nn.utils.prune.l1_unstructured(model.a, "weight", amount=0.3)
+    return model
+
+
 def frozen_parts() -> nn.Module:
     model = Net()
     model.a.requires_grad_(False)
@@ -387,6 +459,11 @@ KINDS: dict[str, Kind] = {
     "old spectral_norm": Kind(normed(nn.utils.spectral_norm)),
     "spectral_norm": Kind(normed(nn.utils.parametrizations.spectral_norm)),
     "orthogonal": Kind(normed(nn.utils.parametrizations.orthogonal)),
+    "renames its entries": Kind(Renaming),
+    "pruned": Kind(pruned),
+    "running average of a part": Kind(Averaged),
+    "lists, dropout, checkpointing": Kind(Listed),
+    "quantised layer": Kind(QuantisedLayer),
     "keeps activations": Kind(Keeping),
     "carries a hidden state": Kind(Carrying, resumes=False),
     "hooks": Kind(Hooked),

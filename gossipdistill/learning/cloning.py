@@ -18,6 +18,7 @@ import contextlib
 import copy
 import copyreg
 import functools
+import sys
 import types
 import weakref
 from collections import deque
@@ -37,17 +38,37 @@ _ATOMS = (
     types.ModuleType, types.CodeType, types.GeneratorType, types.CoroutineType, torch.dtype, torch.device, torch.Size,
     torch.layout, torch.memory_format,
 )  # fmt: skip
+_RECURSION = 20_000
+"""Python's own limit of 1000 calls ends at about 80 modules inside one another."""
 _COLLECTORS = (list, dict, set, deque)
 """A function that refers to one of these collects into it: a clone must not collect into the original's."""
+
+
+class NotClonedError(Exception):
+    """A model cannot be cloned; the text says why."""
 
 
 def clone_model(model: M) -> M:
     """A model with the values of `model` and nothing of its own in common with it. No random number is drawn.
 
     Parameters keep `requires_grad`, modules their mode. Takes the memory of one model.
+
+    Raises:
+        NotClonedError: naming an array that the clone would have in common with the model.
     """
-    with generators_kept(), torch.no_grad():
-        cloned: M = _Cloner(model).copy(model)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION))
+    try:
+        with generators_kept(), torch.no_grad():
+            cloned: M = _Cloner(model).copy(model)
+    except RecursionError:
+        raise NotClonedError("its modules are nested too deep to be copied") from None
+    finally:
+        sys.setrecursionlimit(limit)
+    held = {_memory_of(tensor) for _, tensor in _arrays(model)} - {None}
+    for name, tensor in _arrays(cloned):
+        if _memory_of(tensor) in held:
+            raise NotClonedError(f"its {name} stays the memory of the original when the module is copied")
     asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, parameter in cloned.named_parameters():
         if parameter.requires_grad != asked.get(name, parameter.requires_grad):
@@ -202,6 +223,8 @@ class _Cloner:
                 self._prepare(value)
                 return value.__deepcopy__(self.memo)
             return self._by_reduction(value)
+        except RecursionError:
+            raise
         except Exception:
             self.memo.pop(id(value), None)  # it may be half made
             if not isinstance(value, nn.Module):
@@ -225,8 +248,8 @@ class _Cloner:
                 self._prepare_entry(entry)
 
     def _by_attributes(self, value: Any) -> Any:
-        kind: Any = type(value)
-        new = self.memo[id(value)] = kind.__new__(kind)
+        new: Any = object.__new__(type(value))  # its own `__new__` may want arguments
+        self.memo[id(value)] = new
         new.__dict__.update({name: self.copy(one) for name, one in vars(value).items()})
         self._slots(value, new)
         return new
@@ -259,6 +282,17 @@ class _Cloner:
         for key, one in pairs or ():
             new[self.copy(key)] = self.copy(one)
         return new
+
+
+def _arrays(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _memory_of(tensor: Tensor) -> int | None:
+    """Where its entries lie; None where it has none."""
+    if nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout is not torch.strided:
+        return None
+    return tensor.untyped_storage().data_ptr() or None
 
 
 def _storage_of(tensor: Tensor) -> int | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.learning.cloning import NotClonedError, clone_model
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.user_code import users_code
@@ -88,6 +89,8 @@ def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -
     Raises:
         NeedsError: naming the array.
     """
+    if shares:
+        _refuse_uncloneable(model, strategy)
     problems = SharedArrays.of(model).unfit if shares else {}
     if reduces:
         problems = {name: why for name, tensor in _all(model) if (why := _not_broadcast(tensor))}
@@ -98,6 +101,16 @@ def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -
             f"strategy {strategy} {'reduces' if reduces else 'shares'} the arrays of a model, and this cannot be done "
             f"with {name}: {why}; {keep}use a strategy that needs no weights, such as codistill_predictions"
         )
+
+
+def _refuse_uncloneable(model: nn.Module, strategy: str) -> None:
+    try:
+        clone_model(model)
+    except NotClonedError as error:
+        raise NeedsError(
+            f"strategy {strategy} keeps copies of a model for the weights of others, and this one cannot be copied: "
+            f"{error}; see its __deepcopy__, or use codistill_predictions"
+        ) from None
 
 
 def extra_state(model: nn.Module) -> tuple[str, ...]:

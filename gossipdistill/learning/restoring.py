@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,8 +36,12 @@ def put_into_model(model: nn.Module, entries: Mapping[str, Any]) -> None:
     goes the way that the module has for it."""
     live: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     live |= dict(model.named_buffers(remove_duplicate=False))
-    others = {name: value for name, value in entries.items() if name not in live or not isinstance(value, Tensor)}
+    others: OrderedDict[str, Any] = OrderedDict(
+        (name, value) for name, value in entries.items() if name not in live or not isinstance(value, Tensor)
+    )
     if others:
+        # The versions of the modules' formats: without them some take what comes for one of long ago.
+        others._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
         odd = model.load_state_dict(others, strict=False).unexpected_keys
         if odd:
             raise ValueError(f"the model does not take {', '.join(odd[:4])} back")

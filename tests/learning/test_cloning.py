@@ -10,7 +10,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gossipdistill.learning.cloning import clone_model
+from gossipdistill.learning.cloning import NotClonedError, clone_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch calls many of these kinds of module deprecated
 
@@ -75,7 +75,7 @@ def hooked() -> nn.Module:
     net.register_forward_hook(functools.partial(_note, net))
     net[0].register_forward_hook(lambda module, args, out: out @ net[0].weight)
     net.forward = lambda x: 2 * plain(x)  # type: ignore[method-assign]
-    net.handle = net[1].register_forward_pre_hook(net._count if hasattr(net, "_count") else _nothing)  # type: ignore[assignment]
+    net.handle = net[1].register_forward_pre_hook(_nothing)  # type: ignore[assignment]
     return net
 
 
@@ -264,6 +264,70 @@ def test_hooks_and_a_replaced_forward_act_on_the_clone() -> None:
     twin.handle.remove()
     assert len(twin[1]._forward_pre_hooks) == 0
     assert len(model[1]._forward_pre_hooks) == 1
+
+
+class Stubborn(nn.Module):
+    """Cannot be made without arguments, refers to itself in every way, and is no friend of pickle."""
+
+    def __new__(cls, width: int) -> Stubborn:
+        assert width
+        return super().__new__(cls)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, width)
+        self.me, self.method, self.size = [self], self.calls, Size(width, self.a)
+        self.by_name = {"forward": functools.partial(self.scaled, factor=2.0)}
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("not this one")
+
+    def scaled(self, x: Tensor, factor: float) -> Tensor:
+        return factor * self.a(x)  # type: ignore[no-any-return]
+
+    def calls(self) -> int:
+        return id(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by_name["forward"](x)
+
+
+class Size(NamedTuple):
+    width: int
+    layer: nn.Module
+
+
+def test_a_model_that_refers_to_itself_is_cloned_with_all_that_refers_to_it() -> None:
+    model = Stubborn(3)
+    twin = clone_model(model)
+    x = torch.ones(1, 4)
+    assert torch.equal(twin(x), model(x))
+    assert twin.me[0] is twin
+    assert twin.method() == id(twin)
+    assert twin.size.layer is twin.a
+    with torch.no_grad():
+        twin.a.weight.zero_()
+        twin.a.bias.zero_()
+    assert not twin(x).any()
+    assert model(x).any()
+
+
+def test_modules_deep_inside_one_another_are_all_cloned() -> None:
+    model: nn.Module = nn.Linear(2, 2)
+    for _ in range(400):
+        model = nn.Sequential(model)
+    twin = clone_model(model)
+    assert len([*twin.modules()]) == 401
+    assert not {id(module) for module in twin.modules()} & {id(module) for module in model.modules()}
+
+
+def test_a_clone_that_would_share_memory_is_none() -> None:
+    class Sticky(nn.Linear):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Sticky:
+            return self
+
+    with pytest.raises(NotClonedError, match=r"its 1\.weight stays the memory of the original"):
+        clone_model(nn.Sequential(nn.Linear(2, 2), Sticky(2, 2)))
 
 
 def test_a_generator_goes_on_from_where_it_was_and_what_cannot_be_copied_is_shared() -> None:

@@ -83,6 +83,17 @@ def test_a_buffer_that_is_not_saved_is_no_obstacle_to_those_who_share_weights() 
     refuse_unfit(holding(torch.eye(3).to_sparse(), persistent=False), "sgp", shares=True, reduces=False)
 
 
+def test_a_model_that_cannot_be_copied_is_refused_where_weights_travel() -> None:
+    class Sticky(nn.Linear):
+        def __deepcopy__(self, memo: object) -> Sticky:
+            return self
+
+    model = nn.Sequential(Sticky(2, 2))
+    with pytest.raises(NeedsError, match=r"codistill_checkpoints .* cannot be copied: its 0\.weight .*__deepcopy__"):
+        refuse_unfit(model, "codistill_checkpoints", shares=True, reduces=False)
+    refuse_unfit(model, "codistill_predictions", shares=False, reduces=False)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
