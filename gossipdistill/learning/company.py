@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.learning.alarms import SILENCE_S
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 2.0
 """Until something of a neighbour is used; then nobody looks any more."""
 _NAMES_SHOWN = 8
 _RULES = ("burn_in_steps", "teacher_burn_in_steps", "quality_margin", "best_k")
