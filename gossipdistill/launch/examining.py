@@ -158,13 +158,13 @@ class Examiner:
             per_row = max(given[:1].numel(), 1)
             x, y = task.train
             rows = spread_rows(len(x), min(ROWS_MAX, max(_ENTRIES_MAX // per_row, 2)))
-            own = self._answers(x[rows], self._outputs(x[rows]), y[rows])
+            own = self._answers(x[rows], self._outputs(x[rows]), y[rows], metrics=False)
         return Look(validation, own)
 
     def _outputs(self, x: Tensor) -> Tensor:
         learner = self.worker.learner
         return learner.predict(learner.model, x.to(learner.device)).cpu()
 
-    def _answers(self, x: Tensor, outputs: Tensor, y: Tensor) -> Answers:
-        measured = figures(self.worker.task, outputs, y, lenient=True)
+    def _answers(self, x: Tensor, outputs: Tensor, y: Tensor, metrics: bool = True) -> Answers:
+        measured = figures(self.worker.task, outputs, y, lenient=True, metrics=metrics)
         return Answers.of(x, outputs, y, measured.pop("loss", math.nan), measured)

@@ -67,8 +67,9 @@ def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "fail
     return number
 
 
-def figures(task: Task, out: Tensor, y: Tensor, lenient: bool = False) -> dict[str, float]:
-    """ "loss" and the metrics of outputs [rows, ...] for labels [rows, ...].
+def figures(task: Task, out: Tensor, y: Tensor, lenient: bool = False, metrics: bool = True) -> dict[str, float]:
+    """Under their names the metrics, unless they are not wanted, and under `loss` the loss, of outputs [rows, ...] for
+    labels [rows, ...].
 
     A metric that fails is NaN where outputs are not finite, as after a training that has diverged; with `lenient`,
     loss and metrics are everywhere: one that needs all classes may be asked about few rows.
@@ -78,9 +79,9 @@ def figures(task: Task, out: Tensor, y: Tensor, lenient: bool = False) -> dict[s
     """
     diverged = not bool(out.isfinite().all())
     found: dict[str, float] = {}
-    for name in ("loss", *task.metrics):
+    for name in ("loss", *(task.metrics if metrics else ())):
         try:
-            found[name] = measured(task, name, out, y) if name in task.metrics else _loss(task, out, y)
+            found[name] = _loss(task, out, y) if name == "loss" else measured(task, name, out, y)
         except ConfigError:
             if not (diverged or lenient):
                 raise
