@@ -89,10 +89,7 @@ class WorkerProcess:
         learner, draws = build_learner(spec, strategy, task)
         refuse_unsendable(spec, strategy, task, learner.model)
         prints = fingerprint_of(spec, strategy, task, learner.model)
-        identity = {"peer": spec.name, "task": spec.config.task.name}
-        files = PeerFiles(spec.folder, self.disk)
-        kept = spec.config.train.checkpoints_kept
-        folder = CheckpointFolder(spec.folder / CHECKPOINTS, identity, kept, disk=self.disk)
+        files, folder = PeerFiles(spec.folder, self.disk), self._checkpoints()
         if spec.resume:
             self._phase("looking for its checkpoint")
         anew = "without --resume" if spec.released_by_launcher else "with --fresh"
@@ -151,6 +148,11 @@ class WorkerProcess:
                 if watch is not None:
                     watch.stop()
                 network.stop(self.stop.reason or "finished")
+
+    def _checkpoints(self) -> CheckpointFolder:
+        spec = self.spec
+        identity = {"peer": spec.name, "task": spec.config.task.name}
+        return CheckpointFolder(spec.folder / CHECKPOINTS, identity, spec.config.train.checkpoints_kept, disk=self.disk)
 
     def _join(self, session: Session, resumed: Checkpoint | None) -> None:
         """A newcomer to a run that is in progress begins with the model of another, where there is one."""
