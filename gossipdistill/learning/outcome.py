@@ -170,8 +170,8 @@ def judge(
         return Outcome(Ending.DIVERGED, f"{why}; {_calmer(settings)}")
     if steps >= COLLAPSED_AFTER_STEPS and _collapsed(end):
         text = (
-            "the model gives the same output for every input, on the validation set and on its own training "
-            f"examples; {_calmer(settings)}, or change the initialisation or the model (dead units, no normalisation)"
+            "the model gives the same output for every input, on the validation set and on its own training examples; "
+            f"{_awake(end, start, settings)}, or change the initialisation or the model (dead units, no normalisation)"
         )
         return Outcome(Ending.COLLAPSED, text)
     warnings = _figures_missing(figures)
@@ -314,6 +314,13 @@ def _larger(one: float, other: float, margin: float = _SAME_LOSS) -> bool:
 def _calmer(settings: Settings) -> str:
     clip = "train.clip_norm = 1.0" if settings.clip_norm is None else f"train.clip_norm below {settings.clip_norm:g}"
     return f"try train.lr below {settings.lr:g}, or {clip}" if settings.lr else f"try a smaller train.lr, or {clip}"
+
+
+def _awake(end: Look, start: Look | None, settings: Settings) -> str:
+    """A model that has collapsed was mostly driven there; one that has never moved was not driven enough."""
+    if start is not None and not _larger(end.own.loss, start.own.loss) and not _larger(start.own.loss, end.own.loss):
+        return f"its loss has not moved since before its first step: try train.lr above {settings.lr:g}"
+    return _calmer(settings)
 
 
 def _remedy(end: Look, start: Look | None, taught: frozenset[int] | None, settings: Settings) -> str:

@@ -146,6 +146,13 @@ def test_what_answers_the_same_to_all_has_collapsed(outputs: Tensor, labels: Ten
     assert judge(look, None, trace(1.0), steps=49).ending is Ending.FINISHED
 
 
+def test_a_model_that_has_never_moved_is_to_be_moved_more() -> None:
+    look, settings = both(BIAS), Settings(1e-9, None, 200)
+    assert "try train.lr above 1e-09" in verdict(look, look.kept(), settings=settings).reason
+    driven = of(look, look.validation.loss, 9.0)
+    assert "try train.lr below 1e-09" in verdict(driven, look.kept(), settings=settings).reason
+
+
 @pytest.mark.parametrize(
     ("outputs", "labels", "inputs"),
     [
