@@ -39,7 +39,8 @@ def explained(error: Exception, task: Task, learner: Learner, spec: WorkerSpec, 
     if isinstance(error, GossipdistillError) and not known:
         return error
     theirs = came_from(cause, spec.user_folder or Path.cwd(), task.made_at.rpartition(":")[0])
-    if isinstance(cause, RuntimeError) and not theirs and _is_collective(spec):
+    # A collective may be called from a layer of the user's, too (a normalisation over all peers, for instance).
+    if isinstance(cause, RuntimeError) and _is_collective(spec) and (not theirs or "gloo" in text_of(cause)):
         cut = _cut_off(cause, spec, mailbox)
         if cut is not None:
             return cut
