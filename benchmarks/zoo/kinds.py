@@ -365,6 +365,28 @@ class Listed(nn.Module):
         return hidden @ self.each[1] + self.named["bias"]
 
 
+class LowRank(nn.Module):
+    """A frozen weight and a small trained change of it, which is merged into it for evaluation, as in LoRA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.merged = Net(), False
+        self.net.a.weight.requires_grad_(False)
+        self.down, self.up = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(8, 2))
+
+    def train(self, mode: bool = True) -> LowRank:
+        super().train(mode)
+        if mode == self.merged:
+            with torch.no_grad():
+                self.net.a.weight += (-1 if mode else 1) * (self.up @ self.down)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.net.a(x) if self.merged else self.net.a(x) + x @ (self.up @ self.down).T
+        return self.net.b(hidden.tanh())  # type: ignore[no-any-return]
+
+
 class QuantisedLayer(nn.Module):
     """A frozen layer whose weights are no tensors of the model, but one packed entry of its `state_dict`."""
 
@@ -463,6 +485,7 @@ KINDS: dict[str, Kind] = {
     "pruned": Kind(pruned),
     "running average of a part": Kind(Averaged),
     "lists, dropout, checkpointing": Kind(Listed),
+    "merges for evaluation": Kind(LowRank),
     "quantised layer": Kind(QuantisedLayer),
     "keeps activations": Kind(Keeping),
     "carries a hidden state": Kind(Carrying, resumes=False),

@@ -77,8 +77,9 @@ def clone_model(model: M) -> M:
 
 
 def frozen_clone(model: M) -> M:
-    """The same in evaluation mode, and of which nothing can be trained: a place for another peer's weights."""
-    cloned = clone_model(model).eval()
+    """The same, of which nothing can be trained: a place for another peer's weights. Its modules keep their modes, in
+    which those weights were sent."""
+    cloned = clone_model(model)
     for parameter in cloned.parameters():
         if parameter.requires_grad:
             parameter.requires_grad_(False)

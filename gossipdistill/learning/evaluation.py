@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,23 +19,45 @@ _OURS = frozenset(vars(nn.Module())) - {"training"}
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode. Afterwards each module is in the mode in which it was, so that a frozen
-    BatchNorm stays frozen, and what it keeps is what it was: its buffers, which some modules change in this mode too
-    (observers of a quantisation), and its plain attributes (a hidden state, a counter, a list of activations). A buffer
-    that has got its shape meanwhile keeps it.
+    """Inside, the model is in evaluation mode. Afterwards it is as it was, as `restored` has it."""
+    with restored(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Afterwards each module is in the mode in which it was, so that a frozen BatchNorm stays frozen, and what it keeps
+    is what it was: its buffers, which some modules change in every mode (observers of a quantisation), and its plain
+    attributes (a hidden state, a counter, a list of activations). A buffer that has got its shape meanwhile keeps it.
     """
-    before = [(module, module.training, _attributes(module)) for module in model.modules()]
-    buffers = [_Buffer(module, name, held) for module, _, _ in before for name, held in _buffers(module)]
-    model.eval()
+    modes = modes_of(model)
+    before = [(module, _attributes(module)) for module in model.modules()]
+    buffers = [_Buffer(module, name, held) for module, _ in before for name, held in _buffers(module)]
     try:
         yield
     finally:
-        for module, training, attributes in before:
+        set_modes(model, modes)
+        for module, attributes in before:
             _put_back(module, attributes)
-            if module.training != training:
-                module.training = training
+        set_modes(model, modes)
         for buffer in buffers:
             buffer.put_back()
+
+
+def modes_of(model: nn.Module) -> list[bool]:
+    """Of each module, in the order of `modules()`, whether it is in training mode."""
+    return [module.training for module in model.modules()]
+
+
+def set_modes(model: nn.Module, modes: Iterable[bool]) -> None:
+    """Put each module into its mode, by its own `train`: some do more there than to note the mode (LoRA layers merge
+    their weights for evaluation, and take them apart again)."""
+    for module, training in zip(model.modules(), modes, strict=True):
+        if module.training != training:
+            module.train(training)
+        if module.training != training:  # it has a mind of its own
+            module.training = training
 
 
 @contextmanager
@@ -74,9 +96,14 @@ class _Buffer:
         held = self._held
         if getattr(self._module, self._name) is not held and not isinstance(self._module, torch.jit.ScriptModule):
             setattr(self._module, self._name, held)
-        if held._version != self._version and held.shape == self._copied.shape:
+        if held.shape == self._copied.shape and self._changed():
             with torch.no_grad():
                 held.copy_(self._copied)
+
+    def _changed(self) -> bool:
+        if self._held.layout is not torch.strided or self._held.is_quantized:
+            return self._held._version != self._version
+        return not torch.equal(self._held, self._copied)  # BatchNorm writes without a new version
 
 
 def _buffers(module: nn.Module) -> list[tuple[str, Tensor]]:

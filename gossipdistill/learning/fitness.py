@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.learning.cloning import NotClonedError, clone_model
-from gossipdistill.learning.evaluation import evaluating, generators_kept
+from gossipdistill.learning.evaluation import evaluating, generators_kept, modes_of, set_modes
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.user_code import users_code
 
@@ -63,14 +63,13 @@ def materialise(model: nn.Module, inputs: Tensor) -> None:
     """
     if not _lazy(model):
         return
-    modes = [(module, module.training) for module in model.modules()]
+    modes = modes_of(model)
     model.eval()
     try:
         with torch.no_grad():
             model(inputs)
     finally:
-        for module, training in modes:
-            module.training = training
+        set_modes(model, modes)
     left = _lazy(model)
     if left:
         raise NeedsError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.distillation import age_weight, soft_targets
+from gossipdistill.learning.evaluation import modes_of, set_modes
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
 from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
@@ -52,7 +53,9 @@ class ModelTeachers:
         another = self.attention.heard(sender, arrival.version.boot, learner.step)
         known = self.by_key.get(key)
         model = known.model if known is not None else frozen_clone(learner.model)
+        set_modes(model, modes_of(learner.model))  # those in which the weights were sent
         load_arrays(model, arrays)
+        model.eval()
         probe = known.probe if known is not None and not another else RunningLoss()
         self.by_key[key] = ModelTeacher(sender, model, arrived_s, learner.step, probe)
 

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gossipdistill.errors import ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.events import EventKind
-from gossipdistill.learning.evaluation import evaluating, generators_kept
+from gossipdistill.learning.evaluation import generators_kept, restored
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
@@ -151,12 +151,8 @@ def unused_parameters(learner: Learner) -> tuple[str, ...]:
     assert learner.criterion is not None
     model, (x, y) = learner.model, learner.examples
     named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     unused: list[str] = []
-    with generators_kept(), evaluating(model):
-        for module, training in modes:
-            module.training = training
+    with generators_kept(), restored(model):
         try:
             for step in (0, 1):
                 rows = learner.rows_at(step)
@@ -165,10 +161,6 @@ def unused_parameters(learner: Learner) -> tuple[str, ...]:
                 unused += [name for name, gradient in zip(named, found, strict=True) if gradient is None]
         except (UserCodeError, RuntimeError, AttributeError):
             return ()
-        finally:
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
     return tuple(dict.fromkeys(unused))
 
 

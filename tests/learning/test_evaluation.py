@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gossipdistill.learning.evaluation import evaluating, generators_kept
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.learning.evaluation import evaluating, generators_kept, modes_of, restored
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.model_teachers import ModelTeachers
+from gossipdistill.learning.snapshot import model_arrays, pack, unpack_model
+from gossipdistill.messages import Arrival
 
 
 class Stateful(nn.Module):
@@ -82,6 +87,69 @@ def test_what_modules_keep_between_calls_is_what_it_was() -> None:
     assert not hasattr(model, "cached")
 
 
+class Merging(nn.Linear):
+    """As LoRA layers do it: for evaluation the product of two small matrices is added to the weight, and taken away
+    again for training."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4, bias=False)
+        self.down, self.up = nn.Parameter(torch.eye(4)[:2]), nn.Parameter(torch.eye(4)[:, :2])
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Merging:
+        super().train(mode)
+        if mode == self.merged:
+            with torch.no_grad():
+                self.weight += (-1 if mode else 1) * (self.up @ self.down)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out if self.merged else out + x @ (self.up @ self.down).T
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_what_a_module_does_for_evaluation_is_undone_by_its_own_way(frozen: bool) -> None:
+    model = nn.Sequential(Merging(), nn.Identity())
+    with torch.no_grad():
+        model[0].weight.zero_()
+    if frozen:
+        model[0].eval()
+    x, was = torch.ones(1, 4), (model[0].merged, model[0].weight.clone())
+    outputs = model(x)
+    for _ in range(3):
+        with evaluating(model):
+            assert model[0].merged
+            assert torch.equal(model(x), outputs)
+    assert (model[0].training, model[0].merged) == (not frozen, frozen)
+    assert model[0].merged == was[0]
+    assert torch.equal(model[0].weight, was[1])
+    assert torch.equal(model(x), outputs)
+
+
+def test_a_teacher_is_given_weights_in_the_modes_in_which_they_were_sent() -> None:
+    sender, receiver = nn.Sequential(Merging()), nn.Sequential(Merging())
+    with torch.no_grad():
+        for parameter in sender.parameters():
+            parameter.mul_(3.0)
+    learner = Learner(
+        "ada", 0, ("ada", "bo"), receiver, torch.optim.SGD(receiver.parameters(), lr=0.1), torch.device("cpu"), seed=0
+    )
+    teachers = ModelTeachers(30.0, 0)
+    x = torch.ones(1, 4)
+    for number in (1, 2):  # the second goes where the first was
+        arrays = {name: array.clone() for name, array in model_arrays(sender).items()}
+        payload = pack(arrays, "raw")
+        came = Arrival(PeerName("bo"), "weights", Version(Boot(1), number), 0, 0, payload, 0.0)
+        teachers.put("bo", came, unpack_model(payload, receiver), learner)
+        torch.testing.assert_close(teachers.by_key["bo"].model(x), sender(x).detach())
+        with torch.no_grad():
+            sender[0].weight.sub_(1.0)
+    assert not teachers.by_key["bo"].model[0].training
+    assert receiver[0].training
+
+
 class Observing(nn.Module):
     """Buffers that a forward pass changes in every mode: in place, by another tensor, and by giving one its shape."""
 
@@ -118,6 +186,16 @@ def test_buffers_are_put_back_unless_they_got_their_shape() -> None:
         model(torch.full((1, 2), 9.0))
     assert model.channels.max_val.tolist() == [3.0, 2.0]  # type: ignore[operator, union-attr]
     assert (int(model.calls), model.last.tolist()) == (1, [1.0, 1.0])
+
+
+def test_a_pass_in_training_mode_is_undone_too() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2).eval())
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with restored(model):
+        assert modes_of(model) == [True, True, False]
+        model(torch.tensor([[1.0, 2.0], [3.0, -4.0]]))
+        assert int(model[0].num_batches_tracked) == 1  # type: ignore[arg-type]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore")
