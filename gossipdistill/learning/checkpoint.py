@@ -33,7 +33,9 @@ from gossipdistill.learning.restoring import (
     parameters_of,
     put_into_model,
     put_into_optimizer,
+    put_into_schedules,
     refuse_if_it_cannot_step,
+    schedules_of,
 )
 from gossipdistill.printable import printable
 
@@ -85,6 +87,7 @@ class Checkpoint:
             "groups": [len(group["params"]) for group in optimizer.param_groups],
             "state": {"dict": of_parameters + of_groups},
             "gave": None if gave is None else [keeper.keep(group, f"gave.{n}") for n, group in enumerate(gave)],
+            "schedules": keeper.keep(schedules_of(optimizer), "optimizer.schedules"),
         }
         keeper.tensors["rng.cpu"] = torch.get_rng_state()
         device = _device_of(model)
@@ -164,6 +167,7 @@ class Checkpoint:
             put_into_model(model, entries)
             put_into_optimizer(optimizer, _without_absent(state))
             changes = renew(optimizer, then, today, unsure)
+            put_into_schedules(optimizer, giver.give(self.optimizer.get("schedules")) or {})
         except RefusedCheckpointError:
             raise
         except Exception as error:  # a malformed node, or what a model or an optimizer does not take back

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from gossipdistill.durable import RefusedCheckpointError
 from gossipdistill.learning.hyperparameters import Change
 
+_POSITION = {"last_epoch", "_step_count", "best", "num_bad_epochs", "cooldown_counter", "T_cur"}
+"""What moves in torch's schedules."""
 _HARMLESS = {"lr", "weight_decay"}
 """Keys that no state of an optimizer depends on."""
 
@@ -89,6 +92,36 @@ def _exact(saved: Any, loaded: Any) -> Any:
     if isinstance(saved, list | tuple) and isinstance(loaded, list | tuple) and len(saved) == len(loaded):
         return type(saved)(_exact(one, other) for one, other in zip(saved, loaded, strict=True))
     return saved
+
+
+def schedules_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Of each schedule that a user's optimizer has as an attribute: how far it is."""
+    own = {name: value for name, value in vars(optimizer).items() if isinstance(value, LRScheduler)}
+    return {name: _position_of(schedule) for name, schedule in own.items()}
+
+
+def put_into_schedules(optimizer: torch.optim.Optimizer, positions: Mapping[str, Any]) -> None:
+    """Put the schedules where they were; their base rates and lengths are those that today's constructor gave."""
+    for name, position in positions.items():
+        schedule = vars(optimizer).get(name)
+        if isinstance(schedule, LRScheduler):
+            _put_into_schedule(schedule, position)
+
+
+def _position_of(schedule: LRScheduler) -> dict[str, Any]:
+    position = {key: value for key, value in vars(schedule).items() if key in _POSITION}
+    parts = getattr(schedule, "_schedulers", None)
+    return position if parts is None else position | {"parts": [_position_of(part) for part in parts]}
+
+
+def _put_into_schedule(schedule: LRScheduler, position: Mapping[str, Any]) -> None:
+    counts = {key: position[key] for key in _POSITION & position.keys()}
+    odd = [key for key, value in counts.items() if not isinstance(value, int | float)]
+    if odd:
+        raise ValueError(f"{odd[0]} of a schedule is no number")
+    vars(schedule).update(counts)
+    for part, inside in zip(getattr(schedule, "_schedulers", ()), position.get("parts", ()), strict=False):
+        _put_into_schedule(part, inside)
 
 
 def refuse_if_it_cannot_step(optimizer: torch.optim.Optimizer, changes: Sequence[Change]) -> None:

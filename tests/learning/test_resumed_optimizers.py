@@ -17,6 +17,7 @@ from gossipdistill.learning.hyperparameters import Change, constructor_values
 from gossipdistill.optimizers import SGD_C, Adam_C
 
 O = torch.optim  # noqa: E741 - short for a long table
+S = torch.optim.lr_scheduler
 
 
 class Nested(Optimizer):
@@ -333,3 +334,45 @@ def test_settings_that_the_saved_state_does_not_go_with_are_refused_by_name() ->
 def test_another_number_of_groups_is_refused(kind: str) -> None:
     with pytest.raises(RefusedCheckpointError, match="its groups of parameters differ"):
         resumed(MAKE[kind], lambda m: type(MAKE[kind](m))([{"params": [p]} for p in m.parameters()], lr=0.1))
+
+
+class Scheduled(O.SGD):
+    """A user's own, with a schedule inside."""
+
+    def __init__(self, params: Any, lr: float = 0.1, kind: str = "one_cycle") -> None:
+        super().__init__(params, lr=lr, momentum=0.9)
+        schedules: dict[str, Callable[[], Any]] = {
+            "one_cycle": lambda: S.OneCycleLR(self, max_lr=lr, total_steps=20),
+            "cosine": lambda: S.CosineAnnealingLR(self, T_max=20),
+            "in turn": lambda: S.SequentialLR(
+                self, [S.LinearLR(self, 0.1, total_iters=2), S.StepLR(self, 3, gamma=0.5)], milestones=[2]
+            ),
+        }
+        self.schedule = schedules[kind]()
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
+        self.schedule.step()
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
+@pytest.mark.parametrize("kind", ["one_cycle", "cosine", "in turn"])
+def test_a_schedule_inside_an_optimizer_goes_on_where_it_was(kind: str) -> None:
+    goes_on(lambda m: Scheduled(m.parameters(), kind=kind), dense)
+
+
+def test_a_schedule_inside_an_optimizer_follows_a_new_rate() -> None:
+    optimizer, changes = resumed(
+        lambda m: Scheduled(m.parameters(), lr=0.1), lambda m: Scheduled(m.parameters(), lr=0.01), steps=5
+    )
+    assert {change.key for change in changes} == {"lr", "initial_lr", "max_lr", "min_lr"}
+    straight = dense(0)
+    whole = Scheduled(straight.parameters(), lr=0.01)
+    train(straight, whole, 6)
+    assert isinstance(optimizer, Scheduled)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for key in ("lr", "momentum"):
+        assert optimizer.param_groups[0][key] == whole.param_groups[0][key]
