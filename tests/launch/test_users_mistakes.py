@@ -44,6 +44,11 @@ class Odd(nn.Module):
         return self.inner(x) if self.how != "backward" else Cut.apply(self.inner(x))
 
 
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach()
+
+
 class Cut(torch.autograd.Function):
     @staticmethod
     def forward(context, x):
@@ -91,8 +96,8 @@ def build(how):
         raise TypeError("too narrow")  # line: constructor
     if how == "no_module":
         return 7
-    if how == "frozen":
-        return nn.Linear(4, 3).requires_grad_(False)
+    if how == "detached":
+        return nn.Sequential(nn.Linear(4, 3), Detached())
     if how == "batchnorm":
         return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     return Odd(how)
@@ -173,7 +178,7 @@ MISTAKES = [
     ("constructor", (), 3, "Task.model: failed: TypeError: too narrow (FILE:constructor)"),
     ("no_module", (), 3, "Task.model: must return a torch.nn.Module, returned a int"),
     ("label", (), 3, "label -1 at row 5 of this peer's training data is refused by Task.loss; accepted: 0 to 2: "),
-    ("frozen", (), 3, "training failed at step 0: RuntimeError: element 0 of tensors does not require grad"),
+    ("detached", (), 3, "training failed at step 0: RuntimeError: element 0 of tensors does not require grad"),
     ("batchnorm", ("--set", "train.batch_size=1"), 3, "train.batch_size = 1, accepted: 2 or more"),
     ("memory", (), 3, "training failed at step 0: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB "
      "(FILE:memory), in Task.model: train.batch_size = 8; a smaller one needs less memory"),
@@ -215,8 +220,8 @@ def test_a_worker_tells_the_users_mistake(
         assert said.endswith(LOG)
         report = (tmp_path / "runs/first-light/ada/stderr.log").read_text()
         assert report.startswith("Traceback")
-        assert "odd.py" in report or how in ("frozen", "batchnorm", "label")
-    if how in ("frozen", "batchnorm", "label"):  # no frame is the user's: where the task is made
+        assert "odd.py" in report or how in ("detached", "batchnorm", "label")
+    if how in ("detached", "batchnorm", "label"):  # no frame is the user's: where the task is made
         assert f"({tmp_path / 'odd.py'}:{line_of('task')})" in said
 
 
