@@ -56,11 +56,29 @@ def clone_model(model: M) -> M:
     Raises:
         NotClonedError: naming an array that the clone would have in common with the model.
     """
+    cloned: M = _cloned(model, _Cloner(model))
+    asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    for name, parameter in cloned.named_parameters():
+        if parameter.requires_grad != asked.get(name, parameter.requires_grad):
+            parameter.requires_grad_(asked[name])  # scripted modules lose it
+    return cloned
+
+
+def check_cloneable(model: nn.Module) -> None:
+    """Clone everything but the values of arrays: it takes next to no memory.
+
+    Raises:
+        NotClonedError: as `clone_model`.
+    """
+    _cloned(model, _Cloner(model, with_values=False))
+
+
+def _cloned(model: nn.Module, cloner: _Cloner) -> Any:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _RECURSION))
     try:
         with generators_kept(), torch.no_grad():
-            cloned: M = _Cloner(model).copy(model)
+            cloned: nn.Module = cloner.copy(model)
     except RecursionError:
         raise NotClonedError("its modules are nested too deep to be copied") from None
     finally:
@@ -69,10 +87,6 @@ def clone_model(model: M) -> M:
     for name, tensor in _arrays(cloned):
         if _memory_of(tensor) in held:
             raise NotClonedError(f"its {name} stays the memory of the original when the module is copied")
-    asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    for name, parameter in cloned.named_parameters():
-        if parameter.requires_grad != asked.get(name, parameter.requires_grad):
-            parameter.requires_grad_(asked[name])  # scripted modules lose it
     return cloned
 
 
@@ -89,8 +103,9 @@ def frozen_clone(model: M) -> M:
 class _Cloner:
     """One run. `memo` is as `copy.deepcopy` has it: id of the original -> its copy."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, with_values: bool = True) -> None:
         self.memo: dict[int, Any] = {}
+        self._with_values = with_values
         self._alive: list[Any] = []
         self._model = model
         tensors = [*model.parameters(), *model.buffers()]
@@ -142,6 +157,9 @@ class _Cloner:
     def _tensor(self, tensor: Tensor) -> Tensor:
         if nn.parameter.is_lazy(tensor):
             return copy.deepcopy(tensor, self.memo)
+        if not self._with_values and type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided:
+            bare = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+            return nn.Parameter(bare, False) if isinstance(tensor, nn.Parameter) else bare
         plain = tensor.detach()  # without history and without gradient
         kept = tensor.is_leaf or _storage_of(tensor) in self._storages
         # The storage is copied whole and once, so that views stay views; an activation's is not the model's.

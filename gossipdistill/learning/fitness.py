@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from gossipdistill.errors import NeedsError
-from gossipdistill.learning.cloning import NotClonedError, clone_model
+from gossipdistill.learning.cloning import NotClonedError, check_cloneable
 from gossipdistill.learning.evaluation import evaluating, generators_kept, modes_of, set_modes
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.user_code import users_code
@@ -104,7 +104,7 @@ def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -
 
 def _refuse_uncloneable(model: nn.Module, strategy: str) -> None:
     try:
-        clone_model(model)
+        check_cloneable(model)
     except NotClonedError as error:
         raise NeedsError(
             f"strategy {strategy} keeps copies of a model for the weights of others, and this one cannot be copied: "

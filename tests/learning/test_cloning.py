@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gossipdistill.learning.cloning import NotClonedError, clone_model
+from gossipdistill.learning import cloning
+from gossipdistill.learning.cloning import NotClonedError, check_cloneable, clone_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch calls many of these kinds of module deprecated
 
@@ -326,8 +327,34 @@ def test_a_clone_that_would_share_memory_is_none() -> None:
         def __deepcopy__(self, memo: dict[int, Any]) -> Sticky:
             return self
 
-    with pytest.raises(NotClonedError, match=r"its 1\.weight stays the memory of the original"):
-        clone_model(nn.Sequential(nn.Linear(2, 2), Sticky(2, 2)))
+    for clone in (clone_model, check_cloneable):
+        with pytest.raises(NotClonedError, match=r"its 1\.weight stays the memory of the original"):
+            clone(nn.Sequential(nn.Linear(2, 2), Sticky(2, 2)))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_can_be_cloned_is_found_so_without_its_memory(kind: str) -> None:
+    torch.manual_seed(1)
+    model = trained(MODELS[kind]())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    at = chance()
+    check_cloneable(model)
+    assert chance() == at
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_check_makes_no_copy_of_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[nn.Module] = []
+    sound = cloning._cloned
+
+    def spied(model: nn.Module, cloner: Any) -> Any:
+        made.append(sound(model, cloner))
+        return made[-1]
+
+    monkeypatch.setattr(cloning, "_cloned", spied)
+    check_cloneable(Tied())
+    assert all(array.is_meta for array in (*made[0].parameters(), *made[0].buffers()))
+    assert made[0].o.weight is made[0].e.weight
 
 
 def test_a_generator_goes_on_from_where_it_was_and_what_cannot_be_copied_is_shared() -> None:
