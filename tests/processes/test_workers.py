@@ -42,7 +42,7 @@ def test_a_cluster_refuses_who_does_not_fit_and_goes_on(start: Start, tmp_path: 
     ada.expect("cy: refused: ")
 
     newer = start("worker", "--name", "ada", *roster, "--listen", f"127.0.0.1:{ports[4]}",
-                  "--advertise", f"127.0.0.1:{ports[4]}", "--fresh")  # fmt: skip
+                  "--advertise", f"127.0.0.1:{ports[4]}", "--fresh", "--out", "elsewhere")  # fmt: skip
     assert ada.end() == 7, ada.err
     ada.expect("superseded: a newer process of ada")
     assert "Traceback" not in ada.err
