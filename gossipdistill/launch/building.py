@@ -198,11 +198,11 @@ def refuse_unkept(model: nn.Module | None = None, optimizer: torch.optim.Optimiz
 
 
 def _tell_extra_state(learner: Learner) -> None:
-    """What of the model does not travel with its weights, because it is no tensor."""
+    """What of the model does not travel with its weights, because it is no parameter and no buffer."""
     names = extra_state(learner.model)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        told = f"{', '.join(names[:3])}{more}: extra state, which is no tensor, is not shared; each peer keeps its own"
+        told = f"{', '.join(names[:3])}{more}: extra state of a module is not shared; each peer keeps its own"
         _tell(learner, told)
 
 

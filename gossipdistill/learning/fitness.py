@@ -27,6 +27,8 @@ _BROADCAST = frozenset((
     torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool,
 ))  # fmt: skip
 """Types that torch.distributed sends over gloo."""
+_EXTRA_STATE = "_extra_state"
+"""The last part of the name under which torch keeps what `get_extra_state` gives."""
 ROWS_TRIED = 2
 """Examples that are run through a model, and rows of a parameter on which an optimizer is tried."""
 
@@ -113,9 +115,13 @@ def _refuse_uncloneable(model: nn.Module, strategy: str) -> None:
 
 
 def extra_state(model: nn.Module) -> tuple[str, ...]:
-    """Names of the entries of `state_dict` that are no tensors: each peer keeps its own, in memory and in its
-    checkpoints."""
-    return tuple(name for name, value in model.state_dict().items() if not isinstance(value, Tensor))
+    """Names of the entries of `state_dict` that are no parameters or buffers but what a module adds to them, tensors or
+    not: each peer keeps its own, in memory and in its checkpoints."""
+    return tuple(
+        name
+        for name, value in model.state_dict().items()
+        if not isinstance(value, Tensor) or name.rpartition(".")[2] == _EXTRA_STATE
+    )
 
 
 def sparse_gradients(

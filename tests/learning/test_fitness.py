@@ -164,14 +164,18 @@ def test_a_model_without_lazy_modules_is_not_run() -> None:
 
 
 class Noted(nn.Linear):
+    told: object = ("a", "b")
+
     def get_extra_state(self) -> object:
-        return {"vocabulary": ["a", "b"]}
+        return self.told
 
     def set_extra_state(self, state: object) -> None:
         return None
 
 
-def test_entries_that_are_no_tensors_are_named() -> None:
+def test_what_a_module_adds_to_its_state_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert extra_state(nn.Sequential(nn.Linear(2, 2), Noted(2, 2))) == ("1._extra_state",)
+    monkeypatch.setattr(Noted, "told", torch.ones(2))
     assert extra_state(nn.Sequential(nn.Linear(2, 2), Noted(2, 2))) == ("1._extra_state",)
     assert extra_state(nn.Linear(2, 2)) == ()
 
