@@ -17,6 +17,7 @@ Buffers that are not persistent, and extra state (`get_extra_state`), are no par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from gossipdistill.wire.encodings.raw import CARRIERS
 
 _NAMES_TOLD_MAX = 8
 
@@ -60,7 +63,7 @@ class SharedArrays:
                 parameters.add(name)
         aliases = _aliases(fit, parameters, left_out, unfit)
         for name, tensor in fit.items():
-            if name in aliases or name in left_out or name in unfit or _is_finite(canonical(tensor)):
+            if name in aliases or name in left_out or name in unfit or is_finite(canonical(tensor)):
                 continue
             if tensor.requires_grad:
                 unfit[name] = "it is not finite before the first step"
@@ -120,6 +123,23 @@ def canonical(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor of any type holds neither NaN nor infinity."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.element_size() == 1:
+        tensor = tensor.float()  # float8 has neither sums nor isfinite
+    # One NaN or infinity makes the sum so; only a sum that overflowed honestly needs the slower look.
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+
+
+def word_of(dtype: torch.dtype) -> str:
+    """A type as it is named in a layout: `float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _problem(tensor: Tensor) -> str:
     """Why this array cannot be shared, whatever it holds; empty if it can."""
     if nn.parameter.is_lazy(tensor):
@@ -129,7 +149,9 @@ def _problem(tensor: Tensor) -> str:
     if tensor.is_meta:
         return "it has no memory (device meta)"
     if tensor.is_quantized:
-        return f"it is quantised ({_word(tensor)})"
+        return f"it is quantised ({word_of(tensor.dtype)})"
+    if word_of(tensor.dtype) not in CARRIERS:
+        return f"its type {word_of(tensor.dtype)} has no encoding"
     if tensor.layout is not torch.strided:
         return f"its layout is {str(tensor.layout).removeprefix('torch.')}"
     if tensor.is_conj() or tensor.is_neg():
@@ -137,10 +159,6 @@ def _problem(tensor: Tensor) -> str:
     if tensor.numel() and not _each_entry_apart(canonical(tensor)):
         return "some of its entries share memory"
     return ""
-
-
-def _word(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _aliases(
@@ -230,11 +248,3 @@ def _covered(one: Tensor, others: list[Tensor]) -> bool:
         if _is_dense(other) and first <= start and end <= last:
             return True
     return bool(np.isin(_cells(one), np.concatenate([_cells(other) for other in others])).all())
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    if tensor.element_size() == 1:
-        tensor = tensor.float()  # float8 knows no isfinite
-    return bool(tensor.isfinite().all())

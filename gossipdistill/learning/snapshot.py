@@ -7,7 +7,6 @@ that does not hold what it says, a value that is not finite.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gossipdistill.learning.shared_arrays import SharedArrays, canonical, registered
+from gossipdistill.learning.shared_arrays import SharedArrays, canonical, is_finite, registered, word_of
 from gossipdistill.messages import ArrayLayout, Payload
 from gossipdistill.wire.encodings import EncodingError, encoding_of
 
@@ -186,22 +185,6 @@ def all_finite(tensors: Mapping[str, Tensor]) -> bool:
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds NaN or infinity; None where there is none."""
     return next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor of any type holds neither NaN nor infinity."""
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return True
-    if tensor.element_size() == 1:
-        tensor = tensor.float()  # float8 has neither sums nor isfinite
-    # One NaN or infinity makes the sum so; only a sum that overflowed honestly needs the slower look.
-    total = tensor.sum().item()
-    return (math.isfinite(total.real) and math.isfinite(total.imag)) or bool(tensor.isfinite().all())
-
-
-def word_of(dtype: torch.dtype) -> str:
-    """A type as it is named in a layout: `float32`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def _to_numpy(tensor: Tensor, dtype: str) -> NDArray[Any]:

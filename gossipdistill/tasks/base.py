@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError
-from gossipdistill.learning.snapshot import is_finite
+from gossipdistill.learning.shared_arrays import is_finite
 from gossipdistill.tasks.checking import check_model
 
 ShardKind = Literal["disjoint", "same", "label_skew"]

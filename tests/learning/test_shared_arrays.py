@@ -229,6 +229,7 @@ def test_a_weight_that_is_not_finite_at_the_start_cannot_be_shared() -> None:
         (lambda: torch.randn(3, 3).to_sparse(), "layout is sparse_coo"),
         (lambda: torch.quantize_per_tensor(torch.randn(3), 0.1, 0, torch.quint8), "quantised (quint8)"),
         (lambda: torch.empty(3, device="meta"), "device meta"),
+        (lambda: torch.empty(3, dtype=torch.bits8), "type bits8 has no encoding"),
         (lambda: torch.randn(3, dtype=torch.complex64).conj(), "conjugate"),
         (nn.parameter.UninitializedBuffer, "lazy"),
     ],
