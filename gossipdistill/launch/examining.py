@@ -136,13 +136,12 @@ class Examiner:
         return unexchanged(worker.attempt(steps, due, confirmed=confirmed, network=said[-_SAID_MAX:], plan=plan))
 
     def _broken(self, outputs: Tensor) -> str:
-        learner, needs = self.worker.learner, self.worker.strategy.needs
-        # What was not finite before the first step either is left out of these, such as a mask of -inf.
-        arrays = learner.shared.arrays(learner.model)
-        parameters = {name for name, _ in learner.model.named_parameters(remove_duplicate=False)}
-        if not needs.alike_models:  # a buffer that nobody else hears of may hold what it likes
-            arrays = {name: array for name, array in arrays.items() if name in parameters}
-        name = not_finite(arrays)
+        model, shared = self.worker.learner.model, self.worker.learner.shared
+        # What was not finite before the first step either is left out, such as a mask of -inf.
+        odd = {*shared.left_out, *shared.unfit}
+        parameters = {name: p for name, p in model.named_parameters(remove_duplicate=False) if name not in odd}
+        # A buffer that nobody else hears of may hold what it likes.
+        name = not_finite(shared.arrays(model) if self.worker.strategy.needs.alike_models else parameters)
         if name is not None:
             return f"{'parameter' if name in parameters else 'buffer'} {name[:80]} is not finite"
         return "its outputs for the validation set hold NaN" if bool(outputs.isnan().any()) else ""

@@ -9,6 +9,8 @@ anything has changed it, and what was decided then holds for the whole run:
 - A dimension that `expand` made (stride 0) travels with length 1.
 - A complex array [...] travels as pairs of real numbers [..., 2].
 - A floating-point buffer or frozen parameter that is not finite at the start is *left out*: each peer keeps its own.
+- A parameter that goes, comes or changes its shape later (pruning, a layer added in training) ends a peer whose weights
+  are shared: its peers would mix what no longer belongs together. A buffer that comes later is the peer's own.
 - An array that nothing can be done with (sparse, quantised, without memory) is *unfit*. Strategies that share weights
   refuse such a model.
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from gossipdistill.errors import UserCodeError
 from gossipdistill.wire.encodings.raw import CARRIERS
 
 _NAMES_TOLD_MAX = 8
@@ -45,6 +48,8 @@ class SharedArrays:
     """Name -> why each peer keeps its own."""
     unfit: Mapping[str, str] = field(default_factory=dict)
     """Name -> why the weights of this model cannot be shared."""
+    known: Mapping[str, torch.Size] = field(default_factory=dict)
+    """All names that were registered, with their shapes then."""
 
     @staticmethod
     def of(model: nn.Module) -> SharedArrays:
@@ -72,7 +77,8 @@ class SharedArrays:
         names = tuple(name for name in fit if not (name in aliases or name in left_out or name in unfit))
         vector = tuple(name for name in names if name in parameters and canonical(fit[name]).is_floating_point())
         kept = {name: other for name, other in aliases.items() if other in names}
-        return SharedArrays(names, vector, kept, left_out, unfit)
+        known = {name: fit[name].shape if name in fit else torch.Size() for name, _ in registered(model)}
+        return SharedArrays(names, vector, kept, left_out, unfit, known)
 
     def told(self) -> str:
         """What is left out and why, in words; empty where nothing is."""
@@ -83,14 +89,35 @@ class SharedArrays:
         return f"not shared, so each peer keeps its own: {'; '.join(listed)}" if by_reason else ""
 
     def arrays(self, model: nn.Module) -> dict[str, Tensor]:
-        """The shared arrays of this model, or of a copy of it, by name; they share its memory."""
-        by_name = dict(registered(model))
+        """The shared arrays of this model, or of a copy of it, by name; they share its memory.
+
+        Raises:
+            UserCodeError: when the model no longer has the parameters that it had, or lacks a shared buffer.
+        """
+        by_name = self._as_before(model)
         return {name: canonical(by_name[name]) for name in self.names}
 
     def vector(self, model: nn.Module) -> dict[str, Tensor]:
-        """Those of the arrays that are floating-point parameters."""
-        by_name = dict(registered(model))
+        """Those of the arrays that are floating-point parameters. Raises as `arrays`."""
+        by_name = self._as_before(model)
         return {name: canonical(by_name[name]) for name in self.parameters}
+
+    def _as_before(self, model: nn.Module) -> dict[str, Tensor]:
+        """All registered arrays by name, if the shared ones are still what was decided on."""
+        by_name = dict(registered(model))
+        changes = [f"{name} is gone" for name in self.names if name not in by_name]
+        for name, tensor in by_name.items():
+            if not isinstance(tensor, nn.Parameter):
+                continue
+            if name not in self.known:
+                changes.append(f"{name} is new")
+            elif name in self.names and tensor.shape != self.known[name]:
+                changes.append(f"{name} was {list(self.known[name])} and is {list(tensor.shape)}")
+        if changes:
+            told = f"its arrays are others than before the first step: {_listed(changes)}"
+            remedy = "weights are shared by name, so change the model before training"
+            raise UserCodeError("Task.model", f"{told}; {remedy}")
+        return by_name
 
 
 def registered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

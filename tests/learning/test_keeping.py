@@ -93,7 +93,7 @@ def test_a_dense_tensor_comes_back_bit_for_bit_and_as_it_lies_in_memory(name: st
     )
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.filterwarnings("ignore:Sparse CS. tensor support")
 @pytest.mark.parametrize("name", SPARSE)
 def test_a_sparse_tensor_comes_back_with_its_indices_as_they_are(name: str) -> None:
     tensor = SPARSE[name]()

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
+from gossipdistill.errors import UserCodeError
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
 from gossipdistill.learning.robust import Defence, Rule, centre_in, clip_in
@@ -337,3 +339,32 @@ def test_a_defence_remembers_only_what_is_shared() -> None:
     for sender in ("bo", "cy"):
         defence.mix_in(model, {sender: (0.25, shared.arrays(other))}, 1.0, shared)
     assert not_finite(shared.arrays(model)) is None
+
+
+def test_parameters_that_go_come_or_change_their_shape_are_named() -> None:
+    pruned, grown, wider = (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)) for _ in range(3))
+    before = {model: SharedArrays.of(model) for model in (pruned, grown, wider)}
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    grown.append(nn.Linear(2, 2))
+    wider[0].weight = nn.Parameter(torch.zeros(4, 3))
+    for model, words in (
+        (pruned, "0.weight is gone, 0.weight_orig is new"),
+        (grown, "2.weight is new, 2.bias is new"),
+        (wider, r"0.weight was \[2, 3\] and is \[4, 3\]"),
+    ):
+        for look in (before[model].arrays, before[model].vector):
+            with pytest.raises(UserCodeError, match=words):
+                look(model)
+
+
+def test_what_a_model_may_change_in_training_is_no_other_model() -> None:
+    """Frozen and thawed parameters, buffers that are new objects at each step, and one that comes later."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    shared = SharedArrays.of(model)
+    names = set(shared.arrays(model))
+    model[0].weight.requires_grad_(False)
+    model[0].bias = nn.Parameter(torch.zeros(2))
+    model[1].running_mean = torch.ones(2)
+    model.register_buffer("cache", torch.zeros(9))
+    assert set(shared.arrays(model)) == names
+    assert bool((shared.arrays(model)["1.running_mean"] == 1.0).all())
