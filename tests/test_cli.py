@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gossipdistill.cli import main
+from tests.command_line import Outcome, called
 
-Outcome = tuple[int, str, str]
 Say = Callable[..., Outcome]
 
 
@@ -23,14 +21,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         monkeypatch.delenv(f"GOSSIPDISTILL_{key}", raising=False)
 
     def run(*args: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["gossipdistill", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return called(monkeypatch, capsys, *args)
 
     return run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from gossipdistill.cli import main
 from gossipdistill.cli.entry import app
 from gossipdistill.cli.help import COMMAND_GROUPS, EXAMPLES, OPTION_GROUPS, OTHERS
+from tests.command_line import called
 
 Say = Callable[..., tuple[int, str, str]]
 ROOT: Any = typer.main.get_command(app)
@@ -26,14 +25,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
 
     def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gossipdistill", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return called(monkeypatch, capsys, *args)
 
     return run
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gossipdistill.cli import main
 from gossipdistill.user_code import TorchSettings
+from tests.command_line import Outcome, called
 
 TASK = """\
 import os
@@ -127,7 +127,6 @@ def task(shard, how: str = "fine"):
         metrics={"luck": Late()} if how == "metric" else {},
     )  # line: task
 """
-Outcome = tuple[int, str, str]
 Say = Callable[..., Outcome]
 WORKER = ("worker", "--name", "ada", "--shard", "1/1", "--task", "odd:task", "--strategy", "isolated", "--fresh")
 
@@ -154,14 +153,7 @@ def say(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_
     threads = torch.get_num_threads()
 
     def run(*args: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["gossipdistill", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
+        return called(monkeypatch, capfd, *args)
 
     yield run
     for number, handler in handlers.items():

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
 
-from gossipdistill.cli import main
 from gossipdistill.launch.key_index import accepted_words, keys, type_words
 from gossipdistill.launch.pages import KEYS_PAGE, README, TABLE_HEAD, keys_page, strategies_table, write
 from gossipdistill.launch.run_config import known_keys
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import TASKS, task_options
+from tests.command_line import called
 from tests.newcomers.common import TASK
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -73,14 +72,8 @@ def test_types_are_in_the_words_of_a_run_file(annotation: Any, kind: str, accept
 
 
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["gossipdistill", *args])
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, " ".join(captured.err.split())
+    code, out, err = called(monkeypatch, capsys, *args)
+    return code, out, " ".join(err.split())
 
 
 def test_config_show_and_list(
