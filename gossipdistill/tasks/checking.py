@@ -48,13 +48,14 @@ def check_model(task: Task, model: nn.Module) -> None:
 
 
 def measured(task: Task, name: str, out: Tensor, y: Tensor, problem: str = "failed") -> float:
-    """The metric `name` of outputs [rows, ...] and labels [rows, ...]; NaN is a value like others.
+    """The metric `name` of outputs [rows, ...] and labels [rows, ...]; NaN is a value like others. It is given copies:
+    one that works in place would spoil what the next one sees, and the validation labels for good.
 
     Raises:
         UserCodeError: when it fails, or gives no number.
     """
     with users_setup(f"Task.metrics[{name!r}]", problem=problem, home=task.made_at):
-        value: object = task.metrics[name](out, y)
+        value: object = task.metrics[name](out.clone(), y.clone())
         if isinstance(value, Tensor):
             value = value.item() if value.numel() == 1 else value
         elif not isinstance(value, numbers.Number) and getattr(value, "size", None) == 1:  # an array of numpy

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gossipdistill.errors import ConfigError, UserCodeError
 from gossipdistill.tasks import Task, accuracy, odd_label
-from gossipdistill.tasks.checking import measured
+from gossipdistill.tasks.checking import figures, measured
 
 X, Y = torch.rand(12, 4), torch.arange(12) % 3
 
@@ -46,6 +46,18 @@ def test_a_metric_that_needs_several_classes_is_tried_on_all_rows(metric: Callab
     model.register_forward_hook(lambda module, args, out: seen.append(len(out)))
     task.check_model(model)
     assert seen == [2, 12]
+
+
+def test_a_metric_that_works_in_place_spoils_nothing() -> None:
+    def in_place(out: Tensor, y: Tensor) -> float:
+        out.numpy()[:] = 0.0
+        y.fill_(2)
+        return 1.0
+
+    task = a_task(metrics={"spoils": in_place, "it": accuracy})
+    out, y = nn.functional.one_hot(task.validation[1], 3).float(), task.validation[1]
+    assert figures(task, out, y) == {"loss": pytest.approx(0.5514, abs=1e-3), "spoils": 1.0, "it": 1.0}
+    assert y.unique().tolist() == [0, 1, 2]
 
 
 def test_a_metric_that_does_with_a_few_rows_costs_no_more() -> None:
