@@ -131,12 +131,15 @@ def _cut_off(cause: BaseException, spec: WorkerSpec, mailbox: Mailbox) -> Collec
         return None
     name, text = spec.config.strategy.name, text_of(cause)
     deadline_s = time.monotonic() + _LOSS_KNOWN_WITHIN_S
-    while time.monotonic() < deadline_s:
-        neighbourhood = mailbox.neighbourhood()
-        if neighbourhood.gone:
-            lost = ", ".join(f"{peer} ({neighbourhood.statuses.get(peer, 'gone')})" for peer in neighbourhood.gone)
-            return CollectiveError(f"{name} stopped, as it does when a peer is lost: {lost}: {text}")
+    neighbourhood = mailbox.neighbourhood()
+    while not neighbourhood.gone and time.monotonic() < deadline_s:
         time.sleep(_LOOK_EVERY_S)
-    return CollectiveError(
-        f"{name} stopped: its connection to the other peers failed, and none is known to be lost: {text}"
-    )
+        neighbourhood = mailbox.neighbourhood()
+    # A peer that is lost before it has ever been heard stays "unheard" for good.
+    absent = neighbourhood.gone or set(neighbourhood.statuses) - neighbourhood.alive - neighbourhood.done
+    if not absent:
+        return CollectiveError(
+            f"{name} stopped: its connection to the other peers failed, and none is known to be lost: {text}"
+        )
+    lost = ", ".join(f"{peer} ({neighbourhood.statuses.get(peer, 'gone')})" for peer in sorted(absent))
+    return CollectiveError(f"{name} stopped, as it does when a peer is lost: {lost}: {text}")

@@ -65,6 +65,17 @@ def test_a_collective_that_is_cut_off_is_a_lost_peer_if_membership_says_so() -> 
     assert "its connection to the other peers failed, and none is known to be lost" in str(found)
 
 
+@pytest.mark.parametrize("status", ["unheard: nothing heard yet", "suspect: no answer"])
+def test_a_collective_that_is_cut_off_names_who_is_not_there_although_nobody_knows_it_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(
+        Mailbox, "neighbourhood", lambda _: Neighbourhood(expected=2, statuses={BO: status}, alive=frozenset())
+    )
+    found = told(from_users_code(RuntimeError(GLOO)), "all_reduce", 7)
+    assert f"stopped, as it does when a peer is lost: bo ({status})" in str(found)
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_any_other_error_of_a_collective_is_the_users(lost: bool) -> None:
     text = "Expected to have finished reduction in the prior iteration before starting a new one."

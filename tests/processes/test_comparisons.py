@@ -23,7 +23,7 @@ def test_rows_share_data_and_budget(start: Start, tmp_path: Path) -> None:
     models = ['"task.model" = "mlp"', '"task.model" = "cnn"']
     write_roster(tmp_path / "unlike.toml", ["ada", "bo"], free_pairs(2), models)
     command = start(
-        "compare", "--peers", "unlike.toml", "--steps", "30", "--set", "train.step_time_s=0.002",
+        "compare", "--peers", "unlike.toml", "--steps", "30", "--set", "train.step_time_s=0.05",
         "--set", "strategy.temperature=2", "--strategies", "codistill_predictions,gossip_averaging,pooled",
     )  # fmt: skip
     assert command.end() == 0, command.err
