@@ -61,6 +61,7 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         ("conserved parcels, float32", [(r[0], r[1], r[3]) for r in figures["raw"]["rows"]], "C0", "o-"),
         ("conserved parcels, half", [(r[0], r[1], r[3]) for r in figures["half"]["rows"]], "C2", "s-"),
         ("running totals, float32 (textbook)", [r[:3] for r in figures["textbook"]], "C1", "^--"),
+        ("running totals, float64 (textbook)", [r[:3] for r in figures["textbook64"]], "C4", "v--"),
         ("increments, float32 (naive)", [r[:3] for r in figures["naive"]], "C3", "v:"),
     ]
     for label, rows, colour, style in lines:
@@ -97,9 +98,14 @@ def table(figures: dict[str, Any]) -> str:
                 f"| the same, once all has arrived | | {end['average_error']:.1e} | {end['error']:.1e} "
                 f"| {end['held'] - PEERS:+.1e}, all held | |"
             )
-    for name, label in (("textbook", "running totals, float32"), ("naive", "increments, float32")):
+    others = {
+        "textbook": "running totals, float32",
+        "textbook64": "running totals, float64",
+        "naive": "increments, float32",
+    }
+    for name, label in others.items():
         count, error, held, least = figures[name][-1]
-        total = "not counted" if name == "textbook" else f"{held - PEERS:+.1e}, held"
+        total = "not counted" if name != "naive" else f"{held - PEERS:+.1e}, held"
         lines.append(f"| {label} | {count:,} | | {error:.1e} | {total} | {least:.2g} |")
     heads = ("kills and restarts", "sum of the living weights", "smallest weight ever", "finite", "written off")
     lines += ["", "| " + " | ".join(heads) + " |"]
@@ -125,6 +131,7 @@ def table(figures: dict[str, Any]) -> str:
 PARTS: dict[str, Callable[[int], Any]] = {
     "naive": lambda exchanges: twins.run(twins.Naive, PEERS, marks_up_to(exchanges)),
     "textbook": lambda exchanges: twins.run(twins.Textbook, PEERS, marks_up_to(exchanges)),
+    "textbook64": lambda exchanges: twins.run(twins.Textbook64, PEERS, marks_up_to(exchanges)),
     "restarts": lambda _: [restarts.run(loss=loss) for loss in (False, True)],
     "noise": lambda _: noise.run(),
     "raw": lambda exchanges: conserved("raw", exchanges),

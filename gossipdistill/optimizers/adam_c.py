@@ -22,16 +22,23 @@ class Adam_C(Optimizer):  # noqa: N801 - the authors' name
     with m' = m / (1 - b1^k) and v' = v / (1 - b2^k) at step k from 1. McRae et al. 2021 (2106.10708), on Kingma and Ba
     2015 (1412.6980), algorithm 1. With `topc` = 0 it is torch's Adam.
 
+    Adam divides by the size of d, so that a constant factor of a cancels, up to `eps` and `weight_decay`: "sum" is
+    twice "mid", and both step alike, about as far as Adam. What does not cancel is the mixture. With kappa = 1, "sum"
+    and "mid" give today's gradient as much weight as the mean of the memory; "mean" gives it that of one of |C| + 1,
+    and may step the other way. So "mean" is another method, and needs its own learning rate. In the authors' code
+    "mean" is the default of Adam_C, and "sum" that of SGD_C; here it is "sum" for both.
+
     Args:
         params: as torch's optimizers take them; every option below can be set per group.
         lr: learning rate.
         betas: (b1, b2).
         eps: added to the root.
-        weight_decay: added to the gradient, times the parameter (not decoupled).
+        weight_decay: times the parameter, added to a (not decoupled, not remembered); beside "sum" it weighs half as
+            much as beside "mid".
         topc: how many gradients are remembered; each costs a model's memory.
         decay: factor of all priorities after each step.
         kappa: factor of what is remembered.
-        aggregation: "sum", "mean" or "mid"; the scale of a cancels in Adam, so the three differ little.
+        aggregation: "sum", "mean" or "mid". "sum" and "mid" differ little; "mean" is as above.
         keep: "largest", or "newest" for a first-in-first-out buffer, the control.
         whole_model: compare norms over all parameters, not of each parameter by itself.
     """

@@ -9,9 +9,10 @@ C the memory, at most `topc` of them. One step, in this order:
     the optimiser steps with a; while C is empty, a = g
 
 The memory costs topc models. Three choices of ours. By default |g| is the norm over all parameters of all groups, so
-that the memory holds whole gradients (`whole_model`; else each parameter keeps its own largest ones, as in the
-authors' first code). Weight decay is added to a, not remembered: it belongs to today's weights. A gradient that is not
-finite is never remembered. A spike is remembered longest: clip gradients before the step where there may be any.
+that the memory holds whole gradients (`whole_model`; else each parameter keeps its own largest ones, as the authors'
+SGD_C does; their Adam_C compares whole gradients too, by the sum of the norms of the parameters). Weight decay is added
+to a, not remembered: it belongs to today's weights. A gradient that is not finite is never remembered. A spike is
+remembered longest: clip gradients before the step where there may be any.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ def test_the_naive_twin_loses_its_mass_and_the_textbook_one_its_digits() -> None
     assert textbook[1][1] < textbook[0][1]
     assert textbook[2][3] > 1e-3
     assert 1e-6 < textbook[2][1] < 1e-2, "running totals in float32 lose digits as they grow"
+    wide = twins.run(twins.Textbook64, 8, [20, 2_000, 50_000])
+    assert wide[2][1] < 1e-9, "it is their type that loses them, not the algorithm"
 
 
 def test_kills_and_restarts_leave_finite_models_and_bounded_weights() -> None:

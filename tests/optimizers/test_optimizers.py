@@ -59,7 +59,7 @@ def test_the_first_step_remembers_nothing_yet(kind: type[SGD_C] | type[Adam_C]) 
     assert same(without, with_memory)
 
 
-def fed(optimizer: SGD_C, point: nn.Parameter, gradients: list[float]) -> None:
+def fed(optimizer: torch.optim.Optimizer, point: nn.Parameter, gradients: list[float]) -> None:
     for gradient in gradients:
         point.grad = torch.tensor([gradient])
         optimizer.step()
@@ -103,6 +103,17 @@ def test_aggregation_is_as_in_the_paper(aggregation: str, expected: float) -> No
     optimizer.param_groups[0]["lr"] = 1.0
     fed(optimizer, point, [2.0])
     assert point.item() == pytest.approx(-expected)
+
+
+@pytest.mark.parametrize(("aggregation", "step"), [("sum", 1.0), ("mid", 1.0), ("mean", -1.0)])
+def test_in_adam_the_size_of_a_sum_cancels_and_its_mixture_does_not(aggregation: str, step: float) -> None:
+    """Memory 3, 3, 3, 3 and gradient -4: the sum is -1, mid -1/2, the mean of all five 8/5."""
+    point = nn.Parameter(torch.zeros(1))
+    optimizer = Adam_C([point], lr=0.0, betas=(0.0, 0.0), topc=4, aggregation=aggregation)  # type: ignore[arg-type]
+    fed(optimizer, point, [3.0] * 4)
+    optimizer.param_groups[0]["lr"] = 1.0
+    fed(optimizer, point, [-4.0])
+    assert point.item() == pytest.approx(step)
 
 
 def test_whole_gradients_are_compared_unless_told_otherwise() -> None:
