@@ -74,12 +74,14 @@ ONE_BATCH = GradientRules()
 
 
 class Term(Protocol):
-    """What is added to the task's loss of a batch; sent backward by itself if it is `apart`."""
+    """What is added to `task_share` times the task's loss of a batch; sent backward by itself if it is `apart`."""
 
     @property
     def value(self) -> Tensor | None: ...
     @property
     def apart(self) -> bool: ...
+    @property
+    def task_share(self) -> float: ...
 
 
 class Evaluation(NamedTuple):
@@ -101,7 +103,7 @@ def make_gradient(learner: Learner, rules: GradientRules, rows: Tensor, term: Ca
     assert learner.criterion is not None
     x, y = learner.examples
     batches = rules.batches(rows)
-    total, apart = 0.0, False
+    total, share, apart = 0.0, 1.0, False
     whole = torch.zeros((), device=learner.device) if wants_closure(learner.optimizer) else None
     with users_code("train.optimizer"):
         learner.optimizer.zero_grad(set_to_none=True)
@@ -119,6 +121,9 @@ def make_gradient(learner: Learner, rules: GradientRules, rows: Tensor, term: Ca
                 # A term apart is no matter of this batch: once a step is enough.
                 added = None if apart else term()
             value = added.value if added is not None else None
+            share = added.task_share if added is not None else share
+            if share != 1.0:
+                loss = share * loss
             if added is not None and value is not None and added.apart:
                 whole = whole + value.detach() if whole is not None else None
                 _backward(value)

@@ -243,10 +243,14 @@ class LossTerm:
 
     `apart` says that the term comes from a forward pass of its own. Then it is sent backward by itself: gradients add
     up in place, and its graph is freed first. A term that shares `learner.outputs` must not be apart.
+
+    `task_share` is the factor of the task's own loss of this batch, of the whole step if the term is `apart`. A term
+    of a weight w that is to lengthen no step is w / (1 + w) times what it adds, with `task_share` 1 / (1 + w).
     """
 
     value: Tensor | None = None
     apart: bool = False
+    task_share: float = 1.0
 
 
 NOTHING = LossTerm()

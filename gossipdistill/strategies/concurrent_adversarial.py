@@ -57,7 +57,7 @@ class Options(base.Options):
     norm: Norm = Norm.LINF
     """What moves by epsilon. linf: each entry of an input. l2: each input as a whole, by its Euclidean norm."""
     weight: float = Field(default=1.0, ge=0)
-    """The factor of the adversarial loss."""
+    """The weight of the adversarial loss beside that of the plain one, which is 1: the step is made of their mean."""
     staleness_steps: int = Field(default=1, ge=0, le=ASKED_MAX)
     """The number tau of a peer's own steps between the weights that a perturbation was made with and its use; with
     helpers, the least number."""
@@ -93,8 +93,12 @@ class State:
 class ConcurrentAdversarial(Strategy):
     """Train on each batch and on an adversarial version of it, made earlier. At step t, with theta [P] and x [B, ...]:
 
-        L_t  = L(theta_t; x_t, y_t) + weight L(theta_t; x_t + epsilon d_t, y_t)
+        L_t  = (L(theta_t; x_t, y_t) + weight L(theta_t; x_t + epsilon d_t, y_t)) / (1 + weight)
         d_t  = sign(grad_x L(theta_s; x_t, y_t)), or grad / |grad| for each example,        s = t - staleness_steps
+
+    The paper adds the two losses. Their sum is a step of up to (1 + weight) times the length, so that a learning rate
+    that suits plain training no longer suits; their mean keeps it. The paper's own rule is this one at 1 + weight times
+    the learning rate (of plain SGD; weight decay aside).
 
     The order of batches is known in advance, so d_t can be made as soon as theta_s is there. Without helpers this peer
     makes it: nothing is exchanged. With helpers, a request tells them theta_s and which rows the next batches hold;
@@ -190,7 +194,8 @@ class ConcurrentAdversarial(Strategy):
         assert learner.criterion is not None
         with own_statistics(learner.model, state.statistics):
             outputs = learner.forward(learner.x + self.options.epsilon * d)
-        return LossTerm(self.options.weight * learner.criterion(outputs, learner.y))
+        both = 1.0 + self.options.weight
+        return LossTerm(self.options.weight / both * learner.criterion(outputs, learner.y), task_share=1.0 / both)
 
     def adjust(self, state: State, learner: Learner) -> None:
         return None

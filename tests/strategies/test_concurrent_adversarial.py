@@ -52,7 +52,7 @@ def test_it_equals_the_textbook_loop(staleness: int, norm: str) -> None:
         rows = worker.draws.at(step)
         optimizer.zero_grad()
         worse = loss(model(x[rows] + epsilon * made[step]), y[rows])
-        (loss(model(x[rows]), y[rows]) + weight * worse).backward()
+        ((loss(model(x[rows]), y[rows]) + weight * worse) / (1 + weight)).backward()
         optimizer.step()
     for ours, theirs in zip(weights(worker), model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-6)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossipdistill.learning.gradients import GradientRules
-from gossipdistill.strategies import STRATEGIES, Delivery
+from gossipdistill.learning.gradients import GradientRules, make_gradient
+from gossipdistill.strategies import STRATEGIES, Delivery, LossTerm
 from gossipdistill.worker import Worker
 
 from .world import NAMES, World, make_strategy, make_worker
@@ -63,6 +63,35 @@ def test_the_loss_reported_is_the_mean_over_the_batches() -> None:
     one.step(0.0)
     four.step(0.0)
     assert four.task_loss == pytest.approx(one.task_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.LBFGS])
+def test_the_share_of_the_task_counts_in_every_batch_and_not_in_the_loss_reported(
+    accumulate: int, apart: bool, optimizer: type[torch.optim.Optimizer]
+) -> None:
+    ada = make_worker("ada", make_strategy("isolated"))
+    learner, rows = ada.learner, torch.arange(8)
+    learner.optimizer = optimizer(learner.model.parameters(), lr=0.1)  # type: ignore[call-arg]
+    x, y = (part[rows] for part in ada.task.train)
+
+    def penalty() -> Tensor:
+        return torch.stack([p.square().sum() for p in learner.model.parameters()]).sum()
+
+    def term() -> LossTerm:
+        return LossTerm(0.3 * penalty(), apart=apart, task_share=0.25)
+
+    evaluation = make_gradient(learner, GradientRules(accumulate=accumulate), rows, term)
+    gradients = [p.grad.clone() for p in learner.model.parameters() if p.grad is not None]
+    task_loss = ada.task.loss(learner.model(x), y)
+    wanted = 0.25 * task_loss + 0.3 * penalty()
+    for ours, theirs in zip(gradients, torch.autograd.grad(wanted, [*learner.model.parameters()]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert evaluation.task_loss == pytest.approx(task_loss.item())
+    if optimizer is torch.optim.LBFGS:
+        assert evaluation.whole is not None
+        assert evaluation.whole.item() == pytest.approx(wanted.item())
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
