@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from experiments.common.spread import mean_and_error
 from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
 
 Cell = dict[str, Any]
 SETTINGS = ("iid", "skewed")
 CALM, STRAGGLER = "alike", "straggler"
 ALONE = "isolated"
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, standard error of the mean); the error of a single value is NaN."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, math.nan
-    return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def table(cells: Iterable[Cell]) -> str:

@@ -1,0 +1,40 @@
+"""Finished cells of an experiment, one per line of a file, so that an interrupted series goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Key = dict[str, Any]
+Cell = dict[str, Any]
+"""A line: its `key`, and its figures beside it."""
+
+
+def known(path: Path) -> list[Cell]:
+    """The cells that are there; a line that was cut short is none."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def add(path: Path, key: Key, figures: Cell) -> Cell:
+    """One more line; the cell that it holds."""
+    cell = {"key": key, **figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("" if whole else "\n") + json.dumps(cell) + "\n")
+    return cell
+
+
+def missing(path: Path, wanted: Iterable[Key]) -> Iterator[Key]:
+    """Those of the wanted cells that are not there."""
+    done = {text_of(cell["key"]) for cell in known(path)}
+    return (key for key in wanted if text_of(key) not in done)
+
+
+def text_of(key: Key) -> str:
+    """The same for equal keys, in whichever order their entries are."""
+    return json.dumps(key, sort_keys=True)
