@@ -1,0 +1,103 @@
+"""The bed of tasks that nothing was tuned on: which cells there are, and what is asked of them, by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.untuned import data, tasks
+from experiments.untuned.run import HERE, Variant, keys_of, more_seeds
+from experiments.untuned.table import FAMILY, GRAPHS, OTHERS, Gain, gains, places, table
+from gossipdistill.strategies import STRATEGIES, Rounds
+from gossipdistill.tasks import Shard
+from gossipdistill.topology import judge, load_topology
+
+PLACE = ("digits", "skewed", "complete-4")
+
+
+def cell(strategy: str, seed: int, ada: float, bo: float, **bad_ends: str) -> dict[str, Any]:
+    key = dict(zip(("task", "shards", "graph"), PLACE, strict=True)) | {"strategy": strategy, "seed": seed}
+    return {"key": key, "accuracy": {"ada": ada, "bo": bo}, "bad_ends": bad_ends}
+
+
+def seeds(strategy: str, *rows: tuple[float, float]) -> list[dict[str, Any]]:
+    return [cell(strategy, seed, *row) for seed, row in enumerate(rows)]
+
+
+def only_gain(cells: list[dict[str, Any]]) -> Gain:
+    ((_, gain),) = gains(cells).items()
+    return gain
+
+
+def test_each_cell_is_there_once_the_first_seed_comes_first_and_none_that_cannot_run() -> None:
+    keys = list(keys_of((*FAMILY, *OTHERS), [0, 1], places()))
+    assert len({str(key) for key in keys}) == len(keys)
+    assert [key["seed"] for key in keys] == sorted(key["seed"] for key in keys)
+    irregular = {key["strategy"] for key in keys if key["graph"] == GRAPHS[1]}
+    assert {*FAMILY, "sgp", "gossip_averaging"} <= irregular
+    assert "adpsgd" not in irregular
+    assert not [key for key in keys if STRATEGIES[key["strategy"]].rounds is Rounds.LOCKSTEP]
+
+
+def test_gains_are_paired_by_seed_and_peer() -> None:
+    alone = seeds("isolated", (50.0, 60.0), (40.0, 50.0), (30.0, 30.0))
+    gain = only_gain([*alone, *seeds("codistill_predictions", (55.0, 61.0), (39.0, 57.0))])
+    # Seed 0: +5 and +1, mean +3; seed 1: -1 and +7, mean +3; seed 2 has no partner.
+    assert (gain.seeds, gain.mean, gain.worst_seed, gain.worst_peer) == (2, 3.0, 3.0, -1.0)
+    assert (gain.low, gain.high, gain.wide, gain.failures()) == (3.0, 3.0, False, [])
+
+
+def test_what_is_asked_is_named_where_it_is_not_met() -> None:
+    alone = seeds("isolated", *[(50.0, 50.0)] * 3)
+    taught = seeds("codistill_checkpoints", (54.0, 54.0), (44.0, 47.0), (50.0, 50.0))
+    taught[1]["bad_ends"] = {"ada": "collapsed"}
+    gain = only_gain([*alone, *taught])
+    # Means over the peers: +4, -4.5, 0; their mean is -1/6, their deviation sqrt(18.0833).
+    assert gain.mean == pytest.approx(-1 / 6)
+    assert gain.high - gain.mean == pytest.approx(4.303 * math.sqrt(18.0833 / 3), rel=1e-4)
+    assert gain.failures() == ["interval -10.7", "seed -4.5", "peer -6.0", "1 collapsed"]
+    assert gain.wide
+    text = table([*alone, *taught])
+    assert "**interval -10.7, seed -4.5, peer -6.0, 1 collapsed**" in text
+    assert "`codistill_checkpoints`: 0 of 1 cells hold (24 are wanted); 1 intervals are wider than 4 points" in text
+
+
+def test_a_wide_interval_gets_the_next_seed_and_a_narrow_one_none() -> None:
+    alone = seeds("isolated", *[(50.0, 50.0)] * 10)
+    wide = seeds("codistill_predictions", *[(60.0 + 10 * (seed % 2),) * 2 for seed in range(10)])
+    narrow = seeds("codistill_predictions", *[(60.0 + seed % 2,) * 2 for seed in range(10)])
+    assert more_seeds([*alone, *narrow]) == []
+    assert more_seeds([*alone, *wide]) == list(keys_of(FAMILY, [10], [PLACE]))
+
+
+def test_a_setting_of_another_strategy_is_left_out_and_a_variant_is_kept_apart() -> None:
+    variant = Variant(("train.clip_norm=1.0", "strategy.weight=0.5"), "validation")
+    alone, taught = ({"task": "adult", "shards": "skewed", "strategy": name} for name in FAMILY[:2])
+    assert "strategy.weight=0.5" not in variant.settings_of(alone)
+    assert {"strategy.weight=0.5", "task.skew=0.8", "task.part=validation"} <= set(variant.settings_of(taught))
+    assert variant.path.name == "validation+train.clip_norm=1.0+strategy.weight=0.5.cells.jsonl"
+    assert Variant().path.name == "cells.jsonl"
+
+
+def test_the_graph_is_irregular_directed_and_strongly_connected() -> None:
+    names = ("ada", "bo", "cy", "dee", "eve", "fay", "gus")
+    schedule = load_topology(str(HERE / "irregular-7.toml"), names)
+    judgement = judge(schedule)
+    assert judgement.strongly_connected
+    assert not judgement.symmetric
+    degrees = {len(schedule.out_neighbours(name, 0)) for name in names}
+    assert len(degrees) > 1
+
+
+def test_no_row_is_in_two_parts_and_models_are_small() -> None:
+    found = data.synthetic()
+    rows = torch.cat([found.pool[0], found.transfer, found.validation[0], found.test[0]])
+    assert len(rows.unique(dim=0)) == len(rows)
+    judged = [tasks.synthetic(Shard(0, 4), part).validation[0] for part in ("validation", "test")]
+    assert all(torch.equal(one, part[0]) for one, part in zip(judged, (found.validation, found.test), strict=True))
+    models = [tasks.digits(Shard(0, 4)).model(), tasks.strided(), data.NextLetter()]
+    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+    assert counts == [9_050, 10_554, 10_443]
