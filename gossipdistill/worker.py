@@ -114,6 +114,7 @@ class Worker:
         """
         learner, strategy = self.learner, self.strategy
         learner.now_s = now
+        learner.paces.steps.look(now)
         if self.cosine or self.rate_drops:
             with users_code("train.optimizer"):  # of the user's own, whose groups may lack a rate
                 self._set_rate(progress)
@@ -256,6 +257,9 @@ class Worker:
         """Let the strategy absorb what came, and pass its verdicts on."""
         self.notice_company(now)
         view = self._view(self.mailbox.neighbourhood(), arrivals, now)
+        for arrival in arrivals:
+            if not arrival.home:
+                self.learner.paces.heard(arrival.sender, arrival.arrived_s)
         if arrivals and self.strategy.delivery is Delivery.MASS:
             view = replace(view, busy=self.mailbox.busy(self.strategy.topic, DeliveryClass.MASS))
         parcels = self.strategy.mix(self._state, self.learner, arrivals, view)

@@ -126,8 +126,10 @@ class ExchangeKeys(BaseModel):
     encoding: str | None = None
     """How arrays are encoded on the wire: raw, half, bfloat16, int8, or top_k:K, which keeps the K largest
     probabilities of a row. Unset: as the strategy says."""
-    stale_after_s: float = Field(default=30.0, ge=0)
-    """The age at which the weight of what a peer has received has fallen to zero. 0 is never."""
+    stale_after_s: float | None = Field(default=None, ge=0)
+    """The age at which the weight of what a peer has received has fallen to zero. 0 is never. Unset: it follows the
+    pace. It is 5 times the usual interval between two arrivals from that sender, or between two exchanges of the
+    receiver where that is longer, and at least 30 s."""
     stale_after_steps: int = Field(default=0, ge=0)
     """The same as stale_after_s, counted in the receiver's own steps. 0 is never."""
     refuse_unusual: bool = False

@@ -41,7 +41,7 @@ mode = "auto"                            # auto | push | pull
 every_steps = 10
 per_second_max = 20.0                    # the tighter of the two holds
 encoding = "half"                        # raw | half | bfloat16 | int8 | top_k:K
-stale_after_s = 30.0                     # the weight of a teacher falls with age, to zero here
+# stale_after_s = 30.0                   # the weight of a teacher falls with age, to zero here; unset: by the pace
 """
 
 UNLIKE_4 = """\

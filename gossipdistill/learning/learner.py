@@ -14,6 +14,7 @@ from gossipdistill.learning.delays import Delays
 from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.hyperparameters import constructor_values
 from gossipdistill.learning.ledger import Ledger
+from gossipdistill.learning.pace import Paces
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
 from gossipdistill.user_code import users_code
@@ -81,6 +82,7 @@ class Learner:
     stop_wanted: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     delays: Delays = field(default_factory=Delays)
+    paces: Paces = field(default_factory=Paces)
     count: int = 1
     """How many peers the run is to have."""
     refuse_unusual: bool = False

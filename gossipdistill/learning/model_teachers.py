@@ -6,7 +6,7 @@ left at home it would judge with those of a model that no longer exists, and in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -40,7 +40,8 @@ class ModelTeacher:
 class ModelTeachers:
     """The newest teacher per key; each holds one copy of the model, reused for its successor."""
 
-    horizon_s: float
+    horizon_of: Callable[[str], float]
+    """The age in seconds at which a sender's model weighs nothing; 0 is never."""
     horizon_steps: int
     by_key: dict[str, ModelTeacher] = field(default_factory=dict)
     my_loss: RunningLoss = field(default_factory=RunningLoss)
@@ -65,10 +66,10 @@ class ModelTeachers:
         fresh: dict[str, float] = {}
         for key, teacher in list(self.by_key.items()):
             staleness = learner.step - teacher.arrived_step
-            weight = age_weight(learner.now_s - teacher.arrived_s, staleness, self.horizon_s, self.horizon_steps)
+            age_s, horizon_s = learner.now_s - teacher.arrived_s, self.horizon_of(teacher.sender)
+            weight = age_weight(age_s, staleness, horizon_s, self.horizon_steps)
             if weight <= 0.0:
                 del self.by_key[key]
-                age_s = learner.now_s - teacher.arrived_s
                 self.attention.stale(learner.ledger, learner.step, teacher.sender, age_s, staleness)
             else:
                 fresh[key] = weight

@@ -6,6 +6,8 @@ entry has an age of its own. Of each teacher at most `rows_max` entries are kept
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -69,16 +71,17 @@ class PredictionCache:
         """Predictions [J, B, C] for `rows` [B], where every `put` was of all samples: most of the cost is spared."""
         return self._probabilities[:, rows]
 
-    def freshness(self, slots: Tensor, now_s: float, step: int, stale_after_s: float, stale_after_steps: int) -> Tensor:
-        """[J, B] in [0, 1] for entries [J, B]: as `age_weight`, and 0 where there is no entry."""
+    def freshness(self, slots: Tensor, now_s: float, step: int, after_s: Mapping[str, float], steps: int) -> Tensor:
+        """[J, B] in [0, 1] for entries [J, B]: as `age_weight`, with the horizon `after_s` of each teacher and that of
+        `steps`; 0 where there is no entry."""
         at = (self._teachers, slots.clamp_min(0))
-        return self._fresh(at, now_s, step, stale_after_s, stale_after_steps) * (slots >= 0)
+        return self._fresh(at, now_s, step, [after_s[name] for name in self.names], steps) * (slots >= 0)
 
-    def living(self, names: set[str], now_s: float, step: int, stale_after_s: float, stale_after_steps: int) -> Tensor:
+    def living(self, names: set[str], now_s: float, step: int, after_s: Mapping[str, float], steps: int) -> Tensor:
         """The samples [n] of which one of these teachers has an entry within the horizon, in rising order."""
         mine = [place for place, name in enumerate(self.names) if name in names]
         everything = (torch.tensor(mine, dtype=torch.long, device=self._slot_of.device),)
-        fresh = self._fresh(everything, now_s, step, stale_after_s, stale_after_steps)
+        fresh = self._fresh(everything, now_s, step, [after_s[self.names[place]] for place in mine], steps)
         samples = self._sample_in[everything]
         living: Tensor = torch.unique(samples[(fresh > 0.0) & (samples >= 0)])
         return living
@@ -87,13 +90,13 @@ class PredictionCache:
     def _teachers(self) -> Tensor:
         return torch.arange(len(self.names), device=self._slot_of.device)[:, None]
 
-    def _fresh(
-        self, at: tuple[Tensor, ...], now_s: float, step: int, stale_after_s: float, stale_after_steps: int
-    ) -> Tensor:
+    def _fresh(self, at: tuple[Tensor, ...], now_s: float, step: int, after_s: Sequence[float], steps: int) -> Tensor:
         age_s = now_s - self._arrived_s[at]
-        fresh = torch.ones_like(age_s) if stale_after_s <= 0 else 1.0 - age_s / stale_after_s
-        if stale_after_steps > 0:
-            fresh = torch.minimum(fresh, 1.0 - (step - self._arrived_step[at]) / stale_after_steps)
+        # The longest of horizons stands for none, and leaves what was never there without weight.
+        horizons = age_s.new_tensor([one if one > 0 else -_NEVER_S for one in after_s])
+        fresh = 1.0 - age_s / horizons[:, None]
+        if steps > 0:
+            fresh = torch.minimum(fresh, 1.0 - (step - self._arrived_step[at]) / steps)
         return fresh.clamp(0.0, 1.0).float()
 
     def _write(

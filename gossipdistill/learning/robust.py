@@ -23,7 +23,7 @@ These bend states only. Mass is conserved, so a parcel of mass is never bent: it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -59,8 +59,8 @@ class Defence:
 
     rule: Rule
     liars_max: int
-    horizon_s: float
-    """Beyond this age a version is forgotten; 0 is never."""
+    horizon_of: Callable[[str], float]
+    """The age in seconds beyond which a version of this sender is forgotten; 0 is never."""
     known: dict[str, Known] = field(default_factory=dict)
 
     def mix_in(
@@ -72,8 +72,8 @@ class Defence:
     ) -> None:
         """Mix in what is new, {sender: (w_j, arrays of x_j)}, seen beside what is known; in place."""
         self.known |= {sender: Known(arrays, now) for sender, (_, arrays) in fresh.items()}
-        if self.horizon_s > 0:
-            self.known = {name: one for name, one in self.known.items() if now - one.arrived_s < self.horizon_s}
+        horizons = {name: self.horizon_of(name) for name in self.known}
+        self.known = {name: one for name, one in self.known.items() if not 0 < horizons[name] <= now - one.arrived_s}
         known = {name: one.arrays for name, one in self.known.items()}
         if self.rule is Rule.CLIP:
             weights = {sender: weight for sender, (weight, _) in fresh.items()}

@@ -109,7 +109,7 @@ class AsyncGradientPush(Strategy):
         state.stepped_s = learner.now_s
         state.factor = _factor(state, learner) if self.options.rate_correction and state.met else 1.0
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         release_step(learner)

@@ -17,7 +17,7 @@ inheritance.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -156,9 +156,9 @@ class RobustOptions(Options):
     liars_max: int = Field(default=1, ge=1)
     """The number of neighbours that may lie; with no more neighbours than that, none is believed."""
 
-    def defence(self, horizon_s: float) -> Defence | None:
+    def defence(self, horizon_of: Callable[[str], float]) -> Defence | None:
         """What keeps the liars down; None where everybody is believed."""
-        return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_s)
+        return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_of)
 
 
 class MassOptions(AsynchronousOptions):
@@ -189,8 +189,15 @@ class Exchange:
     encoding: str = "raw"
     mode: Mode | None = None
     push_bytes_max: int = 64 * 1024
-    stale_after_s: float = 30.0
+    stale_after_s: float | None = None
     stale_after_steps: int = 0
+
+    def horizon_s(self, learner: Learner, sender: str | None = None, words: int = 1) -> float:
+        """The age in seconds at which what `sender` has sent weighs nothing, 0 for never: `stale_after_s`, or, where
+        that is unset, what follows from the pace of both (learning/pace.py). Without a sender: the silence of all."""
+        if self.stale_after_s is not None:
+            return self.stale_after_s
+        return learner.paces.horizon_s(self.every_steps, sender, words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ say about its *own* minibatch. Sodhani et al. 2020 (2010.02838), algorithm 1.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 from gossipdistill.learning.decay import schedule_weight_decay
@@ -41,7 +42,7 @@ class CodistillCheckpoints(Strategy):
     options: TeacherOptions
 
     def init(self, learner: Learner) -> ModelTeachers:
-        return ModelTeachers(self.exchange.stale_after_s, self.exchange.stale_after_steps)
+        return ModelTeachers(partial(self.exchange.horizon_s, learner), self.exchange.stale_after_steps)
 
     def mix(self, state: ModelTeachers, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         for arrival in arrivals:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Self, final
 
 from pydantic import Field, model_validator
@@ -91,8 +92,9 @@ class CodistillGroups(Strategy):
 
     def init(self, learner: Learner) -> State:
         group = self.start_of(learner.name, learner.place, learner.count)
-        teachers = ModelTeachers(self.exchange.stale_after_s, self.exchange.stale_after_steps)
-        return State(group, teachers, self.options.defence(self.exchange.stale_after_s))
+        horizon_of = partial(self.exchange.horizon_s, learner)
+        teachers = ModelTeachers(horizon_of, self.exchange.stale_after_steps)
+        return State(group, teachers, self.options.defence(horizon_of))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         own: dict[str, tuple[float, Mapping[str, Tensor]]] = {}
@@ -107,7 +109,8 @@ class CodistillGroups(Strategy):
                 state.teachers.put(arrival.key, arrival, arrays, learner)
                 continue
             age_s = learner.now_s - arrival.arrived_s
-            fresh = age_weight(age_s, 0, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            horizon_s = self.exchange.horizon_s(learner, arrival.sender)
+            fresh = age_weight(age_s, 0, horizon_s, self.exchange.stale_after_steps)
             weight = fresh * view.in_weights.get(arrival.sender, 0.0)
             if weight > 0.0:
                 own[arrival.sender] = (weight, arrays)

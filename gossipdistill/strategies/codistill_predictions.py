@@ -224,16 +224,19 @@ class CodistillPredictions(Strategy):
             return torch.arange(state.shared.rows)
         return state.shared.at(exchange % _EXCHANGES_TOLD_APART)
 
-    def _times(self, learner: Learner) -> tuple[float, int, float, int]:
-        return learner.now_s, learner.step, self.exchange.stale_after_s, self.exchange.stale_after_steps
+    def _times(self, state: State, learner: Learner) -> tuple[float, int, dict[str, float], int]:
+        """Now, and the horizon of each teacher's entries: as many exchanges long as it takes to speak of every row."""
+        words = -(-state.shared.rows // state.shared.batch_size)
+        horizons = {name: self.exchange.horizon_s(learner, name, words) for name in state.cache.names}
+        return learner.now_s, learner.step, horizons, self.exchange.stale_after_steps
 
     def _forget_the_old(self, state: State, learner: Learner) -> bool:
         """Drop teachers whose newest word is beyond the horizon; whether anybody is left."""
-        now_s, step, after_s, after_steps = self._times(learner)
         for name, teacher in list(state.teachers.items()):
-            age_s, staleness = now_s - teacher.arrived_s, step - teacher.arrived_step
-            if age_weight(age_s, staleness, after_s, after_steps) <= 0.0:
-                state.attention.stale(learner.ledger, step, name, age_s, staleness)
+            age_s, staleness = learner.now_s - teacher.arrived_s, learner.step - teacher.arrived_step
+            horizon_s = self.exchange.horizon_s(learner, name)
+            if age_weight(age_s, staleness, horizon_s, self.exchange.stale_after_steps) <= 0.0:
+                state.attention.stale(learner.ledger, learner.step, name, age_s, staleness)
                 del state.teachers[name]
                 state.cache.forget(name)
         return bool(state.teachers)
@@ -242,7 +245,7 @@ class CodistillPredictions(Strategy):
         """The rows [B] of this step, of those about which somebody was heard."""
         if state.shared.batch_size == state.shared.rows:
             return learner.transfer_batch().to(learner.device)
-        living = state.cache.living(heard, *self._times(learner))
+        living = state.cache.living(heard, *self._times(state, learner))
         size = min(self.options.transfer_batch_size, len(living))
         generator = torch.Generator().manual_seed((learner.seed * 8191 + learner.place) * 1_000_003 + learner.step)
         return living[torch.randperm(len(living), generator=generator)[:size].to(living.device)]
@@ -251,11 +254,11 @@ class CodistillPredictions(Strategy):
         self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, LeftOut]
     ) -> tuple[Tensor, Tensor]:
         """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B]."""
-        now_s, step, after_s, after_steps = self._times(learner)
+        now_s, step, after_s, after_steps = self._times(state, learner)
         if state.shared.batch_size == state.shared.rows:
-            teachers = [state.teachers[name] for name in state.cache.names]
-            ages = [(now_s - teacher.arrived_s, step - teacher.arrived_step) for teacher in teachers]
-            fresh = [age_weight(*age, after_s, after_steps) for age in ages]
+            teachers = [(name, state.teachers[name]) for name in state.cache.names]
+            ages = [(now_s - one.arrived_s, step - one.arrived_step, after_s[name]) for name, one in teachers]
+            fresh = [age_weight(*age, after_steps) for age in ages]
             counts = [[0.0 if n in left_out else w] for n, w in zip(state.cache.names, fresh, strict=True)]
             return state.cache.whole(rows), torch.tensor(counts, device=rows.device).expand(-1, len(rows))
         predictions, entries = state.cache.look_up(rows)

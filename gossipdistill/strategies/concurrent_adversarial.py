@@ -259,7 +259,7 @@ class ConcurrentAdversarial(Strategy):
             raise PayloadRefusedError("other_examples", "asks for rows that I do not have")
         if not torch.allclose(self._means(learner, rows), means, rtol=0.02, atol=0.02):
             raise PayloadRefusedError("other_examples", "its rows hold other examples than mine: task.shards = same?")
-        if learner.now_s - arrival.arrived_s >= self.exchange.stale_after_s > 0:
+        if learner.now_s - arrival.arrived_s >= self.exchange.horizon_s(learner, arrival.sender) > 0:
             return []
         if state.scratch is None:
             state.scratch = frozen_clone(learner.model)
@@ -297,11 +297,10 @@ class ConcurrentAdversarial(Strategy):
         used: list[Tensor] = []
         for maker, made in state.made.get(learner.step, {}).items():
             age_s, staleness = learner.now_s - made.arrived_s, learner.step - made.arrived_step
-            if (
-                maker
-                and age_weight(age_s, staleness, self.exchange.stale_after_s, self.exchange.stale_after_steps) <= 0
-            ):
-                continue
+            if maker:
+                horizon_s = self.exchange.horizon_s(learner, maker)
+                if age_weight(age_s, staleness, horizon_s, self.exchange.stale_after_steps) <= 0.0:
+                    continue
             used.append(made.d)
             if maker:
                 learner.ledger.applied(maker, staleness, age_s)

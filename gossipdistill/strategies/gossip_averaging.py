@@ -6,6 +6,7 @@ arrives, and nobody is asked twice. Robust mixing: He, Karimireddy and Jaggi 202
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 from torch import Tensor
@@ -57,7 +58,7 @@ class GossipAveraging(Strategy):
     options: Options
 
     def init(self, learner: Learner) -> Defence | None:
-        return self.options.defence(self.exchange.stale_after_s)
+        return self.options.defence(partial(self.exchange.horizon_s, learner))
 
     def mix(self, state: Defence | None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         release_step(learner)
@@ -70,7 +71,8 @@ class GossipAveraging(Strategy):
                 continue
             age_s = learner.now_s - arrival.arrived_s
             # It arrived between my last step and this one, so its staleness in steps is 0 by definition.
-            fresh = age_weight(age_s, 0, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            horizon_s = self.exchange.horizon_s(learner, arrival.sender)
+            fresh = age_weight(age_s, 0, horizon_s, self.exchange.stale_after_steps)
             weight = fresh * view.in_weights.get(arrival.sender, 0.0)
             if weight > 0.0:
                 others[arrival.sender] = (weight, arrays)
@@ -89,7 +91,7 @@ class GossipAveraging(Strategy):
 
     def adjust(self, state: Defence | None, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
 
     def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
         release_step(learner)

@@ -99,7 +99,7 @@ class LeaderSgd(Strategy):
             state.leader = (best, candidates[best]) if losses[best] < mine else None
         if state.leader is not None:
             name, model = state.leader
-            fresh = self._fresh(model, learner)
+            fresh = self._fresh(name, model, learner)
             if fresh == 0.0:
                 state.leader = None
             else:
@@ -113,7 +113,7 @@ class LeaderSgd(Strategy):
 
     def adjust(self, state: State, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
         if learner.x is not None and learner.y is not None:
             state.probe.append((learner.x, learner.y))
 
@@ -132,14 +132,14 @@ class LeaderSgd(Strategy):
                 continue
             device = learner.device
             model = Model({n: a.to(device) for n, a in arrays.items()}, arrival.arrived_s, learner.step)
-            if state.probe and self._fresh(model, learner) > 0.0:
+            if state.probe and self._fresh(arrival.sender, model, learner) > 0.0:
                 found[arrival.sender] = model
                 learner.ledger.exchanged(arrival.sender, learner.now_s)
         return found
 
-    def _fresh(self, model: Model, learner: Learner) -> float:
+    def _fresh(self, sender: str, model: Model, learner: Learner) -> float:
         age_s, steps = learner.now_s - model.arrived_s, learner.step - model.step
-        return age_weight(age_s, steps, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+        return age_weight(age_s, steps, self.exchange.horizon_s(learner, sender), self.exchange.stale_after_steps)
 
 
 def _loss(state: State, learner: Learner, model: nn.Module) -> float:

@@ -70,7 +70,7 @@ class Sgp(Strategy):
 
     def adjust(self, state: Mass, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.stale_after_s, self.exchange.stale_after_steps)
+            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
 
     def publish(self, state: Mass, learner: Learner, view: View) -> list[Parcel]:
         release_step(learner)

@@ -136,7 +136,7 @@ def test_a_teacher_is_given_weights_in_the_modes_in_which_they_were_sent() -> No
     learner = Learner(
         "ada", 0, ("ada", "bo"), receiver, torch.optim.SGD(receiver.parameters(), lr=0.1), torch.device("cpu"), seed=0
     )
-    teachers = ModelTeachers(30.0, 0)
+    teachers = ModelTeachers(lambda _: 30.0, 0)
     x = torch.ones(1, 4)
     for number in (1, 2):  # the second goes where the first was
         arrays = {name: array.clone() for name, array in model_arrays(sender).items()}

@@ -51,11 +51,25 @@ def test_each_entry_has_its_own_age() -> None:
     cache.put("bo", torch.tensor([0, 1]), table([0, 1], 0.0), 0.0, 0)
     cache.put("bo", torch.tensor([1, 2]), table([1, 2], 5.0), 5.0, 50)
     _, entries = cache.look_up(torch.tensor([0, 1, 2, 3]))
-    assert cache.freshness(entries, 6.0, 60, 10.0, 0)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
-    assert cache.freshness(entries, 6.0, 60, 10.0, 100)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
-    assert cache.freshness(entries, 6.0, 60, 0.0, 100)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
-    assert cache.living({"bo"}, 11.0, 60, 10.0, 0).tolist() == [1, 2]
-    assert cache.living(set(), 0.0, 0, 10.0, 0).tolist() == []
+    assert cache.freshness(entries, 6.0, 60, {"bo": 10.0}, 0)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
+    assert cache.freshness(entries, 6.0, 60, {"bo": 10.0}, 100)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
+    assert cache.freshness(entries, 6.0, 60, {"bo": 0.0}, 100)[0].tolist() == pytest.approx([0.4, 0.9, 0.9, 0.0])
+    assert cache.living({"bo"}, 11.0, 60, {"bo": 10.0}, 0).tolist() == [1, 2]
+    assert cache.living(set(), 0.0, 0, {"bo": 10.0}, 0).tolist() == []
+    assert cache.living({"bo"}, 1e9, 60, {"bo": 0.0}, 0).tolist() == [0, 1, 2], "0 is never"
+
+
+def test_each_teacher_has_its_own_horizon() -> None:
+    cache = PredictionCache(SAMPLES, CLASSES, SAMPLES, torch.device("cpu"))
+    for name in ("bo", "cy", "dee"):
+        cache.put(name, torch.tensor([0]), table([0], 0.0), 0.0, 0)
+    _, entries = cache.look_up(torch.tensor([0, 1]))
+    after_s = {"dee": 0.0, "bo": 10.0, "cy": 100.0}
+    assert cache.freshness(entries, 8.0, 0, after_s, 0).tolist() == [
+        pytest.approx([0.2, 0.0]), pytest.approx([0.92, 0.0]), [1.0, 0.0]
+    ]  # fmt: skip
+    assert cache.living({"bo"}, 20.0, 0, after_s, 0).tolist() == []
+    assert cache.living({"bo", "cy"}, 20.0, 0, after_s, 0).tolist() == [0]
 
 
 def test_a_whole_table_is_replaced_at_once() -> None:

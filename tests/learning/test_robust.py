@@ -49,7 +49,7 @@ def mixed(
     model = Point(own)
     weight = 1.0 / (1 + len(others))
     named = {f"p{number}": (weight, arrays(one)) for number, one in enumerate(others)}
-    defence = Defence(rule, liars_max, horizon_s=30.0)
+    defence = Defence(rule, liars_max, horizon_of=lambda _: 30.0)
     if fresh is not None:
         defence.mix_in(Point(own), dict(list(named.items())[fresh:]), now=0.0)
         named = dict(list(named.items())[:fresh])
@@ -150,7 +150,7 @@ def test_the_formulas_by_hand() -> None:
 
 def test_what_is_beyond_the_horizon_is_forgotten() -> None:
     model = Point([0.0] * WIDTH)
-    defence = Defence(Rule.CLIP, 1, horizon_s=30.0)
+    defence = Defence(Rule.CLIP, 1, horizon_of=lambda _: 30.0)
     defence.mix_in(model, {"bo": (0.0, arrays([1.0] * WIDTH))}, now=0.0)
     defence.mix_in(model, {"cy": (0.5, arrays([1.0] * WIDTH))}, now=30.0)
     assert list(defence.known) == ["cy"]

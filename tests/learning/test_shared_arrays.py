@@ -332,7 +332,7 @@ def test_mixing_in_half_precision_rounds_once() -> None:
 def test_a_defence_remembers_only_what_is_shared() -> None:
     model = Constants()
     shared = SharedArrays.of(model)
-    defence = Defence(Rule.CLIP, 1, 0.0)
+    defence = Defence(Rule.CLIP, 1, lambda _: 0.0)
     other = Constants()
     with torch.no_grad():
         other.net.bias.add_(1.0)

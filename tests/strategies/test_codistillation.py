@@ -117,7 +117,7 @@ def test_burn_in_and_the_horizon_are_told_once_with_the_reason(name: str) -> Non
     assert news(ada) == [("left_out", "bo", "burn_in_steps"), ("listened_to", "bo", "")]
     ada.learner.step = 60
     for _ in range(3):
-        assert asked(ada, now=ada.strategy.exchange.stale_after_s) == 0.0
+        assert asked(ada, now=ada.strategy.exchange.horizon_s(ada.learner, "bo")) == 0.0
     (event,) = ada.learner.ledger.take_news(0.0)
     assert event.detail == {"rule": "stale"}
     assert event.reason == "its newest word came 30.0 s and 60 of my steps ago, beyond the horizon"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
+from gossipdistill.learning.pace import FLOOR_S
 from gossipdistill.learning.snapshot import layout_of, pack
 from gossipdistill.messages import DeliveryClass, Mode, Neighbourhood, Payload
 from gossipdistill.strategies import STRATEGIES, Delivery, Extent, Rounds, Strategy, View
@@ -114,7 +115,7 @@ def test_steps_that_adapt_to_delays_are_whole_without_neighbours_and_beyond_the_
         alone.step(0.1 * step)
         adaptive.step(0.1 * step)
     assert same(weights(alone), weights(adaptive))
-    learner, horizon_s = adaptive.learner, adaptive.strategy.exchange.stale_after_s
+    learner, horizon_s = adaptive.learner, adaptive.strategy.exchange.horizon_s(adaptive.learner)
     assert horizon_s > 0
     for step in range(100):
         hold = learner.delays.factor(min(step, 50), step, 0.1 * step, horizon_s, 0)
@@ -216,8 +217,8 @@ def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
     alone.learner.model.load_state_dict(ada.learner.model.state_dict())
     ada.mailbox.deliver(arrival("bo", parcel, 1, now=0.0))
     for step in range(3):
-        ada.step(strategy.exchange.stale_after_s + step)
-        alone.step(strategy.exchange.stale_after_s + step)
+        ada.step(FLOOR_S + step)
+        alone.step(FLOOR_S + step)
     assert same(weights(ada), weights(alone))
     assert ada.learner.ledger.exchanges == 0
 

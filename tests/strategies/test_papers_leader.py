@@ -54,5 +54,5 @@ def test_leadership_passes_to_who_becomes_better_and_ends_with_the_horizon() -> 
         world.step(0.1 * step)
     assert leaders(world) == ["p3", "p3", "p3", None]
     alone = world.workers["p1"]
-    alone.step(0.6 + alone.strategy.exchange.stale_after_s + 1.0)
+    alone.step(0.6 + alone.strategy.exchange.horizon_s(alone.learner, "p3") + 1.0)
     assert alone._state.leader is None
