@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gossipdistill.learning.flat import flat_parameters, load_flat
+from gossipdistill.learning.rounding import wide
 
 if TYPE_CHECKING:
     from gossipdistill.learning.learner import Learner
@@ -82,4 +83,5 @@ def release_step(learner: Learner) -> None:
         before, factor = learner.delays.held
         learner.delays.held = None
         after = flat_parameters(learner.model, learner.shared)
-        load_flat(learner.model, before + factor * (after - before), learner.shared)
+        target = wide(before) + factor * (wide(after) - wide(before))
+        load_flat(learner.model, target, learner.shared, learner.chance)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.rounding import Chance, store, wide
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.learning.snapshot import Shapes, Types, pack, shapes_of, unpack
 from gossipdistill.messages import Payload
@@ -25,13 +26,27 @@ def flat_parameters(model: nn.Module, shared: SharedArrays | None = None) -> Ten
     return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.empty(0)
 
 
-def load_flat(model: nn.Module, flat: Tensor, shared: SharedArrays | None = None) -> None:
-    """Put a vector [P] of any floating type into the parameters."""
+def load_flat(model: nn.Module, flat: Tensor, shared: SharedArrays | None = None, chance: Chance | None = None) -> None:
+    """Put a vector [P] of any floating type into the parameters. Those of low precision are rounded to the nearest, or,
+    with a `chance`, at random (learning/rounding.py)."""
     at = 0
     with torch.no_grad():
         for part in _parts(model, shared).values():
-            part.copy_(flat[at : at + part.numel()].view(part.shape))
+            values = flat[at : at + part.numel()].view(part.shape)
+            if chance is None:
+                part.copy_(values)
+            else:
+                store(part, values, chance)
             at += part.numel()
+
+
+def move(model: nn.Module, change: Tensor, shared: SharedArrays | None, chance: Chance) -> Tensor:
+    """x <- x + change [P], computed in float32 at least, and rounded at random where a part is of low precision. What
+    the model then holds [P]."""
+    target = wide(flat_parameters(model, shared)) + change
+    load_flat(model, target, shared, chance)
+    rounded = any(part.dtype is not target.dtype for part in _parts(model, shared).values())
+    return flat_parameters(model, shared) if rounded else target
 
 
 def _parts(model: nn.Module, shared: SharedArrays | None) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.hyperparameters import constructor_values
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.pace import Paces
+from gossipdistill.learning.rounding import Chance
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.messages import Arrival, Settlement
 from gossipdistill.user_code import users_code
@@ -103,6 +104,11 @@ class Learner:
         if self._decided is None or self._decided[0] is not self.model:
             self._decided = (self.model, SharedArrays.of(self.model))
         return self._decided[1]
+
+    @property
+    def chance(self) -> Chance:
+        """For rounding in the step in progress: the same at each call, another one for each peer and step."""
+        return Chance((self.seed * 8191 + self.place) * 1_000_003 + self.step)
 
     def absorb(self, arrival: Arrival) -> None:
         """This arrival of mass or of a stream is used: it is mine now."""

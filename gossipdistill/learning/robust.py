@@ -17,6 +17,8 @@ several neighbours side by side, so the newest version of each is kept until its
   Allouah et al. 2023, 2302.01772, algorithm 2). The median of the models themselves loses what only a few of them know,
   and a liar who pulls each peer away from the others makes it lose more: of unlike labels it keeps no 80 %.
 
+Parameters of low precision are rounded at random, as in plain averaging (learning/rounding.py).
+
 These bend states only. Mass is conserved, so a parcel of mass is never bent: it is refused whole.
 """
 
@@ -30,6 +32,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.rounding import Chance, store
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.learning.snapshot import model_arrays
 
@@ -69,6 +72,7 @@ class Defence:
         fresh: Mapping[str, tuple[float, Arrays]],
         now: float,
         shared: SharedArrays | None = None,
+        chance: Chance | None = None,
     ) -> None:
         """Mix in what is new, {sender: (w_j, arrays of x_j)}, seen beside what is known; in place."""
         self.known |= {sender: Known(arrays, now) for sender, (_, arrays) in fresh.items()}
@@ -77,10 +81,10 @@ class Defence:
         known = {name: one.arrays for name, one in self.known.items()}
         if self.rule is Rule.CLIP:
             weights = {sender: weight for sender, (weight, _) in fresh.items()}
-            clip_in(model, known, weights, self.liars_max, shared)
+            clip_in(model, known, weights, self.liars_max, shared, chance)
         else:
             share = len(fresh) / max(len(known), 1)
-            centre_in(model, known, share, self.liars_max, self.rule is Rule.MEDIAN, shared)
+            centre_in(model, known, share, self.liars_max, self.rule is Rule.MEDIAN, shared, chance)
 
 
 def clip_in(
@@ -89,6 +93,7 @@ def clip_in(
     weights: Mapping[str, float],
     liars_max: int,
     shared: SharedArrays | None = None,
+    chance: Chance | None = None,
 ) -> None:
     """Self-centred clipping of those in `weights`, with the radius tau from all in `known`."""
     own = _floating(model, shared)
@@ -98,13 +103,14 @@ def clip_in(
         name: weight * (min(1.0, radius / distances[name]) if distances[name] > 0.0 else 1.0)
         for name, weight in weights.items()
     }
+    chance = chance if chance is not None else Chance.of(model)
     with torch.no_grad():
         for key, tensor in own.items():
             start = tensor.double()
             moved = start.clone()
             for name, factor in factors.items():
                 moved += factor * (known[name][key].to(tensor.device).double() - start)
-            tensor.copy_(moved)
+            store(tensor, moved, chance)
 
 
 def centre_in(
@@ -114,6 +120,7 @@ def centre_in(
     liars_max: int,
     median: bool,
     shared: SharedArrays | None = None,
+    chance: Chance | None = None,
 ) -> None:
     """x_i <- x_i + share (c - x_i): c is the trimmed mean, or the median of the mixed nearest."""
     count = 1 + len(known)
@@ -123,13 +130,14 @@ def centre_in(
     # Nothing of the model changes before the last distance is known.
     mixed = nearest_mixed(own, known, liars_max) if median else None
     trimmed = (count - 1) // 2 if median else liars_max
+    chance = chance if chance is not None else Chance.of(model)
     with torch.no_grad():
         for key, tensor in own.items():
             values = _side_by_side(key, tensor, known)
             if mixed is not None:
                 values = mixed.to(tensor.device) @ values
             kept = values.sort(dim=0).values[trimmed : count - trimmed]
-            tensor.copy_(tensor.double().lerp(kept.mean(dim=0).view_as(tensor), share))
+            store(tensor, tensor.double().lerp(kept.mean(dim=0).view_as(tensor), share), chance)
 
 
 def nearest_mixed(own: Arrays, known: Mapping[str, Arrays], liars_max: int) -> Tensor:

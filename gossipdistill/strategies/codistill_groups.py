@@ -119,9 +119,9 @@ class CodistillGroups(Strategy):
         if own:
             scaled = at_most_the_plain_mean(own)
             if state.defence is None:
-                mix_in(learner.model, list(scaled.values()), learner.shared)
+                mix_in(learner.model, list(scaled.values()), learner.shared, learner.chance)
             else:
-                state.defence.mix_in(learner.model, scaled, learner.now_s, learner.shared)
+                state.defence.mix_in(learner.model, scaled, learner.now_s, learner.shared, learner.chance)
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.learning.checkpoint import Memory
-from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
+from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat, move
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.rounding import wide
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -84,7 +85,7 @@ class Decentlam(Strategy):
                 f"strategy decentlam defines the local step itself, as momentum SGD, and the optimizer is {kind}"
                 f"{' with nesterov, dampening or maximize' if plain else ''}; use train.optimizer = sgd, or dmsgd"
             )
-        velocity = torch.zeros_like(flat_parameters(learner.model, learner.shared))
+        velocity = torch.zeros_like(wide(flat_parameters(learner.model, learner.shared)))
         return State(Mixing(Coordinates.of(learner.model, learner.shared)), velocity, float(groups[0]["lr"]))
 
     def remember(self, state: State) -> Memory:
@@ -94,7 +95,7 @@ class Decentlam(Strategy):
         velocity, rate = memory.get("velocity"), memory.get("rate")
         fits = isinstance(velocity, Tensor) and velocity.shape == state.velocity.shape
         if isinstance(velocity, Tensor) and fits and isinstance(rate, int | float):
-            state.velocity, state.rate = velocity.to(state.velocity.device), float(rate)
+            state.velocity, state.rate = velocity.to(state.velocity), float(rate)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         round = view.exchange - 1
@@ -103,8 +104,7 @@ class Decentlam(Strategy):
         if change is not None:
             state.velocity += change
         if state.half is not None and bool(state.velocity.any()):
-            x = flat_parameters(learner.model, learner.shared) + state.velocity
-            load_flat(learner.model, x, learner.shared)
+            move(learner.model, state.velocity, learner.shared, learner.chance)
         state.half = None
         return []
 

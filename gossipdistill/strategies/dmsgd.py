@@ -12,7 +12,7 @@ from typing import final
 
 from torch import Tensor
 
-from gossipdistill.learning.flat import Coordinates, flat_parameters, load_flat
+from gossipdistill.learning.flat import Coordinates, flat_parameters, move
 from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -89,7 +89,7 @@ class Dmsgd(Strategy):
         take(state.mixing, learner, arrivals, round)
         change = correction(state.mixing, learner, round)
         if change is not None and self.options.order is Order.ADAPT_THEN_COMBINE:
-            load_flat(learner.model, flat_parameters(learner.model, learner.shared) + change, learner.shared)
+            move(learner.model, change, learner.shared, learner.chance)
         elif change is not None:
             state.correction = change
         return []
@@ -101,11 +101,11 @@ class Dmsgd(Strategy):
         return None
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        x = flat_parameters(learner.model, learner.shared)
         if state.correction is not None:
-            x += state.correction
+            x = move(learner.model, state.correction, learner.shared, learner.chance)
             state.correction = None
-            load_flat(learner.model, x, learner.shared)
+        else:
+            x = flat_parameters(learner.model, learner.shared)
         payload = send(state.mixing, learner, x, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []

@@ -81,9 +81,9 @@ class GossipAveraging(Strategy):
         if others:
             scaled = at_most_the_plain_mean(others)
             if state is None:
-                mix_in(learner.model, list(scaled.values()), learner.shared)
+                mix_in(learner.model, list(scaled.values()), learner.shared, learner.chance)
             else:
-                state.mix_in(learner.model, scaled, learner.now_s, learner.shared)
+                state.mix_in(learner.model, scaled, learner.now_s, learner.shared, learner.chance)
         return []
 
     def loss(self, state: Defence | None, learner: Learner) -> LossTerm:

@@ -104,7 +104,7 @@ class LeaderSgd(Strategy):
                 state.leader = None
             else:
                 share = fresh * self.options.pull / self.exchange.every_steps
-                mix_in(learner.model, [(share, model.arrays)], learner.shared)
+                mix_in(learner.model, [(share, model.arrays)], learner.shared, learner.chance)
                 learner.ledger.applied(name, learner.step - model.step, learner.now_s - model.arrived_s)
         return []
 
