@@ -134,7 +134,7 @@ def simulated(cell: Key, variant: Variant) -> Cell:
             out=Path(out),
             here=HERE.parents[1],
         )
-        simulation = Simulation(plan_simulation(asked))
+        simulation = Simulation(plan_simulation(asked), stopwatch=time.perf_counter)
         simulation.run()
     entries = simulation.summary["peers"]
     if simulation.summary["simulation"]["violations"]:

@@ -98,6 +98,6 @@ def test_no_row_is_in_two_parts_and_models_are_small() -> None:
     assert len(rows.unique(dim=0)) == len(rows)
     judged = [tasks.synthetic(Shard(0, 4), part).validation[0] for part in ("validation", "test")]
     assert all(torch.equal(one, part[0]) for one, part in zip(judged, (found.validation, found.test), strict=True))
-    models = [tasks.digits(Shard(0, 4)).model(), tasks.strided(), data.NextLetter()]
+    models = [tasks.digits(Shard(0, 4)).model(), tasks.strided(3, 32, (16, 32)), data.NextLetter()]
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert counts == [9_050, 10_554, 10_443]
