@@ -70,6 +70,7 @@ def peer_result(
         "age_s": _spread(ledger.ages, bin_to_age_s),
         "quarantined": dict(ledger.quarantined),
         "unusual_norms": dict(ledger.unusual),
+        "out_of_range": dict(ledger.out_of_range),
         "malformed": driver.peer.malformed,
         "turned_away": driver.peer.turned_away,
         "reason": verdict.outcome.reason if status == verdict.outcome.ending.value else "",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.rounding import Chance, store, wide
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.learning.snapshot import Shapes, Types, pack, shapes_of, unpack
@@ -87,9 +88,9 @@ class Coordinates:
         """The inverse of `by_name`, whatever the order of `arrays`: a vector [P] on the CPU."""
         return torch.cat([arrays[name].reshape(-1) for name in self.shapes])
 
-    def pack(self, flat: Tensor, encoding: str) -> Payload:
-        """A vector [P], encoded."""
-        return pack(self.by_name(flat), encoding)
+    def pack(self, flat: Tensor, encoding: str, ledger: Ledger | None = None, tiny: bool = True) -> Payload:
+        """A vector [P], encoded; `ledger` and `tiny` as in `pack` of learning/snapshot."""
+        return pack(self.by_name(flat), encoding, ledger, tiny)
 
     def unpack(self, payload: Payload) -> Tensor:
         """The vector [P] in a payload, on the CPU.

@@ -55,7 +55,7 @@ def send(
     if odd is not None:
         learner.ledger.not_published(odd)
         return None
-    payload = mixing.coordinates.pack(x, encoding)
+    payload = mixing.coordinates.pack(x, encoding, learner.ledger)
     # What the others will read, so that what I take from x_j, x_j takes from me, to the last bit.
     mixing.sent = mixing.coordinates.unpack(payload).to(x.device)
     mixing.round = round

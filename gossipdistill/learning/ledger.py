@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Complaint
+from gossipdistill.wire.encodings import OutOfRange
 
 _STEPS_KEPT_MAX = 10_000
 _AGE_BINS_PER_DOUBLING = 8
 _AGE_SMALLEST_S = 1e-4
+_ARRAYS_NAMED_MAX = 8
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ class Ledger:
     quarantined: Counter[str] = field(default_factory=Counter)
     unusual: Counter[str] = field(default_factory=Counter)
     """Of each sender: how many models of it had an unusual norm."""
+    out_of_range: Counter[str] = field(default_factory=Counter)
+    """Of each of my arrays: how many entries that I have sent did not fit into the encoding."""
     warnings: list[str] = field(default_factory=list)
     news: list[Event] = field(default_factory=list)
     """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
@@ -93,6 +97,27 @@ class Ledger:
         self.unusual[sender] += 1
         if self.unusual[sender] == 1:
             self.note(EventKind.UNUSUAL, sender, problem)
+
+    def encoded(self, array: str, encoding: str, found: OutOfRange, range_max: float, tiny: bool) -> None:
+        """An array of mine has been encoded. What did not fit is counted always, and told once for each array; of those
+        entries that became 0, only if the `tiny` ones count."""
+        zeroed = found.zeroed if tiny else 0
+        if not found.clipped and not zeroed:
+            return
+        first = array not in self.out_of_range
+        self.out_of_range[array] += found.clipped + zeroed
+        if not first or len(self.out_of_range) > _ARRAYS_NAMED_MAX + 1:
+            return
+        text = "more arrays have such entries: see out_of_range in result.json"
+        if len(self.out_of_range) <= _ARRAYS_NAMED_MAX:
+            large = (
+                f"{found.clipped:,} larger than it holds, sent as {range_max:g} (the largest: {found.clipped_max:.4g})"
+            )
+            small = f"{zeroed:,} too small, sent as 0 (the largest of them: {found.zeroed_max:.4g})"
+            told = [part for part, count in ((large, found.clipped), (small, zeroed)) if count]
+            text = f"{array}, encoded as {encoding}: of {found.entries:,} entries " + " and ".join(told)
+        self.warn(text)
+        self.note(EventKind.WARNING, "", text)
 
     def warn(self, text: str) -> None:
         """Something that the user should read once in the summary."""

@@ -105,7 +105,7 @@ def split(mass: Mass, learner: Learner, parts: int, weight_min: float, encoding:
     if not math.isfinite(float(mass.x.sum())):
         learner.ledger.not_published(not_finite(mass.coordinates.by_name(mass.x)) or "their sum")
         return None
-    payload = mass.coordinates.pack(share * mass.x, encoding)
+    payload = mass.coordinates.pack(share * mass.x, encoding, learner.ledger, tiny=False)
     try:
         sent = mass.coordinates.unpack(payload).to(mass.x.device)
     except PayloadRefusedError as refused:

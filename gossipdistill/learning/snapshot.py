@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.shared_arrays import SharedArrays, canonical, is_finite, registered, word_of
 from gossipdistill.messages import ArrayLayout, Payload
 from gossipdistill.wire.encodings import EncodingError, encoding_of
@@ -58,10 +59,16 @@ def payload_bytes(arrays: Mapping[str, Tensor], encoding: str) -> int:
     return sum(array.nbytes for array in layout_of(arrays, encoding))
 
 
-def pack(arrays: Mapping[str, Tensor], encoding: str) -> Payload:
+def pack(arrays: Mapping[str, Tensor], encoding: str, ledger: Ledger | None = None, tiny: bool = True) -> Payload:
     """Encode named tensors (any type, any device) into one payload. In raw, each keeps its own type, bit for bit.
 
     This is the copy that lets training go on while the network sends: the payload shares no memory with the tensors.
+    Nothing finite becomes infinite.
+
+    Args:
+        ledger: where entries that the encoding cannot hold are counted, and told once for each array.
+        tiny: whether those count that are so small that they are sent as 0. They do not where 0 is as good, as for
+            probabilities, or where the sender keeps what it has not sent, as for mass.
     """
     layout = layout_of(arrays, encoding)
     # Not zeroed first, and in large pages where there are any.
@@ -69,7 +76,12 @@ def pack(arrays: Mapping[str, Tensor], encoding: str) -> Payload:
     offset = 0
     for array in layout:
         part = body[offset : offset + array.nbytes]
-        encoding_of(array.encoding, array.dtype).encode_into(_to_numpy(arrays[array.name], array.dtype), part)
+        codec, tensor = encoding_of(array.encoding, array.dtype), arrays[array.name]
+        values = _to_numpy(tensor, array.dtype)
+        codec.encode_into(values, part)
+        if ledger is not None and array.encoding != "raw":
+            exact = _to_numpy(tensor, "float64") if tensor.dtype is torch.float64 else values
+            ledger.encoded(array.name, array.encoding, codec.out_of_range(exact), codec.range_max, tiny)
         offset += array.nbytes
     return Payload(layout, body.toreadonly())
 
@@ -191,6 +203,9 @@ def _to_numpy(tensor: Tensor, dtype: str) -> NDArray[Any]:
     """The entries as `dtype`, or, where numpy has no such type, their bits as whole numbers; no copy if it can be."""
     tensor = tensor.detach().resolve_conj().resolve_neg()
     wanted: torch.dtype = getattr(torch, dtype)
+    if tensor.dtype is torch.float64 and wanted is torch.float32:
+        largest = torch.finfo(wanted).max
+        tensor = torch.where(tensor.isfinite(), tensor.clamp(-largest, largest), tensor)
     tensor = tensor.to(device="cpu", dtype=wanted)
     if wanted in _NUMPY:
         return tensor.numpy()

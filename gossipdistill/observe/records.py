@@ -67,6 +67,7 @@ class PeerRecord(Record):
     troubles: list[str] = []
     """Why it is no success all the same that it has finished; they are among the warnings."""
     unusual_norms: dict[str, int] = {}
+    out_of_range: dict[str, int] = {}
     turned_away: dict[str, int] = {}
     waited_s: float | None = None
     wall_s: float | None = None

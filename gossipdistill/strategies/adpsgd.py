@@ -135,7 +135,9 @@ class Adpsgd(Strategy):
             return []
         state.asked |= dict.fromkeys(to, learner.now_s)
         arrays = state.mass.coordinates.by_name(state.mass.x) | {DEGREE: torch.tensor(float(len(state.asked)))}
-        (ask,) = self.parcels(pack(arrays, self.exchange.encoding), learner, replace(view, out_neighbours=to))
+        (ask,) = self.parcels(
+            pack(arrays, self.exchange.encoding, learner.ledger), learner, replace(view, out_neighbours=to)
+        )
         return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
 
     def publications(self, extent: Extent) -> list[Publication]:
@@ -171,7 +173,7 @@ class Adpsgd(Strategy):
         judge_norm(arrival.sender, norm_of([theirs]), learner)
         degree = max(1.0, len(state.asked), float(arrays[DEGREE]))
         difference = (theirs.to(mass.x.device).double() - mass.x) / (1.0 + degree)
-        payload = coordinates.pack(difference, self.exchange.encoding)
+        payload = coordinates.pack(difference, self.exchange.encoding, learner.ledger, tiny=False)
         mass.x += coordinates.unpack(payload).to(mass.x.device)
         state.asked.pop(arrival.sender, None)  # we have asked each other, and this is the ask that counts
         _count(learner, arrival)

@@ -370,4 +370,4 @@ class Strategy(ABC):
         if odd is not None:
             learner.ledger.not_published(odd)
             return []
-        return self.parcels(pack(arrays, self.exchange.encoding), learner, view, key)
+        return self.parcels(pack(arrays, self.exchange.encoding, learner.ledger), learner, view, key)

@@ -205,7 +205,8 @@ class CodistillPredictions(Strategy):
         arrays = {"soft_targets": disclosed(targets, self.options.reveal_top_k, self.options.reveal_clip)}
         if self.options.choice.judges and math.isfinite(state.my_loss.value):
             arrays["loss"] = torch.tensor(state.my_loss.value)
-        return self.parcels(pack(arrays, self.exchange.encoding), learner, view)
+        payload = pack(arrays, self.exchange.encoding, learner.ledger, tiny=False)
+        return self.parcels(payload, learner, view)
 
     def publications(self, extent: Extent) -> list[Publication]:
         rows = min(self.options.coordinated_rows or extent.transfer_rows, extent.transfer_rows)

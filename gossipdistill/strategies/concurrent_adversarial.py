@@ -213,7 +213,7 @@ class ConcurrentAdversarial(Strategy):
         rows = torch.stack([learner.rows_at(first + number) for number in range(self._asked)]).int()
         request = {f"model.{name}": tensor for name, tensor in arrays.items()}
         request |= {"rows": rows, "means": self._means(learner, rows), "first": torch.tensor([first])}
-        payload = pack(request, self.exchange.encoding)
+        payload = pack(request, self.exchange.encoding, learner.ledger)
         return self.parcels(payload, learner, replace(view, out_neighbours=helpers))
 
     def publications(self, extent: Extent) -> list[Publication]:

@@ -37,8 +37,8 @@ def peer(text: str = "fine") -> dict[str, Any]:
         "val_loss": 0.5, "val_accuracy": 0.5, "metrics": {text: 1.0}, "bytes_sent": 1, "bytes_received": None,
         "parcels_used": 1, "age_s": {"median": 0.1}, "quarantined": {text: 1}, "warnings": [text, "two"],
         "reason": text, "troubles": [text],
-        "unusual_norms": {text: 2}, "turned_away": {f"{text}: rate": 3}, "malformed": text, "waited_s": 1.0,
-        "links": [{"from": text, "to": text}], "examples": EXAMPLES,
+        "unusual_norms": {text: 2}, "out_of_range": {text: 2}, "turned_away": {f"{text}: rate": 3}, "malformed": text,
+        "waited_s": 1.0, "links": [{"from": text, "to": text}], "examples": EXAMPLES,
     }  # fmt: skip
 
 

@@ -299,3 +299,19 @@ def test_it_says_before_the_first_step_how_large_its_payloads_will_be(name: str,
     posted = {tuple(sorted(parcel.payload.layout)) for _, parcel in world.posted}
     largest = {max(posted, key=lambda layout: sum(array.nbytes for array in layout))}
     assert posted == told if name == "concurrent_adversarial" else largest == told
+
+
+@pytest.mark.parametrize("name", [name for name in GOSSIPING if STRATEGIES[name].needs.alike_models])
+def test_weights_beyond_the_range_of_the_encoding_are_told_by_their_sender(name: str) -> None:
+    made = make_strategy(name)
+    strategy = type(made)(made.options, replace(made.exchange, encoding="half"))
+    bo = make_worker("bo", strategy)
+    World({"ada": make_worker("ada", make_strategy(name)), "bo": bo})
+    first, parameter = next(iter(bo.learner.model.named_parameters()))
+    with torch.no_grad():
+        parameter[0, 0] = 2e6
+    bo._state = strategy.init(bo.learner)
+    bo.step(0.0)
+    array = f"model.{first}" if name == "concurrent_adversarial" else first
+    assert bo.learner.ledger.out_of_range[array] >= 1
+    assert any(text.startswith(f"{array}, encoded as half") for text in bo.learner.ledger.warnings)

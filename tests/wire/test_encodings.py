@@ -47,6 +47,35 @@ def back(label: str, array: Floats) -> Floats:
     return decoded
 
 
+@pytest.mark.parametrize("label", LABELS)
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_does_not_fit_is_counted_and_nothing_finite_becomes_infinite(label: str, data: st.DataObject) -> None:
+    array = data.draw(tables(floats(), rows if label.startswith("top_k") else shapes))
+    array = np.abs(array) if label.startswith("top_k") else array
+    decoded, found = back(label, array), encoding_of(label).out_of_range(array)
+    assert np.isfinite(decoded).all()
+    assert found.entries == array.size
+    beyond = np.abs(array) > (HALF_MAX if label.startswith(("half", "top_k")) else np.inf)
+    assert found.clipped == np.count_nonzero(beyond)
+    assert found.clipped_max == np.abs(array[beyond]).max(initial=0.0)
+    if label in ("raw", "half", "bfloat16"):
+        lost = (decoded == 0) & (array != 0)
+        assert found.zeroed == np.count_nonzero(lost)
+        assert found.zeroed_max == np.abs(array[lost]).max(initial=0.0)
+
+
+def test_a_block_of_int8_that_one_entry_outgrows_is_counted_and_a_usual_one_is_not() -> None:
+    array = np.random.default_rng(0).standard_normal((10, BLOCK)).astype(np.float32)
+    assert np.count_nonzero(back("int8", array) == 0) > 0
+    assert encoding_of("int8").out_of_range(array).zeroed == 0
+    array[3, 5], array[7] = 1e6, 0.0
+    found = encoding_of("int8").out_of_range(array)
+    assert found.zeroed == BLOCK - 1 == np.count_nonzero(back("int8", array)[3] == 0)
+    assert found.zeroed_max == np.abs(np.delete(array[3], 5)).max()
+    assert encoding_of("int8").out_of_range(np.full((2, BLOCK), np.nan, dtype=np.float32)).zeroed == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(arrays_of.arrays(np.uint32, shapes))
 def test_raw_is_exact_bit_for_bit_whatever_the_bits(bits: np.ndarray) -> None:  # type: ignore[type-arg]

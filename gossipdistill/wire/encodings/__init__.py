@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gossipdistill.wire.encodings.base import Encoding, EncodingError, Floats
+from gossipdistill.wire.encodings.base import Encoding, EncodingError, Floats, OutOfRange
 from gossipdistill.wire.encodings.bfloat16 import BFloat16
 from gossipdistill.wire.encodings.half import Half
 from gossipdistill.wire.encodings.int8 import Int8
@@ -41,4 +41,7 @@ def encoding_of(label: str, dtype: str = "float32") -> Encoding:
     return ENCODINGS[name]()
 
 
-__all__ = ["ENCODINGS", "BFloat16", "Encoding", "EncodingError", "Floats", "Half", "Int8", "Raw", "TopK", "encoding_of"]
+__all__ = [
+    "ENCODINGS", "BFloat16", "Encoding", "EncodingError", "Floats", "Half", "Int8", "OutOfRange", "Raw", "TopK",
+    "encoding_of",
+]  # fmt: skip

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_BLOCK = 1 << 16
 
 
 class EncodingError(Exception):
     """The bytes do not hold an array of the stated shape in this encoding."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """Of `entries` in an array: how many an encoding clips, and how many that are not 0 it sends as 0; and the largest
+    magnitude among the ones and among the others."""
+
+    entries: int
+    clipped: int = 0
+    clipped_max: float = 0.0
+    zeroed: int = 0
+    zeroed_max: float = 0.0
+
+
 class Encoding(ABC):
     """Arrays of float32 (of `raw`: of any type) to bytes and back. Subclasses are final and stateless."""
 
     name: ClassVar[str]
+    range_max: ClassVar[float] = math.inf
+    """A finite entry of a larger magnitude is clipped."""
+    zero_max: ClassVar[float] = 0.0
+    """An entry of no larger magnitude is sent as 0."""
 
     @abstractmethod
     def nbytes(self, shape: tuple[int, ...]) -> int:
@@ -37,6 +57,21 @@ class Encoding(ABC):
         """The array [shape] again, within the error bound that the class states. It can be written to: it is a copy,
         and the only one, or, where `data` can be written to, perhaps a view. Whoever hands over such a buffer gives it
         away."""
+
+    def out_of_range(self, array: NDArray[Any]) -> OutOfRange:
+        """What of an array [any shape] of float32 or float64 this encoding cannot hold."""
+        flat, clipped, clipped_max, zeroed, zeroed_max = array.reshape(-1), 0, 0.0, 0, 0.0
+        if math.isinf(self.range_max) and not self.zero_max:
+            return OutOfRange(flat.size)
+        for at in range(0, flat.size, _BLOCK):  # small enough for a cache
+            sizes = np.abs(flat[at : at + _BLOCK])
+            if not sizes.max() <= self.range_max:  # so for NaN and infinity too
+                beyond = sizes[(sizes > self.range_max) & np.isfinite(sizes)]
+                clipped, clipped_max = clipped + beyond.size, max(clipped_max, float(beyond.max(initial=0.0)))
+            if self.zero_max:
+                lost = sizes[(sizes <= self.zero_max) & (sizes > 0)]
+                zeroed, zeroed_max = zeroed + lost.size, max(zeroed_max, float(lost.max(initial=0.0)))
+        return OutOfRange(flat.size, clipped, clipped_max, zeroed, zeroed_max)
 
     def checked(self, data: memoryview, shape: tuple[int, ...]) -> memoryview:
         """`data`, if its length is right.

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from gossipdistill.wire.encodings.base import Encoding, Floats, largest_magnitude
+from gossipdistill.wire.encodings.base import FLOAT32_MAX, Encoding, Floats, largest_magnitude
 
 BFLOAT16_MAX = float(np.array(0x7F7F0000, dtype=np.uint32).view(np.float32))
 _QUIET_NAN = 0x7FC00000
@@ -22,6 +22,8 @@ class BFloat16(Encoding):
     """
 
     name = "bfloat16"
+    range_max = FLOAT32_MAX
+    zero_max = 2.0**-134
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         return 2 * math.prod(shape)

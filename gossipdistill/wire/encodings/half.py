@@ -14,12 +14,15 @@ HALF_MAX = 65504.0
 
 @final
 class Half(Encoding):
-    """2 bytes an entry. Error: at most 2^-11 of |x|, or 2^-25 where |x| < 2^-14; |x| > 65504 is clipped to it.
+    """2 bytes an entry. Error: at most 2^-11 of |x|, or 2^-25 where |x| < 2^-14; |x| > 65504 is clipped to it, which
+    `out_of_range` counts, as it does what becomes 0.
 
     A value that is not finite stays so, for the receiver to refuse.
     """
 
     name = "half"
+    range_max = HALF_MAX
+    zero_max = 2.0**-25
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         return 2 * math.prod(shape)

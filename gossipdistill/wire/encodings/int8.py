@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from dataclasses import replace
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gossipdistill.wire.encodings.base import Encoding, Floats
+from gossipdistill.wire.encodings.base import FLOAT32_MAX, Encoding, Floats, OutOfRange
 
 BLOCK = 64
 _SCALE_MAX = np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0))
@@ -23,6 +25,7 @@ class Int8(Encoding):
     """
 
     name = "int8"
+    range_max = FLOAT32_MAX
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         count = math.prod(shape)
@@ -40,6 +43,19 @@ class Int8(Encoding):
         padded /= np.where(finite & (scale > 0), scale, np.float32(1.0))[:, None]
         quanta = np.clip(np.rint(padded, out=padded), -127, 127, out=padded).astype(np.int8)
         return b"".join((scale.tobytes(), quanta.reshape(-1)[: flat.size].tobytes()))
+
+    def out_of_range(self, array: NDArray[Any]) -> OutOfRange:
+        """As in every encoding; and what is sent as 0 in blocks of which most is, because one entry is so much larger.
+        Single entries below half a quantum are the error that this encoding states."""
+        found = super().out_of_range(array)
+        flat = np.abs(array.reshape(-1))
+        sizes = np.zeros((math.ceil(flat.size / BLOCK), BLOCK), dtype=flat.dtype)
+        sizes.reshape(-1)[: flat.size] = flat
+        with np.errstate(invalid="ignore"):
+            lost = (sizes > 0) & (sizes <= sizes.max(axis=1, initial=0.0, keepdims=True) / 254)
+        lost &= 2 * lost.sum(axis=1, keepdims=True) > (sizes > 0).sum(axis=1, keepdims=True)
+        lost &= np.isfinite(sizes).all(axis=1, keepdims=True)
+        return replace(found, zeroed=int(np.count_nonzero(lost)), zeroed_max=float(sizes[lost].max(initial=0.0)))
 
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
         data = self.checked(data, shape)

@@ -23,6 +23,7 @@ class TopK(Encoding):
     """
 
     name = "top_k"
+    range_max = HALF_MAX
 
     def __init__(self, k: int = 8) -> None:
         self.k = k
