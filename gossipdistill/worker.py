@@ -320,7 +320,7 @@ class Worker:
         """A copy of what this peer remembers of its training, `progress` included, while it waits."""
         learner = self.learner
         counted = {"step": learner.step, "exchanges": self.cadence.exchanges, **progress}
-        memory = {**self.strategy.remember(self._state), **learner.delays.remember()}
+        memory = {**self.strategy.remember(self._state), **learner.delays.remember(), **learner.norms.remember()}
         return Checkpoint.of(learner.model, learner.optimizer, counted, self.strategy.name, memory, learner.built)
 
     def resume(self, checkpoint: Checkpoint, generators: bool = True) -> None:
@@ -333,6 +333,7 @@ class Worker:
         memory = checkpoint.recalled(self.strategy.name)
         self.strategy.recall(self._state, self.learner, memory)
         self.learner.delays.recall(memory)
+        self.learner.norms.recall(memory)
         if generators:
             checkpoint.restore_generators(self.learner.device)
 

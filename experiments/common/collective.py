@@ -16,6 +16,7 @@ import torch
 
 from gossipdistill.launch.building import build_learner, build_task
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.clipping import clip
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.sim.compute import Compute, Pace
 from gossipdistill.tasks import Task
@@ -62,7 +63,7 @@ class Collective:
             loss = task.loss(learner.model(task.train[0][rows]), task.train[1][rows]) / len(self.specs)
             torch.autograd.backward(loss)
         made_s = time.process_time()
-        config.train.gradient_rules().clip(learner.model)
+        clip(learner.model, config.gradient_rules().clip_norm, learner.norms)
         for group in learner.optimizer.param_groups:
             group["lr"] = config.train.lr * self._share_of_rate(progress)
         learner.optimizer.step()

@@ -245,7 +245,7 @@ def build_worker(
     train = spec.config.train
     cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
     cosine = train.lr_schedule == "cosine"
-    rules, drops = train.gradient_rules(), train.rate_drops()
+    rules, drops = spec.config.gradient_rules(), train.rate_drops()
     return Worker(learner, task, strategy, schedule, mailbox, cadence, draws, cosine, rules, drops)
 
 

@@ -111,7 +111,8 @@ class Examiner:
         steps = worker.learner.step - self.steps_before
         if not worker.learner.step:
             return Verdict()
-        settings = Settings(self.train.lr, self.train.clip_norm, worker.learner.step)
+        bound = worker.gradient.clip_norm
+        settings = Settings(self.train.lr, bound if isinstance(bound, float) else None, worker.learner.step)
         labels = (worker.task.validation[1], worker.task.train[1])
         alone = not worker.learner.ledger.exchanges and worker.strategy.delivery is not Delivery.COLLECTIVE
         outcome = judge(

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.launch.run_config import ExchangeKeys, RunConfig
+from gossipdistill.launch.run_config import RunConfig
 from gossipdistill.optimizers import OPTIMIZERS
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import REQUIRED, TASKS, examples_per_peer_of, task_annotations, task_options
@@ -53,8 +53,8 @@ _NAMED = {
     "exchange.encoding": ", ".join([*(name for name in ENCODINGS if name != "top_k"), "top_k:K"]),
 }
 """What is accepted where the schema takes any text, and something else looks the name up."""
-_BY_STRATEGY = ("every_steps", "per_second_max", "encoding")
-"""Keys under [exchange] whose default each strategy states."""
+_BY_STRATEGY = ("exchange.every_steps", "exchange.per_second_max", "exchange.encoding", "train.clip_norm")
+"""Keys whose default each strategy states."""
 _BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 
 
@@ -188,8 +188,8 @@ def unit_of(name: str) -> str:
 
 def _key(name: str, entry: FieldInfo, of: tuple[str, ...] = ()) -> Key:
     default = value_words(entry.get_default(call_default_factory=True))
-    section, _, last = name.rpartition(".")
-    if section == "exchange" and last in _BY_STRATEGY:
+    last = name.rpartition(".")[2]
+    if name in _BY_STRATEGY:
         default = _defaults_by_strategy(last)
     elif name == "task.examples_per_peer":
         told = [(task, examples_per_peer_of(task)) for task in TASKS]
@@ -207,7 +207,6 @@ def _key(name: str, entry: FieldInfo, of: tuple[str, ...] = ()) -> Key:
 
 def _defaults_by_strategy(last: str) -> str:
     """`10; for codistill_checkpoints 50; ...`: the value that most strategies state, then the others."""
-    assert last in ExchangeKeys.model_fields
     by_value: dict[str, list[str]] = {}
     for name, kind in STRATEGIES.items():
         by_value.setdefault(value_words(getattr(kind, last)), []).append(name)

@@ -76,8 +76,10 @@ class TrainKeys(BaseModel):
     """The number of labelled examples in one batch of a peer."""
     accumulate: int = Field(default=1, ge=1)
     """The number of batches that make one step; the mean of their gradients is the gradient of the step."""
-    clip_norm: float | None = Field(default=None, gt=0)
-    """The largest Euclidean norm of a gradient over all parameters; a longer one is shortened. Unset: no bound."""
+    clip_norm: Annotated[float, Field(gt=0)] | Literal["auto", "off"] | None = None
+    """The largest Euclidean norm of a gradient over all parameters; a longer one is shortened. auto: the norm that a
+    tenth of the peer's own last 100 gradients do not exceed, whatever the scale of the loss. off: no bound. Unset: as
+    the strategy says."""
     autocast: Literal["off", "bfloat16"] = "off"
     """The number type of forward passes: bfloat16 runs them under torch.autocast. Weights, and what travels, keep their
     type."""
@@ -95,10 +97,6 @@ class TrainKeys(BaseModel):
     def rate_drops(self) -> tuple[float, ...]:
         """Where the learning rate falls tenfold, as shares of the run."""
         return self.lr_drops if self.lr_schedule == "drops" else ()
-
-    def gradient_rules(self) -> GradientRules:
-        """How the gradient of a step is made."""
-        return GradientRules(self.accumulate, self.clip_norm, None if self.autocast == "off" else torch.bfloat16)
 
 
 class StrategyKeys(BaseModel):
@@ -208,6 +206,13 @@ class RunConfig(BaseModel):
     def strategy_class(self) -> type[Strategy]:
         """The strategy, or a ConfigError with the nearest names."""
         return strategy_of(self.strategy.name)
+
+    def gradient_rules(self) -> GradientRules:
+        """How the gradient of a step is made."""
+        train = self.train
+        bound = self.strategy_class().clip_norm if train.clip_norm is None else train.clip_norm
+        autocast = None if train.autocast == "off" else torch.bfloat16
+        return GradientRules(train.accumulate, None if bound == "off" else bound, autocast)
 
     def make_strategy(self) -> Strategy:
         """The strategy with its options checked."""

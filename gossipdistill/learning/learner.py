@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.learning.clipping import Norms
 from gossipdistill.learning.delays import Delays
 from gossipdistill.learning.evaluation import evaluating
 from gossipdistill.learning.hyperparameters import constructor_values
@@ -84,6 +85,7 @@ class Learner:
     ledger: Ledger = field(default_factory=Ledger)
     delays: Delays = field(default_factory=Delays)
     paces: Paces = field(default_factory=Paces)
+    norms: Norms = field(default_factory=Norms)
     count: int = 1
     """How many peers the run is to have."""
     refuse_unusual: bool = False

@@ -82,6 +82,7 @@ def describe_strategy(name: str) -> RenderableType:
     cap = f"{kind.per_second_max:g} by default" if kind.per_second_max else "no cap by default"
     facts.add_row("exchange.per_second_max", cap)
     facts.add_row("exchange.encoding", f"{kind.encoding} by default")
+    facts.add_row("train.clip_norm", f"{kind.clip_norm} by default")
     keys = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for title in ("key", "default", ""):
         keys.add_column(title)

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -281,6 +281,10 @@ class Strategy(ABC):
     """Default of `exchange.per_second_max`; 0 is no cap."""
     encoding: ClassVar[str] = "raw"
     """Default of `exchange.encoding`."""
+    clip_norm: ClassVar[Literal["auto", "off"]] = "off"
+    """Default of `train.clip_norm`. "auto" wherever a peer has a teacher or trains alone, which is what it is compared
+    with. Where weights are averaged there is none: the gradients of all peers have to cancel at the point that they
+    agree on, and those that are shortened would cancel elsewhere."""
     overlapped: ClassVar[bool] = False
     """Whether `publish` comes before the step, right after `mix`, so that what it says travels while I compute."""
     owns_step: ClassVar[bool] = False

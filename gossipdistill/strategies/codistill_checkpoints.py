@@ -35,6 +35,7 @@ class CodistillCheckpoints(Strategy):
     """
 
     name = "codistill_checkpoints"
+    clip_norm = "auto"
     needs = Needs(initialisation=Initialisation.DISTINCT, class_outputs=True, alike_models=True)
     topic = "weights"
     every_steps = 50

@@ -85,6 +85,7 @@ class CodistillGroups(Strategy):
     """
 
     name = "codistill_groups"
+    clip_norm = "auto"
     needs = Needs(alike_models=True, initialisation=Initialisation.GROUPS, class_outputs=True)
     topic = "weights"
     options_type = Options

@@ -117,6 +117,7 @@ class CodistillPredictions(Strategy):
     """
 
     name = "codistill_predictions"
+    clip_norm = "auto"
     needs = Needs(initialisation=Initialisation.DISTINCT, class_outputs=True, transfer_set=True)
     topic = "predictions"
     encoding = "half"

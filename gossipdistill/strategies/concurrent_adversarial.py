@@ -115,6 +115,7 @@ class ConcurrentAdversarial(Strategy):
     """
 
     name = "concurrent_adversarial"
+    clip_norm = "auto"
     needs = Needs(alike_models=True, float_inputs=True)
     fuller_with = "helpers"
     topic = "adversarial"

@@ -19,6 +19,7 @@ class Isolated(Strategy):
     """
 
     name = "isolated"
+    clip_norm = "auto"
     delivery = Delivery.NONE
 
     def init(self, learner: Learner) -> None:

@@ -74,6 +74,7 @@ class LeaderSgd(Strategy):
     """
 
     name = "leader_sgd"
+    clip_norm = "auto"
     needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
     topic = "weights"
     options_type = Options

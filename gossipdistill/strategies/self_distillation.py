@@ -39,6 +39,7 @@ class SelfDistillation(Strategy):
     """
 
     name = "self_distillation"
+    clip_norm = "auto"
     delivery = Delivery.NONE
     needs = Needs(class_outputs=True, transfer_set=True)
     options_type = Options

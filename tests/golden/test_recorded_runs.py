@@ -14,6 +14,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def resumed(run: str, peer: str) -> tuple[Worker, Checkpoint]:
     assert checkpoint is not None
     cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
     schedule = build_schedule(spec, strategy)
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, True, config.train.gradient_rules())
+    unbounded = replace(config.gradient_rules(), clip_norm=None)  # as that release had it
+    worker = Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, True, unbounded)
     worker.resume(checkpoint)
     return worker, checkpoint
 

@@ -44,7 +44,7 @@ def worker(resolved: Resolved) -> Worker:
     learner = Learner("ada", 0, ("ada",), model, optimizer, torch.device("cpu"), resolved.config.seed)
     return Worker(
         learner, TASK, resolved.config.make_strategy(), load_topology("complete", ["ada"]), Mailbox(), Cadence(1, 0.0),
-        Draws(16, 4, 0), train.lr_schedule == "cosine", train.gradient_rules(), train.rate_drops(),
+        Draws(16, 4, 0), train.lr_schedule == "cosine", resolved.config.gradient_rules(), train.rate_drops(),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.errors import NeedsError
+from gossipdistill.learning.clipping import Norms, clip
 from gossipdistill.learning.fitness import (
     extra_state,
     materialise,
@@ -18,7 +19,6 @@ from gossipdistill.learning.fitness import (
     refuse_untrainable,
     sparse_gradients,
 )
-from gossipdistill.learning.gradients import GradientRules
 from gossipdistill.optimizers import SGD_C, Adam_C
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch calls many of these kinds experimental, or deprecated
@@ -243,7 +243,7 @@ def test_a_sparse_gradient_is_clipped_as_a_dense_one(norm_max: float) -> None:
     models[1].load_state_dict(models[0].state_dict())
     for model in models:
         nn.functional.cross_entropy(model(ROWS[0]), ROWS[1]).backward()  # type: ignore[no-untyped-call]
-        GradientRules(clip_norm=norm_max).clip(model)
+        clip(model, norm_max, Norms())
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert one.grad is not None
         assert other.grad is not None
