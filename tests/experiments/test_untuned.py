@@ -101,3 +101,9 @@ def test_no_row_is_in_two_parts_and_models_are_small() -> None:
     models = [tasks.digits(Shard(0, 4)).model(), tasks.strided(3, 32, (16, 32)), data.NextLetter()]
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert counts == [9_050, 10_554, 10_443]
+
+
+def test_digits_are_grey_levels_as_they_come() -> None:
+    found = data.digits()
+    assert set(found.pool[0].unique().tolist()) == set(range(17))
+    assert [len(part[1]) for part in (found.pool, found.validation, found.test)] == [800, 150, 247]
