@@ -111,7 +111,8 @@ def _why(attempt: Attempt, together_s: float) -> tuple[str, bool]:
     if by_rule:
         return _left_out(by_rule), False
     there = company.senders or company.recipients
-    if attempt.unpublished and there:
+    no_reason_but_time = len(attempt.unpublished) == 1 and together_s < SILENCE_S
+    if attempt.unpublished and there and not no_reason_but_time:
         return "; ".join(attempt.unpublished), True
     if attempt.network and there:
         return "; ".join(attempt.network), True

@@ -15,6 +15,11 @@ ROW_SUM_ERROR_MAX = 0.05
 """How far a row of received probabilities may be from 1; half precision over 32,768 classes stays below."""
 
 
+CONSTANT_ROWS_MIN = 16
+"""Of fewer rows nobody can tell whether a model says the same about everything."""
+CONSTANT_SPREAD_MAX = 1e-3
+"""How far apart two probabilities of one class may be that count as the same."""
+
 PROBABILITY_MIN = 2.0**-24
 """Below this, half precision holds nothing; the logarithm of a probability stops here."""
 
@@ -47,6 +52,15 @@ def are_probabilities(table: Tensor) -> bool:
     sums = values.sum(axis=1)
     within = sums.min() >= 1 - ROW_SUM_ERROR_MAX and sums.max() <= 1 + ROW_SUM_ERROR_MAX
     return bool(values.min() >= 0 and within)
+
+
+def are_constant(table: Tensor) -> bool:
+    """Whether the probabilities [N, C] say the same about each of N inputs, so that nothing is to be learned of them:
+    a model that has collapsed. Of fewer than `CONSTANT_ROWS_MIN` inputs that is never said."""
+    if len(table) < CONSTANT_ROWS_MIN:
+        return False
+    low, high = table.aminmax(dim=0)
+    return bool((high - low).max() <= CONSTANT_SPREAD_MAX)
 
 
 def age_weight(age_s: float, staleness_steps: int, stale_after_s: float, stale_after_steps: int) -> float:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.learning.cloning import frozen_clone
-from gossipdistill.learning.distillation import age_weight, soft_targets
+from gossipdistill.learning.distillation import age_weight, are_constant, soft_targets
 from gossipdistill.learning.evaluation import modes_of, set_modes
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import load_arrays
-from gossipdistill.learning.teachers import Attention, Choice, Distillation, LeftOut, RunningLoss
+from gossipdistill.learning.teachers import CONSTANT, Attention, Choice, Distillation, LeftOut, RunningLoss
 from gossipdistill.messages import Arrival
 from gossipdistill.user_code import users_code
 
@@ -34,6 +34,8 @@ class ModelTeacher:
     arrived_step: int
     probe: RunningLoss
     counted: bool = False
+    constant: bool | None = None
+    """Whether it said the same about all of the first batch; None: not asked yet."""
 
 
 @dataclass(slots=True)
@@ -77,7 +79,12 @@ class ModelTeachers:
             return None
         with torch.no_grad(), users_code("Task.model"):
             outputs = {key: self.by_key[key].model(learner.x) for key in fresh}
-        left_out = {key: _SPEECHLESS for key, output in outputs.items() if not bool(output.isfinite().all())}
+        predictions = {key: soft_targets(output, how.temperature) for key, output in outputs.items()}
+        for key, table in predictions.items():
+            if self.by_key[key].constant is None:
+                self.by_key[key].constant = are_constant(table)
+        left_out = {key: CONSTANT for key in fresh if self.by_key[key].constant}
+        left_out |= {key: _SPEECHLESS for key, output in outputs.items() if not bool(output.isfinite().all())}
         new = self.attention.newcomers(learner.step, choice.newcomer_steps)
         left_out |= {key: new[self.by_key[key].sender] for key in fresh if self.by_key[key].sender in new}
         if choice.judges:
@@ -94,10 +101,10 @@ class ModelTeachers:
             if not teacher.counted:
                 teacher.counted = True
                 learner.ledger.exchanged(teacher.sender, learner.now_s)
-        predictions = torch.stack([soft_targets(outputs[key], how.temperature) for key in heard])
-        weights = torch.tensor([[fresh[key]] for key in heard], device=predictions.device)
+        said = torch.stack([predictions[key] for key in heard])
+        weights = torch.tensor([[fresh[key]] for key in heard], device=said.device)
         names = [self.by_key[key].sender for key in heard]
-        return how.term(learner.outputs, names, predictions, weights.expand(-1, predictions.shape[1]))
+        return how.term(learner.outputs, names, said, weights.expand(-1, said.shape[1]))
 
     def burn_in(self, learner: Learner, steps: int) -> None:
         """Nobody is listened to yet, of all who have spoken."""

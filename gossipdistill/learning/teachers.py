@@ -48,6 +48,10 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+CONSTANT = LeftOut("constant", "it says the same about all inputs: its training has collapsed, or has not begun")
+"""Nothing can be learned of such a teacher, and it drives others to constant outputs too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Whom to leave out. `quality_margin`: whose loss is above mine by more; None: nobody. `best_k`: all but the k of

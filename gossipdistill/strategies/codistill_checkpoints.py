@@ -27,7 +27,7 @@ class CodistillCheckpoints(Strategy):
 
     f_j runs in evaluation mode with the buffers that came with its weights. One forward pass per teacher and step. w_j
     falls linearly with age to 0 at the horizon, and is 0 for a teacher that `quality_margin` or `best_k` leave out, by
-    its loss on my own labelled batches.
+    its loss on my own labelled batches, and for one that says the same about a whole batch.
 
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
     Conserves: nothing; each checkpoint stands for itself, newest wins.

@@ -19,11 +19,11 @@ from torch import Tensor
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.disclosure import check_disclosure, disclosed
-from gossipdistill.learning.distillation import age_weight, are_probabilities, soft_targets
+from gossipdistill.learning.distillation import age_weight, are_constant, are_probabilities, soft_targets
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.prediction_cache import PredictionCache
 from gossipdistill.learning.snapshot import PayloadRefusedError, pack, unpack
-from gossipdistill.learning.teachers import Attention, LeftOut, RunningLoss
+from gossipdistill.learning.teachers import CONSTANT, Attention, LeftOut, RunningLoss
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -72,6 +72,8 @@ class Teacher:
     arrived_s: float
     arrived_step: int
     loss: float
+    constant: bool = False
+    """Whether it says the same about all inputs."""
     counted: bool = False
 
 
@@ -96,7 +98,8 @@ class CodistillPredictions(Strategy):
             * T^2 KL( sum_j w_jb p_jb / sum_j w_jb  ||  softmax(z / T) )
 
     w_jb falls linearly with the age of that prediction to 0 at the horizon, and is 0 for a teacher that is left out by
-    `quality_margin` or `best_k`, by the losses that teachers announce. Zero until somebody has spoken.
+    `quality_margin` or `best_k`, by the losses that teachers announce, or that says the same about all inputs. Zero
+    until somebody has spoken.
 
     With `coordinated_rows` = R, exchange k carries the same R rows from all peers (the coordinated batches of Sodhani
     et al.; nobody waits to be in step): fewer bytes per exchange, and N / R exchanges until every row was told
@@ -159,7 +162,7 @@ class CodistillPredictions(Strategy):
             table = arrays["soft_targets"].to(learner.device)
             state.cache.put(arrival.sender, rows, table, arrival.arrived_s, learner.step)
             loss = float(arrays["loss"]) if "loss" in arrays else math.nan
-            state.teachers[arrival.sender] = Teacher(arrival.arrived_s, learner.step, loss)
+            state.teachers[arrival.sender] = Teacher(arrival.arrived_s, learner.step, loss, are_constant(table))
             state.attention.heard(arrival.sender, arrival.version.boot, learner.step)
         return []
 
@@ -175,6 +178,7 @@ class CodistillPredictions(Strategy):
         new = state.attention.newcomers(learner.step, choice.newcomer_steps)
         losses = {name: teacher.loss for name, teacher in state.teachers.items() if name not in new}
         left_out = {**new, **choice.left_out(losses, state.my_loss.value)}
+        left_out |= {name: CONSTANT for name, teacher in state.teachers.items() if teacher.constant}
         state.attention.note(learner.ledger, learner.step, state.teachers, left_out)
         heard = [name for name in state.cache.names if name not in left_out]
         if not heard:

@@ -56,3 +56,20 @@ def test_a_large_payload_may_have_been_too_slow() -> None:
     assert found.failure
     assert "a publication is 90.0 MB: is the network fast enough?" in found.reason
     assert unexchanged(Attempt(1, 5, 50, 10, company)) is None
+
+
+def test_who_has_published_nothing_for_want_of_time_is_no_failure() -> None:
+    company = Company({"bo"}, {"bo"}, heard_s=0.1, told_s=0.1)
+    mute = ["it has published nothing itself"]
+    found = unexchanged(Attempt(0, 3, 30, 10, company, unpublished=mute))
+    assert found is not None
+    assert not found.failure
+    assert "trained beside bo for 0.1 s only" in found.reason
+    for attempt in (
+        Attempt(0, 3, 30, 10, company, unpublished=[*mute, "parameter 0.weight is not finite"]),
+        Attempt(0, 3, 30, 10, Company({"bo"}, {"bo"}, heard_s=9.0, told_s=9.0), unpublished=mute),
+    ):
+        found = unexchanged(attempt)
+        assert found is not None
+        assert found.failure
+        assert found.reason.startswith("nothing was exchanged: it has published nothing itself")

@@ -13,7 +13,7 @@ from gossipdistill.errors import ConfigError
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.disclosure import disclosed
-from gossipdistill.learning.distillation import soft_targets
+from gossipdistill.learning.distillation import CONSTANT_ROWS_MIN, are_constant, soft_targets
 from gossipdistill.learning.snapshot import unpack
 from gossipdistill.messages import Parcel
 from gossipdistill.strategies import View
@@ -31,11 +31,11 @@ def told(worker: Worker, exchange: int = 0) -> Parcel:
     return worker.mailbox.collect().parcels[0][1]
 
 
-def asked(worker: Worker, now: float = 0.0) -> float:
+def asked(worker: Worker, now: float = 0.0, rows: int = 8) -> float:
     """The distillation term of a batch, as the worker's next step would have it; 0 without."""
     learner = worker.learner
     learner.now_s = now
-    learner.x, learner.y = (part[:8] for part in worker.task.train)
+    learner.x, learner.y = (part[:rows] for part in worker.task.train)
     learner.outputs = learner.forward(learner.x)
     learner.task_loss = worker.task.loss(learner.outputs, learner.y).item()
     term = worker.strategy.loss(worker._state, learner).value
@@ -304,3 +304,33 @@ def test_the_neighbours_learn_from_less_as_well(options: dict[str, object]) -> N
 def test_an_option_that_hides_nothing_or_tells_nothing_is_refused_at_the_start(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="accepted"):
         make_worker("ada", make_strategy("codistill_predictions", **options))
+
+
+@pytest.mark.parametrize("name", ["codistill_predictions", "codistill_checkpoints", "codistill_groups"])
+def test_a_teacher_that_says_the_same_about_all_inputs_is_not_listened_to(name: str) -> None:
+    options = {"groups": 3} if name == "codistill_groups" else {}
+    workers = {peer: make_worker(peer, make_strategy(name, **options)) for peer in NAMES}
+    World(workers)
+    ada, bo = workers["ada"], workers["bo"]
+    rows = 4 * CONSTANT_ROWS_MIN
+    ada.task = replace(ada.task, train=tuple(part.repeat(8, *(1,) * (part.ndim - 1)) for part in ada.task.train))
+    with torch.no_grad():  # a layer of dead units: its biases alone speak
+        *_, weights, _bias = bo.learner.model.parameters()
+        weights.zero_()
+    hear(ada, "bo", told(bo))
+    assert asked(ada, rows=rows) == 0.0
+    assert (EventKind.LEFT_OUT.value, "bo", "constant") in news(ada)
+    with torch.no_grad():  # it has recovered
+        weights.copy_(torch.linspace(-2, 2, weights.numel()).view_as(weights))
+    hear(ada, "bo", told(bo), 2)
+    assert asked(ada, rows=rows) > 0.0
+
+
+def test_of_a_few_rows_nobody_says_that_they_are_constant() -> None:
+    same = torch.tensor([[0.2, 0.8]])
+    assert not are_constant(same.expand(CONSTANT_ROWS_MIN - 1, 2))
+    assert are_constant(same.expand(CONSTANT_ROWS_MIN, 2))
+    apart = same.repeat(CONSTANT_ROWS_MIN, 1)
+    apart[3] = torch.tensor([0.21, 0.79])
+    assert not are_constant(apart)
+    assert not are_constant(torch.full((CONSTANT_ROWS_MIN, 2), torch.nan))
