@@ -1,8 +1,9 @@
 """all_reduce in virtual time. It has a transport of its own, which is not simulated: its arithmetic here, in one
 process, and its time from the same paces and latencies as the others'.
 
-The time is modelled WITHOUT overlap: each step first computes, as long as the slowest peer needs, and then reduces
-round a ring. Real collectives overlap the two in part, so what is said of its time is an upper bound.
+The time `wall_s` is modelled WITHOUT overlap: each step first computes, as long as the slowest peer needs, and then
+reduces round a ring. Real collectives overlap the two in part, so this is an upper bound. `wall_overlapped_s` is the
+lower one: a step takes as long as the longer of the two, as if every message could travel during the computation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Collective:
 
     specs: Sequence[WorkerSpec]
     wall_s: float = 0.0
-    """Virtual time of the steps so far."""
+    """Virtual time of the steps so far, computation and ring one after the other."""
+    wall_overlapped_s: float = 0.0
+    """The same, if both went on at the same time."""
     gradients_s: float = 0.0
     """Processor time of all peers' gradients so far."""
     stepping_s: float = 0.0
@@ -71,7 +74,9 @@ class Collective:
         self.stepping_s += time.process_time() - made_s
         # 2 (n - 1) messages one after the other in a ring, each as late as a message of the simulated network.
         ring_s = 2 * (len(self.specs) - 1) * (config.sim.latency_s + config.sim.jitter_s)
-        self.wall_s += max(pace.next_s() for pace in self._paces) + ring_s
+        computing_s = max(pace.next_s() for pace in self._paces)
+        self.wall_s += computing_s + ring_s
+        self.wall_overlapped_s += max(computing_s, ring_s)
         self.step_number += 1
 
     def _share_of_rate(self, progress: float) -> float:

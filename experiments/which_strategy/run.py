@@ -12,7 +12,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from experiments.common.cells import add, known, missing
 from experiments.common.collective import STANDS_FOR_IT, Collective
 from experiments.common.timed import Timed
-from experiments.which_strategy.table import CALM, SETTINGS, STRAGGLER, Cell, table
+from experiments.which_strategy.table import ALONE, CALM, SETTINGS, STRAGGLER, Cell, Series, table
 from gossipdistill.launch.plan import Asked
 from gossipdistill.launch.simulation import plan_simulation
 from gossipdistill.launch.spec import WorkerSpec
@@ -42,9 +42,16 @@ def keys_of(rows: list[str], seeds: list[int], scale: float) -> Iterator[Cell]:
                 yield {"strategy": row, "setting": setting, "speeds": speeds, "seed": seed, "scale": scale}
 
 
+def longer_keys(times: float | None, seeds: list[int], scale: float) -> Iterator[Cell]:
+    """Training alone with so many times the steps: what the processor time of a teacher would have bought."""
+    for seed in seeds if times is not None else ():
+        for setting in SETTINGS:
+            yield {"strategy": ALONE, "setting": setting, "speeds": CALM, "seed": seed, "scale": scale, "times": times}
+
+
 def specs_of(cell: Cell, out: Path) -> list[WorkerSpec]:
     """The four peers of a cell; with a straggler, the last of them is slow."""
-    steps = max(round(STEPS * cell["scale"]), 1)
+    steps = max(round(STEPS * cell["scale"] * cell.get("times", 1.0)), 1)
     strategy = cell["strategy"] if cell["strategy"] != COLLECTIVE else STANDS_FOR_IT
     asked = Asked(
         run_file=HERE / f"{cell['setting']}.toml",
@@ -91,8 +98,25 @@ def collective(cell: Cell) -> dict[str, Any]:
         "accuracy": {spec.name: accuracy for spec in specs if spec.slowdown == 1.0},
         "megabytes": round(peers.sent_bytes / 1e6, 3),
         "wall_s": round(peers.wall_s, 3),
+        "wall_overlapped_s": round(peers.wall_overlapped_s, 3),
         "cpu_ms_per_step": round(peers.cpu_ms_per_step, 4),
     }
+
+
+def cells_of(scale: float) -> list[Cell]:
+    """The cells that are there of this scale."""
+    return [cell for cell in known(CELLS) if cell["key"]["scale"] == scale]
+
+
+def fill(keys: Iterable[Cell]) -> None:
+    """Run the cells that are missing of these."""
+    wanted = list(missing(CELLS, keys))
+    for number, cell in enumerate(wanted, start=1):
+        began_s = time.process_time()
+        figures = collective(cell) if cell["strategy"] == COLLECTIVE else simulated(cell)
+        cpu_s = round(time.process_time() - began_s, 2)
+        add(CELLS, cell, {**figures, "cpu_s": cpu_s})
+        print(f"{number} of {len(wanted)}: {cell} {figures}, {cpu_s} s of processor time", flush=True)
 
 
 def main() -> None:
@@ -107,14 +131,11 @@ def main() -> None:
     for row in rows:
         strategy_of(row)
     torch.set_num_threads(1)
-    wanted = list(missing(CELLS, keys_of(rows, seeds, asked.scale)))
-    for number, cell in enumerate(wanted if not asked.report else (), start=1):
-        began_s = time.process_time()
-        figures = collective(cell) if cell["strategy"] == COLLECTIVE else simulated(cell)
-        cpu_s = round(time.process_time() - began_s, 2)
-        add(CELLS, cell, {**figures, "cpu_s": cpu_s})
-        print(f"{number} of {len(wanted)}: {cell} {figures}, {cpu_s} s of processor time", flush=True)
-    text = table([cell for cell in known(CELLS) if cell["key"]["scale"] == asked.scale])
+    if not asked.report:
+        fill(keys_of(rows, seeds, asked.scale))
+        if ALONE in rows:  # what a step costs is known by now
+            fill(longer_keys(Series(cells_of(asked.scale)).times, seeds, asked.scale))
+    text = table(cells_of(asked.scale))
     if asked.scale == 1.0:
         (HERE / "results" / "table.md").write_text(text, encoding="utf-8")
     print(text)
