@@ -27,6 +27,7 @@ from gossipdistill.learning.gradients import (
     make_gradient,
     make_step,
 )
+from gossipdistill.learning.holding_out import hold_out
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.nesterov import finite_sum_risk
@@ -82,8 +83,11 @@ class Worker:
     def __post_init__(self) -> None:
         x, y = (part.to(self.learner.device) for part in self.task.train)
         self.learner.criterion = called(self.task.loss, "Task.loss")
+        self.learner.examples = (x, y)
+        if self.strategy.held_out > 0.0:
+            self.draws = hold_out(self.learner, self.draws, self.strategy.held_out, self.gradient.accumulate)
         # Who looks ahead gets draws of its own: these keep the order of one epoch.
-        self.learner.examples, self.learner.draws = (x, y), replace(self.draws)
+        self.learner.draws = replace(self.draws)
         self._state = self.strategy.init(self.learner)
         self._connection = Connection(self.schedule)
         settled, learner = self.strategy.delivery.settled, self.learner

@@ -39,7 +39,7 @@ _UNITS = {
     "best_k": "teachers",
     "liars_max": "peers",
     "accumulate": "batches",
-    "probe_batches": "batches",
+    "judged_examples": "examples",
     "threads": "threads",
     "checkpoints_kept": "checkpoints",
     "block_size": "symbols",

@@ -55,6 +55,7 @@ class Learner:
     which is `criterion(outputs, y)`, belong to the batch in progress. `peers` are the names by place. `forward_module`
     is what the forward pass runs through: the model, unless a strategy wraps it. `examples` are all that this peer
     trains on, `draws` says which of them a step takes, and `part` which of these are in the batch in progress.
+    `held_out` are those that it does not train on, because its strategy judges models by them; None without any.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Learner:
     y: Tensor | None = None
     outputs: Any = None
     examples: tuple[Tensor, Tensor] | None = None
+    held_out: tuple[Tensor, Tensor] | None = None
     draws: Draws | None = None
     part: slice = field(default_factory=lambda: slice(None))
     task_loss: float = float("nan")

@@ -336,6 +336,11 @@ class Strategy(ABC):
         """Peers of equal number, of `count` in all, begin with the same weights; 0 is the run's own start."""
         return 0 if self.needs.initialisation is Initialisation.IDENTICAL else 1 + place
 
+    @property
+    def held_out(self) -> float:
+        """The share of its examples that a peer is not trained on, because its strategy judges models by them."""
+        return 0.0
+
     def agreed(self) -> dict[str, str]:
         """What else, by name, peers of this strategy must have set alike; compared at first contact."""
         return {}

@@ -6,71 +6,119 @@ Leader SGD: Teng, Gao, Chalus, Choromanska, Goldfarb and Weller 2019 (1905.10395
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass
-from typing import final
+import statistics
+import sys
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple, final
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gossipdistill.errors import NeedsError
 from gossipdistill.learning.averaging import mix_in
+from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
-from gossipdistill.learning.evaluation import evaluating
-from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.norms import read_model
-from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays
+from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays, pack, unpack
+from gossipdistill.learning.words import Words, gain_over, no_words, row_losses
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
-from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, View
-from gossipdistill.user_code import users_code
+from gossipdistill.strategies.base import (
+    NOTHING,
+    Initialisation,
+    LossTerm,
+    Needs,
+    Strategy,
+    View,
+)
+
+WORDS, CLAIM = "words", "claim"
+"""Keys of what a peer says beside its model, each in a slot of its own."""
+UNJUDGED_MAX = 5
+"""Exchanges with neighbours of whom none has judged my model, before that is said."""
+
+
+class Judge(StrEnum):
+    """By what a model is judged."""
+
+    OTHERS = "others"
+    PROBE = "probe"
+    CLAIMS = "claims"
 
 
 class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
-    pull: float = Field(default=0.1, gt=0, le=1)
-    """The part of the way to its leader that a model goes in one exchange period, spread over its steps."""
-    probe_batches: int = Field(default=4, ge=1)
-    """The number of a peer's last batches on which it compares models."""
-
-
-@dataclass(slots=True)
-class Model:
-    """A version that a neighbour has sent."""
-
-    arrays: dict[str, Tensor]
-    arrived_s: float
-    step: int
+    judge: Judge = Judge.OTHERS
+    """Who says which model is best. others: the peers that do not own it, each on its own examples. probe: this peer
+    alone, on examples that it does not train on (`probe_share`). claims: each model's owner, by its training loss, as
+    in the paper; a single liar then leads everybody."""
+    pull: float = Field(default=0.3, gt=0, le=1)
+    """The part of the way to its leader that a model goes when a new version of the leader arrives."""
+    judged_examples: int = Field(default=32, ge=1)
+    """The number of examples on which a model that arrives is judged."""
+    probe_share: float = Field(default=0.2, gt=0, lt=1)
+    """The share of a peer's examples that it judges by and does not train on; with judge = "probe" only."""
 
 
 @dataclass(slots=True)
 class State:
-    """`probe` holds my last batches (x, y); `leader` the name of the best neighbour and its model, if it beats me.
-    `scratch` is the copy of my model in which the others' weights are tried."""
+    """`start_loss` is that of the model before training, mean over the examples that I judge by, which `rows` draws.
+    `losses` are those of the last period of training. `leader` is (who led at the last look, by how much its model was
+    the better one), `followed` counts how often I went towards each. `found` holds what I have found of the newest
+    model of each neighbour, with the time and my step: its worth to me or, by claims, what it claims."""
 
-    probe: deque[tuple[Tensor, Tensor]]
-    leader: tuple[str, Model] | None = None
+    start_loss: float
+    words: Words
+    rows: Draws
+    losses: deque[float]
+    leader: tuple[str, float] | None = None
+    followed: Counter[str] = field(default_factory=Counter)
+    found: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     scratch: nn.Module | None = None
+    unjudged: int = 0
+
+
+class Came(NamedTuple):
+    """A new model of a neighbour, and the weight of its age."""
+
+    arrays: dict[str, Tensor]
+    fresh: float
+    age_s: float
 
 
 @final
 class LeaderSgd(Strategy):
-    """x_i <- x_i - step(g_i) - lambda a (x_i - x~), with x~ the model of the leader, all parameters and buffers:
+    """x_i <- (1 - pull a) x_i + pull a x_j whenever a new version of my leader j arrives; all parameters and buffers.
 
-        on arrival    each new model of a neighbour, my leader's and my own are tried on my probe, my last
-                      `probe_batches` batches; the leader is the one with the lowest loss, if that is not mine
-        each step     lambda = pull / every_steps, and a, falling with the version's age, is 1 when it has just come
+        a          falls with the version's age, and is 1 when it has just come
+        j          of the neighbours that are better than I, d(j, i) > 0, the best
+        d(j, i)    others:  the difference of what peers other than i and j have measured of the two models, each on its
+                            own examples, which at most one of the two has learned from (learning/words.py)
+                   probe:   the same, measured by me alone, on examples that I do not train on
+                   claims:  my training loss minus that of j as j says, each the mean over one exchange period
 
-    No claim is believed, and so none is sent: a peer that boasts, or whose own data are easy, leads nobody whom it does
-    not serve. At the leader itself nothing pulls, so the stationary points are those of plain training (section 3 of
-    the paper). On shards so unlike that nobody is better at my examples than I, nobody leads me.
+    Where no judge finds any use in any of the models (each peer with labels of its own), all of them are equally good,
+    and neighbours lead in turn, until what was taken over from them shows in the words. Else nothing pulls the best
+    one, so the stationary points are those of plain training (section 3 of the paper). There a leader pulls in each
+    step, by pull / period; here all at once, so that steps between exchanges cost nothing.
 
-    Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
+    By `others`, one liar cannot make its model lead peers who have a better one, as long as a third peer has measured
+    both models; of two peers alone, each can talk the other's model down. It must be heard by someone whom I hear: on a
+    directed ring nobody judges me, nobody leads, and the run says so; there, and wherever nobody is to be believed,
+    judge = "probe" works.
+
+    Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header. In a slot of their own, its words:
+    128 bytes for the newest 16 of them, as soon as it has any; by `claims`, 8 bytes; by `probe`, none.
     Conserves: nothing; a lost or doubled version is harmless.
-    When stale: the pull of a version falls with its age, to 0 at the horizon, where its leadership ends.
+    When stale: the pull of a version falls with its age, to 0 at the horizon; words beyond it do not count.
     """
 
     name = "leader_sgd"
@@ -80,33 +128,47 @@ class LeaderSgd(Strategy):
     options_type = Options
     options: Options
 
+    @property
+    def held_out(self) -> float:
+        return self.options.probe_share if self.options.judge is Judge.PROBE else 0.0
+
+    def agreed(self) -> dict[str, str]:
+        return {"strategy.judge": self.options.judge.value}
+
     def init(self, learner: Learner) -> State:
-        return State(deque(maxlen=self.options.probe_batches))
+        if learner.examples is None or learner.criterion is None:
+            raise NeedsError(f"strategy {self.name} judges models by examples, and this loop keeps its own to itself")
+        x, _ = learner.held_out or learner.examples
+        rows = Draws(len(x), min(self.options.judged_examples, len(x)), learner.seed + learner.place)
+        words = Words(learner.name, partial(self._counts, learner))
+        state = State(0.0, words, rows, deque(maxlen=max(self.exchange.every_steps, 1)))
+        if self.options.judge is not Judge.CLAIMS:
+            state.scratch = frozen_clone(learner.model)  # some models are not quite the same after an evaluation
+            losses = self._losses(state, learner, state.scratch, 0)
+            state.start_loss = float(losses[losses.isfinite()].mean().nan_to_num())
+        return state
+
+    def remember(self, state: State) -> Memory:
+        return {"start_loss": state.start_loss}
+
+    def recall(self, state: State, learner: Learner, memory: Memory) -> None:
+        start_loss = memory.get("start_loss")
+        if isinstance(start_loss, int | float):
+            state.start_loss = float(start_loss)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         release_step(learner)
-        candidates = self._candidates(state, learner, arrivals)
-        if candidates:
-            if state.leader is not None:
-                candidates.setdefault(*state.leader)
-            if state.scratch is None:
-                state.scratch = frozen_clone(learner.model)
-            losses: dict[str, float] = {}
-            for name, model in candidates.items():
-                load_arrays(state.scratch, model.arrays)
-                losses[name] = _loss(state, learner, state.scratch)
-            best = min(losses, key=lambda name: losses[name])
-            mine = _loss(state, learner, learner.model)
-            state.leader = (best, candidates[best]) if losses[best] < mine else None
-        if state.leader is not None:
-            name, model = state.leader
-            fresh = self._fresh(name, model, learner)
-            if fresh == 0.0:
-                state.leader = None
-            else:
-                share = fresh * self.options.pull / self.exchange.every_steps
-                mix_in(learner.model, [(share, model.arrays)], learner.shared, learner.chance)
-                learner.ledger.applied(name, learner.step - model.step, learner.now_s - model.arrived_s)
+        came = self._taken(state, learner, arrivals, view)
+        if came:
+            state.leader = self._leader(state, learner, view)
+        name, _ = state.leader or ("", 0.0)
+        if name and not self._known(state, learner, name):
+            state.leader = None
+        if name in came:
+            arrays, fresh, age_s = came[name]
+            mix_in(learner.model, [(fresh * self.options.pull, arrays)], learner.shared, learner.chance)
+            learner.ledger.applied(name, 0, age_s)
+            state.followed[name] += 1
         return []
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
@@ -115,38 +177,119 @@ class LeaderSgd(Strategy):
     def adjust(self, state: State, learner: Learner) -> None:
         if self.options.delay_adaptive:
             hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
-        if learner.x is not None and learner.y is not None:
-            state.probe.append((learner.x, learner.y))
+        state.losses.append(learner.task_loss)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         release_step(learner)
-        return self.weights_parcels(learner, view)
+        state.words.forget(learner.now_s, learner.step)
+        self._say_if_unjudged(state, learner)
+        parcels = self.weights_parcels(learner, view)
+        if parcels and self.options.judge is Judge.OTHERS and state.words.mine:
+            parcels += self.parcels(pack({WORDS: state.words.table()}, "raw"), learner, view, WORDS)
+        elif parcels and self.options.judge is Judge.CLAIMS:
+            claim = torch.tensor(_mean(state.losses), dtype=torch.float64)
+            parcels += self.parcels(pack({CLAIM: claim}, "raw"), learner, view, CLAIM)
+        return parcels
 
-    def _candidates(self, state: State, learner: Learner, arrivals: list[Arrival]) -> dict[str, Model]:
-        """The new models that are whole and fresh. Before my first batch nobody can be judged."""
-        found: dict[str, Model] = {}
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def _taken(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> dict[str, Came]:
+        """The new models that are whole and fresh, by sender. What was said, and how good they are, is in the state."""
+        came: dict[str, Came] = {}
         for arrival in arrivals:
+            age_s = learner.now_s - arrival.arrived_s
+            # It arrived between my last step and this one, so its staleness in steps is 0 by definition.
+            fresh = self._fresh(learner, arrival.sender, age_s, 0)
             try:
+                if arrival.key:
+                    self._heard(state, learner, arrival)
+                    continue
                 arrays = read_model(arrival, learner)
             except PayloadRefusedError as refused:
                 learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
                 continue
-            device = learner.device
-            model = Model({n: a.to(device) for n, a in arrays.items()}, arrival.arrived_s, learner.step)
-            if state.probe and self._fresh(arrival.sender, model, learner) > 0.0:
-                found[arrival.sender] = model
-                learner.ledger.exchanged(arrival.sender, learner.now_s)
-        return found
+            if fresh <= 0.0:
+                continue
+            came[arrival.sender] = Came(arrays, fresh, age_s)
+            learner.ledger.exchanged(arrival.sender, learner.now_s)
+            if self.options.judge is not Judge.CLAIMS:
+                found = (self._worth(state, learner, arrays, view), learner.now_s, learner.step)
+                state.found[arrival.sender] = found
+                state.words.measured(arrival.sender, *found)
+        return came
 
-    def _fresh(self, sender: str, model: Model, learner: Learner) -> float:
-        age_s, steps = learner.now_s - model.arrived_s, learner.step - model.step
-        return age_weight(age_s, steps, self.exchange.horizon_s(learner, sender), self.exchange.stale_after_steps)
+    def _heard(self, state: State, learner: Learner, arrival: Arrival) -> None:
+        """What a neighbour says of others' models or, by claims, of its own."""
+        if self.options.judge is Judge.CLAIMS:
+            claim = unpack(arrival.payload, {CLAIM: ()}, {CLAIM: torch.float64})[CLAIM]
+            state.found[arrival.sender] = (-float(claim), arrival.arrived_s, learner.step)
+            return
+        empty = no_words()
+        said = unpack(arrival.payload, {WORDS: tuple(empty.shape)}, {WORDS: empty.dtype})[WORDS]
+        state.words.heard(arrival.sender, said, arrival.arrived_s, learner.step)
+
+    def _worth(self, state: State, learner: Learner, arrays: dict[str, Tensor], view: View) -> float:
+        """What I find of a model: its gain on the examples that I judge by; on my probe, what it gains over mine."""
+        assert state.scratch is not None
+        load_arrays(state.scratch, arrays)
+        gain = self._gain(state, learner, state.scratch, view)
+        return gain - self._gain(state, learner, learner.model, view) if self.held_out else gain
+
+    def _leader(self, state: State, learner: Learner, view: View) -> tuple[str, float] | None:
+        """(neighbour, its lead) of the best one that is better than I; of equals that are of no use, each in turn."""
+        state.words.forget(learner.now_s, learner.step)
+        state.found = {name: state.found[name] for name in sorted(state.found) if self._known(state, learner, name)}
+        leads: dict[str, float] = {}
+        for name, (worth, *_) in state.found.items():
+            lead: float | None = worth
+            if self.options.judge is Judge.OTHERS:
+                lead = state.words.lead(name)
+            elif self.options.judge is Judge.CLAIMS:
+                lead = worth + _mean(state.losses)
+            if lead is not None and lead >= 0.0:
+                leads[name] = lead
+        best = max(leads.values(), default=0.0)
+        if best == 0.0 and not (self.options.judge is Judge.OTHERS and state.words.all_useless):
+            return None
+        equal = [name for name, lead in leads.items() if lead == best]
+        return (equal[(view.exchange + learner.place) % len(equal)], best) if equal else None
+
+    def _known(self, state: State, learner: Learner, name: str) -> bool:
+        """Whether what I have found of this neighbour's model still counts."""
+        _, at_s, step = state.found[name]
+        return self._counts(learner, name, learner.now_s - at_s, learner.step - step)
+
+    def _gain(self, state: State, learner: Learner, model: nn.Module, view: View) -> float:
+        return gain_over(state.start_loss, self._losses(state, learner, model, view.exchange))
+
+    def _losses(self, state: State, learner: Learner, model: nn.Module, number: int) -> Tensor:
+        """Of each of the rows that I judge by in exchange `number`; the same ones for all models."""
+        assert learner.criterion is not None
+        assert learner.examples is not None
+        x, y = learner.held_out or learner.examples
+        rows = state.rows.at(number).to(x.device)
+        return row_losses(model, learner.criterion, x[rows], y[rows])
+
+    def _fresh(self, learner: Learner, sender: str, age_s: float, steps: int) -> float:
+        horizon_s = self.exchange.horizon_s(learner, sender)
+        return age_weight(age_s, steps, horizon_s, self.exchange.stale_after_steps)
+
+    def _counts(self, learner: Learner, sender: str, age_s: float, steps: int) -> bool:
+        return self._fresh(learner, sender, age_s, steps) > 0.0
+
+    def _say_if_unjudged(self, state: State, learner: Learner) -> None:
+        """A warning where I hear of models, and nobody of them has judged mine."""
+        if self.options.judge is not Judge.OTHERS or not state.words.by:
+            return
+        state.unjudged = 0 if state.words.about(learner.name) else state.unjudged + 1
+        if state.unjudged == UNJUDGED_MAX:
+            learner.ledger.warn(
+                "nobody leads me: none of those whom I hear has judged my model, as they do not hear me; "
+                'strategy.judge = "probe" needs nobody\'s word'
+            )
 
 
-def _loss(state: State, learner: Learner, model: nn.Module) -> float:
-    """The mean loss of a model on my probe; infinite if it is none."""
-    assert learner.criterion is not None
-    with evaluating(model), torch.no_grad(), users_code("Task.model"):
-        losses = [float(learner.criterion(model(x), y)) for x, y in state.probe]
-    mean = sum(losses) / len(losses)
-    return mean if math.isfinite(mean) else math.inf
+def _mean(losses: deque[float]) -> float:
+    """The mean, as a number that can be sent: the largest one where there is none."""
+    mean = statistics.fmean(losses) if losses else math.nan
+    return min(mean, sys.float_info.max) if not math.isnan(mean) else sys.float_info.max
