@@ -78,15 +78,15 @@ def age_weight(age_s: float, staleness_steps: int, stale_after_s: float, stale_a
 
 
 def mean_of_teachers(probabilities: Tensor, shares: Tensor, average: Average = Average.PROBABILITIES) -> Tensor:
-    """One teacher [B, C] of p [J, B, C] with shares [J, B], which sum to 1 over J in each row.
+    """One teacher [B, C] of p [J, B, C] with shares [J, B], or [J, 1] for all rows, which sum to 1 over J in each row.
 
     `probabilities`: sum_j s_j p_j, averaged before the divergence is taken (Anil et al. 2018, section 2); for the
     forward divergence equal in gradient to the mean of the divergences. `logits`: the normalised geometric mean, which
     is the softmax of the mean of the logits; for MSE equal in gradient to the mean of the squared distances.
     """
     if average is Average.PROBABILITIES:
-        return torch.einsum("jb,jbc->bc", shares, probabilities)
-    return softmax(torch.einsum("jb,jbc->bc", shares, _log(probabilities)), dim=1)
+        return (shares[:, :, None] * probabilities).sum(dim=0)
+    return softmax((shares[:, :, None] * _log(probabilities)).sum(dim=0), dim=1)
 
 
 def tempered(probabilities: Tensor, made_at: float, temperature: float) -> Tensor:
@@ -111,7 +111,8 @@ def divergence_rows(student_logits: Tensor, teacher: Tensor, temperature: float,
         z, v = student_logits.float(), temperature * _log(teacher)
         gap = (z - z.mean(dim=1, keepdim=True)) - (v - v.mean(dim=1, keepdim=True))
         return gap.square().mean(dim=1) / 2
-    log_q = log_softmax(student_logits.float() / temperature, dim=1)
+    # Factors of 1 cost as much as others, and a small model's step is little more than such calls.
+    log_q = log_softmax(student_logits.float() if temperature == 1.0 else student_logits.float() / temperature, dim=1)
     if kind is Divergence.FORWARD_KL:
         entries = torch.xlogy(teacher, teacher) - teacher * log_q
     elif kind is Divergence.CROSS_ENTROPY:
@@ -119,7 +120,7 @@ def divergence_rows(student_logits: Tensor, teacher: Tensor, temperature: float,
     else:
         # Without the floor of _log a class at 0 would cost infinity.
         entries = log_q.exp() * (log_q - _log(teacher))
-    return temperature**2 * entries.sum(dim=1)
+    return entries.sum(dim=1) if temperature == 1.0 else temperature**2 * entries.sum(dim=1)
 
 
 def divergence(student_logits: Tensor, teacher: Tensor, temperature: float, kind: Divergence) -> Tensor:

@@ -82,7 +82,10 @@ class Ledger:
         self.staleness.bins[min(staleness_steps, _STEPS_KEPT_MAX)] += 1
         age_bin = age_to_bin(age_s)
         self.ages.bins[age_bin] += 1
-        self.links.setdefault(sender, LinkLedger()).ages.bins[age_bin] += 1
+        link = self.links.get(sender)
+        if link is None:
+            link = self.links[sender] = LinkLedger()
+        link.ages.bins[age_bin] += 1
 
     def quarantine(self, sender: str, reason: str, problem: str) -> None:
         """A payload was refused whole. Counted always, told once per (sender, reason)."""

@@ -104,7 +104,7 @@ class ModelTeachers:
         said = torch.stack([predictions[key] for key in heard])
         weights = torch.tensor([[fresh[key]] for key in heard], device=said.device)
         names = [self.by_key[key].sender for key in heard]
-        return how.term(learner.outputs, names, said, weights.expand(-1, said.shape[1]))
+        return how.term(learner.outputs, names, said, weights)
 
     def burn_in(self, learner: Learner, steps: int) -> None:
         """Nobody is listened to yet, of all who have spoken."""

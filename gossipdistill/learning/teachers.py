@@ -151,7 +151,7 @@ class Distillation:
             logits: z [B, C] of the student.
             names: of the J teachers.
             predictions: their p_j [J, B, C] at `temperature`.
-            weights: w_j [J, B] in [0, 1]; a row in which all are 0 costs nothing.
+            weights: w_j [J, B] in [0, 1], or [J, 1] for all rows; a row in which all are 0 costs nothing.
 
         s_t is the share sum_(j at t) w_j / sum_j w_j.
         """
@@ -164,7 +164,7 @@ class Distillation:
             ((temperature, _),) = groups.items()
             target = mean_of_teachers(tempered(predictions, self.temperature, temperature), shares, self.average)
             return (fade * divergence_rows(logits, target, temperature, self.kind)).mean()
-        rows = torch.zeros_like(fade)
+        rows = fade.new_zeros(len(logits))
         for temperature, places in groups.items():
             share = shares[places].sum(dim=0)
             within = shares[places] / share.clamp_min(torch.finfo(share.dtype).tiny)

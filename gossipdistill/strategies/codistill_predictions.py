@@ -43,7 +43,7 @@ _EXCHANGES_TOLD_APART = 1 << 31
 class Options(TeacherOptions):
     """Keys of `[strategy]` for this strategy."""
 
-    transfer_batch_size: int = Field(default=64, ge=1)
+    transfer_batch_size: int = Field(default=32, ge=1)
     """The number of transfer examples on which a student is compared with its teachers in each step."""
     coordinated_rows: int = Field(default=0, ge=0)
     """The number of rows of the transfer set that travel in one exchange; all peers draw the same ones for the same
@@ -188,7 +188,7 @@ class CodistillPredictions(Strategy):
             return NOTHING
         predictions, weights = self._said(state, learner, rows, left_out)
         assert learner.transfer is not None
-        logits = learner.forward(learner.transfer[rows])
+        logits = learner.forward(learner.transfer.index_select(0, rows))
         self._account(state, heard, learner)
         term = self.options.distillation.term(logits, state.cache.names, predictions, weights)
         return LossTerm(factor * term, apart=True)
@@ -259,14 +259,14 @@ class CodistillPredictions(Strategy):
     def _said(
         self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, LeftOut]
     ) -> tuple[Tensor, Tensor]:
-        """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B]."""
+        """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B or 1]."""
         now_s, step, after_s, after_steps = self._times(state, learner)
         if state.shared.batch_size == state.shared.rows:
             teachers = [(name, state.teachers[name]) for name in state.cache.names]
             ages = [(now_s - one.arrived_s, step - one.arrived_step, after_s[name]) for name, one in teachers]
             fresh = [age_weight(*age, after_steps) for age in ages]
             counts = [[0.0 if n in left_out else w] for n, w in zip(state.cache.names, fresh, strict=True)]
-            return state.cache.whole(rows), torch.tensor(counts, device=rows.device).expand(-1, len(rows))
+            return state.cache.whole(rows), torch.tensor(counts, device=rows.device)
         predictions, entries = state.cache.look_up(rows)
         weights = state.cache.freshness(entries, now_s, step, after_s, after_steps)
         if left_out:

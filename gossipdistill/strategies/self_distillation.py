@@ -66,7 +66,7 @@ class SelfDistillation(Strategy):
             return NOTHING
         assert learner.transfer is not None
         rows = learner.transfer_batch()
-        logits = learner.forward(learner.transfer[rows])
+        logits = learner.forward(learner.transfer.index_select(0, rows))
         options = self.options
         return LossTerm(
             factor * divergence(logits, state.table[rows], options.temperature, options.divergence), apart=True

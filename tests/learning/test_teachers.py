@@ -151,3 +151,17 @@ def test_a_teacher_is_new_by_my_own_steps_and_new_again_with_its_next_process() 
         "it was first heard 49 of my steps ago, teacher_burn_in_steps = 50"
     )
     assert attention.newcomers(250, 50) == {}
+
+
+@pytest.mark.parametrize("kind", Divergence)
+@pytest.mark.parametrize("average", Average)
+@pytest.mark.parametrize("temperature_of", [{}, {"cy": 2.0}])
+def test_one_weight_for_all_rows_is_the_same_weight_in_each(
+    kind: Divergence, average: Average, temperature_of: dict[str, float]
+) -> None:
+    said = torch.stack([soft_targets(_logits(seed), 1.0) for seed in (1, 2, 3)])
+    weights = torch.tensor([[0.9], [0.0], [0.4]])
+    how = Distillation(1.0, kind, average, temperature_of)
+    found = [how.term(_logits(0), ["bo", "cy", "dee"], said, one) for one in (weights, weights.expand(-1, 5))]
+    assert found[0].shape == ()
+    assert torch.allclose(*found, rtol=1e-6, atol=1e-7)
