@@ -406,7 +406,8 @@ class Worker:
         """An event when training goes on without gossip for `SILENCE_S`, and one when gossip begins again."""
         if not self.gossips or self._began_s is None:
             return None
-        return self._silence.look(now, self._began_s, self.learner.ledger, self.mailbox.neighbourhood())
+        period_s = self.learner.paces.period_s(self.strategy.exchange.every_steps)
+        return self._silence.look(now, self._began_s, self.learner.ledger, self.mailbox.neighbourhood(), period_s)
 
     def check_connection(self, now: float) -> Event | None:
         """An event when the living no longer form one graph in which news gets round, and one when they do again."""

@@ -11,7 +11,9 @@ from gossipdistill.messages import Neighbourhood
 from gossipdistill.topology import Connection
 
 SILENCE_S = 4.0
-"""Training for so long without an exchange is said aloud, with the reason: seen within five seconds."""
+"""Training for so long without an exchange is said aloud, with the reason: seen within five seconds. Where exchanges
+are further apart, `PERIODS` of their usual intervals."""
+PERIODS = 2
 
 
 @dataclass(slots=True)
@@ -20,12 +22,14 @@ class Silence:
 
     silent: bool = False
 
-    def look(self, now: float, since_s: float, ledger: Ledger, neighbourhood: Neighbourhood) -> Event | None:
-        """An event when training has gone on without gossip for `SILENCE_S`, and one when gossip begins again; nothing
-        is missed before `since_s`."""
+    def look(
+        self, now: float, since_s: float, ledger: Ledger, neighbourhood: Neighbourhood, period_s: float = 0.0
+    ) -> Event | None:
+        """An event when training has gone on without gossip for too long, and one when gossip begins again; nothing is
+        missed before `since_s`. `period_s` is the usual interval between two exchanges."""
         last_s = max((link.last_exchange_s or 0.0 for link in ledger.links.values()), default=0.0)
         silent_s = now - max(last_s, since_s)
-        if self.silent == (silent_s >= SILENCE_S):
+        if self.silent == (silent_s >= max(SILENCE_S, PERIODS * period_s)):
             return None
         self.silent = not self.silent
         if not self.silent:

@@ -52,11 +52,15 @@ class Paces:
         """A word of this sender has come."""
         self.senders.setdefault(sender, Gaps()).look(arrived_s)
 
-    def horizon_s(self, every_steps: int, sender: str | None = None, words: int = 1) -> float:
-        """The age in seconds at which a word of `sender` has no weight any more; without one, a word of whoever speaks
-        most often. `every_steps` of my own steps lie between two exchanges."""
+    def period_s(self, every_steps: int, sender: str | None = None) -> float:
+        """The usual interval in seconds between two words of `sender`, or between two exchanges of mine, `every_steps`
+        of my own steps apart, if that is longer. Without a sender: between two words of the one that speaks most."""
         if sender is None:
             gap_s = min((gaps.usual_s for gaps in self.senders.values()), default=0.0)
         else:
             gap_s = self.senders[sender].usual_s if sender in self.senders else 0.0
-        return max(FLOOR_S, PERIODS * words * max(gap_s, every_steps * self.steps.usual_s))
+        return max(gap_s, every_steps * self.steps.usual_s)
+
+    def horizon_s(self, every_steps: int, sender: str | None = None, words: int = 1) -> float:
+        """The age in seconds at which a word of `sender`, or of the one that speaks most, has no weight any more."""
+        return max(FLOOR_S, PERIODS * words * self.period_s(every_steps, sender))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gossipdistill.events import EventKind
 from gossipdistill.learning.pace import PERIODS
 from gossipdistill.messages import Neighbourhood
 from gossipdistill.strategies import Exchange, Strategy
@@ -113,6 +114,22 @@ def test_the_silence_of_all_follows_the_pace_too() -> None:
     ada = both.workers["ada"]
     assert ada.strategy.exchange.horizon_s(ada.learner) == PERIODS * EVERY * STEP_S
     assert ada.strategy.exchange.horizon_s(ada.learner, "bo") == PERIODS * EVERY * STEP_S
+
+
+def test_slow_steps_are_not_taken_for_silence_and_a_neighbour_that_is_gone_is() -> None:
+    """Nothing new comes for 20 s between two exchanges; the alarm after 4 s would be false each time."""
+    both = world("codistill_predictions")
+    ada = both.workers["ada"]
+    for step in range(60):
+        both.step(STEP_S * step)
+        assert step < 10 or ada.check_exchange(STEP_S * step + 1.9) is None, step
+    ada.mailbox.tell(Neighbourhood(), ())
+    said = []
+    for step in range(60, 60 + 3 * EVERY):
+        ada.step(STEP_S * step)
+        said.append(ada.check_exchange(STEP_S * step))
+    (alarm,) = [event for event in said if event is not None]
+    assert alarm.kind is EventKind.NO_EXCHANGE
 
 
 @pytest.mark.parametrize("explicit", [0.0, 5.0, 30.0])
