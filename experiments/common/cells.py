@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +41,35 @@ def missing(path: Path, wanted: Iterable[Key]) -> Iterator[Key]:
 def text_of(key: Key) -> str:
     """The same for equal keys, in whichever order their entries are."""
     return json.dumps(key, sort_keys=True)
+
+
+class NotThereError(Exception):
+    """A cell is missing, and none is to be run."""
+
+
+@dataclass
+class Store:
+    """Cells by need: those that are in the file are read, others are run, as long as `runs` says so."""
+
+    path: Path
+    runs: bool
+    cpu_s_max: float = math.inf
+    """Beyond this processor time of the process no further cell is begun."""
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.cells = {text_of(cell["key"]): cell for cell in known(self.path)}
+
+    def cell(self, key: Key, run: Callable[[], Cell]) -> Cell:
+        """The cell, from the file or anew.
+
+        Raises:
+            NotThereError: it is missing, and none is to be run, or no time is left.
+        """
+        found = self.cells.get(text_of(key))
+        if found is None:
+            if not self.runs or time.process_time() > self.cpu_s_max:
+                raise NotThereError(key)
+            found = self.cells[text_of(key)] = add(self.path, key, run())
+            print(json.dumps(found)[:300], flush=True)
+        return found

@@ -1,0 +1,51 @@
+"""The product's own workers in step, in one process and without a network: what each publishes has arrived before the
+next step. Workers, strategies, teachers and defaults are the product's, from a run as `simulate` plans it; only the
+network between the mailboxes is missing, which costs more than small models do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.launch.building import build_learner, build_schedule, build_task, build_worker
+from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Arrival, Neighbourhood
+from gossipdistill.worker import Worker
+
+STEP_S = 0.02
+"""Time between two steps, for whatever counts in seconds."""
+
+
+def workers_of(specs: Sequence[WorkerSpec]) -> list[Worker]:
+    """One worker per specification, all of them known to be alive."""
+    schedule = build_schedule(specs[0], specs[0].config.make_strategy())
+    workers = []
+    for spec in specs:
+        strategy = spec.config.make_strategy()
+        task = build_task(spec, strategy)
+        learner, draws = build_learner(spec, strategy, task)
+        worker = build_worker(spec, strategy, task, learner, draws, schedule, Mailbox())
+        others = frozenset(PeerName(name) for name in spec.names if name != spec.name)
+        worker.mailbox.tell(Neighbourhood(expected=len(specs), alive=others), ())
+        workers.append(worker)
+    return workers
+
+
+def train(workers: Sequence[Worker], steps: int, until: int | None = None) -> None:
+    """All steps from where the workers are to `until` (unset: the last), everything delivered before the next one."""
+    for step in range(workers[0].learner.step, steps if until is None else until):
+        for worker in workers:
+            worker.step(STEP_S * step, step / steps)
+        deliver(workers, STEP_S * step)
+
+
+def deliver(workers: Sequence[Worker], now: float) -> None:
+    """What lies in the mailboxes goes to those whom it is for. Versions rise with the sender's step."""
+    by_name = {worker.learner.name: worker for worker in workers}
+    for worker in workers:
+        for number, (slot, parcel) in enumerate(worker.mailbox.collect().parcels):
+            version = Version(Boot(1), worker.learner.step * 1_000_000 + number)
+            what = (parcel.step, parcel.exchange, parcel.payload, now)
+            arrival = Arrival(PeerName(worker.learner.name), parcel.topic, version, *what)
+            by_name[slot.peer].mailbox.deliver(arrival)
