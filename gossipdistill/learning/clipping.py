@@ -4,7 +4,9 @@ A term of distillation keeps its size when the task's own gradient has vanished,
 heart soon. At a rate at which the task alone trains well, the sum of both may drive a model to constant outputs. A
 bound on the whole gradient prevents that. One that follows a peer's own norms does not depend on the scale of the loss
 (AutoClip: Seetharaman, Wichern, Pardo and Le Roux 2020, 2007.14469, section 3; there it is over all steps, here over
-the last ones, so that a gradient that grows is not held down for good by a flat start).
+the last ones, so that a gradient that grows is not held down for good by a flat start). Where outputs are class logits
+the scale is known, a loss is in nats, and the bound is 1 at most: else a task whose gradients are all long, because its
+inputs are, say, grey levels from 0 to 255, would have hardly any.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ KEPT = 100
 """Steps whose norms are kept."""
 SHARE = 0.1
 """The part of them that is no longer than the bound (AutoClip's own choice)."""
+CLASSES_MAX = 1.0
+"""The most that auto allows where outputs are class logits."""
 _KEY = "gradient_norms"
 
 
@@ -52,17 +56,17 @@ class Norms:
             self.last = deque((norm for norm in norms.tolist() if 0.0 < norm < math.inf), maxlen=KEPT)
 
 
-def clip(model: nn.Module, bound: Bound, norms: Norms) -> None:
+def clip(model: nn.Module, bound: Bound, norms: Norms, classes: bool = False) -> None:
     """Scale the gradient of `model` down to the bound if it is longer (Pascanu, Mikolov and Bengio 2013, algorithm 1).
 
     It comes before a strategy adjusts the gradient, as in a loop of the user's own, where `clip_grad_norm_` stands
-    before the optimiser's step and a strategy's hook runs inside it.
+    before the optimiser's step and a strategy's hook runs inside it. `classes`: whether the outputs are class logits.
     """
     if bound is None:
         return
     parts = _parts(model)
     norm = float(torch.nn.utils.get_total_norm(parts))
-    most = norms.bound(norm) if bound == "auto" else bound
+    most = min(norms.bound(norm), CLASSES_MAX if classes else math.inf) if bound == "auto" else bound
     factor = most / (norm + 1e-6)  # as torch's clip_grad_norm_ has it
     if factor < 1.0:
         for part in parts:

@@ -104,7 +104,7 @@ def make_gradient(learner: Learner, rules: GradientRules, rows: Tensor, term: Ca
             whole = whole + loss.detach() / len(batches) if whole is not None else None
             _backward(loss / len(batches))
     if rules.clip_norm != "auto" or not wants_closure(learner.optimizer):
-        clip(learner.model, rules.clip_norm, learner.norms)
+        clip(learner.model, rules.clip_norm, learner.norms, learner.classes is not None)
     return Evaluation(total / len(batches), whole)
 
 

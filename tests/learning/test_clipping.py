@@ -106,3 +106,14 @@ def test_norms_go_through_a_checkpoint_and_nonsense_does_not() -> None:
         assert not back.last
     back.recall({"gradient_norms": torch.tensor([math.nan, -1.0, 2.0, math.inf])})
     assert list(back.last) == [2.0]
+
+
+def test_where_outputs_are_class_logits_auto_is_1_at_most() -> None:
+    for length, shortened in ((16.0, 1.0), (0.5, 0.5)):
+        model, norms = model_of([length]), Norms()
+        clip(model, "auto", norms, classes=True)
+        assert gradient_of(model) == pytest.approx([shortened], rel=1e-5)
+        assert list(norms.last) == [length]
+    model = model_of([16.0])
+    clip(model, 3.0, Norms(), classes=True)
+    assert gradient_of(model) == pytest.approx([3.0], rel=1e-5)
