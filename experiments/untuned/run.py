@@ -24,6 +24,7 @@ import torch
 from experiments.common.cells import Cell, Key, add, known, missing
 from experiments.untuned.data import folder
 from experiments.untuned.table import (
+    ALONE,
     FAMILY,
     GRAPHS,
     OTHERS,
@@ -52,6 +53,8 @@ SKEW = {
     "text": ("task.classes_per_peer=8",),
 }
 """How labels are skewed where the product's own way (94 % of three classes) does not fit the number of classes."""
+GROUPS = 'strategy.groups=[["ada", "bo", "dee"], ["cy", "eve", "fay", "gus"]]'
+"""On the irregular graph, where neighbours in the roster are no groups: within each of these news gets round."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Variant:
         fitting = [one for one in self.settings if not one.startswith("strategy.") or _key_of_strategy(one) in known]
         skewed = cell["shards"] == "skewed"
         shards = ["task.shards=label_skew", *SKEW.get(cell["task"], ())] if skewed else ["task.shards=disjoint"]
-        return [*shards, f"task.part={self.part}", *fitting]
+        groups = [GROUPS] if cell["strategy"] == "codistill_groups" and cell["graph"] == GRAPHS[1] else []
+        return [*shards, f"task.part={self.part}", *groups, *fitting]
 
 
 def _key_of_strategy(setting: str) -> str:
@@ -106,13 +110,11 @@ def keys_of(strategies: Iterable[str], seeds: Iterable[int], where: Sequence[Pla
 
 
 def more_seeds(cells: Sequence[Cell]) -> list[Key]:
-    """The next seed, for teachers and training alone, of each place where a teacher's interval is too wide."""
-    found = []
-    for place in places():
-        wide = [gain for name in TEACHERS if (gain := gains(cells).get((place, name))) is not None and gain.wide]
-        seed = max((gain.seeds for gain in wide), default=0)
-        if wide and SEEDS <= seed < SEEDS_MAX:
-            found += list(keys_of(FAMILY, [seed], [place]))
+    """The next seed of each teacher at each place where its interval is too wide, and of training alone there."""
+    found: list[Key] = []
+    for (place, strategy), gain in gains(cells).items():
+        if strategy in TEACHERS and gain.wide and SEEDS <= gain.seeds < SEEDS_MAX:
+            found += [key for key in keys_of((ALONE, strategy), [gain.seeds], [place]) if key not in found]
     return found
 
 
@@ -184,8 +186,9 @@ def main() -> None:
     family, others = [row for row in FAMILY if row in rows], [row for row in OTHERS if row in rows]
     if not asked.report:
         seeds = [int(seed) for seed in asked.seeds.split(",")] if asked.seeds else None
-        variant.fill(keys_of(family, seeds or range(SEEDS), where))
-        while not seeds and set(family) == set(FAMILY) and (wanted := more_seeds(known(variant.path))):
+        for part in (family[:3], family[3:]):  # groups average weights as well: after the two that do not
+            variant.fill(keys_of(part, seeds or range(SEEDS), where))
+        while rows == [*FAMILY, *OTHERS] and not seeds and (wanted := more_seeds(known(variant.path))):
             variant.fill(wanted)
         variant.fill(keys_of(others, seeds or range(SEEDS_OTHERS), where))
     text = table(known(variant.path))

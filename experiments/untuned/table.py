@@ -14,12 +14,10 @@ TASKS = ("digits", "synthetic", "adult", "text", "fashion", "cifar10")
 SHARDS = ("iid", "skewed")
 GRAPHS = ("complete-4", "irregular-7")
 ALONE = "isolated"
-TEACHERS = ("codistill_predictions", "codistill_checkpoints")
+TEACHERS = ("codistill_predictions", "codistill_checkpoints", "codistill_groups")
 FAMILY = (ALONE, *TEACHERS)
 SYMMETRIC = ("adpsgd",)
 """They need the reverse of each link."""
-GROUPED = ("codistill_groups",)
-"""They need links inside each group, and the irregular graph lacks them."""
 OTHERS = tuple(name for name, kind in STRATEGIES.items() if name not in FAMILY and kind.rounds is not Rounds.LOCKSTEP)
 """Strategies that wait for nobody; those in lockstep have no place here."""
 
@@ -33,7 +31,7 @@ Place = tuple[str, str, str]
 
 def applies(strategy: str, graph: str) -> bool:
     """Whether the strategy can run on this graph."""
-    return graph == GRAPHS[0] or strategy not in (*SYMMETRIC, *GROUPED)
+    return graph == GRAPHS[0] or strategy not in SYMMETRIC
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.untuned import data, tasks
-from experiments.untuned.run import HERE, Variant, keys_of, more_seeds
+from experiments.untuned.run import HERE, Variant, keys_of, more_seeds, simulated
 from experiments.untuned.table import FAMILY, GRAPHS, OTHERS, Gain, gains, places, table
 from gossipdistill.strategies import STRATEGIES, Rounds
 from gossipdistill.tasks import Shard
@@ -70,16 +70,25 @@ def test_a_wide_interval_gets_the_next_seed_and_a_narrow_one_none() -> None:
     wide = seeds("codistill_predictions", *[(60.0 + 10 * (seed % 2),) * 2 for seed in range(10)])
     narrow = seeds("codistill_predictions", *[(60.0 + seed % 2,) * 2 for seed in range(10)])
     assert more_seeds([*alone, *narrow]) == []
-    assert more_seeds([*alone, *wide]) == list(keys_of(FAMILY, [10], [PLACE]))
+    assert more_seeds([*alone, *wide]) == list(keys_of(("isolated", "codistill_predictions"), [10], [PLACE]))
 
 
 def test_a_setting_of_another_strategy_is_left_out_and_a_variant_is_kept_apart() -> None:
     variant = Variant(("train.clip_norm=1.0", "strategy.weight=0.5"), "validation")
-    alone, taught = ({"task": "adult", "shards": "skewed", "strategy": name} for name in FAMILY[:2])
+    place = {"task": "adult", "shards": "skewed", "graph": "complete-4"}
+    alone, taught = (place | {"strategy": name} for name in FAMILY[:2])
     assert "strategy.weight=0.5" not in variant.settings_of(alone)
     assert {"strategy.weight=0.5", "task.skew=0.8", "task.part=validation"} <= set(variant.settings_of(taught))
     assert variant.path.name == "validation+train.clip_norm=1.0+strategy.weight=0.5.cells.jsonl"
     assert Variant().path.name == "cells.jsonl"
+
+
+def test_a_cell_has_a_figure_for_each_peer_and_groups_fit_the_graph() -> None:
+    key = {"task": "synthetic", "shards": "skewed", "graph": GRAPHS[1], "strategy": "codistill_groups", "seed": 0}
+    found = simulated(key, Variant(scale=0.02))
+    assert list(found["accuracy"]) == ["ada", "bo", "cy", "dee", "eve", "fay", "gus"]
+    assert all(0.0 < figure < 100.0 for figure in found["accuracy"].values())
+    assert (found["bad_ends"], found["megabytes"] > 0.0) == ({}, True)
 
 
 def test_the_graph_is_irregular_directed_and_strongly_connected() -> None:
