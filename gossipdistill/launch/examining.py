@@ -12,6 +12,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.run_config import TrainKeys
 from gossipdistill.learning.answers import class_answers, spread_rows
+from gossipdistill.learning.clipping import largest
 from gossipdistill.learning.company import Unexchanged, unexchanged
 from gossipdistill.learning.evaluation import untouched
 from gossipdistill.learning.outcome import COMPARED_AFTER_STEPS, Answers, Ending, Look, Outcome, Settings, judge
@@ -111,8 +112,8 @@ class Examiner:
         steps = worker.learner.step - self.steps_before
         if not worker.learner.step:
             return Verdict()
-        bound = worker.gradient.clip_norm
-        settings = Settings(self.train.lr, bound if isinstance(bound, float) else None, worker.learner.step)
+        bound = largest(worker.gradient.clip_norm, worker.learner.classes is not None)
+        settings = Settings(self.train.lr, bound, worker.learner.step)
         labels = (worker.task.validation[1], worker.task.train[1])
         alone = not worker.learner.ledger.exchanges and worker.strategy.delivery is not Delivery.COLLECTIVE
         outcome = judge(

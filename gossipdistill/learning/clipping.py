@@ -73,6 +73,13 @@ def clip(model: nn.Module, bound: Bound, norms: Norms, classes: bool = False) ->
             part.mul_(factor)
 
 
+def largest(bound: Bound, classes: bool) -> float | None:
+    """The number above which no gradient is, if there is one. `classes`: as for `clip`."""
+    if bound == "auto":
+        return CLASSES_MAX if classes else None
+    return bound
+
+
 def _parts(model: nn.Module) -> list[Tensor]:
     """The entries of all gradients. Of sparse ones, those that are there: rows that occur twice are added first."""
     parts: list[Tensor] = []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossipdistill.learning.clipping import KEPT, Norms, clip
+from gossipdistill.learning.clipping import KEPT, Norms, clip, largest
 
 
 def model_of(*gradients: list[float], dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -117,3 +117,9 @@ def test_where_outputs_are_class_logits_auto_is_1_at_most() -> None:
     model = model_of([16.0])
     clip(model, 3.0, Norms(), classes=True)
     assert gradient_of(model) == pytest.approx([3.0], rel=1e-5)
+
+
+def test_what_no_gradient_exceeds() -> None:
+    assert [largest("auto", True), largest("auto", False), largest(None, True), largest(0.3, False)] == [
+        1.0, None, None, 0.3,
+    ]  # fmt: skip
