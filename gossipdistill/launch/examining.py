@@ -112,7 +112,7 @@ class Examiner:
         steps = worker.learner.step - self.steps_before
         if not worker.learner.step:
             return Verdict()
-        bound = largest(worker.gradient.clip_norm, worker.learner.classes is not None)
+        bound = largest(worker.gradient.clip_norm, worker.learner.norms)
         settings = Settings(self.train.lr, bound, worker.learner.step)
         labels = (worker.task.validation[1], worker.task.train[1])
         alone = not worker.learner.ledger.exchanges and worker.strategy.delivery is not Delivery.COLLECTIVE

@@ -78,8 +78,8 @@ class TrainKeys(BaseModel):
     """The number of batches that make one step; the mean of their gradients is the gradient of the step."""
     clip_norm: Annotated[float, Field(gt=0)] | Literal["auto", "off"] | None = None
     """The largest Euclidean norm of a gradient over all parameters; a longer one is shortened. auto: the norm that a
-    tenth of the peer's own last 100 gradients do not exceed, and at most 1 where the outputs are class logits. off: no
-    bound. Unset: as the strategy says."""
+    tenth of the peer's own last 100 gradients do not exceed, and at most 1 for a mean cross-entropy of class logits.
+    off: no bound. Unset: as the strategy says."""
     autocast: Literal["off", "bfloat16"] = "off"
     """The number type of forward passes: bfloat16 runs them under torch.autocast. Weights, and what travels, keep their
     type."""

@@ -5,8 +5,9 @@ heart soon. At a rate at which the task alone trains well, the sum of both may d
 bound on the whole gradient prevents that. One that follows a peer's own norms does not depend on the scale of the loss
 (AutoClip: Seetharaman, Wichern, Pardo and Le Roux 2020, 2007.14469, section 3; there it is over all steps, here over
 the last ones, so that a gradient that grows is not held down for good by a flat start). Where outputs are class logits
-the scale is known, a loss is in nats, and the bound is 1 at most: else a task whose gradients are all long, because its
-inputs are, say, grey levels from 0 to 255, would have hardly any.
+the scale is known, and the bound is 1 at most for a mean cross-entropy (and as many times that as the task's loss is
+larger, as a sum over the batch is): else a task whose gradients are all long, because its inputs are, say, grey levels
+from 0 to 255, would have hardly any.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ KEPT = 100
 SHARE = 0.1
 """The part of them that is no longer than the bound (AutoClip's own choice)."""
 CLASSES_MAX = 1.0
-"""The most that auto allows where outputs are class logits."""
-_KEY = "gradient_norms"
+"""The most that auto allows where outputs are class logits and the loss is their mean cross-entropy."""
+_NORMS, _SCALE = "gradient_norms", "loss_scale"
 
 
 @dataclass(slots=True)
@@ -37,46 +38,71 @@ class Norms:
     nothing, and are left out."""
 
     last: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    scale: float | None = None
+    """How many times larger the task's loss is than the mean cross-entropy, where outputs are class logits; None: not
+    known yet, or they are none."""
+
+    @property
+    def most(self) -> float:
+        """What no gradient may exceed, whatever the norms."""
+        return math.inf if self.scale is None else CLASSES_MAX * self.scale
 
     def bound(self, norm: float) -> float:
-        """Take in the norm of one more gradient; the most that it may be: the `SHARE` quantile of those known."""
+        """Take in the norm of one more gradient; the most that it may be: the `SHARE` quantile of those known,
+        and `most`."""
         if not 0.0 < norm < math.inf:
             return math.inf
         self.last.append(norm)
-        return sorted(self.last)[int(SHARE * (len(self.last) - 1))]
+        return min(sorted(self.last)[int(SHARE * (len(self.last) - 1))], self.most)
 
     def remember(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: the norms [KEPT at most], the oldest first."""
-        return {_KEY: torch.tensor(self.last, dtype=torch.float64)} if self.last else {}
+        """What a checkpoint keeps: the norms [KEPT at most], the oldest first, and the scale."""
+        norms = {_NORMS: torch.tensor(self.last, dtype=torch.float64)} if self.last else {}
+        return norms if self.scale is None else norms | {_SCALE: torch.tensor(self.scale, dtype=torch.float64)}
 
     def recall(self, memory: Mapping[str, Tensor | float]) -> None:
         """The norms of a checkpoint, if it has some."""
-        norms = memory.get(_KEY)
+        norms, scale = memory.get(_NORMS), memory.get(_SCALE)
         if isinstance(norms, Tensor) and norms.ndim == 1:
             self.last = deque((norm for norm in norms.tolist() if 0.0 < norm < math.inf), maxlen=KEPT)
+        if isinstance(scale, Tensor) and scale.ndim == 0 and 0.0 < float(scale) < math.inf:
+            self.scale = float(scale)
 
 
-def clip(model: nn.Module, bound: Bound, norms: Norms, classes: bool = False) -> None:
+def scale_of(loss: float, outputs: object, labels: Tensor) -> float:
+    """How many times the mean cross-entropy of class logits `outputs` [B, C] with `labels` a task's `loss` of the same
+    batch is: 1 for the mean, B for a sum. 1 where that cannot be said."""
+    if not isinstance(outputs, Tensor):
+        return 1.0
+    try:
+        with torch.no_grad():
+            scale = loss / float(nn.functional.cross_entropy(outputs.float(), labels))
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError):  # labels or outputs of another shape or type
+        return 1.0
+    return scale if 0.0 < scale < math.inf else 1.0
+
+
+def clip(model: nn.Module, bound: Bound, norms: Norms) -> None:
     """Scale the gradient of `model` down to the bound if it is longer (Pascanu, Mikolov and Bengio 2013, algorithm 1).
 
     It comes before a strategy adjusts the gradient, as in a loop of the user's own, where `clip_grad_norm_` stands
-    before the optimiser's step and a strategy's hook runs inside it. `classes`: whether the outputs are class logits.
+    before the optimiser's step and a strategy's hook runs inside it.
     """
     if bound is None:
         return
     parts = _parts(model)
     norm = float(torch.nn.utils.get_total_norm(parts))
-    most = min(norms.bound(norm), CLASSES_MAX if classes else math.inf) if bound == "auto" else bound
+    most = norms.bound(norm) if bound == "auto" else bound
     factor = most / (norm + 1e-6)  # as torch's clip_grad_norm_ has it
     if factor < 1.0:
         for part in parts:
             part.mul_(factor)
 
 
-def largest(bound: Bound, classes: bool) -> float | None:
-    """The number above which no gradient is, if there is one. `classes`: as for `clip`."""
+def largest(bound: Bound, norms: Norms) -> float | None:
+    """The number above which no gradient is, if there is one."""
     if bound == "auto":
-        return CLASSES_MAX if classes else None
+        return norms.most if norms.most < math.inf else None
     return bound
 
 

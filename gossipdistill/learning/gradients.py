@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gossipdistill.learning.clipping import Bound, clip
+from gossipdistill.learning.clipping import Bound, clip, scale_of
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.user_code import users_code
@@ -103,9 +103,19 @@ def make_gradient(learner: Learner, rules: GradientRules, rows: Tensor, term: Ca
                 loss = loss + value
             whole = whole + loss.detach() / len(batches) if whole is not None else None
             _backward(loss / len(batches))
-    if rules.clip_norm != "auto" or not wants_closure(learner.optimizer):
-        clip(learner.model, rules.clip_norm, learner.norms, learner.classes is not None)
+    _shorten(learner, rules)
     return Evaluation(total / len(batches), whole)
+
+
+def _shorten(learner: Learner, rules: GradientRules) -> None:
+    """Bound the gradient of this step, with the losses and outputs of its last batch."""
+    norms = learner.norms
+    if rules.clip_norm == "auto":
+        if wants_closure(learner.optimizer):
+            return
+        if norms.scale is None and learner.classes is not None and learner.y is not None:
+            norms.scale = scale_of(learner.task_loss, learner.outputs, learner.y)
+    clip(learner.model, rules.clip_norm, norms)
 
 
 def make_step(learner: Learner, first: Evaluation, again: Callable[[], Evaluation]) -> None:

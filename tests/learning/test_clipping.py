@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gossipdistill.learning.clipping import KEPT, Norms, clip, largest
+from gossipdistill.learning.clipping import KEPT, Norms, clip, largest, scale_of
 
 
 def model_of(*gradients: list[float], dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -92,12 +92,12 @@ def test_a_gradient_that_grows_is_held_down_for_kept_steps_at_most() -> None:
 
 
 def test_norms_go_through_a_checkpoint_and_nonsense_does_not() -> None:
-    norms = Norms()
+    norms = Norms(scale=200.0)
     for norm in range(1, 130):
         norms.bound(float(norm))
     back = Norms()
     back.recall(norms.remember())
-    assert list(back.last) == list(norms.last)
+    assert (list(back.last), back.scale) == (list(norms.last), 200.0)
     assert back.bound(7.0) == norms.bound(7.0)
     assert Norms().remember() == {}
     for memory in ({}, {"gradient_norms": 3.0}, {"gradient_norms": torch.zeros(2, 2)}):
@@ -108,18 +108,35 @@ def test_norms_go_through_a_checkpoint_and_nonsense_does_not() -> None:
     assert list(back.last) == [2.0]
 
 
-def test_where_outputs_are_class_logits_auto_is_1_at_most() -> None:
+@pytest.mark.parametrize("scale", [1.0, 32.0, 0.01])
+def test_where_outputs_are_class_logits_auto_has_a_most(scale: float) -> None:
     for length, shortened in ((16.0, 1.0), (0.5, 0.5)):
-        model, norms = model_of([length]), Norms()
-        clip(model, "auto", norms, classes=True)
-        assert gradient_of(model) == pytest.approx([shortened], rel=1e-5)
-        assert list(norms.last) == [length]
+        model, norms = model_of([length * scale]), Norms(scale=scale)
+        clip(model, "auto", norms)
+        assert gradient_of(model) == pytest.approx([shortened * scale], rel=1e-3)
+        assert list(norms.last) == pytest.approx([length * scale])
     model = model_of([16.0])
-    clip(model, 3.0, Norms(), classes=True)
+    clip(model, 3.0, Norms(scale=scale))
     assert gradient_of(model) == pytest.approx([3.0], rel=1e-5)
 
 
+def test_the_scale_of_a_loss_by_hand() -> None:
+    outputs, labels = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+    mean, total = (float(nn.functional.cross_entropy(outputs, labels, reduction=how)) for how in ("mean", "sum"))
+    assert scale_of(mean, outputs, labels) == 1.0
+    assert scale_of(total, outputs, labels) == pytest.approx(8.0)
+    assert scale_of(mean, outputs, nn.functional.one_hot(labels).float()) == pytest.approx(1.0)
+    for odd in (math.nan, math.inf, 0.0, -1.0):
+        assert scale_of(odd, outputs, labels) == 1.0
+    assert scale_of(mean, outputs, torch.zeros(8, 5)) == 1.0
+    assert scale_of(mean, (outputs,), labels) == 1.0
+
+
 def test_what_no_gradient_exceeds() -> None:
-    assert [largest("auto", True), largest("auto", False), largest(None, True), largest(0.3, False)] == [
-        1.0, None, None, 0.3,
-    ]  # fmt: skip
+    bounds = [
+        largest("auto", Norms(scale=2.0)),
+        largest("auto", Norms()),
+        largest(None, Norms()),
+        largest(0.3, Norms()),
+    ]
+    assert bounds == [2.0, None, None, 0.3]
