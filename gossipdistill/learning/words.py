@@ -16,6 +16,10 @@ about others only, and cannot lift its own model above one that honest judges pr
     d(j, i) = mean over k of g_k(j) - g_k(i)      k other than i and j; from 5 such k on without the outer fifths
     d(j, i) = mean_k g_k(j) - mean_k g_k(i)       where no k has measured both; of the words about i, that of j counts
                                                   only if there is no other
+
+Words travel from judge to neighbour, and are passed on, so that they also come round where links go one way. A word
+that is passed on may be forged by whoever passes it on. It counts only where the words that peers say for themselves
+do not suffice: where none of those that I hear, but for j, has measured my model.
 """
 
 from __future__ import annotations
@@ -33,8 +37,11 @@ from gossipdistill.learning.evaluation import untouched
 from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.user_code import users_code
 
-WORDS_MAX = 16
-"""Words that travel in one message: the newest of its sender's."""
+WORDS_MAX = 32
+"""Words that travel in one message: first the sender's own, then those that it passes on, the newest first."""
+KEPT_MAX = 1024
+"""Words that one peer keeps; the oldest ones go first."""
+_AGE_MAX_S = 1e6
 TRIMMED_FROM = 5
 """With fewer words than this there is nothing to spare for a trimmed mean."""
 _GAIN_MAX = float(torch.finfo(torch.float32).max)
@@ -42,96 +49,109 @@ _GAIN_MAX = float(torch.finfo(torch.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A gain, and when I measured or received it: clock (s) and own step. `sender` is the neighbour whose message it
-    comes from: by the pace of that one it goes stale."""
+    """A gain, and when it was measured: by my clock (s), and the own step at which I learned of it. `sender` is the
+    neighbour whose message it comes from: by the pace of that one it goes stale."""
 
     gain: float
     sender: str
+    passed_on: bool
     at_s: float
     step: int
 
 
 @dataclass(slots=True)
 class Words:
-    """All words that one peer knows, by judge and by the mark of whose model it is about. `fresh` says whether a word
-    from this sender counts at this age (s, own steps)."""
+    """All words that one peer knows, by the marks of (judge, owner of the model). `fresh` says whether a word from this
+    sender counts at this age (s, own steps)."""
 
     me: str
     fresh: Callable[[str, float, int], bool]
-    by: dict[str, dict[int, Word]] = field(default_factory=dict)
+    known: dict[tuple[int, int], Word] = field(default_factory=dict)
 
     def measured(self, name: str, gain: float, now_s: float, step: int) -> None:
         """My own word about the model of `name`."""
-        mine = self.by.setdefault(self.me, {})
-        mine.pop(mark_of(name), None)  # the newest last
-        mine[mark_of(name)] = Word(gain, name, now_s, step)
+        self.known[mark_of(self.me), mark_of(name)] = Word(gain, name, False, now_s, step)
 
-    def heard(self, judge: str, table: Tensor, at_s: float, step: int) -> None:
-        """The words of a neighbour, in place of all that it has said before.
+    def heard(self, sender: str, table: Tensor, at_s: float, step: int) -> None:
+        """The words of a neighbour, in place of all that it has said for itself before, and what it passes on.
 
         Args:
-            table: as `table` gives it.
+            table: as `table` gives it; it came at `at_s`.
 
         Raises:
-            PayloadRefusedError: for a gain that is negative or infinite.
+            PayloadRefusedError: for a gain that is negative or infinite, or an age that is negative.
         """
-        marks, gains = table[:, 0].tolist(), table[:, 1].contiguous().view(torch.float32).tolist()
-        said = {mark: gain for mark, gain in zip(marks, gains, strict=True) if not math.isnan(gain)}
-        odd = next((gain for gain in said.values() if not 0.0 <= gain < math.inf), None)
-        if odd is not None:
-            raise PayloadRefusedError("words", f"says that a model gains {odd:.4g}, which cannot be")
-        self.by[judge] = {mark: Word(gain, judge, at_s, step) for mark, gain in said.items()}
+        marks = table[:, :2].tolist()
+        numbers = table[:, 2:].contiguous().view(torch.float32).tolist()
+        said = [(*mark, *number) for mark, number in zip(marks, numbers, strict=True) if not math.isnan(number[0])]
+        for _, _, gain, age_s in said:
+            if not (0.0 <= gain < math.inf and 0.0 <= age_s <= _AGE_MAX_S):
+                raise PayloadRefusedError("words", f"says that a model gains {gain:.4g}, {age_s:.4g} s ago")
+        me, judge = mark_of(self.me), mark_of(sender)
+        self.known = {pair: word for pair, word in self.known.items() if word.passed_on or pair[0] != judge}
+        for who, about, gain, age_s in said:
+            word = Word(gain, sender, who != judge, at_s - age_s, step)
+            before = self.known.get((who, about))
+            newer = before is None or (before.passed_on and before.at_s <= word.at_s)
+            if who not in (me, about) and (newer or not word.passed_on):
+                self.known[who, about] = word
 
     def forget(self, now_s: float, step: int) -> None:
-        """What is no longer fresh."""
-        for judge, said in list(self.by.items()):
-            kept = {
-                mark: word
-                for mark, word in said.items()
-                if self.fresh(word.sender, now_s - word.at_s, step - word.step)
-            }
-            self.by[judge] = kept
-            if not kept:
-                del self.by[judge]
+        """What is no longer fresh, and the oldest words beyond `KEPT_MAX`."""
+        fresh = {
+            pair: word
+            for pair, word in self.known.items()
+            if self.fresh(word.sender, now_s - word.at_s, step - word.step)
+        }
+        newest = sorted(fresh.items(), key=lambda item: (item[1].passed_on, -item[1].at_s))
+        self.known = dict(newest[:KEPT_MAX])
 
-    @property
-    def mine(self) -> dict[int, Word]:
-        """What I have measured myself, the newest last."""
-        return self.by.get(self.me, {})
-
-    def table(self) -> Tensor:
-        """My newest words [WORDS_MAX, 2] as whole numbers, which no encoding changes: a mark, and the bits of its gain
-        in float32. Rows that are not needed hold NaN."""
-        marks, gains = torch.zeros(WORDS_MAX, dtype=torch.int32), torch.full((WORDS_MAX,), math.nan)
-        for row, (mark, word) in enumerate(list(self.mine.items())[-WORDS_MAX:]):
-            marks[row], gains[row] = mark, word.gain
-        return torch.stack([marks, gains.view(torch.int32)], dim=1)
-
-    def about(self, name: str) -> dict[str, float]:
-        """What judges other than its owner have measured of this model."""
-        mark = mark_of(name)
-        return {judge: said[mark].gain for judge, said in self.by.items() if judge != name and mark in said}
+    def table(self, now_s: float) -> Tensor:
+        """What I say to my neighbours [WORDS_MAX, 4] as whole numbers, which no encoding changes: the marks of judge
+        and owner, and the bits of a gain and of its age (s) in float32. In rows that are not needed, the gain is NaN.
+        """
+        marks, numbers = torch.zeros(WORDS_MAX, 2, dtype=torch.int32), torch.full((WORDS_MAX, 2), math.nan)
+        me = mark_of(self.me)
+        first = sorted(self.known.items(), key=lambda item: (item[0][0] != me, -item[1].at_s))
+        for row, (pair, word) in enumerate(first[:WORDS_MAX]):
+            marks[row] = torch.tensor(pair)
+            numbers[row] = torch.tensor([word.gain, min(max(now_s - word.at_s, 0.0), _AGE_MAX_S)])
+        return torch.cat([marks, numbers.view(torch.int32)], dim=1)
 
     @property
     def all_useless(self) -> bool:
         """Whether no judge has found anything that any model is good for."""
-        return not any(word.gain for said in self.by.values() for word in said.values())
+        return not any(word.gain for word in self.known.values())
+
+    def about(self, name: str, passed_on: bool = False) -> dict[int, Word]:
+        """By judge, what others than its owner have measured of this model; with or without what is `passed_on`."""
+        mark = mark_of(name)
+        return {
+            judge: word
+            for (judge, owner), word in self.known.items()
+            if owner == mark and judge != mark and (passed_on or not word.passed_on)
+        }
 
     def lead(self, name: str) -> float | None:
         """d(name, me): by how much its model is better than mine; None where nobody has measured one of the two."""
-        theirs, mine = self.about(name), self.about(self.me)
+        lead = self._lead(name, passed_on=False)
+        return lead if lead is not None else self._lead(name, passed_on=True)
+
+    def _lead(self, name: str, passed_on: bool) -> float | None:
+        theirs, mine = self.about(name, passed_on), self.about(self.me, passed_on)
+        others = {judge: word for judge, word in mine.items() if judge != mark_of(name) and word.sender != name}
+        mine = others or mine
         both = theirs.keys() & mine.keys()
         if both:
-            return trimmed_mean(theirs[judge] - mine[judge] for judge in sorted(both))
-        mine = {judge: gain for judge, gain in mine.items() if judge != name} or mine
+            return trimmed_mean(theirs[judge].gain - mine[judge].gain for judge in sorted(both))
         if not theirs or not mine:
             return None
-        return trimmed_mean(theirs.values()) - trimmed_mean(mine.values())
+        return trimmed_mean(w.gain for w in theirs.values()) - trimmed_mean(w.gain for w in mine.values())
 
 
 def no_words() -> Tensor:
     """The shape and type of a table, without memory."""
-    return torch.empty(WORDS_MAX, 2, dtype=torch.int32, device="meta")
+    return torch.empty(WORDS_MAX, 4, dtype=torch.int32, device="meta")
 
 
 def mark_of(name: str) -> int:

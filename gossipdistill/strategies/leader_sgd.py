@@ -26,23 +26,25 @@ from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.norms import read_model
-from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays, pack, unpack
+from gossipdistill.learning.snapshot import PayloadRefusedError, load_arrays, pack, payload_bytes, unpack
 from gossipdistill.learning.words import Words, gain_over, no_words, row_losses
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
     NOTHING,
+    Extent,
     Initialisation,
     LossTerm,
     Needs,
+    Publication,
     Strategy,
     View,
 )
 
 WORDS, CLAIM = "words", "claim"
 """Keys of what a peer says beside its model, each in a slot of its own."""
-UNJUDGED_MAX = 5
-"""Exchanges with neighbours of whom none has judged my model, before that is said."""
+UNJUDGED_MAX = 20
+"""Exchanges without a word about my model, before that is said."""
 
 
 class Judge(StrEnum):
@@ -60,8 +62,9 @@ class Options(base.AsynchronousOptions):
     """Who says which model is best. others: the peers that do not own it, each on its own examples. probe: this peer
     alone, on examples that it does not train on (`probe_share`). claims: each model's owner, by its training loss, as
     in the paper; a single liar then leads everybody."""
-    pull: float = Field(default=0.3, gt=0, le=1)
-    """The part of the way to its leader that a model goes when a new version of the leader arrives."""
+    pull: float = Field(default=0.6, gt=0, le=1)
+    """The part of the way to its leader that a model goes when a new version of the leader arrives. 1: it becomes that
+    model, and trains on from there."""
     judged_examples: int = Field(default=32, ge=1)
     """The number of examples on which a model that arrives is judged."""
     probe_share: float = Field(default=0.2, gt=0, lt=1)
@@ -110,13 +113,13 @@ class LeaderSgd(Strategy):
     one, so the stationary points are those of plain training (section 3 of the paper). There a leader pulls in each
     step, by pull / period; here all at once, so that steps between exchanges cost nothing.
 
-    By `others`, one liar cannot make its model lead peers who have a better one, as long as a third peer has measured
-    both models; of two peers alone, each can talk the other's model down. It must be heard by someone whom I hear: on a
-    directed ring nobody judges me, nobody leads, and the run says so; there, and wherever nobody is to be believed,
-    judge = "probe" works.
+    By `others`, one liar cannot make its model lead a peer that has a better one, as long as a third peer, which hears
+    both and is heard, has measured the two models. Of two peers alone, or where all news comes through one neighbour,
+    that neighbour can talk the other's model down. What judges say is passed on, so that it comes round on directed
+    graphs too, of up to about 30 words; where none comes round, nobody leads, and the run says so.
 
-    Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header. In a slot of their own, its words:
-    128 bytes for the newest 16 of them, as soon as it has any; by `claims`, 8 bytes; by `probe`, none.
+    Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header. In a slot of their own, its words,
+    512 bytes for up to 32 of them, as soon as it has any; by `claims`, 8 bytes; by `probe`, none.
     Conserves: nothing; a lost or doubled version is harmless.
     When stale: the pull of a version falls with its age, to 0 at the horizon; words beyond it do not count.
     """
@@ -184,12 +187,18 @@ class LeaderSgd(Strategy):
         state.words.forget(learner.now_s, learner.step)
         self._say_if_unjudged(state, learner)
         parcels = self.weights_parcels(learner, view)
-        if parcels and self.options.judge is Judge.OTHERS and state.words.mine:
-            parcels += self.parcels(pack({WORDS: state.words.table()}, "raw"), learner, view, WORDS)
+        if parcels and self.options.judge is Judge.OTHERS and state.words.known:
+            parcels += self.parcels(pack({WORDS: state.words.table(learner.now_s)}, "raw"), learner, view, WORDS)
         elif parcels and self.options.judge is Judge.CLAIMS:
             claim = torch.tensor(_mean(state.losses), dtype=torch.float64)
             parcels += self.parcels(pack({CLAIM: claim}, "raw"), learner, view, CLAIM)
         return parcels
+
+    def publications(self, extent: Extent) -> list[Publication]:
+        if self.options.judge is not Judge.OTHERS:
+            return super().publications(extent)
+        both = (*super().publications(extent), Publication({WORDS: no_words()}, "raw"))
+        return [max(both, key=lambda one: payload_bytes(one.arrays, one.encoding))]
 
     # --- judging --------------------------------------------------------------------------------------------------
 
@@ -278,13 +287,13 @@ class LeaderSgd(Strategy):
         return self._fresh(learner, sender, age_s, steps) > 0.0
 
     def _say_if_unjudged(self, state: State, learner: Learner) -> None:
-        """A warning where I hear of models, and nobody of them has judged mine."""
-        if self.options.judge is not Judge.OTHERS or not state.words.by:
+        """A warning where I hear of other models, and never of mine."""
+        if self.options.judge is not Judge.OTHERS or not state.words.known:
             return
-        state.unjudged = 0 if state.words.about(learner.name) else state.unjudged + 1
+        state.unjudged = 0 if state.words.about(learner.name, passed_on=True) else state.unjudged + 1
         if state.unjudged == UNJUDGED_MAX:
             learner.ledger.warn(
-                "nobody leads me: none of those whom I hear has judged my model, as they do not hear me; "
+                "nobody leads me: no word about my model has come round to me; "
                 'strategy.judge = "probe" needs nobody\'s word'
             )
 

@@ -14,7 +14,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.learning.holding_out import hold_out
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import PayloadRefusedError
-from gossipdistill.learning.words import WORDS_MAX, Words, gain_over, mark_of, row_losses, trimmed_mean
+from gossipdistill.learning.words import KEPT_MAX, WORDS_MAX, Word, Words, gain_over, mark_of, row_losses, trimmed_mean
 
 HORIZON_S = 30.0
 
@@ -28,7 +28,11 @@ def say(words: Words, judge: str, **said: float) -> None:
     theirs = words_of(judge)
     for name, gain in said.items():
         theirs.measured(name, gain, 0.0, 0)
-    words.heard(judge, theirs.table(), 0.0, 0)
+    words.heard(judge, theirs.table(0.0), 0.0, 0)
+
+
+def gains(found: dict[int, Word]) -> dict[int, float]:
+    return {judge: word.gain for judge, word in found.items()}
 
 
 def test_a_gain_is_what_each_row_is_below_the_untrained_model() -> None:
@@ -81,23 +85,66 @@ def test_words_go_stale_and_the_last_table_counts() -> None:
     say(words, "bo", ada=0.3, cy=0.2)
     say(words, "bo", cy=0.6)
     assert words.about("ada") == {}
-    assert words.about("cy") == pytest.approx({"bo": 0.6})
+    assert gains(words.about("cy")) == pytest.approx({mark_of("bo"): 0.6})
     words.forget(HORIZON_S - 1.0, 0)
-    assert words.by
+    assert words.known
     words.forget(HORIZON_S, 0)
-    assert not words.by
+    assert not words.known
     assert words.all_useless
 
 
-def test_a_table_holds_the_newest_words() -> None:
+def test_what_is_passed_on_grows_older_on_its_way_and_never_replaces_what_a_judge_says_itself() -> None:
+    bo, cy, dee = words_of("bo"), words_of("cy"), words_of("dee")
+    bo.measured("ada", 0.5, 0.0, 0)
+    cy.heard("bo", bo.table(4.0), 100.0, 0)  # cy's clock: the word is 4 s old
+    dee.heard("cy", cy.table(103.0), 1000.0, 0)
+    assert dee.about("ada") == {}
+    (word,) = dee.about("ada", passed_on=True).values()
+    assert (word.gain, word.sender, word.passed_on, word.at_s) == (0.5, "cy", True, pytest.approx(993.0))
+    assert gains(cy.about("ada")) == {mark_of("bo"): 0.5}, "bo says it to cy"
+    bo.measured("ada", 0.7, 5.0, 0)
+    dee.heard("bo", bo.table(5.0), 1001.0, 0)
+    dee.heard("cy", cy.table(103.0), 1002.0, 0)
+    assert gains(dee.about("ada")) == pytest.approx({mark_of("bo"): 0.7})
+    dee.heard("bo", words_of("bo").table(6.0), 1003.0, 0)
+    assert dee.about("ada") == {}
+
+
+def test_on_a_directed_ring_two_models_are_compared_by_what_comes_round() -> None:
+    """ada -> bo -> cy -> ada: bo measures ada's model, cy that of bo, ada that of cy."""
+    ada, bo, cy = words_of("ada"), words_of("bo"), words_of("cy")
+    ada.measured("cy", 0.6, 0.0, 0)
+    bo.measured("ada", 0.2, 0.0, 0)
+    cy.measured("bo", 0.9, 0.0, 0)
+    cy.heard("bo", bo.table(0.0), 0.0, 0)
+    ada.heard("cy", cy.table(0.0), 0.0, 0)
+    assert ada.lead("cy") == pytest.approx(0.6 - 0.2)
+
+
+def test_nobody_passes_on_words_of_mine_or_of_a_model_s_owner() -> None:
+    words = words_of("ada")
+    liar = words_of("ada")  # speaks in ada's name
+    liar.measured("bo", 1.0, 0.0, 0)
+    words.heard("bo", liar.table(0.0), 0.0, 0)
+    own = words_of("bo")
+    own.measured("bo", 1.0, 0.0, 0)
+    words.heard("bo", own.table(0.0), 0.0, 0)
+    assert not words.known
+
+
+def test_a_table_holds_my_newest_words_first_and_no_peer_keeps_words_without_bound() -> None:
     words = words_of()
+    say(words, "bo", cy=0.1)
     for number in range(WORDS_MAX + 3):
-        words.measured(f"p{number}", 0.5, 0.0, number)
-    words.measured("p3", 0.25, 0.0, 99)
-    marks = words.table()[:, 0].tolist()
-    assert len(set(marks)) == WORDS_MAX
-    assert marks[-1] == mark_of("p3")
-    assert mark_of("p0") not in marks
+        words.measured(f"p{number}", 0.5, 1.0 + number, number)
+    owners = words.table(99.0)[:, 1].tolist()
+    assert owners[0] == mark_of(f"p{WORDS_MAX + 2}")
+    assert mark_of("p2") not in owners
+    assert mark_of("cy") not in owners
+    for number in range(2 * KEPT_MAX):
+        words.measured(f"q{number}", 0.5, 100.0 + number / KEPT_MAX, 0)
+    words.forget(102.0, 0)
+    assert len(words.known) == KEPT_MAX
 
 
 @pytest.mark.parametrize("gain", [-1e-9, math.inf, -math.inf])
@@ -106,10 +153,10 @@ def test_gains_that_cannot_be_are_refused(gain: float) -> None:
         say(words_of(), "bo", cy=gain)
 
 
-@given(st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31), 2**31 - 1)), max_size=WORDS_MAX))
+@given(st.lists(st.tuples(*[st.integers(-(2**31), 2**31 - 1)] * 4), max_size=WORDS_MAX))
 @settings(max_examples=60, deadline=None)
-def test_any_bits_are_words_or_are_refused(rows: list[tuple[int, int]]) -> None:
-    table = torch.zeros(WORDS_MAX, 2, dtype=torch.int32)
+def test_any_bits_are_words_or_are_refused(rows: list[tuple[int, ...]]) -> None:
+    table = torch.zeros(WORDS_MAX, 4, dtype=torch.int32)
     if rows:
         table[: len(rows)] = torch.tensor(rows, dtype=torch.int32)
     words = words_of()
@@ -117,7 +164,7 @@ def test_any_bits_are_words_or_are_refused(rows: list[tuple[int, int]]) -> None:
     try:
         words.heard("bo", table, 0.0, 0)
     except PayloadRefusedError:
-        assert "bo" not in words.by
+        assert len(words.known) == 1
     lead = words.lead("bo")
     assert lead is None or math.isfinite(lead)
 

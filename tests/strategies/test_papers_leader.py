@@ -60,25 +60,32 @@ def forging(world: World, liar: str, forge: Callable[[Parcel], Parcel]) -> None:
     world.carry = carry  # type: ignore[method-assign]
 
 
-def words(said: dict[str, float]) -> torch.Tensor:
+def words(said: dict[str, float], judge: str = "p3") -> torch.Tensor:
     """A table of words, by hand."""
-    table = torch.zeros(WORDS_MAX, 2, dtype=torch.int32)
-    table[:, 1] = torch.full((WORDS_MAX,), float("nan")).view(torch.int32)
+    table = torch.zeros(WORDS_MAX, 4, dtype=torch.int32)
+    table[:, 2:] = torch.full((WORDS_MAX, 2), float("nan")).view(torch.int32)
     for row, (name, gain) in enumerate(said.items()):
-        table[row] = torch.stack([torch.tensor(mark_of(name)), torch.tensor(gain).view(torch.int32)])
+        table[row, :2] = torch.tensor([mark_of(judge), mark_of(name)])
+        table[row, 2:] = torch.tensor([gain, 0.0]).view(torch.int32)
     return table
+
+
+def gains_in(parcel: Parcel) -> dict[int, float]:
+    """What its sender says for itself in these words, by the mark of the model's owner."""
+    table = unpack(parcel.payload, {"words": (WORDS_MAX, 4)}, {"words": torch.int32})["words"]
+    return dict(zip(table[:, 1].tolist(), table[:, 2].contiguous().view(torch.float32).tolist(), strict=True))
 
 
 def test_all_follow_the_best_and_the_leader_stays_where_it_is() -> None:
     """Teng et al. 2019 (1905.10395), section 3: the pull of the leader vanishes at the leader itself, so that the
     stationary points of training stay what they were."""
-    world = scattered()
+    world = scattered(pull=0.3)
     steps(world, 0, 4)
     assert leaders(world) == [None, "p0", "p0", "p0"]
     at = points(world)[:, 0]
     assert at[0] == 1.0
     # Nobody knows of its own model before the second exchange: two of three have pulled, 0.3 of the way each time.
-    np.testing.assert_allclose(at[1:], 1.0 + 0.7**2 * np.array([1.0, 2.0, 3.0]), rtol=3e-3)
+    np.testing.assert_allclose(at[1:], 1.0 + 0.7**2 * np.array([1.0, 2.0, 3.0]), rtol=5e-3)
 
 
 def test_between_exchanges_nothing_pulls() -> None:
@@ -148,7 +155,7 @@ def test_a_liar_cannot_talk_its_own_model_up_nor_all_others_down(lie: float) -> 
         ({"words": words({"p1": -0.5})}, "words"),
         ({"words": words({"p1": float("inf")})}, "words"),
         ({"words": words({"p1": 0.5})[:3]}, "shape"),
-        ({"words": torch.rand(WORDS_MAX, 2)}, "type"),
+        ({"words": torch.rand(WORDS_MAX, 4)}, "type"),
         ({"claim": torch.tensor(0.0, dtype=torch.float64)}, "arrays"),
     ],
 )
@@ -164,13 +171,8 @@ def test_a_model_without_a_finite_loss_is_worth_nothing() -> None:
     world = scattered()
     place_at(world.workers["p3"], np.full(DIMENSIONS, 1e30))  # its square overflows
     steps(world, 0, 4)
-    said = [
-        unpack(parcel.payload, {"words": (WORDS_MAX, 2)}, {"words": torch.int32})["words"]
-        for name, parcel in world.posted
-        if name == "p0" and parcel.key
-    ]
-    gains = dict(zip(said[0][:, 0].tolist(), said[0][:, 1].contiguous().view(torch.float32).tolist(), strict=True))
-    assert gains[mark_of("p3")] == 0.0
+    said = [parcel for name, parcel in world.posted if name == "p0" and parcel.key]
+    assert gains_in(said[0])[mark_of("p3")] == 0.0
     assert leaders(world)[:3] == [None, "p0", "p0"]
 
 
@@ -191,16 +193,43 @@ def test_of_two_peers_the_better_one_leads() -> None:
     assert leaders(world) == [None, "p0"]
 
 
-def test_where_nobody_hears_me_nobody_leads_and_the_run_says_what_would_help() -> None:
-    world = scattered("directed_ring")
-    steps(world, 0, 12)
-    assert leaders(world) == [None] * 4
+@pytest.mark.parametrize("judge", ["others", "probe"])
+def test_on_a_directed_ring_words_come_round(judge: str) -> None:
+    """Nobody whom I hear hears me: what my successor measures of my model is passed on by all others."""
+    world = scattered("directed_ring", judge=judge)
+    steps(world, 0, 6)
+    assert leaders(world) == [None, "p0", "p1", "p2"]
+    assert points(world)[0, 0] == 1.0
+
+
+def test_a_word_that_is_passed_on_does_not_count_where_judges_speak_for_themselves() -> None:
+    """In the name of others a liar may say what it likes."""
+    world = scattered()
+
+    def forge(parcel: Parcel) -> Parcel:
+        if not parcel.key:
+            return parcel
+        tables = [words(dict.fromkeys(NAMES, 0.0) | {"p3": 1.0}, judge)[:4] for judge in NAMES[:3]]
+        table = torch.cat([*tables, words({})[12:]])
+        return replace(parcel, payload=pack({"words": table}, "raw"))
+
+    forging(world, "p3", forge)
+    for step in range(8):
+        world.step(0.1 * step)
+        assert "p3" not in leaders(world)
+    assert leaders(world)[1:3] == ["p0", "p0"]
+
+
+def test_where_no_word_comes_round_nobody_leads_and_the_run_says_what_would_help() -> None:
+    world = scattered(names=NAMES[:2])
+    forging(
+        world, "p0", lambda parcel: replace(parcel, payload=pack({"words": words({})}, "raw")) if parcel.key else parcel
+    )
+    steps(world, 0, 25)
+    assert leaders(world) == [None, None]
     (warning,) = [text for text in world.workers["p1"].learner.ledger.warnings if "leads" in text]
     assert 'strategy.judge = "probe"' in warning
-    world = scattered("directed_ring", judge="probe")
-    steps(world, 0, 12)
-    assert leaders(world)[1:] == ["p0", "p1", "p2"]
-    assert not [text for text in world.workers["p1"].learner.ledger.warnings if "leads" in text]
+    assert not [text for text in world.workers["p0"].learner.ledger.warnings if "leads" in text]
 
 
 def test_nobody_trains_on_what_it_judges_by() -> None:
@@ -254,7 +283,9 @@ def test_somebody_leads_in_most_periods_and_it_pays(shards: ShardKind, least: fl
     world, led = trained(shards, "leader_sgd")
     assert led > alone + least
     states = [worker._state for worker in world.workers.values()]
-    assert all(sum(state.followed.values()) > 0.4 * 30 for state in states)
+    led_in = [sum(state.followed.values()) / 30 for state in states]
+    assert min(led_in) > 0.2, led_in
+    assert sum(led_in) / 4 > 0.5, led_in
     assert len({name for state in states for name in state.followed}) >= 3, "leadership goes round"
 
 

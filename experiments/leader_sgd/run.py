@@ -1,0 +1,164 @@
+"""Does leader_sgd lead, and does it pay? Four peers in virtual time, beside training alone, paired by seed.
+
+    GOSSIPDISTILL_DATA=FOLDER python -m experiments.leader_sgd.run      goes on where it was
+    ... --choose                                                        the pulls, on the validation part, other seeds
+    python -m experiments.leader_sgd.run --report                       the tables again, from the cells that are there
+
+One line of `results/cells.jsonl`, or of `results/choice.jsonl`, for each finished cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from experiments.common.cells import Cell, Key, add, known, missing
+from experiments.common.spread import mean_and_error
+from experiments.untuned.data import folder
+from experiments.untuned.run import SKEW
+from gossipdistill.launch.plan import Asked
+from gossipdistill.launch.simulated_peer import SimulatedPeer
+from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.sim.host import Birth
+from gossipdistill.worker import Worker
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+STEPS = 750
+ALONE = "isolated"
+ROWS: dict[str, tuple[str, ...]] = {
+    ALONE: (),
+    "leader_sgd": (),
+    "leader_sgd, probe": ("strategy.judge=probe",),
+    "leader_sgd, claims": ("strategy.judge=claims", "strategy.pull=0.1"),
+}
+"""What is shown: the strategy up to the comma, and its settings beside the defaults. Claims with the paper's pull."""
+PULLS = (0.1, 0.3, 0.6, 1.0)
+SETTINGS = ("iid", "skewed")
+UNSHARED = ("task.shards=label_skew", "task.skew=1.0", "task.classes_per_peer=2")
+"""A setting to choose by, on digits: each peer has two labels that nobody else has."""
+CHOSEN_ON, SHOWN_ON = ("digits", "fashion"), ("digits", "fashion", "adult")
+"""Tasks of the bed in `experiments/untuned`. On adult nothing was chosen."""
+
+
+def keys_to_show() -> Iterator[Key]:
+    """Seed by seed, on the test part."""
+    for seed in range(5):
+        for task in SHOWN_ON:
+            for setting in SETTINGS:
+                for row in ROWS if seed < 3 else (ALONE, "leader_sgd"):
+                    yield {"row": row, "task": task, "setting": setting, "seed": seed}
+
+
+def keys_to_choose() -> Iterator[Key]:
+    """The pulls, on the validation part."""
+    places = [*((task, setting) for task in CHOSEN_ON for setting in SETTINGS), ("digits", "unshared")]
+    for seed in (100, 101, 102):
+        for task, setting in places:
+            for row in (ALONE, *(f"leader_sgd, pull {pull}" for pull in PULLS)):
+                yield {"row": row, "task": task, "setting": setting, "seed": seed}
+
+
+@dataclass
+class Kept(Simulation):
+    """A simulation whose workers can be asked afterwards."""
+
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+    def _spawn(self, birth: Birth) -> SimulatedPeer:
+        made = super()._spawn(birth)
+        self.workers[made.worker.learner.name] = made.worker
+        return made
+
+
+def simulated(key: Key, part: str) -> Cell:
+    """Accuracy of each peer in percent, in which share of its exchange periods somebody led it, and CPU of a step."""
+    strategy, _, pull = key["row"].partition(", pull ")
+    settings = [f"strategy.pull={pull}"] if pull else list(ROWS[key["row"]])
+    skewed = ("task.shards=label_skew", *SKEW.get(key["task"], ()))
+    settings += {"iid": ("task.shards=disjoint",), "skewed": skewed, "unshared": UNSHARED}[key["setting"]]
+    with tempfile.TemporaryDirectory() as out:
+        asked = Asked(
+            run_file=HERE / "run.toml",
+            task=f"experiments.untuned.tasks:{key['task']}",
+            strategy=strategy.partition(",")[0],
+            steps=STEPS,
+            seed=key["seed"],
+            settings=[*settings, f"task.part={part}"],
+            data_dir=folder(),
+            device="cpu",
+            out=Path(out),
+            here=HERE.parents[1],
+        )
+        simulation = Kept(plan_simulation(asked))
+        simulation.run()
+    entries = simulation.summary["peers"]
+    led = [sum(getattr(worker._state, "followed", {}).values()) for worker in simulation.workers.values()]
+    periods = [max(worker.cadence.exchanges, 1) for worker in simulation.workers.values()]
+    return {
+        "accuracy": {entry["name"]: round(100 * entry["val_accuracy"], 2) for entry in entries},
+        "led": round(sum(one / of for one, of in zip(led, periods, strict=True)) / len(led), 3),
+        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / sum(entry["steps"] for entry in entries), 3),
+    }
+
+
+def table(cells: list[Cell]) -> str:
+    """One line for each row of each place: paired gains over training alone, with their standard errors."""
+    lines = [
+        "| task | shards | training | accuracy % | over alone | seeds above alone | worst peer % | led in | CPU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    found = {tuple(cell["key"][name] for name in ("task", "setting", "row", "seed")): cell for cell in cells}
+    rows = {(task, setting, row): None for task, setting, row, _ in found}
+    for place in sorted(rows, key=lambda place: (place[:2], list(rows).index(place))):
+        seeds = [seed for *where, seed in found if tuple(where) == place and (*place[:2], ALONE, seed) in found]
+        cells_here = [found[*place, seed] for seed in seeds]
+        alone = [found[*place[:2], ALONE, seed] for seed in seeds]
+        mean = [_mean(cell) for cell in cells_here]
+        gains = [_mean(cell) - _mean(other) for cell, other in zip(cells_here, alone, strict=True)]
+        gain, error = mean_and_error(gains)
+        cpu = sum(cell["cpu_ms_per_step"] for cell in cells_here) / sum(cell["cpu_ms_per_step"] for cell in alone)
+        led = sum(cell["led"] for cell in cells_here) / len(cells_here)
+        gossips = place[2].startswith("leader")
+        over = f"{gain:+.1f} ± {error:.1f} | {sum(one > 0 for one in gains)} of {len(gains)}"
+        lines.append(
+            f"| {' | '.join(place)} | {sum(mean) / len(mean):.1f} | {over if place[2] != ALONE else '- | -'} "
+            f"| {min(min(cell['accuracy'].values()) for cell in cells_here):.1f} | "
+            f"{f'{led:.2f}' if gossips else '-'} | {cpu:.1f} x |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _mean(cell: Cell) -> float:
+    return float(sum(cell["accuracy"].values()) / len(cell["accuracy"]))
+
+
+def main() -> None:
+    """Every missing cell, then the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--choose", action="store_true", help="the pulls, on the validation part")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    name, part = ("choice", "validation") if asked.choose else ("cells", "test")
+    path = RESULTS / f"{name}.jsonl"
+    keys = [] if asked.report else list(missing(path, keys_to_choose() if asked.choose else keys_to_show()))
+    for number, key in enumerate(keys, start=1):
+        began_s = time.process_time()
+        cell = add(path, key, {**simulated(key, part), "cpu_s": round(time.process_time() - began_s, 2)})
+        print(f"{number} of {len(keys)}: {cell}", flush=True)
+    text = table(known(path))
+    (RESULTS / f"{'choice' if asked.choose else 'table'}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
