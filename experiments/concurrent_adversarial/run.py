@@ -1,92 +1,176 @@
-"""`python -m experiments.concurrent_adversarial.run`: large batches, plain and with adversarial ones of age 0, 1, 5.
+"""Large batches with adversarial examples from stale weights: made here or by a helper, and the time that it takes.
 
-ConAdv (Liu et al. 2021, 2106.00221) says that perturbations made from stale weights do as well as fresh ones, and that
-they narrow the gap of large batches. Handwritten digits, 800 examples, an MLP, 90 epochs at every batch size; every row
-at its own best rate of one grid, by the mean over the seeds. One worker in this process, through the strategy.
+    GOSSIPDISTILL_DATA=FOLDER python -m experiments.concurrent_adversarial.run     goes on where it was
+    python -m experiments.concurrent_adversarial.run --report                      the table again
+
+ConAdv (Liu et al. 2021, 2106.00221). Fashion-MNIST, 1,600 examples, 30 epochs at every batch size. Every row has its
+own learning rate, chosen on a validation part with other seeds. One line of `results/choice.jsonl` or
+`results/cells.jsonl` for each finished cell.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
+import argparse
+import os
+import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
-from gossipdistill.mailbox import Mailbox
-from gossipdistill.strategies import Exchange, strategy_of
-from gossipdistill.tasks import Shard, load_task
-from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from experiments.common.cells import Cell, Key, add, known, missing
+from experiments.common.spread import mean_and_error
+from experiments.untuned.data import folder
+from gossipdistill.launch.plan import Asked
+from gossipdistill.launch.simulation import Simulation, plan_simulation
 
-RESULTS = Path(__file__).parent / "results"
-SEEDS = (0, 1, 2)
-BATCH, EXAMPLES, EPOCHS = 16, 800, 90
-RATES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-EPSILON = 0.3
-"""In standard deviations of a pixel."""
-ROWS: dict[str, dict[str, Any] | None] = {
-    "plain": None,
-    "adversarial, staleness 0": {"staleness_steps": 0},
-    "adversarial, staleness 1": {"staleness_steps": 1},
-    "adversarial, staleness 5": {"staleness_steps": 5},
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+EXAMPLES, EPOCHS = 1_600, 30
+PASS_S = 0.01
+"""Virtual seconds of one forward and backward pass over one batch."""
+CHOSEN_WITH, SHOWN_WITH = (100, 101), (0, 1, 2, 3, 4)
+"""Seeds."""
+RATES = {16: (0.02, 0.05, 0.1), 256: (0.05, 0.1, 0.2, 0.4), 512: (0.05, 0.1, 0.2, 0.4)}
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one peer, ada, is trained: `passes` over each batch by itself, one after another, for `epochs_factor` times
+    the epochs. `settings` are those beside the defaults, and `peers` all who take part."""
+
+    passes: int
+    settings: tuple[str, ...] = ()
+    strategy: str = "concurrent_adversarial"
+    peers: int = 1
+    epochs_factor: int = 1
+
+
+ROWS = {
+    PLAIN: Row(1, strategy="isolated"),
+    "adversarial, made here, 0 steps old": Row(3, ("strategy.staleness_steps=0",)),
+    "adversarial, made here, 1 step old": Row(3),
+    "adversarial, made by a helper": Row(2, ('strategy.helpers=["bo"]',), peers=2),
+    "plain, twice the epochs": Row(1, strategy="isolated", epochs_factor=2),
+    "plain, 3 times the epochs": Row(1, strategy="isolated", epochs_factor=3),
 }
+AT_SMALL = (PLAIN, "adversarial, made here, 1 step old")
+"""What is shown at the small batch too; more would be dear."""
 
 
-def run(batch_size: int, options: dict[str, Any] | None, lr: float, seed: int) -> float:
-    """Validation accuracy in percent after 90 epochs."""
-    task = load_task("digits", Shard(0, 1, examples_per_peer=EXAMPLES), {})
-    kind = strategy_of("isolated" if options is None else "concurrent_adversarial")
-    given = {} if options is None else {"epsilon": EPSILON, **options}
-    torch.manual_seed(seed)
-    model = task.model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    learner = Learner("ada", 0, ("ada",), model, optimizer, torch.device("cpu"), seed)
-    strategy, draws = kind(kind.options_type.model_validate(given), Exchange()), Draws(EXAMPLES, batch_size, seed)
-    schedule = load_topology("complete", ("ada",))
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(10, 0.0), draws, cosine=True)
-    steps = EPOCHS * max(EXAMPLES // batch_size, 1)
-    for step in range(steps):
-        worker.step(0.01 * step, step / steps)
-    return 100 * worker.evaluate()[1]["accuracy"]
+def rows_at(batch: int) -> tuple[str, ...]:
+    """The rows that are shown at this batch size."""
+    return AT_SMALL if batch == min(RATES) else tuple(ROWS)
+
+
+def keys_to_choose() -> Iterator[Key]:
+    """Every rate of every row."""
+    for batch, rates in RATES.items():
+        for row in rows_at(batch):
+            for rate in rates:
+                for seed in CHOSEN_WITH:
+                    yield {"batch": batch, "row": row, "rate": rate, "seed": seed}
+
+
+def keys_to_show(chosen: list[Cell]) -> Iterator[Key]:
+    """Every row at the rate that did best on the validation part."""
+    for seed in SHOWN_WITH:
+        for batch, rates in RATES.items():
+            for row in rows_at(batch):
+                rate = max(rates, key=lambda one: (_accuracy_of(chosen, batch, row, one), -one))
+                yield {"batch": batch, "row": row, "rate": rate, "seed": seed}
+
+
+def _accuracy_of(cells: list[Cell], batch: int, row: str, rate: float) -> float:
+    found = [cell for cell in cells if [cell["key"][name] for name in ("batch", "row", "rate")] == [batch, row, rate]]
+    return float(sum(cell["accuracy"] for cell in found) / len(found))
+
+
+def simulated(key: Key, part: str) -> Cell:
+    """Accuracy of ada in percent, the virtual time of its training, and how many of its batches had a perturbation."""
+    row = ROWS[key["row"]]
+    steps = row.epochs_factor * EPOCHS * EXAMPLES // key["batch"]
+    settings = [
+        f"task.part={part}", "task.shards=same", f"task.examples_per_peer={EXAMPLES}", f"train.lr={key['rate']}",
+        f"train.batch_size={key['batch']}", f"sim.step_time_s={PASS_S * row.passes}", *row.settings,
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:
+        asked = Asked(
+            run_file=HERE / "run.toml",
+            peers=str(row.peers),
+            task="experiments.untuned.tasks:fashion",
+            strategy=row.strategy,
+            steps=steps,
+            seed=key["seed"],
+            settings=settings,
+            data_dir=folder(),
+            device="cpu",
+            out=Path(out),
+            here=HERE.parents[1],
+        )
+        simulation = Simulation(plan_simulation(asked))
+        simulation.run()
+    ada = simulation.summary["peers"][0]
+    return {
+        "accuracy": round(100 * ada["val_accuracy"], 2),
+        "wall_s": round(steps * PASS_S * row.passes, 2),
+        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / (steps * row.peers), 3),
+        "exchanges": ada.get("exchanges", 0),
+    }
+
+
+def table(cells: list[Cell]) -> str:
+    """One line for each row: means over the seeds, and what is gained over plain training at the same batch."""
+    lines = [
+        "| batch | training | rate | steps | passes of ada's machine | accuracy % | over plain at this batch |",
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    found = {(cell["key"]["batch"], cell["key"]["row"], cell["key"]["seed"]): cell for cell in cells}
+    for batch in RATES:
+        for name in rows_at(batch):
+            seeds = [s for s in SHOWN_WITH if (batch, name, s) in found and (batch, PLAIN, s) in found]
+            if not seeds:
+                continue
+            row, here = ROWS[name], [found[batch, name, seed] for seed in seeds]
+            gains = [cell["accuracy"] - found[batch, PLAIN, s]["accuracy"] for s, cell in zip(seeds, here, strict=True)]
+            gain, error = mean_and_error(gains)
+            steps = row.epochs_factor * EPOCHS * EXAMPLES // batch
+            lines.append(
+                f"| {batch} | {name} | {here[0]['key']['rate']:g} | {steps:,} | {row.passes * steps:,} | "
+                f"{sum(cell['accuracy'] for cell in here) / len(here):.2f} | "
+                f"{'-' if name == PLAIN else f'{gain:+.2f} ± {error:.2f}'} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def fill(path: Path, keys: list[Key], part: str) -> list[Cell]:
+    """Run what is missing; all cells."""
+    wanted = list(missing(path, keys))
+    for number, key in enumerate(wanted, start=1):
+        began_s = time.process_time()
+        cell = add(path, key, {**simulated(key, part), "cpu_s": round(time.process_time() - began_s, 2)})
+        print(f"{number} of {len(wanted)}: {cell}", flush=True)
+    return known(path)
 
 
 def main() -> None:
-    """Run everything and write the table."""
+    """First the rates, then what is shown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    began_s, rows = time.perf_counter(), []
-    for factor in (1, 16, 32):
-        plain: list[float] = []
-        for name, options in ROWS.items():
-            if factor == 1 and options is not None:
-                continue
-            found = {lr: [run(BATCH * factor, options, lr, seed) for seed in SEEDS] for lr in RATES}
-            lr = max(found, key=lambda rate: statistics.mean(found[rate]))
-            plain = plain or found[lr]
-            gains = [one - other for one, other in zip(found[lr], plain, strict=True)]
-            rows.append({
-                "factor": factor, "name": name, "lr": lr, "accuracy": found[lr], "mean": statistics.mean(found[lr]),
-                "gain": statistics.mean(gains), "error": statistics.stdev(gains) / len(gains) ** 0.5, "all": found,
-            })  # fmt: skip
-            print({key: value for key, value in rows[-1].items() if key != "all"}, file=sys.stderr, flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
-    lines = [
-        "| batch | training | best rate | accuracy %, mean of three seeds | minus plain at this batch (s.e.) |",
-        "| ---: | --- | ---: | ---: | ---: |",
-    ]
-    for row in rows:
-        gain = "-" if row["name"] == "plain" else f"{row['gain']:+.2f} ({row['error']:.2f})"
-        lines.append(f"| {BATCH * row['factor']} | {row['name']} | {row['lr']} | {row['mean']:.2f} | {gain} |")
-    text = "\n".join(lines) + f"\n\n{time.perf_counter() - began_s:.0f} s on one thread of a busy machine.\n"
-    (RESULTS / "table.md").write_text(text)
+    shown = RESULTS / "cells.jsonl"
+    if not asked.report:
+        chosen = fill(RESULTS / "choice.jsonl", list(keys_to_choose()), "validation")
+        fill(shown, list(keys_to_show(chosen)), "test")
+    text = table(known(shown))
+    (RESULTS / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

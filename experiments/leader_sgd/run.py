@@ -44,6 +44,8 @@ PULLS = (0.1, 0.3, 0.6, 1.0)
 SETTINGS = ("iid", "skewed")
 UNSHARED = ("task.shards=label_skew", "task.skew=1.0", "task.classes_per_peer=2")
 """A setting to choose by, on digits: each peer has two labels that nobody else has."""
+IN_STEP = ("sim.step_jitter=0.0", "sim.jitter_s=0.0")
+"""Another one: skewed labels, and peers that publish and mix at the same moments, as in rounds."""
 CHOSEN_ON, SHOWN_ON = ("digits", "fashion"), ("digits", "fashion", "adult")
 """Tasks of the bed in `experiments/untuned`. On adult nothing was chosen."""
 
@@ -59,7 +61,11 @@ def keys_to_show() -> Iterator[Key]:
 
 def keys_to_choose() -> Iterator[Key]:
     """The pulls, on the validation part."""
-    places = [*((task, setting) for task in CHOSEN_ON for setting in SETTINGS), ("digits", "unshared")]
+    places = [
+        *((task, setting) for task in CHOSEN_ON for setting in SETTINGS),
+        ("digits", "unshared"),
+        ("digits", "in step"),
+    ]
     for seed in (100, 101, 102):
         for task, setting in places:
             for row in (ALONE, *(f"leader_sgd, pull {pull}" for pull in PULLS)):
@@ -83,7 +89,9 @@ def simulated(key: Key, part: str) -> Cell:
     strategy, _, pull = key["row"].partition(", pull ")
     settings = [f"strategy.pull={pull}"] if pull else list(ROWS[key["row"]])
     skewed = ("task.shards=label_skew", *SKEW.get(key["task"], ()))
-    settings += {"iid": ("task.shards=disjoint",), "skewed": skewed, "unshared": UNSHARED}[key["setting"]]
+    settings += {
+        "iid": ("task.shards=disjoint",), "skewed": skewed, "unshared": UNSHARED, "in step": (*skewed, *IN_STEP)
+    }[key["setting"]]  # fmt: skip
     with tempfile.TemporaryDirectory() as out:
         asked = Asked(
             run_file=HERE / "run.toml",
