@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,16 +61,16 @@ class Word:
 
 @dataclass(slots=True)
 class Words:
-    """All words that one peer knows, by the marks of (judge, owner of the model). `fresh` says whether a word from this
-    sender counts at this age (s, own steps)."""
+    """All words that one peer knows, by the mark of the model's owner, then by that of the judge. `fresh` says whether
+    a word from this sender counts at this age (s, own steps)."""
 
     me: str
     fresh: Callable[[str, float, int], bool]
-    known: dict[tuple[int, int], Word] = field(default_factory=dict)
+    known: dict[int, dict[int, Word]] = field(default_factory=dict)
 
     def measured(self, name: str, gain: float, now_s: float, step: int) -> None:
         """My own word about the model of `name`."""
-        self.known[mark_of(self.me), mark_of(name)] = Word(gain, name, False, now_s, step)
+        self._put(mark_of(name), mark_of(self.me), Word(gain, name, False, now_s, step))
 
     def heard(self, sender: str, table: Tensor, at_s: float, step: int) -> None:
         """The words of a neighbour, in place of all that it has said for itself before, and what it passes on.
@@ -88,23 +88,28 @@ class Words:
             if not (0.0 <= gain < math.inf and 0.0 <= age_s <= _AGE_MAX_S):
                 raise PayloadRefusedError("words", f"says that a model gains {gain:.4g}, {age_s:.4g} s ago")
         me, judge = mark_of(self.me), mark_of(sender)
-        self.known = {pair: word for pair, word in self.known.items() if word.passed_on or pair[0] != judge}
+        for by in self.known.values():
+            if judge in by and not by[judge].passed_on:
+                del by[judge]
         for who, about, gain, age_s in said:
             word = Word(gain, sender, who != judge, at_s - age_s, step)
-            before = self.known.get((who, about))
+            before = self.known.get(about, {}).get(who)
             newer = before is None or (before.passed_on and before.at_s <= word.at_s)
             if who not in (me, about) and (newer or not word.passed_on):
-                self.known[who, about] = word
+                self._put(about, who, word)
 
     def forget(self, now_s: float, step: int) -> None:
         """What is no longer fresh, and the oldest words beyond `KEPT_MAX`."""
-        fresh = {
-            pair: word
-            for pair, word in self.known.items()
+        fresh = [
+            (owner, judge, word)
+            for owner, judge, word in self._all()
             if self.fresh(word.sender, now_s - word.at_s, step - word.step)
-        }
-        newest = sorted(fresh.items(), key=lambda item: (item[1].passed_on, -item[1].at_s))
-        self.known = dict(newest[:KEPT_MAX])
+        ]
+        if len(fresh) > KEPT_MAX:
+            fresh.sort(key=lambda one: (one[2].passed_on, -one[2].at_s))
+        self.known = {}
+        for owner, judge, word in fresh[:KEPT_MAX]:
+            self._put(owner, judge, word)
 
     def table(self, now_s: float) -> Tensor:
         """What I say to my neighbours [WORDS_MAX, 4] as whole numbers, which no encoding changes: the marks of judge
@@ -112,30 +117,34 @@ class Words:
         """
         marks, numbers = torch.zeros(WORDS_MAX, 2, dtype=torch.int32), torch.full((WORDS_MAX, 2), math.nan)
         me = mark_of(self.me)
-        first = sorted(self.known.items(), key=lambda item: (item[0][0] != me, -item[1].at_s))
-        for row, (pair, word) in enumerate(first[:WORDS_MAX]):
-            marks[row] = torch.tensor(pair)
+        first = sorted(self._all(), key=lambda one: (one[1] != me, -one[2].at_s))
+        for row, (owner, judge, word) in enumerate(first[:WORDS_MAX]):
+            marks[row] = torch.tensor([judge, owner])
             numbers[row] = torch.tensor([word.gain, min(max(now_s - word.at_s, 0.0), _AGE_MAX_S)])
         return torch.cat([marks, numbers.view(torch.int32)], dim=1)
 
     @property
     def all_useless(self) -> bool:
         """Whether no judge has found anything that any model is good for."""
-        return not any(word.gain for word in self.known.values())
+        return not any(word.gain for _, _, word in self._all())
 
     def about(self, name: str, passed_on: bool = False) -> dict[int, Word]:
         """By judge, what others than its owner have measured of this model; with or without what is `passed_on`."""
         mark = mark_of(name)
-        return {
-            judge: word
-            for (judge, owner), word in self.known.items()
-            if owner == mark and judge != mark and (passed_on or not word.passed_on)
-        }
+        by = self.known.get(mark, {})
+        return {judge: word for judge, word in by.items() if judge != mark and (passed_on or not word.passed_on)}
 
     def lead(self, name: str) -> float | None:
         """d(name, me): by how much its model is better than mine; None where nobody has measured one of the two."""
         lead = self._lead(name, passed_on=False)
         return lead if lead is not None else self._lead(name, passed_on=True)
+
+    def _put(self, owner: int, judge: int, word: Word) -> None:
+        self.known.setdefault(owner, {})[judge] = word
+
+    def _all(self) -> Iterator[tuple[int, int, Word]]:
+        """(owner, judge, word) of each."""
+        return ((owner, judge, word) for owner, by in self.known.items() for judge, word in by.items())
 
     def _lead(self, name: str, passed_on: bool) -> float | None:
         theirs, mine = self.about(name, passed_on), self.about(self.me, passed_on)

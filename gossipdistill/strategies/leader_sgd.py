@@ -187,7 +187,7 @@ class LeaderSgd(Strategy):
         state.words.forget(learner.now_s, learner.step)
         self._say_if_unjudged(state, learner)
         parcels = self.weights_parcels(learner, view)
-        if parcels and self.options.judge is Judge.OTHERS and state.words.known:
+        if parcels and self.options.judge is Judge.OTHERS and any(state.words.known.values()):
             parcels += self.parcels(pack({WORDS: state.words.table(learner.now_s)}, "raw"), learner, view, WORDS)
         elif parcels and self.options.judge is Judge.CLAIMS:
             claim = torch.tensor(_mean(state.losses), dtype=torch.float64)
@@ -288,7 +288,7 @@ class LeaderSgd(Strategy):
 
     def _say_if_unjudged(self, state: State, learner: Learner) -> None:
         """A warning where I hear of other models, and never of mine."""
-        if self.options.judge is not Judge.OTHERS or not state.words.known:
+        if self.options.judge is not Judge.OTHERS or not any(state.words.known.values()):
             return
         state.unjudged = 0 if state.words.about(learner.name, passed_on=True) else state.unjudged + 1
         if state.unjudged == UNJUDGED_MAX:
