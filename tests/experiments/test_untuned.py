@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,11 +59,13 @@ def test_what_is_asked_is_named_where_it_is_not_met() -> None:
     # Means over the peers: +4, -4.5, 0; their mean is -1/6, their deviation sqrt(18.0833).
     assert gain.mean == pytest.approx(-1 / 6)
     assert gain.high - gain.mean == pytest.approx(4.303 * math.sqrt(18.0833 / 3), rel=1e-4)
-    assert gain.failures() == ["interval -10.7", "seed -4.5", "peer -6.0", "1 collapsed"]
+    assert gain.low == pytest.approx(-10.73, abs=0.01)
     assert gain.wide
+    assert gain.failures() == ["seed -4.5", "peer -6.0", "1 collapsed"]
+    assert replace(gain, seeds=30).failures() == ["interval -10.7", "seed -4.5", "peer -6.0", "1 collapsed"]
     text = table([*alone, *taught])
-    assert "**interval -10.7, seed -4.5, peer -6.0, 1 collapsed**" in text
-    assert "`codistill_checkpoints`: 0 of 1 cells hold (24 are wanted); 1 intervals are wider than 4 points" in text
+    assert "| **seed -4.5, peer -6.0, 1 collapsed** |" in text
+    assert "`codistill_checkpoints`: of 24 cells 0 hold, 1 do not, and 0 have intervals wider than 4 points" in text
 
 
 def test_a_wide_interval_gets_the_next_seed_and_a_narrow_one_none() -> None:
