@@ -33,7 +33,7 @@ PASS_S = 0.01
 """Virtual seconds of one forward and backward pass over one batch."""
 CHOSEN_WITH, SHOWN_WITH = (100, 101), (0, 1, 2, 3, 4)
 """Seeds."""
-RATES = {16: (0.02, 0.05, 0.1), 256: (0.05, 0.1, 0.2, 0.4), 512: (0.05, 0.1, 0.2, 0.4)}
+RATES = {16: (0.02, 0.05), 256: (0.05, 0.1, 0.2, 0.4), 512: (0.05, 0.1, 0.2, 0.4)}
 PLAIN = "plain"
 
 
