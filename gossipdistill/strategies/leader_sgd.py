@@ -104,19 +104,20 @@ class LeaderSgd(Strategy):
         a          falls with the version's age, and is 1 when it has just come
         j          of the neighbours that are better than I, d(j, i) > 0, the best
         d(j, i)    others:  the difference of what peers other than i and j have measured of the two models, each on its
-                            own examples, which at most one of the two has learned from (learning/words.py)
+                            own examples (learning/words.py)
                    probe:   the same, measured by me alone, on examples that I do not train on
                    claims:  my training loss minus that of j as j says, each the mean over one exchange period
 
-    Where no judge finds any use in any of the models (each peer with labels of its own), all of them are equally good,
-    and neighbours lead in turn, until what was taken over from them shows in the words. Else nothing pulls the best
-    one, so the stationary points are those of plain training (section 3 of the paper). There a leader pulls in each
-    step, by pull / period; here all at once, so that steps between exchanges cost nothing.
+    Nothing pulls the best peer, so the stationary points are those of plain training (section 3 of the paper). In the
+    paper a leader pulls in each step, by pull / period; here all at once, so that steps between exchanges cost nothing.
+    Where no judge finds any use in any model (no two peers have a label in common), neighbours lead in turn, until what
+    was taken over from them shows in the words.
 
-    By `others`, one liar cannot make its model lead a peer that has a better one, as long as a third peer, which hears
-    both and is heard, has measured the two models. Of two peers alone, or where all news comes through one neighbour,
-    that neighbour can talk the other's model down. What judges say is passed on, so that it comes round on directed
-    graphs too, of up to about 30 words; where none comes round, nobody leads, and the run says so.
+    By `others`, one liar cannot make its model lead a peer that has a better one, as long as a third peer, which is
+    heard by me, has measured the two models. Of two peers alone, or where all news comes through one neighbour, that
+    neighbour can talk the other's model down. A liar that sends a good model to the judges and a bad one to me is not
+    found out. What judges say is passed on, so that it comes round on directed graphs too, of up to about 30 links;
+    where none comes round, nobody leads, and the run says so.
 
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header. In a slot of their own, its words,
     512 bytes for up to 32 of them, as soon as it has any; by `claims`, 8 bytes; by `probe`, none.
