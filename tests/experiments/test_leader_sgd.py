@@ -42,6 +42,6 @@ def test_each_row_is_shown_at_the_rate_that_did_best_on_the_validation_part() ->
     keys = list(adversarial.keys_to_show(chosen))
     rates = {(key["batch"], key["row"]): key["rate"] for key in keys}
     assert rates[16, adversarial.PLAIN] == 0.05
-    assert rates[512, adversarial.PLAIN] == 0.4
+    assert rates[512, adversarial.PLAIN] == 0.8
     assert {rate for (batch, row), rate in rates.items() if row.startswith("adv") and batch > 16} == {0.1}
     assert len(keys) == 5 * len(rates)
