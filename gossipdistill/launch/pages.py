@@ -48,7 +48,7 @@ TRAVELS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (("sgp", "osgp", "async_gradient_push"), "push-sum mass, exactly once"),
     (("adpsgd",), "differences of pairs, exactly once"),
-    (("leader_sgd",), "stale weights; each tries every model on a probe of its own"),
+    (("leader_sgd",), "stale weights; each follows the model that the others find best on their own examples"),
     (("concurrent_adversarial",), "nothing, or stale weights and adversarial examples with `helpers`"),
     (("dpsgd", "dmsgd", "decentlam"), "weights in rounds"),
     (("all_reduce",), "gradients"),
