@@ -28,6 +28,7 @@ from experiments.untuned.table import (
     FAMILY,
     GRAPHS,
     OTHERS,
+    SEEDS,
     SHARDS,
     TASKS,
     TEACHERS,
@@ -44,8 +45,8 @@ from gossipdistill.strategies import strategy_of
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 STEPS = 750
-SEEDS, SEEDS_OTHERS = 10, 5
-"""Of the teachers and training alone, and of the other strategies."""
+SEEDS_OTHERS = 5
+"""Of the strategies that are not of the family."""
 PEERS = {GRAPHS[0]: ("4", "complete"), GRAPHS[1]: ("7", str(HERE / "irregular-7.toml"))}
 SKEW = {
     "adult": ("task.skew=0.8", "task.classes_per_peer=1"),

@@ -25,8 +25,8 @@ MEAN_MIN, LOW_MIN, SEED_MIN, PEER_MIN, WIDTH_MAX = -0.5, -2.0, -3.0, -5.0, 4.0
 """What is asked of each cell, in points over training alone: of the mean, of the lower end of its 95 % interval, of the
 worst seed, of the worst peer; and the greatest width of the interval, beyond which more seeds are run."""
 
-SEEDS_MAX = 30
-"""The most seeds that a wide interval gets."""
+SEEDS, SEEDS_MAX = 10, 30
+"""Seeds of the family, and the most that a wide interval gets."""
 
 Place = tuple[str, str, str]
 """Task, shards, graph."""
@@ -126,7 +126,9 @@ def _verdict(strategy: str, gain: Gain) -> str:
     if strategy not in TEACHERS:
         return "-"
     failures = gain.failures()
-    return "**" + ", ".join(failures) + "**" if failures else "wide" if gain.wide else "holds"
+    if failures:
+        return "**" + ", ".join(failures) + "**"
+    return "wide" if gain.wide else "holds" if gain.seeds >= SEEDS else "holds so far"
 
 
 def _summary(found: Mapping[tuple[Place, str], Gain]) -> list[str]:
@@ -139,8 +141,8 @@ def _summary(found: Mapping[tuple[Place, str], Gain]) -> list[str]:
         failed = sum(bool(gain.failures()) for gain in of)
         wide = sum(gain.wide and not gain.failures() for gain in of)
         lines.append(
-            f"`{strategy}`: of {len(places())} cells {len(of) - failed - wide} hold, {failed} do not, and {wide} have "
-            f"intervals wider than {WIDTH_MAX:g} points; {sum(gain.bad_ends for gain in of)} peers collapsed or "
+            f"`{strategy}`: of {len(places())} cells {len(of) - failed - wide} hold so far, {failed} do not, and {wide} "
+            f"have intervals wider than {WIDTH_MAX:g} points; {sum(gain.bad_ends for gain in of)} peers collapsed or "
             f"diverged; {min(gain.seeds for gain in of)} to {max(gain.seeds for gain in of)} "
             f"seeds in {len(of)} cells; worst peer {min(gain.worst_peer for gain in of):+.1f}."
         )

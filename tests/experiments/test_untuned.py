@@ -65,7 +65,9 @@ def test_what_is_asked_is_named_where_it_is_not_met() -> None:
     assert replace(gain, seeds=30).failures() == ["interval -10.7", "seed -4.5", "peer -6.0", "1 collapsed"]
     text = table([*alone, *taught])
     assert "| **seed -4.5, peer -6.0, 1 collapsed** |" in text
-    assert "`codistill_checkpoints`: of 24 cells 0 hold, 1 do not, and 0 have intervals wider than 4 points" in text
+    assert (
+        "`codistill_checkpoints`: of 24 cells 0 hold so far, 1 do not, and 0 have intervals wider than 4 points" in text
+    )
 
 
 def test_a_wide_interval_gets_the_next_seed_and_a_narrow_one_none() -> None:
