@@ -140,11 +140,12 @@ def _summary(found: Mapping[tuple[Place, str], Gain]) -> list[str]:
             continue
         failed = sum(bool(gain.failures()) for gain in of)
         wide = sum(gain.wide and not gain.failures() for gain in of)
+        seeds, count = [gain.seeds for gain in of], len(places())
         lines.append(
-            f"`{strategy}`: of {len(places())} cells {len(of) - failed - wide} hold so far, {failed} do not, and "
-            f"{wide} have intervals wider than {WIDTH_MAX:g} points; {sum(gain.bad_ends for gain in of)} peers collapsed or "
-            f"diverged; {min(gain.seeds for gain in of)} to {max(gain.seeds for gain in of)} "
-            f"seeds in {len(of)} cells; worst peer {min(gain.worst_peer for gain in of):+.1f}."
+            f"`{strategy}`: of {count} cells {len(of) - failed - wide} hold so far, {failed} do not, and {wide} "
+            f"have intervals wider than {WIDTH_MAX:g} points; {sum(gain.bad_ends for gain in of)} peers collapsed or "
+            f"diverged; {min(seeds)} to {max(seeds)} seeds in {len(of)} cells; "
+            f"worst peer {min(gain.worst_peer for gain in of):+.1f}."
         )
     return lines
 
