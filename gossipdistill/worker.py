@@ -20,6 +20,7 @@ from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.company import Attempt, Company
 from gossipdistill.learning.donation import GIVEN, Donor, without_asks
+from gossipdistill.learning.fitness import unscaled
 from gossipdistill.learning.gradients import (
     ONE_BATCH,
     Evaluation,
@@ -152,7 +153,9 @@ class Worker:
         learner = self.learner
         risk = finite_sum_risk(learner.optimizer, self.draws.batch_size, len(self.task.train[0]), constant)
         shares = self.strategy.needs.alike_models and self.strategy.delivery.gossips
-        for warning in filter(None, (risk, learner.shared.told() if shares else "")):
+        assert learner.examples is not None
+        scale = unscaled(learner.examples[0])
+        for warning in filter(None, (risk, scale, learner.shared.told() if shares else "")):
             learner.ledger.warn(warning)
             learner.ledger.note(EventKind.WARNING, "", warning)
 

@@ -29,6 +29,9 @@ _BROADCAST = frozenset((
 """Types that torch.distributed sends over gloo."""
 _EXTRA_STATE = "_extra_state"
 """The last part of the name under which torch keeps what `get_extra_state` gives."""
+ROWS_LOOKED_AT = 256
+_SIZE_MAX = 20.0
+"""Of standardised inputs the root mean square is about 1."""
 ROWS_TRIED = 2
 """Examples that are run through a model, and rows of a parameter on which an optimizer is tried."""
 
@@ -78,6 +81,21 @@ def materialise(model: nn.Module, inputs: Tensor) -> None:
             f"the model's {left[0]} belongs to a lazy module and has no shape even after a forward pass, which does "
             "not use it; give it its sizes, or leave it out"
         )
+
+
+def unscaled(inputs: Tensor) -> str:
+    """A warning where inputs [rows, ...] are floating-point numbers of a size for which usual rates are far too large,
+    as grey levels from 0 to 255 are; empty where they are not."""
+    if not inputs.is_floating_point() or not inputs.numel():
+        return ""
+    some = inputs[:ROWS_LOOKED_AT].float()
+    size = float(some.square().mean().sqrt())
+    if not _SIZE_MAX < size < float("inf"):
+        return ""
+    return (
+        f"the inputs are large numbers (root mean square {size:.2g}): most models train better, and some only, with "
+        "inputs scaled to about 1"
+    )
 
 
 def refuse_unfit(model: nn.Module, strategy: str, shares: bool, reduces: bool) -> None:

@@ -18,6 +18,7 @@ from gossipdistill.learning.fitness import (
     refuse_unfit,
     refuse_untrainable,
     sparse_gradients,
+    unscaled,
 )
 from gossipdistill.optimizers import SGD_C, Adam_C
 
@@ -250,3 +251,11 @@ def test_a_sparse_gradient_is_clipped_as_a_dense_one(norm_max: float) -> None:
         dense = one.grad.to_dense() if one.grad.is_sparse else one.grad
         torch.testing.assert_close(dense, other.grad)
     assert models[0].e.weight.grad.is_sparse  # type: ignore[union-attr]
+
+
+def test_inputs_that_nobody_has_scaled_are_told_of() -> None:
+    grey = torch.randint(0, 256, (300, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert "the inputs are large numbers (root mean square 1.5e+02)" in unscaled(grey.float())
+    assert "scaled to about 1" in unscaled(grey.to(torch.bfloat16))
+    for fine in (grey.float() / 255, grey, grey.float()[:0], torch.full((4, 2), torch.inf), torch.zeros(4, 2)):
+        assert unscaled(fine) == ""
