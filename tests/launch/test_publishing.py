@@ -22,6 +22,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.strategies import Publication
 
 TASK = """
+import numpy as np
 import torch
 from torch import nn
 from gossipdistill import Task
@@ -30,7 +31,8 @@ class Wide(nn.Module):
     def __init__(self, numbers):
         super().__init__()
         self.used = nn.Linear(2, 2)
-        self.rest = nn.Parameter(torch.empty(numbers))  # never touched: it takes no memory
+        # Pages of zeros that nobody has written to take no memory.
+        self.rest = nn.Parameter(torch.from_numpy(np.zeros(numbers, np.float32)))
 
     def forward(self, x):
         return self.used(x) + self.rest[:2]
