@@ -27,11 +27,10 @@ import os, sys, time
 from pathlib import Path
 from gossipdistill.launch.folder_lock import hold_folder
 with hold_folder(Path(sys.argv[1]), "ada"):
-    child = os.fork()
-    if child == 0:
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)  # by the child, which has let the lock go by then
         sys.stdin.read()  # until the test closes the pipe
         os._exit(0)
-    print(child, flush=True)
     sys.stdin.read()
 """
 
