@@ -113,7 +113,9 @@ def _shorten(learner: Learner, rules: GradientRules) -> None:
     if rules.clip_norm == "auto":
         if wants_closure(learner.optimizer):
             return
-        if norms.scale is None and learner.classes is not None and learner.y is not None:
+        # Where gradients are reduced over peers, all must have one bound: norms are alike there, first batches are not.
+        alone = learner.forward_module is None
+        if alone and norms.scale is None and learner.classes is not None and learner.y is not None:
             norms.scale = scale_of(learner.task_loss, learner.outputs, learner.y)
     clip(learner.model, rules.clip_norm, norms)
 

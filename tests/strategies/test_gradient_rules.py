@@ -124,3 +124,14 @@ def test_the_rate_drops_tenfold_at_its_shares_of_the_run_and_decay_follows() -> 
         ada.step(0.0, progress)
         seen += [group["lr"], group["weight_decay"]]
     assert seen == pytest.approx([0.1, 1e-4, 0.1, 1e-4, 0.01, 1e-5, 0.01, 1e-5, 0.001, 0.0, 0.001, 0.0])
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_where_gradients_are_reduced_over_peers_no_bound_depends_on_ones_own_batch(reduced: bool) -> None:
+    ada = make_worker("ada", make_strategy("isolated"))
+    ada.gradient = GradientRules(clip_norm="auto")
+    if reduced:
+        ada.learner.forward_module = ada.learner.model
+    ada.step(0.0)
+    assert ada.learner.norms.scale == (None if reduced else pytest.approx(1.0))
+    assert len(ada.learner.norms.last) == 1
