@@ -16,10 +16,21 @@ from benchmarks.mutator import FINGERPRINT, Frames, Mutator, place_address
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Envelope, Mode, Parcel, Payload, Settlement
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    DeliveryClass,
+    Envelope,
+    Mode,
+    Parcel,
+    Payload,
+    Settlement,
+    Transmit,
+)
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity, Status
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import turn
 from gossipdistill.wire.codec import WIRE_VERSION, WireCode, WireError, decode
 from gossipdistill.wire.pieces import Assembly
 
@@ -83,10 +94,10 @@ class Target:
         return len(messages)
 
     def settle_down(self) -> None:
-        """Some time, the learner's doings, and everything drained."""
+        """Some time, the learner's doings, and a turn of the network."""
         self._pass_time()
         self._learn()
-        self._drain()
+        self._turn()
 
     def _messages(self) -> list[Frames]:
         name = self.chance.choice([name for name in NAMES[1:] if name not in self.spared])
@@ -135,14 +146,9 @@ class Target:
         self.now += self.chance.choice(_TIMES_S)
         if self.chance.randrange(5000) == 0:
             self.now += 30.0
-        if self.now >= self.peer.next_timeout():
-            self.peer.handle_timeout(self.now)
-            self.counts["time-outs"] += 1
-            if self.peer.next_timeout() <= self.now:
-                raise BrokenError(f"a time-out is due for ever: {self.peer.next_timeout()} at {self.now}")
 
     def _learn(self) -> None:
-        """The learner posts, takes and settles now and then; the driver carries it over."""
+        """The learner posts, takes and settles now and then."""
         if self.chance.randrange(6) == 0:
             self.mailbox.post(self._parcel())
         if self.chance.randrange(4) == 0:
@@ -153,13 +159,6 @@ class Target:
                         arrival.sender, arrival.topic, arrival.version, verdict, "" if verdict else "no"
                     )
                     self.mailbox.settle([settlement])
-        collected = self.mailbox.collect()
-        for slot in collected.taken:
-            self.peer.taken(slot, self.now)
-        for settlement in collected.settlements:
-            self.peer.settle(settlement)
-        for slot, parcel in collected.parcels:
-            self.peer.publish(slot, parcel, self.now)
 
     def _parcel(self) -> Parcel:
         self._number += 1
@@ -172,34 +171,38 @@ class Target:
         weight = 0.25 if delivery is DeliveryClass.MASS else 0.0
         return Parcel(to, delivery.value, payload, self._number, self._number, delivery=delivery, weight=weight)
 
-    def _drain(self) -> None:
-        transmits = self.peer.transmits()
-        if len(transmits) > TRANSMITS_MAX:
-            raise BrokenError(f"{len(transmits)} messages caused by one turn")
-        for transmit in transmits:
-            self.counts["transmits"] += 1
-            if self.chance.randrange(10) == 0:
-                self.peer.not_sent(transmit, self.now)
-            else:
-                self.mutator.overhear(transmit.envelope)
-        for arrival in self.peer.arrivals():
-            self.counts["arrivals"] += 1
-            if not arrival.home:
-                line = (arrival.sender, arrival.topic, arrival.key, arrival.delivery)
-                if arrival.version <= self._newest.get(line, Version(0, 0)):
-                    raise BrokenError(f"{line} went from {self._newest[line]} back to {arrival.version}")
-                self._newest[line] = arrival.version
-            if arrival.sender in self.spared and not arrival.home:
-                self.from_spared.append(arrival)
-            self.mailbox.deliver(arrival)
-        self.mailbox.free(self.peer.freed())
-        self.peer.awaits_taking()
-        events = self.peer.events()
-        self.counts["events"] += len(events)
-        for event in events:
+    def _turn(self) -> None:
+        self.counts["time-outs"] += self.now >= self.peer.next_timeout()
+        sent = self.counts["transmits"]
+        done = turn(self.peer, self.mailbox, self.now, self._send)
+        if self.peer.next_timeout() <= self.now:
+            raise BrokenError(f"a time-out is due for ever: {self.peer.next_timeout()} at {self.now}")
+        if self.counts["transmits"] - sent > TRANSMITS_MAX:
+            raise BrokenError(f"{self.counts['transmits'] - sent} messages caused by one turn")
+        for arrival in done.arrivals:
+            self._look_at(arrival)
+        self.counts["events"] += len(done.events)
+        for event in done.events:
             if not event.reason.isprintable():
                 raise BrokenError(f"an event would write on a terminal: {event}")
-        self.mailbox.tell(self.peer.neighbourhood(), events)
+
+    def _send(self, transmit: Transmit) -> None:
+        self.counts["transmits"] += 1
+        if self.chance.randrange(10) == 0:
+            self.peer.not_sent(transmit, self.now)
+        else:
+            self.mutator.overhear(transmit.envelope)
+
+    def _look_at(self, arrival: Arrival) -> None:
+        self.counts["arrivals"] += 1
+        if arrival.home:
+            return
+        line = (arrival.sender, arrival.topic, arrival.key, arrival.delivery)
+        if arrival.version <= self._newest.get(line, Version(0, 0)):
+            raise BrokenError(f"{line} went from {self._newest[line]} back to {arrival.version}")
+        self._newest[line] = arrival.version
+        if arrival.sender in self.spared:
+            self.from_spared.append(arrival)
 
     # --- looking -------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import LossTerm, Strategy, View
 from gossipdistill.strategies.codistill_predictions import CodistillPredictions, State, Teacher
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 _REPORT_EVERY_S = 1.0
 _TABLES_PER_TEACHER = 2

@@ -149,7 +149,6 @@ class Node:
     def ask(self, every_s: float, until_is: threading.Event) -> None:
         """Question and answer, one at a time, as the protocol gives it: what became of the first consignment of
         "probe"? Each at least `every_s` after the one before."""
-        loop = self.network._loop
         to = self.peer.address_of(self.other)
         assert to is not None
         question = Transmit(to, Envelope(PeerName(self.name), Boot(1), self.other, 1, Enquiry("probe", 1)))
@@ -161,7 +160,7 @@ class Node:
 
         while not until_is.wait(every_s):
             if self._asked_s is None:
-                loop.call_soon_threadsafe(say)
+                self.network.call(say)
 
     def _noticed(self, arrival: Arrival) -> None:
         self._deliver(arrival)

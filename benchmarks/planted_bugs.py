@@ -2,8 +2,9 @@
 
     python -m benchmarks.planted_bugs [--only TEXT] [--storms 200] [--write]
 
-A checker that never fails proves nothing. A bug is a piece of source that is replaced in one method; the table (bug,
-checker, seed, storm number) is written to benchmarks/results/planted_bugs.md.
+A checker that never fails proves nothing. A bug is a piece of source that is replaced in one method, or in one function
+of a module; the table (bug, checker, seed, storm number) is written to benchmarks/results/planted_bugs.md. Bugs of what
+is done about a cheat with mass are hunted in storms of mass (mass_storms.py).
 """
 
 from __future__ import annotations
@@ -16,14 +17,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+from benchmarks import mass_storms
+from gossipdistill.learning import mass, norms
+from gossipdistill.learning.reciprocity import Reciprocity
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.protocol.admission import Admission
+from gossipdistill.protocol.boots import Boots
+from gossipdistill.protocol.callers import Callers
 from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery
 from gossipdistill.protocol.detector import Detector
+from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.refusals import Refusals
 from gossipdistill.protocol.suspicion import Suspicion
+from gossipdistill.sim.checkers import Violation
 from gossipdistill.sim.learners import Publisher, Walker
 from gossipdistill.sim.scenario import blow, storm_of
 
@@ -38,10 +49,12 @@ class Bug:
     """`old` is replaced by `new` in the source of `kind.method`, where it stands exactly once."""
 
     name: str
-    kind: type
+    kind: type | ModuleType
     method: str
     old: str
     new: str
+    by_mass: bool = False
+    """Whether it is hunted in storms of mass."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -50,14 +63,20 @@ class Bug:
         source = textwrap.dedent(inspect.getsource(sound))
         if source.count(self.old) != 1:
             raise ValueError(f"{self.name}: {self.old!r} stands {source.count(self.old)} times in {self.method}")
-        module = sys.modules[self.kind.__module__]
-        made: dict[str, object] = {}
+        module = self.kind if isinstance(self.kind, ModuleType) else sys.modules[self.kind.__module__]
+        made: dict[str, Any] = {}
         exec("from __future__ import annotations\n" + source.replace(self.old, self.new), vars(module), made)
-        setattr(self.kind, self.method, made[self.method])
+        if isinstance(self.kind, ModuleType):  # in place, for those who have imported it by its name
+            sound.__code__, code = made[self.method].__code__, sound.__code__
+        else:
+            setattr(self.kind, self.method, made[self.method])
         try:
             yield
         finally:
-            setattr(self.kind, self.method, sound)
+            if isinstance(self.kind, ModuleType):
+                sound.__code__ = code
+            else:
+                setattr(self.kind, self.method, sound)
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ BUGS = (
     Bug("a parcel that was on the wire goes home when a socket takes it no more", Consignments, "not_sent",
         "if tried and not one.sendings and", "if"),
     Bug("numbers are reset when a peer refutes and is heard again", Consignments, "returned",
-        "one.parked, one.gap_s = False, 0.0", "one.parked, one.gap_s, line.numbered = False, 0.0, 0"),
+        "one.parked, one.tries = False, 0", "one.parked, one.tries, line.numbered = False, 0, 0"),
     Bug("a parcel for an ended process is sent to its successor", Consignments, "returned",
         "if one.sendings and boot is not None and one.to_boot != boot:", "if False:"),
     Bug("numbers of a restarted sender count as its predecessor's", Consignments, "_shelf",
@@ -112,9 +131,11 @@ BUGS = (
     Bug("an unlocked take: what comes meanwhile is cleared", Mailbox, "take",
         "arrivals = list(self._inbox.values())", "arrivals = list(self._inbox.values())[:2]"),
     Bug("arrivals are told apart by their number alone", Mailbox, "deliver",
-        "else self._delivered)", "else arrival.version.number)"),
+        "self._inbox[slot, self._delivered] = arrival", "self._inbox[slot, arrival.version.number] = arrival"),
     Bug("no link is ever busy", Mailbox, "post",
-        "if self._unsettled[slot] >= self._unsettled_max[parcel.delivery]:", "if False:"),
+        "if self._unsettled[slot] < room", "if True"),
+    Bug("all lanes of a link are one", Mailbox, "post", "self._consigned.append((slot,",
+        "self._consigned.append((Slot(peer, topic, parcel.key),"),
     # --- membership ---
     Bug("business of the predecessor is done by the successor", Peer, "_receive",
         "if envelope.to_boot not in (0, self.me.boot):",
@@ -123,12 +144,25 @@ BUGS = (
         "if envelope.to_boot not in (0, self.me.boot):", "if False:"),
     Bug("a resurrected boot: a late greeting of an ended process is accepted", Admission, "greeted",
         "if boot < member.boot:", "if False:"),
-    Bug("a death is believed on hearsay", Detector, "_hear_accusation", "if case.failures:", "if True:"),
+    Bug("who says that I am superseded is believed", Refusals, "_called_old",
+        "if sender == me.name and table.proven and boot > me.boot:", "if refusal.newer_boot > me.boot:"),
+    Bug("a boot is believed however far in the future", Boots, "is_beyond",
+        "return boot", "return False and boot"),
+    Bug("a death is believed on hearsay", Hearsay, "_hear_accusation", "if case.failures:", "if True:"),
     Bug("the dead are never called again", Detector, "call_the_dead", "if not table.dead:", "if True:"),
     Bug("a word of the dead does not bring them back", Detector, "heard",
         "if member.status is not Status.ALIVE:", "if member.status is Status.SUSPECT:"),
     Bug("a suspicion has no end", Suspicion, "deadline_s",
         "if self.wanted == 0:", "return self.since_s + 1e9\n    if False:"),
+    # --- a cheat with mass ---
+    Bug("the size of what comes is not judged", norms, "judge_size",
+        "if not math.isfinite(own.norm):", "if True:", by_mass=True),
+    Bug("the weight of a parcel is not bounded", mass, "_read",
+        "0.5 * mass.weight_min <= arrival.weight <= mass.weight_max", "True", by_mass=True),
+    Bug("who never gives is given for ever", Reciprocity, "welcome",
+        "to = [name for name in free", "return tuple(free)\n    to = [name for name in free", by_mass=True),
+    Bug("starts are believed without end", Callers, "turn_away",
+        "if caller.boot and not caller.starts.spend(1.0, now):", "if False:", by_mass=True),
     # --- learners ---
     Bug("a learner forgets to settle", Walker, "step",
         "[verdict for verdict in verdicts if verdict is not None]", "[v for v in verdicts[1:] if v is not None]"),
@@ -144,16 +178,20 @@ def hunt(bug: Bug, storms: int = STORMS, first_seed: int = 0) -> Catch | None:
     with bug.planted():
         for number in range(1, storms + 1):
             seed = first_seed + number - 1
-            storm = storm_of(seed)
-            if storm.peers > PEERS_MAX:
-                continue
             try:
-                violations = blow(storm).violations
+                violations = _violations(seed, bug.by_mass)
             except Exception as error:
                 return Catch("an exception", seed, number, repr(error))
             if violations:
                 return Catch(violations[0].checker, seed, number, violations[0].what)
     return None
+
+
+def _violations(seed: int, by_mass: bool) -> list[Violation]:
+    if by_mass:
+        return mass_storms.blow(mass_storms.mass_storm_of(seed))
+    storm = storm_of(seed)
+    return blow(storm).violations if storm.peers <= PEERS_MAX else []
 
 
 def main() -> int:
@@ -170,12 +208,13 @@ def main() -> int:
         catch = hunt(bug, asked.storms)
         missed += catch is None
         found = f"{catch.checker} | {catch.seed} | {catch.number}" if catch else "**not caught** | - | -"
-        rows.append(f"| {bug.name} | `{bug.kind.__name__}.{bug.method}` | {found} |")
+        rows.append(f"| {bug.name} | `{bug.kind.__name__.removeprefix('gossipdistill.')}.{bug.method}` | {found} |")
         print(rows[-1], catch.what[:150] if catch else "", flush=True)
     if asked.write:
         head = (
             f"# Planted bugs\n\n`python -m benchmarks.planted_bugs --write`: each bug breaks one line; the storms are "
-            f"those of the seeds from 0 on (with up to {PEERS_MAX} peers), at most {asked.storms} of them.\n\n"
+            f"those of the seeds from 0 on (with up to {PEERS_MAX} peers), at most {asked.storms} of them; for bugs of "
+            "what is done about a cheat with mass those of `benchmarks.mass_storms`.\n\n"
             f"{len(rows) - missed} of {len(rows)} were caught.\n\n"
             "| bug | where | caught by | seed | storm number |\n| --- | --- | --- | --- | --- |\n"
         )

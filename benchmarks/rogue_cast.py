@@ -7,7 +7,6 @@ some seconds, and tells what it has done.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import socket
 import threading
@@ -15,19 +14,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any
 
 import zmq
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import ArrayLayout, Envelope, Payload, State
-from gossipdistill.presence import Ping
+from gossipdistill.presence import Address, Ping
 from gossipdistill.wire.codec import encode
 
 Pair = tuple[bytes, bytes]
 MIB = 1 << 20
-_CURVE_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
+CURVE_GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
 """What a client says first, in ZMTP 3."""
 _GIANT_COMMAND = b"\x06" + (1 << 62).to_bytes(8, "big")
 """A long command of 4 EiB."""
@@ -42,9 +39,14 @@ class Target:
     host: str
     port: int
     public: bytes
+    """Empty in a run without keys."""
     keys: dict[str, Pair]
     scale: float = 1.0
     """Of what is sent: 1 in the benchmark, less in tests."""
+    places: dict[str, tuple[int, Address]] = field(default_factory=dict)
+    """Of rogues in the roster: place and address."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """What peers must have alike."""
 
     def ports(self) -> tuple[int, int]:
         """Control and data."""
@@ -60,6 +62,9 @@ class Rogue(ABC):
 
     def prepare(self) -> None:  # noqa: B027 - most need none
         """What is not an attack yet."""
+
+    def idle(self) -> None:  # noqa: B027 - most do nothing
+        """Called again and again between the two."""
 
     @abstractmethod
     def act(self, until_s: float) -> None:
@@ -115,7 +120,7 @@ class HalfHandshakes(Rogue):
         for number in range(int(1000 * self.target.scale)):
             with contextlib.suppress(OSError):
                 one = self.knock(self.target.ports()[number % 2])
-                one.sendall(_CURVE_GREETING[:10])
+                one.sendall(CURVE_GREETING[:10])
                 held.append(one)
         wait(until_s)
         for one in held:
@@ -141,10 +146,10 @@ class GiantHeader(Rogue):
     def act(self, until_s: float) -> None:
         for _ in range(20):
             with contextlib.suppress(OSError), self.knock(self.target.port + 1) as one:
-                one.sendall(_CURVE_GREETING + _GIANT_COMMAND)
+                one.sendall(CURVE_GREETING + _GIANT_COMMAND)
                 while time.monotonic() < until_s:
                     self.count("bytes", one.send(bytes(MIB)))
-        with self.dealer(self.target.port + 1, self.target.keys["eve"]) as eve:
+        with self.dealer(self.target.port + 1, self.target.keys.get("eve")) as eve:
             for size in (300 * 1024, 4 * MIB, 5 * MIB):
                 for _ in range(5):
                     self.say(eve, [b"\xdd\xff\xff\xff\xff" + bytes(size - 5)])
@@ -156,7 +161,7 @@ class NeverEnding(Rogue):
 
     def prepare(self) -> None:
         self._open = contextlib.ExitStack()
-        self._eve = self._open.enter_context(self.dealer(self.target.port + 1, self.target.keys["eve"]))
+        self._eve = self._open.enter_context(self.dealer(self.target.port + 1, self.target.keys.get("eve")))
         self._eve.setsockopt(zmq.SNDTIMEO, 5000)
         self.say(self._eve, encode(Envelope(PeerName("eve"), Boot(1), self.target.name, 1, Ping(0, 1, False))))
         self.done.clear()
@@ -186,7 +191,7 @@ class SlowLoris(Rogue):
             going = []
             for one, said in held:
                 try:
-                    one.send(_CURVE_GREETING[said % 64 : said % 64 + 1])
+                    one.send(CURVE_GREETING[said % 64 : said % 64 + 1])
                     self.count("bytes")
                     going.append((one, said + 1))
                 except OSError:
@@ -240,7 +245,7 @@ class AnotherName(Rogue):
     """An allowed peer that speaks in the name of another."""
 
     def act(self, until_s: float) -> None:
-        pair, number = self.target.keys["eve"], 0
+        pair, number = self.target.keys.get("eve"), 0
         with self.dealer(self.target.port, pair) as control, self.dealer(self.target.port + 1, pair) as data:
             while time.monotonic() < until_s:
                 number += 1
@@ -259,7 +264,7 @@ class Replay(Rogue):
             port = middle.getsockname()[1]
             thread = threading.Thread(target=self._record, args=(middle,), daemon=True)
             thread.start()
-            with self.dealer(port, self.target.keys["eve"]) as eve:
+            with self.dealer(port, self.target.keys.get("eve")) as eve:
                 eve.setsockopt(zmq.SNDTIMEO, 5000)
                 self.say(eve, self.word("eve"))
                 thread.join(5)
@@ -315,38 +320,3 @@ def _pass_on(source: socket.socket, sink: socket.socket, note: Callable[[bytes],
         while block := source.recv(65536):
             note(block)
             sink.sendall(block)
-
-
-class Villain:
-    """The process of a rogue, as its parent sees it."""
-
-    def __init__(self, name: str, target: Target) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_play, args=(theirs, name, target))
-        self._process.start()
-        assert self._pipe.poll(300), "a rogue has not prepared"
-        self._pipe.recv()
-
-    def act(self, seconds: float) -> None:
-        """Begin."""
-        self._pipe.send(seconds)
-
-    def end(self) -> dict[str, int]:
-        """What it has done."""
-        done: dict[str, int] = {}
-        with contextlib.suppress(EOFError):  # told already
-            done = self._pipe.recv() if self._pipe.poll(60) else {}
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-        return done
-
-
-def _play(pipe: Connection, name: str, target: Target) -> None:
-    rogue: Any = CAST[name](target)
-    rogue.prepare()
-    pipe.send("ready")
-    seconds = pipe.recv()
-    rogue.act(time.monotonic() + seconds)
-    pipe.send(rogue.done)

@@ -21,29 +21,36 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import ArrayLayout, Mode, Parcel, Payload
 from gossipdistill.presence import NOWHERE, Address, Contact
+from gossipdistill.protocol.enrolment import Book
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 
 STEP_S = 0.02
 EXCHANGE_EVERY_STEPS = 5
 BODY_BYTES = 1_000_000
+RUN = "rogues"
 Keys = Mapping[str, tuple[bytes, bytes]]
 
 
 class Trainer:
-    """Steps, and what came and went. `peers` are those who are there; the keys name others besides."""
+    """Steps, and what came and went. The `ports` are of those who are there; the keys name others besides. Without keys
+    the run is open; with a `join` secret whoever has it may take part."""
 
-    def __init__(self, name: str, ports: Mapping[str, int], keys: Keys) -> None:
+    def __init__(self, name: str, ports: Mapping[str, int], keys: Keys, join: bytes | None = None) -> None:
         self.name, self.others = name, [PeerName(other) for other in ports if other != name]
         places = {other: Address("127.0.0.1", port) for other, port in ports.items()}
         places |= {other: NOWHERE for other in keys if other not in ports}
         contacts = [Contact(PeerName(other), at, place) for place, (other, at) in enumerate(places.items())]
-        me = Identity(PeerName(name), Boot(1), places[name], list(places).index(name), {"run": "rogues"})
+        me = Identity(PeerName(name), Boot(1), places[name], list(places).index(name), {"run": RUN})
         self.peer = Peer(me, len(places), contacts, now=time.monotonic())
+        public = {other: pair[0] for other, pair in keys.items()}
+        curve = Curve(*keys[name], public) if keys else None
+        if join is not None:
+            texts = {other: key.decode() for other, key in public.items()}
+            self.peer.introductions.book = Book(RUN, PeerName(name), {name: texts[name]}, texts, join)
+            self.peer.introductions.book.enrol_myself(texts[name], 1)
         self.network = NetworkThread()
         self.mailbox = self.network.mailbox
-        public = {other: pair[0] for other, pair in keys.items()}
-        curve = Curve(*keys[name], public)
         self.driver = Driver(self.peer, self.mailbox, places[name], DEFAULT_LIMITS, time.monotonic, curve=curve)
         self.driver.bind()
         self.network.start(self.driver)
@@ -75,6 +82,10 @@ class Trainer:
             self.files_max = max(self.files_max, self._resources.open_files() or 0)
         time.sleep(max(0.0, STEP_S - (time.monotonic() - began_s)))
 
+    def hold(self, seconds: float) -> None:
+        """Keep the network thread from all else for so long."""
+        self.network.call(time.sleep, seconds)
+
     def figures(self) -> dict[str, Any]:
         """All counts so far; the largest memory and number of files since the last call."""
         traffic = {name: one.bytes_received for name, one in self.driver.traffic.items()}
@@ -93,10 +104,10 @@ class Trainer:
 class Watched:
     """The process of one peer, as its parent sees it."""
 
-    def __init__(self, name: str, ports: Mapping[str, int], keys: Keys) -> None:
+    def __init__(self, name: str, ports: Mapping[str, int], keys: Keys, join: bytes | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_train, args=(theirs, name, dict(ports), dict(keys)))
+        self._process = context.Process(target=_train, args=(theirs, name, dict(ports), dict(keys), join))
         self._process.start()
         self.name = name
 
@@ -111,6 +122,10 @@ class Watched:
         assert self._pipe.poll(60), f"no answer from {self.name}"
         return self._pipe.recv()
 
+    def exit_code(self) -> int | None:
+        """None while it lives."""
+        return self._process.exitcode
+
     def end(self) -> None:
         """Let it end, at once if it does not obey."""
         with contextlib.suppress(OSError):
@@ -120,8 +135,8 @@ class Watched:
             self._process.kill()
 
 
-def _train(pipe: Connection, name: str, ports: dict[str, int], keys: Keys) -> None:
-    trainer = Trainer(name, ports, keys)
+def _train(pipe: Connection, name: str, ports: dict[str, int], keys: Keys, join: bytes | None) -> None:
+    trainer = Trainer(name, ports, keys, join)
     until(lambda: set(trainer.others) <= set(trainer.mailbox.neighbourhood().alive), 900.0)
     pipe.send("here")
     while True:
@@ -131,6 +146,9 @@ def _train(pipe: Connection, name: str, ports: dict[str, int], keys: Keys) -> No
                 break
             if what == "trust":
                 trainer.network.trust(*args)
+                pipe.send(None)
+            elif what == "hold":
+                trainer.hold(*args)
                 pipe.send(None)
             else:
                 pipe.send(trainer.figures())

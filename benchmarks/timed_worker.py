@@ -21,7 +21,7 @@ STEPS_FILE, ASTRAY_FILE = "steps.f64", "astray.json"
 
 def _time_steps(folder: Path) -> None:
     # Here, not above: `child` answers its launcher before torch is imported, which takes seconds.
-    from gossipdistill import worker
+    from gossipdistill.training import worker
 
     step = worker.Worker.step
     file = os.open(folder / STEPS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

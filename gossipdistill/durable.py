@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +76,29 @@ OF_STORAGE = frozenset(
 """What is the matter of whoever owns a disk: it is full, may not be written to, fails, or has something else there."""
 
 
+_NO_FILE = (errno.EMFILE, errno.ENFILE)
+"""No more files may be open: under a flood of connections that lasts for milliseconds, see drivers/guard.py."""
+_FILE_WITHIN_S, _TRY_AGAIN_S = 1.0, 0.01
+
+
 class RefusedCheckpointError(Exception):
     """This checkpoint is torn, or not ours; the message is the reason, for an event."""
+
+
+def _patiently(opened: Callable[[], T]) -> T:
+    """What this opens, as soon as a file may be opened; waits for a second at most.
+
+    Raises:
+        OSError: when it cannot be opened.
+    """
+    end_s = time.monotonic() + _FILE_WITHIN_S
+    while True:
+        try:
+            return opened()
+        except OSError as error:
+            if error.errno not in _NO_FILE or time.monotonic() > end_s:
+                raise
+        time.sleep(_TRY_AGAIN_S)
 
 
 class Disk:
@@ -88,7 +110,7 @@ class Disk:
 
     def write(self, file: Path, parts: Parts) -> None:
         """Write a whole file, part after part; a crash of the machine may lose any of it until it is synced."""
-        with file.open("wb", buffering=0) as raw:
+        with _patiently(lambda: file.open("wb", buffering=0)) as raw:
             for part in parts:
                 left = memoryview(part)
                 while left:
@@ -96,7 +118,7 @@ class Disk:
 
     def write_over(self, file: Path, data: bytes) -> None:
         """Write over the content of a file that is there: as long as this is no longer, no disk is too full for it."""
-        with file.open("r+b", buffering=0) as raw:
+        with _patiently(lambda: file.open("r+b", buffering=0)) as raw:
             left = memoryview(data)
             while left:
                 left = left[raw.write(left) or 0 :]
@@ -104,14 +126,14 @@ class Disk:
 
     def append(self, file: Path, data: bytes) -> None:
         """Write at the end of a file, which is made if it is missing."""
-        with file.open("ab", buffering=0) as raw:
+        with _patiently(lambda: file.open("ab", buffering=0)) as raw:
             left = memoryview(data)
             while left:
                 left = left[raw.write(left) or 0 :]
 
     def sync(self, path: Path) -> None:
         """Return when the content of a file, or the names in a folder, are on the disk."""
-        number = os.open(path, os.O_RDONLY)
+        number = _patiently(lambda: os.open(path, os.O_RDONLY))
         try:
             os.fsync(number)
         finally:

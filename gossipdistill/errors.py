@@ -105,8 +105,8 @@ class IdentityError(GossipdistillError):
 
 
 EXIT_LOST = 10
-"""Done, but a peer was lost or failed that no plan named, its training diverged or collapsed, or it exchanged nothing
-beside living neighbours; results are written."""
+"""Done, but a peer was lost or failed that no plan named, or was restarted and did less than its share of the steps,
+its training diverged or collapsed, or it exchanged nothing beside living neighbours; results are written."""
 EXIT_NONE_FINISHED = 11
 """No peer finished."""
 EXIT_UNMET = 20
@@ -115,6 +115,31 @@ EXIT_INTERRUPTED = 130
 """Ctrl-C: checkpoint and summary are written."""
 EXIT_TERMINATED = 143
 """SIGTERM: checkpoint and summary are written."""
+
+EXIT_CODES: dict[int, str] = {
+    0: "Every peer finished, or ended as the fault plan asked.",
+    1: "An error in gossipdistill itself. The message says where the report lies.",
+    2: "Usage: an unknown option or argument.",
+    3: "Configuration: a file, key or value is refused; the message names it, and what is accepted. Also: your own "
+    "code failed before the first step, or a file or folder cannot be written before training.",
+    4: "Data are missing. The message says which file to put where.",
+    5: "An address is in use, is not an address of this machine, or cannot be reached.",
+    6: "Topology, model or initial weights do not meet the needs of the strategy.",
+    7: "A key or an identity is refused. Also: a newer process with the same key has taken this one's place; "
+    "checkpoint and result are written first.",
+    EXIT_LOST: "The run is done, but not all is well. A peer that no fault plan names was lost or failed; or it did "
+    "less than nine tenths of its steps after restarts; or its training diverged or collapsed; or it exchanged nothing "
+    "beside living neighbours; or a result could not be written.",
+    EXIT_NONE_FINISHED: "No peer finished. For a worker: your own code failed after the first step.",
+    EXIT_UNMET: "An expectation of the fault plan was not met. Results are written.",
+    129: "The terminal was closed, without `nohup`. Checkpoint and summary are written, and no process is left behind.",
+    EXIT_INTERRUPTED: "Ctrl-C. Checkpoint and summary are written, and no process is left behind.",
+    134: "A worker: its network thread stood still for 60 s, or a library aborted. Its stderr.log says where each "
+    "thread was.",
+    137: "A worker: the system killed it, mostly because memory ran out.",
+    EXIT_TERMINATED: "SIGTERM. Checkpoint and summary are written, and no process is left behind.",
+}
+"""Exit code -> what it means; the page docs/reference.md is made from this."""
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

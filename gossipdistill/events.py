@@ -56,7 +56,7 @@ class EventKind(StrEnum):
     """No more connections are taken in: files or memory are short."""
     LISTENER_OPENED = "listener_opened"
     CUT_OFF = "cut_off"
-    """A connection was ended on which bytes came that made no message."""
+    """Connections were ended: more of one waited to be read than may, or strangers held too many."""
     ADOPTED = "adopted"
     """I join a run in progress, and go on from a donor's state."""
     NOT_ADOPTED = "not_adopted"

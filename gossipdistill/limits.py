@@ -19,7 +19,8 @@ class Limits:
 
     Memory held for one slot of one peer is at most (1 parcel in the outbox + `unconfirmed_max` on the wire + 1 arrival
     in the inbox) x `payload_bytes_max`; payloads are shared between recipients, not copied. A sender has at most
-    `slots_per_peer_max` slots here, and there are at most `peers_max` senders.
+    `slots_per_peer_max` slots here, of topics that the strategy knows, `waiting_bytes_max` in all of them together, and
+    `payload_bytes_max` on its way in pieces. There are at most `peers_max` senders.
     """
 
     greet_interval_s: float = 0.1
@@ -97,21 +98,36 @@ class Limits:
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
     unsettled_mass_max: int = 1
     """Consignments of mass on the way to one peer and topic: exactly once needs no more memory than this."""
+    lanes_max: int = 4
+    """Topics by which mass goes to a peer that loses much: the sender keeps as many payloads for it."""
+    lane_bytes_max: int = 4 * MIB
+    """Of payloads that are larger there is one at a time."""
+    lossy_parcels: int = 32
+    """After so many consignments in a row that were sent once, a peer counts no longer as one that loses much."""
+    lossy_tries: int = 8
+    """Nor does one of which nothing is heard for as long as so many sendings take: it may be dead."""
     unsettled_stream_max: int = 2
     consign_timeout_s: float = 1.0
     """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
-    after once it is known to be held; doubles up to `consign_timeout_max_s`. It is sooner where receipts have been
-    quicker, see protocol/patience.py."""
+    after once it is known to be held. It is sooner where receipts have been quicker, see protocol/resending.py."""
+    consign_tries: int = 16
+    """So often it is sent, or enquired after, at one interval; then each is twice the last, up to a bound."""
+    consign_tries_few: int = 4
+    """The same for bodies that take longer than `consign_patience_min_s` at `confirm_bytes_per_s`."""
     consign_patience_min_s: float = 0.06
     """Never sooner than this; more than `held_after_s` and a round trip."""
     held_after_s: float = 0.03
     """A parcel that came, and that the learner has not settled within this, is said to be held."""
     consign_timeout_max_s: float = 8.0
+    """The bound of `consign_tries`."""
     peers_max: int = 65_536
     """Members, and senders of whom something is kept."""
     links_max: int = 1024
     """Peers with whom there are connections at the same time: two sockets each."""
     slots_per_peer_max: int = 256
+    sender_bytes_max: int = 64 * MIB
+    """What waits for my learner of one sender takes at most so much memory, and four times the largest payload of my
+    own besides; or one payload, if that is larger. States and parcels each for themselves."""
     strangers_max: int = 64
     """Names that are no members and of which something is remembered: why they were refused, what they garbled."""
     stranger_links_max: int = 8
@@ -133,6 +149,19 @@ class Limits:
     mute_forgotten_s: float = 600.0
     """Who has not been muted for so long begins with `mute_s` again."""
 
+    greetings_per_s_max: float = 8.0
+    """Of one member that are looked at. A peer that is not answered calls at most ten times in its first two seconds,
+    then once a second; and it answers greetings of mine."""
+    greetings_at_once_max: float = 64.0
+    starts_max: float = 3.0
+    """New processes of one member that are believed at once; then one every"""
+    start_again_s: float = 5.0
+    """so many seconds. With each, what was on its way to the one before is written off."""
+    events_at_once: float = 32.0
+    """Of one kind about one peer that are told as they are; then one every"""
+    events_again_s: float = 60.0
+    """so many seconds, and beyond that one for many: of about 150 bytes each, so 5 kB at once and 9 kB an hour."""
+
     control_bytes_max: int = 64 * 1024
     contacts_per_greeting_max: int = 128
     """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
@@ -142,10 +171,11 @@ class Limits:
     enrolments_per_message_max: int = 32
     """Records of at most 200 bytes each."""
     newcomers_max: int = 64
-    """Callers with a key that is not known yet and that may still enrol, at the same time; in a run with a join
-    secret."""
+    """Callers with a key that is not known yet whose first word is judged before those of all strangers together; in a
+    run with a join secret."""
     newcomer_s: float = 30.0
-    """How long one may take to enrol before its place is another's."""
+    """How long one keeps that place, unless newer ones displace it; and how long one whose proof was wrong stays
+    out."""
     fingerprint_entries_max: int = 32
     header_bytes_max: int = 288 * 1024
     """Layout of 2,048 arrays at up to 140 bytes each."""
@@ -157,6 +187,10 @@ class Limits:
     assembly_bytes_max: int = 2048 * MIB
     """Bodies that are on their way here in pieces have at most so much together, by their announcements: eight of the
     largest. Memory is touched as pieces come; who is refused for want of room sends again later."""
+    freed_bytes_max: int = 128 * MIB
+    """When more than this has waited to be read, and has been, memory that nobody uses is given back to the system."""
+    body_idle_s: float = 0.5
+    """Memory of a large body is kept so long for the next one: fresh memory costs 20 ms of CPU for 135 MB."""
     push_bytes_max: int = 64 * 1024
     """Larger payloads are announced, then pulled, unless the run says otherwise."""
 
@@ -171,11 +205,28 @@ class Limits:
     burst_s: float = 3.0
     """So many seconds' worth may come at once: after a pause of mine, all that has waited."""
 
-    files_reserved: int = 256
+    files_wanted: int = 16_384
+    """How many files a worker asks to have open; what the system allows it may be less (`ulimit -Hn`)."""
+    files_reserved: int = 512
     """File descriptors that strangers cannot take: libzmq opens one for whoever knocks. At most half of all."""
+    backlog_max: int = 64
+    """Connections of one listener that the kernel has made and libzmq has not taken in: they come also when it is
+    closed."""
+    silent_connections_max: int = 1024
+    """Connections of others on which no member has spoken; when there are more, half of them are ended."""
     hoard_bytes_max: int = 64 * MIB
-    """What may have come on one connection and not as messages: twice what its queue, the message being read and the
-    buffer of the kernel hold. More is a message that does not end."""
+    """What may wait to be read of one connection for data, or of a message on it that does not end; with more it is
+    paused."""
+    hoard_control_bytes_max: int = 4 * MIB
+    """As much of one for control, which is cut off."""
+    paused_s_max: float = 2.0
+    """How long it may be paused before it is cut off: what waits has been read in less, and `blocked_after_s` is
+    longer."""
+    backlog_bytes_max: int = MIB
+    """What may wait of a connection on which more messages come than may."""
+    queued_bytes_max: int = 512 * MIB
+    """What may wait of all connections together before strangers are cut off, members paused, and nobody is taken in.
+    At `data_bytes_per_s_max` it comes in an eighth of a second, so that long is no look away."""
     resident_share_max: float = 0.9
     """Of the memory of the machine, or of the control group: when this process alone uses more, no more connections are
     taken and those that others have made are ended."""
@@ -198,6 +249,10 @@ class Limits:
     """Bytes read from one socket in one turn: copying them takes a millisecond or less."""
     flush_s: float = 0.2
     """How long the last words of a leaving peer may take to reach the wire."""
+
+    def waiting_bytes_max(self, largest: int) -> int:
+        """How many bytes of one sender may wait for a learner whose own largest payload has so many."""
+        return self.sender_bytes_max + 4 * largest
 
 
 DEFAULT_LIMITS = Limits()

@@ -4,23 +4,28 @@ Rules of this file
 1. Pure: the lock and the wake-up come in as arguments (drivers/handoff.py supplies real ones; tests need none).
 2. Neither side ever waits for the other: every call copies a few references under the lock and returns.
 3. States: newest wins, out and in: one parcel per (recipient, topic, key) and one arrival per (sender, topic, key).
-4. Mass and streams: nothing is replaced. A link that has as many unsettled parcels as it may have is *busy*, and
+4. States of one sender take at most `waiting_bytes_max` of memory: its oldest give way to its newest.
+5. Mass and streams: nothing is replaced. A link that has as many unsettled parcels as it may have is *busy*, and
    `post` says so at once; every arrival stays until it is taken, and is to be settled.
+6. Mass has one *lane*, which is its topic. To a peer that loses much (protocol/resending.py) it has `lanes_max`, each
+   a topic of its own: what is lost delays nothing but itself. Who settles an arrival names the topic it came by.
 
 An unlocked slot lost 0.1 % of its posts in a measurement, hence the lock.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
+from gossipdistill.condensing import Condensed
 from gossipdistill.events import Event
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Neighbourhood, Parcel, Settlement, Slot
+from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Intake, Neighbourhood, Parcel, Settlement, Slot
 
 _STATE = 0
 
@@ -45,7 +50,7 @@ class Mailbox:
         self,
         lock: AbstractContextManager[object] | None = None,
         wake: Callable[[], None] | None = None,
-        events_kept_max: int = 1024,
+        events_kept_max: int = 4096,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._lock = lock if lock is not None else nullcontext()
@@ -57,12 +62,24 @@ class Mailbox:
             DeliveryClass.MASS: limits.unsettled_mass_max,
             DeliveryClass.STREAM: limits.unsettled_stream_max,
         }
+        self._limits = limits
+        self._lossy: frozenset[PeerName] = frozenset()
+        """Who has several lanes. As `busy` has last seen it: what it calls free stays so until it is asked again."""
+        self._bulky: dict[str, bool] = {}
+        """Of each topic, whether its last parcel was too large for more than one lane."""
+        self._weights: dict[Slot, float] = {}
+        """Of what is unsettled."""
         self._settlements: list[Settlement] = []
         self._complaints: list[Complaint] = []
         self._inbox: dict[tuple[Slot, int], Arrival] = {}
+        self._waiting_bytes: Counter[PeerName] = Counter()
+        """Memory of the states in the inbox, by sender."""
+        self.intake = Intake()
+        """Set by the owner of the learner; what is posted is added by itself."""
         self._delivered = 0
         self._taken: set[Slot] = set()
-        self._events: deque[Event] = deque(maxlen=events_kept_max)
+        self._events = Condensed(limits, events_kept_max)
+        self._events_told_s = float("-inf")
         self._neighbourhood = Neighbourhood()
         self._step = 0
         self._done = False
@@ -78,13 +95,19 @@ class Mailbox:
         is busy: the sender keeps it, and posts again later.
         """
         with self._lock:
+            self._note_use(parcel)
             if parcel.delivery is not DeliveryClass.STATE:
                 (peer,) = parcel.to
-                slot = Slot(peer, parcel.topic, parcel.key)
-                if self._unsettled[slot] >= self._unsettled_max[parcel.delivery]:
+                topic, room = parcel.topic, self._unsettled_max[parcel.delivery]
+                slots = [Slot(peer, lane, parcel.key) for lane in self._lanes(peer, topic, parcel.delivery)]
+                slot = next((slot for slot in slots if self._unsettled[slot] < room), None)
+                if slot is None:
                     return False
                 self._unsettled[slot] += 1
+                parcel = replace(parcel, topic=slot.topic)
                 self._consigned.append((slot, parcel))
+                self._weights[slot] = parcel.weight
+                self._bulky[topic] = parcel.payload.nbytes > self._limits.lane_bytes_max
             else:
                 for peer in parcel.to:
                     slot = Slot(peer, parcel.topic, parcel.key)
@@ -93,11 +116,33 @@ class Mailbox:
         self._wake()
         return True
 
+    def _note_use(self, parcel: Parcel) -> None:
+        topics, largest = self.intake.topics, self.intake.largest
+        if parcel.payload.nbytes > largest or not self.intake.knows(parcel.topic):
+            more = topics | {parcel.topic} if topics is not None else None
+            self.intake = Intake(more, max(largest, parcel.payload.nbytes))
+
     def busy(self, topic: str, delivery: DeliveryClass) -> frozenset[PeerName]:
         """To whom nothing more of this topic may be posted until something is settled."""
         with self._lock:
+            self._lossy = frozenset() if self._bulky.get(topic) else self._neighbourhood.lossy
             room = self._unsettled_max[delivery]
-            return frozenset(slot.peer for slot, n in self._unsettled.items() if n >= room and slot.topic == topic)
+            full = {(slot.peer, slot.topic) for slot, n in self._unsettled.items() if n >= room}
+            peers = {peer for peer, _ in full}
+            return frozenset(p for p in peers if full.issuperset((p, one) for one in self._lanes(p, topic, delivery)))
+
+    def under_way(self) -> dict[PeerName, float]:
+        """The weight of the mass that is on its way to each peer, and not settled."""
+        weights: dict[PeerName, float] = {}
+        with self._lock:
+            for slot, weight in self._weights.items():
+                weights[slot.peer] = weights.get(slot.peer, 0.0) + weight
+        return weights
+
+    def _lanes(self, peer: PeerName, topic: str, delivery: DeliveryClass) -> list[str]:
+        """The topics by which a parcel of this one may go to this peer."""
+        many = delivery is DeliveryClass.MASS and peer in self._lossy
+        return [topic, *(f"{topic}.{number}" for number in range(2, self._limits.lanes_max + 1) if many)]
 
     def take(self) -> list[Arrival]:
         """All arrivals since the last call, in order of their arrival: of states at most one per (sender, topic, key),
@@ -108,6 +153,7 @@ class Mailbox:
             arrivals = list(self._inbox.values())
             self._taken.update(slot for slot, number in self._inbox if number == _STATE)
             self._inbox.clear()
+            self._waiting_bytes.clear()
             awaited = self._taking_awaited
         if awaited:
             self._wake()
@@ -138,14 +184,13 @@ class Mailbox:
         if changed:
             self._wake()
 
-    def drain_events(self) -> list[Event]:
-        """Events of the network since the last call, oldest first."""
+    def drain_events(self, now: float | None = None) -> list[Event]:
+        """Events of the network since the last call, oldest first, floods of them condensed (condensing.py). `now` is
+        the network's clock, infinity at the end; without it, the time of the newest event."""
         if not self._events:
             return []
         with self._lock:
-            events = list(self._events)
-            self._events.clear()
-        return events
+            return self._events.drain(self._events_told_s if now is None else now)
 
     @property
     def overwritten(self) -> int:
@@ -170,32 +215,57 @@ class Mailbox:
             for slot in slots:
                 self._unsettled[slot] -= 1
                 if not self._unsettled[slot]:
-                    del self._unsettled[slot]
+                    del self._unsettled[slot], self._weights[slot]
 
     def await_taking(self, awaited: bool) -> bool:
         """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
+        if not awaited and not self._taking_awaited:
+            return False
         with self._lock:
             self._taking_awaited = awaited
             return awaited and bool(self._taken)
 
-    def deliver(self, arrival: Arrival) -> None:
+    def deliver(self, arrival: Arrival) -> bool:
         """Put what came into the inbox: a state over an older one (the caller has checked that it is newer), mass and
-        streams beside what is there."""
+        streams beside what is there. Whether other states of its sender had to give way."""
         slot = Slot(arrival.sender, arrival.topic, arrival.key)
         with self._lock:
             # Versions do not tell parcels apart: one that came home has a number of mine, the others have numbers of
             # their senders, and two processes may have been started in the same millisecond.
             self._delivered += 1
-            key = (slot, _STATE if arrival.delivery is DeliveryClass.STATE else self._delivered)
-            self._inbox.pop(key, None)  # so that the dictionary's order stays the order of arrival
-            self._inbox[key] = arrival
+            if arrival.delivery is not DeliveryClass.STATE:
+                self._inbox[slot, self._delivered] = arrival
+                return False
+            self._remove(slot)  # so that the dictionary's order stays the order of arrival
+            gave_way = self._make_room(arrival.sender, arrival.payload.memory_bytes)
+            self._inbox[slot, _STATE] = arrival
+            self._waiting_bytes[arrival.sender] += arrival.payload.memory_bytes
+            return gave_way
+
+    def _remove(self, slot: Slot) -> None:
+        known = self._inbox.pop((slot, _STATE), None)
+        if known is not None:
+            self._waiting_bytes[slot.peer] -= known.payload.memory_bytes
+
+    def _make_room(self, sender: PeerName, size: int) -> bool:
+        """For so many bytes; whether something gave way. It counts as taken, so that its sender goes on."""
+        room = self._limits.waiting_bytes_max(self.intake.largest) - size
+        if self._waiting_bytes[sender] <= room:
+            return False
+        states = [slot for slot, number in self._inbox if slot.peer == sender and number == _STATE]
+        for slot in states:
+            if self._waiting_bytes[sender] > room:
+                self._remove(slot)
+                self._taken.add(slot)
+        return bool(states)
 
     def tell(self, neighbourhood: Neighbourhood | None, events: Iterable[Event]) -> None:
         """Publish a new snapshot of the others (None: unchanged) and what happened."""
         with self._lock:
             if neighbourhood is not None:
                 self._neighbourhood = neighbourhood
-            self._events.extend(events)
+            self._events.add(events)
+            self._events_told_s = max([self._events_told_s, *(event.at_s for event in events)])
 
     def waiting(self) -> list[Arrival]:
         """What the learner has not taken yet, oldest first, for observers."""

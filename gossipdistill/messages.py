@@ -32,8 +32,8 @@ class DeliveryClass(StrEnum):
     """What the network promises for a payload (law 4).
 
     *state*: newest wins; loss, duplication and reordering are harmless. *mass*: conserved, so it arrives exactly once,
-    with one unsettled parcel per link and topic. *stream*: as mass and in order, without weight; two unsettled parcels,
-    since a neighbour in lockstep may be one round ahead.
+    with one unsettled parcel per link and topic; on a link that loses messages the mailbox uses a few topics. *stream*:
+    as mass and in order, without weight; two unsettled parcels, since a neighbour in lockstep may be one round ahead.
     """
 
     STATE = "state"
@@ -64,6 +64,11 @@ class Payload:
     def nbytes(self) -> int:
         """Length of the body in bytes."""
         return len(self.body)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes to keep it, roughly and at most: the body, and about 1 kB for itself and for each array."""
+        return self.nbytes + 1024 * (1 + len(self.layout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,23 @@ class Complaint:
 
 
 @dataclass(frozen=True, slots=True)
+class Intake:
+    """What a learner has a use for, as it tells its network.
+
+    `topics` are those that its strategy reads or posts, None while that is not known yet. `largest` is the size in
+    bytes of the largest payload that it has posted.
+    """
+
+    topics: frozenset[str] | None = None
+    largest: int = 0
+
+    def knows(self, topic: str) -> bool:
+        """Whether something of this topic is of use. Mass has lanes: those of "a" are "a", "a.2", "a.3" and so on."""
+        lane_of, _, lane = topic.rpartition(".")
+        return self.topics is None or topic in self.topics or (lane_of in self.topics and lane in _LANES)
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbourhood:
     """What the network knows about the others, as one immutable snapshot for the learner."""
 
@@ -149,6 +171,11 @@ class Neighbourhood:
     places: Mapping[PeerName, int] = field(default_factory=dict)
     muted: frozenset[PeerName] = frozenset()
     """Those of the living who are not listened to now. They are given no mass either: none would come back."""
+    lossy: frozenset[PeerName] = frozenset()
+    """Those to whom mass has had to be sent more than once lately."""
+
+
+_LANES = frozenset("23456789")
 
 
 # --- what travels on the control socket -------------------------------------------------------------------------

@@ -68,7 +68,10 @@ class Greeting:
 
 
 class RefusalCode(StrEnum):
-    """Why a peer was turned away. Append only: the words travel."""
+    """Why a peer was turned away. Append only: the words travel.
+
+    `PLACE_TAKEN` with `asked` as the name of the one refused: another process has that name, and answers. It tries on.
+    """
 
     WIRE_VERSION = "wire_version"
     FINGERPRINT = "fingerprint"
@@ -92,6 +95,10 @@ class Refusal:
     detail: str
     asked: str = ""
     wire_version: int | None = field(default=None, compare=False)
+    newer_boot: int = 0
+    """With `SUPERSEDED`, the process that its writer takes for the newer one, and below where that listens. It is a
+    hint and no proof: 0 where nothing is said."""
+    newer_at: Address = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
-WHOLE_RUNS = ("tests/processes/", "tests/test_readme.py")
+WHOLE_RUNS = ("tests/processes/", "tests/docs/")
 """Tests below these paths start many processes, promise times and use fixed ports."""
 
 

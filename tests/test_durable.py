@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -416,3 +417,22 @@ def test_without_room_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Pa
     assert raised.value.filename == str(file)
     assert file.read_text() == "before"
     assert [one.name for one in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_file_is_opened_as_soon_as_one_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a flood of connections there is none for some milliseconds."""
+    tries, opened = [0], Path.open
+
+    def open_at_the_third_try(path: Path, *args: Any, **options: Any) -> Any:
+        tries[0] += 1
+        if tries[0] < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_at_the_third_try)
+    Disk().append(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
+    monkeypatch.setattr("gossipdistill.durable._FILE_WITHIN_S", 0.0)
+    tries[0] = -100
+    with pytest.raises(OSError, match="Too many open files"):
+        Disk().append(tmp_path / "file", b"x")

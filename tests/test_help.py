@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from gossipdistill.cli.entry import app
 from gossipdistill.cli.help import COMMAND_GROUPS, EXAMPLES, OPTION_GROUPS, OTHERS
-from tests.command_line import called
+from tests.command_line import ROOT, called, parse
 
 Say = Callable[..., tuple[int, str, str]]
-ROOT: Any = typer.main.get_command(app)
 
 
 @pytest.fixture
@@ -35,18 +31,6 @@ def commands(command: Any = ROOT, words: tuple[str, ...] = ()) -> Iterator[tuple
     yield " ".join(words), command
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands(inner, (*words, name))
-
-
-def parse(line: str) -> None:
-    """As if the line was typed, up to where a command would begin to work."""
-    program, *words = shlex.split(line)
-    assert program == "gossipdistill"
-    command, ctx = ROOT, ROOT.make_context(program, list(words), resilient_parsing=True)
-    while hasattr(command, "commands"):
-        name, *words = words
-        command = command.commands[name]
-        rest = list(words)
-        ctx = command.make_context(name, rest, parent=ctx, resilient_parsing=hasattr(command, "commands"))
 
 
 def test_newcomer_17_every_command_has_examples_and_every_example_a_command() -> None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
+from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Neighbourhood, Parcel, Payload, Slot
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    Complaint,
+    DeliveryClass,
+    Intake,
+    Neighbourhood,
+    Parcel,
+    Payload,
+    Slot,
+)
 
 ADA, BO, CY = PeerName("ada"), PeerName("bo"), PeerName("cy")
 
@@ -37,6 +49,82 @@ def test_a_parcel_has_one_slot_per_recipient_topic_and_key_and_the_newest_wins()
     assert taken == []
     assert mailbox.overwritten == 1
     assert mailbox.collect() == ([], [], [], [])
+
+
+# --- what waits of one sender ----------------------------------------------------------------------------------------
+
+KIB = 1024
+NARROW = Limits(sender_bytes_max=100 * KIB)
+
+
+def heavy(number: int, size: int, sender: PeerName = BO) -> Arrival:
+    """A state under a key of its own; what keeps it takes 2 KiB besides its body."""
+    body = Payload((ArrayLayout("w", (size,), "int8", size),), bytes(size))
+    return Arrival(sender, "x", Version(1, number), number, number, body, 0.0, f"k{number}")
+
+
+def test_of_one_sender_the_oldest_states_give_way_to_the_newest_and_of_others_none() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    mailbox.deliver(heavy(0, 60 * KIB, CY))
+    gave_way = [mailbox.deliver(heavy(number, 30 * KIB)) for number in range(1, 200)]
+    assert gave_way == [False] * 3 + [True] * 196
+    waiting = mailbox.waiting()
+    assert [(one.sender, one.step) for one in waiting] == [(CY, 0), (BO, 197), (BO, 198), (BO, 199)]
+    assert sum(one.payload.memory_bytes for one in waiting if one.sender == BO) <= NARROW.sender_bytes_max
+    # What gave way counts as taken, so that what is announced after it is asked for.
+    assert len(mailbox.collect().taken) == 196
+    mailbox.take()
+    assert [mailbox.deliver(heavy(number, 30 * KIB)) for number in range(200, 204)] == [False] * 3 + [True]
+
+
+def test_a_state_that_is_larger_than_all_room_waits_alone() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    assert not mailbox.deliver(heavy(1, 500 * KIB))
+    assert mailbox.deliver(heavy(2, 500 * KIB))
+    assert [one.step for one in mailbox.take()] == [2]
+
+
+def test_a_newer_version_takes_the_room_of_the_older() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    for step in range(1, 50):
+        assert not mailbox.deliver(replace(heavy(1, 60 * KIB), version=Version(1, step)))
+    assert [one.version.number for one in mailbox.take()] == [49]
+
+
+def test_there_is_room_for_four_payloads_as_large_as_my_own() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    large = Payload((), bytes(200 * KIB))
+    mailbox.post(Parcel((BO,), "x", large, 1, 1))
+    assert not any(mailbox.deliver(heavy(number, 195 * KIB)) for number in range(1, 5))
+    assert mailbox.deliver(heavy(5, 195 * KIB))
+
+
+def test_many_arrays_without_bytes_take_room_too() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    empty = Payload(tuple(ArrayLayout(f"w{n}", (0,), "int8", 0) for n in range(50)), b"")
+    for number in range(1, 10):
+        mailbox.deliver(Arrival(BO, "x", Version(1, number), 1, 1, empty, 0.0, f"k{number}"))
+    assert len(mailbox.waiting()) == 1
+
+
+def test_mass_never_gives_way_and_takes_no_room_of_states() -> None:
+    mailbox = Mailbox(limits=NARROW)
+    for number in range(1, 6):
+        mailbox.deliver(replace(heavy(number, 90 * KIB), delivery=DeliveryClass.MASS, topic="m", key=""))
+    assert not mailbox.deliver(heavy(7, 90 * KIB))
+    assert len(mailbox.take()) == 6
+
+
+def test_a_learner_has_a_use_for_the_topics_of_its_strategy_for_what_it_posts_and_for_lanes_of_these() -> None:
+    mailbox = Mailbox()
+    assert mailbox.intake.knows("anything")
+    mailbox.intake = Intake(frozenset({"mass"}), 8)
+    mailbox.post(parcel(1, topic="own"))
+    assert all(map(mailbox.intake.knows, ("mass", "mass.2", "mass.9", "own", "own.2")))
+    assert not any(map(mailbox.intake.knows, ("", "mass.1", "mass.10", "mass.", "mass.2.2", ".2", "x", "mass.\u00b2")))
+    assert mailbox.intake.largest == 8
+    mailbox.post(Parcel((BO,), "own", Payload((), bytes(9)), 1, 1))
+    assert mailbox.intake == Intake(frozenset({"mass", "own"}), 9)
 
 
 def test_the_network_hears_once_whose_payloads_were_refused() -> None:
@@ -210,3 +298,49 @@ def test_observers_see_how_many_parcels_of_a_link_are_unsettled_until_each_is_fr
     mailbox.unsettled().clear()
     mailbox.free([to_bo, to_cy])
     assert mailbox.unsettled() == {to_bo: 1}, "collected is not settled"
+
+
+def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_of_its_own() -> None:
+    mailbox, lanes = Mailbox(), DEFAULT_LIMITS.lanes_max
+    bo, cy = PeerName("bo"), PeerName("cy")
+    mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
+    parcels = [
+        Parcel((bo,), "mass", Payload((), b""), n, n, delivery=DeliveryClass.MASS, weight=0.5) for n in range(lanes)
+    ]
+    for parcel in parcels:
+        assert bo not in mailbox.busy("mass", DeliveryClass.MASS)
+        assert mailbox.post(parcel)
+    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert not mailbox.post(parcels[0])
+    topics = [slot.topic for slot, _ in mailbox.collect().parcels]
+    assert topics == ["mass", "mass.2", "mass.3", "mass.4"]
+    mailbox.free([Slot(bo, "mass.3", "")])
+    assert mailbox.post(parcels[0])
+    ((slot, parcel),) = mailbox.collect().parcels
+    assert (slot.topic, parcel.topic) == ("mass.3", "mass.3")
+    to_cy = Parcel((cy,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    assert mailbox.post(to_cy)
+    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo, cy}
+
+
+def test_what_was_called_free_stays_free_until_it_is_asked_again() -> None:
+    mailbox, bo = Mailbox(), PeerName("bo")
+    parcel = Parcel((bo,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
+    assert mailbox.post(parcel)
+    assert not mailbox.busy("mass", DeliveryClass.MASS)
+    mailbox.tell(Neighbourhood(), [])
+    assert mailbox.post(parcel)
+    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert not mailbox.post(parcel)
+
+
+def test_of_large_payloads_there_is_one_lane() -> None:
+    bo = PeerName("bo")
+    mailbox = Mailbox(limits=Limits(lane_bytes_max=3))
+    parcel = Parcel((bo,), "mass", Payload((), b"1234"), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
+    assert not mailbox.busy("mass", DeliveryClass.MASS)
+    assert mailbox.post(parcel)
+    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert not mailbox.post(parcel)

@@ -31,7 +31,6 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
-from gossipdistill.launch.joining import Joining, give_to_newcomers
 from gossipdistill.launch.plan import Asked
 from gossipdistill.launch.simulation import plan_simulation
 from gossipdistill.launch.spec import WorkerSpec
@@ -50,8 +49,9 @@ from gossipdistill.messages import (
     State,
 )
 from gossipdistill.strategies import STRATEGIES, Delivery, Strategy
+from gossipdistill.training.joining import Joining, give_to_newcomers
+from gossipdistill.training.worker import Worker
 from gossipdistill.wire.crossing import cross
-from gossipdistill.worker import Worker
 
 ROUNDS = 5
 LATE_S = 20.0
@@ -137,7 +137,7 @@ class Pair:
     def __post_init__(self) -> None:
         names = frozenset(PeerName(name) for name in self.workers)
         for name, worker in self.workers.items():
-            worker.mailbox.tell(Neighbourhood(expected=len(names), alive=names - {PeerName(name)}), ())
+            worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(names), alive=names - {PeerName(name)}), ())
 
     def step(self, now: float) -> None:
         """One step of each."""
@@ -148,20 +148,20 @@ class Pair:
 
     def carry(self, name: str, now: float) -> None:
         """What this peer has posted and settled."""
-        collected = self.workers[name].mailbox.collect()
+        collected = self.workers[name].gossip.endpoint.mailbox.collect()
         for settlement in collected.settlements:
             came = self._sent.pop(settlement.version.number)
             if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
                 home = replace(came, sender=PeerName(name), home=True, reason=settlement.reason)
-                self.workers[settlement.sender].mailbox.deliver(home)
+                self.workers[settlement.sender].gossip.endpoint.mailbox.deliver(home)
         for slot, parcel in collected.parcels:
             self._number += 1
             self.parcels.append(parcel)
             came = _crossed(name, slot.peer, parcel, self._number, now)
             if parcel.delivery is not DeliveryClass.STATE:
                 self._sent[self._number] = came
-                self.workers[name].mailbox.free([slot])
-            self.workers[slot.peer].mailbox.deliver(came)
+                self.workers[name].gossip.endpoint.mailbox.free([slot])
+            self.workers[slot.peer].gossip.endpoint.mailbox.deliver(came)
 
 
 def _crossed(sender: str, to: str, parcel: Parcel, number: int, now: float) -> Arrival:
@@ -240,7 +240,7 @@ def _mix(kind: str, strategy: str) -> None:
 
 def _averaged(worker: Worker) -> Iterator[str]:
     """Names of the entries of `state_dict` that the strategy averages, whatever they share their memory with."""
-    shared, settled = worker.learner.shared, worker.strategy.delivery.settled
+    shared, settled = worker.learner.shared, worker.gossip.strategy.delivery.settled
     for name, tensor in registered(worker.learner.model):
         known = shared.aliases.get(name, name)
         number = tensor.is_floating_point() or tensor.is_complex()
@@ -276,9 +276,9 @@ def _differ(start: Mapping[str, Tensor], goal: Mapping[str, Tensor], names: set[
 
 def _check_teachers(worker: Worker, starts: Mapping[str, Mapping[str, Tensor]], moving: set[str]) -> None:
     """A teacher is the sender's model, bit for bit, in all that is shared."""
-    if worker.strategy.name not in ("codistill_checkpoints", "codistill_groups"):
+    if worker.gossip.strategy.name not in ("codistill_checkpoints", "codistill_groups"):
         return
-    state = worker._state
+    state = worker.gossip.state
     teachers: ModelTeachers = state if isinstance(state, ModelTeachers) else state.teachers
     assert teachers.by_key, "no teacher has come"
     for teacher in teachers.by_key.values():
@@ -313,9 +313,10 @@ def _train(kind: str, strategy: str) -> Pair:
     modes = [[module.training for module in worker.learner.model.modules()] for worker in workers]
     starts = [_snapshot(worker.learner.model) for worker in workers]
     ties = [_ties(worker.learner.model) for worker in workers]
+    steepest = [_watch_gradients(worker) for worker in workers]
     for number in range(ROUNDS):
         pair.step(0.1 * number)
-    for worker, was, start, tie in zip(workers, modes, starts, ties, strict=True):
+    for worker, was, start, tie, steep in zip(workers, modes, starts, ties, steepest, strict=True):
         learner, model = worker.learner, worker.learner.model
         assert math.isfinite(worker.task_loss), "the loss is not finite"
         assert [module.training for module in model.modules()] == was, "a module has changed its mode"
@@ -328,13 +329,13 @@ def _train(kind: str, strategy: str) -> Pair:
             constant = not bool(_real(start[name]).isfinite().all())
             assert constant or bool(_real(tensor).isfinite().all()), f"{name} is not finite"
             assert not constant or name in _moving(kind) or _same(tensor, start[name]), f"the constant {name} changed"
-        used = {name for name, one in model.named_parameters() if _moves(one)}
+        used = {name for name, one in model.named_parameters() if _moves(one, steep.get(name, 0.0))}
         still = [name for name in used if _same(now[name], start[name])]
         assert used, "no parameter has a gradient"
         assert not still, f"{still[:1]} has a gradient and did not move"
         known = set(kept.names) | set(kept.aliases) | set(kept.left_out) | set(kept.unfit)
         assert {name for name, _ in registered(model)} <= known, "an array is neither shared nor named"
-        if worker.strategy.delivery.gossips and strategy != "leader_sgd":
+        if worker.gossip.strategy.delivery.gossips and strategy != "leader_sgd":
             assert learner.ledger.exchanges >= 2, f"{learner.ledger.exchanges} exchanges"
     if strategy in ("gossip_averaging", "codistill_checkpoints", "codistill_groups", "leader_sgd"):
         told = {array.name for array in pair.parcels[0].payload.layout}
@@ -344,16 +345,28 @@ def _train(kind: str, strategy: str) -> Pair:
     return pair
 
 
-def _moves(parameter: nn.Parameter) -> bool:
+def _watch_gradients(worker: Worker) -> dict[str, float]:
+    """The largest entry of each parameter's gradient, by name, as of the last step: a step gives gradients back."""
+    steepest: dict[str, float] = {}
+
+    def look(*_: object) -> None:
+        for name, parameter in worker.learner.model.named_parameters():
+            if parameter.grad is not None and parameter.numel():
+                steepest[name] = float(_real(parameter.grad).abs().max())
+
+    worker.learner.optimizer.register_step_pre_hook(look)
+    return steepest
+
+
+def _moves(parameter: nn.Parameter, steepest: float) -> bool:
     """Whether its gradient is so large that a step shows in its type."""
-    if parameter.grad is None or not parameter.numel():
+    if not steepest:
         return False
-    step = 0.05 * _real(parameter.grad).abs().max()
-    return bool(step > SLACK[parameter.dtype] * _real(parameter).abs().max())
+    return 0.05 * steepest > SLACK[parameter.dtype] * float(_real(parameter).abs().max())
 
 
 def _prints(spec: WorkerSpec, worker: Worker) -> dict[str, str]:
-    return fingerprint_of(spec, worker.strategy, worker.task, worker.learner.model)
+    return fingerprint_of(spec, worker.gossip.strategy, worker.task, worker.learner.model)
 
 
 def _ties(model: nn.Module) -> list[tuple[str, ...]]:
@@ -404,20 +417,21 @@ def _lived_on(pair: Pair, step: int) -> dict[str, Tensor]:
 def _donate(kind: str, strategy: str, pair: Pair) -> None:
     donor = pair.workers["ada"]
     specs = specs_of(kind, strategy)
-    if not give_to_newcomers(donor, specs[0].config.exchange):
+    if not give_to_newcomers(donor.gossip, specs[0].config.exchange.given_bytes_per_s):
         return
-    donor.mailbox.tell(Neighbourhood(), ())
+    donor.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     for number in range(10):  # further than a newcomer, and better
         donor.step(1.0 + 0.1 * number)
-    donor.mailbox.collect()  # verdicts on what came before are nobody's matter any more
+    donor.gossip.endpoint.mailbox.collect()  # verdicts on what came before are nobody's matter any more
     newcomer = worker_of(specs[1])
-    give_to_newcomers(newcomer, specs[1].config.exchange)
+    give_to_newcomers(newcomer.gossip, specs[1].config.exchange.given_bytes_per_s)
     meeting = Pair({"ada": donor, "bo": newcomer})
     given = _snapshot(donor.learner.model)
-    joining, now = Joining(newcomer, LATE_S, 60.0), LATE_S
+    joining, now = Joining(newcomer.gossip, LATE_S, 60.0), LATE_S
     while not joining.look(now):
         meeting.carry("bo", now)
-        donor.take_given(now)
+        donor.gossip.endpoint.state_chunks()
+        donor.gossip.give(now)
         meeting.carry("ada", now)
         now += 0.05
     told = [f"{event.kind}: {event.reason}" for event in newcomer.learner.ledger.news]
@@ -454,7 +468,7 @@ def _reduce(kind: str, strategy: str) -> None:
             checkpoint = _saved(worker)
         finally:
             torch.distributed.destroy_process_group()
-        learner, _ = build_learner(spec, worker.strategy, worker.task)
+        learner, _ = build_learner(spec, worker.gossip.strategy, worker.task)
         checkpoint.restore(learner.model, learner.optimizer)
         for name, tensor in _snapshot(learner.model).items():
             assert _same(tensor, now[name]), f"{name} is not what the checkpoint was made of"

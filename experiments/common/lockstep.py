@@ -11,7 +11,7 @@ from gossipdistill.launch.building import build_learner, build_schedule, build_t
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Neighbourhood
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 STEP_S = 0.02
 """Time between two steps, for whatever counts in seconds."""
@@ -27,7 +27,7 @@ def workers_of(specs: Sequence[WorkerSpec]) -> list[Worker]:
         learner, draws = build_learner(spec, strategy, task)
         worker = build_worker(spec, strategy, task, learner, draws, schedule, Mailbox())
         others = frozenset(PeerName(name) for name in spec.names if name != spec.name)
-        worker.mailbox.tell(Neighbourhood(expected=len(specs), alive=others), ())
+        worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(specs), alive=others), ())
         workers.append(worker)
     return workers
 
@@ -44,8 +44,8 @@ def deliver(workers: Sequence[Worker], now: float) -> None:
     """What lies in the mailboxes goes to those whom it is for. Versions rise with the sender's step."""
     by_name = {worker.learner.name: worker for worker in workers}
     for worker in workers:
-        for number, (slot, parcel) in enumerate(worker.mailbox.collect().parcels):
+        for number, (slot, parcel) in enumerate(worker.gossip.endpoint.mailbox.collect().parcels):
             version = Version(Boot(1), worker.learner.step * 1_000_000 + number)
             what = (parcel.step, parcel.exchange, parcel.payload, now)
             arrival = Arrival(PeerName(worker.learner.name), parcel.topic, version, *what)
-            by_name[slot.peer].mailbox.deliver(arrival)
+            by_name[slot.peer].gossip.endpoint.mailbox.deliver(arrival)

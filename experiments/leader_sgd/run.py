@@ -27,7 +27,7 @@ from gossipdistill.launch.plan import Asked
 from gossipdistill.launch.simulated_peer import SimulatedPeer
 from gossipdistill.launch.simulation import Simulation, plan_simulation
 from gossipdistill.sim.host import Birth
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -108,8 +108,8 @@ def simulated(key: Key, part: str) -> Cell:
         simulation = Kept(plan_simulation(asked))
         simulation.run()
     entries = simulation.summary["peers"]
-    led = [sum(getattr(worker._state, "followed", {}).values()) for worker in simulation.workers.values()]
-    periods = [max(worker.cadence.exchanges, 1) for worker in simulation.workers.values()]
+    led = [sum(getattr(worker.gossip.state, "followed", {}).values()) for worker in simulation.workers.values()]
+    periods = [max(worker.gossip.endpoint.cadence.exchanges, 1) for worker in simulation.workers.values()]
     return {
         "accuracy": {entry["name"]: round(100 * entry["val_accuracy"], 2) for entry in entries},
         "led": round(sum(one / of for one, of in zip(led, periods, strict=True)) / len(led), 3),

@@ -31,7 +31,7 @@ from gossipdistill.strategies.sgp import Sgp
 from gossipdistill.tasks import Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 DIM = 10
 LIMITS = replace(
@@ -104,20 +104,22 @@ class Averager:
         worker = self.worker
         worker.learner.now_s = now
         worker.learner.step += 1
-        arrivals = worker._arrivals()
-        view = worker._mix(arrivals, now) if arrivals else worker._view(worker.mailbox.neighbourhood(), [], now)
+        arrivals = worker.gossip.endpoint.arrivals()
+        view = worker.gossip.mix(arrivals, now) if arrivals else worker.gossip.endpoint.view([], now)
         if self.publishing:
-            worker.cadence.exchanges += 1
-            if not worker.mailbox.busy(worker.strategy.topic, DeliveryClass.MASS).issuperset(view.out_neighbours):
+            worker.gossip.endpoint.cadence.exchanges += 1
+            if not worker.gossip.endpoint.mailbox.busy(worker.gossip.strategy.topic, DeliveryClass.MASS).issuperset(
+                view.out_neighbours
+            ):
                 before = state_of(worker).weight
-                worker._publish(view, now)
+                worker.gossip.publish(view, now)
                 self.exchanges += state_of(worker).weight != before
         return self.wake_s * self.chance.uniform(0.8, 1.2)
 
 
 def state_of(worker: Worker) -> Mass:
     """The push-sum state."""
-    state = worker._state
+    state = worker.gossip.state
     assert isinstance(state, Mass)
     return state
 
@@ -143,7 +145,7 @@ def mass_of(world: World, workers: dict[PeerName, Worker]) -> Vector:
     total = np.zeros(DIM)
     for name in world.hosts:
         state = state_of(workers[name])
-        total += state.x.numpy()
+        total += state.whole(workers[name].learner).numpy()
         for one in _on_the_way(world, name):
             total += state.coordinates.unpack(one.payload).double().numpy()
     return total

@@ -24,7 +24,7 @@ from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 COUNT, SLOW, SLOWER = 5, 2, 3.0
 NOISE, ROWS, LR = 4.0, 200, 0.02

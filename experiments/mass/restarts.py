@@ -16,7 +16,7 @@ from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 
 class Training:
@@ -43,7 +43,7 @@ def run(count: int = 6, cycles: int = 500, seed: int = 0, loss: bool = True) -> 
     def spawn(birth: Birth) -> Training:
         worker = make_worker(birth, names, centres[birth.place], "complete", "raw", 0.05)
         load_flat(worker.learner.model, torch.from_numpy(saved.get(birth.name, np.zeros(centres.shape[1]))))
-        worker._state = worker.strategy.init(worker.learner)
+        worker.gossip.state = worker.gossip.strategy.init(worker.learner)
         workers[birth.name] = worker
         return Training(worker, birth.place, seed, smallest)
 

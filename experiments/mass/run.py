@@ -51,7 +51,7 @@ def conserved(encoding: str, exchanges: int) -> dict[str, Any]:
 
 
 def _weights(run: Averaging) -> list[float]:
-    return [worker._state.weight for worker in run.workers.values()]
+    return [worker.gossip.state.weight for worker in run.workers.values()]
 
 
 def plot(figures: dict[str, Any], path: Path) -> None:

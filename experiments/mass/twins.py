@@ -31,8 +31,8 @@ class Push(ABC):
         self.truth: Vector = self.x.mean(axis=0)
 
     @abstractmethod
-    def send(self, i: int, j: int) -> Any:
-        """What i gives away to j."""
+    def send(self, i: int, j: int, part: float = 0.5) -> Any:
+        """What i gives away to j: this part of what it holds."""
 
     @abstractmethod
     def absorb(self, i: int, j: int, message: Any) -> None:
@@ -42,8 +42,8 @@ class Push(ABC):
 class Naive(Push):
     """What is lost is lost, and what comes twice counts twice."""
 
-    def send(self, i: int, j: int) -> Any:
-        x, w = (0.5 * self.x[i]).astype(np.float32), 0.5 * self.w[i]
+    def send(self, i: int, j: int, part: float = 0.5) -> Any:
+        x, w = (part * self.x[i]).astype(np.float32), part * self.w[i]
         self.x[i] -= x
         self.w[i] -= w
         return x, w
@@ -64,9 +64,9 @@ class Textbook(Push):
         self.sigma: dict[tuple[int, int], tuple[int, Vector, float]] = {}
         self.rho: dict[tuple[int, int], tuple[int, Vector, float]] = {}
 
-    def send(self, i: int, j: int) -> Any:
+    def send(self, i: int, j: int, part: float = 0.5) -> Any:
         number, total, weight = self.sigma.get((i, j), (0, np.zeros(self.x.shape[1]), 0.0))
-        share, w = 0.5 * self.x[i], 0.5 * self.w[i]
+        share, w = part * self.x[i], part * self.w[i]
         self.x[i] -= share
         self.w[i] -= w
         self.sigma[i, j] = number + 1, total + share, weight + w

@@ -32,7 +32,8 @@ from gossipdistill.messages import Arrival, Neighbourhood, Payload
 from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Shard, Task, load_task
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.ending import publish_final
+from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = RESULTS / "runs.jsonl"
@@ -163,7 +164,7 @@ def worker_of(place: int, task: Task, sent: Sent, seed: int) -> Worker:
     schedule = load_topology("complete", NAMES)
     worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(kind.every_steps, 0.0), draws, cosine=True)
     alive = frozenset(PeerName(name) for name in NAMES if name != NAMES[place])
-    worker.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=alive), ())
+    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=alive), ())
     return worker
 
 
@@ -175,17 +176,17 @@ def train(workers: list[Worker]) -> None:
         for worker in workers:
             worker.step(now, step / STEPS)
         for worker in workers:
-            for slot, parcel in worker.mailbox.collect().parcels:
+            for slot, parcel in worker.gossip.endpoint.mailbox.collect().parcels:
                 number += 1
                 what = (parcel.step, parcel.exchange, parcel.payload, now)
                 arrival = Arrival(PeerName(worker.learner.name), parcel.topic, Version(Boot(1), number), *what)
-                workers[NAMES.index(slot.peer)].mailbox.deliver(arrival)
+                workers[NAMES.index(slot.peer)].gossip.endpoint.mailbox.deliver(arrival)
 
 
 def last_word(worker: Worker) -> Payload:
     """What a neighbour gets after the last step."""
-    worker.publish_final(0.01 * STEPS)
-    return worker.mailbox.collect().parcels[0][1].payload
+    publish_final(worker.gossip, 0.01 * STEPS)
+    return worker.gossip.endpoint.mailbox.collect().parcels[0][1].payload
 
 
 def seen(payload: Payload, task: Task, x: Tensor, sent: Sent, seed: int) -> Tensor:

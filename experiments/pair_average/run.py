@@ -21,7 +21,8 @@ from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.ending import finish
+from gossipdistill.training.worker import Worker
 
 PROGRESS_EVERY = 5_000
 NAMES, DIM, LOSS, DUPLICATION, DELAY_S = ("p0", "p1", "p2", "p3", "p4"), 10, 0.2, 0.1, 0.01
@@ -107,13 +108,13 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
             print(f"{told:,} exchanges", file=sys.stderr, flush=True)
     storm.calm = True
     for worker in workers.values():
-        worker.cadence = Cadence(1 << 30, 0.0)
+        worker.gossip.endpoint.cadence = Cadence(1 << 30, 0.0)
     world.run_for(20.0)
     total = torch.zeros(DIM, dtype=torch.float64)
     for worker in workers.values():
-        worker.finish(worker.learner.now_s)
+        finish(worker.gossip, worker.learner.now_s)
         assert isinstance(worker.learner.optimizer, Recorder)
-        total += worker._state.mass.x - worker.learner.optimizer.moved
+        total += worker.gossip.state.mass.whole(worker.learner) - worker.learner.optimizer.moved
     return {
         "exchanges": done(),
         "messages_lost": storm.lost,

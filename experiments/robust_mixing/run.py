@@ -28,7 +28,7 @@ from gossipdistill.messages import Arrival, Neighbourhood
 from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Shard, load_task
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = RESULTS / "cells.jsonl"
@@ -103,7 +103,7 @@ def make_worker(name: str, robust: str, seed: int) -> Worker:
     strategy, schedule = kind(options, Exchange(every_steps=EVERY)), load_topology("complete", NAMES)
     worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(EVERY, 0.0), draws, cosine=True)
     others = frozenset(PeerName(other) for other in NAMES if other != name)
-    worker.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=others), ())
+    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=others), ())
     return worker
 
 
@@ -125,13 +125,13 @@ def run(
             continue
         models = {name: model_arrays(worker.learner.model) for name, worker in workers.items()}
         for name, worker in workers.items():
-            for slot, parcel in worker.mailbox.collect().parcels:
+            for slot, parcel in worker.gossip.endpoint.mailbox.collect().parcels:
                 if name == LIAR and lie is not None:
                     parcel = replace(parcel, payload=pack(lie(str(slot.peer), models, generator), "raw"))
                 number += 1
                 what = (parcel.step, parcel.exchange, parcel.payload, now)
                 arrival = Arrival(PeerName(name), parcel.topic, Version(Boot(1), number), *what)
-                workers[slot.peer].mailbox.deliver(arrival)
+                workers[slot.peer].gossip.endpoint.mailbox.deliver(arrival)
     afterwards(workers)
     return 100 * statistics.mean(workers[name].evaluate()[1]["accuracy"] for name in HONEST)
 

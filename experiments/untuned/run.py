@@ -106,7 +106,7 @@ def keys_of(strategies: Iterable[str], seeds: Iterable[int], where: Sequence[Pla
     for seed in seeds:
         for task, shards, graph in where:
             for strategy in strategies:
-                if applies(strategy, graph):
+                if applies(strategy, graph, task):
                     yield {"task": task, "shards": shards, "graph": graph, "strategy": strategy, "seed": seed}
 
 

@@ -18,6 +18,8 @@ TEACHERS = ("codistill_predictions", "codistill_checkpoints", "codistill_groups"
 FAMILY = (ALONE, *TEACHERS)
 SYMMETRIC = ("adpsgd",)
 """They need the reverse of each link."""
+FLOAT_INPUTS = ("concurrent_adversarial",)
+"""They need inputs that are floating-point numbers: the task text has none."""
 OTHERS = tuple(name for name, kind in STRATEGIES.items() if name not in FAMILY and kind.rounds is not Rounds.LOCKSTEP)
 """Strategies that wait for nobody; those in lockstep have no place here."""
 
@@ -32,9 +34,9 @@ Place = tuple[str, str, str]
 """Task, shards, graph."""
 
 
-def applies(strategy: str, graph: str) -> bool:
-    """Whether the strategy can run on this graph."""
-    return graph == GRAPHS[0] or strategy not in SYMMETRIC
+def applies(strategy: str, graph: str, task: str) -> bool:
+    """Whether the strategy can run on this graph with this task."""
+    return (graph == GRAPHS[0] or strategy not in SYMMETRIC) and (task != "text" or strategy not in FLOAT_INPUTS)
 
 
 @dataclass(frozen=True)

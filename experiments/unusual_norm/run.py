@@ -20,7 +20,7 @@ from experiments.robust_mixing.run import HONEST, LIAR, LIES, run
 from gossipdistill.launch.plan import Asked
 from gossipdistill.launch.simulation import Simulation, plan_simulation
 from gossipdistill.strategies import STRATEGIES
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = RESULTS / "runs.jsonl"

@@ -82,7 +82,7 @@ dress(app)
 
 
 def main() -> None:
-    """Run the command line; errors are one line, exit codes are documented in README.md."""
+    """Run the command line; errors are one line, exit codes are documented in docs/reference.md."""
     pass_over_early_wishes()
     completing.prepare()
     keep_going()

@@ -35,6 +35,37 @@ from gossipdistill.cli.options import (
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.observe.busy import busy
 
+Name = Annotated[str | None, typer.Option(envvar="GOSSIPDISTILL_NAME", help="Which peer this is.")]
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        envvar="GOSSIPDISTILL_LISTEN",
+        metavar="HOST:PORT",
+        help="Where to listen, if not at the roster's address; none: nobody can reach this peer, it dials out.",
+    ),
+]
+Advertise = Annotated[
+    str | None,
+    typer.Option(envvar="GOSSIPDISTILL_ADVERTISE", metavar="HOST:PORT", help="Where others reach this peer."),
+]
+Shard = Annotated[str | None, typer.Option(metavar="K/N", help="This peer's part of the data, from 1.")]
+JoinFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--join",
+        envvar="GOSSIPDISTILL_JOIN_FILE",
+        metavar="FILE",
+        help="The run's join secret (keys invite): enrol with a key that is in nobody's roster, and let others.",
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Other machines without keys: nothing is encrypted, nobody is who he says."),
+]
+OwnFaults = Annotated[
+    str | None, typer.Option(metavar="PLAN", help="Do to this peer what a fault plan says: its name or file.")
+]
+
 
 def run(
     run_file: RunFile = None,
@@ -50,7 +81,12 @@ def run(
     device: Device = "auto",
     out: Out = RUNS,
     max_restarts: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Restart a lost worker up to so many times.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Restart a lost worker up to so many times. If that cost a tenth of its steps: exit code 10.",
+        ),
     ] = 0,
     faults: Faults = None,
     resume: Annotated[
@@ -95,38 +131,18 @@ def run(
 
 def worker(
     run_file: RunFile = None,
-    name: Annotated[str | None, typer.Option(envvar="GOSSIPDISTILL_NAME", help="Which peer this is.")] = None,
+    name: Name = None,
     peers: Peers = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            envvar="GOSSIPDISTILL_LISTEN",
-            metavar="HOST:PORT",
-            help="Where to listen, if not at the roster's address; none: nobody can reach this peer, it dials out.",
-        ),
-    ] = None,
-    advertise: Annotated[
-        str | None,
-        typer.Option(envvar="GOSSIPDISTILL_ADVERTISE", metavar="HOST:PORT", help="Where others reach this peer."),
-    ] = None,
-    shard: Annotated[str | None, typer.Option(metavar="K/N", help="This peer's part of the data, from 1.")] = None,
+    listen: Listen = None,
+    advertise: Advertise = None,
+    shard: Shard = None,
     start_when: Annotated[int, typer.Option(min=1, metavar="N", help="Wait for N peers before the first step.")] = 1,
     start_within: Annotated[float, typer.Option(min=0, metavar="S", help="Wait at most so many seconds.")] = 60.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume from this peer's checkpoint.")] = False,
     key: KeyFile = None,
-    join: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="GOSSIPDISTILL_JOIN_FILE",
-            metavar="FILE",
-            help="The run's join secret (keys invite): enrol with a key that is in nobody's roster, and let others.",
-        ),
-    ] = None,
+    join: JoinFile = None,
     secure: Secure = False,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Other machines without keys: nothing is encrypted, nobody is who he says."),
-    ] = False,
+    insecure: Insecure = False,
     topology: Topology = None,
     task: TaskName = None,
     strategy: StrategyName = None,
@@ -137,9 +153,7 @@ def worker(
     data_dir: DataDir = None,
     device: Device = "auto",
     out: Out = RUNS,
-    faults: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Do to this peer what a fault plan says: its name or file.")
-    ] = None,
+    faults: OwnFaults = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""

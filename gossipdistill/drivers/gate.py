@@ -21,19 +21,24 @@ class Usage:
     files_max: int
     resident_bytes: int | None
     resident_bytes_max: int | None
+    queued_bytes: int = 0
+    """What waits to be read, of all connections together."""
 
 
 @dataclass(slots=True)
 class Gate:
-    """`is_open` changes with `look` alone."""
+    """`is_open` changes with `look` alone, and so does `lacks_files`: whether it is closed for want of files."""
 
     limits: Limits
     is_open: bool = True
+    lacks_files: bool = False
 
     def look(self, usage: Usage) -> tuple[EventKind, str] | None:
         """What has changed, and why; None when nothing has."""
         factor, fallen = (1.0, 1.0) if self.is_open else (_ROOM_AGAIN, _FALLEN)
-        short = self._files_short(usage, factor) or self._memory_short(usage, fallen)
+        files_short = self._files_short(usage, factor)
+        self.lacks_files = bool(files_short)
+        short = files_short or self._memory_short(usage, fallen) or self._queue_short(usage)
         if bool(short) is not self.is_open:
             return None
         self.is_open = not short
@@ -44,6 +49,16 @@ class Gate:
     def sheds(self, usage: Usage) -> bool:
         """Whether connections that are there must go."""
         return bool(self._memory_short(usage, 1.0))
+
+    def is_behind(self, usage: Usage) -> bool:
+        """Whether more waits to be read than may."""
+        return bool(self._queue_short(usage))
+
+    def _queue_short(self, usage: Usage) -> str:
+        if usage.queued_bytes <= self.limits.queued_bytes_max:
+            return ""
+        waits, most = usage.queued_bytes / 1e6, self.limits.queued_bytes_max / 1e6
+        return f"{waits:.0f} MB wait to be read, more than {most:.0f} MB"
 
     def _files_short(self, usage: Usage, factor: float) -> str:
         if usage.open_files is None:

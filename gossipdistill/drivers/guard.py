@@ -2,25 +2,37 @@
 
 Rules of this file
 1. Existing connections go on when the listeners close: the kernel drops what knocks.
-2. When one connection holds more than any honest one can, that one is ended; when memory is short for another reason,
-   all that others have made are. Whoever is honest connects again, and my own connections serve both ways meanwhile.
-3. It looks four times a second, and at once when somebody knocks.
-4. Elsewhere than on Linux nothing of this can be told, and nothing is done.
+2. A connection of which more waits than of any honest one is ended, or paused (see `Hoards`); when all together hold
+   too much, those on which no member has spoken are ended first, and the others paused. When memory is short for
+   another reason, all that others have made are ended. Whoever is honest connects again, and my own connections serve
+   both ways meanwhile.
+3. When files are short, or strangers hold too many, half of the connections on which no member has spoken are ended,
+   the oldest first of the addresses that have most; so whoever holds many keeps nobody out, and who has just come has
+   time to speak.
+4. It looks four times a second, and at once when somebody knocks. While there is more to read than is read it looks the
+   sooner the more waits: before more than may can come at the highest rate. Looking takes a twentieth of the time at
+   most.
+5. What libzmq tells of each knock is read in turns, at every look too: nothing depends on a signal that may be missed,
+   and no I/O thread waits for this reader (see `Sockets.monitor`).
+6. Elsewhere than on Linux nothing of this can be told, and nothing is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import zmq
 
+from gossipdistill.drivers.buffers import Freed
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.hoards import Hoards
+from gossipdistill.drivers.hoards import Backlog, Hoards, Measure
 from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.resources import Connection, Resources, bytes_received, connections, cut, deafen
-from gossipdistill.drivers.sockets import Sockets, ZmqSocket
+from gossipdistill.drivers.resources import Connection, Connections, Resources, bytes_received, cut, deafen
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
 from gossipdistill.events import Event, EventKind
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.presence import Address
@@ -28,6 +40,25 @@ from gossipdistill.protocol.peer import Peer
 
 _LOOKED_AT_MAX = 256
 """Connections whose bytes are counted in one look; with more, they take turns."""
+_KNOCKS_PER_TURN = 256
+"""Knocks read of one listener in one turn of the loop: about a millisecond."""
+_DUE_SHARE = 0.9
+_LOOKING_SHARE = 0.05
+"""Of the time, that looking may take."""
+_SAID_EVERY_S = 10.0
+"""That the listeners closed, or that room was made for want of files, is said at most this often."""
+
+
+def first_to_go(silent: Sequence[Connection]) -> list[Connection]:
+    """The half of these connections, or one more, that is ended for want of files. The kernel numbers sockets as they
+    are made, so those with low inodes are the oldest, nearly so on several processors."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for one in sorted(silent, key=lambda one: -one.inode):
+        ranked.append((seen[one.peer[0]], one))  # how many newer ones its address has
+        seen[one.peer[0]] += 1
+    ranked.sort(key=lambda entry: entry[0])
+    return [one for _, one in ranked[len(ranked) // 2 :]]
 
 
 @dataclass(slots=True)
@@ -40,20 +71,38 @@ class Guard:
     links: Links
     clock: Callable[[], float]
     fail: Callable[[Exception], None]
+    is_behind: Callable[[], bool]
+    """Whether there is more to read than was read."""
+    bodies_bytes: Callable[[], int]
+    """What bodies of several messages take, which is no backlog."""
     resources: Resources = field(default_factory=Resources)
     gate: Gate = field(init=False)
     hoards: Hoards = field(init=False)
+    knocked: int = 0
+    """How often somebody knocked."""
     _routers: list[ZmqSocket] = field(default_factory=list)
     _ports: set[int] = field(default_factory=set)
     _knocks: list[ZmqSocket] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
+    _again: asyncio.Handle | None = None
+    _somebody_knocked: bool = False
+    """Since the last look."""
     _looked_s: float = float("-inf")
+    _closed_s: float = float("-inf")
+    _closing_said: bool = False
+    _ended_silent_s: float = float("-inf")
+    _level: int = 0
+    """Bytes that waited at the last look."""
+    _connections: Connections = field(default_factory=Connections)
+    _backlog: Backlog = field(default_factory=Backlog)
     _turn: int = 0
     _resident_bytes_max: int | None = None
+    _freed: Freed = field(init=False)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.peer.limits)
-        self.hoards = Hoards(self.peer.limits.hoard_bytes_max)
+        self.hoards = Hoards(self.peer.limits)
+        self._freed = Freed(self.peer.limits.freed_bytes_max)
         memory = self.resources.memory_bytes()
         self._resident_bytes_max = None if memory is None else int(self.peer.limits.resident_share_max * memory)
 
@@ -66,28 +115,49 @@ class Guard:
         for router in self._routers:
             knocks = self.sockets.monitor(router, zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED)
             self._knocks.append(knocks)
-            loop.add_reader(int(knocks.getsockopt(zmq.FD)), self._knocked, knocks)
+            loop.add_reader(int(knocks.getsockopt(zmq.FD)), self._knocked)
         self._look()
 
     def end(self) -> None:
         """Look no longer: the sockets are about to be closed."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for handle in (self._timer, self._again):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._again = None
         for knocks in self._knocks:
             asyncio.get_running_loop().remove_reader(int(knocks.getsockopt(zmq.FD)))
         self._knocks.clear()
 
-    def delivered(self, frames: list[zmq.Frame], size: int, sender: str) -> None:
-        """A message was read."""
+    def delivered(self, frame: zmq.Frame, frames: int, size: int, sender: str, unread: bool) -> None:
+        """A message was read, or dropped `unread`; `frame` is one of its frames."""
         if self._knocks:
-            self.hoards.delivered(int(frames[0].get(zmq.SRCFD)), len(frames), size, sender)
+            with contextlib.suppress(zmq.ZMQError):  # of who speaks ZMTP 1 or 2, libzmq does not say it
+                self.hoards.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
 
     # --- looking -------------------------------------------------------------------------------------------------
 
-    def _knocked(self, knocks: ZmqSocket) -> None:
-        while int(knocks.get(zmq.EVENTS)) & zmq.POLLIN:
-            knocks.recv_multipart(zmq.NOBLOCK)
+    def _knocked(self) -> None:
+        """A descriptor has fired, or there is more to read than fits into one turn."""
+        try:
+            self._heed()
+            if self._knocks:
+                self._somebody_knocked = True
+                self._look_soon()
+        except Exception as error:
+            self.fail(error)
+
+    def _heed_on(self) -> None:
+        self._again = None
+        self._knocked()
+
+    def _heed(self) -> None:
+        """Read a turn's share of the knocks; the rest in later turns."""
+        heard = [drain(knocks, _KNOCKS_PER_TURN) for knocks in self._knocks]
+        self.knocked += sum(heard)
+        if _KNOCKS_PER_TURN in heard and self._again is None:
+            self._again = asyncio.get_running_loop().call_soon(self._heed_on)
+
+    def _look_soon(self) -> None:
         since_s = self.clock() - self._looked_s
         if since_s >= self.peer.limits.guard_interval_min_s:
             self._look()
@@ -101,58 +171,116 @@ class Guard:
 
     def _look(self) -> None:
         try:
-            self._look_around(self.clock())
+            began_s = self.clock()
+            self._heed()
+            is_due = began_s - self._looked_s >= _DUE_SHARE * self.peer.limits.guard_interval_s
+            if is_due or self._somebody_knocked or self.is_behind():
+                self._look_around(began_s)
         except Exception as error:
             self.fail(error)
         else:
-            self._look_in(self.peer.limits.guard_interval_s)
+            self._look_in(max(self._next_look_s(), (self.clock() - began_s) / _LOOKING_SHARE))
+
+    def _next_look_s(self) -> float:
+        """Before more can have come than may wait."""
+        limits = self.peer.limits
+        room_s = (limits.queued_bytes_max - self._level) / limits.data_bytes_per_s_max
+        return min(max(room_s, limits.guard_interval_min_s), limits.guard_interval_s)
 
     def _look_around(self, now: float) -> None:
-        since_s, self._looked_s = now - self._looked_s, now
+        since_s, self._looked_s, self._somebody_knocked = now - self._looked_s, now, False
         usage = self._usage()
+        self._freed.look(self._level)
         change = self.gate.look(usage)
+        short = self.gate.sheds(usage) or self.gate.is_behind(usage)
+        if change is not None or short or since_s >= self._next_look_s() / 2:
+            self._look_at_connections(usage, change is not None, now)
         if change is not None:
-            self._say(change[0], "", change[1])
-        sheds = self.gate.sheds(usage)
-        if change is not None or sheds or since_s >= self.peer.limits.guard_interval_s / 2:
-            self._look_at_connections(sheds, change is not None, now)
+            self._say_change(*change, now)
+
+    def _say_change(self, kind: EventKind, reason: str, now: float) -> None:
+        """Under a flood the gate closes and opens several times a second."""
+        if kind is EventKind.LISTENER_CLOSED:
+            if now - self._closed_s < _SAID_EVERY_S:
+                return
+            self._closed_s, self._closing_said = now, True
+        elif not self._closing_said:
+            return
+        else:
+            self._closing_said = False
+        self._say(kind, "", reason)
 
     def _usage(self) -> Usage:
         found = self.resources
-        return Usage(found.open_files(), found.files_max(), found.resident_bytes(), self._resident_bytes_max)
+        resident = found.resident_bytes()
+        of_messages = None if resident is None else resident - self.bodies_bytes()
+        self._level = self._backlog.look(of_messages, self.is_behind())
+        return Usage(found.open_files(), found.files_max(), resident, self._resident_bytes_max, self._level)
 
-    def _look_at_connections(self, sheds: bool, changed: bool, now: float) -> None:
-        mine, theirs = list[Connection](), list[Connection]()
+    def _look_at_connections(self, usage: Usage, changed: bool, now: float) -> None:
+        theirs, mine = list[tuple[Connection, bool]](), list[tuple[Connection, bool]]()
         dialled = self.links.far_ends()
-        for one in connections():
+        for one in self._connections.all():
             if one.listens:
                 if changed and one.port in self._ports:
                     self._shut(one)
             elif one.port in self._ports:
-                theirs.append(one)
+                theirs.append((one, one.port == max(self._ports)))
             elif one.peer in dialled:
-                mine.append(one)
-        cut_off = self._end_hoards(theirs + mine, now)
-        self.hoards.keep({one.fd for one in (*theirs, *mine)})
-        if sheds and not cut_off and theirs:
-            ended = sum(map(cut, theirs))
+                mine.append((one, dialled[one.peer] is Channel.DATA))
+        cut_off = self._look_at_bytes(theirs + mine, now)
+        self.hoards.keep({one.fd for one, _ in (*theirs, *mine)})
+        others = [one for one, _ in theirs]
+        silent = [one for one in others if not self.hoards.has_spoken(one.fd, one.inode)]
+        if self.gate.lacks_files or len(silent) > self.peer.limits.silent_connections_max:
+            why = "files are short" if self.gate.lacks_files else "strangers hold too many connections"
+            self._end_silent(first_to_go(silent), len(silent), why, now)
+        if self.gate.is_behind(usage):
+            self._catch_up(theirs + mine, silent, now)
+        if self.gate.sheds(usage) and not cut_off and others:
+            ended = sum(map(cut, others))
             self._say(EventKind.CUT_OFF, "", f"memory is short: {ended} connections of others are ended")
 
-    def _end_hoards(self, all_of_them: list[Connection], now: float) -> int:
+    def _catch_up(self, all_of_them: list[tuple[Connection, bool]], silent: list[Connection], now: float) -> None:
+        """More waits than may: no more data of anybody, until it is less."""
+        self._end_silent(silent, len(silent), "too much waits to be read", now)
+        for one, is_data in all_of_them:
+            is_open = one.fd in self.hoards.by_fd and not self.hoards.is_paused(one.fd)
+            if is_data and is_open and deafen(one, True):
+                self.hoards.pause(one.fd, now)
+
+    def _end_silent(self, chosen: list[Connection], of: int, why: str, now: float) -> None:
+        ended = sum(map(cut, chosen))
+        if ended and now - self._ended_silent_s >= _SAID_EVERY_S:
+            self._ended_silent_s = now
+            self._say(EventKind.CUT_OFF, "", f"{why}: {ended} are ended of {of} connections on which no member spoke")
+
+    def _look_at_bytes(self, all_of_them: list[tuple[Connection, bool]], now: float) -> int:
+        """Pause, and end, those of which too much waits. How many were ended."""
         count = len(all_of_them)
         begin = self._turn % count if count > _LOOKED_AT_MAX else 0
         self._turn = begin + _LOOKED_AT_MAX
         ended = 0
-        for one in (all_of_them + all_of_them[:begin])[begin : begin + min(count, _LOOKED_AT_MAX)]:
+        for one, is_data in (all_of_them + all_of_them[:begin])[begin : begin + min(count, _LOOKED_AT_MAX)]:
             came = bytes_received(one)
-            waits = self.hoards.look(one.fd, one.inode, came, now) if came is not None else 0
-            if self.hoards.is_too_much(waits) and cut(one):
-                ended += 1
-                sender = self.hoards.sender_of(one.fd)
-                problem = f"{waits / 1e6:.0f} MB came from {one.peer[0]}:{one.peer[1]} and made no message: cut off"
-                self._say(EventKind.CUT_OFF, sender, problem)
-                self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.sockets.curve is not None)
+            if came is None:
+                continue
+            waits = self.hoards.look(one.fd, one.inode, came, now)
+            match self.hoards.judge(one.fd, waits, is_data, now):
+                case Measure.PAUSE:
+                    deafen(one, True)
+                case Measure.GO_ON:
+                    deafen(one, False)
+                case Measure.CUT if cut(one):
+                    ended += 1
+                    self._hold_against(one, waits, now)
         return ended
+
+    def _hold_against(self, one: Connection, waits: int, now: float) -> None:
+        sender = self.hoards.sender_of(one.fd)
+        problem = f"{waits / 1e6:.0f} MB that came from {one.peer[0]}:{one.peer[1]} wait, more than may: cut off"
+        self._say(EventKind.CUT_OFF, sender, problem)
+        self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.sockets.curve is not None)
 
     def _say(self, kind: EventKind, name: str, reason: str) -> None:
         self.mailbox.tell(None, [Event(kind, self.clock(), name, reason)])

@@ -47,15 +47,18 @@ class NetworkThread:
         if self._thread is None or self._driver is None:
             self._loop.close()  # never started
             return
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._driver.stop, reason, crashed)
+        self.call(self._driver.stop, reason, crashed)
         self._thread.join(timeout_s)
 
     def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
         """Tell the driver, from any thread, whose keys are trusted from now on, and who may not enrol."""
         if self._driver is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._driver.trust, dict(public_keys), frozenset(revoked))
+            self.call(self._driver.trust, dict(public_keys), frozenset(revoked))
+
+    def call(self, do: Callable[..., object], *arguments: Any) -> None:
+        """Have this done on the network's thread, soon; not at all once its loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(do, *arguments)
 
     def failure(self) -> BaseException | None:
         """The exception that ended the network, if one did (a fault of ours, never of a peer)."""

@@ -68,6 +68,15 @@ class Link:
         return self.took_s[Channel.DATA] == _NEVER or now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Inlet:
+    """A socket to read: a ROUTER, or one of the two of a link."""
+
+    socket: ZmqSocket
+    channel: Channel
+    link: Link | None = None
+
+
 @dataclass(slots=True)
 class Links:
     """All links by control address. `opened` and `closing` are told about each pair of sockets; `warn` in words."""
@@ -113,10 +122,10 @@ class Links:
         """Whether a message has come through a link to this address."""
         return any(link.heard for link in self.by_place.values() if link.address == address)
 
-    def far_ends(self) -> set[tuple[str, int]]:
-        """Where my connections go: host and port, of control and of data."""
+    def far_ends(self) -> dict[tuple[str, int], Channel]:
+        """Where my connections go: host and port, and of which channel that is."""
         links = self.by_place.values()
-        return {(link.host, port) for link in links for port in (link.address.port, link.address.data_port)}
+        return {(link.host, link.address.port + channel): channel for link in links for channel in Channel}
 
     async def close(self) -> None:
         """Drop all links, and wait for the look-ups to end."""

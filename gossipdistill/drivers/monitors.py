@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import zmq
 
 from gossipdistill.drivers.links import Link
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
+
+_ENDS_AT_ONCE = 64
 
 
 @dataclass(slots=True)
@@ -44,8 +46,7 @@ class Monitors:
     def _read(self, monitor: ZmqSocket, link: Link, name: str) -> None:
         """Its descriptor has fired. Empty it, or it would not fire again; several ends are as good as one."""
         heard = False
-        while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-            monitor.recv_multipart(zmq.NOBLOCK)
+        while drain(monitor, _ENDS_AT_ONCE):
             heard = True
         if heard:
             self.ended(link, name)

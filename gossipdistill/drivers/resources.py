@@ -14,16 +14,18 @@ import os
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from gossipdistill.drivers.machine_limits import memory_bytes
 
 _BYTES_RECEIVED_AT = 128
 """Offset of `tcpi_bytes_received` in `struct tcp_info`, an unsigned 64-bit number; of Linux 4.1 and later."""
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _RETURN = 0x06
 """BPF_RET | BPF_K: with 0, "keep 0 bytes of this packet"."""
-_CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _FD_FOLDERS = ("/proc/self/fd", "/dev/fd")
 
 
@@ -62,23 +64,56 @@ class Resources:
         return None
 
     def memory_bytes(self) -> int | None:
-        """All there is: of the machine, or of the control group if that is less."""
-        found = []
-        with contextlib.suppress(OSError, ValueError):
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        for name in _CGROUP_FILES:
-            with contextlib.suppress(OSError, ValueError):  # "max": no limit
-                found.append(int(Path(name).read_text(encoding="ascii")))
-        return min(found, default=None)
+        """All that this process can have."""
+        return memory_bytes()
 
 
-def connections() -> Iterator[Connection]:
-    """All TCP connections and listeners of this process; none where that cannot be told."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(_FD_FOLDERS[0]):
-            found = _connection(int(name))
-            if found is not None:
-                yield found
+def files_within_reach(wanted: int) -> int:
+    """How many files may be open once this process has asked for so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return soft
+    return max(soft, wanted if hard == resource.RLIM_INFINITY else min(hard, wanted))
+
+
+def ask_for_files(wanted: int) -> None:
+    """Have so many files open, or as many as the system allows; never less than before."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files_within_reach(wanted), hard))
+
+
+class Connections:
+    """All TCP connections and listeners of this process. Those that were seen before are not asked again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Connection] = {}
+
+    def all(self) -> list[Connection]:
+        """Those of now; none where that cannot be told."""
+        found: dict[int, Connection] = {}
+        with contextlib.suppress(OSError):
+            for name in os.listdir(_FD_FOLDERS[0]):
+                one = self._at(int(name))
+                if one is not None:
+                    found[one.fd] = one
+        self._known = found
+        return list(found.values())
+
+    def _at(self, fd: int) -> Connection | None:
+        try:
+            link = os.readlink(f"{_FD_FOLDERS[0]}/{fd}")
+        except OSError:
+            return None
+        if not link.startswith("socket:["):
+            return None
+        known = self._known.get(fd)
+        return known if known is not None and link == f"socket:[{known.inode}]" else _connection(fd)
+
+
+def connections() -> list[Connection]:
+    """All TCP connections and listeners of this process, looked at anew."""
+    return Connections().all()
 
 
 def _connection(fd: int) -> Connection | None:
@@ -91,6 +126,11 @@ def _connection(fd: int) -> Connection | None:
         host, far, *_ = one.getpeername()
         return Connection(fd, inode, port, (str(host).removeprefix("::ffff:"), int(far)))
     return None
+
+
+def tells_bytes() -> bool:
+    """Whether this kernel says how many bytes have come on a connection."""
+    return sys.platform == "linux" and hasattr(socket, "TCP_INFO")
 
 
 def bytes_received(one: Connection) -> int | None:
@@ -112,6 +152,7 @@ def cut(one: Connection) -> bool:
 
 def deafen(one: Connection, deaf: bool) -> bool:
     """Have the kernel drop all that comes to a listener, or no longer; connections that it has made are not concerned.
+    Of a connection, what is dropped is sent again by the other end, later and later: nothing is lost.
 
     `unbind` would end those as well: libzmq holds them to be the listener's own. Whether it could be done.
     """

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 import zmq
 from zmq.utils import z85
 
+from gossipdistill.drivers.newcomers import Newcomers
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Greeting, Refusal
 
 _KEY_CHARACTERS = 40
-_DOMAIN = b"gossipdistill"
+DOMAIN = b"gossipdistill"
 _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 _ANSWERS_PER_TURN = 32
@@ -82,7 +83,7 @@ class Curve:
     def guard(self, binding: zmq.Socket[bytes]) -> None:
         """Let in only whom a `Doorkeeper` of this context lets in."""
         binding.setsockopt(zmq.CURVE_SERVER, 1)
-        binding.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+        binding.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
         binding.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a doorkeeper: nobody, not everybody
         self._identify(binding)
 
@@ -118,15 +119,13 @@ class Doorkeeper:
     said: Callable[[str], None] = lambda reason: None
     refused: Callable[[str, str], None] = lambda address, key: None
     """Told of the IP address and the key of each caller that was turned away."""
-    newcomers_max: int = 0
-    """Callers with unknown keys that are let in for `newcomer_s` to enrol, in a run with a join secret. What they say
-    beyond that is not listened to."""
-    newcomer_s: float = 30.0
+    newcomers: Newcomers = field(default_factory=Newcomers)
+    """Callers with unknown keys that are let in to enrol, in a run with a join secret. What they say beyond that is not
+    listened to."""
     clock: Callable[[], float] = time.monotonic
     turned_away: Counter[str] = field(default_factory=Counter)
     socket: zmq.Socket[bytes] | None = None
     _named: set[str] = field(default_factory=set)
-    _newcomers: dict[str, float] = field(default_factory=dict)
 
     def open(self, socket: zmq.Socket[bytes]) -> None:
         """Take up the post, with a ROUTER of the context whose binding sockets ask."""
@@ -171,7 +170,7 @@ class Doorkeeper:
     def _judge(self, question: list[bytes]) -> tuple[bytes, bytes, bytes]:
         """[version, request, domain, address, identity, mechanism, credentials] -> status, its text, User-Id."""
         version, _, domain, address, _, mechanism, *credentials = question
-        if (version, domain, mechanism) != (_VERSION, _DOMAIN, b"CURVE") or [len(part) for part in credentials] != [32]:
+        if (version, domain, mechanism) != (_VERSION, DOMAIN, b"CURVE") or [len(part) for part in credentials] != [32]:
             self.turned_away["no_key"] += 1
             return b"400", b"no key", b""
         encoded = z85.encode(credentials[0])
@@ -179,26 +178,17 @@ class Doorkeeper:
         if self.curve.name_of(key) is not None:
             return b"200", b"OK", encoded
         former = self.curve.former_name_of(key)
-        if former is None and self._may_enrol(key):
+        host = address.decode("ascii", "replace").removeprefix(_IPV4_IN_IPV6)
+        if former is None and self.newcomers.let_in(key, host, self.clock()):
             return b"200", b"may enrol", encoded
         reason = "unknown_key" if former is None else "revoked_key"
         self.turned_away[reason] += 1
-        host = address.decode("ascii", "replace").removeprefix(_IPV4_IN_IPV6)
         self.refused(host, key)
         if key not in self._named and len(self._named) < _NAMED_MAX:
             self._named.add(key)
             whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
             self.said(f"a caller from {host} was turned away: it has {whose}, {key}")
         return b"400", b"key not trusted", b""
-
-    def _may_enrol(self, key: str) -> bool:
-        now = self.clock()
-        for other, since_s in list(self._newcomers.items()):
-            if now - since_s > self.newcomer_s or self.curve.name_of(other) is not None:
-                del self._newcomers[other]
-        if key not in self._newcomers and len(self._newcomers) < self.newcomers_max:
-            self._newcomers[key] = now
-        return key in self._newcomers
 
 
 def _check(keys: Mapping[str, bytes]) -> None:

@@ -5,15 +5,22 @@ Rules of this file
    which a silent connection is given up. Without a bound on message sizes a stranger made a socket hold 200 MiB.
 2. Control and data have an I/O thread each, so a sign of life never queues behind a checkpoint.
 3. A piece of a large body is far larger than the kernel buffer, so a slow reader is felt here within a few pieces.
+4. What comes is read from the kernel however much waits: libzmq 4.3.5 can be ended from outside where a full queue
+   makes it stop reading. What waits is bounded in bytes instead, see `Guard`; where the kernel does not tell how much
+   that is, elsewhere than on Linux, queues stay bounded. The kernel asks whether the other end is there, not ZMTP.
+5. Versions of ZMTP before the third are refused, which libzmq does where there is an authentication domain. It says
+   nothing of where their messages came from, and ends the process when one connects while a socket is closed.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import count
 
 import zmq
 
-from gossipdistill.drivers.security import Curve, Doorkeeper
+from gossipdistill.drivers.resources import tells_bytes
+from gossipdistill.drivers.security import DOMAIN, Curve, Doorkeeper
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 
@@ -34,7 +41,8 @@ class Channel(IntEnum):
 class Sockets:
     """Makes the sockets of one driver, and closes what it made.
 
-    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. No routing ids are set: what a
+    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. `guarded`: somebody looks after
+    the bytes that wait (rule 4). No routing ids are set: what a
     caller claims for its connection is nobody's proof, and one that claims another's must not take it over.
     """
 
@@ -44,17 +52,20 @@ class Sockets:
         transport: str = "tcp",
         context: ZmqContext | None = None,
         curve: Curve | None = None,
+        guarded: bool = True,
     ) -> None:
         self.limits, self.transport, self.curve = limits, transport, curve
+        self._reads_all = guarded and transport != "inproc" and tells_bytes()
         self._shared = context is not None
         self._context: ZmqContext = context if context is not None else zmq.Context(io_threads=2)
         if not self._shared:
-            # Two for each link, and a monitor of two.
-            self._context.set(zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 2))
+            # Two for each link and each I/O thread, and a monitor of two.
+            self._context.set(zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 4))
         self.doorkeeper: Doorkeeper | None = None
         """Who answers for the sockets that listen; their owner has it do so. None without keys, or if none listens."""
         self._made: set[ZmqSocket] = set()
         self._monitors: dict[ZmqSocket, ZmqSocket] = {}
+        self._numbers = count()
 
     @property
     def reconnects(self) -> bool:
@@ -71,6 +82,7 @@ class Sockets:
             self.doorkeeper = Doorkeeper(self.curve)
             self.doorkeeper.open(self._plain(zmq.ROUTER))
         router = self._socket(zmq.ROUTER, channel)
+        router.setsockopt(zmq.BACKLOG, self.limits.backlog_max)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over
         if self.curve is not None:
             self.curve.guard(router)
@@ -110,9 +122,27 @@ class Sockets:
 
     def monitor(self, socket: ZmqSocket, events: int = zmq.EVENT_DISCONNECTED) -> ZmqSocket:
         """A socket that receives a message for each connection of `socket` that ends, or for each of other `events`; it
-        is closed with it."""
-        made = self._monitors[socket] = socket.get_monitor_socket(events)
+        is closed with it. Read it with `drain`.
+
+        Its queue has no bound: an I/O thread that finds it full waits for its reader, and all its connections with it.
+        """
+        endpoint = f"inproc://monitor.{id(self):x}.{next(self._numbers)}"
+        socket.monitor(endpoint, events)
+        made = self._monitors[socket] = self._context.socket(zmq.PAIR)
+        made.setsockopt(zmq.RCVHWM, 0)
+        made.setsockopt(zmq.LINGER, 0)
+        made.connect(endpoint)
         return made
+
+    def pulse(self, channel: Channel) -> ZmqSocket:
+        """A monitor that hears about once a second from the I/O thread of this channel: it tries to connect where
+        nobody can ever listen."""
+        restless = self._plain(zmq.DEALER)
+        for option, value in (zmq.AFFINITY, 1 << channel), (zmq.LINGER, 0), (zmq.RECONNECT_IVL, 1000):
+            restless.setsockopt(option, value)
+        monitor = self.monitor(restless, zmq.EVENT_CONNECT_RETRIED)
+        restless.connect(f"ipc:///dev/null/{channel.name.lower()}")
+        return monitor
 
     def close(self, *sockets: ZmqSocket) -> None:
         """Close these at once; nothing lingers."""
@@ -120,7 +150,7 @@ class Sockets:
             self._made.discard(socket)
             monitor = self._monitors.pop(socket, None)
             if monitor is not None:
-                socket.disable_monitor()  # first: an I/O thread would wait for a reader that is gone
+                socket.monitor(None, 0)  # first: an I/O thread would wait for a reader that is gone
                 monitor.close(linger=0)
             socket.close(linger=0)
 
@@ -144,14 +174,14 @@ class Sockets:
         buffer_bytes = limits.data_buffer_bytes if is_data else limits.control_buffer_bytes
         frame_bytes_max = max(limits.piece_bytes_max, limits.header_bytes_max) if is_data else limits.control_bytes_max
         made = self._plain(kind)
-        # The kernel asks whether the other end is there, not ZMTP: libzmq ends the whole process ("Assertion failed:
-        # !_io_error") when it finds a ping behind what filled a queue, on a connection that has broken meanwhile.
+        # Rule 4: libzmq ends the whole process ("Assertion failed: !_io_error") when it finds a ZMTP ping behind what
+        # filled a queue, on a connection that has broken meanwhile.
         idle_s = max(1, int(limits.blocked_after_s / 2))
         options = {
             zmq.AFFINITY: 1 << channel,
             zmq.LINGER: 0,
             zmq.SNDHWM: queued_max,
-            zmq.RCVHWM: queued_max,
+            zmq.RCVHWM: 0 if self._reads_all else queued_max,
             zmq.SNDBUF: buffer_bytes,
             zmq.RCVBUF: buffer_bytes,
             zmq.MAXMSGSIZE: frame_bytes_max + _SEAL_BYTES,
@@ -168,12 +198,23 @@ class Sockets:
         }
         for option, value in options.items():
             made.setsockopt(option, value)
+        if self.reconnects and self.curve is None:
+            made.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)  # rule 5; nobody is asked, for nobody answers
         return made
 
 
 def may_read(socket: ZmqSocket) -> bool:
     """Whether a message has come. Asking also takes note of what happened meanwhile, as `may_write` does."""
     return bool(int(socket.get(zmq.EVENTS)) & _IN)
+
+
+def drain(monitor: ZmqSocket, at_most: int) -> int:
+    """Read what a monitor has to say. How many events it was; if `at_most`, there may be more."""
+    read = 0
+    while read < at_most and may_read(monitor):
+        monitor.recv_multipart(zmq.NOBLOCK)
+        read += 1
+    return read
 
 
 def may_write(socket: ZmqSocket) -> bool:

@@ -20,10 +20,12 @@ import zmq
 from gossipdistill.drivers.buffers import Buffers, keep_freed
 from gossipdistill.drivers.faulty import FaultySender, Spoil
 from gossipdistill.drivers.guard import Guard
-from gossipdistill.drivers.links import Link, Links, Routes
+from gossipdistill.drivers.ingress import Ingress, is_present
+from gossipdistill.drivers.links import Inlet, Link, Links, Routes
 from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.outflow import Outflow
-from gossipdistill.drivers.reading import REVOKED, Inlet, Reading, is_present
+from gossipdistill.drivers.pulse import Pulse
+from gossipdistill.drivers.reading import Reading
 from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
@@ -37,6 +39,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Transmit
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import turn
 from gossipdistill.wire.pieces import Assembly
 
 __all__ = ["Curve", "Driver", "Traffic"]
@@ -65,6 +68,8 @@ class Driver:
     faults: FaultySender | None = None
     """Bends what is sent, in a run with a fault plan."""
     resources: Resources = field(default_factory=Resources)
+    alive: Callable[[], None] = lambda: None
+    """Told about once a second that the loop and libzmq's I/O threads go on."""
     _sockets: Sockets = field(init=False)
     _links: Links = field(init=False)
     _routes: Routes = field(init=False)
@@ -72,8 +77,11 @@ class Driver:
     _monitors: Monitors = field(init=False)
     _sending: Sending = field(init=False)
     _outflow: Outflow[Way] = field(init=False)
+    _ingress: Ingress = field(init=False)
     _reading: Reading = field(init=False)
     _guard: Guard = field(init=False)
+    _buffers: Buffers = field(init=False)
+    _pulse: Pulse = field(init=False)
     _routers: dict[Channel, Inlet] = field(default_factory=dict)
     _inlets: dict[ZmqSocket, Inlet] = field(default_factory=dict)
     _ready: dict[Inlet, None] = field(default_factory=dict)
@@ -88,6 +96,8 @@ class Driver:
 
     def __post_init__(self) -> None:
         limits = self.limits
+        if self.curve is not None:
+            self.peer.introductions.prove_senders()
         self._sockets = Sockets(limits, self.transport, self.context, self.curve)
         self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, self._warn)
         self._unanswered = Unanswered(self.peer, self._links, limits, self.clock, self._say_of_the_view)
@@ -96,11 +106,13 @@ class Driver:
         self._sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
         self._outflow = Outflow(limits, self._put, self._sent)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
-        assembly = Assembly(limits, Buffers(limits.payload_bytes_max).allocate)
-        self._guard = Guard(self.peer, self.mailbox, self._sockets, self._links, self.clock, self._fail, self.resources)
-        self._reading = Reading(peer=self.peer, limits=limits, routes=self._routes, sending=self._sending,
-                                assembly=assembly, clock=self.clock, delivered=self._guard.delivered,
-                                curve=self.curve)  # fmt: skip
+        self._buffers = Buffers(limits.payload_bytes_max, limits.body_idle_s)
+        assembly = Assembly(limits, self._buffers.allocate)
+        self._guard = Guard(self.peer, self.mailbox, self._sockets, self._links, self.clock, self._fail,
+                            lambda: bool(self._reading.behind), self._buffers.mapped_bytes, self.resources)  # fmt: skip
+        self._pulse = Pulse(self._sockets, self.alive, self._fail)
+        self._ingress = Ingress(self.peer, limits, self._routes, self._sending, assembly, self.clock, self.curve)
+        self._reading = Reading(limits, self._ingress, self._guard.delivered)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -137,6 +149,7 @@ class Driver:
             for inlet in self._routers.values():
                 self._listen_to(inlet)
             self._guard.begin(self._sending.routers.values(), self.listen)
+            self._pulse.begin()
             if self._sockets.reconnects:
                 watching = self._loop.create_task(self._unanswered.watch())
                 watching.add_done_callback(self._watch_ended)
@@ -152,6 +165,7 @@ class Driver:
             if watching is not None:
                 watching.cancel()
             self._guard.end()
+            self._pulse.end()
             await self._links.close()
             for inlet in list(self._inlets.values()):
                 self._stop_listening(inlet.socket)
@@ -185,9 +199,9 @@ class Driver:
         lost = self.curve.trust({name: key.encode("ascii") for name, key in public_keys.items()})
         for name in sorted(lost):
             self._give_up(self._outflow.drop(name))
-            self._reading.assembly.forget(PeerName(name))
+            self._ingress.assembly.forget(PeerName(name))
             what = "has another key" if name in public_keys else "is not trusted any more: its key is revoked"
-            self.mailbox.tell(None, [Event(EventKind.REFUSED, self.clock(), name, what, {"code": REVOKED})])
+            self.peer.forget_processes(PeerName(name), what, self.clock())
         self._links.close_those_of(lost)
         self._routes.drop(lost)
         self._turn()
@@ -208,6 +222,7 @@ class Driver:
         try:
             self._work(self.clock())
             self._flow()
+            self._buffers.rest(self.clock())
         except Exception as error:
             self._fail(error)
             return
@@ -234,35 +249,15 @@ class Driver:
             self._again = self._loop.call_soon(self._read_on)
 
     def _work(self, now: float) -> None:
-        collected = self.mailbox.collect()
-        for slot in collected.taken:
-            self.peer.taken(slot, now)
-        for settlement in collected.settlements:
-            self.peer.settle(settlement)
-        self.peer.complain(collected.complaints, now)
-        for slot, parcel in collected.parcels:
-            self.peer.publish(slot, parcel, now)
-        self.peer.report_progress(*self.mailbox.progress(), now)
-        if now >= self.peer.next_timeout():
-            self.peer.handle_timeout(now)
         if self.curve is not None:
-            self._reading.take_up_keys(self.curve)
-        for transmit in self.peer.transmits():
-            self._send(transmit, now)
-        for arrival in self.peer.arrivals():
-            self.mailbox.deliver(arrival)
-        freed = self.peer.freed()
-        if freed:
-            self.mailbox.free(freed)
-        if self.mailbox.await_taking(self.peer.awaits_taking()) and self._loop is not None:
+            self._ingress.take_up_keys(self.curve)
+        done = turn(self.peer, self.mailbox, now, self._send)
+        if done.again and self._loop is not None:
             self._loop.call_soon(self._turn)
-        events, neighbourhood = self.peer.events(), self.peer.neighbourhood()
-        if neighbourhood is not None:
+        if done.neighbourhood is not None:
             self._part_from_the_gone()
-        if events or neighbourhood is not None:
-            self.mailbox.tell(neighbourhood, events)
 
-    def _send(self, transmit: Transmit, now: float) -> None:
+    def _send(self, transmit: Transmit) -> None:
         if self.faults is None:
             self._hand_out(transmit)
         else:
@@ -297,7 +292,7 @@ class Driver:
         """Whoever is not there holds up no body, neither on its way out nor half in."""
         for name in [name for name in self._outflow.lanes if not is_present(self.peer, name)]:
             self._give_up(self._outflow.drop(name))
-        self._reading.forget()
+        self._ingress.forget()
 
     def _mind_the_connection(self, name: str) -> None:
         """Large bodies to this peer are in transfer, or none: in queues that are lost with their connection."""
@@ -336,7 +331,7 @@ class Driver:
     def _read(self) -> None:
         if not self._open or self._loop is None or self._failure is not None:
             return
-        before = self._reading.handed_over
+        before = self._ingress.handed_over
         try:
             control = self._routers.get(Channel.CONTROL)
             if control is not None:
@@ -344,7 +339,7 @@ class Driver:
             for inlet in sorted(self._ready, key=_channel_of):
                 if not self._reading.drain(inlet):
                     self._ready.pop(inlet, None)
-            if self._reading.handed_over == before:
+            if self._ingress.handed_over == before:
                 self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
                 return
         except Exception as error:
@@ -386,7 +381,8 @@ class Driver:
         door, book = self._sockets.doorkeeper, self.peer.introductions.book
         if door is not None:
             if book is not None and book.secret is not None:
-                door.newcomers_max, door.newcomer_s = self.limits.newcomers_max, self.limits.newcomer_s
+                door.newcomers = self._ingress.newcomers
+                door.newcomers.places_max = self.limits.newcomers_max
             door.attend(loop, self._turned_away, self._fail)
 
     def _turned_away(self, reason: str) -> None:
@@ -400,8 +396,11 @@ class Driver:
 
     def _stop_listening(self, socket: ZmqSocket) -> None:
         assert self._loop is not None
-        self._ready.pop(self._inlets.pop(socket), None)
-        self._loop.remove_reader(int(socket.getsockopt(zmq.FD)))
+        inlet = self._inlets.pop(socket, None)
+        if inlet is not None:
+            self._ready.pop(inlet, None)
+            self._reading.leave(inlet)
+            self._loop.remove_reader(int(socket.getsockopt(zmq.FD)))
 
     def _watch_ended(self, watching: asyncio.Task[None]) -> None:
         error = None if watching.cancelled() else watching.exception()

@@ -7,13 +7,12 @@ measured on two rows. So what is refused could not have worked; what is let pass
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.drivers.machine_limits import memory_bytes
 from gossipdistill.errors import ConfigError
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.evaluation import evaluating, generators_kept
@@ -24,7 +23,6 @@ _KEY = "train.batch_size"
 _MEASURED_FROM_ROWS = 4096
 """Batches of fewer rows than this are not measured: that takes two forward passes, and few models need it."""
 _PROBED_ROWS = 2
-_LIMITS_OF_GROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,7 @@ def memory_of(device: torch.device) -> int:
     GPU."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    found = []
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for file in _LIMITS_OF_GROUP:
-        with contextlib.suppress(OSError, ValueError):  # no such limit: no file, or the word "max"
-            found.append(int(Path(file).read_text()))
-    return min((number for number in found if number > 0), default=1 << 62)
+    return memory_bytes() or 1 << 62
 
 
 def _row_bytes(tensor: Tensor) -> int:

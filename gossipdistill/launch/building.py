@@ -31,8 +31,8 @@ from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Delivery, Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, groups_of, judge, load_topology
+from gossipdistill.training.worker import Worker
 from gossipdistill.user_code import users_setup
-from gossipdistill.worker import Worker
 
 _JUDGED_PEERS_MAX = 512
 _SEEDS_ITSELF = (

@@ -7,22 +7,27 @@ torch is imported, which takes seconds.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.launch.log import unfailing
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.stopping import StopRequest, wake_group, wake_when_orphaned
+from gossipdistill.launch.telling import Telling
 from gossipdistill.printable import printable_lines
 
 if TYPE_CHECKING:
     from gossipdistill.observe.recorder import Report
+
+_ENDED_BEFORE = 300
+"""Thousandths of all memory by which a worker counts as larger than it is when the kernel chooses; own weights of a
+user's stay, and come on top."""
 
 
 def main(spec_file: str) -> int:
@@ -30,16 +35,15 @@ def main(spec_file: str) -> int:
     stop, released = StopRequest(), Release()
     stop.install()
     wake_when_orphaned()
-    lock = threading.Lock()
+    _be_ended_first()
     with _own_output() as out:
-
-        def report(record: dict[str, Any]) -> None:
-            with lock:
-                out.write(json.dumps(record) + "\n")
-                out.flush()
-
+        telling = Telling(out)
         threading.Thread(target=_listen, args=(stop, released), daemon=True, name="launcher").start()
-        return _run(spec_file, report, stop, released)
+        try:
+            return _run(spec_file, telling, stop, released)
+        finally:
+            telling.settle()
+            stop.settled()
 
 
 def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -> int:
@@ -59,8 +63,15 @@ def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -
     except Exception as error:
         _log_traceback()
         return _failed(report, stop, 1, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    stop.settled()
     return stop.exit_code
+
+
+def _be_ended_first() -> None:
+    """Where memory runs out, the Linux kernel ends the largest process, and the launcher is no smaller than a worker.
+    A worker is to be ended first: the launcher names it and can start it again."""
+    with contextlib.suppress(OSError, ValueError):
+        wish = Path("/proc/self/oom_score_adj")
+        wish.write_text(str(min(int(wish.read_text()) + _ENDED_BEFORE, 1000)))
 
 
 def _log_traceback() -> None:

@@ -87,7 +87,7 @@ class Comparison:
         self._refuse_unknown_options()
         rows = self.rows()
         first = [row for row in rows if row.seed == self.seeds[0]]
-        findings = {row.strategy: check(afflict(self._plan(row), row.faults)) for row in first}
+        findings = {row.strategy: check(afflict(self.plan(row), row.faults)) for row in first}
         common = resolve(self._asked(None).layers())
         folder = new_run_folder(self.asked.out, f"{common.config.name}-compare")
         of_peers = [found for name, found in findings.items() if name != POOLED]
@@ -165,7 +165,7 @@ class Comparison:
     def _one(self, row: Row, folder: Path, place: str) -> tuple[int, dict[str, Any]]:
         # The same strategy and seed without faults went just before.
         seconds = self.summary["runs"][-1]["trained_s"] if row.faults else None
-        specs = self._plan(row, folder, seconds)
+        specs = self.plan(row, folder, seconds)
         under = f", under {row.plan}" if row.faults else ""
         watch = self.announce(f"{place}: {row.strategy}, seed {row.seed}{under}")
         try:
@@ -177,7 +177,8 @@ class Comparison:
             return error.exit_code, entry_of(row, None, specs, str(error))
         return code, entry_of(row, run.summary, specs, "")
 
-    def _plan(self, row: Row, folder: Path | None = None, seconds: float | None = None) -> list[WorkerSpec]:
+    def plan(self, row: Row, folder: Path | None = None, seconds: float | None = None) -> list[WorkerSpec]:
+        """The workers of this row; its run lies in `folder`, by default where all runs lie."""
         name, pooled = row.strategy, row.strategy == POOLED
         strategy = "isolated" if pooled else name
         values: dict[str, object] = {

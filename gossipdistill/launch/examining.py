@@ -19,7 +19,7 @@ from gossipdistill.learning.outcome import COMPARED_AFTER_STEPS, Answers, Ending
 from gossipdistill.learning.snapshot import not_finite
 from gossipdistill.strategies import Delivery
 from gossipdistill.tasks import figures
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 ROWS_MAX = 256
 """So many rows, evenly spread over the validation set, and so many of the own examples, are compared."""
@@ -83,7 +83,7 @@ class Examiner:
         """Before the first step of a run of `steps` steps (None: by time). A process that goes on from a checkpoint has
         no start to look at any more."""
         worker = self.worker
-        self.steps_before, self.exchanges_before = worker.learner.step, worker.cadence.exchanges
+        self.steps_before, self.exchanges_before = worker.learner.step, worker.gossip.endpoint.cadence.exchanges
         if resumed or (steps is not None and steps < COMPARED_AFTER_STEPS):
             return
         try:
@@ -115,7 +115,7 @@ class Examiner:
         bound = largest(worker.gradient.clip_norm, worker.learner.norms)
         settings = Settings(self.train.lr, bound, worker.learner.step)
         labels = (worker.task.validation[1], worker.task.train[1])
-        alone = not worker.learner.ledger.exchanges and worker.strategy.delivery is not Delivery.COLLECTIVE
+        alone = not worker.learner.ledger.exchanges and worker.gossip.strategy.delivery is not Delivery.COLLECTIVE
         outcome = judge(
             self._look(outputs), self.start if steps >= COMPARED_AFTER_STEPS else None, worker.trace,
             steps=worker.learner.step, broken=self._broken(outputs), figures=figures, labels=labels, alone=alone,
@@ -126,16 +126,16 @@ class Examiner:
         return Verdict(outcome, self._unexchanged(steps, now, confirmed_by))
 
     def _unexchanged(self, steps: int, now: float, confirmed_by: Sequence[str]) -> Unexchanged | None:
-        worker = self.worker
-        if not worker.gossips:
+        alarms = self.worker.gossip.alarms
+        if not alarms.gossips:
             return None
-        worker.notice_company(now, last=True)
-        there = worker.company.senders | worker.company.recipients
+        alarms.notice_company(now, last=True)
+        there = alarms.company.senders | alarms.company.recipients
         said = [f"{name}: {reason}" for name, reason in self._heard.items() if name in there]
-        due = worker.cadence.exchanges - self.exchanges_before
+        due = self.worker.gossip.endpoint.cadence.exchanges - self.exchanges_before
         plan = self.plan.name or "of this run" if self.plan is not None and self.plan.fault else ""
         confirmed = bool(there.intersection(confirmed_by))
-        return unexchanged(worker.attempt(steps, due, confirmed=confirmed, network=said[-_SAID_MAX:], plan=plan))
+        return unexchanged(alarms.attempt(steps, due, confirmed=confirmed, network=said[-_SAID_MAX:], plan=plan))
 
     def _broken(self, outputs: Tensor) -> str:
         model, shared = self.worker.learner.model, self.worker.learner.shared
@@ -143,7 +143,7 @@ class Examiner:
         odd = {*shared.left_out, *shared.unfit}
         parameters = {name: p for name, p in model.named_parameters(remove_duplicate=False) if name not in odd}
         # A buffer that nobody else hears of may hold what it likes.
-        name = not_finite(shared.arrays(model) if self.worker.strategy.needs.alike_models else parameters)
+        name = not_finite(shared.arrays(model) if self.worker.gossip.strategy.needs.alike_models else parameters)
         if name is not None:
             return f"{'parameter' if name in parameters else 'buffer'} {name[:80]} is not finite"
         return "its outputs for the validation set hold NaN" if bool(outputs.isnan().any()) else ""

@@ -23,6 +23,7 @@ from gossipdistill.files import UnusableError, decoded, parse_json
 from gossipdistill.launch.blaming import LOG
 from gossipdistill.launch.chaos import Chaos
 from gossipdistill.launch.folder_lock import refuse_held
+from gossipdistill.launch.lost_work import SHORT, Work
 from gossipdistill.launch.peer_files import needed
 from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.launch.stopping import signals_to_end
@@ -54,7 +55,10 @@ class Child:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     exit_code: int | None = None
+    how: str = ""
+    """How it ended, in words."""
     restarts: int = 0
+    work: Work = field(default_factory=Work)
 
 
 class WorkerError(GossipdistillError):
@@ -81,6 +85,8 @@ class LocalRun:
     _stop: int | None = None
     _released_s: float | None = None
     _started_s: float = 0.0
+    _ended_for_memory: int = 0
+    """Processes of this machine that the system had ended for want of memory before the run."""
     _outcome: KeptRoom = field(init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +106,7 @@ class LocalRun:
         with needed(self.folder):
             self._outcome.disk.make_folder(self._outcome.file.parent)
             self._outcome.take()
-        self._started_s = time.monotonic()
+        self._started_s, self._ended_for_memory = time.monotonic(), processes_ended_for_memory()
         before = {number: signal.signal(number, self._on_signal) for number in signals_to_end()}
         if hasattr(signal, "SIGUSR1"):
             before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._pass_on)
@@ -152,7 +158,9 @@ class LocalRun:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the launcher alone, which passes it on
             )
-        self._children[spec.name] = Child(spec, process, restarts=restarts)
+        before = self._children.get(spec.name)
+        work = before.work if before is not None else Work()
+        self._children[spec.name] = Child(spec, process, restarts=restarts, work=work)
         reader = threading.Thread(target=self._read, args=(spec.name, process), daemon=True)
         waiter = threading.Thread(target=self._wait, args=(spec.name, process, reader), daemon=True)
         reader.start()
@@ -233,6 +241,7 @@ class LocalRun:
                     self._go(child)  # a restarted one
             case "progress":
                 child.progress = record
+                child.work.heard(record)
             case "result" | "done":
                 child.result = record["result"]
             case "error":
@@ -286,10 +295,14 @@ class LocalRun:
         status = child.result["status"] if child.result is not None else None
         if self._released_s is None and (child.error is not None or child.exit_code >= 0):
             self._refuse_start(name, child)
-        record = {"how": how_it_ended(child.exit_code), "finished": child.result is not None, "status": status}
+        child.how = how_it_ended(child.exit_code, processes_ended_for_memory() > self._ended_for_memory)
+        record = {"how": child.how, "finished": child.result is not None, "status": status}
         self.watch(name, {"type": "exited", **record})
         planned = self._chaos is not None and self._chaos.stopped(name)
+        child.work.ended()
+        child.work.planned |= planned
         if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
+            child.work.crashes += 1
             self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
             self._start_again(replace(child.spec, resume=True), child.restarts + 1)
         self._release_when_all_are_ready()  # one that was killed is not waited for
@@ -297,7 +310,7 @@ class LocalRun:
     def _refuse_start(self, name: str, child: Child) -> None:
         log = _log_of(child.spec)
         if child.error is None:
-            raise WorkerError(f"{name} ended before it was ready ({how_it_ended(child.exit_code)}); see {log}", 1)
+            raise WorkerError(f"{name} ended before it was ready ({child.how}); see {log}", 1)
         message = child.error["message"]
         if child.error.get("logged") and str(log) not in message:
             message += f" (in {name}; the report lies in {log})"
@@ -339,7 +352,7 @@ class LocalRun:
                     child.process.stdin.close()
 
     def _finish(self) -> int:
-        peers = [self._entry(child) for child in self._children.values()]
+        peers = [self._judged(child, self._entry(child)) for child in self._children.values()]
         code = exit_code_of(peers, [peer["name"] for peer in peers if self._stopped_as_asked(peer)])
         if code == EXIT_NONE_FINISHED:
             code = self._code_of_none()
@@ -376,6 +389,16 @@ class LocalRun:
         stopped = self._chaos is not None and self._chaos.stopped(peer["name"])
         return stopped and peer["status"] in ("lost", "left")
 
+    def _judged(self, child: Child, entry: dict[str, Any]) -> dict[str, Any]:
+        """The entry; as one of less than its share where a restarted peer did not do it."""
+        config = child.spec.config
+        others = [other.work.rate() for other in self._children.values() if other is not child]
+        problem = child.work.problem(entry["steps"], config.seconds, config.steps, others)
+        if entry["status"] != "finished" or not problem:
+            return entry
+        warnings = [*entry["warnings"], f"{SHORT}: {problem}"]
+        return entry | {"status": SHORT, "reason": problem, "warnings": warnings}
+
     def _entry(self, child: Child) -> dict[str, Any]:
         """The peer's own result, or what the launcher knows of one that could not write it."""
         if child.result is not None:
@@ -384,7 +407,7 @@ class LocalRun:
             return read_record(child.spec.folder / "result.json", PeerRecord)
         interrupted = "interrupted" if self._stop == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self._stop is not None else "lost"
-        message = child.error["message"] if child.error else how_it_ended(child.exit_code)
+        message = child.error["message"] if child.error else child.how or how_it_ended(child.exit_code)
         if self._chaos is not None and self._chaos.stopped(child.spec.name):
             message += ", as the fault plan asked"
         return unknown_peer(child.spec.name) | {
@@ -402,6 +425,16 @@ def _log_of(spec: WorkerSpec) -> Path:
     return spec.typed(spec.folder / LOG)
 
 
+def processes_ended_for_memory() -> int:
+    """How many processes this system has ended for want of memory, in any control group; 0 where that is not told."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
 def importable() -> dict[str, str]:
     """The environment with which a child finds this package although it does not search the current folder: where it
     was found there, as in a clone that is not installed."""
@@ -417,10 +450,15 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def how_it_ended(exit_code: int | None) -> str:
-    """The exit code of a process in words."""
+def how_it_ended(exit_code: int | None, memory_was_short: bool = False) -> str:
+    """The exit code of a process in words; `memory_was_short`: the system has ended some process meanwhile for want of
+    memory."""
     if exit_code is None:
         return "did not end in time and was killed"
+    if exit_code == -signal.SIGKILL and memory_was_short:
+        return "killed by SIGKILL, for want of memory: exit code 137"
+    if exit_code == -signal.SIGABRT:
+        return "killed by SIGABRT, exit code 134: its stderr.log says why"
     if exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"

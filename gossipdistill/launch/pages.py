@@ -1,7 +1,7 @@
 """Pages that are made from the code: `python -m gossipdistill.launch.pages` in a clone writes them anew.
 
-`docs/keys.md` is the whole page of keys; in README.md it is the table of what strategies need. Tests see to it that
-both are as the code has them.
+`docs/keys.md` and `docs/reference.md` are whole pages; in `docs/strategies.md` it is the table of what strategies need.
+Tests compare all three with the code.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gossipdistill.errors import EXIT_CODES
 from gossipdistill.launch.key_index import Key, keys
 from gossipdistill.observe.catalogue import needs_words, waits_words
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import TASKS
 
 KEYS_PAGE = Path("docs/keys.md")
-README = Path("README.md")
+REFERENCE_PAGE = Path("docs/reference.md")
+STRATEGIES_PAGE = Path("docs/strategies.md")
 HEAD = """\
 # Keys of a run
 
-Every key that a run file, `--set KEY=VALUE`, a roster's `set = {...}` and `GOSSIPDISTILL_SET` may hold. The command
-line is stronger than the environment, that than a roster's entry, that than the run file. `config.json` of a run says
-for each key its value and where it came from. In a terminal: `gossipdistill config list`, `gossipdistill config show
-KEY`.
+Every key that a run file, `--set KEY=VALUE`, a roster's `set = {...}` and `GOSSIPDISTILL_SET` may hold.
+[Exit codes and environment](reference.md#environment-variables) says which of them wins. In a terminal: `gossipdistill
+config list` and `gossipdistill config show KEY`.
 
 This page is made from the code (`python -m gossipdistill.launch.pages`).
 """
@@ -44,16 +45,44 @@ TRAVELS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("codistill_groups",), "weights: averaged inside a group, teachers across groups"),
     (
         ("gossip_averaging",),
-        "stale weights, newest wins; `robust = clip`, `trimmed_mean` or `median` against liars",
+        "stale weights, the newest version wins; `robust = clip`, `trimmed_mean` or `median` against false neighbours",
     ),
     (("sgp", "osgp", "async_gradient_push"), "push-sum mass, exactly once"),
     (("adpsgd",), "differences of pairs, exactly once"),
-    (("leader_sgd",), "stale weights; each follows the model that the others find best on their own examples"),
+    (("leader_sgd",), "stale weights; each peer follows the model that the others find best on their own examples"),
     (("concurrent_adversarial",), "nothing, or stale weights and adversarial examples with `helpers`"),
     (("dpsgd", "dmsgd", "decentlam"), "weights in rounds"),
     (("all_reduce",), "gradients"),
 )
-"""Rows of README's table, and the one column that nobody has declared."""
+"""Rows of the table of strategies, and the one column that no strategy declares."""
+ENVIRONMENT = {
+    "GOSSIPDISTILL_DATA": "The folder with data sets, as `--data-dir`.",
+    "GOSSIPDISTILL_CACHE": "The folder that downloads go to.",
+    "GOSSIPDISTILL_OUT": "The parent of run folders, as `--out`; by default `runs`.",
+    "GOSSIPDISTILL_NAME": "Which peer this is, as `--name` of `worker` and `doctor`.",
+    "GOSSIPDISTILL_PEERS": "The peers that take part, as `--peers`.",
+    "GOSSIPDISTILL_LISTEN": "Where this peer listens, as `--listen` of `worker` and `doctor`.",
+    "GOSSIPDISTILL_ADVERTISE": "Where others reach this peer, as `--advertise` of `worker` and `doctor`.",
+    "GOSSIPDISTILL_KEY_FILE": "The path of this peer's secret, as `--key`; never the secret itself.",
+    "GOSSIPDISTILL_JOIN_FILE": "The path of the run's join secret, as `--join` of `worker`; never the secret itself.",
+    "GOSSIPDISTILL_SET": "Keys of the run, as `--set`: `key=value key=value`.",
+    "NO_COLOR": "Plain output.",
+}
+"""Environment variable -> what it means."""
+REFERENCE = """\
+# Exit codes and environment
+
+This page is made from the code (`python -m gossipdistill.launch.pages`).
+
+## Exit codes
+
+{exit_codes}
+## Environment variables
+
+{environment}
+A key of a run may be set in several places. The strongest is the command line; then come the environment, the peer's
+entry in the roster, the run file and the default. `config.json` of a peer says for each key where its value came from.
+"""
 TABLE_HEAD = "| strategy | what travels | needs | waits |\n| --- | --- | --- | --- |\n"
 _TABLE = re.compile(re.escape(TABLE_HEAD) + r"(?:\|[^\n]*\n)+")
 
@@ -75,8 +104,17 @@ def keys_page() -> str:
     return "\n".join(parts)
 
 
+def reference_page() -> str:
+    """The whole of `docs/reference.md`."""
+    codes = [(str(code), meaning) for code, meaning in sorted(EXIT_CODES.items())]
+    variables = [(f"`{name}`", meaning) for name, meaning in ENVIRONMENT.items()]
+    return REFERENCE.format(
+        exit_codes=_rows(("exit code", "meaning"), codes), environment=_rows(("variable", "meaning"), variables)
+    )
+
+
 def strategies_table() -> str:
-    """README's table of strategies: what travels as written here, all else as the strategies declare it."""
+    """The table of strategies: what travels as written here, all else as the strategies declare it."""
     lines = []
     for names, travels in TRAVELS:
         needs = {", ".join(needs_words(STRATEGIES[name])) or "nothing" for name in names}
@@ -88,17 +126,22 @@ def strategies_table() -> str:
     return TABLE_HEAD + "".join(lines)
 
 
-def with_table(readme: str) -> str:
-    """The text of README.md with that table in the place of the one it has."""
-    if len(_TABLE.findall(readme)) != 1:
-        raise ValueError(f"README.md has no single table that begins with {TABLE_HEAD.splitlines()[0]!r}")
-    return _TABLE.sub(lambda _: strategies_table(), readme)
+def with_table(page: str) -> str:
+    """The text of `docs/strategies.md` with that table in the place of the one it has."""
+    if len(_TABLE.findall(page)) != 1:
+        raise ValueError(f"{STRATEGIES_PAGE} has no single table that begins with {TABLE_HEAD.splitlines()[0]!r}")
+    return _TABLE.sub(lambda _: strategies_table(), page)
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """The pages that are made from the code, by path in the clone `root`, as they ought to be."""
+    strategies = (root / STRATEGIES_PAGE).read_text(encoding="utf-8")
+    return {KEYS_PAGE: keys_page(), REFERENCE_PAGE: reference_page(), STRATEGIES_PAGE: with_table(strategies)}
 
 
 def write(root: Path) -> list[Path]:
-    """Write both anew in this clone; returns what has changed."""
-    page, readme = root / KEYS_PAGE, root / README
-    wanted = {page: keys_page(), readme: with_table(readme.read_text(encoding="utf-8"))}
+    """Write them anew in this clone; returns what has changed."""
+    wanted = {root / page: text for page, text in pages(root).items()}
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in changed:
         path.write_text(wanted[path], encoding="utf-8")
@@ -106,11 +149,16 @@ def write(root: Path) -> list[Path]:
 
 
 def _table(own: Sequence[Key]) -> str:
-    lines = ["| key | type | default | unit | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for key in own:
         kind = f"{key.type}: {key.accepted}" if key.accepted else key.type
-        cells = [f"`{key.name}`", kind, key.default, key.unit or "-", key.meaning]
-        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        rows.append((f"`{key.name}`", kind, key.default, key.unit or "-", key.meaning))
+    return _rows(("key", "type", "default", "unit", "meaning"), rows)
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    lines += [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,8 @@ from gossipdistill.drivers.sending import Traffic
 from gossipdistill.launch.examining import Verdict
 from gossipdistill.learning.ledger import Distribution, bin_to_age_s
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.worker import Worker
+from gossipdistill.strategies.base import Delivery
+from gossipdistill.training.worker import Worker
 
 
 class Counted(Protocol):
@@ -63,8 +64,13 @@ def peer_result(
         "bytes_received": sum(t.bytes_received for t in traffic.values()),
         "messages_sent": sum(t.messages_sent for t in traffic.values()),
         "messages_received": sum(t.messages_received for t in traffic.values()),
-        "waited_s": round(worker.lockstep.waited_s, 3) if worker.lockstep is not None else None,
+        "waited_s": round(worker.gossip.endpoint.lockstep.waited_s, 3)
+        if worker.gossip.endpoint.lockstep is not None
+        else None,
         "parcels_used": ledger.exchanges,
+        "push_sum_weight": _number(worker.gossip.held_weight())
+        if worker.gossip.strategy.delivery is Delivery.MASS
+        else None,
         "first_exchange_s": _first_exchange_s(worker, began_s),
         "staleness_steps": _spread(ledger.staleness, lambda value: value),
         "age_s": _spread(ledger.ages, bin_to_age_s),

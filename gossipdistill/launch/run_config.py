@@ -90,7 +90,8 @@ class TrainKeys(BaseModel):
     """The least time of a step: a shorter one is padded by waiting. 0 is full speed; in a simulation it is
     sim.step_time_s."""
     checkpoint_every_s: float = Field(default=10.0, ge=0)
-    """The time between two checkpoints. 0: a checkpoint is written only at the end, and when SIGUSR1 asks for one."""
+    """The time between two checkpoints; the first ones come after 1, 2, 4, 8 ... seconds. 0: a checkpoint is written
+    only at the end, and when SIGUSR1 asks for one."""
     checkpoints_kept: int = Field(default=3, ge=1)
     """The number of newest checkpoints that are kept; the one with the lowest training loss is kept as well."""
 
@@ -144,6 +145,11 @@ class ExchangeKeys(BaseModel):
     """The age of its own checkpoint above which a restarted peer fetches a model, as a newcomer does."""
     donor_bytes_per_s: float = Field(default=50e6, ge=0)
     """The most bytes per second that a peer gives to all newcomers together. 0 is no limit."""
+
+    @property
+    def given_bytes_per_s(self) -> float | None:
+        """The most that a peer gives to newcomers; None: nothing."""
+        return self.donor_bytes_per_s if self.fetch else None
 
 
 class SimKeys(BaseModel):

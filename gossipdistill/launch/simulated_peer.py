@@ -14,9 +14,6 @@ from gossipdistill.faults import FaultPlan
 from gossipdistill.launch.blaming import in_training
 from gossipdistill.launch.building import build_learner, build_task, build_worker
 from gossipdistill.launch.examining import Examiner
-from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
-from gossipdistill.launch.parting import LOOK_S as PARTING_LOOK_S
-from gossipdistill.launch.parting import Parting
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.run_config import RunConfig
 from gossipdistill.launch.spec import WorkerSpec
@@ -28,7 +25,9 @@ from gossipdistill.strategies import Strategy
 from gossipdistill.strategies.base import Delivery
 from gossipdistill.tasks import Task
 from gossipdistill.topology import Schedule
-from gossipdistill.worker import Worker
+from gossipdistill.training.joining import give_to_newcomers, is_newcomer
+from gossipdistill.training.lifecycle import Lifecycle, Phase
+from gossipdistill.training.worker import Worker
 
 _LOOK_AGAIN_S = 0.02
 """As the worker process: so often does one that waits or serves look whether something has come."""
@@ -55,17 +54,19 @@ class SimulatedPeer:
     tell: Callable[[Event], None] = lambda event: None
     """Takes what the learner has to say."""
     joins_within_s: float | None = None
-    """It is a newcomer, and asks for a model for so long before its first step."""
-    _joining: Joining | None = None
+    """It is a newcomer, and asks for a model for this long before its first step."""
     began_s: float | None = None
     """World time of its first step."""
-    _parting: Parting | None = None
+    _life: Lifecycle = field(init=False)
     _saved_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._life = Lifecycle(self.worker, self.steps)
 
     def step(self, now: float) -> float | None:
         """One step, or a look at who is awaited (lockstep), or, at the end, a look at what came."""
         worker = self.worker
-        for event in worker.mailbox.drain_events():  # the world has them
+        for event in worker.gossip.endpoint.mailbox.drain_events():  # the world has them
             self.examiner.hear(event)
         try:
             out = self._step(now)
@@ -74,47 +75,45 @@ class SimulatedPeer:
             raise in_training(cause, error.what, worker.task, worker.learner, self.config, of) from cause
         for event in worker.learner.ledger.take_news(now):
             self.tell(event)
-        parted = self._parting.event(now) if self._parting is not None and out is None else None
-        if parted is not None:
-            self.tell(parted)
+        left = self._life.event(now) if out is None else None
+        if left is not None:
+            self.tell(left)
         return out
 
     def part(self, now: float) -> None:
         """Asked to end: mass goes to a neighbour first, as a worker process sees to it."""
-        if self._parting is not None:
+        if self._life.phase in (Phase.LEAVING, Phase.GONE):
             return
+        self._life.leave(now)
         if not self.finished:
-            self.worker.finish(now)
             self._save()
-        keeps = self.finished or self.worker.strategy.delivery is not Delivery.MASS
-        self._parting = Parting(self.worker, now, over=keeps)
 
     def _step(self, now: float) -> float | None:
-        worker = self.worker
-        if self.joins_within_s is not None and self._parting is None:
-            self._joining = self._joining or Joining(worker, now, self.joins_within_s)
-            if not self._joining.look(now):
-                return _LOOK_AGAIN_S
+        life = self._life
+        if self.joins_within_s is not None and life.phase is Phase.TRAINING:
+            life.catch_up(now, self.joins_within_s)
             self.joins_within_s = None
-        if self._parting is not None:
-            return None if self._parting.look(now) else PARTING_LOOK_S
-        if self.finished:
-            worker.serve(now)
-            return _LOOK_AGAIN_S
-        if self.began_s is None:
+        wait_s = life.look(now, self._share())
+        if wait_s == 0.0 and life.phase is Phase.TRAINING:  # it has just caught up
+            wait_s = life.look(now, self._share())
+        if self.began_s is None and life.phase in (Phase.TRAINING, Phase.FINISHED):
             self.began_s, self._saved_s = self.world_s(), now
-        if worker.awaited(now):
-            return _LOOK_AGAIN_S
-        worker.step(now, self._share())
-        if self.steps is not None and worker.learner.step >= self.steps:
+        if life.phase is Phase.FINISHED:
             self._finish(now)
-        elif self.checkpoint_every_s and now - self._saved_s >= self.checkpoint_every_s:
+        elif wait_s is None and self.checkpoint_every_s and now - self._saved_s >= self.checkpoint_every_s:
             self._saved_s = now
             self._save()
-        return self.pace.next_s()
+        if life.phase in (Phase.LEAVING, Phase.GONE):
+            return wait_s if life.phase is Phase.LEAVING else None
+        return self.pace.next_s() if wait_s is None else _LOOK_AGAIN_S
 
     def _save(self) -> None:
         self.checkpoint = self.worker.checkpoint(saved_unix_s=self.world_s())
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether it asks the others for their model, before its first step."""
+        return self._life.phase is Phase.CATCHING_UP
 
     @property
     def finished(self) -> bool:
@@ -128,10 +127,8 @@ class SimulatedPeer:
 
     def _finish(self, now: float) -> None:
         self.finished_s = self.world_s()
-        self.worker.finish(now)
         self._save()
-        self.worker.publish_final(now)
-        self.worker.mailbox.report_progress(self.worker.learner.step, done=True)
+        self._life.serve(now)
 
     def _share(self) -> float:
         """How much of the run is over. A process that is started again ends with the others, so all count from the
@@ -149,7 +146,7 @@ class MassOfPeer(SimulatedPeer):
 
     def mass(self) -> tuple[float, ...]:
         """(push-sum weight)."""
-        return (self.worker.held_weight(),)
+        return (self.worker.gossip.held_weight(),)
 
     def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
         """(push-sum weight) of a parcel."""
@@ -194,8 +191,8 @@ class Nursery:
         worker = build_worker(spec, strategy, task, learner, draws, self.schedule, mailbox)
         if kept is not None:
             worker.resume(kept, generators=False)  # all peers of this process draw from the same
-        gives = give_to_newcomers(worker, config.exchange)
-        joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange)
+        gives = give_to_newcomers(worker.gossip, config.exchange.given_bytes_per_s)
+        joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange.fetch_if_older_s)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
         examiner = Examiner(worker, config.train, plan=self.plan)
         examiner.begin(config.steps, kept is not None)

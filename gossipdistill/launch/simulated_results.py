@@ -16,6 +16,7 @@ from gossipdistill.launch.simulated_peer import SimulatedPeer
 from gossipdistill.observe.report import summarise
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.host import Host
+from gossipdistill.training.ending import finish
 
 _LINKS_MAX = 20_000
 """More are left out of the summary: a complete graph of 1,000 peers has a million."""
@@ -44,7 +45,7 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
     worker = simulated.worker
     status = "lost" if ended else "interrupted" if interrupted else "finished"
     if not ended:
-        worker.finish(host.local(now_s))
+        finish(worker.gossip, host.local(now_s))
     figures, verdict = None, Verdict()
     if not ended:
         outputs, figures = worker.evaluate()

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
@@ -31,6 +32,9 @@ class StopRequest:
     """Ctrl-C, SIGTERM, a closed terminal and a vanished launcher as one flag, with a deadline.
 
     The first request asks for a tidy end; the process is gone `grace_s` later in any case. A second ends it at once.
+
+    Python calls a handler on the main thread, between two of its instructions. That thread may be blocked for ever, as
+    in a collective, so each signal is also written to a pipe, which a thread of its own reads. The quicker way counts.
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
@@ -42,6 +46,11 @@ class StopRequest:
         self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}
         self._said: set[signal.Signals] = set()
         self._deadline: threading.Timer | None = None
+        self._lock = threading.RLock()
+        self._handled, self._piped = Counter[int](), Counter[int]()
+        self._requests = 0
+        """Signals to end, each counted once."""
+        self._pipe = -1
 
     def install(self) -> None:
         """Answer the signals to end and, where there is one, SIGUSR1 (call on the main thread)."""
@@ -50,6 +59,11 @@ class StopRequest:
             self._handlers[signal.SIGUSR1] = self._on_checkpoint_signal
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if os.name == "posix" and self._pipe < 0:
+            end, self._pipe = os.pipe()
+            os.set_blocking(self._pipe, False)
+            signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+            threading.Thread(target=self._hear, args=(end,), daemon=True, name="signals").start()
 
     def keep(self) -> list[str]:
         """Set handlers again that something else in this process has replaced (call on the main thread). Returns the
@@ -68,8 +82,14 @@ class StopRequest:
             return
         self.exit_code, self.reason = exit_code, reason
         self._until_s = time.monotonic() + self._grace_s
+        self.be_gone_in(self._grace_s, exit_code)
+
+    def be_gone_in(self, seconds: float, exit_code: int) -> None:
+        """End the process then, whatever it is doing, unless it has ended by itself (from any thread)."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         # A thread of its own, because the main one may be blocked in a collective that never returns.
-        self._deadline = threading.Timer(self._grace_s, _leave_at_once, (exit_code,))
+        self._deadline = threading.Timer(seconds, _leave_at_once, (exit_code,))
         self._deadline.daemon = True
         self._deadline.start()
 
@@ -78,15 +98,37 @@ class StopRequest:
         return self._until_s - time.monotonic()
 
     def settled(self) -> None:
-        """The tidy end is reached: nothing more needs to be cut short."""
+        """The tidy end is reached: nothing more needs to be cut short (call on the main thread)."""
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._pipe >= 0:
+            other = signal.set_wakeup_fd(-1)
+            if other != self._pipe:
+                signal.set_wakeup_fd(other)
+            os.close(self._pipe)
+            self._pipe = -1
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        code = 128 + number
-        if self.reason is not None:
-            _leave_at_once(code)
-        self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
+        self._heard(number, self._handled)
+
+    def _hear(self, end: int) -> None:
+        while numbers := os.read(end, 64):
+            for number in numbers:
+                if number in signals_to_end() and number in self._handlers:
+                    self._heard(number, self._piped)
+        os.close(end)
+
+    def _heard(self, number: int, way: Counter[int]) -> None:
+        with self._lock:
+            way[number] += 1
+            requests = sum((self._handled | self._piped).values())  # of the two ways, whichever has told of more
+            if requests == self._requests:
+                return  # the other way was quicker
+            self._requests = requests
+            code = 128 + number
+            if self.reason is not None:
+                _leave_at_once(code)
+            self.ask("interrupted" if number == signal.SIGINT else "terminated", code)
 
     def _on_checkpoint_signal(self, number: int, frame: FrameType | None) -> None:
         self.checkpoint_wanted = True

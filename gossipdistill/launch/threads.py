@@ -10,15 +10,13 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from gossipdistill.drivers.machine_limits import cpu_quota
 from gossipdistill.launch.spec import WorkerSpec
 
 KEY = "train.threads"
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that decide where the key does not; the first that holds a number counts."""
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +97,3 @@ def with_threads(spec: WorkerSpec, threads: Threads) -> WorkerSpec:
 def told(count: int) -> str:
     """For a title."""
     return f"{count} thread{'s' * (count != 1)}"
-
-
-def cpu_quota(own: Path = _OWN_CGROUPS, root: Path = _CGROUPS) -> float | None:
-    """CPUs that the control groups of this process allow it, as a container's `--cpus` sets them; None: no limit.
-
-    Each group above it may be tighter. Version 2 has `cpu.max`, version 1 `cpu.cfs_quota_us` in its controller `cpu`.
-    """
-    quotas = []
-    for line in _read(own).splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers == "":
-            tops = [root, root / "unified"]
-        elif "cpu" in controllers.split(","):
-            tops = [root / controllers, root / "cpu"]
-        else:
-            continue
-        inner = Path(path.lstrip("/"))
-        quotas += [_quota(top / group) for top in tops for group in (inner, *inner.parents)]
-    known = [quota for quota in quotas if quota is not None]
-    return min(known) if known else None
-
-
-def _quota(group: Path) -> float | None:
-    numbers = _read(group / "cpu.max").split()
-    if not numbers:
-        numbers = [_read(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
-    if len(numbers) != 2 or not all(number.isdecimal() and int(number) > 0 for number in numbers):
-        return None  # "max", -1, or no such file
-    return int(numbers[0]) / int(numbers[1])
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.resources import ask_for_files
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.durable import CheckpointFolder, Disk
@@ -23,7 +26,6 @@ from gossipdistill.launch.building import build_learner, build_schedule, build_t
 from gossipdistill.launch.examining import Examiner
 from gossipdistill.launch.folder_lock import FolderLock, hold_folder
 from gossipdistill.launch.incarnation import Incarnation
-from gossipdistill.launch.joining import Joining, give_to_newcomers, is_newcomer
 from gossipdistill.launch.keys.choice import INSECURE
 from gossipdistill.launch.keys.joining import read_join
 from gossipdistill.launch.keys.watching import KeyWatch
@@ -31,10 +33,14 @@ from gossipdistill.launch.peer_files import CHECKPOINTS, PeerFiles, needed
 from gossipdistill.launch.publishing import refuse_unsendable
 from gossipdistill.launch.release import Release
 from gossipdistill.launch.resuming import Resumption, resume
-from gossipdistill.launch.saving import Saver
-from gossipdistill.launch.session import Session, carried_over_s
+from gossipdistill.launch.run_clock import RunClock
+from gossipdistill.launch.saving import Checkpoints, Saver
+from gossipdistill.launch.session import Session
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.start_barrier import StartBarrier
 from gossipdistill.launch.stopping import StopRequest
+from gossipdistill.launch.watchdog import Watchdog
+from gossipdistill.launch.welcome import OutgrownError, Welcome
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.live_validation import LiveValidation
@@ -42,12 +48,17 @@ from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.recorder import Recorder, Report
 from gossipdistill.presence import Contact
+from gossipdistill.protocol.boots import highest_at
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.tasks import Task
 from gossipdistill.tasks import figures as figures_of
+from gossipdistill.training.joining import give_to_newcomers, is_newcomer
+from gossipdistill.training.worker import Worker
 from gossipdistill.user_code import text_of
-from gossipdistill.worker import Worker
+
+_ABOVE_TIMES = 2
+"""So often a process begins anew because others know a later start of its name; then it takes no more such hints."""
 
 
 @dataclass
@@ -59,6 +70,7 @@ class WorkerProcess:
     stop: StopRequest
     released: Release
     disk: Disk = field(default_factory=Disk)
+    watchdog: Watchdog = field(default_factory=Watchdog)
 
     def run(self) -> dict[str, Any]:
         """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
@@ -66,8 +78,15 @@ class WorkerProcess:
         Raises:
             GossipdistillError: when this peer cannot take part; the message is for the user.
         """
-        with hold_folder(self.spec.folder, self.spec.name) as lock:
-            return self._run(lock)
+        with hold_folder(self.spec.folder, self.spec.name) as lock, contextlib.ExitStack() as watched:
+            watched.callback(self.watchdog.stop)
+            above, highest = 0, highest_at(time.time())
+            for _ in range(_ABOVE_TIMES):
+                try:
+                    return self._run(lock, above, highest)
+                except OutgrownError as error:
+                    above = error.boot
+            return self._run(lock, above, 0)
 
     def _phase(self, text: str) -> None:
         """What this process does before its first step, for whoever watches."""
@@ -78,10 +97,12 @@ class WorkerProcess:
         rows = self.spec.config.train.batch_size
         return LiveValidation(worker.learner, worker.task.validation, figures, time.monotonic, rows)
 
-    def _run(self, lock: FolderLock) -> dict[str, Any]:
+    def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> dict[str, Any]:
+        """As the process of this name after the one numbered `above`."""
         spec = self.spec
         self._phase(f"reading the data of {spec.config.task.name}")
         torch.set_num_threads(spec.threads)
+        ask_for_files(DEFAULT_LIMITS.files_wanted)
         strategy = spec.config.make_strategy()
         schedule = build_schedule(spec, strategy)
         task = build_task(spec, strategy)
@@ -96,7 +117,8 @@ class WorkerProcess:
         found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
         resumed = found.checkpoint
         with needed(spec.folder):
-            incarnation = Incarnation.next(spec.folder, not spec.resume, folder.highest_boot(), self.disk)
+            highest = max(folder.highest_boot(), above)
+            incarnation = Incarnation.next(spec.folder, not spec.resume, highest, self.disk)
         folder.boot = incarnation.boot
         network = NetworkThread()
         afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
@@ -107,33 +129,30 @@ class WorkerProcess:
                 files.begin(spec.resolved.as_json())
                 if not spec.resume:
                     folder.clear()
+            unwatched = self.watchdog.start()
             network.start(driver)
             watch = self._watch_keys(network)
             try:
                 worker = build_worker(spec, strategy, task, learner, draws, schedule, network.mailbox)
-                if incarnation.problem:
-                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", incarnation.problem))
                 if resumed is not None:
                     worker.resume(resumed)
-                for event in found.events(time.monotonic()):
+                problems = INSECURE if spec.insecure else "", lock.problem, unwatched
+                for event in _told_at_start(learner, incarnation, found, filter(None, problems)):
                     recorder.record(event)
-                for problem in filter(None, (INSECURE if spec.insecure else "", lock.problem)):
-                    learner.ledger.warn(problem)
-                    recorder.record(Event(EventKind.WARNING, time.monotonic(), "", problem))
                 examiner = Examiner(worker, spec.config.train, plan=spec.faults)
                 self._phase("looking at its model before the first step")
                 examiner.begin(spec.config.steps, resumed is not None)
                 self._report_ready(prints, learner, task)
+                clock = RunClock.after(resumed.progress if resumed is not None else {}, spec.config, self.released)
+                checkpoints = Checkpoints(worker, spec.config, Saver(folder), clock, incarnation.count)
+                welcome = Welcome(spec.name, incarnation.boot, outgrow_max)
                 session = Session(
-                    spec, self.report, self.stop, self.released, worker, network, driver, recorder, incarnation.count,
-                    afflicted, Saver(folder), files, examiner, self._live(worker),
+                    spec, self.report, self.stop, worker, network, driver, recorder, incarnation.count, afflicted,
+                    clock, checkpoints, files, examiner, self._live(worker), welcome,
                 )  # fmt: skip
-                if resumed is not None:
-                    session.elapsed_before_s = carried_over_s(
-                        resumed.progress.get("elapsed_s", 0.0), spec.config.seconds
-                    )
-                session.wait_for_release()
-                self._join(session, resumed)
+                barrier = StartBarrier(spec, self.report, self.stop, self.released, network.mailbox, recorder, welcome)
+                barrier.wait(session.look)
+                self._catch_up(session, barrier, resumed)
                 return session.train_and_serve()
             except Exception as error:
                 shown = explained(error, task, learner, spec, network.mailbox)
@@ -154,13 +173,13 @@ class WorkerProcess:
         identity = {"peer": spec.name, "task": spec.config.task.name}
         return CheckpointFolder(spec.folder / CHECKPOINTS, identity, spec.config.train.checkpoints_kept, disk=self.disk)
 
-    def _join(self, session: Session, resumed: Checkpoint | None) -> None:
+    def _catch_up(self, session: Session, barrier: StartBarrier, resumed: Checkpoint | None) -> None:
         """A newcomer to a run that is in progress begins with the model of another, where there is one."""
         worker, keys = session.worker, self.spec.config.exchange
-        gives = give_to_newcomers(worker, keys) and session.run_is_in_progress()
-        if gives and is_newcomer(resumed, time.time(), keys):
+        gives = give_to_newcomers(worker.gossip, keys.given_bytes_per_s) and barrier.run_is_in_progress()
+        if gives and is_newcomer(resumed, time.time(), keys.fetch_if_older_s):
             self._phase("asking the others for their model")
-            session.join_run(Joining(worker, session.afflicted.clock(), keys.fetch_within_s))
+            session.catch_up(keys.fetch_within_s)
 
     def _report_ready(self, prints: dict[str, str], learner: Learner, task: Task) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
@@ -187,8 +206,9 @@ class WorkerProcess:
             now=afflicted.clock(),
         )
         driver = Driver(
-            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._secured(peer, boot)
-        )
+            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._secured(peer, boot),
+            alive=self.watchdog.beat,
+        )  # fmt: skip
         if afflicted.links is not None:
             names = dict(zip(spec.addresses, spec.names, strict=True))
             driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
@@ -216,3 +236,16 @@ class WorkerProcess:
         watch = KeyWatch(self.spec.keys.roster, network.trust, warn)
         watch.start()
         return watch
+
+
+def _told_at_start(
+    learner: Learner, incarnation: Incarnation, found: Resumption, problems: Iterable[str]
+) -> Iterator[Event]:
+    """How this process goes on from a checkpoint, and what is wrong; the user reads `problems` in the summary too."""
+    now = time.monotonic()
+    if incarnation.problem:
+        yield Event(EventKind.WARNING, now, "", incarnation.problem)
+    yield from found.events(now)
+    for problem in problems:
+        learner.ledger.warn(problem)
+        yield Event(EventKind.WARNING, now, "", problem)

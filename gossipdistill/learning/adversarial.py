@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from gossipdistill.learning.evaluation import evaluating
+from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.user_code import users_code
 
 
@@ -40,6 +40,14 @@ def ascent_directions(
     if norm is Norm.LINF:
         return torch.sign(gradient)
     return gradient / _lengths(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def depends_on_inputs(model: nn.Module, loss: Callable[[Any, Tensor], Tensor], x: Tensor, y: Tensor) -> bool:
+    """Whether the loss has a gradient to the inputs x [B, ...] at all. Nothing is changed, no generator either."""
+    with generators_kept(), evaluating(model), torch.enable_grad(), users_code("Task.model"):
+        inputs = x.detach().clone().requires_grad_()
+        value = loss(model(inputs), y)
+        return value.requires_grad and torch.autograd.grad(value, inputs, allow_unused=True)[0] is not None
 
 
 def bounded(directions: Tensor, norm: Norm) -> Tensor:

@@ -13,16 +13,33 @@ class Cadence:
     every_steps: int
     per_second_max: float
     exchanges: int = 0
+    presses: int = 0
+    """Publications between two exchanges, which are no exchanges: those of a schedule keep their numbers."""
     _next_s: float = 0.0
+    _pressed_last: bool = False
 
     def due(self, step: int, now: float) -> bool:
-        """Whether to publish after step number `step` (from 1); a yes is counted as an exchange."""
-        if step % self.every_steps or now < self._next_s:
+        """Whether to publish after step number `step` (from 1); a yes is counted as an exchange. It does not lose its
+        turn to what was pressed for since the last one."""
+        if step % self.every_steps or (now < self._next_s and not self._pressed_last):
             return False
+        self._take_turn(now)
+        self._pressed_last = False
+        self.exchanges += 1
+        return True
+
+    def may_press(self, now: float) -> bool:
+        """Whether to publish between two exchanges; a yes is counted as such."""
+        if now < self._next_s:
+            return False
+        self._take_turn(now)
+        self._pressed_last = True
+        self.presses += 1
+        return True
+
+    def _take_turn(self, now: float) -> None:
         if self.per_second_max > 0:
             # Carry on from the planned time, so that the average rate is reached, but never catch up after a pause.
             interval_s = 1.0 / self.per_second_max
             planned_s = self._next_s + interval_s
             self._next_s = planned_s if planned_s > now else now + interval_s
-        self.exchanges += 1
-        return True

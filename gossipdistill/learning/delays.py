@@ -13,23 +13,13 @@ steady rhythm, in which tau runs from 0 to T - 1 and is (T - 1) / 2 in the mean,
 neighbour that is slow or dead shortens nothing, as long as others speak; nor does the silence of all beyond the
 horizon, which is isolated training. Nothing is compared with anybody's counter or clock.
 
-The step is whatever the owner's optimiser makes, and its displacement is what is scaled:
-x <- x_before + (eta_k / eta) (x - x_before).
+The step is whatever the owner's optimiser makes; learning/step_scale.py makes it so much shorter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from torch import Tensor
-
-from gossipdistill.learning.flat import flat_parameters, load_flat
-from gossipdistill.learning.rounding import wide
-
-if TYPE_CHECKING:
-    from gossipdistill.learning.learner import Learner
 
 REGULAR = 2.0
 """Delays up to so many times the mean one are part of a rhythm."""
@@ -37,14 +27,13 @@ REGULAR = 2.0
 
 @dataclass(slots=True)
 class Delays:
-    """What one peer knows of its delays. `held` is (parameters [P] before the step in progress, its factor)."""
+    """What one peer knows of its delays."""
 
     exchanges: int = 0
     heard_step: int = 0
     heard_s: float = 0.0
     looks: int = 0
     total: int = 0
-    held: tuple[Tensor, float] | None = None
 
     def factor(self, exchanges: int, step: int, now_s: float, horizon_s: float, horizon_steps: int) -> float:
         """eta_k / eta of own step `step`, when so many exchanges have taken place; a horizon of 0 is none."""
@@ -68,20 +57,3 @@ class Delays:
         looks, total = memory.get("delay_looks", 0), memory.get("delay_total", 0)
         if isinstance(looks, int | float) and isinstance(total, int | float):
             self.looks, self.total = int(looks), int(total)
-
-
-def hold_step(learner: Learner, horizon_s: float, horizon_steps: int) -> None:
-    """Before the optimiser's step: remember where it begins, if it is to be shortened."""
-    delays = learner.delays
-    factor = delays.factor(learner.ledger.exchanges, learner.step, learner.now_s, horizon_s, horizon_steps)
-    delays.held = (flat_parameters(learner.model, learner.shared), factor) if factor < 1.0 else None
-
-
-def release_step(learner: Learner) -> None:
-    """After it, and before anything else is done to the model: shorten what was held."""
-    if learner.delays.held is not None:
-        before, factor = learner.delays.held
-        learner.delays.held = None
-        after = flat_parameters(learner.model, learner.shared)
-        target = wide(before) + factor * (wide(after) - wide(before))
-        load_flat(learner.model, target, learner.shared, learner.chance)

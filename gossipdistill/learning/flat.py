@@ -7,7 +7,7 @@ count once, complex ones as pairs of real numbers; what the parts are is decided
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -72,11 +72,11 @@ class Coordinates:
     types: Types
 
     @staticmethod
-    def of(model: nn.Module, shared: SharedArrays | None = None, scalars: Sequence[str] = ()) -> Coordinates:
-        """Those of the parameters of a model, and after them float32 scalars of these names."""
+    def of(model: nn.Module, shared: SharedArrays | None = None) -> Coordinates:
+        """Those of the parameters of a model."""
         parts = _parts(model, shared)
         wide = {name: torch.float64 for name, part in parts.items() if part.dtype is torch.float64}
-        return Coordinates(shapes_of(parts) | dict.fromkeys(scalars, ()), wide)
+        return Coordinates(shapes_of(parts), wide)
 
     def by_name(self, flat: Tensor) -> dict[str, Tensor]:
         """The parts of a vector [P] under their names, in the types in which they travel."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import Coordinates
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.norms import judge_norm, norm_of
+from gossipdistill.learning.norms import judge_size
 from gossipdistill.learning.rounds import AHEAD_MAX
 from gossipdistill.learning.snapshot import PayloadRefusedError, not_finite
 from gossipdistill.messages import Arrival, Payload
@@ -69,7 +69,7 @@ def take(mixing: Mixing, learner: Learner, arrivals: list[Arrival], round: int) 
             continue
         try:
             x = mixing.coordinates.unpack(arrival.payload)
-            judge_norm(arrival.sender, norm_of([x]), learner)
+            judge_size(arrival.sender, [x], learner)
         except PayloadRefusedError as refused:
             learner.refuse(arrival, refused.reason)
             learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))

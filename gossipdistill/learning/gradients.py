@@ -124,13 +124,21 @@ def make_step(learner: Learner, first: Evaluation, again: Callable[[], Evaluatio
     """The optimizer's step with the gradient of the `first` evaluation. One that wants a closure gets one: it answers
     with the first evaluation as long as weights and gradients are those, and evaluates `again` afterwards.
 
-    The rows are the same in all evaluations. The first one alone counts in the ledger.
+    The rows are the same in all evaluations. The first one alone counts in the ledger. The gradients are given back at
+    once: they would be one more model in memory while news is mixed in, published and saved.
     """
-    optimizer = learner.optimizer
-    if not wants_closure(optimizer):
+    if wants_closure(learner.optimizer):
+        _step_with_closure(learner, first, again)
+    else:
         with users_code("train.optimizer"):
-            optimizer.step()
-        return
+            learner.optimizer.step()
+    for group in learner.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
+
+
+def _step_with_closure(learner: Learner, first: Evaluation, again: Callable[[], Evaluation]) -> None:
+    optimizer = learner.optimizer
     marks: list[Any] | None = _marks(optimizer)
 
     def closure() -> Any:  # a tensor, as torch's own optimisers take it, and not a float, as they are typed

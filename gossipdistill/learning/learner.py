@@ -18,6 +18,8 @@ from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.pace import Paces
 from gossipdistill.learning.rounding import Chance
 from gossipdistill.learning.shared_arrays import SharedArrays
+from gossipdistill.learning.size import Size
+from gossipdistill.learning.step_scale import StepScale
 from gossipdistill.messages import Arrival, Settlement
 from gossipdistill.user_code import users_code
 
@@ -96,10 +98,14 @@ class Learner:
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
     built: tuple[dict[str, Any], ...] = field(init=False)
     """What the optimizer's constructor gave to its groups of parameters, for checkpoints."""
+    step_scale: StepScale = field(init=False)
+    """How long the optimizer's steps are made."""
     _decided: tuple[nn.Module, SharedArrays] | None = None
+    _size: tuple[tuple[int, ...], Size] | None = None
 
     def __post_init__(self) -> None:
         self.built = constructor_values(self.optimizer)
+        self.step_scale = StepScale(self)
         self.shared  # noqa: B018 - decided now, before anything is restored or trained
 
     @property
@@ -108,6 +114,14 @@ class Learner:
         if self._decided is None or self._decided[0] is not self.model:
             self._decided = (self.model, SharedArrays.of(self.model))
         return self._decided[1]
+
+    def size(self) -> Size:
+        """How large the model is; looked at once for as long as nothing is written to it."""
+        parts = list(self.shared.vector(self.model).values())
+        mark = (id(self.model), *(part._version for part in parts))
+        if self._size is None or self._size[0] != mark:
+            self._size = (mark, Size.of(parts))
+        return self._size[1]
 
     @property
     def chance(self) -> Chance:

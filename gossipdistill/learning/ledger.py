@@ -119,13 +119,18 @@ class Ledger:
             small = f"{zeroed:,} too small, sent as 0 (the largest of them: {found.zeroed_max:.4g})"
             told = [part for part, count in ((large, found.clipped), (small, zeroed)) if count]
             text = f"{array}, encoded as {encoding}: of {found.entries:,} entries " + " and ".join(told)
-        self.warn(text)
-        self.note(EventKind.WARNING, "", text)
+        self.tell(text)
 
     def warn(self, text: str) -> None:
         """Something that the user should read once in the summary."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def tell(self, text: str) -> None:
+        """Something that the user should read in the summary, and among the events. An empty text is nothing."""
+        if text:
+            self.warn(text)
+            self.note(EventKind.WARNING, "", text)
 
     def not_published(self, array: str) -> None:
         """My own weights cannot go out: this array of them holds NaN or infinity."""

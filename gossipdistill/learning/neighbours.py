@@ -42,6 +42,7 @@ class Neighbours:
     _known: Known | None = None
     _weights: dict[int, float] = field(default_factory=dict)
     _out: tuple[Neighbourhood, int, tuple[PeerName, ...]] | None = None
+    _two_way: tuple[Neighbourhood, frozenset[str]] | None = None
 
     def known(self, neighbourhood: Neighbourhood) -> Known:
         """The others under the labels of the schedule; made anew when the network has told something new."""
@@ -85,6 +86,14 @@ class Neighbours:
             return frozenset(known.name_of.get(label, label) for label in labels) - done
 
         return names(senders), names(recipients)
+
+    def two_way(self, neighbourhood: Neighbourhood) -> frozenset[str]:
+        """Who of those around sends to me and gets something of mine; looked at anew when the network has told
+        something new."""
+        if self._two_way is None or self._two_way[0] is not neighbourhood:
+            senders, recipients = self.around(neighbourhood)
+            self._two_way = (neighbourhood, senders & recipients)
+        return self._two_way[1]
 
     def any_in_topology(self) -> bool:
         """Whether somebody sends to me or I to somebody in any exchange of a period, were all alive."""

@@ -5,6 +5,10 @@ keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not
 again. That frame may be of an old round; but whoever is behind jumps to the round of its neighbours, so that its next
 one is in step, and it is awaited from my next round on. So a slow peer slows its neighbours, as lockstep does, and a
 silent one costs them one time-out.
+
+One that sends a frame, keeps me waiting, sends another and keeps me waiting again is not awaited for `timeout_s` after
+the second time, then for 3, 7, 15 and so on, up to `UNAWAITED_MAX` times that: in the end it costs one part in as many.
+Its frames are used when they come in time.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from gossipdistill.ids import PeerName
 
 T = TypeVar("T")
 
+UNAWAITED_MAX = 63
+"""Who was not late for twice so many `timeout_s` begins anew."""
 AHEAD_MAX = 1
 """A neighbour in step has sent at most one round more than I: it cannot begin the one after without me."""
 
@@ -33,6 +39,8 @@ class Lockstep:
     """How long I have waited for others since the start."""
     late: dict[PeerName, int] = field(default_factory=dict)
     """How often each of them was given up."""
+    _strikes: dict[PeerName, tuple[int, float]] = field(default_factory=dict)
+    """How often one was late lately, and when last."""
     _newest: dict[PeerName, int] = field(default_factory=dict)
     _met: set[PeerName] = field(default_factory=set)
     _excused: set[PeerName] = field(default_factory=set)
@@ -66,7 +74,9 @@ class Lockstep:
         for name in self.recipients:
             if name not in here:
                 self._excused.add(name)
-            elif name not in self._excused and self.round is not None and self._newest.get(name, -1) < self.round:
+            elif name in self._excused or self._is_unawaited(name, now):
+                continue
+            elif self.round is not None and self._newest.get(name, -1) < self.round:
                 missing.append(name)
         if missing and self._since_s is None:
             self._since_s = now
@@ -76,9 +86,15 @@ class Lockstep:
         for name in missing:
             self._excused.add(name)
             self.late[name] = self.late.get(name, 0) + 1
+            strikes, last_s = self._strikes.get(name, (0, now))
+            self._strikes[name] = (1 if now - last_s > 2 * UNAWAITED_MAX * self.timeout_s else strikes + 1, now)
         self.waited_s += waited_s
         self._since_s = None
         return frozenset()
+
+    def _is_unawaited(self, name: PeerName, now: float) -> bool:
+        strikes, last_s = self._strikes.get(name, (0, 0.0))
+        return strikes > 1 and now - last_s < self.timeout_s * min(2 ** min(strikes - 1, 32) - 1, UNAWAITED_MAX)
 
     def catch_up(self) -> int | None:
         """The number that my next frames should have, when at least half of my neighbours are out of my reach ahead.

@@ -86,6 +86,23 @@ def pack(arrays: Mapping[str, Tensor], encoding: str, ledger: Ledger | None = No
     return Payload(layout, body.toreadonly())
 
 
+def blank(shapes: Shapes, types: Types) -> tuple[Payload, dict[str, Tensor]]:
+    """A payload in raw of arrays with these names, shapes and types, and tensors (CPU) that lie in its very memory: to
+    be filled before it is sent, so that what is computed for a payload is not copied into it."""
+    meta = {
+        name: torch.empty(shape, dtype=types.get(name, torch.float32), device="meta") for name, shape in shapes.items()
+    }
+    layout = layout_of(meta, "raw")
+    body = np.empty(sum(array.nbytes for array in layout), dtype=np.uint8)
+    arrays: dict[str, Tensor] = {}
+    offset = 0
+    for array in layout:
+        part = torch.from_numpy(body[offset : offset + array.nbytes])
+        arrays[array.name] = part.view(meta[array.name].dtype).view(array.shape)
+        offset += array.nbytes
+    return Payload(layout, body.data.toreadonly()), arrays
+
+
 def unpack(payload: Payload, expected: Shapes, types: Types | None = None) -> dict[str, Tensor]:
     """The tensors (CPU) of a neighbour's payload, for the caller to keep and to change.
 

@@ -199,7 +199,7 @@ class Display:
 
 
 READY, TRAINING = "ready", "training"
-_ENDS = ("gone", "finished", "failed", "left", "interrupted", "lost", "diverged", "collapsed")
+_ENDS = ("gone", "finished", "failed", "left", "interrupted", "lost", "diverged", "collapsed", "short")
 
 
 def progress_words(record: dict[str, Any]) -> str:

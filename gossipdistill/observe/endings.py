@@ -7,7 +7,7 @@ from typing import Any
 
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED
 
-REACHED = ("finished", "diverged", "collapsed")
+REACHED = ("finished", "diverged", "collapsed", "short")
 """Statuses of peers that have trained to the end, whatever came of it."""
 
 

@@ -66,6 +66,7 @@ class PeerRecord(Record):
     """Why its training has not ended well."""
     troubles: list[str] = []
     """Why it is no success all the same that it has finished; they are among the warnings."""
+    push_sum_weight: float | None = None
     unusual_norms: dict[str, int] = {}
     out_of_range: dict[str, int] = {}
     turned_away: dict[str, int] = {}
@@ -125,6 +126,7 @@ class SummaryRecord(Record):
     wall_s: float
     val_accuracy: AllScores | None
     peers: list[PeerRecord]
+    push_sum_weight: float | None = None
     faults: list[FaultRecord] = []
     expectations: list[Verdict] = []
     data: str | None = None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,7 @@ def summarise(
         "wall_s": round(wall_s, 3),
         "exit_code": exit_code,
         "val_accuracy": accuracy,
+        "push_sum_weight": _sum_of_weights(peers),
         "data": data_words((peer.get("examples") for peer in peers), config.task.shards, config.task.classes_per_peer),
         "peers": [{key: value for key, value in peer.items() if key != "links"} for peer in peers],
         "links": [link for peer in peers for link in peer.get("links", [])],
@@ -93,6 +94,24 @@ def summarise(
             "python": platform.python_version(),
         },
     }
+
+
+def _sum_of_weights(peers: Sequence[Mapping[str, Any]]) -> float | None:
+    """The push-sum weights that the peers hold at their ends; None where no strategy of mass was at work."""
+    held = [peer["push_sum_weight"] for peer in peers if peer.get("push_sum_weight") is not None]
+    return round(sum(held), 6) if held else None
+
+
+def _weights_warning(summary: Mapping[str, Any]) -> list[str]:
+    """A word on weights that do not add up: each peer begins with 1, the killed take theirs along, and more than there
+    ever was has been made up by somebody."""
+    total, count = summary.get("push_sum_weight"), len(summary["peers"])
+    if total is None or count / 3 <= total <= 3 * count:
+        return []
+    return [f"the push-sum weights of {count} peers add up to {total:.3g}, not to about {count}: {_WEIGHTS_MEAN}"]
+
+
+_WEIGHTS_MEAN = "peers were killed, mass was still on its way, or somebody takes or gives what is not theirs"
 
 
 def _ensemble_accuracy(folder: Path, names: Sequence[str]) -> tuple[float | None, dict[str, str]]:
@@ -207,7 +226,8 @@ def _notes(summary: dict[str, Any]) -> list[tuple[str, bool]]:
     bad = [(peer["name"], text) for peer in summary["peers"] for text in reasons_of(peer)]
     said = [(peer["name"], text) for peer in summary["peers"] for text in warnings_of(peer)]
     count = len(summary["peers"])
-    told = [(line, True) for line in merged(bad, count)] + [(line, False) for line in merged(said, count)]
+    wrong = [*merged(bad, count), *_weights_warning(summary)]
+    told = [(line, True) for line in wrong] + [(line, False) for line in merged(said, count)]
     return [*((note, False) for note in notes), *told, *((note, False) for note in _figures(summary))]
 
 

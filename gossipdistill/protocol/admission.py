@@ -1,22 +1,23 @@
-"""Who may take part: greetings, refusals with their reason, places, and newcomers.
+"""Who may take part: greetings, places, and newcomers.
 
 Rules of this file
 1. A greeting comes before all business: both sides must agree on the fingerprint, entry by entry, and on places.
-2. A newer boot of a name replaces the older; the older is told so when it greets, and exits.
-3. What is remembered of strangers is bounded: they choose their names themselves. Of a stranger one event per reason.
-4. What a third peer says of somebody is worth a greeting or a ping of my own, never a status.
+2. With keys a newer boot of a name replaces the older at once. Without, nothing shows that it is the same peer: at
+   another address it waits until the older does not answer any more. At the same address only one can listen.
+3. What a third peer says of somebody is worth a greeting or a ping of my own, never a status.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gossipdistill.events import Event, EventKind
-from gossipdistill.ids import Boot, PeerName
+from gossipdistill.events import EventKind
+from gossipdistill.ids import PeerName
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Address, Contact, Greeting, Refusal, RefusalCode
 from gossipdistill.protocol.members import Member, Status, fingerprint_difference
-from gossipdistill.protocol.table import Detail, Outbound, Table, Timer
+from gossipdistill.protocol.refusals import Refusals
+from gossipdistill.protocol.table import Outbound, Table, Timer
 
 
 @dataclass(slots=True)
@@ -25,8 +26,11 @@ class Admission:
 
     table: Table
     seeds: list[Address] = field(default_factory=list)
-    _said: set[tuple[str, str]] = field(default_factory=set)
+    refusals: Refusals = field(init=False)
     _contacts_told: int = 0
+
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.table)
 
     # --- calling others ------------------------------------------------------------------------------------------
 
@@ -86,15 +90,9 @@ class Admission:
         """A word of a process that I have not accepted yet."""
         if member.status is not Status.UNHEARD:
             member.reason = "a new process, not greeted yet"
-            self._reset(member, Status.UNHEARD, now)
+            self.table.reset(member, Status.UNHEARD, now)
         member.accepted = member.met = False
         self.greet_soon(member, now)
-
-    def _reset(self, member: Member, status: Status, now: float) -> None:
-        member.status, member.suspicion, member.unreachable = status, None, False
-        self.table.dead.pop(member.name, None)
-        self.table.suspects.pop(member.name, None)
-        self.table.settle(member, now)
 
     # --- being called --------------------------------------------------------------------------------------------
 
@@ -103,7 +101,7 @@ class Admission:
         table, sender, boot, to = self.table, envelope.sender, envelope.boot, envelope.to
         caller = Member(sender, greeting.address, greeting.place, boot=boot)
         if sender == table.me.name:
-            self._meet_my_own_name(caller, now)
+            self.refusals.meet_my_own_name(caller, now)
             return
         if to and to != table.me.name:
             detail = f"this address belongs to {table.me.name}, not to {to}"
@@ -113,27 +111,34 @@ class Admission:
         if member is None or (member.last_word and boot == member.boot):
             return
         if boot < member.boot:
-            table.say(caller, Refusal(RefusalCode.SUPERSEDED, self._newer_process(sender, boot, member.boot)))
+            table.say(caller, self.refusals.superseded(member, boot))
+            return
+        if greeting.address != member.address and table.keeps_its_name(member, boot):
+            self.refusals.name_in_use(member, caller, now)
             return
         code, difference = self._difference(member, greeting)
         if difference:
-            if member.status is not Status.REFUSED or boot > member.boot:
+            if table.is_refused_anew(member, boot):
                 table.become(member, Status.REFUSED, EventKind.REFUSED, difference, now)
-            member.boot, member.accepted = boot, False
+                table.note_refused(member, boot)
+            member.accepted = False
             table.say(caller, Refusal(code, difference))
-        elif member.status is not Status.REFUSED or boot > member.boot:
+        elif member.status is not Status.REFUSED or member.declined or boot > member.boot:
             self._accept(member, envelope, greeting, now)
 
     def _accept(self, member: Member, envelope: Envelope, greeting: Greeting, now: float) -> None:
         table, boot = self.table, envelope.boot
         fresh = boot > member.boot or not member.accepted or member.last_word
         restarted = 0 < member.boot < boot
+        former = Member(member.name, member.address, member.place, boot=member.boot)
         if boot > member.boot:
             member.refutation = -1
         member.address, member.place, member.boot, member.accepted = greeting.address, greeting.place, boot, True
         member.met = envelope.to_boot == table.me.boot or (member.met and not fresh)
+        if restarted and former.address != member.address:  # it may live on, and hear of it by this alone
+            table.say(former, self.refusals.superseded(member, former.boot))
         member.features = frozenset(greeting.features)
-        member.last_word = False
+        member.last_word = member.declined = False
         if greeting.reply_wanted or fresh:  # also to a reply: it tells the other that it is accepted
             table.say(member, self._greeting(reply_wanted=False))
         for contact in greeting.contacts:
@@ -171,7 +176,7 @@ class Admission:
             code, problem = RefusalCode.PLACE_TAKEN, self._place_problem(stranger.name, stranger.place)
         if problem:
             table.say(stranger, Refusal(code, problem))
-            self._note(EventKind.REFUSED, stranger.name, code, problem, now)
+            self.refusals.note(EventKind.REFUSED, stranger.name, code, problem, now)
             return None
         return self._add(Contact(stranger.name, stranger.address, stranger.place), now)
 
@@ -204,55 +209,6 @@ class Admission:
         member.greet_at_s, member.greet_gap_s = now, self.table.limits.greet_interval_s / 2
         self.table.timers.set(Timer("greet", member.name), now)
 
-    # --- being turned away, and turning away -----------------------------------------------------------------------
-
-    def refused_by(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> None:
-        """Somebody does not talk to me. Whether to go on without it is the owner's decision, told by the event."""
-        table, code, detail = self.table, refusal.code, refusal.detail
-        member = table.row(refusal.asked if code is RefusalCode.WRONG_NAME else sender, now)
-        newer = int(table.me.boot > boot)
-        if code is RefusalCode.SUPERSEDED:
-            self._note(EventKind.SUPERSEDED, table.me.name, code, detail, now)
-        elif code is RefusalCode.WRONG_NAME or member is None:
-            # The one who answers is well; it is the one looked for who is not where I thought. I try on.
-            if member is not None and member.status is not Status.ALIVE:
-                member.reason, table.changed = detail, True
-            self._note(EventKind.REFUSED_BY, sender, code, detail, now, newer)
-        elif boot > member.boot or (boot == member.boot and member.status is not Status.REFUSED):
-            member.boot, member.accepted, member.reason = boot, False, detail
-            self._reset(member, Status.REFUSED, now)
-            table.lost.append((member.name, True, detail))
-            table.note(EventKind.REFUSED_BY, sender, detail, now, {"code": code.value, "i_am_newer": newer})
-
-    def refuse_version(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
-        """A process speaks another wire version. False for one that is no member, whose address I do not know."""
-        table, member = self.table, self.table.row(sender, now)
-        newer = int(table.me.boot > boot)
-        if member is None:  # to a roster it is nobody, and no reason to go
-            self._note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, 0 if table.closed else newer)
-            return False
-        if boot < member.boot or (boot == member.boot and member.accepted):
-            return True  # said before by another process, or in its name: a process does not change its version
-        if member.status is not Status.REFUSED or boot > member.boot:
-            member.boot, member.accepted = boot, False
-            shown: Detail = {"code": refusal.code.value, "i_am_newer": newer}
-            table.become(member, Status.REFUSED, EventKind.REFUSED, refusal.detail, now, shown)
-            member.greet_gap_s, member.greet_at_s = table.limits.greet_interval_s, now
-        if now >= member.greet_at_s:  # ever more seldom: a refusal may be lost, and it may answer each of them
-            table.say(member, refusal)
-            member.greet_at_s = now + member.greet_gap_s
-            member.greet_gap_s *= 2
-        return True
-
-    def _meet_my_own_name(self, other: Member, now: float) -> None:
-        me = self.table.me
-        if other.boot > me.boot:
-            reason = f"a newer process of {me.name} at {other.address} took over"
-            self._note(EventKind.SUPERSEDED, me.name, RefusalCode.SUPERSEDED, reason, now)
-        elif other.boot < me.boot:
-            detail = self._newer_process(me.name, other.boot, me.boot)
-            self.table.say(other, Refusal(RefusalCode.SUPERSEDED, detail))
-
     # --- small steps ---------------------------------------------------------------------------------------------
 
     def _greeting(self, reply_wanted: bool) -> Greeting:
@@ -265,15 +221,3 @@ class Admission:
             contacts = tuple(Contact(m.name, m.address, m.place) for m in turn)
         me = table.me
         return Greeting(me.address, me.place, me.fingerprint, contacts, reply_wanted, me.features)
-
-    def _newer_process(self, name: PeerName, boot: int, newer: int) -> str:
-        seconds = (newer - boot) / 1000
-        return f"a newer process of {name} was heard by {self.table.me.name} (started {seconds:.1f} s later)"
-
-    def _note(
-        self, kind: EventKind, name: PeerName, code: RefusalCode, reason: str, now: float, newer: int = 0
-    ) -> None:
-        """An event about somebody who has no row that could remember it: said once per name and code."""
-        if (name, kind + code) not in self._said and len(self._said) < self.table.limits.strangers_max:
-            self._said.add((name, kind + code))
-            self.table.events.append(Event(kind, now, name, reason, {"code": code.value, "i_am_newer": newer}))

@@ -10,16 +10,16 @@ The life of a consignment, as its sender sees it
     unsettled --recipient says with its last word what it has absorbed--> gone or home
 
 Rules of this file
-1. At most `unsettled_mass_max` (`unsettled_stream_max`) of one link and topic are unsettled; the mailbox says busy.
+1. At most `unsettled_mass_max` (`unsettled_stream_max`) of one link and topic are unsettled; the mailbox says busy. To
+   a peer that loses much the mailbox uses more topics.
 2. Numbers count from 1 per link, topic, process of the sender and process of the recipient. A number that was settled
    is answered with the same verdict again, and never delivered again.
 3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
 4. Streams carry no weight: what would be parked or go home is dropped instead. What was dropped may still wait for the
    learner over there, in whose place nothing else is taken.
-5. What has no receipt is sent again when the patience with this peer is over: as long as its receipts usually take,
-   `consign_timeout_s` at most; then twice as long, and so on, up to `consign_timeout_max_s`. What is held is enquired
-   after when the patience with its learner is over, by the same rule.
+5. What has no receipt is sent again when the patience with this peer is over, and what is held is enquired after when
+   the patience with its learner is over: see protocol/resending.py.
 6. A learner that does not settle within `held_after_s` is spoken for: "held". So a parcel that was lost is sent again
    after a round trip, not after a step.
 """
@@ -37,6 +37,7 @@ from gossipdistill.messages import (
     Consignment,
     DeliveryClass,
     Enquiry,
+    Intake,
     Message,
     Parcel,
     Receipt,
@@ -46,7 +47,7 @@ from gossipdistill.messages import (
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
 from gossipdistill.protocol.parcels import Line, Outstanding, Shelf
-from gossipdistill.protocol.patience import Patience
+from gossipdistill.protocol.resending import Resending
 
 _DOUBLINGS_MAX = 16
 """Of an interval whose bound is reached by then; a stream may be refused for ever."""
@@ -71,9 +72,20 @@ class Consignments:
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
     _unsaid: Deadlines[tuple[Slot, int]] = field(default_factory=Deadlines)
     """What has come here and of which nothing was said yet."""
-    _arriving: dict[PeerName, Patience] = field(default_factory=dict)
-    _settling: dict[PeerName, Patience] = field(default_factory=dict)
     _said: set[tuple[str, str]] = field(default_factory=set)
+    intake: Intake = field(default_factory=Intake)
+    """What my learner has a use for."""
+    _waiting: dict[tuple[Slot, Version], int] = field(default_factory=dict)
+    """Memory of what my learner has not settled, of former processes too."""
+    _resending: Resending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._resending = Resending(self.limits)
+
+    @property
+    def lossy(self) -> frozenset[PeerName]:
+        """To whom mass has had to be sent again lately; the same object until that changes."""
+        return self._resending.lossy
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -90,36 +102,31 @@ class Consignments:
 
     def receipt(self, sender: PeerName, receipt: Receipt, now: float) -> None:
         """The recipient says what became of one. A verdict on what is settled already is an echo."""
+        self._resending.heard(sender, now)
         slot = Slot(sender, receipt.topic, "")
         line = self.lines.get(slot)
         one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
             if line is not None and line.resent == receipt.number:
-                self._sent_again_in_vain(sender, line)
+                self._resending.in_vain(sender, line.resent_bytes)
+                line.resent = 0
             return
         if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
-            took_s = max(now - one.sent_s - self._transfer_s(one.parcel), 0.0)
-            if not one.held:
-                self._patience(self._arriving, sender).heard()
-                self._patience(self._arriving, sender).answer(took_s)
-            if receipt.verdict is not Verdict.HELD:
-                self._patience(self._settling, sender).answer(took_s)
+            self._resending.answered(sender, one, now - one.sent_s, receipt.verdict is not Verdict.HELD)
         if receipt.verdict is Verdict.HELD:
             if one.held and one.sendings > 1 and not one.enquired:
-                self._sent_again_in_vain(sender, line)
+                self._resending.in_vain(sender, one.parcel.payload.nbytes)
             if not one.held:
                 one.held = True
-                one.gap_s = self._patience(self._settling, sender).seconds()
-                self._due(slot, line, one, max(one.sent_s, now - one.gap_s / 2) + one.gap_s)
+                one.tries = 0
+                wait_s = self._resending.hold_s(sender, one)
+                self._due(slot, line, one, max(one.sent_s, now - wait_s / 2) + wait_s)
+            elif one.enquired:
+                self._due(slot, line, one, now + self._resending.hold_s(sender, one))
         else:
+            self._resending.settled(sender, one)
             refused = receipt.verdict is Verdict.REFUSED
             self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
-
-    def _sent_again_in_vain(self, peer: PeerName, line: Line) -> None:
-        """Two receipts for one parcel: both sendings came. Twice the patience, until one is answered in time: from
-        parcels that are all sent twice it would never be learned that a way has become longer."""
-        line.resent = 0
-        self._patience(self._arriving, peer).lost()
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
         """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
@@ -137,11 +144,12 @@ class Consignments:
                     self._end(slot, line, one, now, home=f"no socket takes what is for {recipient}")
                     return
                 gap_s = self.limits.retry_interval_s * 2 ** min(one.refusals - 1, _DOUBLINGS_MAX)
-                one.gap_s = min(gap_s, self.limits.retry_interval_max_s)
-                self._due(slot, line, one, now + one.gap_s)
+                one.tries = 0
+                self._due(slot, line, one, now + min(gap_s, self.limits.retry_interval_max_s))
 
     def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
         """A peer is dead, or (`for_good`) has left the run or turned us away."""
+        self._resending.gone(peer)
         for slot, line in self._lines_to(peer):
             for one in list(line.unsettled):
                 if not one.sendings:
@@ -170,7 +178,7 @@ class Consignments:
                 if one.sendings and boot is not None and one.to_boot != boot:
                     self._write_off(slot, line, one, now, f"{peer} has restarted")
             for one in list(line.unsettled):
-                one.parked, one.gap_s = False, 0.0
+                one.parked, one.tries = False, 0
                 self._send(slot, line, one, now)
 
     def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
@@ -183,26 +191,16 @@ class Consignments:
         if one.to_boot != boot:
             line.numbered += 1
             one.number, one.to_boot = line.numbered, boot
-        parcel = one.parcel
         if one.held:
             self.out.append((slot.peer, boot, Enquiry(slot.topic, one.number)))
-            one.enquired, patience_s = True, self._patience(self._settling, slot.peer).seconds()
+            one.enquired = True
         else:
+            parcel = one.parcel
             what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
             self.out.append((slot.peer, boot, Consignment(slot.topic, one.number, *what)))
             one.sendings, one.sent_s = one.sendings + 1, now
-            patience_s = self._patience(self._arriving, slot.peer).seconds() + self._transfer_s(parcel)
-        one.gap_s = min(max(2 * one.gap_s, patience_s), max(self.limits.consign_timeout_max_s, patience_s))
-        self._due(slot, line, one, now + one.gap_s)
-
-    def _transfer_s(self, parcel: Parcel) -> float:
-        return parcel.payload.nbytes / self.limits.confirm_bytes_per_s
-
-    def _patience(self, of: dict[PeerName, Patience], peer: PeerName) -> Patience:
-        patience = of.get(peer)
-        if patience is None:
-            patience = of[peer] = Patience(self.limits.consign_patience_min_s, self.limits.consign_timeout_s)
-        return patience
+        one.tries += 1
+        self._due(slot, line, one, now + self._resending.wait_s(slot.peer, one))
 
     def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
         one.due_s = due_s
@@ -221,7 +219,8 @@ class Consignments:
     def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
         """Forget it. With `home`, the reason, its mass is my learner's again."""
         line.unsettled.remove(one)
-        line.resent = one.number if one.sendings > 1 else 0
+        line.resent = one.number if one.sendings > 1 and not one.enquired else 0
+        line.resent_bytes = one.parcel.payload.nbytes
         self._due(slot, line, one, NEVER)
         self.freed.append(slot)
         if home is None or one.parcel.delivery is DeliveryClass.STREAM:
@@ -266,8 +265,8 @@ class Consignments:
             version = Version(shelf.boot, consignment.number)
             self.settle(Settlement(sender, consignment.topic, version, absorbed=False, reason=unwanted))
             return "unwanted"
-        if self._is_full(shelf):
-            if ahead > self.limits.unsettled_stream_max:
+        if self._is_full(shelf) or self._is_too_much(sender, consignment.payload.memory_bytes):
+            if shelf.stream and ahead > self.limits.unsettled_stream_max:
                 shelf.delivered = consignment.number - 1  # the one after it is not to overtake it
             return "full"
         if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
@@ -280,8 +279,17 @@ class Consignments:
 
     def _is_full(self, shelf: Shelf) -> bool:
         """A sender that wrongly took me for dead has given up on frames that still wait for my learner, and goes on. It
-        sends again what has no receipt."""
-        return shelf.stream and len(shelf.held) >= self.limits.unsettled_stream_max
+        sends again what has no receipt. Of mass no honest sender has more than one on its way."""
+        limits = self.limits
+        return len(shelf.held) >= (limits.unsettled_stream_max if shelf.stream else limits.unsettled_mass_max)
+
+    def _is_too_much(self, sender: PeerName, size: int) -> bool:
+        """Whether this would make more bytes of one sender wait for my learner than may. It is sent again later."""
+        waits = sum(waiting for (slot, _), waiting in self._waiting.items() if slot.peer == sender)
+        for slot, shelf in self.shelves.items():
+            if slot.peer == sender:
+                waits += sum(one.payload.memory_bytes for one in shelf.early.values())
+        return waits > 0 and waits + size > self.limits.waiting_bytes_max(self.intake.largest)
 
     def enquired(self, sender: PeerName, boot: Boot, enquiry: Enquiry) -> None:
         """The sender of a consignment asks what became of it."""
@@ -293,6 +301,7 @@ class Consignments:
         """The learner's verdict on one arrival."""
         shelf = self.shelves.get(Slot(settlement.sender, settlement.topic, ""))
         boot, number = settlement.version
+        self._waiting.pop((Slot(settlement.sender, settlement.topic, ""), settlement.version), None)
         if shelf is None or shelf.boot != boot or number not in shelf.held:
             return
         shelf.held.remove(number)
@@ -319,6 +328,7 @@ class Consignments:
         c, version = consignment, Version(shelf.boot, consignment.number)
         what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
         self.arrivals.append(Arrival(sender, *what))
+        self._waiting[Slot(sender, c.topic, ""), version] = c.payload.memory_bytes
 
     def _repeat(self, sender: PeerName, shelf: Shelf, topic: str, number: int) -> None:
         """The verdict again; "held" before there is one. On what was settled long ago nothing: of mass nobody asks.
@@ -332,6 +342,11 @@ class Consignments:
             self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.HELD)))
         elif shelf.stream:
             self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.ABSORBED)))
+
+    def forget_processes(self, peer: PeerName) -> None:
+        """Its next process may have a lower boot than those before."""
+        for slot in [slot for slot in self.shelves if slot.peer == peer]:
+            self.shelves[slot] = Shelf(Boot(0))
 
     def _shelf(self, sender: PeerName, boot: Boot, topic: str) -> Shelf | None:
         """The shelf of this process of the sender; None when it has used up its share of them."""
@@ -361,6 +376,8 @@ class Consignments:
             line = self.lines[slot]
             for one in line.unsettled:
                 if now >= one.due_s:
+                    if one.sendings and not one.held:
+                        self._resending.sent_again(slot.peer, one, now)
                     self._send(slot, line, one, now)
 
     def has_something_for(self, peer: PeerName) -> bool:

@@ -309,6 +309,13 @@ class Delivery:
         if known.announced > known.version.number and known.learner_has_it and self.is_alive(slot.peer):
             self.out.append((slot.peer, Want(slot.topic, slot.key, known.announced)))
 
+    def forget_processes(self, peer: PeerName) -> None:
+        """Its next process may have a lower boot than those before."""
+        for slot, known in self.incoming.items():
+            if slot.peer == peer:
+                known.version, known.announced = Version(Boot(0), 0), 0
+                self._awaiting.discard(slot)
+
     def _incoming(self, slot: Slot, boot: Boot) -> Incoming | None:
         """The row of a slot for this process of its sender; None when the sender has used up its share of rows."""
         known = self.incoming.get(slot)

@@ -1,4 +1,4 @@
-"""Who is suspect, who is dead, and what is made of what others say about it.
+"""Who is suspect and who is dead. What others say about it comes from `hearsay`.
 
 The life of a member, as I see it
 
@@ -11,20 +11,17 @@ The life of a member, as I see it
 Rules of this file
 1. A word from the member itself overrides what others say of it; so does its refutation, told by whomsoever.
 2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
-3. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
-4. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-5. An accusation that is older than a refutation or a word that I know of is none: I say so, or look at the accused.
-6. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
+3. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
+4. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.presence import Claim, ClaimKind, Contact, Leave
+from gossipdistill.presence import Claim, ClaimKind, Leave
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.members import Member, Status
 from gossipdistill.protocol.speech import Speech
@@ -39,7 +36,7 @@ _SMALLER_PART = 3
 
 @dataclass(slots=True)
 class Detector:
-    """Judges. Its prober brings it failures, its peers bring it claims."""
+    """Judges. The prober brings it failures, and hearsay the claims of others."""
 
     table: Table
     speech: Speech
@@ -60,8 +57,8 @@ class Detector:
             self.table.settle(member, now)
         if member.status is not Status.ALIVE:
             if member.status in (Status.DEAD, Status.LEFT):  # it may have been a word of old that came late
-                self.table.timers.set(Timer("look", member.name), self._my_time(now))
-            self._clear(member, f"heard again after {silent_s:.1f} s", now)
+                self.table.timers.set(Timer("look", member.name), self.soon(now))
+            self.clear(member, f"heard again after {silent_s:.1f} s", now)
 
     def restarted(self, member: Member, boot: int, now: float) -> None:
         """A word of a newer process of a member of a large roster. Those around me may hold it dead, or gone."""
@@ -70,7 +67,7 @@ class Detector:
         member.boot, member.refutation, member.last_word, member.accepted = boot, -1, False, False
         member.heard_s = now
         if was_absent:
-            self._clear(member, reason, now)
+            self.clear(member, reason, now)
             self.speech.rumours.tell(Claim(member.name, boot, 0, ClaimKind.ALIVE, self.table.me.name))
 
     def vouched(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
@@ -87,7 +84,7 @@ class Detector:
             self._vouched_only(member, boot, by, now)
             return
         if member.status is not Status.ALIVE and (member.accepted or self.table.presumes):
-            self._clear(member, f"answers to {by}", now)
+            self.clear(member, f"answers to {by}", now)
         silent_s = now - member.heard_s
         if silent_s >= self.table.limits.unreachable_after_s and not member.unreachable:
             member.unreachable = True
@@ -104,7 +101,7 @@ class Detector:
             reason = f"answers to {by}; neither of us can be dialled, so there is no business between us"
             self.table.become(member, Status.ALIVE, kind, reason, now)
 
-    def _clear(self, member: Member, reason: str, now: float) -> None:
+    def clear(self, member: Member, reason: str, now: float) -> None:
         """It lives."""
         table, dead = self.table, list[Member]()
         if table.presumes and member.status is Status.DEAD and _SMALLER_PART * len(table.dead) > table.expected:
@@ -129,8 +126,7 @@ class Detector:
     def _close(self, member: Member) -> None:
         member.suspicion = None
         self.speech.rumours.drop(member.name)
-        for what in ("suspicion", "verify"):
-            self.table.timers.set(Timer(what, member.name), float("inf"))
+        self._close_timers(member)
 
     # --- accusations of mine -------------------------------------------------------------------------------------
 
@@ -142,19 +138,20 @@ class Detector:
         if member.suspicion is None:
             silent = f"silent for {now - member.heard_s:.1f} s: " if member.heard_s < now else ""
             others = f", nor to {', '.join(asked)}" if asked else ""
-            self._open(member, max(member.refutation, 0), f"{silent}no answer to me{others}", now)
+            self.suspect(member, max(member.refutation, 0), f"{silent}no answer to me{others}", now)
         case = member.suspicion
         assert case is not None
         case.failures += 1
         case.confirm(self.table.me.name)
         if case.verdict is not None:
-            self._bury(member, case.verdict, now)
+            self.declare(member, case.verdict, now)
             return
-        if case.failures == 2:  # rule 4
+        if case.failures == 2:  # rule 3
             self._tell(member, ClaimKind.SUSPECT)
         self.table.timers.set(Timer("suspicion", name), case.deadline_s())
 
-    def _open(self, member: Member, refutation: int, reason: str, now: float) -> None:
+    def suspect(self, member: Member, refutation: int, reason: str, now: float) -> None:
+        """Give it time to refute that it is dead, from `refutation` on."""
         table = self.table
         member.suspicion = Suspicion.begin(table.limits, table.living(), now)
         member.suspicion.refutation = refutation
@@ -171,7 +168,7 @@ class Detector:
         if now < member.suspicion.deadline_s():
             self.table.timers.set(Timer("suspicion", name), member.suspicion.deadline_s())
         elif member.suspicion.failures:
-            self._bury(member, ClaimKind.DEAD, now)
+            self.declare(member, ClaimKind.DEAD, now)
         else:
             member.suspicion.verdict = ClaimKind.DEAD
             self.verify(name, now)
@@ -183,14 +180,15 @@ class Detector:
             return
         case = member.suspicion
         if case.verifications >= self.table.limits.verifications:
-            self._bury(member, case.verdict or ClaimKind.DEAD, now)
+            self.declare(member, case.verdict or ClaimKind.DEAD, now)
             return
         case.verifications += 1
         self.speech.ping(member.name)
         again_s = now + self.table.limits.probe_timeout_s * self.health.stretch
         self.table.timers.set(Timer("verify", name), again_s)
 
-    def _bury(self, member: Member, verdict: ClaimKind, now: float) -> None:
+    def declare(self, member: Member, verdict: ClaimKind, now: float) -> None:
+        """It is dead, or has left; that is told to all."""
         table = self.table
         self._close_timers(member)
         silent_s = now - member.heard_s
@@ -250,119 +248,9 @@ class Detector:
         gap_s = table.limits.greet_interval_max_s * share
         table.timers.set(Timer("dead"), now + gap_s * table.chance.uniform(0.75, 1.0))
 
-    # --- claims of others ----------------------------------------------------------------------------------------
-
-    def hear(self, claims: Iterable[Claim], now: float) -> None:
-        """What rides on a probe or an answer."""
-        for claim in claims:
-            if claim.name == self.table.me.name:
-                self._about_me(claim, now)
-            else:
-                self._hear(claim, now)
-
-    def _about_me(self, claim: Claim, now: float) -> None:
-        speech, me = self.speech, self.table.me
-        if claim.kind is ClaimKind.ALIVE or claim.boot not in (0, me.boot):
-            return
-        if claim.refutation > speech.refutation + self.table.limits.refutation_jump_max:
-            return  # rule 3
-        if claim.refutation >= speech.refutation:
-            speech.refutation = claim.refutation + 1
-            self.health.worse()
-            reason = f"called {claim.kind.value} by {claim.by}, and not so"
-            self.table.note(EventKind.REFUTED, me.name, reason, now)
-        speech.claim_that_i_live()
-
-    def _hear(self, claim: Claim, now: float) -> None:
-        table, alive = self.table, claim.kind is ClaimKind.ALIVE
-        member = table.rows.get(claim.name)
-        if member is None:
-            if not table.closed:
-                self._hear_of_a_newcomer(claim, now)
-                return
-            if alive or not table.presumes or claim.name not in table.directory.places:
-                return
-            member = table.row(claim.name, now)
-            assert member is not None
-            member.heard_s = now - 2 * table.limits.probe_interval_s
-        gone = member.status is Status.REFUSED or (member.status is Status.LEFT and not alive)
-        if gone or (member.status is Status.UNHEARD and not table.presumes):
-            return
-        if 0 < claim.boot < member.boot:
-            return
-        if claim.boot > member.boot and (member.boot or alive):
-            if alive:
-                self._hear_of_a_newer_process(member, now)
-            return
-        if 0 <= member.refutation < claim.refutation - table.limits.refutation_jump_max:
-            return  # rule 3
-        if alive:
-            self._hear_refutation(member, claim, now)
-        elif claim.refutation >= member.refutation and member.heard_s <= now - table.limits.probe_interval_s:  # rule 1
-            self._hear_accusation(member, claim, now)
-        elif claim.refutation < member.refutation or claim.kind is not ClaimKind.SUSPECT:
-            self._hear_of_old(member, claim.refutation < member.refutation, now)
-
-    def _hear_of_old(self, member: Member, refuted: bool, now: float) -> None:
-        """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
-        be the last to see; so if it was not heard lately, I look first. And I look if it has refuted nothing and was
-        heard just now, for that may have been a word of old that came late."""
-        limits = self.table.limits
-        here = member.status in (Status.ALIVE, Status.UNHEARD)  # a last word, too, was heard lately
-        if not here or now < member.hinted_s + limits.greet_interval_max_s:
-            return
-        member.hinted_s = now
-        if refuted and member.heard_s > now - limits.unreachable_after_s:
-            claim = Claim(member.name, member.boot, member.refutation, ClaimKind.ALIVE, self.table.me.name)
-            self.speech.rumours.tell(claim)
-        else:
-            self.table.timers.set(Timer("look", member.name), self._my_time(now))
-
-    def _hear_of_a_newcomer(self, claim: Claim, now: float) -> None:
-        if claim.kind is not ClaimKind.ALIVE or claim.address is None:
-            return
-        if self.admission.learn_of(Contact(claim.name, claim.address, claim.place), now):
-            self.speech.rumours.tell(claim)
-
-    def _hear_of_a_newer_process(self, member: Member, now: float) -> None:
-        if not self.table.presumes:
-            self.admission.greet_on_a_hint(member, now)
-        elif member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT):
-            self.table.timers.set(Timer("hint", member.name), self._my_time(now))
-
-    def _hear_refutation(self, member: Member, claim: Claim, now: float) -> None:
-        level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
-        if claim.refutation <= level:
-            return
-        member.refutation = claim.refutation
-        if member.suspicion is not None and not member.last_word:
-            self._clear(member, f"has refuted it ({claim.refutation})", now)
-        # Also if it was heard before: those around me may hold it dead, and it may not have a way to them.
-        self.speech.rumours.tell(claim)
-
-    def _hear_accusation(self, member: Member, claim: Claim, now: float) -> None:
-        if member.status is Status.DEAD:
-            return
-        if member.suspicion is None:
-            word = "suspected" if claim.kind is ClaimKind.SUSPECT else f"called {claim.kind.value}"
-            self._open(member, claim.refutation, f"{word} by {claim.by}", now)
-        case = member.suspicion
-        assert case is not None
-        case.refutation = max(case.refutation, claim.refutation)
-        news = case.confirm(claim.by)
-        if claim.kind is not ClaimKind.SUSPECT and case.verdict is None:
-            case.verdict = claim.kind
-            if case.failures:
-                self._bury(member, claim.kind, now)
-                return
-            self.table.timers.set(Timer("verify", member.name), self._my_time(now))
-            news = True
-        if news:
-            self.speech.rumours.tell(claim)
-            self.table.timers.set(Timer("suspicion", member.name), max(case.deadline_s(), now))
-
-    def _my_time(self, now: float) -> float:
-        """Spread over time, so that a death or a return is not a storm of all upon one machine."""
+    def soon(self, now: float) -> float:
+        """A moment for a look at somebody: spread over time, so that a death or a return is not a storm of all upon one
+        machine."""
         limits = self.table.limits
         spread_s = max(limits.probe_timeout_s, limits.verifications * self.table.expected / limits.verifications_per_s)
         return now + self.table.chance.uniform(0.0, spread_s)

@@ -40,6 +40,10 @@ class Introductions:
     _changed: bool = False
     _said: set[tuple[str, str]] = field(default_factory=set)
 
+    def prove_senders(self) -> None:
+        """From now on every word comes with a proof that its sender has the key of its name."""
+        self.table.proven = True
+
     def newcomer(self, key: str, envelope: Envelope, now: float) -> Refusal | None:
         """The first word of somebody whose key is not known; why it is turned away, or None if it is enrolled now."""
         message = envelope.message

@@ -65,6 +65,8 @@ class Member:
     """It answers to others, and has not been heard by me for a while."""
     last_word: bool = False
     """It has told me itself that it ends."""
+    declined: bool = False
+    """REFUSED by its own word. Should the same process speak to me after all, it has changed its mind."""
     probed_s: float = float("-inf")
     greet_at_s: float = 0.0
     greet_gap_s: float = 0.0

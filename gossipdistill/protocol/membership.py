@@ -16,9 +16,12 @@ from gossipdistill.limits import Limits
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Ack, Address, ClaimKind, Contact, Greeting, Leave, Nack, Ping, PingRequest
 from gossipdistill.protocol.admission import Admission
+from gossipdistill.protocol.boots import Boots
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.directory import Directory, Rotation
+from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.members import Identity, Member, Status, fingerprint_difference
+from gossipdistill.protocol.own_pause import OwnPause
 from gossipdistill.protocol.probe import Prober
 from gossipdistill.protocol.speech import Speech
 from gossipdistill.protocol.suspicion import LocalHealth
@@ -47,19 +50,21 @@ class Membership:
         self.speech = Speech(self.table)
         self.health = LocalHealth(limits.local_health_max)
         self.admission = Admission(self.table)
+        self.refusals = self.admission.refusals
+        self.boots = Boots(self.table)
         self.detector = Detector(self.table, self.speech, self.admission, self.health)
+        self.hearsay = Hearsay(self.table, self.speech, self.admission, self.health, self.detector)
         self.prober = Prober(self.table, self.speech, self.detector, self.health, Rotation(chance))
         self.needed: Callable[[PeerName], bool] = lambda name: False
         """Whether something is still under way to this member, so that it must not be forgotten; set by the owner."""
         self._first: Sequence[Contact] = contacts if not closed else () if presumes else directory
         self._started_s = 0.0
-        self._due_s: float | None = None
-        self._pause_said_s = float("-inf")
+        self.own_pause = OwnPause(self.table, self.prober)
 
     def start(self, seeds: Iterable[Address], now: float) -> None:
         """Learn whom to look for. Greetings go out at the next time-out, which is due at once."""
         timers, table = self.table.timers, self.table
-        self._started_s = now
+        self._started_s = self.boots.started_s = now
         self.admission.seeds = [address for address in seeds if address != self.me.address]
         for contact in self._first:
             if contact.name != self.me.name:
@@ -75,12 +80,12 @@ class Membership:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        self._due_s = self.table.timers.next_s()
-        return self._due_s
+        self.own_pause.due_s = due_s = self.table.timers.next_s()
+        return due_s
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
-        self._forgive_my_own_pause(now)
+        self.own_pause.forgive(now)
         while due := self.table.timers.pop_due(now):  # what is done may make something else due at once
             for timer in due:
                 self._act(timer, now)
@@ -112,16 +117,16 @@ class Membership:
                 self.admission.greet_seeds(now)
             case "drop":
                 self.table.drop(name, PeerName(name) in self.prober.business or self.needed(PeerName(name)), now)
+            case "newer":
+                self.refusals.challenges_due(now)
             case "view":
-                self._report_view(now)
+                self.table.events += view_of(self.table, self._started_s, now)
             case _:  # a snapshot that was held back
                 self.table.snapshot_due(now)
 
     def _is_greeted(self, name: str) -> bool:
         member = self.table.find(name)
-        if member is None:
-            return False
-        if not self._is_strange(member) or not self.table.can_dial(member.address):
+        if member is None or not self._is_strange(member) or not self.table.can_dial(member.address):
             return False
         return not self.table.presumes or member.name in self.prober.business or self.needed(member.name)
 
@@ -130,37 +135,6 @@ class Membership:
         """Present, and we have not accepted one another. It may have lost my answer to its greeting, or I the one to
         mine, and has no reason of its own to call me."""
         return member.status is Status.UNHEARD or (member.status is Status.ALIVE and not member.met)
-
-    def _forgive_my_own_pause(self, now: float) -> None:
-        """Silence while I was stopped (SIGSTOP, a suspended laptop) is nobody's fault: shift everybody's clock."""
-        if self._due_s is None or now - self._due_s < self.limits.pause_forgiven_s:
-            return
-        pause_s = now - self._due_s
-        self.prober.forgive()
-        for member in self.table.rows.values():
-            member.heard_s = min(member.heard_s + pause_s, now)  # some may have been heard since I woke up
-            case = member.suspicion
-            if case is not None and member.status is Status.SUSPECT:
-                case.since_s = min(case.since_s + pause_s, now)
-                case.verifications = 0
-                self.table.timers.set(Timer("suspicion", member.name), case.deadline_s())
-        if now - self._pause_said_s >= self.limits.pause_said_every_s:
-            self._pause_said_s = now
-            reason = f"this process itself was held up for {pause_s:.1f} s; nobody is suspected for that time"
-            self.table.events.append(Event(EventKind.WARNING, now, "", reason))
-
-    def _report_view(self, now: float) -> None:
-        table, here = self.table, [Status.ALIVE, Status.LEFT]  # one that left was seen
-        if table.presumes:
-            here.append(Status.UNHEARD)
-        missing = [f"{m.name} at {m.address} ({m.reason})" for m in table.rows.values() if m.status not in here]
-        unknown = 0 if table.presumes else table.expected - 1 - len(table.rows)
-        if unknown > 0:
-            missing.append(f"{unknown} not known yet")
-        if missing:
-            seen = table.expected - len(missing) if unknown <= 0 else table.living()
-            text = f"I see {seen} of {table.expected} peers after {now - self._started_s:.0f} s; missing: "
-            table.events.append(Event(EventKind.VIEW, now, "", text + "; ".join(missing)))
 
     # --- words of others -----------------------------------------------------------------------------------------
 
@@ -179,8 +153,10 @@ class Membership:
         boot, member = envelope.boot, self.table.row(envelope.sender, now)
         if member is None or boot < member.boot:
             return None  # a stranger greets first; what an ended process said before is nobody's word now
-        if boot == member.boot and (member.status is Status.REFUSED or member.last_word):
+        if boot == member.boot and (self._is_refused(member, envelope) or member.last_word):
             return None  # a word that its last word has overtaken on the other socket
+        if self._is_of_a_newer(member, boot, now):
+            return None
         self.prober.engage(member.name, now)
         if boot > member.boot or not member.accepted:  # new, or I have forgotten its row and it has not forgotten mine
             self.admission.await_greeting(member, now)
@@ -194,7 +170,7 @@ class Membership:
         if member is not None:
             if boot < member.boot:
                 return
-            if boot == member.boot and (member.status is Status.REFUSED or member.last_word):
+            if boot == member.boot and (self._is_refused(member, envelope) or member.last_word):
                 return
             if not self._known_process(member, boot, now):
                 if isinstance(message, Ping) and member.status is Status.UNHEARD:
@@ -209,7 +185,7 @@ class Membership:
             last.boot = boot
             self.detector.left(last, message, now)
             return
-        self.detector.hear(message.claims, now)
+        self.hearsay.hear([c for c in message.claims if not self.boots.is_beyond(c.boot, now)], now)
         if isinstance(message, Ping | Ack):
             self._note_progress(member, message)
         match message:
@@ -217,10 +193,23 @@ class Membership:
                 self._answer(sender, message)
             case PingRequest():
                 self.prober.requested(sender, message, now)
-            case Ack():
+            case Ack() if not self.boots.is_beyond(message.about_boot, now):
                 self.prober.acked(sender, boot, message, now)
-            case _:
+            case Nack():
                 self.prober.nacked(sender, message)
+
+    def _is_refused(self, member: Member, envelope: Envelope) -> bool:
+        """Whether words of this process are not heard. It has refused me, and speaks to me: so it has accepted me."""
+        changed_its_mind = member.declined and envelope.to_boot == self.me.boot
+        return member.status is Status.REFUSED and not changed_its_mind
+
+    def _is_of_a_newer(self, member: Member, boot: int, now: float) -> bool:
+        """Whether a word comes from a process that does not have its name yet. It may be a restart at the same address,
+        where a greeting finds it."""
+        if not self.table.keeps_its_name(member, boot):
+            return False
+        self.admission.greet_on_a_hint(member, now)
+        return True
 
     def _answer(self, sender: PeerName, ping: Ping) -> None:
         new = any(c.name == c.by == sender and c.kind is ClaimKind.ALIVE and not c.refutation for c in ping.claims)
@@ -233,7 +222,9 @@ class Membership:
         """Whether words of probing from this process may be listened to."""
         if boot == member.boot and member.accepted:
             return True
-        if not self.table.presumes:
+        if self._is_of_a_newer(member, boot, now):
+            return False
+        if not self.table.presumes or member.declined:
             self.admission.await_greeting(member, now)
             return False
         if boot > member.boot:
@@ -292,3 +283,19 @@ class Membership:
             member = table.find(name)
             known = member is not None and member.accepted and not crashed
             self.speech.send(name, Leave(reason, crashed, absorbed(name, member.boot) if known and member else None))
+
+
+def view_of(table: Table, started_s: float, now: float) -> list[Event]:
+    """Who of a run is still missing, as an event; none where nobody is."""
+    here = [Status.ALIVE, Status.LEFT]  # one that left was seen
+    if table.presumes:
+        here.append(Status.UNHEARD)
+    missing = [f"{m.name} at {m.address} ({m.reason})" for m in table.rows.values() if m.status not in here]
+    unknown = 0 if table.presumes else table.expected - 1 - len(table.rows)
+    if unknown > 0:
+        missing.append(f"{unknown} not known yet")
+    if not missing:
+        return []
+    seen = table.expected - len(missing) if unknown <= 0 else table.living()
+    text = f"I see {seen} of {table.expected} peers after {now - started_s:.0f} s; missing: "
+    return [Event(EventKind.VIEW, now, "", text + "; ".join(missing))]

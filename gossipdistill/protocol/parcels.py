@@ -21,10 +21,11 @@ class Outstanding:
     """How often none did."""
     held: bool = False
     enquired: bool = False
+    tries: int = 0
+    """How often in a row it was sent, or once it is held enquired after."""
     parked: bool = False
     sent_s: float = 0.0
     due_s: float = NEVER
-    gap_s: float = 0.0
 
     def detail(self, slot: Slot) -> dict[str, str | int | float]:
         """Of an event about it: enough to follow it through the files of both ends."""
@@ -38,7 +39,9 @@ class Line:
     to_boot: int = 0
     numbered: int = 0
     resent: int = 0
-    """The last number that was sent more than once, and settled."""
+    """The last number that was settled, if it was sent more than once and never enquired after: another receipt for it
+    tells that nothing was lost."""
+    resent_bytes: int = 0
     unsettled: list[Outstanding] = field(default_factory=list)
 
 

@@ -5,6 +5,7 @@ The owner (a socket driver, or a simulator) feeds it and drains it:
     peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.settle(settlement)
     peer.complain(complaints, now)  peer.not_sent(transmit, now)        peer.connection_ended(name, now)
     peer.handle_timeout(now)        peer.receive_malformed(...)         peer.receive_too_much(...)
+    peer.use(intake)                peer.crowded(name, now)
     peer.transmits()    peer.arrivals()    peer.freed()    peer.events()    peer.next_timeout()
 
 No call raises for anything that another peer can do.
@@ -30,6 +31,7 @@ from gossipdistill.messages import (
     DeliveryClass,
     Enquiry,
     Envelope,
+    Intake,
     Message,
     Neighbourhood,
     Parcel,
@@ -53,11 +55,12 @@ from gossipdistill.presence import (
     Refusal,
     RefusalCode,
 )
+from gossipdistill.protocol.callers import Callers
 from gossipdistill.protocol.conduct import Conduct
 from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.introductions import Introductions
-from gossipdistill.protocol.members import Identity, Status
+from gossipdistill.protocol.members import Identity, Member, Status
 from gossipdistill.protocol.membership import Membership
 from gossipdistill.protocol.parcels import Outstanding
 
@@ -81,10 +84,12 @@ class Peer:
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
         self._membership = Membership(me, limits, expected, closed, contacts, chance)
         self.introductions = Introductions(self._membership.table)
+        self.boots = self._membership.boots
         self._delivery = Delivery(limits, self.is_alive)
         self._consignments = Consignments(limits, me.boot, self.boot_of)
         self._conduct = Conduct(limits)
-        self._muted = self._conduct.muted
+        self._callers = Callers(limits)
+        self._muted, self._lossy = self._conduct.muted, self._consignments.lossy
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self.withheld: Counter[str] = Counter()
@@ -101,6 +106,10 @@ class Peer:
             self._consignments.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
             self._delivery.publish(slot, parcel, now)
+
+    def use(self, intake: Intake) -> None:
+        """What my learner has a use for now; before that is said, anything."""
+        self._consignments.intake = intake
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
@@ -129,7 +138,17 @@ class Peer:
 
     def _receive(self, envelope: Envelope, now: float) -> None:
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
+        if self._is_too_far(sender, boot, now):
+            if isinstance(message, Greeting):
+                caller = Member(sender, message.address, message.place, boot=boot)
+                self._membership.refusals.clock(caller, self.boots.clock(now))
+            return
         if isinstance(message, Greeting):
+            known = self.address_of(sender)
+            unheard = self._callers.turn_away(sender, boot, message.address, known, now) if known is not None else ""
+            if unheard:
+                self._turn_away(sender, unheard, now)
+                return
             self._membership.greeted(envelope, message, now)
             return
         if isinstance(message, Enrolments):
@@ -144,7 +163,8 @@ class Peer:
                 self._membership.addressed_to_my_predecessor(sender, now)
             return
         if isinstance(message, Refusal):
-            self._membership.admission.refused_by(sender, boot, message, now)
+            if not self._membership.refusals.refused_by(sender, boot, message, now):
+                self._turn_away(sender, "contradiction", now)
             return
         if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
             self._membership.probe_word(envelope, message, now)
@@ -159,23 +179,26 @@ class Peer:
             case State():
                 for confirm in message.confirms:
                     self._delivery.confirmed(sender, confirm, now)
-                if not self.drop_muted(sender, now):
+                if not self.turns_down(sender, message.topic, now) and not self.drop_muted(sender, now):
                     self._note_arrival(sender, self._delivery.arrived(sender, boot, message, now), now)
             case Announce():
-                if not self._is_oversize(sender, message, now) and not self.drop_muted(sender, now):
+                unknown = self.turns_down(sender, message.topic, now)
+                if not unknown and not self._is_oversize(sender, message, now) and not self.drop_muted(sender, now):
                     self._delivery.announced(sender, boot, message, now)
             case Want():
                 self._delivery.wanted(sender, message, now)
             case Confirm():
                 self._delivery.confirmed(sender, message, now)
             case Consignment():
-                unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
-                became = self._consignments.arrived(sender, boot, message, now, unwanted)
-                self._note_arrival(sender, became, now)
+                if not self.turns_down(sender, message.topic, now):
+                    unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
+                    became = self._consignments.arrived(sender, boot, message, now, unwanted)
+                    self._note_arrival(sender, became, now)
             case Receipt():
                 self._consignments.receipt(sender, message, now)
             case Enquiry():
-                self._consignments.enquired(sender, boot, message)
+                if not self.turns_down(sender, message.topic, now):
+                    self._consignments.enquired(sender, boot, message)
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
         """Bytes that were no message. Counted; said once per (sender, code). `proven`: it was this peer and nobody in
@@ -192,6 +215,19 @@ class Peer:
         if proven and name:
             self._conduct.offend(name, reason, now)
 
+    def turns_down(self, sender: PeerName, topic: str, now: float) -> bool:
+        """Whether my learner has no use for this topic, so that nothing is kept of it; if so, one is counted. Who sends
+        it sends it again, for as long as it likes."""
+        if self._consignments.intake.knows(topic):
+            return False
+        self._conduct.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
+        return True
+
+    def crowded(self, sender: PeerName, now: float) -> None:
+        """The owner has had older states of this sender give way to its newest: too many bytes of it wait."""
+        problem = "has more waiting for a slow learner than it may: its oldest states give way to its newest"
+        self._conduct.turn_away(sender, "crowded", now, problem)
+
     def drop_muted(self, sender: PeerName, now: float) -> bool:
         """Whether this sender is muted, so that its states and pieces are dropped unread; if so, one is counted."""
         if not self._conduct.mutes(sender, now):
@@ -207,7 +243,9 @@ class Peer:
             RefusalCode.WIRE_VERSION, f"{speaks}: install the same gossipdistill on both", wire_version=theirs
         )
         self._count_malformed(sender, "version")
-        is_member = self._membership.admission.refuse_version(PeerName(sender), Boot(boot), refusal, now)
+        if self._is_too_far(PeerName(sender), boot, now):
+            return refusal
+        is_member = self._membership.refusals.version(PeerName(sender), Boot(boot), refusal, now)
         return None if is_member else refusal
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
@@ -220,6 +258,14 @@ class Peer:
         or is known over there by its number, so it can be said again at once."""
         self._delivery.returned(name, False, now)
         self._consignments.returned(name, now)
+
+    def forget_processes(self, name: PeerName, why: str, now: float) -> None:
+        """The key of `name` is another now, or none: what was heard under the former one binds nobody."""
+        self.boots.named.pop(name, None)
+        self._membership.refusals.all_of(name, why, now)
+        self._note_changes(now)
+        self._delivery.forget_processes(name)
+        self._consignments.forget_processes(name)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
@@ -237,10 +283,10 @@ class Peer:
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
-        table = self._membership.table
-        before = self.introductions.before
+        table, before = self._membership.table, self.introductions.before
+        if not (table.out or self._delivery.out or self._consignments.out):
+            return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
-        table.out.clear()
         for to, message in self._delivery.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
@@ -249,8 +295,8 @@ class Peer:
             member = table.rows.get(to)
             if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
                 drained.append(self._transmit(to, boot, member.address, message))
-        self._delivery.out.clear()
-        self._consignments.out.clear()
+        for part in (table, self._delivery, self._consignments):
+            part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
@@ -270,12 +316,12 @@ class Peer:
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        drained: list[Event] = []
-        for part in (self._membership.table, self._delivery, self._consignments, self._conduct):
-            drained += part.events
-            part.events = []
-        drained += self._events
-        self._events = []
+        parts = (self._membership.table, self._delivery, self._consignments, self._conduct)
+        drained = [event for part in parts for event in part.events] + self._events
+        if drained:
+            self._events = []
+            for part in parts:
+                part.events = []
         return drained
 
     def next_timeout(self) -> float:
@@ -285,10 +331,10 @@ class Peer:
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        table, muted = self._membership.table, self._conduct.muted
-        table.changed = table.changed or muted is not self._muted
-        snapshot, self._muted = table.neighbourhood(), muted
-        return replace(snapshot, muted=muted) if snapshot is not None and muted else snapshot
+        table, muted, lossy = self._membership.table, self._conduct.muted, self._consignments.lossy
+        table.changed = table.changed or muted is not self._muted or lossy is not self._lossy
+        snapshot, self._muted, self._lossy = table.neighbourhood(), muted, lossy
+        return replace(snapshot, muted=muted, lossy=lossy) if snapshot is not None and (muted or lossy) else snapshot
 
     def address_of(self, name: str) -> Address | None:
         """Where a member listens, for the driver."""
@@ -387,6 +433,15 @@ class Peer:
     def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:
         """A word that is not for me, or not for me to hear; strangers, who choose their names, are counted as one."""
         self._conduct.turn_away(sender if self.status_of(sender) is not None else "", reason, now)
+
+    def _is_too_far(self, sender: PeerName, boot: int, now: float) -> bool:
+        """Whether a boot is one that no process can have, so that its word is nobody's; said once of each member."""
+        if not self.boots.is_too_far(sender, boot, now):
+            return False
+        name = sender if self.status_of(sender) is not None else ""
+        ahead = f"numbers itself {boot}, more than 400 days ahead of the clocks here: a wrong clock, or somebody else"
+        self._conduct.turn_away(name, "boot", now, ahead)
+        return True
 
     def _note_arrival(self, sender: PeerName, became: str, now: float) -> None:
         """Why delivery has not handed something to the learner, if it has not."""

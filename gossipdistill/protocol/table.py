@@ -59,6 +59,8 @@ class Table:
     directory: Directory
     chance: random.Random
     presumes: bool = False
+    proven: bool = False
+    """With keys: whoever speaks under a name has that name's key."""
     rows: dict[PeerName, Member] = field(default_factory=dict)
     order: list[PeerName] = field(default_factory=list)
     """Names learned without a roster, in the order in which they came."""
@@ -121,6 +123,12 @@ class Table:
         """Everybody whom probes go round, myself perhaps included."""
         return self.directory.names if self.closed else self.order
 
+    def keeps_its_name(self, member: Member, boot: int) -> bool:
+        """Whether a process that I hear keeps its name from a newer one: without keys nothing proves that the two are
+        the same peer."""
+        answers = member.accepted and member.status in (Status.ALIVE, Status.SUSPECT)
+        return not self.proven and answers and boot > member.boot > 0
+
     def address_of(self, name: str) -> Address | None:
         """Where a member listens."""
         member = self.find(name)
@@ -174,6 +182,25 @@ class Table:
             self._urgent = True
         self.note(kind, member.name, reason, now, detail)
         self.settle(member, now)
+
+    def reset(self, member: Member, status: Status, now: float) -> None:
+        """As `become`, without an event: there is no case against it any more."""
+        member.status, member.suspicion, member.unreachable, member.declined = status, None, False, False
+        self.dead.pop(member.name, None)
+        self.suspects.pop(member.name, None)
+        self.settle(member, now)
+
+    def is_refused_anew(self, member: Member, boot: int) -> bool:
+        """Whether the refusal of this process, or by it, is news."""
+        if member.status is not Status.REFUSED:
+            return boot >= member.boot
+        return self.proven and boot > member.boot
+
+    def note_refused(self, member: Member, boot: int) -> None:
+        """Without keys anybody may have said it: so its boot is not believed, and the same process may greet again."""
+        if self.proven:
+            member.boot = boot
+        member.declined = not self.proven
 
     def settle(self, member: Member, now: float) -> None:
         """After any change of a row: who is in business, and what is to be kept."""

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gossipdistill.sim.observer import Observer, hooks
+from gossipdistill.sim.observer import Hooks, Observer, hooks
 
 Handler = Callable[[Any, Any], None]
 
@@ -20,27 +20,20 @@ class Clockwork:
     def __init__(self, observers: Iterable[Observer], tick_s: float) -> None:
         self.now = 0.0
         self.events_handled = 0
+        self.learner_s = 0.0
+        """What the learners have taken, by a clock of the real world."""
         self.observers: list[Observer] = []
+        self.hooks = Hooks()
         self._tick_s = tick_s
         self._heap: list[tuple[float, int, Handler, Any, Any]] = []
         self._sequence = 0
-        self._push(tick_s, self._tick, None, None)
+        self.push(tick_s, self._tick, None, None)
         self.watch(observers)
 
     def watch(self, observers: Iterable[Observer]) -> None:
         """Add observers."""
         self.observers += observers
-        self._on_start = hooks(self.observers, "on_start")
-        self._on_end = hooks(self.observers, "on_end")
-        self._on_step = hooks(self.observers, "on_step")
-        self._on_post = hooks(self.observers, "on_post")
-        self._on_transmit = hooks(self.observers, "on_transmit")
-        self._on_deliver = hooks(self.observers, "on_deliver")
-        self._on_arrival = hooks(self.observers, "on_arrival")
-        self._on_settle = hooks(self.observers, "on_settle")
-        self._on_event = hooks(self.observers, "on_event")
-        self._on_fault = hooks(self.observers, "on_fault")
-        self._on_tick = hooks(self.observers, "on_tick")
+        self.hooks.look_for(self.observers)
 
     def run_until(self, until_s: float) -> None:
         """Let time pass up to `until_s` virtual seconds."""
@@ -62,16 +55,17 @@ class Clockwork:
 
     def at(self, at_s: float, do: Callable[[], object]) -> None:
         """Do something at a time."""
-        self._push(at_s, self._scripted, do, None)
+        self.push(at_s, self._scripted, do, None)
+
+    def push(self, at_s: float, handle: Callable[[Any, Any], None], subject: object, detail: object) -> None:
+        """Call `handle(subject, detail)` at a time."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (at_s, self._sequence, handle, subject, detail))
 
     def _scripted(self, do: Callable[[], object], detail: object) -> None:
         do()
 
-    def _push(self, at_s: float, handle: Callable[[Any, Any], None], subject: object, detail: object) -> None:
-        self._sequence += 1
-        heapq.heappush(self._heap, (at_s, self._sequence, handle, subject, detail))
-
     def _tick(self, subject: object, detail: object) -> None:
-        self._push(self.now + self._tick_s, self._tick, None, None)
-        for hook in self._on_tick:
+        self.push(self.now + self._tick_s, self._tick, None, None)
+        for hook in self.hooks.on_tick:
             hook(self.now, self)

@@ -11,6 +11,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import Send
 
 NEVER = float("inf")
 BACKLOG_MAX = 4096
@@ -44,6 +45,15 @@ class Leaver(Protocol):
         """From now on each step is for that, until one returns None."""
 
 
+@runtime_checkable
+class Newcomer(Protocol):
+    """A learner that may ask the others for their model before its first step."""
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether it is doing so now."""
+
+
 Spawn = Callable[[Birth], Stepper | None]
 """Makes the learner of a process that starts; None: a process without one."""
 
@@ -59,6 +69,8 @@ class Host:
     incarnation: int
     peer: Peer
     mailbox: Mailbox
+    send: Send = lambda transmit: None
+    """Gives a message of its peer to the network."""
     stepper: Stepper | None = None
     started_s: float = 0.0
     clock_offset_s: float = 0.0

@@ -6,6 +6,7 @@ float64; what travels is float32, and the sender keeps x - decode(encode(p x)), 
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections.abc import Sequence
@@ -28,6 +29,16 @@ def packed(values: Sequence[float]) -> Payload:
 def unpacked(payload: Payload) -> tuple[float, ...]:
     """The inverse: [k]."""
     return struct.unpack(f"<{payload.nbytes // 4}f", bytes(payload.body))
+
+
+def read(payload: Payload, count: int) -> tuple[float, ...] | None:
+    """So many finite values, as strategies look at what comes; None where it holds anything else."""
+    values = unpacked(payload) if payload.nbytes == 4 * count else ()
+    return values if values and all(map(math.isfinite, values)) else None
+
+
+def _unknown(arrival: Arrival) -> Settlement:
+    return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=False, reason="of no use here")
 
 
 @dataclass(slots=True)
@@ -80,12 +91,16 @@ class Walker:
         return (weight, *unpacked(payload))
 
     def _judge(self, arrival: Arrival) -> Settlement | None:
-        if arrival.delivery is not DeliveryClass.MASS:
+        if arrival.delivery is DeliveryClass.STATE:
             return None
-        if not arrival.home and self.chance.random() < self.refusal:
+        if arrival.delivery is DeliveryClass.STREAM:
+            return _unknown(arrival)
+        values = read(arrival.payload, len(self.x))
+        not_today = not arrival.home and self.chance.random() < self.refusal
+        if values is None or not_today:
             return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=False, reason="not today")
         self.w += arrival.weight
-        self.x = [mine + theirs for mine, theirs in zip(self.x, unpacked(arrival.payload), strict=True)]
+        self.x = [mine + theirs for mine, theirs in zip(self.x, values, strict=True)]
         if arrival.home:
             return None
         return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
@@ -145,7 +160,12 @@ class Publisher:
         """Take what came, publish every few steps."""
         self.step_number += 1
         for arrival in self.mailbox.take():
-            self.newest[arrival.sender] = int(unpacked(arrival.payload)[0])
+            if arrival.delivery is not DeliveryClass.STATE:
+                self.mailbox.settle([] if arrival.home else [_unknown(arrival)])
+                continue
+            values = read(arrival.payload, self.values)
+            if values is not None:
+                self.newest[arrival.sender] = int(values[0])
         if self.step_number % self.every_steps == 0:
             self._publish()
         self.mailbox.report_progress(self.step_number, done=False)
@@ -178,7 +198,7 @@ class Streamer:
     def step(self, now: float) -> float | None:
         """Settle what came, send the next frame to a few whose line is free."""
         self.step_number += 1
-        arrivals = [arrival for arrival in self.mailbox.take() if not arrival.home]
+        arrivals = [one for one in self.mailbox.take() if not one.home and one.delivery is not DeliveryClass.STATE]
         self.mailbox.settle([Settlement(a.sender, a.topic, a.version, absorbed=True) for a in arrivals])
         if self.step_number % self.every_steps == 0:
             self._send()

@@ -1,9 +1,10 @@
 """A lying member: a peer of the run whose network part is honest, and which says false things besides.
 
 It can only speak as itself (on real sockets its name is proved by its key), so it lies about others in claims, and to
-others about what it has received. It never says that it has left or crashed: who says so is believed. It never denies
-mass that it holds, nor claims mass that it was sent and has not seen: a member can always throw away what it was
-given, and no protocol can tell.
+others about what it has received; it tells them that it refuses them, for every reason there is. In a run without keys
+it refuses them in anybody's name, also in their own. It never says that it has left or crashed: who says so is
+believed. It never denies mass that it holds, nor claims mass that it was sent and has not seen: a member can always
+throw away what it was given, and no protocol can tell.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from gossipdistill.ids import PeerName
+from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Confirm, Enquiry, Envelope, Message, Receipt, Verdict, Want
-from gossipdistill.presence import Ack, Claim, ClaimKind, Nack, Ping
+from gossipdistill.presence import Ack, Claim, ClaimKind, Nack, Ping, Refusal, RefusalCode
 from gossipdistill.sim.learners import MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC
 from gossipdistill.sim.world import World
 
@@ -28,9 +29,10 @@ class Liar:
         self.until_s, self.per_second = until_s, per_second
         self.told = 0
         self._chance = random.Random(f"liar {seed}")
+        self._codes = list(RefusalCode)
         self._lies: list[Callable[[str], Message]] = [
             self._about_the_living, self._about_the_dead, self._about_itself, self._about_boots,
-            self._foreign_receipt, self._wrong_confirmation, self._wish_for_nothing,
+            self._foreign_receipt, self._wrong_confirmation, self._wish_for_nothing, self._refusal,
         ]  # fmt: skip
         world.at(world.now, self._lie)
 
@@ -46,8 +48,11 @@ class Liar:
         victim = self._chance.choice(others)
         message = self._chance.choice(self._lies)(victim.name)
         stale = self._chance.random() < 0.1
-        boot = host.peer.me.boot
-        envelope = Envelope(self.name, type(boot)(boot - 1) if stale else boot, victim.name, victim.boot, message)
+        sender, boot, to_boot = self.name, int(host.peer.me.boot) - stale, victim.boot
+        if isinstance(message, Refusal):
+            sender, boot = self._speaker(victim.name, boot)
+            to_boot = self._chance.choice([0, to_boot])
+        envelope = Envelope(sender, Boot(boot), victim.name, to_boot, message)
         self.told += 1
         world.inject(victim.name, envelope)
 
@@ -85,6 +90,22 @@ class Liar:
         name, boot = self._someone()
         wrong = max(boot + self._chance.choice([-100_000, -1, 1, 100_000]), 1)
         return self._claim(name, wrong, self._chance.choice([ClaimKind.ALIVE, ClaimKind.DEAD]), 2)
+
+    def _refusal(self, victim: str) -> Message:
+        """For a reason in turn, so that all are told."""
+        code = self._codes[self.told % len(self._codes)]
+        asked = self._chance.choice([victim, ""]) if code in (RefusalCode.PLACE_TAKEN, RefusalCode.WRONG_NAME) else ""
+        host = self.world.hosts[PeerName(victim)]
+        newer = host.boot + self._chance.choice([-1, 0, 1, 60_000, _FAR])
+        address = self._chance.choice([host.address, *self.world.addresses])
+        return Refusal(code, "a lie", asked, newer_boot=newer, newer_at=address)
+
+    def _speaker(self, victim: PeerName, mine: int) -> tuple[PeerName, int]:
+        """In whose name, and as which process of it: one that is known, or one that would be newer."""
+        if self.world.keyed or self._chance.random() < 0.5:
+            return self.name, mine + self._chance.choice([0, 0, 0, _FAR])
+        name = self._chance.choice([victim, *self.world.names])
+        return name, self.world.last_boot(name) + self._chance.choice([0, 0, 1, 1000, _FAR])
 
     def _foreign_receipt(self, victim: str) -> Message:
         number = self._chance.randrange(100_000, 200_000)

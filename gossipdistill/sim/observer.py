@@ -62,3 +62,24 @@ class Observer:
 def hooks(observers: list[Observer], name: str) -> list[Callable[..., Any]]:
     """The bound methods called `name` of those observers whose class defines it."""
     return [getattr(one, name) for one in observers if getattr(type(one), name) is not getattr(Observer, name)]
+
+
+class Hooks:
+    """What is called when something happens, by the name of the hook."""
+
+    def __init__(self) -> None:
+        self.look_for([])
+
+    def look_for(self, observers: list[Observer]) -> None:
+        """Call the hooks of these observers from now on."""
+        self.on_start = hooks(observers, "on_start")
+        self.on_end = hooks(observers, "on_end")
+        self.on_step = hooks(observers, "on_step")
+        self.on_post = hooks(observers, "on_post")
+        self.on_transmit = hooks(observers, "on_transmit")
+        self.on_deliver = hooks(observers, "on_deliver")
+        self.on_arrival = hooks(observers, "on_arrival")
+        self.on_settle = hooks(observers, "on_settle")
+        self.on_event = hooks(observers, "on_event")
+        self.on_fault = hooks(observers, "on_fault")
+        self.on_tick = hooks(observers, "on_tick")

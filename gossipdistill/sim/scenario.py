@@ -17,12 +17,15 @@ from typing import Any
 
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults
 from gossipdistill.faults.kinds import KINDS
+from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Mode
-from gossipdistill.sim.checkers import Checker, Violation, Weather, all_checkers
+from gossipdistill.sim.bender import Bender
+from gossipdistill.sim.checkers import Checker, MassConserved, Violation, Weather, all_checkers
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.ghosts import Ghosts
 from gossipdistill.sim.host import Birth, Stepper
+from gossipdistill.sim.lazy import Lazy
 from gossipdistill.sim.learners import Publisher, Streamer, Walker
 from gossipdistill.sim.liar import Liar
 from gossipdistill.sim.network import Network, Quality
@@ -47,6 +50,10 @@ class Storm:
     storm_s: float = 10.0
     closed: bool = True
     liar: str = ""
+    bends: bool = False
+    """The liar tells every kind of message with every field bent, too."""
+    lazy: bool = False
+    """The liar confirms nothing, sends nothing and asks for ever, too."""
     latency_s: float = 0.005
     jitter_s: float = 0.0
     refusal: float = 0.0
@@ -55,6 +62,8 @@ class Storm:
     every_steps: int = 5
     straggler_share: float = 0.0
     pull: bool = False
+    keyed: bool = False
+    """Nobody can speak in another's name."""
     homing: float = 0.0
     """Of parcels, sent home by learners of mass."""
     over_the_wire: bool = False
@@ -70,7 +79,8 @@ class Storm:
     @property
     def weather(self) -> Weather:
         """What checkers are told."""
-        return Weather(self.peers, self.quiet_s + self.storm_s, self.limits)
+        bent = frozenset([self.liar]) if self.bends or self.lazy else frozenset[str]()
+        return Weather(self.peers, self.quiet_s + self.storm_s, self.limits, bent)
 
     @property
     def ends_s(self) -> float:
@@ -84,7 +94,8 @@ class Storm:
     def words(self) -> list[str]:
         """The storm for people: one line on who, one for each fault."""
         who = f"{self.peers} peers, each a {self.learner}, " + ("from a roster" if self.closed else "without a roster")
-        lines = [f"seed {self.seed}: {who}" + (f"; {self.liar} lies" if self.liar else "")]
+        how = ", and bends every field" if self.bends else ", and is lazy" if self.lazy else ""
+        lines = [f"seed {self.seed}: {who}" + (f"; {self.liar} lies{how}" if self.liar else "")]
         for fault in sorted(self.plan().fault, key=lambda one: one.begin_s):
             lines.append(f"  {fault.begin_s:5.1f} to {min(fault.end_s, self.ends_s):5.1f} s  {fault.words()}")
         calm_s = self.weather.calm_from_s
@@ -143,8 +154,10 @@ def storm_of(seed: int) -> Storm:
     )
     names = storm.names
     liar = chance.choice(names[1:]) if chance.random() < 0.1 else ""
+    how = random.Random(f"how {seed}").random() if liar else 1.0
     faults = tuple(_fault(storm, chance) for _ in range(_count(chance)))
-    return replace(storm, liar=liar, faults=faults)
+    bends, lazy = how < 0.25, 0.25 <= how < 0.4
+    return replace(storm, liar=liar, bends=bends, lazy=lazy, faults=faults, keyed=chance.random() < 0.5)
 
 
 def _count(chance: random.Random) -> int:
@@ -276,6 +289,7 @@ def make_world(storm: Storm, observers: Sequence[Observer] = ()) -> World:
     return World(
         names, spawn, network, ProcessFaults(plan, names), storm.limits, storm.seed, storm.closed,
         observers=observers, over_the_wire=storm.over_the_wire, clocks_apart_s=storm.clocks_apart_s,
+        keyed=storm.keyed,
     )  # fmt: skip
 
 
@@ -295,15 +309,25 @@ def _learner(storm: Storm, compute: Compute, birth: Birth) -> Stepper:
     )
 
 
+def _checkers(storm: Storm) -> list[Checker]:
+    """All of them; but mass that a member lies about is not conserved (benchmarks/mass_storms.py judges that)."""
+    checkers = all_checkers(storm.weather)
+    return [checker for checker in checkers if not (storm.bends and isinstance(checker, MassConserved))]
+
+
 def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequence[Observer] = ()) -> Outcome:
     """Run a storm to its end, or to its first violation."""
-    checkers = all_checkers(storm.weather) if checkers is None else checkers
+    checkers = _checkers(storm) if checkers is None else checkers
     done = _FaultsDone()
     ghosts = Ghosts(storm.seed)
-    world = ghosts.world = make_world(storm, [*checkers, done, ghosts, *observers])
+    bender, lazy = Bender(PeerName(storm.liar), storm.seed, storm.weather.calm_from_s), Lazy(PeerName(storm.liar))
+    liars = [*([bender] if storm.bends else ()), *([lazy] if storm.lazy else ())]
+    world = ghosts.world = lazy.world = make_world(storm, [*checkers, done, ghosts, *liars, *observers])
     world.start_all(storm.start_within_s)
     if storm.liar:
         liar = Liar(world, storm.liar, storm.seed, storm.weather.calm_from_s)
+    if storm.bends:
+        bender.begin(world)
     while world.now < storm.ends_s and not any(checker.violations for checker in checkers):
         world.run_until(min(world.now + 1.0, storm.ends_s))
     if not any(checker.violations for checker in checkers):
@@ -314,6 +338,8 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
         fired["refused by the socket"] += world.network.refused
     if storm.liar:
         fired["lie"] += liar.told
+    if storm.bends:
+        fired["bent message"] += bender.told
     if ghosts.seen:
         fired["greeting of an ended process"] += ghosts.seen
     arrivals = sum(host.messages_received for host in world.hosts.values())
@@ -348,7 +374,8 @@ def _smaller(storm: Storm) -> Iterator[Storm]:
         if PEERS_MIN <= peers < storm.peers:
             yield _with_fewer(storm, peers)
     plainer: list[dict[str, Any]] = [
-        {"liar": ""}, {"refusal": 0.0}, {"jitter_s": 0.0}, {"homing": 0.0}, {"straggler_share": 0.0},
+        {"liar": "", "bends": False, "lazy": False}, {"bends": False}, {"lazy": False},
+        {"refusal": 0.0}, {"jitter_s": 0.0}, {"homing": 0.0}, {"straggler_share": 0.0},
         {"over_the_wire": False}, {"clocks_apart_s": 0.0}, {"start_within_s": 0.0}, {"closed": True}, {"pull": False},
     ]  # fmt: skip
     for change in plainer:
@@ -379,4 +406,5 @@ def _with_fewer(storm: Storm, peers: int) -> Storm:
             if len(one["groups"]) < 2:
                 continue
         faults.append(one)
-    return replace(storm, peers=peers, faults=tuple(faults), liar=storm.liar if storm.liar in kept else "")
+    smaller = replace(storm, peers=peers, faults=tuple(faults))
+    return smaller if storm.liar in kept else replace(smaller, liar="", bends=False, lazy=False)

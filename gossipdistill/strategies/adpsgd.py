@@ -5,19 +5,19 @@ AD-PSGD: Lian, Zhang, Zhang and Liu 2018 (1710.06952), algorithm 1, without its 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.delays import hold_step, release_step
+from gossipdistill.learning.blocks import Block, Flat
 from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.mass import Mass, begin, follow, show
-from gossipdistill.learning.norms import judge_norm, norm_of
-from gossipdistill.learning.snapshot import PayloadRefusedError, not_finite, pack, unpack
+from gossipdistill.learning.mass import Mass, Reach, begin, encoded
+from gossipdistill.learning.norms import judge_size
+from gossipdistill.learning.snapshot import PayloadRefusedError, unpack
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
@@ -47,8 +47,8 @@ class Options(base.AsynchronousOptions):
 
 @dataclass(slots=True)
 class State:
-    """`mass.x` is the model in float64, of weight 1 for ever; `asked` holds whose answers are still to come, and since
-    when (s)."""
+    """`mass` is the model, of weight 1 for ever, with what rounding leaves of it; `asked` holds whose answers are still
+    to come, and since when (s)."""
 
     mass: Mass
     asked: dict[PeerName, float] = field(default_factory=dict)
@@ -88,6 +88,7 @@ class Adpsgd(Strategy):
     delivery = Delivery.MASS
     needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
     topic = "difference"
+    other_topics = (ASK,)
     options_type = Options
     options: Options
 
@@ -95,22 +96,23 @@ class Adpsgd(Strategy):
         return State(begin(learner))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        release_step(learner)
-        follow(state.mass, learner)
-        sound = not arrivals or math.isfinite(float(state.mass.x.sum()))
+        if not arrivals:
+            return []
+        z = state.mass.model(learner)
+        reach = Reach.of(state.mass, z)
+        sound = reach.sound
         answers: list[Parcel] = []
         for arrival in arrivals:
             try:
                 if arrival.delivery is not DeliveryClass.STATE:
-                    self._take(state, learner, arrival, sound)
+                    self._take(state, learner, arrival, z, reach)
                 elif sound and arrival.sender not in view.busy and not _crossing(state, learner, arrival):
-                    answers += self._answer(state, learner, arrival, view)
+                    answers += self._answer(state, learner, arrival, view, z, reach)
             except PayloadRefusedError as refused:
                 if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
                     learner.refuse(arrival, refused.reason)
                 if sound and not arrival.home:
                     learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
-        show(state.mass, learner)
         return answers
 
     def loss(self, state: State, learner: Learner) -> LossTerm:
@@ -118,26 +120,24 @@ class Adpsgd(Strategy):
 
     def adjust(self, state: State, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
+            learner.step_scale.factor = self.exchange.shortened(learner)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        release_step(learner)
-        follow(state.mass, learner)
         if not view.out_neighbours:
-            return []
-        if not math.isfinite(float(state.mass.x.sum())):
-            learner.ledger.not_published(not_finite(state.mass.coordinates.by_name(state.mass.x)) or "their sum")
             return []
         since_s = learner.now_s - self.options.answer_timeout_s
         state.asked = {name: asked_s for name, asked_s in state.asked.items() if asked_s > since_s}
         to = tuple(name for name in view.out_neighbours if name not in state.asked)
         if not to:
             return []
-        state.asked |= dict.fromkeys(to, learner.now_s)
-        arrays = state.mass.coordinates.by_name(state.mass.x) | {DEGREE: torch.tensor(float(len(state.asked)))}
-        (ask,) = self.parcels(
-            pack(arrays, self.exchange.encoding, learner.ledger), learner, replace(view, out_neighbours=to)
-        )
+        mass, z = state.mass, state.mass.model(learner)
+        asked = state.asked | dict.fromkeys(to, learner.now_s)
+        degree = {DEGREE: float(len(asked))}
+        made = encoded(mass, learner, self.exchange.encoding, lambda block: mass.numerator(z, block), degree)
+        if made is None:
+            return []
+        state.asked = asked
+        (ask,) = self.parcels(made[0], learner, replace(view, out_neighbours=to))
         return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
 
     def publications(self, extent: Extent) -> list[Publication]:
@@ -149,32 +149,43 @@ class Adpsgd(Strategy):
         # difference back. Only what I have answered is awaited.
         return []
 
-    def _take(self, state: State, learner: Learner, arrival: Arrival, sound: bool) -> None:
+    def _take(self, state: State, learner: Learner, arrival: Arrival, z: Flat, reach: Reach) -> None:
         """Subtract the difference that the other has added; one of mine that comes home is no longer mine to have."""
         if arrival.weight != 0.0:
             raise PayloadRefusedError("weight", f"a difference has no weight, and this has {arrival.weight}")
-        if not sound and not arrival.home:
+        if not reach.sound and not arrival.home:
             raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
-        difference = state.mass.coordinates.unpack(arrival.payload)
+        coordinates = state.mass.coordinates
+        arrays = unpack(arrival.payload, coordinates.shapes, coordinates.types)
         if not arrival.home:
-            judge_norm(arrival.sender, norm_of([difference]), learner, difference=True)
-        state.mass.x -= difference.to(state.mass.x.device)
+            judge_size(arrival.sender, list(arrays.values()), learner, difference=True)
+        reach.judge(arrays.values(), 0.0, arrival.home)
+        state.mass.add(z, [(-1.0, Flat(arrays, state.mass.q.device))], 0.0)
         if not arrival.home:
             learner.absorb(arrival)
             state.asked.pop(arrival.sender, None)
             _count(learner, arrival)
 
-    def _answer(self, state: State, learner: Learner, arrival: Arrival, view: View) -> list[Parcel]:
+    def _answer(
+        self, state: State, learner: Learner, arrival: Arrival, view: View, z: Flat, reach: Reach
+    ) -> list[Parcel]:
         """Move towards the snapshot that came, and send by how much."""
         mass = state.mass
         coordinates = mass.coordinates
         arrays = unpack(arrival.payload, {**coordinates.shapes, DEGREE: ()}, coordinates.types)
-        theirs = coordinates.flat(arrays)
-        judge_norm(arrival.sender, norm_of([theirs]), learner)
-        degree = max(1.0, len(state.asked), float(arrays[DEGREE]))
-        difference = (theirs.to(mass.x.device).double() - mass.x) / (1.0 + degree)
-        payload = coordinates.pack(difference, self.exchange.encoding, learner.ledger, tiny=False)
-        mass.x += coordinates.unpack(payload).to(mass.x.device)
+        degree = max(1.0, len(state.asked), float(arrays.pop(DEGREE)))
+        judge_size(arrival.sender, list(arrays.values()), learner)
+        reach.judge(arrays.values(), 0.0)
+        theirs = Flat(arrays, mass.q.device)
+
+        def difference(block: Block) -> Tensor:
+            return theirs.read(block).sub_(mass.numerator(z, block)).div_(1.0 + degree)
+
+        made = encoded(mass, learner, self.exchange.encoding, difference)
+        if made is None:
+            return []
+        payload, read = made
+        mass.add(z, [(1.0, read)], 0.0)
         state.asked.pop(arrival.sender, None)  # we have asked each other, and this is the ask that counts
         _count(learner, arrival)
         return self.consigned(payload, learner, view, (arrival.sender,))

@@ -17,7 +17,7 @@ inheritance.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -166,10 +166,11 @@ class MassOptions(AsynchronousOptions):
 
     push_sum_weight_min: float = Field(default=1e-3, gt=0, lt=0.5)
     """The least push-sum weight that a peer keeps: a split that would leave less does not take place, because noise in
-    the model is magnified by 1 / weight."""
+    the model is magnified by 1 / weight. All peers must agree on it: no parcel weighs less than half of it."""
     stretch_max: float = Field(default=STRETCH_MAX, ge=1)
-    """The most steps of the optimizer by which one step moves a peer's estimate, which is else 1 / weight: where others
-    are slower they hold most of the weight, and 1 / weight would be too large a learning rate."""
+    """The most steps of the optimizer by which one step moves a peer's model at once; without a bound (inf) these are
+    1 / weight. What is beyond is not lost: the neighbours get their shares of it, and the model gets the rest as soon
+    as weight comes."""
 
 
 class RoundOptions(Options):
@@ -199,6 +200,11 @@ class Exchange:
             return self.stale_after_s
         return learner.paces.horizon_s(self.every_steps, sender, words)
 
+    def shortened(self, learner: Learner) -> float:
+        """What the step in progress is to be multiplied by where steps adapt to delays (learning/delays.py)."""
+        exchanges, horizon_s = learner.ledger.exchanges, self.horizon_s(learner)
+        return learner.delays.factor(exchanges, learner.step, learner.now_s, horizon_s, self.stale_after_steps)
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -212,6 +218,10 @@ class View:
     out_neighbours: tuple[PeerName, ...] = ()
     in_weights: Mapping[str, float] = field(default_factory=dict)
     busy: frozenset[PeerName] = frozenset()
+    two_way: Set[str] = frozenset()
+    """Where mass is published: those to whom I send and who send to me in some exchange of the schedule."""
+    under_way: Mapping[PeerName, float] = field(default_factory=dict)
+    """And the weight of what each has been sent that is not settled."""
 
     @property
     def degree(self) -> int:
@@ -275,6 +285,8 @@ class Strategy(ABC):
     fuller_with: ClassVar[str] = ""
     """The option that asks for all of these needs, where the defaults of the options ask for less."""
     topic: ClassVar[str] = ""
+    other_topics: ClassVar[tuple[str, ...]] = ()
+    """Under which neighbours send something else. Of topics that it neither names nor posts itself nothing is kept."""
     every_steps: ClassVar[int] = 10
     """Default of `exchange.every_steps`."""
     per_second_max: ClassVar[float] = 20.0
@@ -318,6 +330,10 @@ class Strategy(ABC):
     @abstractmethod
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
         """What the neighbours of this exchange should know now."""
+
+    def presses(self, state: Any) -> bool:
+        """Whether to publish before the period is over, as soon as a link is free; `exchange.per_second_max` holds."""
+        return False
 
     def hand_over(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         """I leave, and others go on: all that is conserved in one parcel for one of `view.free`. `arrivals` is what

@@ -16,10 +16,18 @@ from torch import Tensor, nn
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.adversarial import Norm, Statistics, ascent_directions, bounded, own_statistics
+from gossipdistill.learning.adversarial import (
+    Norm,
+    Statistics,
+    ascent_directions,
+    bounded,
+    depends_on_inputs,
+    own_statistics,
+)
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.distillation import age_weight
+from gossipdistill.learning.fitness import ROWS_TRIED
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
@@ -133,6 +141,9 @@ class ConcurrentAdversarial(Strategy):
             raise NeedsError(
                 f"strategy {self.name} perturbs inputs that are floating-point numbers; this task has none"
             )
+        x, y = learner.examples
+        if not depends_on_inputs(learner.model, learner.criterion, x[:ROWS_TRIED], y[:ROWS_TRIED]):
+            raise NeedsError(f"strategy {self.name} perturbs inputs, and the loss of this task does not depend on them")
         return State()
 
     def remember(self, state: State) -> Memory:

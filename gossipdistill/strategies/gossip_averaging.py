@@ -12,7 +12,6 @@ from typing import final
 from torch import Tensor
 
 from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
-from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.norms import read_model
@@ -61,7 +60,6 @@ class GossipAveraging(Strategy):
         return self.options.defence(partial(self.exchange.horizon_s, learner))
 
     def mix(self, state: Defence | None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        release_step(learner)
         others: dict[str, tuple[float, dict[str, Tensor]]] = {}
         for arrival in arrivals:
             try:
@@ -91,8 +89,7 @@ class GossipAveraging(Strategy):
 
     def adjust(self, state: Defence | None, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
+            learner.step_scale.factor = self.exchange.shortened(learner)
 
     def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
-        release_step(learner)
         return self.weights_parcels(learner, view)

@@ -22,7 +22,6 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.learning.averaging import mix_in
 from gossipdistill.learning.checkpoint import Memory
 from gossipdistill.learning.cloning import frozen_clone
-from gossipdistill.learning.delays import hold_step, release_step
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.norms import read_model
@@ -161,7 +160,6 @@ class LeaderSgd(Strategy):
             state.start_loss = float(start_loss)
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        release_step(learner)
         came = self._taken(state, learner, arrivals, view)
         if came:
             state.leader = self._leader(state, learner, view)
@@ -180,11 +178,10 @@ class LeaderSgd(Strategy):
 
     def adjust(self, state: State, learner: Learner) -> None:
         if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
+            learner.step_scale.factor = self.exchange.shortened(learner)
         state.losses.append(learner.task_loss)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        release_step(learner)
         state.words.forget(learner.now_s, learner.step)
         self._say_if_unjudged(state, learner)
         parcels = self.weights_parcels(learner, view)

@@ -7,30 +7,15 @@ from __future__ import annotations
 
 from typing import final
 
-from gossipdistill.learning.delays import hold_step, release_step
-from gossipdistill.learning.learner import Learner
-from gossipdistill.learning.mass import Mass, begin, follow, give_all, settle, show, split
-from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies.base import (
-    NOTHING,
-    Delivery,
-    Initialisation,
-    LossTerm,
-    MassOptions,
-    Needs,
-    Strategy,
-    View,
-)
+from gossipdistill.strategies.push_sum import PushSum
 
 
 @final
-class Osgp(Strategy):
-    """Push-sum of the models whose shares travel while the gradient is computed. Of peer i, all [P]:
+class Osgp(PushSum):
+    """Push-sum of the models whose shares travel while the gradient is computed: the equations of
+    strategies/push_sum.py, f = 1, in this order:
 
-        on arrival of (x, w)         x_i <- x_i + x,  w_i <- w_i + w,  z_i = x_i / w_i
-        every tau steps, publish     each of the m neighbours whose links are free gets (p x_i, p w_i), p = 1 / (m + 1);
-                                     I keep the rest, and z_i is what it was
-        step                         x_i <- x_i + (z_i after - z_i before): gradient and optimiser at z_i
+        on arrival, publish, step
 
     tau is `exchange.every_steps`. The paper's tau also bounds staleness: after tau steps without news its peers block.
     Here nobody blocks; a link whose last share is unsettled is passed over, and its share stays with me. Against sgp, a
@@ -43,41 +28,4 @@ class Osgp(Strategy):
     """
 
     name = "osgp"
-    delivery = Delivery.MASS
-    needs = Needs(strongly_connected=True, alike_models=True, initialisation=Initialisation.IDENTICAL)
-    topic = "push_sum"
     overlapped = True
-    options_type = MassOptions
-    options: MassOptions
-
-    def init(self, learner: Learner) -> Mass:
-        return begin(learner, stretch_max=self.options.stretch_max)
-
-    def mix(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        release_step(learner)
-        follow(state, learner)
-        settle(state, learner, arrivals)
-        show(state, learner)
-        return []
-
-    def loss(self, state: Mass, learner: Learner) -> LossTerm:
-        return NOTHING
-
-    def adjust(self, state: Mass, learner: Learner) -> None:
-        if self.options.delay_adaptive:
-            hold_step(learner, self.exchange.horizon_s(learner), self.exchange.stale_after_steps)
-
-    def publish(self, state: Mass, learner: Learner, view: View) -> list[Parcel]:
-        release_step(learner)
-        follow(state, learner)
-        taken = split(state, learner, len(view.free), self.options.push_sum_weight_min, self.exchange.encoding)
-        if taken is None:
-            return []
-        show(state, learner)
-        payload, weight = taken
-        return self.consigned(payload, learner, view, view.free, weight)
-
-    def hand_over(self, state: Mass, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        settle(state, learner, arrivals)
-        given = give_all(state) if view.free else None
-        return [] if given is None else self.consigned(given[0], learner, view, view.free[:1], given[1])

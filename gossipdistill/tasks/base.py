@@ -44,16 +44,17 @@ class Deal:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one peer learns. Data stay on the CPU; whoever trains moves batches to its device.
+    """What one peer learns. Data stay on the CPU; batches are moved to the device of the peer.
 
     Args:
         model: builds a new model; called without arguments, with torch's generator seeded by the caller.
         train: this peer's inputs [examples, ...] and labels [examples, ...].
         validation: inputs and labels that no peer trains on, the same for all peers.
-        loss: of model outputs and labels, a scalar: the mean over the rows.
+        loss: function of model outputs and labels; returns the mean over the rows, a scalar.
         transfer: unlabelled inputs [transfer, ...], the same and in the same order on every peer, on which
             predictions are exchanged; None where there are none.
-        metrics: name -> function of outputs and labels, the mean over the rows; `accuracy` is shown in tables.
+        metrics: name -> function of outputs and labels that returns the mean over the rows; `accuracy` is shown in
+            tables.
         classes: names of the classes, in the order of the labels; None where they have no names.
     """
 
@@ -68,7 +69,7 @@ class Task:
     """Whether outputs are class logits [rows, classes], so that predictions can be exchanged: labels are [examples]
     whole numbers."""
     dealt: Deal | None = field(init=False, default=None)
-    """How the examples came to this peer, as far as its shard has dealt them; whoever loads the task fills it in."""
+    """How the examples came to this peer, if its shard dealt them; filled in when the task is loaded."""
     made_at: str = field(init=False, default="")
     """`file:line` of the call `Task(...)`, for messages; empty where this package makes one task of another."""
 
@@ -128,7 +129,7 @@ class Task:
 
     @property
     def class_count(self) -> int | None:
-        """Number of classes: of the names, else what the largest label asks for; None where labels are no classes."""
+        """Number of classes: of `classes`, else by the largest label; None if the labels are no class numbers."""
         if not self.distillable:
             return None
         return len(self.classes) if self.classes else 1 + int(max(self.train[1].max(), self.validation[1].max()))

@@ -59,7 +59,7 @@ def task(
     outputs are logits [rows, symbols]: class probabilities, as strategies need them that exchange predictions.
     """
     _check(shard, block_size, width, layers, heads, transfer_examples)
-    symbols, numbers = _read(text, vocabulary, shard.data_dir)
+    symbols, numbers = read(text, vocabulary, shard.data_dir)
     last = predict == "last"
     parts = _split(numbers, shard, block_size, max(block_size // OVERLAP, 1) if last else block_size)
     transfer = parts.transfer[0][:transfer_examples]
@@ -150,7 +150,7 @@ def _spread(pair: Pair, count: int) -> Pair:
 
 
 @lru_cache(maxsize=2)
-def _read(text: str, vocabulary: str, data_dir: Path | None) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+def read(text: str, vocabulary: str, data_dir: Path | None) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """(symbols, the text as their numbers [characters])."""
     content = b"".join(read_whole(path) for path in _files(text, data_dir))
     if not text:

@@ -77,11 +77,12 @@ def task(
     """
     check_transfer(transfer_examples, TRANSFER)
     network = image_model(model, SIDE, len(CLASSES), hidden, PLANES)
-    return _read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
+    return read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
 
 
 @lru_cache(maxsize=1)
-def _read(data_dir: Path | None) -> Pictures:
+def read(data_dir: Path | None) -> Pictures:
+    """All images and labels; they are kept for the other peers of this process."""
     (path,) = locate(FOLDER, [ARCHIVE], URL, data_dir)
     *batches, test = (_records(content, path) for content in _members(path))
     return Pictures.parted(_parts(np.concatenate(batches)), _parts(test), _floats, TRANSFER, SPLIT_SEED)

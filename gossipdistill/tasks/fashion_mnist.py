@@ -84,11 +84,12 @@ def task(
     """
     check_transfer(transfer_examples, TRANSFER)
     network = image_model(model, 28, len(CLASSES), hidden)
-    return _read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
+    return read(shard.data_dir).task(shard, network, CLASSES, EXAMPLES_PER_PEER, transfer_examples)
 
 
 @lru_cache(maxsize=1)
-def _read(data_dir: Path | None) -> Pictures:
+def read(data_dir: Path | None) -> Pictures:
+    """All images and labels; they are kept for the other peers of this process."""
     paths = locate(FOLDER, [file.name for file in FILES], URL, data_dir)
     images, labels, test_images, test_labels = (
         read_idx(path, file.shape, file.sha256) for path, file in zip(paths, FILES, strict=True)

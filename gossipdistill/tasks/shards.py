@@ -36,14 +36,14 @@ class Shard:
     Args:
         index: place of this peer in the roster, from 0.
         count: number of shards.
-        how: `disjoint` deals equal random parts, `same` gives everybody the same examples, `label_skew` deals
+        how: `disjoint` deals equal random parts, `same` gives all peers the same examples, `label_skew` deals
             disjoint parts that are mostly of a few main classes each.
         examples_per_peer: labelled examples of each peer; None leaves it to the task, else the whole pool is dealt.
         seed: the same on all peers.
         data_dir: folder with data sets (`--data-dir` or GOSSIPDISTILL_DATA), or None.
-        pooled: deal the union of all shards instead: what one machine would train on if it saw all labels.
+        pooled: deal the union of all shards instead, as for one machine that sees all labels.
         skew: fraction of a peer's examples that is of its main classes (`label_skew` only).
-        classes_per_peer: number of main classes; always one fewer than there are classes, at most.
+        classes_per_peer: number of main classes; at most one fewer than there are classes.
     """
 
     index: int

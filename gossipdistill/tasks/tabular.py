@@ -63,7 +63,7 @@ def task(
     check_transfer(transfer_examples, TRANSFER)
     if min(hidden, default=1) < 1:
         raise ConfigError("a layer needs a width of at least 1", key="task.hidden", value=hidden)
-    data = _read(shard.data_dir)
+    data = read(shard.data_dir)
     mine = shard.deal(data.labels, default=EXAMPLES_PER_PEER)
     width = data.inputs.shape[1]
     return Task(
@@ -92,7 +92,8 @@ Records = list[list[str]]
 
 
 @lru_cache(maxsize=1)
-def _read(data_dir: Path | None) -> _Data:
+def read(data_dir: Path | None) -> _Data:
+    """All records; they are kept for the other peers of this process."""
     paths = locate(FOLDER, list(FILES), URL, data_dir)
     training, test = (_records(path, digest) for path, digest in zip(paths, FILES.values(), strict=True))
     x, test_x = _encoded(training, test)

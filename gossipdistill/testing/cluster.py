@@ -47,10 +47,12 @@ class Cluster:
     ) -> None:
         """
         Args:
-            peers: how many (ada, bo, cy, ...), or their names.
-            faults: a plan, its entries as dictionaries, a ready-made name, or a file.
-            spawn: makes the learner of a process that starts (`sim.host`); by default each peer publishes the number of
-                its publications to all others five times a second.
+            peers: their number (ada, bo, cy, ...), or their names.
+            faults: a fault plan, its entries as dictionaries, a ready-made name, or a file.
+            seed: the seed of every chance.
+            latency_s: the latency of each link, one way.
+            spawn: makes the learner of a process that starts (`sim.host`). By default, each peer publishes the number
+                of its publications to all others five times a second.
         """
         names = load_roster(str(peers)).names if isinstance(peers, int) else tuple(peers)
         self.plan = _plan(faults, names)
@@ -75,24 +77,24 @@ class Cluster:
 
     @property
     def now_s(self) -> float:
-        """How much time has passed."""
+        """The seconds that have passed."""
         return self.world.now
 
     def run(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let this many seconds pass."""
         self.world.run_for(seconds)
 
     def living(self) -> tuple[str, ...]:
-        """Whose process exists."""
+        """The peers whose process exists."""
         return tuple(name for name in self.names if PeerName(name) in self.world.hosts)
 
     def sees(self, name: str) -> tuple[str, ...]:
-        """Whom `name` believes alive, itself left out."""
+        """The other peers that `name` believes alive."""
         alive = self.world.host(name).mailbox.neighbourhood().alive
         return tuple(other for other in self.names if PeerName(other) in alive)
 
     def everybody_sees_everybody(self) -> bool:
-        """Whether each living peer believes all other living ones alive, and nobody else."""
+        """Whether each living peer believes exactly the other living ones alive."""
         living = self.living()
         return all(self.sees(name) == tuple(other for other in living if other != name) for name in living)
 
@@ -103,7 +105,7 @@ class Cluster:
         return {str(sender): number for sender, number in learner.newest.items()}
 
     def events(self, kind: str, about: str | None = None) -> list[Happening]:
-        """What happened of this kind (the words of `events.EventKind`), about one peer or anybody."""
+        """The events of this kind (a word of `events.EventKind`), about one peer or about any."""
         return [one for one in self.happened if one.event.kind == kind and about in (None, one.event.peer)]
 
     def _publisher(self, birth: Birth) -> Publisher:

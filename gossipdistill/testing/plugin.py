@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gossip_run(tmp_path: Path) -> Callable[..., RunResult]:
-    """Runs peers as processes of this machine, as `gossipdistill run` does, and returns what came of it.
+    """Runs peers as processes of this machine, as `gossipdistill run` does, and returns a `RunResult`.
 
     `gossip_run("first-light.toml", faults="bad-day").check()`; the keywords are those of `gossipdistill.testing.run`.
     Results lie in the test's own folder.

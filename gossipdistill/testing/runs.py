@@ -16,7 +16,7 @@ from gossipdistill.observe.endings import ended_well
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run. `summary` is what `summary.json` holds, `said` what a user would have read meanwhile."""
+    """The result of a run. `summary` is the content of `summary.json`, `said` the lines that a user would have read."""
 
     summary: Mapping[str, Any]
     folder: Path
@@ -24,7 +24,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """As of `gossipdistill run`: 0, or what was not well."""
+        """The exit code of `gossipdistill run`."""
         return int(self.summary["exit_code"])
 
     @property
@@ -33,11 +33,11 @@ class RunResult:
         return {peer["name"]: peer for peer in self.summary["peers"]}
 
     def check(self) -> RunResult:
-        """Returns itself when all went well.
+        """Return the result itself if all went well.
 
         Raises:
-            AssertionError: naming each expectation that is not met, and each peer that was lost without being asked,
-                whose training has diverged or collapsed, or that has exchanged nothing though it could have.
+            AssertionError: names each expectation that is not met, and each peer that was lost unplanned, diverged,
+                collapsed, or exchanged nothing although it could have.
         """
         if self.exit_code == 0:
             return self
@@ -66,14 +66,25 @@ def run(
     max_restarts: int = 0,
     out: Path = Path("runs"),
 ) -> RunResult:
-    """Several peers as processes of this machine, to their end. Call it on the main thread: Ctrl-C ends the peers too.
+    """Run several peers as processes of this machine, to their end. Call it on the main thread; Ctrl-C ends the peers.
 
     Args:
+        run_file: what is trained and how; by default the ready-made run `first-light`.
         faults: a ready-made fault plan or a file.
+        peers: a count, a ready-made roster or a roster file.
+        topology: a ready-made topology or a file.
+        task: a ready-made task, or `module:function`.
+        strategy: the name of a strategy.
+        steps: the number of steps after which a peer ends.
+        seconds: the time after which a peer ends; the earlier end counts.
+        seed: the seed of initial weights, shards and order.
         settings: any keys of a run file, dotted: {"train.lr": 0.1}.
+        data_dir: the folder with data sets.
+        max_restarts: how often a lost worker is restarted.
+        out: the parent of run folders.
 
     Raises:
-        GossipdistillError: when the run could not begin; the message is the one a user would read.
+        GossipdistillError: if the run could not start; the message is the one of the command line.
     """
     asked = Asked(
         run_file=Path(run_file) if run_file is not None else None,

@@ -79,9 +79,10 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
             prints = {check.plain(name): check.plain(value) for name, value in fingerprint.items()}
             head += [address.host, address.port, place, prints, known, reply_wanted, list(features)]
-        case Refusal(code, detail, asked, wire_version):
+        case Refusal(code, detail, asked, wire_version, newer_boot, newer_at):
             head[0] = WIRE_VERSION if wire_version is None else wire_version
             head += [code.value, check.plain(detail), asked, WIRE_VERSION]
+            head += [newer_boot, newer_at.host, newer_at.port] if code is RefusalCode.SUPERSEDED else []
         case Announce(topic, key, number, payload_bytes):
             head += [topic, key, number, payload_bytes]
         case Want(topic, key, number):
@@ -208,7 +209,10 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
         case 3:
             code, detail, asked = check.take(fields, 3)
             theirs = fields[3] if len(fields) > 3 and fields[3] != WIRE_VERSION and check.is_number(fields[3]) else None
-            return Refusal(check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked), theirs)
+            why = (check.word(RefusalCode, code), check.text(detail), check.name_or_nothing(asked), theirs)
+            names_newer = code == RefusalCode.SUPERSEDED and len(fields) > 6  # older releases do not
+            newer = (check.number(fields[4]), check.address(*fields[5:7])) if names_newer else ()
+            return Refusal(*why, *newer)
         case 4:
             topic, key, number, payload_bytes = check.take(fields, 4)
             return Announce(check.text(topic), check.text(key), check.number(number), check.number(payload_bytes))

@@ -9,8 +9,9 @@ in more than a piece at a time on a stranger's word.
 Rules of this file
 1. `split` copies nothing. `Assembly` copies each byte once, into memory that belongs to the completed payload alone:
    its body can be written to, and whoever unpacks it may use it in place.
-2. One body per sender and delivery class is put together at a time, and all together are announced to have at most
-   `assembly_bytes_max`. Pages are touched as bytes come, so an announcement alone costs address space, not memory.
+2. One body per sender and delivery class is put together at a time. By their announcements those of one sender have at
+   most `payload_bytes_max` together, and all have at most `assembly_bytes_max`. Pages are touched as bytes come, so an
+   announcement alone costs address space, not memory.
 3. Pieces lie on a grid, so a byte can come from one piece only. A piece that came before is ignored, order does not
    matter, and whatever lies beside the grid is refused: a flood of small pieces cannot touch page after page.
 4. Who is refused for want of room says it again later. A body of which nothing came while `assembly_bytes_max` of
@@ -136,6 +137,9 @@ class Assembly:
         size = self.limits.piece_bytes_max
         if message.payload.nbytes != size or total > self.limits.payload_bytes_max:
             raise WireError(WireCode.BODY, f"opens a body of {total} bytes with a piece of {message.payload.nbytes}")
+        others = sum(len(body.memory) for (name, _), body in self._bodies.items() if name == envelope.sender)
+        if others + total > self.limits.payload_bytes_max:
+            raise WireError(WireCode.FULL, f"no room for one more of its bodies, of {total} bytes", envelope.sender)
         self._make_room(total, envelope.sender)
         try:
             memory = self.allocate(total)

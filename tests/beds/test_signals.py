@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import START_S, Command, assert_gone, free_pairs, is_alive, state_of, until, write_roster
+from memory_group import MemoryGroup
+
+from gossipdistill.errors import EXIT_LOST
 
 pytestmark = pytest.mark.bed
 
 MINUTES = 4
+MIB = 1 << 20
+#: Takes memory until the kernel ends a process: slowly, so that the room of the first to go is enough for the others.
+HOG = "import time\nheld = []\nwhile True: held.append(b'x' * (2 << 20)); time.sleep(0.02)"
 
 Started = Callable[..., Command]
 POLITE = {signal.SIGTERM: "left", signal.SIGHUP: "left", signal.SIGINT: "interrupted"}
@@ -85,11 +93,11 @@ def test_nohup_is_respected(tmp_path: Path, started: Started) -> None:
         "worker", "--name", "ada", "--shard", "1/1", "--listen", f"127.0.0.1:{ports[0]}", "--seconds", "3600",
         within=["nohup"], env={"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    events = tmp_path / "runs/first-light/ada/events.jsonl"
-    until(lambda: events.exists() and '"started"' in events.read_text(), START_S, "the start")
+    ada = tmp_path / "runs/first-light/ada"
+    until(lambda: _trains(ada), START_S, "the start")
     alone.process.send_signal(signal.SIGHUP)
     alone.process.send_signal(signal.SIGUSR1)  # it lives, and saves when asked
-    until(lambda: any((events.parent / "checkpoints").glob("*.json")), START_S, "a checkpoint")
+    until(lambda: any((ada / "checkpoints").glob("*.json")), START_S, "a checkpoint")
     alone.process.send_signal(signal.SIGTERM)
     assert alone.end() == 143
 
@@ -119,8 +127,7 @@ def test_a_run_passes_it_on_and_leaves_no_orphan(number: signal.Signals, tmp_pat
     pids = list(run.pids(2).values())
     folder = tmp_path / "runs/first-light"
     for name in ("ada", "bo"):
-        events = folder / name / "events.jsonl"
-        until(lambda events=events: events.exists() and '"started"' in events.read_text(), START_S, "the start")
+        until(lambda name=name: _trains(folder / name), START_S, f"the start of {name}")
     os.kill(pids[1], signal.SIGSTOP)  # one that cannot answer is not to be left behind
     run.process.send_signal(number)
     assert run.end() == 128 + number, run.err
@@ -130,3 +137,35 @@ def test_a_run_passes_it_on_and_leaves_no_orphan(number: signal.Signals, tmp_pat
     assert summary["exit_code"] == 128 + number
     assert summary["peers"][0]["status"] == POLITE[number]
     assert any((folder / "ada/checkpoints").glob("*.json"))
+
+
+def test_where_memory_runs_out_a_worker_ends_and_not_its_launcher(tmp_path: Path, started: Started) -> None:
+    try:
+        group = MemoryGroup()
+    except OSError as error:
+        pytest.skip(f"signals bed: no control group of its own: {error}")
+    try:
+        run = started("run", "--peers", "2", "--steps", "1000", within=group.within(), env={"OMP_NUM_THREADS": "1"})
+        pids = run.pids(2)
+        for name in pids:
+            until(lambda name=name: _trains(tmp_path / "runs/first-light" / name), START_S, f"the start of {name}")
+        group.limit_to(group.used_bytes() + 150 * MIB)  # less than a worker has
+        hog = subprocess.Popen([*group.within(), sys.executable, "-c", HOG])
+        try:
+            ended = run.expect(r"^(ada|bo) .* is gone: killed by SIGKILL, for want of memory")[1]
+        finally:
+            hog.kill()
+            hog.wait()
+        assert run.end() == EXIT_LOST, run.err
+        summary = json.loads((tmp_path / "runs/first-light/summary.json").read_text())
+        status = {peer["name"]: peer["status"] for peer in summary["peers"]}
+        assert status.pop(ended) == "lost"
+        assert list(status.values()) == ["finished"]
+        assert_gone(list(pids.values()))
+    finally:
+        group.remove()
+
+
+def _trains(folder: Path) -> bool:
+    events = folder / "events.jsonl"
+    return events.exists() and '"started"' in events.read_text()

@@ -21,7 +21,7 @@ def test_the_yardstick_learns_from_three_teachers_and_opens_no_socket(key: str, 
     assert sorted(links) == ["local-0", "local-1", "local-2"]
     # One exchange in ten steps with each, as with real neighbours; the first may come at once.
     assert all(4 <= link.exchanges <= 5 for link in links.values())
-    assert worker.cadence.exchanges == 4
+    assert worker.gossip.endpoint.cadence.exchanges == 4
 
 
 def test_workers_of_one_plan_have_one_torch_thread_and_the_last_is_slow(tmp_path: Path) -> None:

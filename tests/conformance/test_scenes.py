@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from gossipdistill.events import EventKind
-from gossipdistill.messages import DeliveryClass, Mode
+from gossipdistill.messages import DeliveryClass, Intake, Mode
 from gossipdistill.wire.codec import WIRE_VERSION
 
 from .cluster import LIMITS, NAMES, Cluster, Learner
@@ -62,6 +62,19 @@ def test_mass_is_absorbed_once_and_then_there_is_room(size: int, cluster: Cluste
         cluster.until(lambda: not ada.mailbox.busy("mass", MASS))
     assert [one.weight for one in bo.arrivals()] == [0.5] * 3
     assert ada.arrivals() == []
+
+
+@pytest.mark.parametrize("size", [8, LARGE], ids=["small", "large"])
+def test_what_a_learner_has_no_use_for_never_reaches_it_and_comes_when_it_has(size: int, cluster: Cluster) -> None:
+    ada, bo = cluster.start_all("ada", "bo")
+    bo.mailbox.intake = Intake(frozenset({"mass"}))
+    bo.post("ada", 1, delivery=MASS)
+    cluster.until(lambda: ada.values("bo") == [1])  # so the network of bo has heard of it
+    ada.post("bo", 7, size, delivery=STREAM)
+    ada.post("bo", 8, size, delivery=MASS, weight=0.5)
+    cluster.until(lambda: bo.values("ada") == [8] and bo.heard(EventKind.QUARANTINED, "ada"))
+    bo.post("ada", 2, delivery=STREAM)
+    cluster.until(lambda: bo.values("ada") == [8, 7])
 
 
 def test_mass_that_is_refused_comes_home_with_its_weight(cluster: Cluster) -> None:

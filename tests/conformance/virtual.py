@@ -12,6 +12,7 @@ from gossipdistill.messages import Envelope, Transmit
 from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import turn
 from gossipdistill.wire.codec import WIRE_VERSION, decode, encode
 from gossipdistill.wire.errors import WireError
 from gossipdistill.wire.pieces import Assembly, split
@@ -43,24 +44,9 @@ class _Process:
             self.peer.receive(whole, now)
 
     def turn(self, now: float) -> list[Transmit]:
-        """As the socket driver does it."""
-        collected = self.mailbox.collect()
-        for slot in collected.taken:
-            self.peer.taken(slot, now)
-        for settlement in collected.settlements:
-            self.peer.settle(settlement)
-        self.peer.complain(collected.complaints, now)
-        for slot, parcel in collected.parcels:
-            self.peer.publish(slot, parcel, now)
-        self.peer.report_progress(*self.mailbox.progress(), now)
-        if now >= self.peer.next_timeout():
-            self.peer.handle_timeout(now)
-        transmits = self.peer.transmits()
-        for arrival in self.peer.arrivals():
-            self.mailbox.deliver(arrival)
-        self.mailbox.free(self.peer.freed())
-        self.mailbox.await_taking(self.peer.awaits_taking())
-        self.mailbox.tell(self.peer.neighbourhood(), self.peer.events())
+        """What one turn has to send."""
+        transmits: list[Transmit] = []
+        turn(self.peer, self.mailbox, now, transmits.append)
         return transmits
 
 

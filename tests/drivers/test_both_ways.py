@@ -39,7 +39,7 @@ def test_one_whom_nobody_can_reach_is_taken_back_when_it_was_restarted(nodes: li
     ada, _, cy = trio(nodes)
     ada.post(1, "cy")
     wait_until(lambda: cy.values("ada") == [1])
-    cy.network._loop.call_soon_threadsafe(cy.driver._fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
+    cy.network.call(cy.driver._fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
     wait_until(lambda: cy.network.failure() is not None)
     nodes.remove(cy)
     again = Node("cy", cy.roster, boot=2)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gossipdistill.drivers.buffers import Buffers
+from gossipdistill.drivers.buffers import Buffers, _is_idle
+
+STATM = Path("/proc/self/statm")
 
 
 def address_of(view: memoryview) -> int:
@@ -47,7 +51,55 @@ def test_what_lies_idle_is_bounded() -> None:
     assert len({address_of(view) for view in held}) == 5
     del held
     buffers.allocate(3000)
-    assert sorted(len(buffer) for buffer in buffers._known) == [1000, 1000, 3000]
+    assert sorted(len(known.memory) for known in buffers._known) == [1000, 1000, 3000]
+
+
+def test_what_lies_idle_for_long_is_given_back() -> None:
+    buffers = Buffers(10_000, idle_s=1.0)
+    held, used = buffers.allocate(1000), buffers.allocate(1000)
+    del used
+    for now in (0.0, 0.5, 0.9):
+        buffers.rest(now)
+    assert len(buffers._known) == 2
+    used = buffers.allocate(1000)  # as a body that comes now and then
+    buffers.rest(1.2)
+    del used
+    for now in (1.5, 2.0, 2.4):
+        buffers.rest(now)
+    assert len(buffers._known) == 2, "idle for 0.9 s"
+    buffers.rest(2.7)
+    assert len(buffers._known) == 1
+    buffers.rest(9.0)
+    assert [_is_idle(known.memory) for known in buffers._known] == [False]
+    held[:] = bytes(1000)
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="the kernel says it in /proc")
+def test_memory_is_taken_as_bytes_come_and_not_on_the_say_so_of_a_number() -> None:
+    size, pages = 256 << 20, 2 << 20
+    before = _resident_bytes()
+    view = Buffers(0).allocate(size)
+    assert _resident_bytes() - before < size // 8, "announced, and nothing has come"
+    view[: size // 4] = bytes(size // 4)
+    assert _resident_bytes() - before < size // 2 + 4 * pages
+
+
+def test_where_there_is_no_memory_the_assembly_is_told() -> None:
+    with pytest.raises(MemoryError):
+        Buffers(0).allocate(1 << 60)
+
+
+def test_what_is_given_back_leaves_the_process() -> None:
+    buffers = Buffers(0)
+    first = buffers.allocate(1000)
+    (known,) = buffers._known
+    del first
+    buffers.allocate(5000)
+    assert known.memory.closed
+
+
+def _resident_bytes() -> int:
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()
 
 
 _COME_AND_GO = """
@@ -73,3 +125,33 @@ def test_frames_that_come_and_go_do_not_touch_fresh_pages_each_time() -> None:
     }
     assert faults["keep"] < 100
     assert faults["as_it_is"] > 4 * 1024, "or else there is nothing to be done any more"
+
+
+_FREED = """
+import ctypes
+from gossipdistill.drivers.buffers import Freed
+from gossipdistill.drivers.resources import Resources
+
+MIB, libc = 1 << 20, ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.mallopt(-3, 32 * MIB)  # blocks of this size from the heap, as after a large one was freed
+freed, resident = Freed(64 * MIB), Resources().resident_bytes
+blocks = [libc.malloc(4 * MIB) for _ in range(64)]
+for block in blocks:
+    ctypes.memset(block, 1, 4 * MIB)
+pin = libc.malloc(4 * MIB)  # above them all: the allocator alone gives nothing back
+for block in blocks:
+    libc.free(block)
+before = resident()
+for waits in (60, 0, 65, 17):
+    freed.look(waits * MIB)
+    print(before - resident() < 10 * MIB)
+freed.look(16 * MIB)
+print(before - resident() > 200 * MIB)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or not STATM.exists(), reason="only glibc holds memory like that")
+def test_memory_that_the_allocator_holds_is_given_back_after_a_flood_and_not_before() -> None:
+    done = subprocess.run([sys.executable, "-c", _FREED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True"] * 5

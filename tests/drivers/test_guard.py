@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import socket
 from dataclasses import replace
 
@@ -9,12 +11,21 @@ import pytest
 import zmq
 
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.hoards import Hoards
-from gossipdistill.drivers.resources import Resources, bytes_received, connections, cut
+from gossipdistill.drivers.hoards import Backlog, Hoards, Measure
+from gossipdistill.drivers.links import Inlet
+from gossipdistill.drivers.reading import Reading
+from gossipdistill.drivers.resources import (
+    Resources,
+    ask_for_files,
+    bytes_received,
+    connections,
+    cut,
+    files_within_reach,
+)
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Envelope
+from gossipdistill.messages import Envelope, Mode
 from gossipdistill.presence import Ping
 from gossipdistill.wire.codec import encode
 
@@ -47,14 +58,14 @@ class Told(Resources):
 def test_the_gate_closes_before_files_are_short_and_opens_when_there_is_room_again() -> None:
     gate = Gate(DEFAULT_LIMITS)
     assert gate.look(PLENTY) is None
-    assert gate.look(replace(PLENTY, open_files=1024 - 256)) is None
-    kind, reason = gate.look(replace(PLENTY, open_files=1024 - 255)) or ("", "")
+    assert gate.look(replace(PLENTY, open_files=1024 - 512)) is None
+    kind, reason = gate.look(replace(PLENTY, open_files=1024 - 511)) or ("", "")
     assert (kind, gate.is_open) == (EventKind.LISTENER_CLOSED, False)
-    assert "769 of 1024 files are open, and 256 stay in reserve" in reason
-    for free in 255, 256, 319:
+    assert "513 of 1024 files are open, and 512 stay in reserve" in reason
+    for free in 511, 512, 639:
         assert gate.look(replace(PLENTY, open_files=1024 - free)) is None
         assert not gate.is_open
-    kind, _ = gate.look(replace(PLENTY, open_files=1024 - 320)) or ("", "")
+    kind, _ = gate.look(replace(PLENTY, open_files=1024 - 640)) or ("", "")
     assert (kind, gate.is_open) == (EventKind.LISTENER_OPENED, True)
     assert not gate.sheds(replace(PLENTY, open_files=1020))
 
@@ -85,7 +96,7 @@ def test_what_cannot_be_told_closes_nothing() -> None:
 
 
 def test_a_hoard_is_what_came_and_was_not_handed_over() -> None:
-    hoards = Hoards(1 * MB)
+    hoards = Hoards(DEFAULT_LIMITS)
     assert hoards.look(7, 1, 5 * MB, 0.0) == 0  # what was before the first look is not known
     hoards.delivered(7, 2, 2 * MB, "bo")
     hoards.delivered(8, 2, 2 * MB, "cy")  # of one that was not seen yet
@@ -94,7 +105,6 @@ def test_a_hoard_is_what_came_and_was_not_handed_over() -> None:
     assert hoards.look(7, 1, 7 * MB, 1.0) == 0
     waits = hoards.look(7, 1, 9 * MB, 2.0)
     assert 1.9 * MB < waits <= 2 * MB
-    assert hoards.is_too_much(waits)
     assert hoards.sender_of(7) == "bo"
     assert hoards.look(7, 2, 9 * MB, 3.0) == 0  # another connection with the same descriptor
     assert hoards.sender_of(7) == ""
@@ -104,7 +114,7 @@ def test_a_hoard_is_what_came_and_was_not_handed_over() -> None:
 
 
 def test_what_encryption_and_heartbeats_add_is_no_hoard_in_a_year() -> None:
-    hoards, came, now = Hoards(64 * MB), 0, 0.0
+    hoards, came, now = Hoards(DEFAULT_LIMITS), 0, 0.0
     hoards.look(7, 1, came, now)
     for _ in range(365):
         now += 86400.0
@@ -146,6 +156,32 @@ def test_when_files_are_short_nobody_new_gets_in_and_those_who_are_there_go_on(n
         exchange_works(ada, bo, 2)
 
 
+def test_strangers_hold_so_many_connections_and_no_more(nodes: list[Node]) -> None:
+    ada, bo = pair(nodes, limits=replace(LIMITS, silent_connections_max=100, guard_interval_s=0.02))
+    exchange_works(ada, bo, 1)
+    with contextlib.ExitStack() as held:
+        for number in range(300):
+            port = ada.roster["ada"].port + number % 2
+            held.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+        at = ada.roster["ada"]
+        wait_until(lambda: sum(one.port in (at.port, at.data_port) for one in connections()) < 150)
+        exchange_works(ada, bo, 2)
+    (told,) = [event.reason for event in ada.events() if event.kind is EventKind.CUT_OFF]
+    assert "strangers hold too many connections" in told
+
+
+def test_a_process_asks_for_files_and_never_for_fewer() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
+        assert files_within_reach(600) == min(600, hard)
+        ask_for_files(600)
+        ask_for_files(300)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(600, hard), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_when_memory_is_short_connections_of_others_go_and_come_back_when_it_has_fallen(nodes: list[Node]) -> None:
     told = Told()
     told.resident = 500 * MB
@@ -172,7 +208,7 @@ def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[N
     part = bytes(1 << 20)
     with Stranger(roster["ada"], "eve/5", data=True) as eve:
         eve.say(*encode(Envelope(PeerName("eve"), Boot(5), "ada", 0, Ping(0, 1, False))))
-        wait_until(lambda: ("eve", 5) in ada.driver._reading.speakers.values())
+        wait_until(lambda: ("eve", 5) in ada.driver._ingress.speakers.values())
         monitor = eve.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         eve.socket.send_multipart([part] * 1024, copy=False)  # 1 GB to come; it is not said how much
         assert monitor.poll(5000), "the connection is cut"
@@ -184,5 +220,92 @@ def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[N
 
 def test_limits_say_what_an_honest_connection_holds() -> None:
     limits = Limits()
-    waiting = (limits.data_messages_queued_max + 1) * (limits.piece_bytes_max + limits.header_bytes_max)
-    assert waiting + 2 * limits.data_buffer_bytes < limits.hoard_bytes_max / 2
+    unfinished = 2 * (limits.piece_bytes_max + limits.header_bytes_max + limits.data_buffer_bytes)
+    assert unfinished < limits.hoard_bytes_max / 4
+    assert 8 * (limits.control_bytes_max + limits.control_buffer_bytes) < limits.hoard_control_bytes_max
+    assert limits.paused_s_max < limits.blocked_after_s / 2
+
+
+def judged(waits: int, is_data: bool = True, in_excess: bool = False) -> Measure | None:
+    """Of a connection of which so much waits, in MB."""
+    hoards = Hoards(DEFAULT_LIMITS)
+    hoards.look(7, 1, 0, 0.0)
+    hoards.delivered(7, 1, 0, "bo", in_excess)
+    return hoards.judge(7, waits * MB, is_data, 0.0)
+
+
+def test_who_is_paused_and_who_is_cut_off() -> None:
+    assert [judged(60), judged(70)] == [None, Measure.PAUSE]
+    assert [judged(4, is_data=False), judged(5, is_data=False)] == [None, Measure.CUT]
+    assert [judged(1, in_excess=True), judged(2, in_excess=True)] == [None, Measure.CUT]
+
+
+def test_a_paused_connection_goes_on_when_it_was_read_or_is_cut_off() -> None:
+    hoards = Hoards(DEFAULT_LIMITS)
+    for fd in 7, 8:
+        hoards.look(fd, 1, 0, 0.0)
+        hoards.delivered(fd, 1, 0, "bo")
+        assert hoards.judge(fd, 70 * MB, True, 0.0) is Measure.PAUSE
+        assert hoards.is_paused(fd)
+        assert hoards.judge(fd, 60 * MB, True, 1.9) is None
+    assert hoards.judge(7, 16 * MB, True, 1.9) is Measure.GO_ON
+    assert not hoards.is_paused(7)
+    assert hoards.judge(8, 60 * MB, True, 2.1) is Measure.CUT
+
+
+def test_memory_that_grows_while_there_is_more_to_read_is_a_backlog() -> None:
+    backlog = Backlog()
+    assert backlog.look(500 * MB, False) == 0
+    assert backlog.look(900 * MB, False) == 0
+    assert backlog.look(1000 * MB, True) == 100 * MB
+    assert backlog.look(800 * MB, True) == 0
+    assert backlog.look(1800 * MB, True) == 900 * MB
+    assert backlog.look(1800 * MB, False) == 0
+    assert backlog.look(None, True) == 0
+
+
+def test_the_gate_closes_while_too_much_waits() -> None:
+    gate = Gate(DEFAULT_LIMITS)
+    much = replace(PLENTY, queued_bytes=600 << 20)
+    assert not gate.is_behind(PLENTY)
+    assert gate.is_behind(much)
+    kind, reason = gate.look(much) or ("", "")
+    assert (kind, gate.is_open) == (EventKind.LISTENER_CLOSED, False)
+    assert "629 MB wait to be read, more than 537 MB" in reason
+    assert (gate.look(PLENTY) or ("",))[0] is EventKind.LISTENER_OPENED
+
+
+def test_a_body_that_comes_faster_than_it_is_read_is_paused_and_comes(nodes: list[Node]) -> None:
+    limits = replace(LIMITS, hoard_bytes_max=4 << 20, piece_bytes_max=256 << 10, guard_interval_s=0.005)
+    ada, bo = pair(nodes, limits=limits)
+    exchange_works(ada, bo, 1)
+    drain = Reading.drain
+
+    def one_turn_in_a_while(reading: Reading, inlet: Inlet) -> bool:
+        """Much may come between two turns."""
+        return drain(reading, inlet) if reading.ingress.clock() * 50 % 1 < 0.1 else True
+
+    paused: list[int] = []
+    pause = Hoards.pause
+
+    def noted(hoards: Hoards, fd: int, now: float) -> Measure:
+        paused.append(fd)
+        return pause(hoards, fd, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hoards, "pause", noted)
+        patch.setattr(Reading, "drain", one_turn_in_a_while)
+        bo.post(2, "ada", Mode.PULL, size=64 << 20)
+        wait_until(lambda: 2 in ada.values("bo"), 20.0)
+    assert paused
+    assert EventKind.CUT_OFF not in ada.kinds("bo")
+
+
+def test_a_message_of_too_many_frames_is_refused_and_holds_nobody_up(nodes: list[Node]) -> None:
+    ada, bo = pair(nodes)
+    for data in False, True:
+        with Stranger(ada.roster["ada"], "eve/5", data=data) as eve:
+            eve.socket.send_multipart([b""] * 5000)
+            wait_until(lambda: ada.driver.peer.malformed.get("parts") == 1 + data)  # noqa: B023
+            exchange_works(ada, bo, 1 + data)
+            wait_until(lambda: not ada.driver._reading._overlong)

@@ -64,7 +64,8 @@ def test_nothing_of_it_counts_and_the_others_go_on(name: str, nodes: list[Node])
     rogue: Rogue = CAST[name](Target("ada", "127.0.0.1", roster["ada"].port, public["ada"], allowed, scale=0.05))
     rogue.prepare()
     if name.startswith("revoked"):
-        wait_until(lambda: ada.driver.traffic.get("mallory"))
+        # All of it, on both connections: one that is not open yet when the key is revoked would be turned away.
+        wait_until(lambda: (of_it := ada.driver.traffic.get("mallory")) and of_it.bytes_received >= rogue.done["bytes"])
         for node in ada, bo:
             node.network.trust({who: key.decode() for who, key in public.items() if who != "mallory"})
         wait_until(lambda: "mallory" not in ada.driver.curve.server_keys)  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ import pytest
 import zmq
 from zmq.utils import z85
 
+from gossipdistill.drivers.newcomers import Newcomers
 from gossipdistill.drivers.security import Curve, Doorkeeper
 from gossipdistill.drivers.sockets import Channel, Sockets
 from gossipdistill.events import EventKind
@@ -335,7 +336,7 @@ def test_who_has_not_the_join_secret_is_told_why_and_heard_no_further(nodes: lis
     with caller(ada, zmq.curve_keypair()) as stranger:
         say(stranger, "bo", Leave("a lie"))
         say(stranger, "bo", Ping(1, 1, True))
-        wait_until(lambda: ada.driver._reading.unheard >= 2)
+        wait_until(lambda: ada.driver._ingress.unheard >= 2)
     assert not ada.sees("eve")
     exchange_works(ada, bo, 1)
     assert not ada.driver.peer.malformed
@@ -377,20 +378,26 @@ def test_a_name_that_has_a_key_is_not_taken_by_another_and_a_revoked_one_does_no
     assert not ada.sees("cy")
 
 
-def test_places_of_newcomers_are_few_and_come_free_again() -> None:
+def test_a_key_that_nobody_knows_is_let_in_until_its_proof_was_wrong() -> None:
     public, secret = zmq.curve_keypair()
     now = [0.0]
-    door = Doorkeeper(Curve(public, secret, {}), newcomers_max=3, newcomer_s=30.0, clock=lambda: now[0])
+    door = Doorkeeper(Curve(public, secret, {}), newcomers=Newcomers(3, 30.0), clock=lambda: now[0])
 
     def asked(number: int) -> bytes:
         key = number.to_bytes(32, "big")
         return door._judge([b"1.0", b"1", b"gossipdistill", b"10.0.0.9", b"", b"CURVE", key])[0]
 
-    assert [asked(number) for number in (1, 2, 2, 3, 4, 5, 1)] == [b"200"] * 4 + [b"400"] * 2 + [b"200"]
+    def text(number: int) -> str:
+        return z85.encode(number.to_bytes(32, "big")).decode()
+
+    assert [asked(number) for number in (1, 2, 2, 3)] == [b"200"] * 4
+    door.newcomers.failed(text(2))
+    assert [asked(2), asked(1)] == [b"400", b"200"]
+    assert door.turned_away["unknown_key"] == 1
     now[0] = 30.5
-    assert [asked(number) for number in (4, 5, 6, 1)] == [b"200"] * 3 + [b"400"]
-    door.curve.trust({"eve": z85.encode((4).to_bytes(32, "big"))})
-    assert asked(1) == b"200"
+    assert asked(2) == b"200"
+    door.newcomers.places_max = 0
+    assert asked(3) == b"400"
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

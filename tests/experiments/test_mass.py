@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.mass import restarts, twins
+from experiments.mass import agreement, restarts, twins
 from experiments.mass.averaging import Averaging, weights_of
+from gossipdistill.limits import Limits
 
 
 @pytest.mark.parametrize(("encoding", "error"), [("raw", 1e-5), ("half", 1e-2)])
@@ -36,7 +37,8 @@ def test_the_naive_twin_loses_its_mass_and_the_textbook_one_its_digits() -> None
 
 
 def test_kills_and_restarts_leave_finite_models_and_bounded_weights() -> None:
-    result = restarts.run(cycles=4, seed=3, loss=False)
+    """What is on its way to one that is killed ends with it: no more than one parcel of each, since it loses none."""
+    result = restarts.run(cycles=12, seed=0, loss=False)
     assert result["finite"]
     assert result["weights_min"] >= 2.0
     assert result["weights_max"] <= 18.0
@@ -50,3 +52,16 @@ def test_at_half_of_all_messages_lost_kills_leave_finite_models_and_no_weight_to
     assert result["weights_min"] >= 1.0
     assert result["weights_max"] <= 18.0
     assert result["weight_min"] >= 1e-3
+
+
+HARD = agreement.Setting("irregular", 0.01, 0.02, 0.3)
+
+
+def test_at_30_percent_loss_push_sum_agrees_at_least_half_as_fast_as_running_sums() -> None:
+    for seed in range(2):
+        assert agreement.ours(HARD, seed) >= 0.5 * agreement.running_sums(HARD, seed)
+
+
+@pytest.mark.parametrize("without", [Limits(lanes_max=1), Limits(consign_tries=0)], ids=["one lane", "doubling"])
+def test_with_one_lane_or_with_times_that_double_it_does_not(without: Limits) -> None:
+    assert agreement.ours(HARD, 1, without) < 0.5 * agreement.running_sums(HARD, 1)

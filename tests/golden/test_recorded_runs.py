@@ -27,10 +27,11 @@ from gossipdistill.durable import CheckpointFolder, Saved
 from gossipdistill.launch.building import build_learner, build_schedule, build_task
 from gossipdistill.launch.run_config import Resolved, RunConfig
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.presence import Address
-from gossipdistill.worker import Cadence, Worker
+from gossipdistill.training.worker import Worker
 
 RUNS = Path(__file__).parent / "run-0.1"
 PEERS = {"decentlam-sgd": ("ada", "bo"), "isolated-adamw": ("ada",)}

@@ -10,7 +10,7 @@ from torch import nn
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.launch import batches
-from gossipdistill.launch.batches import kept_bytes_per_row, memory_of, rows_of_step
+from gossipdistill.launch.batches import kept_bytes_per_row, rows_of_step
 from gossipdistill.launch.building import build_learner, build_task
 from gossipdistill.launch.plan import Asked, plan_local
 from gossipdistill.launch.preflight import check
@@ -125,14 +125,3 @@ def test_measuring_leaves_no_trace() -> None:
 def test_a_model_that_cannot_be_measured_is_let_pass() -> None:
     assert kept_bytes_per_row(nn.Linear(3, 1), task_of(8192), 8192) == 0  # it refuses rows of this width
     assert kept_bytes_per_row(nn.Linear(8, 1), task_of(8192), 512) == 0  # not worth it
-
-
-def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = memory_of(CPU)
-    assert whole > 1 << 28
-    limits = [tmp_path / "memory.max", tmp_path / "absent"]
-    monkeypatch.setattr(batches, "_LIMITS_OF_GROUP", tuple(map(str, limits)))
-    for words, wanted in (("max\n", None), ("1048576\n", 1 << 20)):
-        limits[0].write_text(words)
-        assert memory_of(CPU) == (wanted or memory_of(CPU))
-        assert (memory_of(CPU) == 1 << 20) == (wanted is not None)

@@ -10,9 +10,9 @@ import pytest
 from gossipdistill.errors import ConfigError
 from gossipdistill.launch.compare import Comparison
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker
-from gossipdistill.launch.session import _from_my_side
 from gossipdistill.launch.simulation import plan_simulation
 from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.launch.welcome import _from_my_side
 
 Plan = Callable[[Asked], list[WorkerSpec]]
 

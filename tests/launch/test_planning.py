@@ -145,7 +145,7 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
 
     def first_weights(name: str) -> list[torch.Tensor]:
         models = []
-        for spec in comparison._plan(Row(name, 0)):
+        for spec in comparison.plan(Row(name, 0)):
             strategy = spec.config.make_strategy()
             models.append(build_model(spec, strategy, build_task(spec, strategy)))
         return [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
@@ -157,7 +157,7 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
     assert torch.equal(averaged[0], averaged[1])
 
     def examples(name: str) -> list[torch.Tensor]:
-        return [build_task(s, s.config.make_strategy()).train[0].flatten(1) for s in comparison._plan(Row(name, 0))]
+        return [build_task(s, s.config.make_strategy()).train[0].flatten(1) for s in comparison.plan(Row(name, 0))]
 
     (union,) = examples(POOLED)
     shards = torch.cat(examples("gossip_averaging"))
@@ -167,12 +167,12 @@ def test_rows_of_a_comparison_begin_with_the_same_weights_and_data(tmp_path: Pat
 def test_a_comparison_spares_a_strategy_the_options_of_others(run_file: Path, tmp_path: Path) -> None:
     asked = Asked(run_file=run_file, out=tmp_path)
     comparison = Comparison(asked, ["isolated", "codistill_predictions"], [0], lambda title: lambda *_: None)
-    assert comparison._plan(Row("isolated", 0))[0].config.strategy.model_extra == {}
-    extra = comparison._plan(Row("codistill_predictions", 0))[0].config.strategy.model_extra
+    assert comparison.plan(Row("isolated", 0))[0].config.strategy.model_extra == {}
+    extra = comparison.plan(Row("codistill_predictions", 0))[0].config.strategy.model_extra
     assert extra == {"temperature": 2.0}
-    averaged = comparison._plan(Row("gossip_averaging", 0))
+    averaged = comparison.plan(Row("gossip_averaging", 0))
     assert [spec.config.task_options()["model"] for spec in averaged] == ["cnn", "cnn"]
-    (pooled,) = comparison._plan(Row(POOLED, 0))
+    (pooled,) = comparison.plan(Row(POOLED, 0))
     assert pooled.pooled
     assert pooled.config.task_options()["model"] == "cnn"
 

@@ -21,7 +21,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.optimizers import build_optimizer
 from gossipdistill.tasks import Task
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 X, Y = torch.randn(16, 3, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
 TASK = Task(model=lambda: nn.Linear(3, 2), train=(X, Y), validation=(X, Y), loss=nn.functional.cross_entropy)

@@ -59,6 +59,15 @@ def test_a_straggler_keeps_its_own_pace_and_nobody_waits(tmp_path: Path) -> None
     assert paces[-1] > 4 * paces[0]
 
 
+def test_a_newcomer_that_asks_for_a_model_over_lossy_links_is_not_taken_for_one_that_waits(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    lossy = '[[fault]]\nkind = "drop"\nlink = ["*", "*"]\nprobability = 0.1\nfrom_s = 2\n'
+    plan.write_text('[[fault]]\nkind = "kill"\npeer = "bo"\nat_s = 2\nrestart_after_s = 1\n' + lossy)
+    often = ("exchange.every_steps=2", "exchange.per_second_max=0")
+    run = simulation(tmp_path, *often, faults=str(plan), peers="2", seconds=6.0, seed=7, strategy="gossip_averaging")
+    assert run.run() == 0, run.summary["simulation"]["violations"]
+
+
 def test_one_who_has_done_its_steps_waits_for_nobody(tmp_path: Path) -> None:
     run = simulation(tmp_path, steps=20)
     assert run.run() == 0, run.summary["simulation"]["violations"]

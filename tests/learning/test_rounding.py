@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.learning.averaging import mix_in
-from gossipdistill.learning.delays import release_step
 from gossipdistill.learning.flat import flat_parameters, move
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.robust import centre_in, clip_in
@@ -117,12 +116,18 @@ def learner(model: nn.Module, place: int = 0, step: int = 0) -> Learner:
 
 def test_a_step_that_is_shortened_keeps_its_mean() -> None:
     """A quarter of the distance between two neighbouring numbers of the type is not nothing."""
-    one = learner(vector(1.0, torch.bfloat16))
-    before = flat_parameters(one.model)
-    with torch.no_grad():
-        one.model[0].add_(torch.finfo(torch.bfloat16).eps)
-    one.delays.held = (before, 0.25)
-    release_step(one)
+    model = vector(1.0, torch.bfloat16)
+
+    class Upwards(torch.optim.SGD):
+        """To the next number of the type; none of the types whose rate is scaled."""
+
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            with torch.no_grad():
+                model[0].add_(torch.finfo(torch.bfloat16).eps)
+
+    one = Learner("ada", 0, ("ada",), model, Upwards(model.parameters(), lr=0.1), torch.device("cpu"), seed=0)
+    one.step_scale.factor = 0.25
+    one.optimizer.step()
     expected = 1.0 + 0.25 * torch.finfo(torch.bfloat16).eps
     assert float(one.model[0].detach().float().mean()) == pytest.approx(
         expected, abs=0.02 * torch.finfo(torch.bfloat16).eps

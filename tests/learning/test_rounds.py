@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.rounds import Lockstep
+from gossipdistill.learning.rounds import UNAWAITED_MAX, Lockstep
 
 BO, CY, DEE = PeerName("bo"), PeerName("cy"), PeerName("dee")
 ALL = frozenset({BO, CY, DEE})
@@ -67,6 +67,38 @@ def test_a_round_ends_at_its_time_out_and_the_late_one_is_awaited_again_once_it_
     assert rounds.awaited(15.3, ALL) == {BO}
     rounds.heard(BO, 3)
     assert rounds.awaited(15.4, ALL) == frozenset()
+
+
+def tease(rounds: Lockstep, seconds: float) -> None:
+    """Bo sends a frame whenever it is not awaited, so that it is, and is silent until it has been given up."""
+    now, number = 0.0, 0
+    while now < seconds:
+        if rounds.awaited(now, ALL):
+            now += 0.1
+            continue
+        now, number = now + 0.01, number + 1
+        rounds.posted(number, [BO])
+        rounds.heard(BO, number - 1)
+
+
+def test_one_that_keeps_the_others_waiting_on_purpose_costs_ever_less() -> None:
+    rounds = in_round(0, BO)
+    tease(rounds, 1000.0)
+    first_s = rounds.waited_s
+    assert first_s <= 9 * 5.2
+    tease(rounds := in_round(0, BO), 10_000.0)
+    assert rounds.waited_s - first_s <= 9_000.0 / (UNAWAITED_MAX + 1) * 1.2
+
+
+def test_one_that_is_late_now_and_then_is_awaited_as_before() -> None:
+    rounds, now = in_round(0, BO), 0.0
+    for number in range(1, 20):
+        assert rounds.awaited(now, ALL) == {BO}
+        assert rounds.awaited(now + 5.0, ALL) == frozenset()
+        now += 1000.0
+        rounds.posted(number, [BO])
+        rounds.heard(BO, number - 1)
+        rounds.posted(number, [BO])
 
 
 def test_one_who_returns_is_not_awaited_before_it_is_heard() -> None:

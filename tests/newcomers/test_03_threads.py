@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from gossipdistill.launch.compare import POOLED, Row
 from gossipdistill.launch.plan import Asked, plan_local, plan_worker
 from gossipdistill.launch.preflight import check, title_of
 from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.launch.threads import Cpus, choose, cpu_quota
+from gossipdistill.launch.threads import Cpus, choose
 from tests.newcomers.common import comparison
 
 
@@ -72,25 +71,4 @@ def test_the_key_stands_above_all_and_what_is_used_is_recorded(tmp_path: Path, m
 def test_rows_of_a_comparison_have_the_threads_of_its_start(tmp_path: Path) -> None:
     compared = comparison(tmp_path, "complete", ["isolated", POOLED], peers="4")
     compared.cpus = Cpus(8)
-    assert [compared._plan(Row(name, 0))[0].threads for name in compared.strategies] == [2, 8]
-
-
-def test_quotas_of_control_groups_bound_the_cpus(tmp_path: Path) -> None:
-    own, root = tmp_path / "own", tmp_path / "cgroup"
-
-    def quota(listed: str, **files: str) -> float | None:
-        own.write_text(listed)
-        for name, text in files.items():
-            file = root / name.replace("__", "/").replace("cpu_", "cpu.")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        return cpu_quota(own, root)
-
-    assert quota("0::/\n") is None
-    assert quota("0::/a/b\n", a__b__cpu_max="max 100000\n") is None
-    assert quota("0::/a/b\n", a__cpu_max="250000 100000\n") == 2.5
-    assert quota("0::/a/b\n", a__b__cpu_max="150000 100000\n") == 1.5
-    old = {"cpu__cpu_cfs_quota_us": "-1\n", "cpu__cpu_cfs_period_us": "100000\n"}
-    assert quota("2:cpuset:/\n1:cpu:/\n", **old) is None
-    assert quota("2:cpuset:/\n1:cpu:/\n", **(old | {"cpu__cpu_cfs_quota_us": "300000\n"})) == 3.0
-    assert Cpus.read().usable <= (os.cpu_count() or 1)
+    assert [compared.plan(Row(name, 0))[0].threads for name in compared.strategies] == [2, 8]

@@ -1,4 +1,4 @@
-"""4. README, `strategy show` and behaviour agree on what each strategy needs."""
+"""4. The documents, `strategy show` and behaviour agree on what each strategy needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gossipdistill.errors import NeedsError
 from gossipdistill.launch.building import build_schedule
-from gossipdistill.launch.pages import README, strategies_table, with_table
+from gossipdistill.launch.pages import STRATEGIES_PAGE, strategies_table, with_table
 from gossipdistill.launch.plan import Asked, plan_local
 from gossipdistill.observe.catalogue import _NEEDS, describe_strategy, needs_words, waits_words
 from gossipdistill.strategies import STRATEGIES, Initialisation, Needs
@@ -52,9 +52,9 @@ def test_adpsgd_needs_neither_links_both_ways_nor_a_bipartite_graph(tmp_path: Pa
     assert found["adpsgd"] < 0.1 * found["isolated"]
 
 
-def test_the_table_of_the_readme_is_what_strategies_declare() -> None:
-    readme = (REPOSITORY / README).read_text()
-    assert with_table(readme) == readme, "run: python -m gossipdistill.launch.pages"
+def test_the_table_of_strategies_is_what_they_declare() -> None:
+    page = (REPOSITORY / STRATEGIES_PAGE).read_text()
+    assert with_table(page) == page, "run: python -m gossipdistill.launch.pages"
     rows = [line.strip("| ").split(" | ") for line in strategies_table().splitlines()[2:]]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(STRATEGIES)

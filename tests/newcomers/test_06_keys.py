@@ -10,8 +10,18 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from gossipdistill import errors
 from gossipdistill.launch.key_index import accepted_words, keys, type_words
-from gossipdistill.launch.pages import KEYS_PAGE, README, TABLE_HEAD, keys_page, strategies_table, write
+from gossipdistill.launch.pages import (
+    ENVIRONMENT,
+    KEYS_PAGE,
+    REFERENCE_PAGE,
+    STRATEGIES_PAGE,
+    TABLE_HEAD,
+    pages,
+    strategies_table,
+    write,
+)
 from gossipdistill.launch.run_config import known_keys
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import TASKS, task_options
@@ -40,19 +50,34 @@ def test_every_key_is_listed_with_its_type_default_and_a_whole_sentence() -> Non
     assert {key.unit for key in listed if key.name.endswith("_steps")} == {"steps"}
 
 
-def test_the_page_of_keys_is_current() -> None:
-    assert (REPOSITORY / KEYS_PAGE).read_text() == keys_page(), "run: python -m gossipdistill.launch.pages"
+@pytest.mark.parametrize("page", [KEYS_PAGE, REFERENCE_PAGE, STRATEGIES_PAGE], ids=str)
+def test_a_page_that_is_made_from_the_code_is_current(page: Path) -> None:
+    assert (REPOSITORY / page).read_text() == pages(REPOSITORY)[page], "run: python -m gossipdistill.launch.pages"
 
 
 def test_pages_are_written_anew_by_one_command(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / README).write_text(f"before\n{TABLE_HEAD}| `sgp` | nothing | nothing | always |\n\nafter\n")
-    assert write(tmp_path) == [tmp_path / KEYS_PAGE, tmp_path / README]
-    assert (tmp_path / README).read_text() == f"before\n{strategies_table()}\nafter\n"
+    (tmp_path / STRATEGIES_PAGE).write_text(f"before\n{TABLE_HEAD}| `sgp` | nothing | nothing | always |\n\nafter\n")
+    assert write(tmp_path) == [tmp_path / page for page in (KEYS_PAGE, REFERENCE_PAGE, STRATEGIES_PAGE)]
+    assert (tmp_path / STRATEGIES_PAGE).read_text() == f"before\n{strategies_table()}\nafter\n"
     assert write(tmp_path) == []
-    (tmp_path / README).write_text("no table\n")
+    (tmp_path / STRATEGIES_PAGE).write_text("no table\n")
     with pytest.raises(ValueError, match="no single table"):
         write(tmp_path)
+
+
+def test_every_exit_code_is_documented() -> None:
+    kinds = [errors.GossipdistillError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    constants = [value for name, value in vars(errors).items() if name.startswith("EXIT_") and name != "EXIT_CODES"]
+    assert {kind.exit_code for kind in kinds} | set(constants) <= set(errors.EXIT_CODES)
+
+
+def test_every_environment_variable_is_documented() -> None:
+    source = "\n".join(file.read_text() for file in (REPOSITORY / "gossipdistill").rglob("*.py"))
+    named = set(re.findall(r"(?<!_)GOSSIPDISTILL_[A-Z_]+", source))
+    assert named | {"NO_COLOR"} == set(ENVIRONMENT)
 
 
 @pytest.mark.parametrize(

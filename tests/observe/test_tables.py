@@ -47,6 +47,16 @@ def summary(*peers: dict[str, Any]) -> dict[str, Any]:
 PEERS = (peer("ada"), peer("bo", "interrupted", incarnations=2), report.unknown_peer("cy"), peer("dee"))
 
 
+@pytest.mark.parametrize(
+    ("held", "told"), [([1.5, 0.6, 0.9], False), ([1e-3, 2e-3, 0.9], True), ([9.0, 1.0, 1.0], True)]
+)
+def test_weights_that_do_not_add_up_are_told(held: list[float], told: bool) -> None:
+    peers = [peer(name, push_sum_weight=weight) for name, weight in zip(("ada", "bo", "cy"), held, strict=True)]
+    lines = " ".join(drawn(report.render(summary(*peers) | {"push_sum_weight": sum(held)}), 120))
+    assert ("the push-sum weights of 3 peers add up to" in lines) == told
+    assert "add up" not in " ".join(drawn(report.render(summary(*PEERS)), 120)), "no strategy of mass"
+
+
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_the_table_of_a_run_is_never_cut(width: int) -> None:
     lines = drawn(report.render(summary(*PEERS)), width)

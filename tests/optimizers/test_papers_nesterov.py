@@ -17,7 +17,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Task
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 ROWS, DIMENSIONS, SPREAD = 20, 10, 100.0
 

@@ -11,7 +11,7 @@ import torch
 from commands import SLACK_S, START_S, Command, until
 
 from gossipdistill.durable import CheckpointFolder, Number, Saved
-from gossipdistill.launch.session import carried_over_s
+from gossipdistill.launch.run_clock import carried_over_s
 from gossipdistill.learning.checkpoint import Checkpoint
 
 Start = Callable[..., Command]

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from commands import GONE_S, SLACK_S, START_S, Command, assert_gone, free_pairs, until, write_roster
 
+from benchmarks.recordings import told
+from benchmarks.recordings.recorded import differences_of_run
+
 Start = Callable[..., Command]
 
 
@@ -41,6 +44,8 @@ def test_rows_share_data_and_budget(start: Start, tmp_path: Path) -> None:
     shown = start("show")
     assert shown.end() == 0
     assert shown.out.splitlines()[0] == head
+    differences = differences_of_run(tmp_path / "runs/first-light-compare", "compare")
+    assert not differences, told("run_files", differences)
 
 
 def test_a_lost_worker_is_told_in_its_row_and_ctrl_c_keeps_what_there_is(start: Start, tmp_path: Path) -> None:

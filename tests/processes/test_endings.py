@@ -66,6 +66,21 @@ def test_kill_9_of_a_worker_is_told_and_the_others_finish(start: Start) -> None:
     assert command.json()["val_accuracy"]["over"] == 2
 
 
+def test_workers_end_while_their_launcher_is_stopped_and_it_tells_so_afterwards(start: Start, tmp_path: Path) -> None:
+    command = start("run", "--peers", "2", "--seconds", "3", "--max-restarts", "1", "--format", "json", *QUICK)
+    wait_until_training(command, "ada", "bo")
+    command.process.send_signal(signal.SIGSTOP)
+    results = [tmp_path / "runs" / "first-light" / name / "result.json" for name in ("ada", "bo")]
+
+    def finished() -> bool:
+        return all(file.exists() and json.loads(file.read_text())["status"] == "finished" for file in results)
+
+    until(finished, START_S, "the end of the training")
+    command.process.send_signal(signal.SIGCONT)
+    assert command.end() == 0, command.err
+    assert [peer["incarnations"] for peer in command.json()["peers"]] == [1, 1]
+
+
 def test_a_worker_that_is_killed_before_the_start_is_not_waited_for(start: Start) -> None:
     command = start("run", "--peers", "2", "--steps", "20", *QUICK)
     os.kill(command.pids(2)["bo"], signal.SIGKILL)
@@ -76,16 +91,18 @@ def test_a_worker_that_is_killed_before_the_start_is_not_waited_for(start: Start
 def test_a_lost_worker_is_restarted_and_goes_on_from_its_checkpoint(start: Start) -> None:
     command = start(
         "run", "--peers", "2", "--seconds", "4", "--max-restarts", "1", "--format", "json",
-        "--set", "train.checkpoint_every_s=0.2",
     )  # fmt: skip
     pid = command.pids(2)["bo"]
     wait_until_training(command, "ada", "bo")
     bo_folder = command.folder / "runs/first-light/bo"
-    until(lambda: any(bo_folder.glob("checkpoints/*.json")), 20, "a checkpoint")
+    until(lambda: any(bo_folder.glob("checkpoints/*.json")), 20, "a checkpoint")  # though one is due every 10 s
     os.kill(pid, signal.SIGKILL)
-    assert command.end() == 0, command.err
-    bo = command.json()["peers"][1]
-    assert (bo["status"], bo["incarnations"]) == ("finished", 2)
+    # To start a process takes much of four seconds: this is told, and the run is no success.
+    assert command.end() == 10, command.err
+    ada, bo = command.json()["peers"]
+    assert (ada["status"], bo["status"], bo["incarnations"]) == ("finished", "short", 2)
+    (warning,) = [line for line in bo["warnings"] if line.startswith("short: ")]
+    assert warning.endswith("it was lost and started again once")
     assert '"resumed"' in (bo_folder / "events.jsonl").read_text()
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from commands import GONE_S, SLACK_S, Command, assert_gone, state_of, until
 
+from benchmarks.recordings import told
+from benchmarks.recordings.recorded import differences_of_run
+
 Start = Callable[..., Command]
 
 PLAN = """
@@ -70,6 +73,8 @@ def test_a_plan_kills_restarts_pauses_and_drops_and_an_unmet_expectation_is_exit
     assert kinds.count("fault") == len(kinds) >= 6
     resumed = (tmp_path / "runs/first-light/bo/events.jsonl").read_text()
     assert '"resumed"' in resumed
+    differences = differences_of_run(tmp_path / "runs/first-light", "run")
+    assert not differences, told("run_files", differences)
 
 
 def test_a_peer_that_the_plan_stops_for_good_is_no_lost_peer(start: Start, tmp_path: Path) -> None:

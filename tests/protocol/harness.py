@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
+from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import (
     ArrayLayout,
     Arrival,
@@ -31,6 +32,7 @@ from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import drain, feed
 from gossipdistill.wire.crossing import cross
 
 FINGERPRINT = {"run": "first-light", "task": "digits"}
@@ -57,9 +59,10 @@ class AlwaysMyself(Rotation):
 
 @dataclass
 class Process:
-    """One process: its protocol, and what its learner and its observer have seen."""
+    """One process: its protocol, its mailbox, and what its learner and its observer have seen."""
 
     peer: Peer
+    mailbox: Mailbox
     events: list[Event] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     freed: list[Slot] = field(default_factory=list)
@@ -97,10 +100,13 @@ class World:
         closed: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         mute: Sequence[str] = (),
+        keyed: bool = False,
     ) -> None:
+        """With `keyed` nobody speaks under another's name, as on sockets with keys."""
         self.now = 100.0
         self.limits = limits
         self.closed = closed
+        self.keyed = keyed
         self.names = [PeerName(name) for name in names]
         self.random = random.Random(seed)
         self.loss = 0.0
@@ -149,7 +155,9 @@ class World:
             me, expected if expected is not None else len(self.names), contacts if self.closed else (), seeds,
             self.closed, self.now, self.limits,
         )  # fmt: skip
-        made = self.processes[address] = Process(peer)
+        if self.keyed:
+            peer.introductions.prove_senders()
+        made = self.processes[address] = Process(peer, Mailbox(limits=self.limits))
         return made
 
     def kill(self, name: str) -> None:
@@ -218,18 +226,18 @@ class World:
             self._pump(process)
 
     def _pump(self, process: Process) -> None:
-        process.events += process.peer.events()
-        process.view = process.peer.neighbourhood() or process.view
-        process.freed += process.peer.freed()
-        for arrival in process.peer.arrivals():
-            process.arrivals.append(arrival)
-            if process.learning and arrival.delivery is not DeliveryClass.STATE:
-                if not arrival.home:
-                    process.peer.settle(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
-            elif process.learning:
-                process.peer.taken(Slot(arrival.sender, arrival.topic, arrival.key), self.now)
-        for transmit in process.peer.transmits():
-            self._fly(transmit)
+        """A turn without its time-outs, and another one when the learner has taken and absorbed what came."""
+        feed(process.peer, process.mailbox, self.now)
+        done = drain(process.peer, process.mailbox, self.now, self._fly)
+        process.events += done.events
+        process.view = done.neighbourhood or process.view
+        process.freed += done.freed
+        process.arrivals += done.arrivals
+        if process.learning and done.arrivals:
+            process.mailbox.take()
+            mass = [one for one in done.arrivals if one.delivery is not DeliveryClass.STATE and not one.home]
+            process.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True) for one in mass])
+            self._pump(process)
 
     def _fly(self, transmit: Transmit) -> None:
         envelope = transmit.envelope
@@ -270,18 +278,20 @@ class World:
     def publish(
         self, sender: str, to: str, value: int, mode: Mode = Mode.PUSH, topic: str = "x", size: int = 8
     ) -> None:
-        process = self[sender]
-        parcel = Parcel((PeerName(to),), topic, payload(value, size), value, value, mode)
-        process.peer.publish(Slot(PeerName(to), topic, ""), parcel, self.now)
-        self._pump(process)
+        self._post(sender, Parcel((PeerName(to),), topic, payload(value, size), value, value, mode))
 
     def consign(self, sender: str, to: str, value: int, weight: float, stream: bool = False) -> None:
         """The learner of `sender` posts mass, or one frame of a stream, for `to`."""
-        process = self[sender]
         delivery = DeliveryClass.STREAM if stream else DeliveryClass.MASS
-        parcel = Parcel((PeerName(to),), "m", payload(value), value, value, delivery=delivery, weight=weight)
-        process.peer.publish(Slot(PeerName(to), "m", ""), parcel, self.now)
-        self._pump(process)
+        self._post(sender, Parcel((PeerName(to),), "m", payload(value), value, value, delivery=delivery, weight=weight))
+
+    def _post(self, sender: str, parcel: Parcel) -> None:
+        assert self[sender].mailbox.post(parcel), "the link is busy"
+        self._pump(self[sender])
+
+    def report_progress(self, name: str, step: int, done: bool) -> None:
+        self[name].mailbox.report_progress(step, done)
+        self._pump(self[name])
 
     def take(self, name: str, sender: str, topic: str = "x") -> None:
         """The learner of `name` empties one slot of its inbox."""
@@ -292,8 +302,7 @@ class World:
         """The learner of `name` gives its verdict on what came last."""
         process = self[name]
         last = next(arrival for arrival in reversed(process.arrivals) if not arrival.home)
-        process.peer.settle(Settlement(last.sender, last.topic, last.version, absorbed, reason))
-        self.run(0.0)
+        process.mailbox.settle([Settlement(last.sender, last.topic, last.version, absorbed, reason)])
         self._pump(process)
 
     # --- looking -------------------------------------------------------------------------------------------------

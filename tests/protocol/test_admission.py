@@ -56,8 +56,8 @@ def test_the_refused_one_may_come_again_as_a_new_process() -> None:
     assert world.all_alive()
 
 
-def test_a_process_that_was_refused_stays_so_although_it_says_now_what_it_should() -> None:
-    world = World("ada", "bo")
+def test_with_keys_a_process_that_was_refused_stays_so_although_it_says_now_what_it_should() -> None:
+    world = World("ada", "bo", keyed=True)
     world.start("bo", fingerprint={})
     world.run(1.0)
     refused = world["bo"].peer.me.boot
@@ -83,6 +83,24 @@ def test_two_rosters_in_another_order_are_refused() -> None:
     world.run(5.0)
     (event,) = [event for event in world["ada"].events if event.peer == "bo"]
     assert (event.kind, event.reason) == (REFUSED, "place in the roster: 2 here, 1 there")
+
+
+@pytest.mark.parametrize("code", [None, RefusalCode.FINGERPRINT, RefusalCode.ENROLMENT])
+def test_without_keys_no_refusal_in_its_name_locks_out_one_that_is_still_to_come(code: RefusalCode | None) -> None:
+    """None: a word of another wire version."""
+    world = World("ada", "bo")
+    world.kill("bo")
+    ada, bo, later = world["ada"], PeerName("bo"), Boot(10**9)
+    for number in range(20):
+        if code is None:
+            ada.peer.receive_other_version(bo, later + number, 1, 3, world.now)
+        else:
+            world.inject("ada", Envelope(bo, Boot(later + number), "ada", 0, Refusal(code, "a lie")))
+        world.run(0.1)
+    assert len([event for event in ada.events if event.peer == "bo"]) == 1
+    world.start("bo")
+    world.run(3.0)
+    assert world.all_alive()
 
 
 def test_a_stranger_is_refused_and_said_once() -> None:
@@ -143,7 +161,7 @@ OTHER = "bo speaks wire version 2 and ada 3: install the same gossipdistill on b
 
 
 def test_another_wire_version_is_refused_once_and_told_in_its_own() -> None:
-    world = together("ada", "bo")
+    world = together("ada", "bo", keyed=True)
     world.kill("bo")
     peer = world["ada"].peer
     for _ in range(5):
@@ -166,7 +184,7 @@ def test_another_wire_version_is_refused_once_and_told_in_its_own() -> None:
 
 
 def test_each_process_of_another_wire_version_is_refused_and_one_of_mine_is_welcome_again() -> None:
-    world = together("ada", "bo")
+    world = together("ada", "bo", keyed=True)
     world.kill("bo")
     peer = world["ada"].peer
     for boot in 9000, 9001, 9000:
@@ -257,7 +275,7 @@ def wants_need_a_feature(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_greeting_names_is_known_until_another_process_is_here() -> None:
-    world = World("ada", "bo", "cy")
+    world = World("ada", "bo", "cy", keyed=True)
     world.start("bo", features=("deltas", "never-heard-of"))
     world.run(1.0)
     features_of = world["ada"].peer.features_of

@@ -7,7 +7,7 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Announce, Complaint, Consignment, DeliveryClass, Envelope, State
+from gossipdistill.messages import Announce, Complaint, Consignment, DeliveryClass, Enquiry, Envelope, Intake, State
 from gossipdistill.presence import Ack
 from gossipdistill.protocol.allowance import Allowance
 from gossipdistill.protocol.conduct import Conduct
@@ -172,6 +172,50 @@ def test_too_many_topics_are_said_and_held_against_nobody(world: World) -> None:
     for number in range(1, DEFAULT_LIMITS.slots_per_peer_max + 4):
         say(world, State(f"topic {number}", "", number, 1, 1, payload(1)))
     assert world["ada"].peer.turned_away == {"bo: slots": 3}
+    assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
+    assert not world["ada"].peer.is_muted(BO, world.now)
+
+
+def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World) -> None:
+    peer = world["ada"].peer
+    world["ada"].mailbox.intake = Intake(frozenset({"x"}))
+    world.run(1.0)
+    before = len(world.said("ada", "bo", object))
+    for number in range(1, 1000):
+        say(world, State(f"topic {number}", "k", number, 1, 1, payload(1)))
+        say(world, Announce(f"topic {number}", "", number, 8))
+        say(world, Consignment(f"topic {number}", 1, 1, 1, DeliveryClass.MASS, 0.5, 0, payload(1)))
+        say(world, Enquiry(f"topic {number}", 0))
+    assert peer.turned_away == {"bo: topic": 4 * 999}
+    assert world["ada"].arrivals == []
+    assert (peer._delivery.incoming, peer._consignments.shelves) == ({}, {})
+    assert len(world.said("ada", "bo", object)) == before, "none is confirmed, so an honest sender says it again"
+    assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
+    assert not peer.is_muted(BO, world.now)
+    say(world, State("x", "", 1, 1, 1, payload(5)))
+    assert world["ada"].values("bo") == [5]
+
+
+def test_what_came_before_the_learner_had_a_use_for_it_comes_again(world: World) -> None:
+    ada = world["ada"].mailbox
+    ada.intake = Intake(frozenset({"other"}))
+    world.run(1.0)
+    world.publish("bo", "ada", 3)
+    world.consign("bo", "ada", 4, 0.25)
+    world.run(1.0)
+    assert world["ada"].values("bo") == []
+    ada.intake = Intake(frozenset({"other", "x", "m"}))
+    world.run(10.0)
+    assert sorted(world["ada"].values("bo")) == [3, 4]
+    assert not world["bo"].peer.unsettled()
+
+
+def test_who_has_too_much_waiting_is_told_of_once_and_not_muted(world: World) -> None:
+    for _ in range(100):
+        world["ada"].peer.crowded(BO, world.now)
+    world.run(0.0)
+    world._pump(world["ada"])
+    assert world["ada"].peer.turned_away == {"bo: crowded": 100}
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     assert not world["ada"].peer.is_muted(BO, world.now)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import partial
 
 import pytest
 
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
+from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Envelope, Message, Transmit
 from gossipdistill.presence import Address, Contact, Enrolment, Enrolments, Greeting, Leave, Refusal, RefusalCode
 from gossipdistill.protocol.enrolment import Book, Objection, proof_of
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
+from gossipdistill.protocol.turn import turn
 
 SECRET = b"s" * 32
 KEYS = {name: name[0] * 40 for name in ("ada", "bo", "cy", "dee")}
@@ -107,61 +110,62 @@ def test_a_book_is_bounded_and_is_told_in_pages() -> None:
 
 
 class Room:
-    """Peers with books, and messages that arrive at once; `known` says whose keys each has from the start."""
+    """Processes with books, and messages that arrive at once; `known` says whose keys each has from the start. A
+    process has the name of its peer; a second one of that name has a stroke behind it, and a key of its own."""
 
-    def __init__(self, known: dict[str, tuple[str, ...]], secret: bytes | None = SECRET) -> None:
+    def __init__(self, known: dict[str, tuple[str, ...]], secret: bytes | None = SECRET, twins: tuple[str, ...] = ()):
         self.now = 100.0
-        self.at = {name: Address("10.0.0.1", 7400 + 2 * place) for place, name in enumerate(NAMES)}
+        processes = (*NAMES, *twins)
+        self.key = {one: KEYS[one.rstrip("'")].swapcase() if one in twins else KEYS[one] for one in processes}
+        self.at = {one: Address("10.0.0.1", 7400 + 2 * place) for place, one in enumerate(processes)}
         self.said: list[tuple[str, Message]] = []
-        self.events: dict[str, list[tuple[EventKind, str, str]]] = {name: [] for name in NAMES}
+        self.events: dict[str, list[tuple[EventKind, str, str]]] = {one: [] for one in processes}
         self.peers: dict[str, Peer] = {}
+        self.mailboxes = {one: Mailbox() for one in processes}
         self.refused: list[Refusal] = []
-        for name in NAMES:
-            contacts = [
-                Contact(PeerName(other), address, place) for place, (other, address) in enumerate(self.at.items())
-            ]
-            me = Identity(PeerName(name), Boot(1), self.at[name], NAMES.index(name), {})
-            self.peers[name] = Peer(me, len(NAMES), contacts, now=self.now)
-            mine = Book(
-                "lab", PeerName(name), {other: KEYS[other] for other in (name, *known.get(name, ()))}, secret=secret
-            )
-            mine.enrol_myself(KEYS[name], 1)
-            self.peers[name].introductions.book = mine
+        contacts = [Contact(PeerName(name), self.at[name], place) for place, name in enumerate(NAMES)]
+        for one, key in self.key.items():
+            name = one.rstrip("'")
+            me = Identity(PeerName(name), Boot(1), self.at[one], NAMES.index(name), {})
+            self.peers[one] = Peer(me, len(NAMES), contacts, now=self.now)
+            given = {other: KEYS[other] for other in known.get(one, ())} | {name: key}
+            mine = Book("lab", PeerName(name), given, secret=secret)
+            mine.enrol_myself(key, 1)
+            self.peers[one].introductions.book = mine
 
-    def keys(self, name: str) -> set[str]:
-        held = self.peers[name].introductions.book
+    def keys(self, process: str) -> dict[str, str]:
+        held = self.peers[process].introductions.book
         assert held is not None
-        return set(held.keys())
+        return held.keys()
 
     def run(self, seconds: float) -> None:
         end_s = self.now + seconds
         while self.now < end_s:
             self.now += 0.05
-            for name, peer in self.peers.items():
-                if self.now >= peer.next_timeout():
-                    peer.handle_timeout(self.now)
-                self._deliver(name, peer.transmits())
-                self.events[name] += [(event.kind, event.peer, event.reason) for event in peer.events()]
+            for one, peer in self.peers.items():
+                done = turn(peer, self.mailboxes[one], self.now, partial(self._deliver, one))
+                self.events[one] += [(event.kind, event.peer, event.reason) for event in done.events]
 
-    def _deliver(self, sender: str, transmits: list[Transmit]) -> None:
-        """As the driver: a key that is not known is a newcomer's, and one is not dialled whose key is not known."""
-        for transmit in transmits:
-            to = str(transmit.envelope.to)
-            if to not in self.keys(sender):
-                continue
-            self.said.append((to, transmit.envelope.message))
-            if sender in self.keys(to):
-                self.peers[to].receive(transmit.envelope, self.now)
-                continue
-            if isinstance(transmit.envelope.message, Enrolments):
-                refusal = self.peers[to].introductions.newcomer(KEYS[sender], transmit.envelope, self.now)
-                self.refused += [refusal] if refusal is not None else []
+    def _deliver(self, sender: str, transmit: Transmit) -> None:
+        """As the driver: a key that is not known is a newcomer's, and one is not dialled whose key is not known. So of
+        two processes of one name each peer reaches the one whose key it knows."""
+        to = str(transmit.envelope.to)
+        receiver = next((one for one, key in self.key.items() if self.keys(sender).get(to) == key), None)
+        if receiver is None:
+            return
+        self.said.append((receiver, transmit.envelope.message))
+        if self.key[sender] == self.keys(receiver).get(str(transmit.envelope.sender)):
+            self.peers[receiver].receive(transmit.envelope, self.now)
+        elif isinstance(transmit.envelope.message, Enrolments):
+            door = self.peers[receiver].introductions
+            refusal = door.newcomer(self.key[sender], transmit.envelope, self.now)
+            self.refused += [refusal] if refusal is not None else []
 
 
 def test_a_newcomer_that_knows_one_peer_is_known_to_all_and_knows_them() -> None:
     room = Room({"ada": ("bo",), "bo": ("ada",), "cy": ("ada",)})
     room.run(4.0)
-    assert [room.keys(name) for name in NAMES] == [set(NAMES)] * 3
+    assert [set(room.keys(name)) for name in NAMES] == [set(NAMES)] * 3
     assert all(room.peers[one].is_alive(PeerName(other)) for one in NAMES for other in NAMES if one != other)
     assert (EventKind.ENROLLED, "cy", "it has the join secret") in room.events["ada"]
     assert {kind for kind, peer, _ in room.events["bo"] if peer == "cy"} >= {EventKind.ENROLLED, EventKind.JOINED}
@@ -180,7 +184,7 @@ def test_who_has_another_join_secret_is_refused_with_the_reason_and_hurts_nobody
     held.secret = b"t" * 32
     held.enrol_myself(KEYS["cy"], 1)
     room.run(3.0)
-    assert room.keys("ada") == room.keys("bo") == {"ada", "bo"}
+    assert set(room.keys("ada")) == set(room.keys("bo")) == {"ada", "bo"}
     assert room.refused[0] == Refusal(
         RefusalCode.ENROLMENT, "wrong_proof: it does not have the join secret of this run"
     )
@@ -189,6 +193,26 @@ def test_who_has_another_join_secret_is_refused_with_the_reason_and_hurts_nobody
     ]
     assert room.peers["ada"].introductions.refused["wrong_proof"] > 1
     assert room.peers["ada"].is_alive(PeerName("bo"))
+
+
+@pytest.mark.parametrize("met", ["one peer", "two peers"])
+def test_two_newcomers_that_race_for_one_name_harm_nobody_else(met: str) -> None:
+    """Each peer keeps the key that it has heard first, and says so; neither newcomer takes the place of the other."""
+    second_knows = "ada" if met == "one peer" else "bo"
+    room = Room({"ada": ("bo",), "bo": ("ada",), "cy": ("ada",), "cy'": (second_knows,)}, twins=("cy'",))
+    room.run(20.0)
+    mine = {one: room.keys(one)["cy"] for one in ("ada", "bo")}
+    assert (mine["ada"] == mine["bo"]) == (met == "one peer")
+    for one, other in ("ada", "bo"), ("bo", "ada"):
+        assert room.peers[one].is_alive(PeerName(other))
+        assert EventKind.DEAD not in {kind for kind, peer, _ in room.events[one] if peer == other}
+        assert room.peers[one].is_alive(PeerName("cy"))
+    told = [reason for one in ("ada", "bo") for kind, peer, reason in room.events[one] if kind is EventKind.REFUSED]
+    assert 1 <= len(told) <= 2
+    assert all(reason.startswith("its name has another key already") for reason in told)
+    before = dict(mine)
+    room.run(20.0)
+    assert {one: room.keys(one)["cy"] for one in ("ada", "bo")} == before
 
 
 def test_a_newcomer_may_speak_for_its_own_name_and_key_only() -> None:
@@ -203,7 +227,7 @@ def test_a_newcomer_may_speak_for_its_own_name_and_key_only() -> None:
         refusal = ada.introductions.newcomer(KEYS["bo"], envelope, 1.0)
         assert refusal is not None
         assert refusal.detail == "not_own_key: it has shown no record of its own name and key"
-    assert room.keys("ada") == {"ada"}
+    assert set(room.keys("ada")) == {"ada"}
     assert ada.introductions.refused == {"not_own_key": 5}
 
 

@@ -68,6 +68,18 @@ def test_a_death_is_known_to_all_and_a_return_as_well(world: World) -> None:
     assert rows(world) == 0
 
 
+def test_with_keys_a_newer_process_of_one_in_business_is_greeted_at_its_first_ping() -> None:
+    world = World(*NAMES, limits=Limits(greeted_at_start_max=8), keyed=True)
+    world.publish("p03", "p17", 7)
+    world.run(0.1)
+    p03, p17 = world["p03"].peer, world["p17"].peer.me
+    assert p03.status_of(p17.name) is Status.ALIVE
+    before = len(world.said("p03", "p17", Greeting))
+    world.inject("p03", Envelope(p17.name, Boot(p17.boot + 1), p03.me.name, p03.me.boot, Ping(900, 1, False)))
+    world.run(0.1)
+    assert len(world.said("p03", "p17", Greeting)) > before
+
+
 def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death(world: World) -> None:
     """What they say is older than what it knows, so it proves nothing; its own turn to probe p05 may be far away."""
     p00, boot = world["p00"].peer, world["p05"].peer.me.boot

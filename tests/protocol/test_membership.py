@@ -6,13 +6,24 @@ import re
 
 import pytest
 
-from gossipdistill.events import EventKind
+from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Confirm, Envelope, State
-from gossipdistill.presence import Ack, Address, Greeting, Leave, Ping, PingRequest
+from gossipdistill.messages import Confirm, Envelope, Message, State
+from gossipdistill.presence import (
+    Ack,
+    Address,
+    Claim,
+    ClaimKind,
+    Greeting,
+    Leave,
+    Ping,
+    PingRequest,
+    Refusal,
+    RefusalCode,
+)
 from gossipdistill.protocol.members import Status
 
-from .harness import FINGERPRINT, World, address_of, payload
+from .harness import FINGERPRINT, Process, World, address_of, payload
 
 JOINED, SUSPECT, DEAD = EventKind.JOINED, EventKind.SUSPECT, EventKind.DEAD
 RETURNED, LEFT, REFUSED, REFUSED_BY = EventKind.RETURNED, EventKind.LEFT, EventKind.REFUSED, EventKind.REFUSED_BY
@@ -161,7 +172,7 @@ def test_a_restart_after_death_is_a_return_too() -> None:
 
 
 def test_a_word_of_a_new_process_before_its_greeting_is_answered_by_a_greeting_not_believed() -> None:
-    world = together("ada", "bo")
+    world = keyed("ada", "bo")
     world.kill("bo")
     newer = Boot(99_000)
     state = State("x", "", 1, 0, 0, payload(5))
@@ -174,6 +185,18 @@ def test_a_word_of_a_new_process_before_its_greeting_is_answered_by_a_greeting_n
     world.start("bo", boot=newer)
     world.run(1.5)
     assert world["ada"].kinds("bo") == [JOINED, RETURNED]
+    assert world.all_alive()
+
+
+def test_without_keys_words_in_the_name_of_a_newer_process_do_not_part_from_the_one_that_answers() -> None:
+    world = together("ada", "bo")
+    bo = world["bo"].peer.me
+    words: list[Message] = [State("x", "", 1, 0, 0, payload(5)), Ping(1, 1, False), Ack(1, 1, False), Leave("finished")]
+    for word in 5 * words:
+        world.inject("ada", Envelope(bo.name, Boot(bo.boot + 5), "ada", 0, word))
+        assert world["ada"].peer.is_alive(bo.name)
+    world.run(1.0)
+    assert world["ada"].kinds("bo") == [JOINED]
     assert world.all_alive()
 
 
@@ -196,29 +219,245 @@ def test_late_words_of_the_ended_process_change_nothing_and_do_not_end_the_new_o
     assert world["bo"].kinds("bo") == []
 
 
-def test_of_two_processes_with_one_name_the_older_is_told_once() -> None:
-    world = together()
-    old = world["bo"]
-    elsewhere = Address("10.0.0.2", 9000)
-    world.start("bo", address=elsewhere)
+ELSEWHERE = Address("10.0.0.2", 9000)
+
+
+def kinds_of(process: Process, kind: EventKind) -> list[Event]:
+    return [event for event in process.events if event.kind is kind]
+
+
+def keyed(*names: str) -> World:
+    world = World(*names, keyed=True)
+    world.run(1.0)
+    return world
+
+
+def test_with_keys_the_older_of_two_processes_ends_when_the_newer_has_answered_it() -> None:
+    world = keyed("ada", "bo", "cy")
+    old, began_s = world["bo"], world.now
+    newer = world.start("bo", address=ELSEWHERE)
     world.run(20.0)
-    told = [event for event in old.events if event.kind is EventKind.SUPERSEDED]
-    assert len(told) == 1
-    assert "a newer process of bo was heard by" in told[0].reason
-    newer = world.processes[elsewhere]
-    assert not [event for event in newer.events if event.kind is EventKind.SUPERSEDED]
+    (told,) = kinds_of(old, EventKind.SUPERSEDED)
+    assert told.at_s < began_s + 0.1
+    assert "a newer process of bo was heard by bo" in told.reason
+    assert kinds_of(newer, EventKind.SUPERSEDED) == []
     assert world["ada"].kinds("bo") == [JOINED, RETURNED]
     assert world["ada"].peer.is_alive(PeerName("bo"))
 
 
-def test_a_process_with_an_older_boot_is_refused_and_the_newer_goes_on() -> None:
+def test_with_keys_a_newer_process_that_does_not_answer_any_more_ends_nobody() -> None:
+    world = keyed("ada", "bo", "cy")
+    old = world["bo"]
+    world.start("bo", address=ELSEWHERE)
+    world.run(0.002)
+    del world.processes[ELSEWHERE]
+    world.run(20.0)
+    assert kinds_of(old, EventKind.SUPERSEDED) == []
+    warned = kinds_of(old, EventKind.WARNING)
+    assert {event.peer for event in warned} >= {"ada"}
+    assert all("ends nobody" in event.reason for event in warned)
+
+
+def test_without_keys_the_process_that_answers_keeps_its_name_and_the_other_tries_on() -> None:
     world = together()
-    world.start("bo", address=Address("10.0.0.2", 9000), boot=500)
+    old = world["bo"]
+    newer = world.start("bo", address=ELSEWHERE)
+    world.run(20.0)
+    for process in old, newer:
+        assert kinds_of(process, EventKind.SUPERSEDED) == []
+    assert world["ada"].kinds("bo").count(JOINED) == 1
+    assert world["ada"].kinds("bo").count(RETURNED) == 0
+    assert world["ada"].peer.boot_of(PeerName("bo")) == old.peer.me.boot
+    for name in "ada", "cy":
+        (refused,) = [event for event in newer.events if event.peer == name]
+        assert (refused.kind, refused.detail["name_in_use"]) == (REFUSED_BY, 1)
+        assert f"the name bo is in use at {address_of(1)}" in refused.reason
+    del world.processes[address_of(1)]
+    world.run(20.0)
+    assert world["ada"].peer.boot_of(PeerName("bo")) == newer.peer.me.boot
+
+
+def test_without_keys_a_newer_process_at_the_same_address_takes_over_at_once() -> None:
+    world = together()
+    newer = world.start("bo")
+    world.run(1.0)
+    assert world["ada"].peer.boot_of(PeerName("bo")) == newer.peer.me.boot
+
+
+def test_a_process_with_an_older_boot_is_refused_and_learns_which_it_would_have_to_be_above() -> None:
+    world = together()
+    world.start("bo", address=ELSEWHERE, boot=500)
     world.run(5.0)
-    late = world.processes[Address("10.0.0.2", 9000)]
-    assert [event.kind for event in late.events if event.peer == "bo"] == [EventKind.SUPERSEDED]
+    late, current = world.processes[ELSEWHERE], world.processes[address_of(1)]
+    assert kinds_of(late, EventKind.SUPERSEDED) == []
+    hints = {event.detail.get("newer_boot") for event in kinds_of(late, EventKind.WARNING) if event.peer != "bo"}
+    assert hints == {current.peer.me.boot}
     assert world["ada"].kinds("bo") == [JOINED]
-    assert not [event for event in world["bo"].events if event.kind is EventKind.SUPERSEDED]
+    assert kinds_of(current, EventKind.SUPERSEDED) == []
+
+
+@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("code", list(RefusalCode))
+def test_no_refusal_of_another_ends_a_process_or_its_exchange_with_anybody(code: RefusalCode, proven: bool) -> None:
+    """An insider, and without keys also a stranger and a forger of every name there is, says each reason."""
+    world = keyed("ada", "bo", "cy") if proven else together()
+    boot = world["ada"].peer.me.boot
+    senders = [("cy", world["cy"].peer.me.boot)]
+    if not proven:
+        senders += [
+            ("nobody", 9),
+            *((name, boots) for name in ("ada", "bo") for boots in (world[name].peer.me.boot, 9999)),
+        ]
+    for sender, said_boot in senders:
+        for asked in ("", "ada", "bo") if code in (RefusalCode.WRONG_NAME, RefusalCode.PLACE_TAKEN) else ("",):
+            for to_boot in 0, boot:
+                word = Refusal(code, "a lie", asked, newer_boot=boot + 5, newer_at=ELSEWHERE)
+                envelope = Envelope(PeerName(sender), Boot(said_boot), "ada", to_boot, word)
+                for _ in range(20):
+                    world.inject("ada", envelope)
+    assert kinds_of(world["ada"], EventKind.SUPERSEDED) == []
+    assert len(world["ada"].events) < 2 + 2 * len(senders) * 3
+    world.run(3.0)
+    assert world.all_alive()
+
+
+@pytest.mark.parametrize("code", [RefusalCode.FINGERPRINT, RefusalCode.NOT_IN_ROSTER])
+def test_who_has_refused_me_and_speaks_to_me_after_all_is_heard_again(code: RefusalCode) -> None:
+    world = World("ada", "bo", "cy")
+    cy = world["cy"].peer.me
+    world.inject("ada", Envelope(cy.name, cy.boot, "ada", 0, Refusal(code, "a lie")))
+    assert world["ada"].kinds("cy") == [REFUSED_BY]
+    world.run(5.0)
+    assert world["ada"].kinds("bo") == [JOINED]
+    assert world.all_alive()
+
+
+def test_without_keys_a_refusal_in_the_name_of_one_that_is_dead_does_not_lock_it_out() -> None:
+    """Nor does one of it: a greeting that does not fit, or another wire version, in its name."""
+    world = together()
+    bo = world["bo"].peer.me
+    for number in range(3):
+        world.stop("bo")
+        world.run(8.0)
+        assert world["ada"].peer.status_of(PeerName("bo")) in (Status.DEAD, Status.REFUSED)
+        later = Boot(bo.boot + 5000)
+        if number == 0:
+            world.inject("ada", Envelope(bo.name, later, "ada", 0, Refusal(RefusalCode.FINGERPRINT, "a lie")))
+        elif number == 1:
+            world.inject("ada", Envelope(bo.name, later, "ada", 0, Greeting(bo.address, 1, {"run": "another"})))
+        else:
+            world["ada"].peer.receive_other_version("bo", later, 2, 3, world.now)
+        assert world["ada"].peer.status_of(PeerName("bo")) is Status.REFUSED
+        world.resume("bo", clock_first=True)
+        world.run(8.0)
+        assert world.all_alive()
+
+
+FAR = 2**63 - 1
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_boot_far_in_the_future_locks_nobody_out(proven: bool) -> None:
+    """Whatever kind of word names it."""
+    world = keyed("ada", "bo", "cy") if proven else together()
+    bo = world["bo"].peer.me
+    words: list[Message] = [
+        Greeting(bo.address, 1, bo.fingerprint), Leave("x"), Ping(1, 1, False), Refusal(RefusalCode.FINGERPRINT, "x"),
+        Confirm("x", "", 1),
+    ]  # fmt: skip
+    for boot in FAR, bo.boot + 500 * DAY_MS:
+        for word in words:
+            world.inject("ada", Envelope(bo.name, Boot(boot), "ada", 0, word))
+        world["ada"].peer.receive_other_version("bo", boot, 2, 3, world.now)
+    claims = tuple(Claim(bo.name, FAR, 3, kind, PeerName("cy")) for kind in ClaimKind)
+    world.inject("ada", Envelope(PeerName("cy"), world["cy"].peer.me.boot, "ada", 0, Ping(1, 1, False, claims)))
+    assert world["ada"].peer.turned_away["bo: boot"] == 12
+    (said,) = kinds_of(world["ada"], EventKind.QUARANTINED)
+    assert "more than 400 days ahead" in said.reason
+    world.run(2.0)
+    assert world.all_alive()
+    world.start("bo")
+    world.run(3.0)
+    assert world.all_alive()
+
+
+def test_a_peer_whose_own_clock_is_years_behind_goes_by_that_of_the_others() -> None:
+    """With keys, once most have named theirs; and it is heard by all."""
+    world = World("ada", "bo", "cy", "dee", keyed=True)
+    for name in "bo", "cy", "dee":
+        world.start(name, boot=60 * 365 * DAY_MS + world[name].peer.me.boot)
+    world.run(3.0)
+    assert world.all_alive()
+
+
+def test_a_process_whose_clock_is_years_ahead_is_told_so() -> None:
+    world = keyed("ada", "bo", "cy")
+    ahead = world.start("bo", boot=500 * DAY_MS)
+    world.run(1.0)
+    told = [event for event in ahead.events if event.kind is REFUSED_BY]
+    assert {event.peer for event in told} == {"ada", "cy"}
+    for event in told:
+        assert re.fullmatch(r"clock, in milliseconds since 1970: \d+ here, 43200000000 there", event.reason)
+
+
+@pytest.mark.parametrize(("boot", "believed"), [(FAR, False), (2000, True)])
+def test_what_a_relay_says_of_a_boot_far_in_the_future_is_not_believed(boot: int, believed: bool) -> None:
+    """Neither of the two can be dialled, so they know one another by the word of others alone."""
+    world = World("ada", "bo", "cy", mute=("ada", "bo"))
+    world.kill("bo")
+    ada, cy = world["ada"], world["cy"].peer.me
+    for _ in range(200):
+        world.run(0.01)
+        for asked in world.said("ada", "cy", PingRequest)[-1:]:
+            assert isinstance(asked.message, PingRequest)
+            word = Ack(asked.message.number, 1, False, (), "bo", boot)
+            world.inject("ada", Envelope(cy.name, cy.boot, "ada", ada.peer.me.boot, word))
+    assert (ada.peer.status_of(PeerName("bo")) is Status.ALIVE) is believed
+
+
+def test_a_newer_process_that_others_tell_of_is_greeted() -> None:
+    world = together()
+    ada, bo, cy = (world[name].peer.me for name in ("ada", "bo", "cy"))
+    news = Claim(cy.name, cy.boot + 1, 0, ClaimKind.ALIVE, bo.name)
+    before = len(world.said("ada", "cy", Greeting))
+    world.run(world.limits.greet_interval_max_s)
+    world.inject("ada", Envelope(bo.name, bo.boot, ada.name, ada.boot, Ping(900, 1, False, (news,))))
+    world.run(0.1)
+    assert len(world.said("ada", "cy", Greeting)) == before + 1
+
+
+@pytest.mark.parametrize("boot", [400 * DAY_MS, 20_000])
+def test_with_a_new_key_a_peer_begins_anew_however_high_the_boots_under_its_former_one(boot: int) -> None:
+    world = keyed("ada", "bo", "cy")
+    for name in "ada", "cy":
+        world.consign(name, "bo", 1, 0.5)
+        world.publish(name, "bo", 1)
+    thief = world.start("bo", boot=boot)
+    world.run(2.0)
+    for name in "ada", "cy":
+        world.publish("bo", name, 8)
+        world.consign("bo", name, 8, 0.5)
+    world.run(1.0)
+    assert world.all_alive()
+    assert world["ada"].values("bo")[-2:] == [8, 8]
+    del world.processes[address_of(1)]
+    for name in "ada", "cy":
+        world[name].peer.forget_processes(PeerName("bo"), "has another key", world.now)
+    world.run(0.5)
+    assert world["ada"].kinds("bo")[-1] is REFUSED
+    fresh = world.start("bo", boot=9000)
+    world.run(2.0)
+    assert fresh.peer.me.boot < thief.peer.me.boot
+    assert world.all_alive()
+    for name in "ada", "cy":
+        world.publish("bo", name, 9)
+        world.consign("bo", name, 9, 0.5)
+        world.consign(name, "bo", 7, 0.25)
+    world.run(1.0)
+    assert world["ada"].values("bo")[-2:] == world["cy"].values("bo")[-2:] == [9, 9]
+    assert world["bo"].values("ada")[-1:] == [7]
+    assert not any(world[name].peer.unsettled() for name in ("ada", "bo", "cy"))
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------
@@ -257,7 +496,7 @@ def test_that_i_am_done_is_told_to_all_in_business_until_each_confirms_it_and_th
     world = together()
     world.cut = {("ada", "cy")}
     world.log.clear()
-    world["ada"].peer.report_progress(700, True, world.now)
+    world.report_progress("ada", 700, done=True)
     world.run(0.1)
     assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, frozenset()]
     assert world["ada"].peer._membership.prober.untold == {PeerName("cy"): None}
@@ -266,7 +505,7 @@ def test_that_i_am_done_is_told_to_all_in_business_until_each_confirms_it_and_th
     assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, {"ada"}]
     assert not world["ada"].peer._membership.prober.untold
     world.log.clear()
-    world["ada"].peer.report_progress(700, True, world.now)
+    world.report_progress("ada", 700, done=True)
     world.run(0.1)
     assert len(world.said("ada", "bo", Ping)) + len(world.said("ada", "cy", Ping)) <= 1
 
@@ -275,7 +514,7 @@ def test_who_comes_when_i_am_done_is_told_so_in_my_next_turn_although_it_has_jus
     world = together()
     world.leave("cy")
     world.run(0.1)
-    world["ada"].peer.report_progress(700, True, world.now)
+    world.report_progress("ada", 700, done=True)
     world.run(0.1)
     timers = world["ada"].peer._membership.table.timers
     (turn_s,) = [due_s for timer, due_s in timers._due_s.items() if timer.what == "turn"]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Confirm, Consignment, State
+from gossipdistill.messages import Confirm, Consignment, DeliveryClass, Parcel, Receipt, Slot, State, Verdict
+from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.patience import Patience
 
-from .harness import World
+from .harness import World, payload
+
+BO = PeerName("bo")
+
+
+def consignment(topic: str, number: int) -> Consignment:
+    return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
+
+
+def mass(value: int, size: int = 8) -> Parcel:
+    return Parcel((BO,), "m", payload(value, size), value, value, delivery=DeliveryClass.MASS, weight=0.5)
 
 
 def test_without_an_answer_it_waits_as_long_as_it_may() -> None:
@@ -29,9 +43,9 @@ def test_it_follows_the_answers_within_its_bounds() -> None:
 def test_the_first_two_answers_follow_the_formula() -> None:
     patience = Patience(0.0, 100.0)
     patience.answer(1.0)
-    assert patience.seconds() == pytest.approx(1.0 + 4 * 0.5)
+    assert patience.seconds() == pytest.approx(1.0 + 4 * 0.25)
     patience.answer(2.0)
-    deviation = 0.75 * 0.5 + 0.25 * 1.0
+    deviation = 0.75 * 0.25 + 0.25 * 1.0
     assert patience.seconds() == pytest.approx(1.125 + 4 * deviation)
 
 
@@ -98,13 +112,13 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(1.0)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 1, 0.5)
-    world.run(DEFAULT_LIMITS.consign_timeout_s - 0.1)
+    world.run(DEFAULT_LIMITS.consign_patience_min_s - 0.01)
     world.cut.clear()
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
     assert not world["ada"].peer.unsettled()
-    assert not world["ada"].peer._consignments._arriving[world["bo"].peer.me.name].answered
-    assert not world["ada"].peer._consignments._settling
+    assert not world["ada"].peer._consignments._resending._arriving[world["bo"].peer.me.name, 0].answered
+    assert not world["ada"].peer._consignments._resending._settling
 
 
 def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settled() -> None:
@@ -115,6 +129,7 @@ def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settl
         world.consign("ada", "bo", value, 0.5)
         world.run(2.0)
         world.settle("bo", absorbed=True)
+        world.run(0.01)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 6, 0.5)
     world.run(DEFAULT_LIMITS.consign_patience_min_s / 2)
@@ -126,9 +141,102 @@ def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settl
 def test_a_way_that_becomes_longer_is_learned_although_all_is_sent_twice_at_first() -> None:
     world = World("ada", "bo")
     world.run(1.0)
-    for way_s, sendings in ((0.005, 1.0), (0.2, 1.2)):
+    for way_s, sendings in ((0.005, 1.0), (0.2, 1.3)):
         world.delay_s, before = (way_s, way_s), len(world.said("ada", "bo", Consignment))
         for value in range(40):
             world.consign("ada", "bo", value, 0.5)
             world.run(1.0)
         assert (len(world.said("ada", "bo", Consignment)) - before) / 40 <= sendings, way_s
+
+
+def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -> None:
+    """That one message was lost says nothing of the next."""
+    world = World("ada", "bo")
+    world.run(1.0)
+    for value in range(1, 11):
+        world.consign("ada", "bo", value, 0.5)
+        world.run(0.1)
+    world.cut.add(("ada", "bo"))
+    world.consign("ada", "bo", 11, 0.5)
+    world.run(0.6)
+    sent_s = [sent.at_s for sent in world.said("ada", "bo", Consignment)][10:]
+    gaps_s = [after - before for before, after in pairwise(sent_s)]
+    assert len(gaps_s) >= 8
+    assert gaps_s == pytest.approx([DEFAULT_LIMITS.consign_patience_min_s] * len(gaps_s), abs=1e-4)
+
+
+def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
+    patience_s, tries = DEFAULT_LIMITS.consign_patience_min_s, DEFAULT_LIMITS.consign_tries
+    ours, sent_s = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1), [0.0]
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    while sent_s[-1] < 60.0:
+        sent_s.append(ours.next_timeout())
+        ours.handle_timeout(sent_s[-1])
+    gaps_s = [after - before for before, after in pairwise(sent_s)]
+    assert gaps_s[:tries] == pytest.approx([patience_s] * tries, abs=1e-4)
+    assert gaps_s[tries : tries + 4] == pytest.approx([patience_s * factor for factor in (2, 4, 8, 16)], abs=1e-2)
+    assert max(gaps_s) == pytest.approx(DEFAULT_LIMITS.consign_timeout_max_s, abs=1e-2)
+
+
+def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_more_seldom_sooner() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    size = int(DEFAULT_LIMITS.confirm_bytes_per_s)  # a second, as long as nothing is known of the link
+    ours.publish(Slot(BO, "m", ""), mass(1, size), 0.0)
+    assert ours.next_timeout() == pytest.approx(1.0 + DEFAULT_LIMITS.consign_patience_min_s, abs=0.1)
+    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
+    ours.publish(Slot(BO, "m", ""), mass(2, size), 10.0)
+    sent_s = [10.0]
+    for _ in range(DEFAULT_LIMITS.consign_tries_few + 2):
+        sent_s.append(ours.next_timeout())
+        ours.handle_timeout(sent_s[-1])
+    gaps_s = [after - before for before, after in pairwise(sent_s)]
+    assert gaps_s == pytest.approx([0.6] * DEFAULT_LIMITS.consign_tries_few + [1.2, 2.4], abs=1e-3)
+
+
+def test_what_is_learned_of_large_bodies_says_nothing_of_small_ones() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1, int(DEFAULT_LIMITS.confirm_bytes_per_s)), 0.0)
+    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.9)
+    ours.publish(Slot(BO, "m", ""), mass(2), 10.0)
+    assert ours.next_timeout() == pytest.approx(10.0 + DEFAULT_LIMITS.consign_patience_min_s)
+
+
+def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_one_sending() -> None:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.handle_timeout(ours.next_timeout())
+    assert not ours.lossy
+    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
+    for number in range(2, 2 + DEFAULT_LIMITS.lossy_parcels):
+        assert ours.lossy == {BO}
+        ours.publish(Slot(BO, "m", ""), mass(number), float(number))
+        ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), number + 0.01)
+    assert not ours.lossy
+
+
+def lossy() -> Consignments:
+    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.handle_timeout(ours.next_timeout())
+    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
+    assert ours.lossy == {BO}
+    return ours
+
+
+def test_two_receipts_for_one_parcel_show_that_nothing_was_lost() -> None:
+    ours = lossy()
+    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
+    assert not ours.lossy
+
+
+def test_who_is_dead_or_silent_is_not_lossy() -> None:
+    ours = lossy()
+    ours.lost(BO, 2.0, False, "silent")
+    assert not ours.lossy
+    ours = lossy()
+    ours.publish(Slot(BO, "m", ""), mass(2), 0.2)
+    while ours.lossy:
+        now = ours.next_timeout()
+        ours.handle_timeout(now)
+    silent_s = DEFAULT_LIMITS.lossy_tries * DEFAULT_LIMITS.consign_patience_min_s
+    assert now - 0.2 == pytest.approx(silent_s, abs=2 * DEFAULT_LIMITS.consign_patience_min_s)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gossipdistill.errors import ConfigError
 from gossipdistill.strategies import all_reduce
 from gossipdistill.strategies.all_reduce import unused_parameters
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 from .world import make_strategy, make_worker
 
@@ -46,7 +46,7 @@ def worker_of(model: nn.Module, rendezvous: str, **options: object) -> Worker:
     made = make_worker("ada", make_strategy("isolated"), ("ada",))
     made.learner.model = model
     made.learner.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
-    made.strategy = make_strategy("all_reduce", rendezvous=rendezvous, **options)
+    made.gossip.strategy = make_strategy("all_reduce", rendezvous=rendezvous, **options)
     return made
 
 
@@ -77,7 +77,7 @@ def test_each_step_looks_for_them_where_there_are_some(
     torch.manual_seed(0)
     model = Layers() if kind is Layers else nn.Linear(2, 3)
     worker = worker_of(model, f"file://{tmp_path}/meeting", find_unused=how)
-    worker._state = worker.strategy.init(worker.learner)
+    worker.gossip.state = worker.gossip.strategy.init(worker.learner)
     assert getattr(worker.learner.forward_module, "find_unused_parameters") is looks  # noqa: B009 - no such name for mypy
     told = [event.reason for event in worker.learner.ledger.take_news(0.0)]
     spare = "get no gradient, and stay as they are: spare.weight, spare.bias, rare.weight, rare.bias"
@@ -94,5 +94,5 @@ def test_each_step_looks_for_them_where_there_are_some(
 def test_a_meeting_place_that_is_none_is_refused(where: str) -> None:
     worker = worker_of(nn.Linear(2, 3), where)
     with pytest.raises(ConfigError, match=r"strategy.rendezvous( = '[^']*')?: is no place to meet.*; accepted: tcp://"):
-        worker.strategy.init(worker.learner)
+        worker.gossip.strategy.init(worker.learner)
     assert not distributed.is_initialized()

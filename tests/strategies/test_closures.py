@@ -13,7 +13,7 @@ from gossipdistill.learning.gradients import GradientRules, wants_closure
 from gossipdistill.learning.learner import Draws
 from gossipdistill.optimizers import OPTIMIZERS, SGD_C
 from gossipdistill.strategies import STRATEGIES
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 from .world import NAMES, World, make_strategy, make_task, make_worker
 
@@ -111,7 +111,7 @@ def test_every_strategy_trains_with_closures(name: str, kind: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
     for worker in workers.values():
         assert (worker.learner.step, worker.learner.evaluation) == (8, 0)
-        assert worker.learner.ledger.exchanges > 0 or not worker.strategy.delivery.gossips
+        assert worker.learner.ledger.exchanges > 0 or not worker.gossip.strategy.delivery.gossips
 
 
 @pytest.mark.parametrize("name", ["codistill_predictions", "codistill_checkpoints"])
@@ -124,7 +124,7 @@ def test_only_the_first_evaluation_is_counted(name: str) -> None:
         world = World(workers)
         for step in range(5):
             world.step(0.1 * step)
-        state, ledger = workers["ada"]._state, workers["ada"].learner.ledger
+        state, ledger = workers["ada"].gossip.state, workers["ada"].learner.ledger
         mine = getattr(state, "my_loss", None) or getattr(state, "teachers", state).my_loss
         return ledger.exchanges, dict(ledger.staleness.bins), mine.looks
 

@@ -17,7 +17,8 @@ from gossipdistill.learning.distillation import CONSTANT_ROWS_MIN, are_constant,
 from gossipdistill.learning.snapshot import unpack
 from gossipdistill.messages import Parcel
 from gossipdistill.strategies import View
-from gossipdistill.worker import Worker
+from gossipdistill.training.ending import publish_final
+from gossipdistill.training.worker import Worker
 
 from .world import NAMES, World, arrival, make_strategy, make_worker
 
@@ -26,9 +27,9 @@ FOUR = ("ada", "bo", "cy", "dee")
 
 def told(worker: Worker, exchange: int = 0) -> Parcel:
     """What a worker would publish now."""
-    worker.cadence.exchanges = exchange
-    worker.publish_final(0.0)
-    return worker.mailbox.collect().parcels[0][1]
+    worker.gossip.endpoint.cadence.exchanges = exchange
+    publish_final(worker.gossip, 0.0)
+    return worker.gossip.endpoint.mailbox.collect().parcels[0][1]
 
 
 def asked(worker: Worker, now: float = 0.0, rows: int = 8) -> float:
@@ -38,13 +39,13 @@ def asked(worker: Worker, now: float = 0.0, rows: int = 8) -> float:
     learner.x, learner.y = (part[:rows] for part in worker.task.train)
     learner.outputs = learner.forward(learner.x)
     learner.task_loss = worker.task.loss(learner.outputs, learner.y).item()
-    term = worker.strategy.loss(worker._state, learner).value
+    term = worker.gossip.strategy.loss(worker.gossip.state, learner).value
     return 0.0 if term is None else term.item()
 
 
 def hear(worker: Worker, sender: str, parcel: Parcel, number: int = 1) -> None:
     view = View(0, 0.0, (), {sender: 0.5})
-    worker.strategy.mix(worker._state, worker.learner, [arrival(sender, parcel, number, 0.0)], view)
+    worker.gossip.strategy.mix(worker.gossip.state, worker.learner, [arrival(sender, parcel, number, 0.0)], view)
 
 
 def news(worker: Worker) -> list[tuple[str, str, object]]:
@@ -84,7 +85,7 @@ def test_of_predictions_the_announced_loss_decides() -> None:
     workers = {peer: make_worker(peer, make_strategy("codistill_predictions", **options)) for peer in NAMES}
     World(workers)
     for worker, loss in zip(workers.values(), (1.0, 0.8, 0.6), strict=True):
-        worker._state.my_loss.look(loss)
+        worker.gossip.state.my_loss.look(loss)
     ada = workers["ada"]
     for peer in ("bo", "cy"):
         parcel = told(workers[peer])
@@ -96,7 +97,7 @@ def test_of_predictions_the_announced_loss_decides() -> None:
     cy = workers["cy"]
     hear(cy, "bo", told(workers["bo"]))
     cy.learner.task_loss = 0.6
-    assert cy.strategy.loss(cy._state, cy.learner).value is None, "who leads has no teacher"
+    assert cy.gossip.strategy.loss(cy.gossip.state, cy.learner).value is None, "who leads has no teacher"
     assert news(cy) == [("left_out", "bo", "quality_margin")]
 
 
@@ -117,7 +118,7 @@ def test_burn_in_and_the_horizon_are_told_once_with_the_reason(name: str) -> Non
     assert news(ada) == [("left_out", "bo", "burn_in_steps"), ("listened_to", "bo", "")]
     ada.learner.step = 60
     for _ in range(3):
-        assert asked(ada, now=ada.strategy.exchange.horizon_s(ada.learner, "bo")) == 0.0
+        assert asked(ada, now=ada.gossip.strategy.exchange.horizon_s(ada.learner, "bo")) == 0.0
     (event,) = ada.learner.ledger.take_news(0.0)
     assert event.detail == {"rule": "stale"}
     assert event.reason == "its newest word came 30.0 s and 60 of my steps ago, beyond the horizon"
@@ -156,7 +157,7 @@ def test_a_lost_exchange_leaves_older_predictions_and_no_gap() -> None:
     World({"ada": ada, "bo": bo})
     for number, exchange in enumerate((0, 1, 3), start=1):  # the parcel of exchange 2 is lost
         hear(ada, "bo", told(bo, exchange), number)
-    assert ada._state.cache.held("bo") == 60
+    assert ada.gossip.state.cache.held("bo") == 60
     hear(ada, "bo", told(bo, 10**18 + 1), 4)  # whatever number a neighbour claims
     assert ada.learner.ledger.quarantined == {}
 
@@ -174,7 +175,7 @@ def normed(name: str, peer: str) -> Worker:
     layers = (nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
     worker.learner.model = nn.Sequential(*layers)
     worker.learner.optimizer = torch.optim.SGD(worker.learner.model.parameters(), lr=0.1)
-    worker._state = worker.strategy.init(worker.learner)
+    worker.gossip.state = worker.gossip.strategy.init(worker.learner)
     return worker
 
 
@@ -185,10 +186,10 @@ def test_a_teacher_judges_with_its_own_running_statistics(name: str) -> None:
     World({"ada": ada, "cy": cy})
     for step in range(5):
         cy.step(0.1 * step)
-    cy.mailbox.collect()
+    cy.gossip.endpoint.mailbox.collect()
     hear(ada, "cy", told(cy))
     mine = {key: value.clone() for key, value in ada.learner.model.state_dict().items()}
-    teachers = ada._state if name == "codistill_checkpoints" else ada._state.teachers
+    teachers = ada.gossip.state if name == "codistill_checkpoints" else ada.gossip.state.teachers
     (teacher,) = teachers.by_key.values()
     learner = ada.learner
     learner.x = ada.task.train[0][:8]
@@ -211,7 +212,9 @@ def test_groups_average_inside_and_teach_across() -> None:
     end = {p: torch.cat([q.detach().flatten() for q in w.learner.model.parameters()]) for p, w in workers.items()}
     inside = max((end["ada"] - end["bo"]).norm().item(), (end["cy"] - end["dee"]).norm().item())
     assert inside < 0.5 * (end["ada"] - end["cy"]).norm().item()
-    assert all(len(worker._state.teachers.by_key) == 1 for worker in workers.values()), "one teacher per other group"
+    assert all(len(worker.gossip.state.teachers.by_key) == 1 for worker in workers.values()), (
+        "one teacher per other group"
+    )
     assert {parcel.key for _, parcel in world.posted} == {"1", "2"}
 
 
@@ -227,7 +230,7 @@ def test_a_key_of_no_group_is_refused() -> None:
     for key in ("", "0", "3", "-1", "1.0", "²", "999999999"):
         hear(ada, "bo", replace(parcel, key=key))
     assert ada.learner.ledger.quarantined == {"bo: group": 7}
-    assert not ada._state.teachers.by_key
+    assert not ada.gossip.state.teachers.by_key
 
 
 def test_who_has_no_group_and_who_has_two_is_told_so() -> None:
@@ -245,8 +248,8 @@ def test_predictions_of_the_dead_are_forgotten() -> None:
     hear(ada, "bo", told(bo))
     assert asked(ada, now=29.0) > 0.0
     assert asked(ada, now=30.0) == 0.0
-    assert ada._state.cache.names == []
-    assert PeerName("bo") not in ada._state.teachers
+    assert ada.gossip.state.cache.names == []
+    assert PeerName("bo") not in ada.gossip.state.teachers
 
 
 def probabilities(worker: Worker) -> torch.Tensor:

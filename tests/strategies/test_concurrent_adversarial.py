@@ -16,9 +16,9 @@ from gossipdistill.learning.snapshot import pack
 from gossipdistill.messages import Neighbourhood, Parcel
 from gossipdistill.strategies import Delivery
 from gossipdistill.strategies.concurrent_adversarial import State
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
-from .world import World, learn_from, make_strategy, make_worker
+from .world import NAMES, World, learn_from, make_quadratic, make_strategy, make_worker
 
 NAME = "concurrent_adversarial"
 
@@ -63,10 +63,10 @@ def test_made_here_nothing_is_exchanged_and_nobody_is_missed() -> None:
     world = World(workers)
     for step in range(20):
         world.step(float(step))
-        assert workers["ada"].check_exchange(float(step)) is None
+        assert workers["ada"].gossip.alarms.check_exchange(float(step)) is None
     assert world.posted == []
-    assert workers["ada"].strategy.delivery is Delivery.NONE
-    assert not workers["ada"].strategy.needs.alike_models
+    assert workers["ada"].gossip.strategy.delivery is Delivery.NONE
+    assert not workers["ada"].gossip.strategy.needs.alike_models
 
 
 def helped(every_steps: int = 4, lie: Callable[[Parcel], Parcel] | None = None, **options: object) -> World:
@@ -80,8 +80,8 @@ def helped(every_steps: int = 4, lie: Callable[[Parcel], Parcel] | None = None, 
 
         def carry(name: str, now: float) -> None:
             if name == "bo":
-                for _, parcel in workers["bo"].mailbox.collect().parcels:
-                    workers["bo"].mailbox.post(lie(parcel))
+                for _, parcel in workers["bo"].gossip.endpoint.mailbox.collect().parcels:
+                    workers["bo"].gossip.endpoint.mailbox.post(lie(parcel))
             honest_carry(name, now)
 
         world.carry = carry  # type: ignore[method-assign]
@@ -104,7 +104,7 @@ def test_a_helper_ships_what_i_would_have_made_and_no_batch_overwrites_another()
     answers = [parcel for name, parcel in world.posted if name == "bo"]
     assert len({parcel.key for parcel in answers}) == len(answers) == 4
     world.workers["ada"].step(6.0)
-    state = ada._state
+    state = ada.gossip.state
     assert isinstance(state, State)
     assert sorted(state.made) == [6, 7, 8, 9]
     for step, d in expected.items():
@@ -130,7 +130,7 @@ def test_a_lying_helper_moves_no_example_by_more_than_epsilon(norm: str) -> None
     ada, seen = world.workers["ada"], []
     for step in range(20):
         world.step(float(step))
-        seen += [made.d for by in ada._state.made.values() for made in by.values()]
+        seen += [made.d for by in ada.gossip.state.made.values() for made in by.values()]
     assert seen
     for d in seen:
         assert torch.allclose(bounded(d, Norm(norm)), d)
@@ -156,7 +156,7 @@ def test_an_answer_that_comes_too_late_is_not_used() -> None:
         world.step(float(step))
     request = next(parcel for name, parcel in world.posted if name == "ada")
     assert request.to == ("bo",)
-    ada.mailbox.tell(Neighbourhood(), ())
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     for step in range(4, 12):
         ada.step(float(step))
     for step in range(12, 14):
@@ -187,7 +187,7 @@ def test_batch_norm_keeps_other_statistics_for_adversarial_examples() -> None:
     for step in range(5):
         worker.step(float(step))
         clean(worker.task.train[0][worker.draws.at(step)])
-    norm, kept = model[1], worker._state.statistics["1"]
+    norm, kept = model[1], worker.gossip.state.statistics["1"]
     assert isinstance(norm, nn.BatchNorm1d)
     assert torch.equal(norm.running_mean, clean[1].running_mean)
     assert not torch.allclose(kept["running_mean"], clean[1].running_mean)
@@ -199,7 +199,12 @@ def test_whole_numbers_cannot_be_perturbed() -> None:
     worker = alone()
     worker.learner.examples = (torch.ones(4, 2, dtype=torch.long), torch.ones(4, dtype=torch.long))
     with pytest.raises(NeedsError, match="floating-point"):
-        worker.strategy.init(worker.learner)
+        worker.gossip.strategy.init(worker.learner)
+
+
+def test_inputs_that_the_loss_does_not_depend_on_cannot_be_perturbed() -> None:
+    with pytest.raises(NeedsError, match="does not depend on them"):
+        make_quadratic("ada", make_strategy("concurrent_adversarial", helpers=()), NAMES, "complete")
 
 
 def test_the_loss_at_adversarial_examples_is_lower_than_that_of_plain_training() -> None:

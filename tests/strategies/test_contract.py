@@ -18,6 +18,8 @@ from gossipdistill.learning.snapshot import layout_of, pack
 from gossipdistill.messages import DeliveryClass, Mode, Neighbourhood, Payload
 from gossipdistill.strategies import STRATEGIES, Delivery, Extent, Rounds, Strategy, View
 from gossipdistill.strategies.base import AsynchronousOptions
+from gossipdistill.strategies.push_sum import PushSum
+from gossipdistill.training.ending import finish, publish_final, serve
 
 from .world import World, arrival, make_strategy, make_worker
 
@@ -43,7 +45,7 @@ def test_the_docstring_says_what_it_publishes_conserves_and_does_when_stale(name
     for line in ("Publishes:", "Conserves:", "When stale:"):
         assert line in text, f"{name} lacks {line}"
     assert getattr(kind, "__final__", False), f"{name} is not final"
-    assert kind.__bases__ == (Strategy,), f"{name} inherits from more than the one shape"
+    assert kind.__bases__ in ((Strategy,), (PushSum,)), f"{name} inherits from more than the one shape"
     assert importlib.import_module(kind.__module__).__name__.endswith(f".{name}"), "one strategy, one file of its name"
 
 
@@ -96,7 +98,7 @@ def test_steps_that_adapt_to_delays_leave_a_steady_rhythm_alone_and_shorten_a_si
     walked = {False: 0.0, True: 0.0}
     for world, on in ((plain, False), (adaptive, True)):
         ada = world.workers["ada"]
-        ada.mailbox.tell(Neighbourhood(), ())  # nobody to send to
+        ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())  # nobody to send to
         ada.step(3.0)
         for step in range(31, 100):
             before = flat_parameters(ada.learner.model)
@@ -114,7 +116,7 @@ def test_steps_that_adapt_to_delays_are_whole_without_neighbours_and_beyond_the_
         alone.step(0.1 * step)
         adaptive.step(0.1 * step)
     assert same(weights(alone), weights(adaptive))
-    learner, horizon_s = adaptive.learner, adaptive.strategy.exchange.horizon_s(adaptive.learner)
+    learner, horizon_s = adaptive.learner, adaptive.gossip.strategy.exchange.horizon_s(adaptive.learner)
     assert horizon_s > 0
     for step in range(100):
         hold = learner.delays.factor(min(step, 50), step, 0.1 * step, horizon_s, 0)
@@ -127,7 +129,7 @@ def test_steps_that_adapt_to_delays_are_whole_without_neighbours_and_beyond_the_
 def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoilt: str) -> None:
     clean = World({"ada": make_worker("ada", make_strategy(name)), "bo": make_worker("bo", make_strategy(name))})
     clean.workers["bo"].step(0.0)
-    ((_, parcel), *_) = clean.workers["bo"].mailbox.collect().parcels
+    ((_, parcel), *_) = clean.workers["bo"].gossip.endpoint.mailbox.collect().parcels
     arrays = {entry.name: torch.rand(entry.shape or (1,)) for entry in parcel.payload.layout}
     first = next(iter(arrays))
     payloads = {
@@ -143,16 +145,27 @@ def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoil
     World({"ada": ada, "bo": clean.workers["bo"]})
     alone = make_worker("ada", make_strategy("isolated"))
     alone.learner.model.load_state_dict(ada.learner.model.state_dict())
-    ada.mailbox.tell(Neighbourhood(), ())  # nobody to send to
-    ada.mailbox.deliver(arrival("bo", replace(parcel, payload=payloads[spoilt]()), 7, 0.1))
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())  # nobody to send to
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", replace(parcel, payload=payloads[spoilt]()), 7, 0.1))
     for step in range(3):
         ada.step(0.1 * step)
         alone.step(0.1 * step)
     assert same(weights(ada), weights(alone))
     assert sum(ada.learner.ledger.quarantined.values()) == 1
     assert ada.learner.ledger.exchanges == 0
-    refused = [(one.sender, one.absorbed) for one in ada.mailbox.collect().settlements]
+    refused = [(one.sender, one.absorbed) for one in ada.gossip.endpoint.mailbox.collect().settlements]
     assert refused == ([("bo", False)] if parcel.delivery is not DeliveryClass.STATE else [])
+
+
+@pytest.mark.parametrize("name", GOSSIPING)
+def test_it_names_the_topics_of_its_neighbours_before_it_has_posted_anything(name: str) -> None:
+    world = World({peer: make_worker(peer, make_strategy(name)) for peer in ("ada", "bo", "cy")})
+    before = world.workers["ada"].gossip.endpoint.mailbox.intake
+    for step in range(10):
+        world.step(step * 0.1)
+    assert world.posted
+    assert all(before.knows(parcel.topic) for _, parcel in world.posted)
+    assert not before.knows("else")
 
 
 @pytest.mark.parametrize("name", SETTLED)
@@ -174,14 +187,14 @@ def test_one_who_is_done_settles_what_comes_and_changes_no_more(name: str) -> No
     for step in range(3):
         world.step(step * 0.1)
     ada = world.workers["ada"]
-    ada.finish(0.4)
-    ada.publish_final(0.4)
+    finish(ada.gossip, 0.4)
+    publish_final(ada.gossip, 0.4)
     world.carry("ada", 0.4)
     before = weights(ada)
     for peer in ("bo", "cy"):
         world.workers[peer].step(0.5)
         world.carry(peer, 0.5)
-    ada.serve(0.6)
+    serve(ada.gossip, 0.6)
     world.carry("ada", 0.6)
     assert not [one for one in world.on_the_way if one.sender in ("bo", "cy") and one.step == 0]
     assert {one.reason for one in world.settled if not one.absorbed} == {"done training"}
@@ -193,7 +206,7 @@ def test_only_lockstep_waits_and_no_strategy_can(name: str) -> None:
     kind = STRATEGIES[name]
     world = World({peer: make_worker(peer, make_strategy(name)) for peer in ("ada", "bo")})
     world.workers["ada"].step(0.0)
-    waits = bool(world.workers["ada"].awaited(0.0))
+    waits = bool(world.workers["ada"].gossip.awaited(0.0))
     assert waits == (kind.rounds is Rounds.LOCKSTEP)
     tree = ast.parse(inspect.getsource(importlib.import_module(kind.__module__)))
     imported = {
@@ -209,12 +222,12 @@ def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
     bo = make_worker("bo", make_strategy(name), names=("ada", "bo"))
     World({"ada": make_worker("ada", strategy, names=("ada", "bo")), "bo": bo})
     bo.step(0.0)
-    ((_, parcel),) = bo.mailbox.collect().parcels
+    ((_, parcel),) = bo.gossip.endpoint.mailbox.collect().parcels
     ada = make_worker("ada", strategy, names=("ada", "bo"))
     World({"ada": ada, "bo": bo})
     alone = make_worker("ada", make_strategy("isolated"), names=("ada", "bo"))
     alone.learner.model.load_state_dict(ada.learner.model.state_dict())
-    ada.mailbox.deliver(arrival("bo", parcel, 1, now=0.0))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel, 1, now=0.0))
     for step in range(3):
         ada.step(FLOOR_S + step)
         alone.step(FLOOR_S + step)
@@ -226,11 +239,12 @@ def test_what_is_beyond_the_horizon_changes_nothing(name: str) -> None:
 def test_a_diverged_model_is_not_published(name: str) -> None:
     ada = make_worker("ada", make_strategy(name))
     view = View(exchange=0, out_neighbours=(PeerName("bo"),))
-    state = ada.strategy.init(ada.learner)
-    assert ada.strategy.publish(state, ada.learner, view)
+    state = ada.gossip.strategy.init(ada.learner)
+    assert ada.gossip.strategy.publish(state, ada.learner, view)
     with torch.no_grad():
         next(ada.learner.model.parameters()).fill_(float("nan"))
-    assert ada.strategy.publish(state, ada.learner, view) == []
+    ada.learner.now_s = 60.0  # who has not answered meanwhile is asked again
+    assert ada.gossip.strategy.publish(state, ada.learner, view) == []
     assert any("not finite" in warning for warning in ada.learner.ledger.warnings)
 
 
@@ -273,8 +287,8 @@ def test_small_payloads_are_pushed_and_large_ones_announced_unless_told_otherwis
 )
 def test_bytes_are_as_the_docstring_says(name: str, formula: object) -> None:
     ada = make_worker("ada", make_strategy(name))
-    (parcel,) = ada.strategy.publish(
-        ada.strategy.init(ada.learner), ada.learner, View(out_neighbours=(PeerName("bo"),))
+    (parcel,) = ada.gossip.strategy.publish(
+        ada.gossip.strategy.init(ada.learner), ada.learner, View(out_neighbours=(PeerName("bo"),))
     )
     parameters = sum(parameter.numel() for parameter in ada.learner.model.parameters())
     assert parcel.payload.nbytes == formula(100, 3, parameters)  # type: ignore[operator]
@@ -292,7 +306,7 @@ def test_it_says_before_the_first_step_how_large_its_payloads_will_be(name: str,
     assert ada.task.transfer is not None
     batch = (ada.draws.batch_size, *ada.task.train[0].shape[1:])
     extent = Extent(ada.learner.model, len(ada.task.transfer), ada.task.class_count or 0, batch)
-    told = {tuple(sorted(layout_of(one.arrays, one.encoding))) for one in ada.strategy.publications(extent)}
+    told = {tuple(sorted(layout_of(one.arrays, one.encoding))) for one in ada.gossip.strategy.publications(extent)}
     for step in range(8):
         world.step(step * 0.1)
     posted = {tuple(sorted(parcel.payload.layout)) for _, parcel in world.posted}
@@ -309,7 +323,7 @@ def test_weights_beyond_the_range_of_the_encoding_are_told_by_their_sender(name:
     first, parameter = next(iter(bo.learner.model.named_parameters()))
     with torch.no_grad():
         parameter[0, 0] = 2e6
-    bo._state = strategy.init(bo.learner)
+    bo.gossip.state = strategy.init(bo.learner)
     bo.step(0.0)
     array = f"model.{first}" if name == "concurrent_adversarial" else first
     assert bo.learner.ledger.out_of_range[array] >= 1

@@ -23,7 +23,7 @@ from gossipdistill.learning.outcome import Ending
 from gossipdistill.messages import Neighbourhood
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 from .world import World, make_strategy, make_worker
 
@@ -51,7 +51,15 @@ def with_model(worker: Worker, model: nn.Module, lr: float = 0.1) -> Worker:
         old.classes, old.steps_total,
     )  # fmt: skip
     draws = Draws(worker.draws.rows, worker.draws.batch_size, worker.draws.seed)
-    return Worker(learner, worker.task, worker.strategy, worker.schedule, worker.mailbox, worker.cadence, draws)
+    return Worker(
+        learner,
+        worker.task,
+        worker.gossip.strategy,
+        worker.gossip.alarms.schedule,
+        worker.gossip.endpoint.mailbox,
+        worker.gossip.endpoint.cadence,
+        draws,
+    )
 
 
 def alone(model: nn.Module, steps: int, lr: float = 0.1) -> Verdict:
@@ -239,7 +247,7 @@ def after(world: World, steps: int, only: str | None = None, plan: FaultPlan | N
             if only in (None, name):
                 world.carry(name, step * STEP_S)
             else:
-                worker.mailbox.collect()
+                worker.gossip.endpoint.mailbox.collect()
     return verdict(examiner, steps * STEP_S)
 
 
@@ -293,7 +301,7 @@ def test_what_the_user_has_asked_for_is_said_and_is_no_failure(
 
 def test_with_nobody_there_it_is_said_and_is_no_failure() -> None:
     worker = make_worker("ada", make_strategy("gossip_averaging"))
-    worker.mailbox.tell(Neighbourhood(expected=3, statuses={PeerName("bo"): "dead"}), ())
+    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=3, statuses={PeerName("bo"): "dead"}), ())
     examiner = examined(worker)
     for step in range(12):
         worker.step(step * STEP_S)
@@ -304,11 +312,11 @@ def test_with_nobody_there_it_is_said_and_is_no_failure() -> None:
 
 def test_time_beside_others_counts_and_not_the_time_after_they_have_gone() -> None:
     worker = make_worker("ada", make_strategy("gossip_averaging"))
-    worker.mailbox.tell(Neighbourhood(expected=3, alive=frozenset({PeerName("bo")})), ())
+    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=3, alive=frozenset({PeerName("bo")})), ())
     examiner = examined(worker)
     for step in range(100):
         if step == 5:
-            worker.mailbox.tell(Neighbourhood(expected=3, done=frozenset({PeerName("bo")})), ())
+            worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=3, done=frozenset({PeerName("bo")})), ())
         worker.step(step * STEP_S)
     found = verdict(examiner, 50.0)
     assert found.troubles == ()
@@ -328,10 +336,16 @@ def test_who_can_only_send_has_exchanged_what_was_confirmed(tmp_path: Any) -> No
     for confirmed, troubles in (((), 1), (("bo",), 0)):
         world = world_of("codistill_checkpoints")
         ada = world.workers["ada"]
+        schedule, gossip = load_topology(str(path), ("ada", "bo")), ada.gossip
         ada = world.workers["ada"] = Worker(
-            ada.learner, ada.task, ada.strategy, load_topology(str(path), ("ada", "bo")), ada.mailbox, ada.cadence,
+            ada.learner,
+            ada.task,
+            gossip.strategy,
+            schedule,
+            gossip.endpoint.mailbox,
+            gossip.endpoint.cadence,
             ada.draws,
-        )  # fmt: skip
+        )
         examiner = examined(ada)
         for step in range(12):
             ada.step(step * STEP_S)

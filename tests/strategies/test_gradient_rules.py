@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.gradients import GradientRules, make_gradient
-from gossipdistill.strategies import STRATEGIES, Delivery, LossTerm
-from gossipdistill.worker import Worker
+from gossipdistill.learning.learner import Learner
+from gossipdistill.messages import Parcel
+from gossipdistill.strategies import STRATEGIES, Delivery, LossTerm, View
+from gossipdistill.training.worker import Worker
 
 from .world import NAMES, World, make_strategy, make_worker
 
@@ -63,6 +66,26 @@ def test_the_loss_reported_is_the_mean_over_the_batches() -> None:
     one.step(0.0)
     four.step(0.0)
     assert four.task_loss == pytest.approx(one.task_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.LBFGS])
+def test_between_two_steps_no_gradient_is_kept(
+    optimizer: type[torch.optim.Optimizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be one more model in memory, beside what is packed and what is mixed in."""
+    ada, seen = make_worker("ada", make_strategy("gossip_averaging")), list[bool]()
+    ada.learner.optimizer = optimizer(ada.learner.model.parameters(), lr=0.1)  # type: ignore[call-arg]
+
+    def publish(state: object, learner: Learner, view: View) -> list[Parcel]:
+        seen.extend(parameter.grad is None for parameter in learner.model.parameters())
+        return []
+
+    monkeypatch.setattr(ada.gossip.strategy, "publish", publish)
+    before = flat_parameters(ada.learner.model)
+    ada.step(0.0)
+    assert not torch.equal(before, flat_parameters(ada.learner.model))
+    assert len(seen) == 4
+    assert all(seen)
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])

@@ -29,7 +29,7 @@ def masked_world(strategy: str) -> World:
     workers = {name: make_worker(name, make_strategy(strategy)) for name in NAMES}
     for place, worker in enumerate(workers.values()):
         worker.learner.model = Masked(worker.learner.model, place)
-        worker._state = worker.strategy.init(worker.learner)
+        worker.gossip.state = worker.gossip.strategy.init(worker.learner)
     return World(workers)
 
 
@@ -55,8 +55,8 @@ def test_weights_that_diverge_are_not_published_and_the_warning_names_them(strat
     ada = world.workers["ada"]
     with torch.no_grad():
         ada.learner.model.net[2].bias[1] = math.nan  # type: ignore[index]
-    world.step(0.1)
+    world.step(5.0)  # so late that whoever has not answered is asked again
     before = sum(sender == "ada" for sender, _ in world.posted)
-    world.step(0.2)
+    world.step(10.0)
     assert sum(sender == "ada" for sender, _ in world.posted) == before
     assert any("net.2.bias" in warning or "net.0" in warning for warning in ada.learner.ledger.warnings)

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.mailbox import Mailbox
 from gossipdistill.strategies import STRATEGIES, Delivery
 from gossipdistill.tasks import Task
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Cadence, Mailbox, Worker
+from gossipdistill.training.worker import Worker
 
 from .world import World, make_strategy
 

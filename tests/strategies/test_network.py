@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ import torch
 
 from experiments.mass.averaging import Storm, weights_of
 from gossipdistill.ids import PeerName
-from gossipdistill.launch.parting import Parting
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.messages import Payload
@@ -23,7 +23,9 @@ from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
-from gossipdistill.worker import Worker
+from gossipdistill.training.ending import finish, publish_final, serve
+from gossipdistill.training.leaving import Leaving
+from gossipdistill.training.worker import Worker
 
 from .world import make_quadratic, make_strategy, make_worker
 
@@ -39,33 +41,33 @@ class Trainer:
     worker: Worker
     pace: Pace
     done_at_step: int = 1 << 30
-    parting: Parting | None = None
+    leaving: Leaving | None = None
     _done: bool = False
 
     def mass(self) -> tuple[float, ...]:
-        return (self.worker.held_weight(),)
+        return (self.worker.gossip.held_weight(),)
 
     def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
         return (weight,)
 
     def part(self, now: float) -> None:
-        self.worker.finish(now)
-        self.parting = Parting(self.worker, now)
+        finish(self.worker.gossip, now)
+        self.leaving = Leaving(self.worker.gossip, now)
 
     def step(self, now: float) -> float | None:
         worker = self.worker
-        if self.parting is not None:
-            return None if self.parting.look(now) else 0.002
+        if self.leaving is not None:
+            return None if self.leaving.look(now) else 0.002
         if self._done:
-            worker.serve(now)
+            serve(worker.gossip, now)
             return 0.02
-        if worker.awaited(now):
+        if worker.gossip.awaited(now):
             return 0.002
         worker.step(now)
         if worker.learner.step >= self.done_at_step:
-            worker.finish(now)
-            worker.publish_final(now)
-            worker.mailbox.report_progress(worker.learner.step, done=True)
+            finish(worker.gossip, now)
+            publish_final(worker.gossip, now)
+            worker.gossip.endpoint.mailbox.report_progress(worker.learner.step, done=True)
             self._done = True
         return self.pace.next_s()
 
@@ -92,7 +94,7 @@ class Run:
 
     def _spawn(self, birth: Birth) -> Trainer:
         worker = self.workers[birth.name] = self.make(birth.name)
-        worker.mailbox = birth.mailbox
+        worker.gossip.endpoint.mailbox = birth.mailbox
         pace = Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, self.seed, self.slow.get(birth.name, 1.0))
         made = self.trainers[birth.name] = Trainer(worker, pace, self.done_at.get(birth.name, 1 << 30))
         return made
@@ -101,7 +103,7 @@ class Run:
         """Nobody publishes any more, and all that is on its way arrives."""
         self.storm.calm = True
         for worker in self.workers.values():
-            worker.cadence = Cadence(1 << 30, 0.0)
+            worker.gossip.endpoint.cadence = Cadence(1, 0.0, _next_s=math.inf)
         self.world.run_for(20.0)
 
     def points(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -171,13 +173,13 @@ def test_the_mass_of_one_that_leaves_stays_with_the_others(name: str) -> None:
     run.world.run_for(0.3)  # it ends within a few steps of the others, not after a second
     assert PeerName("p1") not in run.world.hosts
     leaver = run.workers.pop(PeerName("p1"))
-    told = run.trainers[PeerName("p1")].parting.event(0.0)  # type: ignore[union-attr]
+    told = run.trainers[PeerName("p1")].leaving.event(0.0)  # type: ignore[union-attr]
     assert told is not None
     assert "was taken within 0.0" in told.reason
-    assert leaver.held_weight() == 0.0
+    assert leaver.gossip.held_weight() == 0.0
     assert bool(flat_parameters(leaver.learner.model).isfinite().all())
     run.calm_down()
-    assert sum(worker.held_weight() for worker in run.workers.values()) == pytest.approx(5.0, abs=1e-9)
+    assert sum(worker.gossip.held_weight() for worker in run.workers.values()) == pytest.approx(5.0, abs=1e-9)
     assert not run.checker.violations
 
 
@@ -204,7 +206,7 @@ def test_whoever_leaves_goes_to_the_next_when_its_mass_is_refused_and_keeps_it_w
         run.world.leave(name)
     run.world.run_for(1.2)
     assert not run.world.hosts
-    told = [trainer.parting.event(0.0) for trainer in run.trainers.values()]  # type: ignore[union-attr]
+    told = [trainer.leaving.event(0.0) for trainer in run.trainers.values()]  # type: ignore[union-attr]
     assert not run.checker.violations
     assert all(event is None or event.detail["seconds"] < 1.0 for event in told)  # type: ignore[operator]
 
@@ -219,7 +221,11 @@ def test_a_straggler_slows_nobody_under_sgp_and_everybody_under_dpsgd() -> None:
     assert min(alone[:4]) > 160, alone
     assert max(together) < 40, together
     assert max(together) - min(together) <= 1, together
-    waited = [worker.lockstep.waited_s for worker in rounds.workers.values() if worker.lockstep is not None]
+    waited = [
+        worker.gossip.endpoint.lockstep.waited_s
+        for worker in rounds.workers.values()
+        if worker.gossip.endpoint.lockstep is not None
+    ]
     assert min(waited[:4]) > 5.0
     assert waited[4] < 1.0
 
@@ -233,7 +239,7 @@ def test_a_peer_that_is_killed_stops_the_rounds_of_the_others_for_one_time_out_a
     run.world.start("p2")
     run.world.run_for(10.0)
     back = run.workers[PeerName("p2")]
-    numbers = [worker.cadence.exchanges for worker in run.workers.values()]
+    numbers = [worker.gossip.endpoint.cadence.exchanges for worker in run.workers.values()]
     assert max(numbers) - min(numbers) <= 2, numbers
     assert back.learner.ledger.exchanges > 50
     assert float(np.ptp(run.points(), axis=0).max()) < 0.5

@@ -12,7 +12,6 @@ import torch
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.launch.joining import Joining, give_to_newcomers
 from gossipdistill.launch.run_config import ExchangeKeys
 from gossipdistill.learning import donation
 from gossipdistill.learning.flat import flat_parameters, load_flat
@@ -23,7 +22,9 @@ from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import STRATEGIES, Initialisation
-from gossipdistill.worker import Worker
+from gossipdistill.training.endpoint import Endpoint
+from gossipdistill.training.joining import Joining, give_to_newcomers
+from gossipdistill.training.worker import Worker
 
 from .world import DIMENSIONS, make_quadratic, make_strategy, make_worker, place_at
 from .world import World as Workers
@@ -53,14 +54,14 @@ class Trainer:
         worker = self.worker
         if self.joins:
             if self.joining is None:
-                self.joining = Joining(worker, now, within_s=60.0)
+                self.joining = Joining(worker.gossip, now, within_s=60.0)
             over = self.joining.look(now)
             self.news += worker.learner.ledger.take_news(now)
             if not over:
                 return 0.02
-            self.joins, self.exchanges_before = False, worker.cadence.exchanges
+            self.joins, self.exchanges_before = False, worker.gossip.endpoint.cadence.exchanges
             self.began_at = bytes(pack(model_arrays(worker.learner.model), "raw").body)
-        if worker.awaited(now):
+        if worker.gossip.awaited(now):
             return 0.002
         worker.step(now)
         self.news += worker.learner.ledger.take_news(now)
@@ -87,10 +88,10 @@ class Run:
 
     def _spawn(self, birth: Birth) -> Trainer:
         worker = self.make(birth.name)
-        worker.mailbox = birth.mailbox
+        worker.gossip.endpoint.mailbox = birth.mailbox
         if self.world.now > 0.0:  # far from where the others are by now
             place_at(worker, np.full(DIMENSIONS, 5.0))
-        give_to_newcomers(worker, self.keys)
+        give_to_newcomers(worker.gossip, self.keys.given_bytes_per_s)
         pace = Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, 0)
         made = self.trainers[birth.name] = Trainer(worker, pace, joins=self.world.now > 0.0 and birth.name == NEW)
         return made
@@ -122,7 +123,7 @@ def test_a_newcomer_goes_on_from_a_donors_state_with_weight_one(strategy: str, s
     assert new.exchanges_before == 0  # nothing was said while it caught up
     assert run.trainers[PeerName(donor)].told(EventKind.DONATES)[0][0] == NEW
     assert new.worker.learner.step > 5
-    giver = run.trainers[PeerName(donor)].worker.donor
+    giver = run.trainers[PeerName(donor)].worker.gossip.endpoint.donor
     assert giver is not None
     assert [bytes(pin.body) for pin in giver.pins.values()] == [new.began_at]
     assert all(trainer.worker.learner.ledger.quarantined == {} for trainer in run.trainers.values())
@@ -135,7 +136,7 @@ def test_a_newcomer_of_mass_brings_in_weight_one_and_no_more(small_chunks: None)
     held: list[float] = []
     while run.trainers[NEW].exchanges_before < 0:
         run.world.run_for(0.02)
-        held.append(run.trainers[NEW].worker.held_weight())
+        held.append(run.trainers[NEW].worker.gossip.held_weight())
     assert held[:-1] == [1.0] * (len(held) - 1)
     assert len(held) > 5
 
@@ -208,10 +209,10 @@ def test_a_spoilt_chunk_is_found_by_the_digest_and_another_donor_asked(
     small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoilt: list[PeerName] = []
-    take = Worker.take_given
+    take = Endpoint.state_chunks
 
-    def take_spoilt(worker: Worker, now: float) -> list[Arrival]:
-        arrivals = take(worker, now)
+    def take_spoilt(endpoint: Endpoint) -> list[Arrival]:
+        arrivals = take(endpoint)
         if arrivals and arrivals[0].payload.nbytes and not spoilt:
             spoilt.append(arrivals[0].sender)
             body = bytes(arrivals[0].payload.body)
@@ -219,7 +220,7 @@ def test_a_spoilt_chunk_is_found_by_the_digest_and_another_donor_asked(
             arrivals[0] = replace(arrivals[0], payload=payload)
         return arrivals
 
-    monkeypatch.setattr(Worker, "take_given", take_spoilt)
+    monkeypatch.setattr(Endpoint, "state_chunks", take_spoilt)
     run = Run(quadratics())
     run.world.run_for(8.0)
     run.world.start(NEW)
@@ -247,7 +248,7 @@ def test_a_state_that_is_not_sound_or_worse_than_mine_is_not_adopted(
     run = Run(quadratics("gossip_averaging"))
     run.world.run_for(8.0)
     for trainer in run.trainers.values():  # so that nobody is averaged with anybody any more
-        trainer.worker.cadence = replace(trainer.worker.cadence, every_steps=1 << 30)
+        trainer.worker.gossip.endpoint.cadence = replace(trainer.worker.gossip.endpoint.cadence, every_steps=1 << 30)
         trainer.worker.learner.optimizer.param_groups[0]["lr"] = 0.0
     poison(run, value)
     run.world.start(NEW)
@@ -262,20 +263,20 @@ def test_a_state_that_is_not_sound_or_worse_than_mine_is_not_adopted(
 
 def test_who_shares_predictions_only_gives_no_weights_and_asks_for_none() -> None:
     run = Run(lambda name: make_worker(name, make_strategy("codistill_predictions"), names=NAMES))
-    assert all(trainer.worker.donor is None for trainer in run.trainers.values())
+    assert all(trainer.worker.gossip.endpoint.donor is None for trainer in run.trainers.values())
     assert [name for name in STRATEGIES if _gives(name)] == WEIGHTS
 
 
 def _gives(name: str) -> bool:
     if not STRATEGIES[name].delivery.gossips:
         return False
-    return give_to_newcomers(make_worker("p0", make_strategy(name), names=NAMES), ExchangeKeys())
+    return give_to_newcomers(make_worker("p0", make_strategy(name), names=NAMES).gossip, 50e6)
 
 
 def test_nothing_is_given_where_the_user_does_not_want_it() -> None:
     worker = make_worker("p0", make_strategy("sgp"), names=NAMES)
-    assert not give_to_newcomers(worker, ExchangeKeys(fetch=False))
-    assert worker.donor is None
+    assert not give_to_newcomers(worker.gossip, ExchangeKeys(fetch=False).given_bytes_per_s)
+    assert worker.gossip.endpoint.donor is None
 
 
 @pytest.mark.parametrize("strategy", ["codistill_predictions", "codistill_checkpoints"])
@@ -291,7 +292,7 @@ def test_a_newcomer_is_listened_to_after_so_many_steps_of_the_listener(strategy:
     assert ada.learner.ledger.links["bo"].exchanges > 0
     reasons = [(event.kind, event.detail.get("rule")) for event in ada.learner.ledger.news]
     assert reasons[0] == (EventKind.LEFT_OUT, "teacher_burn_in_steps")
-    assert ada._state.attention.first["bo"][1] <= 1
+    assert ada.gossip.state.attention.first["bo"][1] <= 1
     before = ada.learner.ledger.links["bo"].exchanges
     world.boots = 2  # bo is killed and begins anew
     world.workers["bo"] = make_worker("bo", make_strategy(strategy, **options))

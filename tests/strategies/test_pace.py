@@ -11,7 +11,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.learning.pace import PERIODS
 from gossipdistill.messages import Neighbourhood
 from gossipdistill.strategies import Exchange, Strategy
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 from .world import World, make_strategy, make_worker
 
@@ -33,7 +33,7 @@ def term(worker: Worker) -> float:
     """How large the distillation term of the step in progress would be."""
     worker.learner.x = worker.learner.examples[0][:8]
     worker.learner.outputs = worker.learner.model(worker.learner.x)
-    value = worker.strategy.loss(worker._state, worker.learner).value
+    value = worker.gossip.strategy.loss(worker.gossip.state, worker.learner).value
     return 0.0 if value is None else float(value.detach())
 
 
@@ -75,7 +75,7 @@ def test_a_dead_teacher_is_forgotten_after_a_few_periods_of_its_own(name: str) -
         both.step(STEP_S * step)
     ada = both.workers["ada"]
     assert term(ada) > 0.0
-    ada.mailbox.tell(Neighbourhood(), ())
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     for step in range(60, 60 + PERIODS * EVERY + EVERY):
         ada.step(STEP_S * step)
     assert term(ada) == 0.0
@@ -85,20 +85,20 @@ def test_a_dead_teacher_is_forgotten_after_a_few_periods_of_its_own(name: str) -
 def test_a_straggler_is_not_forgotten_between_two_words() -> None:
     """Its words come every 100 s, those of the others every 0.2 s."""
     ada, bo = (world("codistill_predictions").workers[name] for name in ("ada", "bo"))
-    ada.mailbox.tell(Neighbourhood(expected=2, alive=frozenset({bo.learner.name})), ())  # type: ignore[arg-type]
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(expected=2, alive=frozenset({bo.learner.name})), ())  # type: ignore[arg-type]
     both, heard = World({"ada": ada, "bo": bo}), []
     for step in range(4001):
         now = 0.1 * step
         ada.learner.now_s, ada.learner.step = now, step
         ada.learner.paces.steps.look(now)
         if step % 1000 == 0:
-            ada.mailbox.collect()
+            ada.gossip.endpoint.mailbox.collect()
             bo.learner.step = EVERY - 1
             bo.step(now)
             both.carry("bo", now)
-            ada._mix(ada._arrivals(), now)
+            ada.gossip.mix(ada.gossip.endpoint.arrivals(), now)
         if step > 1000 and step % 500 == 499:
-            heard.append(ada.strategy._forget_the_old(ada._state, ada.learner))  # type: ignore[attr-defined]
+            heard.append(ada.gossip.strategy._forget_the_old(ada.gossip.state, ada.learner))  # type: ignore[attr-defined]
     assert heard == [True] * len(heard)
     assert len(heard) == 6
 
@@ -112,8 +112,8 @@ def test_the_silence_of_all_follows_the_pace_too() -> None:
     for step in range(60):
         both.step(STEP_S * step)
     ada = both.workers["ada"]
-    assert ada.strategy.exchange.horizon_s(ada.learner) == PERIODS * EVERY * STEP_S
-    assert ada.strategy.exchange.horizon_s(ada.learner, "bo") == PERIODS * EVERY * STEP_S
+    assert ada.gossip.strategy.exchange.horizon_s(ada.learner) == PERIODS * EVERY * STEP_S
+    assert ada.gossip.strategy.exchange.horizon_s(ada.learner, "bo") == PERIODS * EVERY * STEP_S
 
 
 def test_slow_steps_are_not_taken_for_silence_and_a_neighbour_that_is_gone_is() -> None:
@@ -122,12 +122,12 @@ def test_slow_steps_are_not_taken_for_silence_and_a_neighbour_that_is_gone_is() 
     ada = both.workers["ada"]
     for step in range(60):
         both.step(STEP_S * step)
-        assert step < 10 or ada.check_exchange(STEP_S * step + 1.9) is None, step
-    ada.mailbox.tell(Neighbourhood(), ())
+        assert step < 10 or ada.gossip.alarms.check_exchange(STEP_S * step + 1.9) is None, step
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     said = []
     for step in range(60, 60 + 3 * EVERY):
         ada.step(STEP_S * step)
-        said.append(ada.check_exchange(STEP_S * step))
+        said.append(ada.gossip.alarms.check_exchange(STEP_S * step))
     (alarm,) = [event for event in said if event is not None]
     assert alarm.kind is EventKind.NO_EXCHANGE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from gossipdistill.learning.mass import Mass
 from gossipdistill.topology import load_topology, metropolis, uniform_column
+from gossipdistill.training.ending import finish
 
 from .world import DIMENSIONS, World, centres, make_quadratic, make_strategy, place_at, point_of
 
@@ -27,7 +29,7 @@ edges = [["p0", "p1"], ["p1", "p2"], ["p1", "p3"], ["p3", "p4"], ["p2", "p3"]]
 """
 
 
-UNBOUNDED = 1e9
+UNBOUNDED = math.inf
 """The textbook has no bound on how far a step may move z where the weight is small."""
 
 
@@ -58,9 +60,9 @@ def averaged_after(count: int, rounds: int) -> tuple[float, float]:
         world.step(float(number))
     weights = []
     for worker in world.workers.values():
-        worker.finish(float(rounds))
-        assert isinstance(worker._state, Mass)
-        weights.append(worker._state.weight)
+        finish(worker.gossip, float(rounds))
+        assert isinstance(worker.gossip.state, Mass)
+        weights.append(worker.gossip.state.weight)
     return float(np.abs(points(world) - start.mean(axis=0)).max()), max(abs(weight - 1.0) for weight in weights)
 
 
@@ -98,7 +100,7 @@ def test_sgp_equals_its_textbook_form(momentum: float, tmp_path: Path) -> None:
         x, w = mixing @ x, mixing @ w
         world.step(float(step))
     for worker in world.workers.values():
-        worker.finish(60.0)
+        finish(worker.gossip, 60.0)
     assert w.min() < 0.7, "the weights should have moved away from 1"
     np.testing.assert_allclose(points(world), x / w[:, None], atol=1e-6, rtol=0)
 
@@ -111,7 +113,7 @@ def test_dpsgd_equals_the_matrix_recursion_on_a_ring_of_eight(momentum: float, l
     assert mixing[0, 0] == pytest.approx(1 / 3)
     goal, x, u = centres(8), np.zeros((8, DIMENSIONS)), np.zeros((8, DIMENSIONS))
     for step in range(60):
-        assert not any(worker.awaited(float(step)) for worker in world.workers.values())
+        assert not any(worker.gossip.awaited(float(step)) for worker in world.workers.values())
         world.step(float(step))
         # The first step of a process mixes nothing: all begin with the same model.
         u = momentum * u + (x - goal)

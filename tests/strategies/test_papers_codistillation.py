@@ -15,6 +15,7 @@ from gossipdistill.learning.teachers import Distillation
 from gossipdistill.messages import Parcel
 from gossipdistill.strategies import View
 from gossipdistill.tasks import Task, accuracy
+from gossipdistill.training.ending import publish_final
 
 from .world import World, arrival, make_strategy, make_worker
 
@@ -89,19 +90,19 @@ def test_burn_in_and_ramp_are_exact_and_counted_at_the_receiver(name: str) -> No
     bo = make_worker("bo", make_strategy(name, **options), PAIR)
     World({"ada": ada, "bo": bo})
     bo.learner.step = 5000
-    bo.publish_final(0.0)
-    ((_, parcel),) = bo.mailbox.collect().parcels
+    publish_final(bo.gossip, 0.0)
+    ((_, parcel),) = bo.gossip.endpoint.mailbox.collect().parcels
     learner = ada.learner
     learner.x, learner.y = (part[:8] for part in ada.task.train)
     view = View(0, 0.0, (), {"bo": 0.5})
-    ada.strategy.mix(ada._state, learner, [arrival("bo", parcel, 1, 0.0)], view)
+    ada.gossip.strategy.mix(ada.gossip.state, learner, [arrival("bo", parcel, 1, 0.0)], view)
     values = []
     for step in range(10):
         learner.step = step
         if learner.transfer_draws is not None:  # the same rows at each step, so that only the factor differs
             learner.transfer_draws = replace(learner.transfer_draws, batch_size=100)
         learner.outputs = learner.forward(learner.x)
-        term = ada.strategy.loss(ada._state, learner).value
+        term = ada.gossip.strategy.loss(ada.gossip.state, learner).value
         values.append(0.0 if term is None else term.item())
     full = values[-1]
     assert full > 0.0
@@ -114,13 +115,13 @@ def test_teachers_that_begin_alike_have_nothing_to_say(name: str) -> None:
     ada, bo = (make_worker(peer, make_strategy(name), PAIR) for peer in PAIR)
     World({"ada": ada, "bo": bo})
     bo.learner.model.load_state_dict(ada.learner.model.state_dict())
-    bo.publish_final(0.0)
-    ((_, parcel),) = bo.mailbox.collect().parcels
+    publish_final(bo.gossip, 0.0)
+    ((_, parcel),) = bo.gossip.endpoint.mailbox.collect().parcels
     learner = ada.learner
     learner.x, learner.y = (part[:8] for part in ada.task.train)
     learner.outputs = learner.forward(learner.x)
-    ada.strategy.mix(ada._state, learner, [arrival("bo", parcel, 1, 0.0)], View())
-    term = ada.strategy.loss(ada._state, learner).value
+    ada.gossip.strategy.mix(ada.gossip.state, learner, [arrival("bo", parcel, 1, 0.0)], View())
+    term = ada.gossip.strategy.loss(ada.gossip.state, learner).value
     assert term is not None
     assert abs(term.item()) < 1e-4  # half precision of the predictions
 
@@ -145,7 +146,7 @@ def test_coordinated_batches_are_the_same_rows_for_all_and_all_rows_in_turn() ->
     drawn = []
     for place, peer in enumerate(PAIR):
         worker = make_worker(peer, make_strategy("codistill_predictions", coordinated_rows=20), PAIR, seed=place)
-        drawn.append([worker.strategy._rows(worker._state, number).tolist() for number in range(10)])  # type: ignore[attr-defined]
+        drawn.append([worker.gossip.strategy._rows(worker.gossip.state, number).tolist() for number in range(10)])  # type: ignore[attr-defined]
     assert drawn[0] == drawn[1]
     for round_of_all in (drawn[0][:5], drawn[0][5:]):
         assert sorted(row for rows in round_of_all for row in rows) == list(range(100))
@@ -200,7 +201,13 @@ def _signature(name: str, seed: int, every_steps: int, steps: int = 350) -> tupl
         learner.optimizer = torch.optim.SGD(learner.model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
         draws = replace(worker.draws, rows=len(task.train[0]), batch_size=64, seed=10 * seed + place)
         workers[peer] = type(worker)(
-            learner, task, worker.strategy, worker.schedule, worker.mailbox, worker.cadence, draws
+            learner,
+            task,
+            worker.gossip.strategy,
+            worker.gossip.alarms.schedule,
+            worker.gossip.endpoint.mailbox,
+            worker.gossip.endpoint.cadence,
+            draws,
         )
     starts = [[p.detach().clone() for p in worker.learner.model.parameters()] for worker in workers.values()]
     world = World(dict(workers))

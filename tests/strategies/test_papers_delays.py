@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.delays import Delays
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.strategies.base import AsynchronousOptions
+from gossipdistill.training.ending import finish
 
 from .test_papers import peers, points
 from .world import World, make_quadratic, make_strategy
@@ -60,8 +63,8 @@ def test_a_silence_drives_peers_with_unlike_data_less_far_apart(name: str) -> No
         for step in range(60):
             world.step(0.1 * step)
         for worker in world.workers.values():
-            worker.finish(6.0)
-            worker.cadence = Cadence(1 << 30, 0.0)
+            finish(worker.gossip, 6.0)
+            worker.gossip.endpoint.cadence = Cadence(1, 0.0, _next_s=math.inf)
         together = np.linalg.norm(points(world) - points(world).mean(axis=0))
         for step in range(60, 100):
             for worker in world.workers.values():

@@ -41,11 +41,11 @@ def test_each_equals_its_textbook_form_on_a_ring_of_eight(form: str, momentum: f
     goal, x, m = centres(COUNT), np.zeros((COUNT, DIMENSIONS)), np.zeros((COUNT, DIMENSIONS))
     at: Rows = points(world)
     for step in range(51):
-        assert not any(worker.awaited(float(step)) for worker in world.workers.values())
+        assert not any(worker.gossip.awaited(float(step)) for worker in world.workers.values())
         stopped = step == 50
         if stopped:  # where the last mixing of the others is part of the next step, take it without a step
             for worker in world.workers.values():
-                worker._mix(worker._arrivals(), float(step))
+                worker.gossip.mix(worker.gossip.endpoint.arrivals(), float(step))
             at = points(world)
             break
         world.step(float(step))
@@ -65,7 +65,7 @@ def bias(form: str, momentum: float, lr: float = 1e-3, steps: int = 160) -> floa
         world.step(float(step))
     if form != "adapt_while_combining":
         for worker in world.workers.values():
-            worker._mix(worker._arrivals(), float(steps))
+            worker.gossip.mix(worker.gossip.endpoint.arrivals(), float(steps))
     return float(((points(world) - best) ** 2).sum(axis=1).mean())
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.strategies import STRATEGIES, Delivery
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 from .world import NAMES, World, make_strategy, make_worker
 
@@ -93,10 +93,10 @@ def test_mass_begins_again_with_the_saved_estimate_and_weight_one(name: str) -> 
     checkpoint = Checkpoint.decode(b"".join(parts), json.loads(json.dumps(content)))
     again = make_worker("ada", make_strategy(name))
     checkpoint.restore(again.learner.model, again.learner.optimizer)
-    again._state = again.strategy.init(again.learner)  # as a process does, which restores before it begins
+    again.gossip.state = again.gossip.strategy.init(again.learner)  # as a process does, which restores before it begins
     again.resume(checkpoint)
-    assert again.held_weight() == 1.0
-    assert again.cadence.exchanges == before.cadence.exchanges
+    assert again.gossip.held_weight() == 1.0
+    assert again.gossip.endpoint.cadence.exchanges == before.gossip.endpoint.cadence.exchanges
     for key, tensor in again.learner.model.state_dict().items():
         assert torch.equal(tensor, z[key]), key
 
@@ -110,7 +110,7 @@ def test_memory_that_does_not_fit_any_more_is_left_out(name: str) -> None:
         for key, value in strategy.remember(_trained(worker)).items()
     }
     fresh = make_worker("ada", make_strategy(name))
-    fresh.strategy.recall(fresh._state, fresh.learner, kept)
+    fresh.gossip.strategy.recall(fresh.gossip.state, fresh.learner, kept)
     for step in range(3):
         fresh.step(step * 0.1)
     assert fresh.learner.step == 3
@@ -119,7 +119,7 @@ def test_memory_that_does_not_fit_any_more_is_left_out(name: str) -> None:
 def _trained(worker: Worker) -> Any:
     for step in range(4):
         worker.step(step * 0.1)
-    return worker._state
+    return worker.gossip.state
 
 
 def restarted(worker: Worker, name: str, **options: object) -> Worker:
@@ -152,20 +152,20 @@ def test_what_helpers_have_answered_is_used_after_a_restart_and_ages_on(monkeypa
     for step in range(10):
         world.step(step * 0.1)
     before = world.workers["ada"]
-    kept = {step: by for step, by in before._state.made.items() if step >= before.learner.step}
+    kept = {step: by for step, by in before.gossip.state.made.items() if step >= before.learner.step}
     assert kept
-    assert before._state.statistics
+    assert before.gossip.state.statistics
     again = restarted(before, name, every_steps=5)
-    for layer, buffers in before._state.statistics.items():
+    for layer, buffers in before.gossip.state.statistics.items():
         for key, buffer in buffers.items():
-            assert torch.equal(again._state.statistics[layer][key], buffer), key
+            assert torch.equal(again.gossip.state.statistics[layer][key], buffer), key
     again.step(1000.0)
     assert again.learner.ledger.staleness.bins.total() > 0
     for step, by in kept.items():
         if step <= before.learner.step:
             continue
         for maker, made in by.items():
-            after = again._state.made[step][maker]
+            after = again.gossip.state.made[step][maker]
             assert torch.equal(after.d, made.d)
             assert after.arrived_step == made.arrived_step
-            assert 1000.0 - after.arrived_s == pytest.approx(before._state.now_s - made.arrived_s)
+            assert 1000.0 - after.arrived_s == pytest.approx(before.gossip.state.now_s - made.arrived_s)

@@ -13,6 +13,7 @@ from gossipdistill.learning.distillation import soft_targets
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.messages import Neighbourhood, Parcel
 from gossipdistill.topology import load_topology
+from gossipdistill.training.ending import publish_final
 
 from .world import CLASSES, NAMES, World, arrival, make_strategy, make_task, make_worker
 
@@ -47,10 +48,10 @@ def test_two_peers_average_to_the_middle() -> None:
             for parameter in workers[name].learner.model.parameters():
                 parameter.fill_(value)
     bo = workers["bo"]
-    bo.publish_final(0.0)
-    ((_, parcel),) = bo.mailbox.collect().parcels
+    publish_final(bo.gossip, 0.0)
+    ((_, parcel),) = bo.gossip.endpoint.mailbox.collect().parcels
     ada = workers["ada"]
-    ada.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
     for group in ada.learner.optimizer.param_groups:
         group["lr"] = 0.0
     ada.step(0.0)
@@ -64,16 +65,16 @@ def test_three_at_once_weigh_at_most_the_plain_mean() -> None:
     World(workers)
     ada = workers["ada"]
     # One-peer schedule: each sender was to be the only one of its exchange, with weight 1/2.
-    ada.schedule = load_topology("one_peer_exponential", names)
+    ada.gossip.alarms.schedule = load_topology("one_peer_exponential", names)
     for group in ada.learner.optimizer.param_groups:
         group["lr"] = 0.0
     for number, (name, value) in enumerate((("bo", 1.0), ("cy", 2.0), ("dee", 5.0))):
         with torch.no_grad():
             for parameter in workers[name].learner.model.parameters():
                 parameter.fill_(value)
-        workers[name].publish_final(0.0)
-        parcels = workers[name].mailbox.collect().parcels
-        ada.mailbox.deliver(arrival(name, parcels[0][1], number, 0.0))
+        publish_final(workers[name].gossip, 0.0)
+        parcels = workers[name].gossip.endpoint.mailbox.collect().parcels
+        ada.gossip.endpoint.mailbox.deliver(arrival(name, parcels[0][1], number, 0.0))
     with torch.no_grad():
         for parameter in ada.learner.model.parameters():
             parameter.fill_(4.0)
@@ -102,8 +103,8 @@ def test_a_term_apart_gives_the_gradient_of_the_sum(name: str) -> None:
         workers = {peer: make_worker(peer, make_strategy(name)) for peer in NAMES}
         world = World(workers)
         for worker in workers.values():
-            inner = worker.strategy.loss
-            worker.strategy.loss = lambda *args, inner=inner: replace(inner(*args), apart=apart)  # type: ignore[method-assign]
+            inner = worker.gossip.strategy.loss
+            worker.gossip.strategy.loss = lambda *args, inner=inner: replace(inner(*args), apart=apart)  # type: ignore[method-assign]
         for step in range(10):
             world.step(step * 0.1)
         return list(workers["ada"].learner.model.parameters())
@@ -119,7 +120,7 @@ def test_rows_that_are_no_probabilities_are_refused() -> None:
     assert task.transfer is not None
     table = torch.rand(len(task.transfer), CLASSES) * 5
     parcel = Parcel((PeerName("ada"),), "predictions", pack({"soft_targets": table}, "half"), 1, 1)
-    ada.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
     ada.step(0.0)
     assert ada.learner.ledger.quarantined == {"bo: not_probabilities": 1}
 
@@ -138,28 +139,28 @@ def test_top_k_states_its_residual_and_stays_a_distribution() -> None:
 def test_weight_of_an_arrival_is_one_over_senders_and_me() -> None:
     world = World({name: make_worker(name, make_strategy("gossip_averaging")) for name in ("ada", "bo", "cy")})
     ada = world.workers["ada"]
-    world.workers["bo"].publish_final(0.0)
-    ((_, parcel), *_) = world.workers["bo"].mailbox.collect().parcels
+    publish_final(world.workers["bo"].gossip, 0.0)
+    ((_, parcel), *_) = world.workers["bo"].gossip.endpoint.mailbox.collect().parcels
     for alive, expected in ((("bo", "cy"), 1 / 3), (("bo",), 1 / 2)):
-        neighbourhood = Neighbourhood(alive=frozenset(map(PeerName, alive)))
-        view = ada._view(neighbourhood, [arrival("bo", parcel, 1, 0.0)], 0.0)
+        ada.gossip.endpoint.mailbox.tell(Neighbourhood(alive=frozenset(map(PeerName, alive))), ())
+        view = ada.gossip.endpoint.view([arrival("bo", parcel, 1, 0.0)], 0.0)
         assert view.in_weights == {"bo": pytest.approx(expected)}
 
 
 def test_silence_is_said_once_with_its_reason_and_taken_back() -> None:
     ada = make_worker("ada", make_strategy("codistill_predictions"))
     statuses = {PeerName("bo"): "unheard: nothing heard yet", PeerName("cy"): "unheard: nothing heard yet"}
-    ada.mailbox.tell(Neighbourhood(expected=3, statuses=statuses), ())
+    ada.gossip.endpoint.mailbox.tell(Neighbourhood(expected=3, statuses=statuses), ())
     ada.step(100.0)
-    assert ada.check_exchange(103.9) is None
-    alarm = ada.check_exchange(104.0)
+    assert ada.gossip.alarms.check_exchange(103.9) is None
+    alarm = ada.gossip.alarms.check_exchange(104.0)
     assert alarm is not None
     assert alarm.kind is EventKind.NO_EXCHANGE
     assert "training but not gossiping" in alarm.reason
     assert "bo unheard: nothing heard yet" in alarm.reason
-    assert ada.check_exchange(106.0) is None
+    assert ada.gossip.alarms.check_exchange(106.0) is None
     ada.learner.ledger.exchanged("bo", 106.5)
-    back = ada.check_exchange(106.6)
+    back = ada.gossip.alarms.check_exchange(106.6)
     assert back is not None
     assert back.kind is EventKind.EXCHANGING
 

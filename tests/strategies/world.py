@@ -19,7 +19,7 @@ from gossipdistill.strategies import Exchange, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
-from gossipdistill.worker import Worker
+from gossipdistill.training.worker import Worker
 
 NAMES = ("ada", "bo", "cy")
 CLASSES = 3
@@ -116,7 +116,7 @@ def centres(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
 def place_at(worker: Worker, point: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
     """Begin with the model at `point` [DIMENSIONS]."""
     load_flat(worker.learner.model, torch.from_numpy(point))
-    worker._state = worker.strategy.init(worker.learner)
+    worker.gossip.state = worker.gossip.strategy.init(worker.learner)
 
 
 def point_of(worker: Worker) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -139,7 +139,7 @@ class World:
     def __post_init__(self) -> None:
         names = frozenset(PeerName(name) for name in self.workers)
         for name, worker in self.workers.items():
-            worker.mailbox.tell(Neighbourhood(expected=len(names), alive=names - {PeerName(name)}), ())
+            worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(names), alive=names - {PeerName(name)}), ())
 
     def step(self, now: float) -> None:
         for worker in self.workers.values():
@@ -148,12 +148,12 @@ class World:
             self.carry(name, now)
 
     def carry(self, name: str, now: float) -> None:
-        collected = self.workers[name].mailbox.collect()
+        collected = self.workers[name].gossip.endpoint.mailbox.collect()
         for settlement in collected.settlements:
             came = self._on_the_way.pop(settlement.version.number)
             self.settled.append(settlement)
             if settlement.sender in self.workers:
-                sender = self.workers[settlement.sender].mailbox
+                sender = self.workers[settlement.sender].gossip.endpoint.mailbox
                 if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
                     sender.deliver(replace(came, sender=PeerName(name), home=True, reason=settlement.reason))
         for slot, parcel in collected.parcels:
@@ -163,8 +163,8 @@ class World:
                 came = arrival(name, parcel, self._number, now, self.boots)
                 if parcel.delivery is not DeliveryClass.STATE:
                     self._on_the_way[self._number] = came
-                    self.workers[name].mailbox.free([slot])
-                self.workers[slot.peer].mailbox.deliver(came)
+                    self.workers[name].gossip.endpoint.mailbox.free([slot])
+                self.workers[slot.peer].gossip.endpoint.mailbox.deliver(came)
 
     @property
     def on_the_way(self) -> list[Arrival]:

@@ -29,9 +29,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("GOSSIPDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    module._read.cache_clear()
+    module.read.cache_clear()
     yield tmp_path
-    module._read.cache_clear()
+    module.read.cache_clear()
 
 
 def load(shard: Shard | None = None, **options: object) -> Task:
@@ -89,7 +89,7 @@ def test_classes_that_cannot_be_printed_are_compared_by_digest(folder: Path) -> 
     prints = set()
     for text in ("one\ntwo\n" * 100, "one\ttwo\t" * 100):
         (folder / "lines.txt").write_text(text)
-        module._read.cache_clear()
+        module.read.cache_clear()
         prints.add(fingerprint(load(text="lines.txt", predict="last"), "t")["classes"])
     assert len(prints) == 2
     assert all(re.fullmatch(r"6 classes, [0-9a-f]{16}", one) for one in prints)
@@ -197,9 +197,9 @@ def test_the_real_text() -> None:
     found = [Path(place) for place in REAL if place and (Path(place) / module.FOLDER / module.FILE).is_file()]
     if not found:
         pytest.skip(f"no {module.FOLDER}/{module.FILE} in GOSSIPDISTILL_DATA or ../shared/data")
-    module._read.cache_clear()
+    module.read.cache_clear()
     task = load_task("char_lm", Shard(0, 4, data_dir=found[0]), {})
     assert task.train[0].shape == (3703, 64)
     assert task.validation[0].shape == (500, 64)
     assert task.model().read.out_features == 65
-    module._read.cache_clear()
+    module.read.cache_clear()

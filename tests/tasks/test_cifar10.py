@@ -51,9 +51,9 @@ def tiny(members: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("GOSSIPDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    module._read.cache_clear()
+    module.read.cache_clear()
     yield folder
-    module._read.cache_clear()
+    module.read.cache_clear()
 
 
 def load(folder: Path, **options: object) -> Task:
@@ -62,7 +62,7 @@ def load(folder: Path, **options: object) -> Task:
 
 
 def refused(folder: Path) -> str:
-    module._read.cache_clear()
+    module.read.cache_clear()
     with pytest.raises(DataMissingError) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
@@ -132,9 +132,9 @@ def test_the_real_archive() -> None:
     found = [Path(place) for place in REAL if place and (Path(place) / "cifar10" / module.ARCHIVE).is_file()]
     if not found:
         pytest.skip(f"no cifar10/{module.ARCHIVE} in GOSSIPDISTILL_DATA or ../shared/data")
-    module._read.cache_clear()
+    module.read.cache_clear()
     task = load_task("cifar10", Shard(0, 4, data_dir=found[0]), {})
     assert task.train[0].shape == (1000, 3, 32, 32)
     assert torch.bincount(task.validation[1]).tolist() == [1000] * 10
     assert abs(task.validation[0].std() - 1) < 0.05
-    module._read.cache_clear()
+    module.read.cache_clear()

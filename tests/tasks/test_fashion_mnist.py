@@ -65,9 +65,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("GOSSIPDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    module._read.cache_clear()
+    module.read.cache_clear()
     yield folder
-    module._read.cache_clear()
+    module.read.cache_clear()
 
 
 def load(folder: Path | None, **options: object) -> Task:
@@ -110,7 +110,7 @@ def test_uncompressed_files_and_the_subfolder_do_as_well(tiny: Path) -> None:
     for name in NAMES:
         (inner / name.removesuffix(".gz")).write_bytes(gzip.decompress((tiny / name).read_bytes()))
         (tiny / name).unlink()
-    module._read.cache_clear()
+    module.read.cache_clear()
     assert fingerprint(load(tiny), "f") == expected
 
 
@@ -139,7 +139,7 @@ def test_a_download_goes_to_the_cache(tiny: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(fetch, "download", download)
     load(None)
-    module._read.cache_clear()
+    module.read.cache_clear()
     load(None)
     assert asked == [module.URL + name for name in NAMES]
 
@@ -274,7 +274,7 @@ def test_the_real_files() -> None:
     places = [Path(place) for place in REAL if place and (Path(place) / "fashion-mnist" / NAMES[0]).is_file()]
     if not places:
         pytest.skip(f"no fashion-mnist/{NAMES[0]} in GOSSIPDISTILL_DATA or ../shared/data")
-    module._read.cache_clear()
+    module.read.cache_clear()
     task = load_task("fashion_mnist", Shard(0, 4, "label_skew", data_dir=places[0], skew=0.9), {})
     assert task.train[0].shape == (500, 1, 28, 28)
     assert torch.bincount(task.train[1], minlength=10).tolist() == [150, 150, 150, 8, 7, 7, 7, 7, 7, 7]
@@ -282,4 +282,4 @@ def test_the_real_files() -> None:
     assert torch.bincount(task.validation[1]).tolist() == [1000] * 10
     assert abs(task.validation[0].std() - 1) < 0.02
     assert fingerprint(task, "fashion_mnist")["transfer"] == "ae4ce734b9b651ed"
-    module._read.cache_clear()
+    module.read.cache_clear()

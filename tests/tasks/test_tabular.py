@@ -49,9 +49,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(module, "URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("GOSSIPDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    module._read.cache_clear()
+    module.read.cache_clear()
     yield folder
-    module._read.cache_clear()
+    module.read.cache_clear()
 
 
 def load(folder: Path, shard: Shard | None = None, **options: object) -> Task:
@@ -101,7 +101,7 @@ def test_compressed_files_do_as_well(tiny: Path) -> None:
     for path in list(tiny.iterdir()):
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    module._read.cache_clear()
+    module.read.cache_clear()
     assert fingerprint(load(tiny), "t") == expected
 
 
@@ -133,11 +133,11 @@ def test_the_real_files() -> None:
     found = [Path(place) for place in REAL if place and list((Path(place) / "adult").glob("adult.data*"))]
     if not found:
         pytest.skip("no adult/adult.data in GOSSIPDISTILL_DATA or ../shared/data")
-    module._read.cache_clear()
+    module.read.cache_clear()
     task = load_task("tabular", Shard(0, 4, data_dir=found[0]), {})
     assert task.train[0].shape == (500, 108)
     assert task.transfer is not None
     assert task.transfer.shape == (2000, 108)
     assert task.validation[0].shape == (16_281, 108)
     assert int(task.validation[1].sum()) == 3_846
-    module._read.cache_clear()
+    module.read.cache_clear()

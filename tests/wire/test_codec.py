@@ -112,7 +112,10 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
         st.booleans(),
         st.lists(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,31}", fullmatch=True), max_size=32).map(tuple),
     ),
-    Refusal: st.builds(Refusal, st.sampled_from(list(RefusalCode)), texts, st.one_of(st.just(""), names)),
+    Refusal: st.one_of(
+        st.builds(Refusal, st.sampled_from(list(RefusalCode)), texts, st.one_of(st.just(""), names)),
+        st.builds(Refusal, st.just(RefusalCode.SUPERSEDED), texts, newer_boot=numbers, newer_at=addresses),
+    ),
     Announce: st.builds(Announce, texts, texts, numbers, numbers),
     Want: st.builds(Want, texts, texts, numbers),
     Confirm: st.builds(Confirm, texts, texts, numbers),

@@ -19,8 +19,17 @@ from benchmarks import fuzz, fuzz_atheris
 from benchmarks.chances import Chances
 from benchmarks.fuzz_target import COUNTED, LIMITS, MY_BOOT, BrokenError, Target
 from benchmarks.mutator import FINGERPRINT, place_address
-from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Message, Payload, State
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.messages import (
+    ArrayLayout,
+    Consignment,
+    DeliveryClass,
+    Envelope,
+    Message,
+    Payload,
+    Settlement,
+    State,
+)
 from gossipdistill.presence import Greeting, Leave, Ping
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
@@ -204,6 +213,9 @@ class AmongLiars(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 64))
     def some_mass(self, size: int) -> None:
+        """The next when the last is settled: an honest sender has one on its way."""
+        settled = Settlement(HONEST, "honest mass", Version(2_000, self.consigned), absorbed=True)
+        self.target.peer.settle(settled)
         self.consigned += 1
         carried = self.payload(size)
         self.expected.append((DeliveryClass.MASS, self.consigned, bytes(carried.body)))

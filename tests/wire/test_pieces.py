@@ -216,6 +216,15 @@ def test_classes_and_senders_do_not_disturb_one_another() -> None:
     assert all(envelope in came for envelope in envelopes)
 
 
+def test_all_bodies_of_one_sender_have_room_for_one_of_the_largest() -> None:
+    assembly = Assembly(SMALL)
+    assert assembly.feed(over_the_wire(state(60))[0]) is None
+    assert refused(assembly, over_the_wire(mass(41))[0]) is WireCode.FULL
+    assert assembly.feed(over_the_wire(mass(40))[0]) is None
+    assert assembly.feed(over_the_wire(mass(100, sender="cy"))[0]) is None
+    assert assembly.announced_bytes == 200
+
+
 def test_what_its_sender_left_behind_is_forgotten() -> None:
     assembly = Assembly(SMALL)
     for envelope in state(30), mass(30), state(40, sender="cy"):

@@ -107,7 +107,7 @@ FAULTS = {
         _without_counters,
     ),
     "a newcomer does not get whole numbers": (
-        "large counters", "sgp", "gossipdistill.worker.load_arrays", _without_counters,
+        "large counters", "sgp", "gossipdistill.training.joining.load_arrays", _without_counters,
     ),
     "nothing is refused": ("sparse buffer", "sgp", "gossipdistill.launch.building.refuse_unfit", _refusing_nothing),
 }  # fmt: skip

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import socket
 import threading
 import time
@@ -16,8 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 import gossipdistill
+from gossipdistill.drivers.resources import files_within_reach
 from gossipdistill.launch.doctor.case import LookUp, Machine, Port
 from gossipdistill.launch.threads import Cpus
+from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.presence import Address
 from gossipdistill.wire.codec import WIRE_VERSION
 
@@ -29,7 +30,7 @@ _LOOK_UPS_AT_ONCE = 64
 
 def machine() -> Machine:
     """CPUs, limits and versions."""
-    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    files_max = files_within_reach(DEFAULT_LIMITS.files_wanted)
     return Machine(Cpus.read().usable, os.environ.get("OMP_NUM_THREADS"), files_max, versions())
 
 

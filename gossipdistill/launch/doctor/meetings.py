@@ -98,6 +98,51 @@ class _Other:
     calls_from: bytes = b""
     """The connection on which it has called, of my control socket."""
 
+    def turned_away(self, name: str, wire_version: str, now: float) -> None:
+        """Its worker has refused my greeting, so it is there."""
+        self.kind, self.answered_as, self.reached = "worker", name, True
+        self.met_s = self.met_s or now
+        self.wire_version = wire_version
+        if self.stage is Stage.CALLING:
+            self.trips_s.append(now - self.called_s)
+            self.finish(now)
+
+    def arrived(self, key: str, number: int, now: float) -> None:
+        """It confirms a piece of a body."""
+        if self.stage is Stage.SMALL and key == "small":
+            self.small_s = now - self.small_sent_s
+            if not self.large_wanted:
+                self.finish(now)
+                return
+            self.stage, self.began_s, self.progress_s, self.sent = Stage.LARGE, now, now, 0
+        elif self.stage is Stage.LARGE and key == "large" and number < LARGE_PIECES:
+            self.confirmed.add(number)
+            self.progress_s = now
+            self.large_bytes, self.large_s = len(self.confirmed) * PIECE_BYTES, now - self.began_s
+            if len(self.confirmed) == LARGE_PIECES:
+                self.finish(now)
+
+    def finish(self, now: float) -> None:
+        """Nothing more is asked of it."""
+        self.stage, self.finished_s, self.said_s = Stage.FINISHED, now, float("-inf")
+
+    def is_over(self, now: float, listens: bool, others: int) -> bool:
+        """Whether nothing more is to be waited for. `listens`: I can be called. `others`: how many there are in all."""
+        if self.kind == "worker":
+            both = self.reached and (self.reaches_me or not listens)
+            return both or not self.dialled or self.calls >= _WORKER_CALLS
+        if self.kind != "doctor":
+            return False
+        if not self.dialled:
+            return self.done_there
+        if self.stage is Stage.CALLING:
+            return now > self.met_s + _GIVE_UP_S
+        if self.stage is not Stage.FINISHED:
+            return now > self.met_s + _GIVE_UP_S + LARGE_S_MAX * others
+        told = self.done_known or now > self.finished_s + _FAREWELL_S
+        nothing_comes = not listens or (not self.reaches_me and now > self.finished_s + _GIVE_UP_S)
+        return told and (self.done_there or nothing_comes)
+
 
 class Meetings:
     """All meetings of one doctor. `dialled` are called, `undialled` awaited, both in the order in which they get their
@@ -166,7 +211,7 @@ class Meetings:
     def _bodies(self, other: _Other, now: float) -> list[Send]:
         small = other.stage is Stage.SMALL
         if now > other.began_s + LARGE_S_MAX:
-            self._finish(other, now)
+            other.finish(now)
             return []
         if now > other.progress_s + _RESEND_S:
             other.progress_s = now
@@ -202,9 +247,9 @@ class Meetings:
             case Greeting():
                 return self._greeted(other, origin, envelope, message, now, wall_s)
             case Refusal(RefusalCode.WRONG_NAME | RefusalCode.NOT_IN_ROSTER):
-                self._turned_away(other, envelope, now, self._facts.get("wire", ""))
+                other.turned_away(envelope.sender, self._facts.get("wire", ""), now)
             case Refusal(RefusalCode.WIRE_VERSION, wire_version=theirs):
-                self._turned_away(other, envelope, now, "unknown" if theirs is None else str(theirs))
+                other.turned_away(envelope.sender, "unknown" if theirs is None else str(theirs), now)
             case Ping(number, _, done):
                 other.done_there |= done
                 return self._answer(channel, origin, Ack(number, 0, other.stage is Stage.FINISHED))
@@ -218,7 +263,7 @@ class Meetings:
                 back = other.calls_from if dialled_me else origin
                 return self._answer(Channel.CONTROL, back, Confirm(topic, key, number))
             case Confirm(_, key, number) if not dialled_me:
-                self._arrived(other, key, number, now)
+                other.arrived(key, number, now)
         return []
 
     def heard_other_version(self, origin: str | bytes, error: WireError, now: float) -> list[Send]:
@@ -238,7 +283,7 @@ class Meetings:
             other.reached = True
         other.met_s = other.met_s or now
         if other.stage is Stage.CALLING and (other.reached or not other.dialled):
-            self._finish(other, now)
+            other.finish(now)
         other.done_there = True
         if isinstance(origin, str):
             return []
@@ -280,14 +325,6 @@ class Meetings:
         other.stage = Stage.TIMING
         return self._ping(other, now)
 
-    def _turned_away(self, other: _Other, envelope: Envelope, now: float, wire_version: str) -> None:
-        other.kind, other.answered_as, other.reached = "worker", envelope.sender, True
-        other.met_s = other.met_s or now
-        other.wire_version = wire_version
-        if other.stage is Stage.CALLING:
-            other.trips_s.append(now - other.called_s)
-            self._finish(other, now)
-
     def _acknowledged(self, other: _Other, number: int, now: float) -> list[Send]:
         if number == 0:
             other.done_known = True
@@ -301,20 +338,6 @@ class Meetings:
         other.stage = Stage.WAITING
         return []
 
-    def _arrived(self, other: _Other, key: str, number: int, now: float) -> None:
-        if other.stage is Stage.SMALL and key == "small":
-            other.small_s = now - other.small_sent_s
-            if not other.large_wanted:
-                self._finish(other, now)
-                return
-            other.stage, other.began_s, other.progress_s, other.sent = Stage.LARGE, now, now, 0
-        elif other.stage is Stage.LARGE and key == "large" and number < LARGE_PIECES:
-            other.confirmed.add(number)
-            other.progress_s = now
-            other.large_bytes, other.large_s = len(other.confirmed) * PIECE_BYTES, now - other.began_s
-            if len(other.confirmed) == LARGE_PIECES:
-                self._finish(other, now)
-
     # --- when it is over ------------------------------------------------------------------------------------------
 
     def missing(self, now: float) -> list[str]:
@@ -326,20 +349,7 @@ class Meetings:
         return any(one.met_s and not self._is_over(one, now) for one in self._others.values())
 
     def _is_over(self, other: _Other, now: float) -> bool:
-        if other.kind == "worker":
-            both = other.reached and (other.reaches_me or not self._listens)
-            return both or not other.dialled or other.calls >= _WORKER_CALLS
-        if other.kind != "doctor":
-            return False
-        if not other.dialled:
-            return other.done_there
-        if other.stage is Stage.CALLING:
-            return now > other.met_s + _GIVE_UP_S
-        if other.stage is not Stage.FINISHED:
-            return now > other.met_s + _GIVE_UP_S + LARGE_S_MAX * len(self._others)
-        told = other.done_known or now > other.finished_s + _FAREWELL_S
-        nothing_comes = not self._listens or (not other.reaches_me and now > other.finished_s + _GIVE_UP_S)
-        return told and (other.done_there or nothing_comes)
+        return other.is_over(now, self._listens, len(self._others))
 
     def result(self) -> dict[str, Meeting]:
         """What came of each that was awaited, in the order in which they were given."""
@@ -351,9 +361,6 @@ class Meetings:
             for one in self._others.values()
             if one.awaited
         }  # fmt: skip
-
-    def _finish(self, other: _Other, now: float) -> None:
-        other.stage, other.finished_s, other.said_s = Stage.FINISHED, now, float("-inf")
 
     def _greeting(self, wanted: str, wall_s: float, reply_wanted: bool) -> Greeting:
         facts = self._facts | {"doctor": "1", "name": self.me, "for": wanted, "clock_s": f"{wall_s:.6f}"}

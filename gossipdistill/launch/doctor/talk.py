@@ -5,11 +5,13 @@ One thread, one poll; Ctrl-C ends it wherever it is.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 
 import zmq
 
+from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import DOCTOR, Curve
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
 from gossipdistill.errors import AddressError
@@ -22,6 +24,9 @@ from gossipdistill.wire.errors import WireError
 _TURN_MS = 20
 _MESSAGES_PER_TURN = 32
 _TURNED_AWAY_MAX = 256
+_FRAMES_MAX = 3
+"""Of a message, with what a ROUTER says of its connection."""
+_HELD_BYTES_MAX = 256 << 20
 Progress = Callable[[list[str], float], None]
 """Told of those who are still awaited, and of the seconds that are left."""
 
@@ -41,7 +46,7 @@ def talk(
     `listen` and `dial` are IP addresses; without `listen` nobody can call. With `curve` all is encrypted, and nobody
     else is heard. Returns how long it took, and who was turned away: IP address -> the key that it had.
     """  # fmt: skip
-    line = _Line(Sockets(DEFAULT_LIMITS, curve=curve), meetings)
+    line = _Line(Sockets(DEFAULT_LIMITS, curve=curve, guarded=False), meetings)
     began_s = now = time.monotonic()
     try:
         line.open(listen, dial)
@@ -53,6 +58,7 @@ def talk(
                 break
             progress(missing, max(left_s, 0.0))
             line.turn()
+            line.refuse_hoards()
     finally:
         line.close()
     return now - began_s, line.turned_away
@@ -67,6 +73,8 @@ class _Line:
         self._dealers: dict[str, tuple[ZmqSocket, ZmqSocket]] = {}
         self._origins: dict[ZmqSocket, tuple[Channel, str]] = {}
         self._poller = zmq.Poller()
+        self._resources = Resources()
+        self._resident_before = self._resources.resident_bytes()
         self.turned_away: dict[str, str] = {}
 
     def open(self, listen: Address | None, dial: Mapping[str, Address]) -> None:
@@ -105,11 +113,23 @@ class _Line:
                 continue
             channel, name = self._origins[socket]
             for _ in range(_MESSAGES_PER_TURN):
-                try:
-                    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-                except zmq.Again:
+                parts = _next(socket)
+                if not parts:
                     break
                 self._hear(channel, name, [part.bytes for part in parts], self._who(name, parts[-1]))
+
+    def refuse_hoards(self) -> None:
+        """End all that, when what others have sent takes far more memory than any doctor or worker makes it take.
+
+        Raises:
+            AddressError: in words for the user.
+        """
+        resident, before = self._resources.resident_bytes(), self._resident_before
+        if resident is not None and before is not None and resident - before > _HELD_BYTES_MAX:
+            raise AddressError(
+                f"the doctor stops: others have sent it more than {_HELD_BYTES_MAX >> 20} MiB that make no message it "
+                "knows. No peer of gossipdistill does that: see who answers at the addresses of the roster"
+            )
 
     def _watch(self, socket: ZmqSocket, channel: Channel, name: str) -> None:
         self._origins[socket] = (channel, name)
@@ -157,3 +177,12 @@ class _Line:
                 full.add(send.to)
                 continue
             self._meetings.taken(send, at_s)
+
+
+def _next(socket: ZmqSocket) -> list[zmq.Frame]:
+    """The next message, of which no more than one frame too many is kept; empty when there is none."""
+    parts: list[zmq.Frame] = []
+    with contextlib.suppress(zmq.Again):
+        while not parts or parts[-1].more:
+            parts = [*parts[:_FRAMES_MAX], socket.recv(zmq.NOBLOCK, copy=False)]
+    return parts

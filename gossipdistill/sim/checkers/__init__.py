@@ -5,7 +5,7 @@ from gossipdistill.sim.checkers.base import Checker, Violation, Weather
 from gossipdistill.sim.checkers.bounds import MailboxBounded, NobodyWaits
 from gossipdistill.sim.checkers.deaths import DeathsProbed
 from gossipdistill.sim.checkers.mass import MassConserved
-from gossipdistill.sim.checkers.processes import NewestLives
+from gossipdistill.sim.checkers.processes import NewestLives, StartsBounded
 from gossipdistill.sim.checkers.recovery import FaultsRecover
 from gossipdistill.sim.checkers.views import NobodyHeldDead, ViewsConverge
 
@@ -19,6 +19,7 @@ __all__ = [
     "NobodyHeldDead",
     "NobodyWaits",
     "OnceSettled",
+    "StartsBounded",
     "VersionsRise",
     "ViewsConverge",
     "Violation",
@@ -37,6 +38,7 @@ def all_checkers(weather: Weather) -> list[Checker]:
         NobodyWaits(weather),
         NobodyHeldDead(weather),
         NewestLives(weather),
+        StartsBounded(weather),
         DeathsProbed(weather),
         ViewsConverge(weather),
         FaultsRecover(weather),

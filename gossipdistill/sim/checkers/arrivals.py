@@ -25,7 +25,7 @@ class VersionsRise(Checker):
         self._boots: dict[tuple[str, int, str], int] = {}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if arrival.home or arrival.delivery is DeliveryClass.MASS:
+        if arrival.home or arrival.delivery is DeliveryClass.MASS or arrival.sender in self.weather.bent:
             return  # each parcel of mass counts, in whatever order
         key = (host.name, host.boot, Slot(arrival.sender, arrival.topic, arrival.key), arrival.delivery)
         version, exchange = self._newest.get(key, (Version(0, 0), 0))

@@ -32,6 +32,9 @@ class Weather:
     peers: int
     calm_from_s: float = float("inf")
     limits: Limits = field(default=DEFAULT_LIMITS)
+    bent: frozenset[str] = frozenset()
+    """Who says false things of itself and of its parcels. What others believe of it, and what travels between it and
+    them, is not judged; that they are well, and how they get on with one another, is."""
 
     @property
     def settled_from_s(self) -> float:
@@ -45,12 +48,14 @@ def views_bound_s(limits: Limits, peers: int) -> float:
     What a fault may leave behind takes, one after another: 20 probe intervals until somebody probes a member of whom
     nothing is known yet (each interval finds it with probability 1 - 1/e or more, so it is missed by all with 1e-9);
     a suspicion at its longest; and its rumour, or its refutation, as many intervals as it is carried. A member held
-    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`.
+    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`. One that has started anew
+    too often is believed after `start_again_s`.
     """
     members = max(peers, 10)
     suspicion = limits.suspicion_factor * limits.suspicion_max_factor * math.log10(members)
     carried = limits.claim_transmits_factor * math.ceil(math.log10(peers + 1))
-    return (20 + suspicion + carried) * limits.probe_interval_s + 2 * limits.greet_interval_max_s
+    rounds = 20 + suspicion + carried
+    return rounds * limits.probe_interval_s + 2 * limits.greet_interval_max_s + limits.start_again_s
 
 
 def parcels_bound_s(limits: Limits) -> float:

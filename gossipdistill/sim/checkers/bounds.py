@@ -6,7 +6,7 @@ from collections import Counter
 
 from gossipdistill.messages import DeliveryClass, Slot
 from gossipdistill.sim.checkers.base import Checker, Weather
-from gossipdistill.sim.host import Host
+from gossipdistill.sim.host import Host, Newcomer
 from gossipdistill.sim.world import World
 
 
@@ -48,8 +48,8 @@ class NobodyWaits(Checker):
 
     Measured by the steps that learners report: a learner that does not finish a step within `wait_max_s` and the time
     that its own machine needs for it (what it said at its last step) waits for somebody. A process that is paused is
-    excused, and one that has just started, or is done training. `wait_max_s` is 0 for all but lockstep strategies,
-    which declare theirs.
+    excused, and one that has just started, asks others for a model, or is done training. `wait_max_s` is 0 for all but
+    lockstep strategies, which declare theirs.
     """
 
     duty = "nobody waits"
@@ -62,7 +62,8 @@ class NobodyWaits(Checker):
 
     def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
         step, done = host.mailbox.progress()
-        if pause_s is None or done:
+        catches_up = isinstance(host.stepper, Newcomer) and host.stepper.catches_up
+        if pause_s is None or done or catches_up:
             self._progress.pop((host.name, host.boot), None)
             return
         if self.step_max_s and pause_s > self.step_max_s * host.slowdown + self.wait_max_s:

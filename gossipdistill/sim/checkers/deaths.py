@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Envelope, Transmit
-from gossipdistill.presence import Leave, Ping
+from gossipdistill.presence import Leave, Ping, Refusal
 from gossipdistill.sim.checkers.base import Checker, Weather
 from gossipdistill.sim.host import Host
 
@@ -27,6 +27,8 @@ class DeathsProbed(Checker):
         self._heard_s: dict[_Viewer, float] = {}
         self._newest: dict[_Viewer, int] = {}
         """The newest process that a process has had a word of."""
+        self._accepted: dict[_Viewer, int] = {}
+        """The process that was taken to be alive last."""
         self._parted: set[_Viewer] = set()
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
@@ -34,6 +36,8 @@ class DeathsProbed(Checker):
             self._pinged_s[host.name, host.boot, PeerName(transmit.envelope.to)] = now_s
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
+        if isinstance(envelope.message, Refusal):
+            return  # anybody may have said it, where there are no keys, and it is no sign of life
         viewer = (host.name, host.boot, envelope.sender)
         newest = self._newest[viewer] = max(envelope.boot, self._newest.get(viewer, 0))
         if envelope.to_boot not in (0, host.boot) or envelope.boot < newest:
@@ -45,11 +49,16 @@ class DeathsProbed(Checker):
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         viewer = (host.name, host.boot, PeerName(event.peer))
-        if event.kind is not EventKind.DEAD:
+        if event.kind in (EventKind.JOINED, EventKind.RETURNED):
+            self._accepted[viewer] = self._newest.get(viewer, 0)
+        if event.kind is not EventKind.DEAD or {host.name, event.peer} & self.weather.bent:
             return
         if viewer in self._parted:
             self._parted.discard(viewer)
             return
+        newest = self._newest.get(viewer, 0)
+        if self._accepted.get(viewer, newest) != newest:
+            return  # without keys its successor has to wait for that
         never = float("-inf")
         if self._pinged_s.get(viewer, never) < self._heard_s.get(viewer, never) or viewer not in self._pinged_s:
             self.violate(now_s, f"{host.name} declares {event.peer} dead without a ping of its own: {event.reason}")

@@ -1,6 +1,8 @@
-"""Who may go on: of all processes of one name the newest, whatever is said to those before it."""
+"""Processes of one name: the newest may go on, whatever is said to those before it, and few are believed at once."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
@@ -25,5 +27,41 @@ class NewestLives(Checker):
         self._newest[host.name] = max(host.boot, self._newest.get(host.name, 0))
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        if host.name in self.weather.bent:
+            return  # it may have called itself newer
         if event.kind is EventKind.SUPERSEDED and host.boot >= self._newest.get(host.name, 0):
             self.violate(now_s, f"{host.name} is the newest of its name, and ends: {event.reason}")
+
+
+@dataclass(slots=True)
+class _Believed:
+    """How many processes of a name somebody has taken to be alive, which was the last, and when the first came."""
+
+    boot: int
+    since_s: float
+    count: int = 1
+
+
+class StartsBounded(Checker):
+    """Nobody believes more processes of one name than `starts_max` after the first, and one every `start_again_s`: with
+    each, what was on its way to the one before is written off."""
+
+    duty = "few starts are believed"
+
+    def __init__(self, weather: Weather) -> None:
+        super().__init__(weather)
+        self._believed: dict[tuple[PeerName, int, str], _Believed] = {}
+
+    def on_event(self, now_s: float, host: Host, event: Event) -> None:
+        if event.kind not in (EventKind.JOINED, EventKind.RETURNED):
+            return
+        boot, limits = host.peer.boot_of(PeerName(event.peer)) or 0, self.weather.limits
+        known = self._believed.setdefault((host.name, host.boot, event.peer), _Believed(boot, now_s))
+        if boot <= known.boot:
+            return
+        known.boot = boot
+        known.count += 1
+        bound = 1 + limits.starts_max + (now_s - known.since_s) / limits.start_again_s
+        if known.count > bound:
+            passed = f"{known.count} processes of {event.peer} within {now_s - known.since_s:.1f} s"
+            self.violate(now_s, f"{host.name} has believed {passed}")

@@ -35,6 +35,8 @@ class NobodyHeldDead(Checker):
         """Who has heard whom: which boot, and when last."""
         self._newest: dict[tuple[PeerName, int, PeerName], int] = {}
         """The newest process that a process has had a word of."""
+        self._accepted: dict[tuple[PeerName, int, PeerName], int] = {}
+        """The process that was taken to be alive last."""
         self._ended: set[tuple[PeerName, int, PeerName, int]] = set()
         """Who has had the last word of which process: what comes after it was overtaken."""
         self._spoke: tuple[Host, PeerName] | None = None
@@ -65,15 +67,21 @@ class NobodyHeldDead(Checker):
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         name = PeerName(event.peer)
+        if {host.name, name} & self.weather.bent:
+            return
         if event.kind is EventKind.DEAD:
             if self._spoke == (host, name):
                 self._spoke = None  # it was back, and is dead again
             self._held.setdefault(name, {})[host.name] = now_s
             boot, heard_s = self._heard.get((host.name, name), (0, 0.0))
             living = self._living.get(name)
-            if living == boot and now_s - heard_s < self.weather.limits.probe_timeout_s:
+            # Without keys a new process has to wait until its predecessor is held dead, whatever it says.
+            accepted = self._accepted.get((host.name, host.boot, name), boot)
+            if living == boot == accepted and now_s - heard_s < self.weather.limits.probe_timeout_s:
                 self.violate(now_s, f"{host.name} declares {name} dead, which spoke {now_s - heard_s:.3f} s ago")
         elif event.kind in _BACK:
+            viewer = (host.name, host.boot, name)
+            self._accepted[viewer] = self._newest.get(viewer, 0)
             self._held.get(name, {}).pop(host.name, None)
 
     def on_start(self, now_s: float, host: Host) -> None:
@@ -84,6 +92,7 @@ class NobodyHeldDead(Checker):
     def on_end(self, now_s: float, host: Host, how: str) -> None:
         self._living.pop(host.name, None)
         self._newest = {viewer: boot for viewer, boot in self._newest.items() if viewer[0] != host.name}
+        self._accepted = {viewer: boot for viewer, boot in self._accepted.items() if viewer[0] != host.name}
         self._ended = {which for which in self._ended if which[0] != host.name}
         for holders in self._held.values():
             holders.pop(host.name, None)
@@ -112,7 +121,8 @@ class ViewsConverge(Checker):
     def at_end(self, now_s: float, world: World) -> None:
         if now_s >= self.weather.settled_from_s:
             for viewer, name, what in wrong_views(world):
-                self.violate(now_s, f"{viewer} holds {name} {what}")
+                if not {viewer, name} & self.weather.bent:
+                    self.violate(now_s, f"{viewer} holds {name} {what}")
 
 
 def wrong_views(world: World) -> Iterator[tuple[PeerName, PeerName, str]]:

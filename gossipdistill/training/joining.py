@@ -1,19 +1,20 @@
 """How a peer joins a run that is in progress: it asks a donor for its model, judges it on its own data, then begins.
 
-Until then it publishes nothing, and mass that comes goes home. It waits for chunks only as long as some come, and for
-all of them `within_s` at most; then it begins with what it has. No step waits: this is before the first.
+Until then it publishes nothing, and mass that arrives is refused. It waits for chunks only as long as some arrive, and
+for all of them `within_s` at most; then it begins with what it has. No step waits: this is before the first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gossipdistill.events import EventKind
-from gossipdistill.launch.run_config import ExchangeKeys
+from gossipdistill.ids import PeerName
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.cloning import frozen_clone
 from gossipdistill.learning.donation import TOKENS, Donor, Fetch
@@ -29,7 +30,7 @@ from gossipdistill.learning.snapshot import (
 )
 from gossipdistill.messages import Payload
 from gossipdistill.strategies import Initialisation
-from gossipdistill.worker import Worker
+from gossipdistill.training.gossip import Gossip
 
 LOOK_S = 0.005
 """Between two looks."""
@@ -37,28 +38,31 @@ PROBE_ROWS_MAX = 256
 """Examples of my own, spread over all of them, on which a donor's model is judged."""
 
 
-def give_to_newcomers(worker: Worker, keys: ExchangeKeys) -> bool:
-    """Have the worker be a donor, where weights are shared by all and began alike; whether they are."""
-    strategy = worker.strategy
-    needs = strategy.needs
-    alike = needs.alike_models and needs.initialisation is Initialisation.IDENTICAL and strategy.delivery.gossips
-    if not alike or not keys.fetch:
+def give_to_newcomers(gossip: Gossip, bytes_per_s: float | None) -> bool:
+    """Have this peer give its model to newcomers, where all share weights that began alike; whether it does.
+
+    Args:
+        bytes_per_s: the most that it gives; None: nothing.
+    """
+    needs = gossip.strategy.needs
+    alike = needs.alike_models and needs.initialisation is Initialisation.IDENTICAL
+    if bytes_per_s is None or not alike or not gossip.strategy.delivery.gossips:
         return False
-    worker.donor = Donor(architecture_hash(worker.learner.model, worker.learner.shared), keys.donor_bytes_per_s)
+    gossip.endpoint.donor = Donor(architecture_hash(gossip.learner.model, gossip.learner.shared), bytes_per_s)
     return True
 
 
-def is_newcomer(checkpoint: Checkpoint | None, unix_s: float, keys: ExchangeKeys) -> bool:
-    """Whether a process with this checkpoint, if any, asks for a model: by this machine's time of day, which decides
-    nothing else."""
-    return checkpoint is None or unix_s - checkpoint.progress.get("saved_unix_s", 0.0) > keys.fetch_if_older_s
+def is_newcomer(checkpoint: Checkpoint | None, unix_s: float, older_s: float) -> bool:
+    """Whether a process with this checkpoint asks for a model: if it has none, or one that is more than `older_s` old,
+    by this machine's time of day, which decides nothing else."""
+    return checkpoint is None or unix_s - checkpoint.progress.get("saved_unix_s", 0.0) > older_s
 
 
 @dataclass(slots=True)
 class Joining:
-    """One worker before its first step, looked at until that is `over`. `began_s` is of the worker's clock."""
+    """One peer before its first step, looked at until that is `over`. `began_s` is of the clock that `look` gets."""
 
-    worker: Worker
+    gossip: Gossip
     began_s: float
     within_s: float
     adopted: bool = False
@@ -66,23 +70,26 @@ class Joining:
     _fetch: Fetch = field(init=False)
 
     def __post_init__(self) -> None:
-        model = self.worker.learner.model
-        shared = self.worker.learner.shared
+        learner = self.gossip.learner
+        model, shared = learner.model, learner.shared
         nbytes = payload_bytes(model_arrays(model, shared), "raw")
         token = int(self.began_s * 1e6) % TOKENS
-        self._fetch = Fetch(architecture_hash(model, shared), nbytes, self.worker.learner.step, token)
+        self._fetch = Fetch(architecture_hash(model, shared), nbytes, learner.step, token)
 
     def look(self, now: float) -> bool:
         """Ask, take and judge; whether training may begin."""
         if self.over:
             return True
-        fetch, worker, ledger = self._fetch, self.worker, self.worker.learner.ledger
-        for arrival in worker.take_given(now):
+        fetch, gossip, ledger = self._fetch, self.gossip, self.gossip.learner.ledger
+        gossip.learner.now_s = now
+        chunks = gossip.endpoint.state_chunks()
+        gossip.give(now)
+        for arrival in chunks:
             fetch.take(arrival, now)
         if fetch.whole:
             self._judge(now)
         if not self.adopted:
-            worker.post_all(fetch.look(now, worker.donors()), now)
+            gossip.endpoint.post(fetch.look(now, self._donors()), now)
         for donor, reason in fetch.news:
             ledger.note(EventKind.DONOR_PASSED_OVER, donor, reason)
         fetch.news.clear()
@@ -95,7 +102,7 @@ class Joining:
 
     def _judge(self, now: float) -> None:
         """Adopt what came unless it is worse than mine, on my own examples."""
-        fetch, learner = self._fetch, self.worker.learner
+        fetch, learner = self._fetch, self.gossip.learner
         assert fetch.donor is not None
         layout = layout_of(model_arrays(learner.model, learner.shared), "raw")
         try:
@@ -109,11 +116,23 @@ class Joining:
         loss, mine = _probe(learner, donors), _probe(learner, learner.model)
         figures = f"its loss on {PROBE_ROWS_MAX} examples of mine at most is {loss:.4g}, mine {mine:.4g}"
         if math.isfinite(loss) and not mine < loss:
-            self.worker.adopt(theirs)
+            self._adopt(theirs)
             self.adopted = True
             learner.ledger.note(EventKind.ADOPTED, fetch.donor, figures, bytes=fetch.nbytes)
         else:
             fetch.pass_over(f"{figures}: not adopted", now)
+
+    def _donors(self) -> tuple[PeerName, ...]:
+        """The living who still train, neighbours of the next exchanges first."""
+        done = self.gossip.endpoint.mailbox.neighbourhood().done
+        return tuple(name for name in self.gossip.endpoint.coming() if name not in done)
+
+    def _adopt(self, arrays: Mapping[str, Tensor]) -> None:
+        """Begin at this model, with nothing else of what was before: mass has weight 1, the optimizer is new."""
+        gossip = self.gossip
+        load_arrays(gossip.learner.model, arrays)
+        gossip.learner.optimizer.state.clear()
+        gossip.state = gossip.strategy.init(gossip.learner)
 
 
 def _probe(learner: Learner, model: nn.Module) -> float:

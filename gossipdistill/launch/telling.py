@@ -1,0 +1,63 @@
+"""What a worker tells its launcher: a thread of its own writes it, so that no step ever waits for whoever reads.
+
+A launcher may be stopped (Ctrl-Z, SIGSTOP) for as long as it likes. Then a pipe is full within seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+_RECORDS_MAX = 10_000
+"""That wait to be written; of more, the oldest are lost: they lie on the disk as well."""
+
+
+class Telling:
+    """Writes records as JSON lines, in their order. Of records of progress, a newer one takes the place of an older one
+    that was not written yet."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=_RECORDS_MAX)
+        self._news = threading.Condition()
+        self._writing = False
+        self._gone = False
+        threading.Thread(target=self._write, daemon=True, name="telling").start()
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Have it written; from any thread.
+
+        Raises:
+            BrokenPipeError: when nobody reads any more.
+        """
+        with self._news:
+            if self._gone:
+                raise BrokenPipeError
+            if self._waiting and record.get("type") == self._waiting[-1].get("type") == "progress":
+                self._waiting.pop()
+            self._waiting.append(dict(record))
+            self._news.notify_all()
+
+    def settle(self) -> None:
+        """Return when all is written, or nobody reads any more."""
+        with self._news:
+            self._news.wait_for(lambda: self._gone or not (self._waiting or self._writing))
+
+    def _write(self) -> None:
+        while True:
+            with self._news:
+                self._writing = False
+                self._news.notify_all()
+                self._news.wait_for(lambda: self._waiting)
+                record, self._writing = self._waiting.popleft(), True
+            try:
+                self._out.write(json.dumps(record) + "\n")
+                self._out.flush()
+            except (OSError, ValueError):
+                with self._news:
+                    self._gone = True
+                    self._news.notify_all()
+                return

@@ -1,0 +1,163 @@
+"""Being turned away, and turning away.
+
+Rules of this file
+1. Nobody's word ends me. That I am superseded is proved by a process with my own key alone, which answers me when I
+   greet it: whoever says so is believed as far as that greeting. Without keys there is no proof.
+2. A refusal is a word of its sender about itself. From a process that has accepted me it is a contradiction. Without
+   keys it may be anybody's word: it raises no boot, which would lock out the process that has the name.
+3. What is remembered of strangers is bounded: they choose their names themselves. Of a stranger one event per reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.presence import Address, Greeting, Refusal, RefusalCode
+from gossipdistill.protocol.members import Member, Status
+from gossipdistill.protocol.table import Detail, Outbound, Table, Timer
+
+REVOKED = "revoked"
+"""The code of what concerns a key that is not trusted any more."""
+_CHALLENGED_MAX, _CHALLENGES = 4, 12
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Says and hears refusals, on behalf of a table."""
+
+    table: Table
+    _said: set[tuple[str, str]] = field(default_factory=set)
+    _challenged: dict[Address, int] = field(default_factory=dict)
+    """Where a newer process of my name may be, and how often that address is greeted yet."""
+
+    # --- being turned away -----------------------------------------------------------------------------------------
+
+    def refused_by(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
+        """Somebody does not talk to me. Whether to go on without it is the owner's decision, told by the event. False
+        for a word that contradicts what the same process has said before."""
+        table, code, detail = self.table, refusal.code, refusal.detail
+        told: Detail = {"i_am_newer": int(table.me.boot > boot)}
+        member = table.row(refusal.asked if code is RefusalCode.WRONG_NAME else sender, now)
+        if code is RefusalCode.SUPERSEDED:
+            self._called_old(sender, boot, refusal, now)
+        elif code is RefusalCode.PLACE_TAKEN and refusal.asked == table.me.name:
+            self.note(EventKind.REFUSED_BY, sender, code, detail, now, {**told, "name_in_use": 1})
+        elif code is RefusalCode.WRONG_NAME or member is None:
+            # The one who answers is well; it is the one looked for who is not where I thought. I try on.
+            if member is not None and member.status is not Status.ALIVE:
+                member.reason, table.changed = detail, True
+            self.note(EventKind.REFUSED_BY, sender, code, detail, now, told)
+        elif (boot == member.boot and member.met) or table.keeps_its_name(member, boot):
+            return False
+        elif table.is_refused_anew(member, boot):
+            member.accepted, member.reason = False, detail
+            table.reset(member, Status.REFUSED, now)
+            table.note_refused(member, boot)
+            member.declined = True
+            table.lost.append((member.name, True, detail))
+            table.note(EventKind.REFUSED_BY, sender, detail, now, {"code": code.value, **told})
+        return True
+
+    def _called_old(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> None:
+        """Somebody says that there is a newer process of my name."""
+        table, me, code = self.table, self.table.me, refusal.code
+        if sender == me.name and table.proven and boot > me.boot:
+            self.note(EventKind.SUPERSEDED, me.name, code, refusal.detail, now)
+            return
+        reason = f"says that a newer process of {me.name} is here; its word ends nobody, and this process goes on"
+        self.note(EventKind.WARNING, sender, code, reason, now, {"newer_boot": refusal.newer_boot})
+        if refusal.newer_boot > me.boot:
+            self._challenge(refusal.newer_at, now)
+
+    def meet_my_own_name(self, other: Member, now: float) -> None:
+        """Another process greets under my name."""
+        me = self.table.me
+        if other.boot > me.boot:
+            reason = f"another process of that name, started later, greets from {other.address}"
+            reason += "" if self.table.proven else "; without keys nothing proves that it is the same peer, so I go on"
+            self.note(EventKind.WARNING, me.name, RefusalCode.SUPERSEDED, reason, now)
+            self._challenge(other.address, now)
+        elif other.boot < me.boot:
+            self.table.say(other, self.superseded(Member(me.name, me.address, me.place, boot=me.boot), other.boot))
+
+    def _challenge(self, address: Address, now: float) -> None:
+        """Greet whoever has my name over there. With keys nobody hears that who does not have my own."""
+        if self.table.proven and len(self._challenged) < _CHALLENGED_MAX and address not in self._challenged:
+            self._challenged[address] = _CHALLENGES
+            self.table.timers.set(Timer("newer"), now)
+
+    def challenges_due(self, now: float) -> None:
+        """A first greeting may be lost: the connection is opened by it."""
+        table, me = self.table, self.table.me
+        greeting = Greeting(me.address, me.place, me.fingerprint, (), True, me.features)
+        table.out += [Outbound(me.name, 0, address, greeting) for address in self._challenged]
+        self._challenged = {address: left - 1 for address, left in self._challenged.items() if left > 1}
+        if self._challenged:
+            table.timers.set(Timer("newer"), now + table.limits.greet_interval_s)
+
+    # --- turning away ----------------------------------------------------------------------------------------------
+
+    def superseded(self, newer: Member, boot: int) -> Refusal:
+        """To the process `boot` of the same name."""
+        later_s = (newer.boot - boot) / 1000
+        detail = f"a newer process of {newer.name} was heard by {self.table.me.name} (started {later_s:.1f} s later)"
+        return Refusal(RefusalCode.SUPERSEDED, detail, newer_boot=newer.boot, newer_at=newer.address)
+
+    def name_in_use(self, member: Member, caller: Member, now: float) -> None:
+        """To a newer process of this name, which cannot show that it is the same peer. It tries on."""
+        detail = f"the name {member.name} is in use at {member.address}, and that process answers"
+        self.table.say(caller, Refusal(RefusalCode.PLACE_TAKEN, detail, caller.name))
+        reason = f"another process at {caller.address} wants its name, which is in use: not while this one answers"
+        self.note(EventKind.WARNING, member.name, RefusalCode.PLACE_TAKEN, reason, now)
+
+    def clock(self, caller: Member, mine: int) -> None:
+        """To one with a boot that no process can have yet."""
+        detail = f"clock, in milliseconds since 1970: {mine} here, {caller.boot} there"
+        self.table.say(caller, Refusal(RefusalCode.FINGERPRINT, detail))
+
+    def version(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
+        """A process speaks another wire version. False for one that is no member, whose address I do not know."""
+        table, member = self.table, self.table.row(sender, now)
+        told: Detail = {"code": refusal.code.value, "i_am_newer": int(table.me.boot > boot)}
+        if member is None:  # to a roster it is nobody, and no reason to go
+            told["i_am_newer"] = 0 if table.closed else told["i_am_newer"]
+            self.note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, told)
+            return False
+        if boot < member.boot or (boot == member.boot and member.accepted):
+            return True  # said before by another process, or in its name: a process does not change its version
+        if table.keeps_its_name(member, boot):
+            self.note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, told)
+            return False
+        if table.is_refused_anew(member, boot):
+            member.accepted = False
+            table.become(member, Status.REFUSED, EventKind.REFUSED, refusal.detail, now, told)
+            table.note_refused(member, boot)
+            member.greet_gap_s, member.greet_at_s = table.limits.greet_interval_s, now
+        if now >= member.greet_at_s:  # ever more seldom: a refusal may be lost, and it may answer each of them
+            table.say(Member(sender, member.address, member.place, boot=boot), refusal)
+            member.greet_at_s = now + member.greet_gap_s
+            member.greet_gap_s *= 2
+        return True
+
+    def all_of(self, name: PeerName, why: str, now: float) -> None:
+        """Whatever process of `name` I know is nobody now; any later one begins anew, with whatever boot."""
+        table, member = self.table, self.table.row(name, now)
+        if member is None:
+            table.note(EventKind.REFUSED, name, why, now, {"code": REVOKED})
+            return
+        table.reset(member, Status.REFUSED, now)
+        table.become(member, Status.REFUSED, EventKind.REFUSED, why, now, {"code": REVOKED})
+        member.boot, member.refutation, member.accepted, member.met, member.last_word = 0, -1, False, False, False
+
+    # --- saying so -------------------------------------------------------------------------------------------------
+
+    def note(
+        self, kind: EventKind, name: PeerName, code: RefusalCode, reason: str, now: float, told: Detail | None = None
+    ) -> None:
+        """An event about somebody who has no row that could remember it: said once per name and code."""
+        if (name, kind + code) not in self._said and len(self._said) < self.table.limits.strangers_max:
+            self._said.add((name, kind + code))
+            shown: Detail = {"code": code.value, "i_am_newer": 0, **(told or {})}
+            self.table.events.append(Event(kind, now, name, reason, shown))

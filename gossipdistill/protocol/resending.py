@@ -1,0 +1,124 @@
+"""When a parcel that has no receipt is sent again, learned of each peer; and to whom much is lost.
+
+Rules of this file
+1. Patience: as long as receipts of this peer usually take (protocol/patience.py), and with one that has given none yet
+   the least that can be. Of bodies that take longer than this on a slow link, each power of two has its own.
+2. That one message was lost says nothing of the next: a parcel is sent again after the same time `consign_tries` times.
+   Then the way is cut, or full: each time is twice the last, up to `consign_timeout_max_s`. For large bodies that is so
+   after `consign_tries_few`: what is sent again too soon makes a full way fuller.
+   Enquiries follow the same rule; from an answer, "held", to the next it takes as long as the learner usually does.
+3. Two receipts for one parcel: nothing was lost, the way has become longer. The patience is twice as long, until one is
+   answered in time: from parcels that are all sent twice it would never be learned.
+4. A peer that has settled mass which had to be sent again is *lossy*, until `lossy_parcels` in a row needed one
+   sending, or nothing is heard of it for as long as `lossy_tries` sendings take, or rule 3 says otherwise. To it the
+   mailbox keeps more parcels under way. To one that has died nothing more is given: what it was sent may end with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
+from gossipdistill.messages import DeliveryClass
+from gossipdistill.protocol.parcels import Outstanding
+from gossipdistill.protocol.patience import Patience
+
+_DOUBLINGS_MAX = 16
+"""Of a time whose bound is reached by then."""
+
+
+@dataclass(slots=True)
+class Resending:
+    """What is known of the ways to all peers."""
+
+    limits: Limits
+    lossy: frozenset[PeerName] = frozenset()
+    _arriving: dict[tuple[PeerName, int], Patience] = field(default_factory=dict)
+    """Of the first receipt, by peer and size."""
+    _settling: dict[PeerName, Patience] = field(default_factory=dict)
+    """Of the last."""
+    _unlost: dict[PeerName, int] = field(default_factory=dict)
+    """Of each that is lossy: how many in a row needed one sending."""
+    _heard_s: dict[PeerName, float] = field(default_factory=dict)
+    """When each last said what became of a parcel."""
+
+    def wait_s(self, peer: PeerName, one: Outstanding) -> float:
+        """From the last sending or enquiry until the next, if nothing comes."""
+        size = 0 if one.held else one.parcel.payload.nbytes
+        tries = self.limits.consign_tries_few if self._class(size) else self.limits.consign_tries
+        return self._longer(self._of_way(peer, size).seconds(), one.tries - tries)
+
+    def hold_s(self, peer: PeerName, one: Outstanding) -> float:
+        """From the news that it is held until the next enquiry."""
+        return self._longer(self._of_learner(peer).seconds(), one.tries + 1 - self.limits.consign_tries)
+
+    def _longer(self, patience_s: float, doublings: int) -> float:
+        wait_s = patience_s * 2.0 ** min(max(doublings, 0), _DOUBLINGS_MAX)
+        return min(wait_s, max(self.limits.consign_timeout_max_s, patience_s))
+
+    def answered(self, peer: PeerName, one: Outstanding, took_s: float, settled: bool) -> None:
+        """The first or the last receipt for what was sent only once has come."""
+        if not one.held:
+            way = self._of_way(peer, one.parcel.payload.nbytes)
+            way.heard()
+            way.answer(took_s)
+        if settled:
+            self._of_learner(peer).answer(took_s)
+
+    def sent_again(self, peer: PeerName, one: Outstanding, now: float) -> None:
+        """No receipt has come in time."""
+        silent_s = now - self._heard_s.get(peer, now)
+        if silent_s > self.limits.lossy_tries * self._of_way(peer, one.parcel.payload.nbytes).seconds():
+            self._mark(peer, False)
+
+    def heard(self, peer: PeerName, now: float) -> None:
+        """A receipt has come, of whatever."""
+        self._heard_s[peer] = now
+
+    def settled(self, peer: PeerName, one: Outstanding) -> None:
+        """Its learner has absorbed or refused a parcel."""
+        if one.sendings > 1 and one.parcel.delivery is DeliveryClass.MASS:
+            self._mark(peer, True)
+            self._unlost[peer] = 0
+        elif peer in self.lossy:
+            self._unlost[peer] += 1
+            if self._unlost[peer] >= self.limits.lossy_parcels:
+                self._mark(peer, False)
+
+    def in_vain(self, peer: PeerName, size: int) -> None:
+        """Two sendings of a parcel of so many bytes have arrived."""
+        self._of_way(peer, size).lost()
+        self._mark(peer, False)
+
+    def gone(self, peer: PeerName) -> None:
+        """A peer is dead, or has left."""
+        self._mark(peer, False)
+
+    def _mark(self, peer: PeerName, lossy: bool) -> None:
+        if lossy is not (peer in self.lossy):
+            self.lossy = self.lossy ^ {peer}
+
+    def _transfer_s(self, size: int) -> float:
+        return size / self.limits.confirm_bytes_per_s
+
+    def _class(self, size: int) -> int:
+        """0 of a body whose transfer takes no time worth mentioning, else how many bits its length has."""
+        return size.bit_length() if self._transfer_s(size) > self.limits.consign_patience_min_s else 0
+
+    def _of_way(self, peer: PeerName, size: int) -> Patience:
+        key = peer, self._class(size)
+        if key not in self._arriving:
+            least_s, most_s = self._bounds_s
+            transfer_s = self._transfer_s(size) if key[1] else 0.0
+            self._arriving[key] = Patience(least_s, most_s + transfer_s, least_s + transfer_s)
+        return self._arriving[key]
+
+    def _of_learner(self, peer: PeerName) -> Patience:
+        if peer not in self._settling:
+            self._settling[peer] = Patience(*self._bounds_s)
+        return self._settling[peer]
+
+    @property
+    def _bounds_s(self) -> tuple[float, float]:
+        return self.limits.consign_patience_min_s, self.limits.consign_timeout_s

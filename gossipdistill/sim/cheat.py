@@ -1,0 +1,136 @@
+"""A member that cheats with mass: it makes some of nothing, spoils it, keeps all, or starts anew for ever.
+
+Its network part is honest, and so is whatever else its learner does. What it says besides, it says as itself.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import struct
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from gossipdistill.ids import PeerName
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Consignment, DeliveryClass, Envelope, Payload, Settlement, State, Transmit
+from gossipdistill.sim.compute import Pace
+from gossipdistill.sim.host import Host
+from gossipdistill.sim.observer import Observer
+from gossipdistill.sim.world import World
+
+_LANE = ".9"
+"""Its cheating mass travels beside its honest one, so that numbers do not meet."""
+_HUGE = (3e38, -3e38, 1e30, 1e12, math.inf, math.nan)
+
+
+class Trick(StrEnum):
+    """What it does."""
+
+    MINT = "mint"
+    """Parcels of more, or less, weight than any honest one has."""
+    SPOIL = "spoil"
+    """Parcels and states whose entries are huge, infinite or no numbers."""
+    KEEP = "keep"
+    """Nothing but absorbing what it is given: its learner is a `Keeper`."""
+    RESTART = "restart"
+    """The same, and a new process several times a second."""
+
+
+@dataclass(slots=True)
+class Keeper:
+    """A learner that absorbs all mass that comes, and never gives any."""
+
+    mailbox: Mailbox
+    pace: Pace
+    weight: float = 1.0
+    steps: int = 0
+
+    def step(self, now: float) -> float | None:
+        """Take what came."""
+        came = [one for one in self.mailbox.take() if one.delivery is DeliveryClass.MASS and not one.home]
+        self.weight += sum(one.weight for one in came)
+        self.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True) for one in came])
+        self.steps += 1
+        self.mailbox.report_progress(self.steps, done=False)
+        return self.pace.next_s()
+
+    def mass(self) -> tuple[float, ...]:
+        """(push-sum weight)."""
+        return (self.weight,)
+
+    def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
+        """(push-sum weight) of a parcel."""
+        return (weight,)
+
+
+@dataclass
+class Cheat(Observer):
+    """Plays `trick` in the name of `name`, about `per_second` times, until `until_s`. `weight_min` and `weight_max` are
+    the least and the most that an honest parcel weighs."""
+
+    name: PeerName
+    trick: Trick
+    seed: int
+    until_s: float
+    weight_min: float
+    weight_max: float
+    per_second: float = 8.0
+    played: int = 0
+    world: World | None = None
+    _chance: random.Random = field(init=False)
+    _seen: dict[type, Consignment | State] = field(default_factory=dict)
+    """What honest parcels look like, by kind."""
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(f"cheat {self.seed}")
+
+    def begin(self, world: World) -> None:
+        """From now on."""
+        self.world = world
+        world.at(world.now, self._play)
+
+    def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
+        message = transmit.envelope.message
+        if isinstance(message, State) or (
+            isinstance(message, Consignment) and message.delivery is DeliveryClass.MASS and message.payload.nbytes
+        ):
+            self._seen[type(message)] = message
+
+    def _play(self) -> None:
+        world = self.world
+        assert world is not None
+        if world.now >= self.until_s:
+            return
+        world.at(world.now + self._chance.expovariate(self.per_second), self._play)
+        if self.trick is Trick.RESTART:
+            world.start(self.name)
+            self.played += 1
+        elif self.trick in (Trick.MINT, Trick.SPOIL) and self._seen and self.name in world.hosts:
+            self._say(world, self._chance.choice([self._seen[kind] for kind in sorted(self._seen, key=str)]))
+
+    def _say(self, world: World, honest: Consignment | State) -> None:
+        """To everybody a parcel like this one, bent."""
+        self.played += 1
+        message: Consignment | State
+        if isinstance(honest, Consignment):
+            lane = honest.topic.partition(".")[0] + _LANE
+            message = replace(honest, number=self.played, topic=lane)
+        else:
+            message = replace(honest, number=self.played, key=_LANE)
+        if self.trick is Trick.SPOIL:
+            message = replace(message, payload=_filled(message.payload, self._chance.choice(_HUGE)))
+        elif isinstance(message, Consignment):
+            message = replace(message, weight=self._wrong_weight())
+        me = world.hosts[self.name].peer.me
+        for host in [host for host in world.hosts.values() if host.name != self.name]:
+            world.inject(host.name, Envelope(self.name, me.boot, host.name, host.boot, message))
+
+    def _wrong_weight(self) -> float:
+        most, least = self.weight_max, self.weight_min
+        return self._chance.choice([1.01 * most, 10.0 * most, 1e9, math.inf, math.nan, -1.0, 0.0, 0.49 * least, 5e-324])
+
+
+def _filled(payload: Payload, value: float) -> Payload:
+    """A payload of the same layout, each float32 of it this one."""
+    return replace(payload, body=struct.pack("<f", value) * (payload.nbytes // 4))

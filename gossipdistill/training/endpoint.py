@@ -1,0 +1,188 @@
+"""A peer's end of the exchange: what has arrived for it, what it posts, and who its neighbours are at the moment.
+
+Rules of this file
+1. Each arrival of mass or of a stream gets one verdict. One that a strategy left without is refused in its stead: its
+   link would be busy for ever.
+2. What a strategy posts on a link that can take no more is returned to it, so that no mass is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from gossipdistill.ids import PeerName, Version
+from gossipdistill.learning.cadence import Cadence
+from gossipdistill.learning.donation import GIVEN, TOPICS, Donor, without_asks
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.neighbours import Neighbours
+from gossipdistill.learning.rounds import Lockstep, Without
+from gossipdistill.mailbox import Mailbox
+from gossipdistill.messages import Arrival, DeliveryClass, Intake, Parcel, Settlement
+from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
+from gossipdistill.topology import Schedule
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Between a strategy and the mailbox. `strict`: a strategy that breaks a rule of this file is an exception, as in
+    tests, and not a warning."""
+
+    learner: Learner
+    strategy: Strategy
+    mailbox: Mailbox
+    cadence: Cadence
+    neighbours: Neighbours
+    strict: bool = False
+    lockstep: Lockstep | None = None
+    donor: Donor | None = None
+    """What gives my model to newcomers; None where weights are not shared."""
+    published_bytes: int = 0
+    """The last publication was of this size; 0 as long as there was none."""
+    _waiting: list[Arrival] = field(default_factory=list)
+    """These were taken out of the mailbox, and are not mixed yet."""
+    _returned: list[Arrival] = field(default_factory=list)
+    """These were posted on a busy link."""
+
+    @classmethod
+    def of(
+        cls, learner: Learner, strategy: Strategy, mailbox: Mailbox, cadence: Cadence, schedule: Schedule, strict: bool
+    ) -> Endpoint:
+        """For this strategy: from now on the mailbox keeps its topics only, within bounds that the model gives."""
+        topics = {strategy.topic, *strategy.other_topics, *TOPICS}
+        mailbox.intake = Intake(frozenset(topics), sum(p.nbytes for p in learner.model.parameters()))
+        neighbours = Neighbours(schedule, learner.name, learner.place, strategy.delivery.settled)
+        options = strategy.options
+        lockstep = Lockstep(options.round_timeout_s) if isinstance(options, RoundOptions) else None
+        return cls(learner, strategy, mailbox, cadence, neighbours, strict, lockstep)
+
+    # --- what has arrived ------------------------------------------------------------------------------------------
+
+    def arrivals(self) -> list[Arrival]:
+        """All that is to be mixed now."""
+        self._take()
+        arrivals = self._returned + self._waiting
+        self._returned, self._waiting = [], []
+        return arrivals
+
+    def state_chunks(self) -> list[Arrival]:
+        """Before the first step, while a model of others is asked for: what came of it. Mass is refused, so that it
+        returns to its sender, and all else is dropped."""
+        arrivals = self.mailbox.take()
+        for arrival in without_asks(arrivals, self.donor, self.learner.ledger):
+            if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+                self.learner.refuse(arrival, "is catching up")
+        self.settle([])
+        return [arrival for arrival in arrivals if arrival.topic == GIVEN]
+
+    def refuse_all(self, reason: str) -> list[Arrival]:
+        """Take nothing of what has arrived: mass and parts of streams are refused. Returns what was returned to me."""
+        returned = []
+        for arrival in self.arrivals():
+            if arrival.home:
+                returned.append(arrival)
+            elif arrival.delivery is not DeliveryClass.STATE:
+                self.learner.refuse(arrival, reason)
+        return returned
+
+    def returned_weight(self) -> float:
+        """The push-sum weight that was returned and is not mixed in yet."""
+        return sum(arrival.weight for arrival in (*self._returned, *self._waiting) if arrival.home)
+
+    def awaited(self, now: float) -> frozenset[PeerName]:
+        """The neighbours that a round still waits for; nobody where there are no rounds."""
+        if self.lockstep is None:
+            return frozenset()
+        self._take()
+        neighbourhood = self.mailbox.neighbourhood()
+        late = sum(self.lockstep.late.values())
+        missing = self.lockstep.awaited(now, Without(neighbourhood.alive, neighbourhood.done | neighbourhood.muted))
+        if sum(self.lockstep.late.values()) > late:
+            names = ", ".join(sorted(self.lockstep.late))
+            self.learner.ledger.warn(f"rounds have gone on without neighbours that were too late: {names}")
+        return missing
+
+    def _take(self) -> None:
+        arrivals = without_asks(self.mailbox.take(), self.donor, self.learner.ledger)
+        self._waiting += arrivals
+        if self.lockstep is not None:
+            for arrival in arrivals:
+                self.lockstep.heard(arrival.sender, arrival.exchange)
+            number = self.lockstep.catch_up()
+            if number is not None:
+                self.cadence.exchanges = number
+
+    # --- what is said ----------------------------------------------------------------------------------------------
+
+    def settle(self, arrivals: Iterable[Arrival]) -> None:
+        """Hand the strategy's verdicts on these to the mailbox (rule 1)."""
+        settlements, self.learner.settlements = self.learner.settlements, []
+        settled = {(s.sender, s.topic, s.version) for s in settlements}
+        for arrival in arrivals:
+            key = (arrival.sender, arrival.topic, arrival.version)
+            if arrival.home or arrival.delivery is DeliveryClass.STATE or key in settled:
+                continue
+            problem = f"strategy {self.strategy.name} has not settled what came from {arrival.sender}"
+            if self.strict:
+                raise AssertionError(problem)
+            self.learner.ledger.warn(problem + "; refused in its stead")
+            settlements.append(Settlement(*key, absorbed=False, reason="not settled"))
+        if self.strict and len(settled) < len(settlements):
+            raise AssertionError(f"strategy {self.strategy.name} has settled an arrival twice")
+        self.mailbox.settle(settlements)
+
+    def answer(self, arrivals: list[Arrival], parcels: Iterable[Parcel], now: float) -> None:
+        """After a strategy has mixed these arrivals: its verdicts, its complaints about senders, and its `parcels`."""
+        if self.strategy.delivery.settled:
+            self.settle(arrivals)
+        complaints, self.learner.ledger.complaints = self.learner.ledger.complaints, []
+        if complaints:
+            self.mailbox.complain(complaints)
+        self.post(parcels, now)
+
+    def post(self, parcels: Iterable[Parcel], now: float) -> None:
+        """Leave parcels in the mailbox."""
+        for parcel in parcels:
+            if not self.mailbox.post(parcel):
+                self._take_back(parcel, now)
+
+    def _take_back(self, parcel: Parcel, now: float) -> None:
+        """Rule 2."""
+        problem = f"strategy {self.strategy.name} has posted for {parcel.to[0]} on a busy link"
+        if self.strict:
+            raise AssertionError(problem)
+        self.learner.ledger.warn(problem + "; given back")
+        what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
+        mass = (parcel.delivery, parcel.weight, parcel.degree)
+        self._returned.append(
+            Arrival(parcel.to[0], parcel.topic, Version(0, 0), *what, *mass, home=True, reason="the link was busy")
+        )
+
+    # --- who is there ----------------------------------------------------------------------------------------------
+
+    def view(self, arrivals: list[Arrival], now: float, exchange: int | None = None) -> View:
+        """The neighbourhood of an exchange, of the next one unless `exchange` names another: who gets what I publish,
+        and the weight of each arrival."""
+        exchange = self.cadence.exchanges if exchange is None else exchange
+        neighbourhood = self.mailbox.neighbourhood()
+        in_weights: dict[str, float] = {}
+        if arrivals and self.strategy.delivery is Delivery.STATE:
+            weight = self.neighbours.in_weight
+            in_weights = {str(arrival.sender): weight(neighbourhood, arrival.exchange) for arrival in arrivals}
+        return View(exchange, now, self.neighbours.out(neighbourhood, exchange), in_weights)
+
+    def with_links(self, view: View, publishes: bool = False) -> View:
+        """The view, with the links that can take no more now; where mass is published, also with the links that are
+        two-way, and the weight that is in flight."""
+        if not self.strategy.delivery.settled:
+            return view
+        delivery = DeliveryClass(self.strategy.delivery.value)
+        view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
+        if not publishes or self.strategy.delivery is not Delivery.MASS:
+            return view
+        two_way = self.neighbours.two_way(self.mailbox.neighbourhood())
+        return replace(view, two_way=two_way, under_way=self.mailbox.under_way())
+
+    def coming(self) -> tuple[PeerName, ...]:
+        """The living neighbours of the next exchanges, the nearest first."""
+        return self.neighbours.coming(self.mailbox.neighbourhood(), self.cadence.exchanges)
