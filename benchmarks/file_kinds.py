@@ -23,22 +23,22 @@ from torch import nn
 from zmq.utils import z85
 
 from benchmarks.file_mutator import Spoiler, as_json, as_toml
+from gossipdistill.config.plan import Asked, plan_local
+from gossipdistill.config.run_config import file_layer, resolve
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, RefusedCheckpointError, Saved
 from gossipdistill.errors import ConfigError, DataMissingError, GossipdistillError, IdentityError
 from gossipdistill.faults import load_fault_plan
 from gossipdistill.files import parse_json
-from gossipdistill.launch.incarnation import Incarnation
-from gossipdistill.launch.keys.joining import read_join
-from gossipdistill.launch.keys.secrets import read_secret
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.run_config import file_layer, resolve
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.keys.joining import read_join
+from gossipdistill.keys.secrets import read_secret
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.observe import report
 from gossipdistill.observe.fitting import PlainConsole
 from gossipdistill.observe.show import find_and_wait
 from gossipdistill.observe.story import tell
 from gossipdistill.roster import read_roster
+from gossipdistill.runtime.incarnation import Incarnation
 from gossipdistill.tasks.idx import read_idx
 from gossipdistill.tasks.tabular import _records
 from gossipdistill.topology import load_topology

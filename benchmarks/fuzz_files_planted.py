@@ -20,7 +20,7 @@ from benchmarks.file_kinds import KINDS
 from benchmarks.fuzz_files import FoundError, Fuzz, shares
 from gossipdistill import files, printable, toml
 from gossipdistill.faults import plan
-from gossipdistill.launch.keys import secrets
+from gossipdistill.keys import secrets
 from gossipdistill.learning import checkpoint_content
 from gossipdistill.observe import records, story
 from gossipdistill.topology import load

@@ -1,6 +1,6 @@
 """Real worker processes that a benchmark can signal at chosen times, with everything that they say and when.
 
-Modelled on `gossipdistill.launch.local.LocalRun`, which decides by itself when to signal and when to restart.
+Modelled on `gossipdistill.launchers.local.LocalRun`, which decides by itself when to signal and when to restart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from benchmarks.series import Sample
 
-WORKER_MODULE = "gossipdistill.launch.child"
+WORKER_MODULE = "gossipdistill.runtime.child"
 
 
 class Startable(Protocol):

@@ -21,8 +21,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from gossipdistill.launch.building import build_learner, build_schedule, build_task
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.distillation import soft_targets
 from gossipdistill.learning.learner import Learner

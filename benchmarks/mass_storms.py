@@ -17,11 +17,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from gossipdistill.assembly.building import build_schedule
+from gossipdistill.config.plan import Asked
 from gossipdistill.ids import PeerName
-from gossipdistill.launch.building import build_schedule
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulated_peer import Nursery, SimulatedPeer
-from gossipdistill.launch.simulation import plan_simulation
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.mass import WEIGHTS_MAX
 from gossipdistill.learning.reciprocity import DRY_WEIGHT
@@ -40,6 +38,8 @@ from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
+from gossipdistill.simulation.peer import Nursery, SimulatedPeer
+from gossipdistill.simulation.run import plan_simulation
 
 SECONDS = 15.0
 LEAST = DRY_WEIGHT

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.run_config import Layer, resolve
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.plan import Asked, plan_local
+from gossipdistill.config.run_config import Layer, resolve
+from gossipdistill.config.spec import WorkerSpec
 
 ENDLESS_S = 3600.0
 """Limit of a run that the benchmark ends itself."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.launcher import BenchmarkError, Workers
 from benchmarks.weighed_worker import MEMORY_FILE
-from gossipdistill.launch.plan import Asked, plan_local
+from gossipdistill.config.plan import Asked, plan_local
 
 STRATEGIES = ("isolated", "gossip_averaging", "sgp", "osgp", "async_gradient_push")
 MODULE = "benchmarks.weighed_worker"

@@ -24,7 +24,7 @@ import zmq
 from benchmarks.launcher import end_tidily_on_signals
 from benchmarks.machine import circumstances, heading
 from benchmarks.rogue_peer import Watched
-from gossipdistill.launch.environment import free_ports
+from gossipdistill.machine.listening import free_ports
 
 Pair = tuple[bytes, bytes]
 _PING_EVERY_MS = 2

@@ -18,11 +18,11 @@ from benchmarks.rogue_cast import CAST, Rogue, Target
 from benchmarks.rogue_floods import FLOODS
 from benchmarks.rogue_insiders import INSIDERS
 from benchmarks.series import rates
-from gossipdistill.launch.environment import free_ports
-from gossipdistill.launch.keys import issuing
-from gossipdistill.launch.keys.choice import KeyFiles
-from gossipdistill.launch.keys.secrets import read_secret
-from gossipdistill.launch.plan import Asked, plan_local
+from gossipdistill.config.plan import Asked, plan_local
+from gossipdistill.keys import issuing
+from gossipdistill.keys.choice import KeyFiles
+from gossipdistill.keys.secrets import read_secret
+from gossipdistill.machine.listening import free_ports
 from gossipdistill.presence import Address
 
 PEERS, SEATS = ("ada", "bo"), ("ada", "bo", "eve", "mallory")

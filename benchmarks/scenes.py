@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.launcher import Said, WorkerHandle, Workers, stderr_lines
 from benchmarks.plans import plan
 from benchmarks.series import Rates, age_quantiles_s, rates
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.spec import WorkerSpec
 
 HEALTHY, STRAGGLER, STOP, KILL, RESTART = "healthy", "straggler", "stop", "kill", "restart"
 SCENES = (HEALTHY, STRAGGLER, STOP, KILL, RESTART)

@@ -23,7 +23,7 @@ from benchmarks.machine import circumstances, heading
 from benchmarks.movers import BODY_BYTES
 from benchmarks.ring import Seat
 from benchmarks.series import median
-from gossipdistill.launch.environment import free_ports
+from gossipdistill.machine.listening import free_ports
 
 RAW_MIN, HIVEMIND_MIN = 0.85, 3.0
 NAMES = ("ada", "bo", "cy", "dee")

@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.launcher import WorkerHandle, Workers, last_words
 from benchmarks.plans import plan
 from benchmarks.witness import MIB, Contents, Usage, contents, usage
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder
-from gossipdistill.launch.spec import WorkerSpec
 
 PEERS = 6
 STEP_TIME_S = 0.1

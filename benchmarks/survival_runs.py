@@ -19,10 +19,10 @@ from benchmarks.plans import plan
 from benchmarks.series import rates
 from benchmarks.stalls import quantile, read_moments, steps
 from benchmarks.timed_worker import ASTRAY_FILE, STEPS_FILE
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.faults import FaultPlan
-from gossipdistill.launch.keys import issuing
-from gossipdistill.launch.keys.choice import KeyFiles
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.keys import issuing
+from gossipdistill.keys.choice import KeyFiles
 from gossipdistill.presence import Address
 
 NONE, AGAIN, KILL, STOP, CUT, SLOW = "nothing", "nothing, again", "SIGKILL", "SIGSTOP", "partition", "20 Mbit/s"

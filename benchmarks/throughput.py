@@ -17,7 +17,7 @@ from benchmarks.launcher import end_tidily_on_signals
 from benchmarks.machine import circumstances, heading
 from benchmarks.movers import BODY_BYTES, Mover
 from benchmarks.series import median
-from gossipdistill.launch.environment import free_ports
+from gossipdistill.machine.listening import free_ports
 
 SPEED_MIN, CPU_MAX, ANSWER_S_MAX = 0.85, 1.3, 0.010
 TARGETS = f">= {SPEED_MIN}, <= {CPU_MAX}"

@@ -45,7 +45,7 @@ def main(spec_file: str) -> int:
 
     def weighed(*arguments: object) -> int:
         # Here, not above: `child` answers its launcher before torch is imported, which takes seconds.
-        from gossipdistill.launch.session import Session
+        from gossipdistill.runtime.session import Session
         from gossipdistill.training.worker import Worker
 
         train, step, between = Session._train, Worker.step, list[int]()

@@ -156,7 +156,7 @@ def test_a_fault_of_ours_is_a_report_and_no_traceback(say: Say, monkeypatch: pyt
     def fail(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gossipdistill.launch.preflight.build_schedule", fail)
+    monkeypatch.setattr("gossipdistill.launchers.preflight.build_schedule", fail)
     code, _, err = say("run", "--steps", "5")
     assert (code, err.count("\n")) == (1, 1)
     report = Path(err.rsplit(" ", 1)[1].strip())
@@ -193,9 +193,9 @@ def test_new_writes_files_that_are_ready_to_use(say: Say, tmp_path: Path, monkey
     assert "gossipdistill run first-light.toml" in out
     assert say("new", "mine")[0] == 3  # nothing is overwritten
     assert "bo is killed" in say("faults", "show", "mine/bad-day.toml", "--peers", "mine/unlike-4.toml")[1]
-    from gossipdistill.launch.plan import Asked, plan_local
+    from gossipdistill.config.plan import Asked, plan_local
 
-    monkeypatch.setattr("gossipdistill.launch.plan.refuse_unusable", lambda ports, hint: None)
+    monkeypatch.setattr("gossipdistill.config.plan.refuse_unusable", lambda ports, hint: None)
     specs = plan_local(Asked(run_file=tmp_path / "mine/first-light.toml", out=tmp_path))
     assert [spec.name for spec in specs] == ["ada", "bo", "cy", "dee"]
     assert json.loads(specs[0].to_json())["resolved"]["config"]["seconds"] == 15

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from gossipdistill.cli.options import err_console, out_console
 from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.launch import child
 from gossipdistill.observe.fitting import PlainConsole
 from gossipdistill.printable import printable, printable_all, printable_lines, shown
+from gossipdistill.runtime import child
 
 EVIL = {
     "\x1b[31mred": "\\x1b[31mred", "\x1b]0;title\x07": "\\x1b]0;title\\x07", "a\x7fb": "a\\x7fb", "\x9b2J": "\\x9b2J",

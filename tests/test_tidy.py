@@ -105,7 +105,7 @@ FIGURES = {
     "exemptions from the formatter": 85,
     "fields without a sentence": 189,
     "lines of class drivers.zeromq.Driver": 364,
-    "lines of class launch.local.LocalRun": 349,
+    "lines of class launchers.local.LocalRun": 349,
     "lines of class protocol.consignments.Consignments": 335,
     "lines of class protocol.delivery.Delivery": 282,
     "lines of class protocol.peer.Peer": 415,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gossipdistill.config.run_config import file_layer, resolve
 from gossipdistill.errors import ConfigError
 from gossipdistill.files import UnusableError
-from gossipdistill.launch.run_config import file_layer, resolve
 from gossipdistill.shelf import read_toml
 from gossipdistill.tasks import Shard, load_task
 from gossipdistill.toml import parse_toml

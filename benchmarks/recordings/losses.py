@@ -20,10 +20,10 @@ import torch
 from safetensors.numpy import load_file
 
 from benchmarks.recordings.commands import workers
+from gossipdistill.config.plan import Asked
 from gossipdistill.errors import GossipdistillError
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
 from gossipdistill.learning.flat import flat_parameters
+from gossipdistill.simulation.run import Simulation, plan_simulation
 from gossipdistill.strategies import STRATEGIES
 
 FILE = "losses.json"

@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Any
 
 from gossipdistill import errors
+from gossipdistill.config.key_index import keys
 from gossipdistill.events import EventKind
 from gossipdistill.faults.kinds import KINDS
-from gossipdistill.launch.key_index import keys
 from gossipdistill.learning.outcome import Ending
 from gossipdistill.messages import FEATURES, DeliveryClass, Mode, Verdict
 from gossipdistill.optimizers import OPTIMIZERS

@@ -27,13 +27,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.zoo.kinds import ADVERSARIAL, EVERYWHERE, KINDS, REDUCED, WEIGHTS, Kind
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task, fingerprint_of
+from gossipdistill.config.plan import Asked
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import NeedsError
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.launch.building import build_learner, build_schedule, build_task, fingerprint_of
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
-from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.model_teachers import ModelTeachers
@@ -48,6 +47,7 @@ from gossipdistill.messages import (
     Parcel,
     State,
 )
+from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.strategies import STRATEGIES, Delivery, Strategy
 from gossipdistill.training.joining import Joining, give_to_newcomers
 from gossipdistill.training.worker import Worker

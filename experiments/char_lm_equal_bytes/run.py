@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import Simulation, plan_simulation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "runs.jsonl"

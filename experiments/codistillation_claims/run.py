@@ -26,8 +26,8 @@ from experiments.codistillation_claims.table import Times, churn_table, time_tab
 from experiments.common.cells import Cell, NotThereError, Store
 from experiments.common.lockstep import STEP_S, train, workers_of
 from experiments.parity.search import START, Point, climb
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import plan_simulation
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("adult", "fashion")

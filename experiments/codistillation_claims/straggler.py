@@ -16,9 +16,9 @@ from torch import Tensor
 from experiments.common.cells import Cell
 from experiments.common.collective import STANDS_FOR_IT, Collective
 from experiments.common.timed import Timed
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.plan import Asked
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.simulation.run import plan_simulation
 
 PEERS, SLOWDOWN = 4, 10.0
 COLLECTIVE = "all_reduce"

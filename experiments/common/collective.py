@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gossipdistill.launch.building import build_learner, build_task
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.assembly.building import build_learner, build_task
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.learning.clipping import clip
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.sim.compute import Compute, Pace

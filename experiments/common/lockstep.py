@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.launch.building import build_learner, build_schedule, build_task, build_worker
-from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Neighbourhood
 from gossipdistill.training.worker import Worker

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gossipdistill.launch.simulated_peer import SimulatedPeer
-from gossipdistill.launch.simulation import Simulation
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.sim.compute import Pace
 from gossipdistill.sim.host import Birth
+from gossipdistill.simulation.peer import SimulatedPeer
+from gossipdistill.simulation.run import Simulation
 
 
 @dataclass(slots=True)

@@ -23,8 +23,8 @@ import torch
 from experiments.common.cells import Cell, Key, add, known, missing
 from experiments.common.spread import mean_and_error
 from experiments.untuned.data import folder
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import Simulation, plan_simulation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -23,10 +23,10 @@ from experiments.common.cells import Cell, Key, add, known, missing
 from experiments.common.spread import mean_and_error
 from experiments.untuned.data import folder
 from experiments.untuned.run import SKEW
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulated_peer import SimulatedPeer
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
 from gossipdistill.sim.host import Birth
+from gossipdistill.simulation.peer import SimulatedPeer
+from gossipdistill.simulation.run import Simulation, plan_simulation
 from gossipdistill.training.worker import Worker
 
 HERE = Path(__file__).parent

@@ -26,10 +26,10 @@ import torch
 from experiments.common.cells import Key, add, known, missing
 from experiments.mass import stragglers_table
 from experiments.mass.watched import Watched
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
+from gossipdistill.config.plan import Asked
 from gossipdistill.learning import mass
 from gossipdistill.learning.flat import flat_parameters
+from gossipdistill.simulation.run import plan_simulation
 
 HERE = Path(__file__).parent
 CELLS = HERE / "results" / "stragglers.jsonl"

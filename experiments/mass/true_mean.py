@@ -24,10 +24,10 @@ import torch
 from experiments.common.cells import Key, add, known, missing
 from experiments.mass import true_mean_table
 from experiments.mass.watched import Watched
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
+from gossipdistill.config.plan import Asked
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.roster import load_roster
+from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.tasks import Shard, Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology, uniform_column

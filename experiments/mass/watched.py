@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.common.timed import Timed
-from gossipdistill.launch.simulated_peer import SimulatedPeer
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.sim.compute import Pace
 from gossipdistill.sim.host import Birth
+from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.strategies.base import View
 from gossipdistill.training.worker import Worker
 

@@ -15,9 +15,9 @@ from experiments.common.collective import STANDS_FOR_IT, Collective
 from experiments.common.lockstep import STEP_S, train, workers_of
 from experiments.parity.compute import Step, steps_within
 from experiments.parity.search import START, START_BOUNDED, Point, climb
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.plan import Asked
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.simulation.run import plan_simulation
 
 TASKS = ("adult", "fashion", "cifar")
 DATA = ("disjoint", "same")

@@ -38,8 +38,8 @@ from experiments.untuned.table import (
     places,
     table,
 )
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import Simulation, plan_simulation
 from gossipdistill.strategies import strategy_of
 
 HERE = Path(__file__).parent

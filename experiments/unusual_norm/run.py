@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 
 from experiments.robust_mixing.run import HONEST, LIAR, LIES, run
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import Simulation, plan_simulation
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.training.worker import Worker
 

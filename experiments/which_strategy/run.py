@@ -23,9 +23,9 @@ from experiments.common.cells import add, known, missing
 from experiments.common.collective import STANDS_FOR_IT, Collective
 from experiments.common.timed import Timed
 from experiments.which_strategy.table import ALONE, CALM, SETTINGS, STRAGGLER, Cell, Series, table
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
-from gossipdistill.launch.spec import WorkerSpec
+from gossipdistill.config.plan import Asked
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.strategies import STRATEGIES, strategy_of
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from rich.text import Text
 from gossipdistill.cli.options import Format, FormatOption, KeyFile, Secure, err_console, print_result
 
 if TYPE_CHECKING:
-    from gossipdistill.launch.doctor.talk import Progress
+    from gossipdistill.doctor.talk import Progress
 
 
 def doctor(
@@ -41,7 +41,7 @@ def doctor(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Can these machines work together? Start it on each, in any order; it says what to do where something is wrong."""
-    from gossipdistill.launch.doctor.examine import Asked, examine
+    from gossipdistill.doctor.examine import Asked, examine
     from gossipdistill.observe.examination import render
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored

@@ -17,9 +17,9 @@ from gossipdistill.cli.help import dress
 from gossipdistill.cli.options import err_console
 from gossipdistill.durable import OF_STORAGE
 from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, ConfigError, GossipdistillError, UserCodeError
-from gossipdistill.launch.log import keep_going
-from gossipdistill.launch.stopping import pass_over_early_wishes
 from gossipdistill.printable import printable_lines
+from gossipdistill.runtime.log import keep_going
+from gossipdistill.runtime.stopping import pass_over_early_wishes
 from gossipdistill.user_code import TorchSettings, came_from, told
 
 app = typer.Typer(

@@ -40,7 +40,7 @@ def keys_new(
     ] = 0.0,
 ) -> None:
     """Make a pair of keys per peer: public keys into the roster, one secret file per peer. What is there is kept."""
-    from gossipdistill.launch.keys.issuing import await_all, new, new_secrets, roster_file
+    from gossipdistill.keys.issuing import await_all, new, new_secrets, roster_file
 
     if peers is None:
         _print([(one.name, one.public, one.what) for one in new_secrets(name or (), keys, renew)])
@@ -63,8 +63,8 @@ def keys_invite(
     renew: Annotated[bool, typer.Option("--renew", help="Make a new secret also where there is one.")] = False,
 ) -> None:
     """Make a run's join file: who has it may enrol with a key of its own. All who take part need it."""
-    from gossipdistill.launch.keys.joining import make_join
-    from gossipdistill.launch.keys.secrets import read_secret
+    from gossipdistill.keys.joining import make_join
+    from gossipdistill.keys.secrets import read_secret
     from gossipdistill.roster import parse_address
 
     host = read_secret(key)
@@ -76,7 +76,7 @@ def keys_invite(
 @keys_app.command("show")
 def keys_show(peers: RosterOption, output: FormatOption = Format.TABLE) -> None:
     """Each peer's public key, whether it is trusted, and whether its secret lies here."""
-    from gossipdistill.launch.keys.issuing import show
+    from gossipdistill.keys.issuing import show
     from gossipdistill.shelf import find
 
     file = find("peers", peers)
@@ -99,7 +99,7 @@ def keys_trust(
     replace: Annotated[bool, typer.Option("--replace", help="Also if it has another key now.")] = False,
 ) -> None:
     """From now on this is the public key of NAME; a revocation of NAME ends."""
-    from gossipdistill.launch.keys.issuing import roster_file, trust
+    from gossipdistill.keys.issuing import roster_file, trust
 
     file = roster_file(peers)
     trust(file, name, key, replace)
@@ -110,7 +110,7 @@ def keys_trust(
 @keys_app.command("revoke")
 def keys_revoke(name: Annotated[str, typer.Argument(metavar="NAME")], peers: RosterOption) -> None:
     """From now on nobody is NAME: its connections are not listened to any more, until a key of it is trusted again."""
-    from gossipdistill.launch.keys.issuing import revoke, roster_file
+    from gossipdistill.keys.issuing import revoke, roster_file
 
     file = roster_file(peers)
     revoke(file, name)

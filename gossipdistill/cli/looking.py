@@ -60,7 +60,7 @@ def new(
     folder: Annotated[Path, typer.Argument(help="Made if it is not there; nothing is overwritten.")],
 ) -> None:
     """The files of a run of your own, ready to edit."""
-    from gossipdistill.launch.scaffold import write_examples
+    from gossipdistill.cli.scaffold import write_examples
 
     for path in write_examples(folder):
         out_console.print(f"  {path}")
@@ -173,7 +173,7 @@ def config_show(
 
 
 def _print_keys(name: str | None, task: str | None, output: Format) -> None:
-    from gossipdistill.launch.key_index import find, keys, of_task
+    from gossipdistill.config.key_index import find, keys, of_task
     from gossipdistill.observe.report import as_json
     from gossipdistill.tasks import TASKS
 

@@ -97,11 +97,11 @@ def run(
 ) -> None:
     """Several peers on this machine, to the end, with a table."""
     with busy(err_console, "importing torch") as say:
-        from gossipdistill.launch.chaos import afflict
-        from gossipdistill.launch.keys.choice import Wishes
-        from gossipdistill.launch.local import LocalRun
-        from gossipdistill.launch.plan import Asked, plan_local, settle
-        from gossipdistill.launch.preflight import check, title_of
+        from gossipdistill.config.plan import Asked, plan_local, settle
+        from gossipdistill.keys.choice import Wishes
+        from gossipdistill.launchers.chaos import afflict
+        from gossipdistill.launchers.local import LocalRun
+        from gossipdistill.launchers.preflight import check, title_of
         from gossipdistill.observe.display import Display
         from gossipdistill.observe.report import render
 
@@ -158,15 +158,15 @@ def worker(
 ) -> None:
     """One peer of a cluster. Starts at once, in any order; resumes from its checkpoint."""
     with busy(err_console, "importing torch"):
-        from gossipdistill.launch.alone import run_alone
-        from gossipdistill.launch.chaos import afflict
-        from gossipdistill.launch.keys.choice import INSECURE, Wishes
-        from gossipdistill.launch.own_faults import AfflictedWorker
-        from gossipdistill.launch.peer_files import RESULT_FILE
-        from gossipdistill.launch.plan import Asked, plan_worker
-        from gossipdistill.launch.threads import told
+        from gossipdistill.config.plan import Asked, plan_worker
+        from gossipdistill.config.threads import told
+        from gossipdistill.keys.choice import INSECURE, Wishes
+        from gossipdistill.launchers.chaos import afflict
+        from gossipdistill.launchers.own_faults import AfflictedWorker
         from gossipdistill.observe.display import Display
         from gossipdistill.observe.report import render
+        from gossipdistill.runtime.alone import run_alone
+        from gossipdistill.runtime.peer_files import RESULT_FILE
 
         asked = Asked(
             run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
@@ -212,8 +212,8 @@ def compare(
     """Several strategies on the same data and budget, in one table. With --faults, those that gossip run twice."""
     with ExitStack() as showing:
         say = showing.enter_context(busy(err_console, "importing torch"))
-        from gossipdistill.launch.compare import Comparison
-        from gossipdistill.launch.plan import Asked
+        from gossipdistill.config.plan import Asked
+        from gossipdistill.launchers.compare import Comparison
         from gossipdistill.observe.comparison import render
         from gossipdistill.observe.display import Display
 

@@ -31,7 +31,7 @@ from gossipdistill.errors import EXIT_LOST
 from gossipdistill.observe.busy import busy
 
 READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
-"""What `launch.simulation.SIMULATED` says; imported here it would take seconds."""
+"""What `simulation.run.SIMULATED` says; imported here it would take seconds."""
 
 
 def simulate(
@@ -73,11 +73,11 @@ def simulate(
         _storm(storm, shrink)
         return
     with busy(err_console, "importing torch"):
-        from gossipdistill.launch.aside import aside
-        from gossipdistill.launch.plan import Asked
-        from gossipdistill.launch.simulation import Simulation, load_plan, plan_simulation
+        from gossipdistill.config.plan import Asked
         from gossipdistill.observe import simulated
         from gossipdistill.observe.report import noted
+        from gossipdistill.runtime.aside import aside
+        from gossipdistill.simulation.run import Simulation, load_plan, plan_simulation
 
         asked = Asked(
             run_file, peers, topology, task, strategy, steps, virtual_seconds, seed, settings, data_dir, "cpu", out

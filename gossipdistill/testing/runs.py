@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gossipdistill.launch.chaos import afflict
-from gossipdistill.launch.local import LocalRun
-from gossipdistill.launch.plan import Asked, plan_local, settle
-from gossipdistill.launch.preflight import check
+from gossipdistill.config.plan import Asked, plan_local, settle
+from gossipdistill.launchers.chaos import afflict
+from gossipdistill.launchers.local import LocalRun
+from gossipdistill.launchers.preflight import check
 from gossipdistill.observe.endings import ended_well
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.launch.scaffold import FILES
+from gossipdistill.cli.scaffold import FILES
 from gossipdistill.testing import Cluster
 from tests.command_line import called, parse
 from tests.docs.blocks import MANUAL, PAGES, ROOT, Block, blocks

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gossipdistill.config.threads import Cpus
 from gossipdistill.drivers.machine_limits import cpu_quota, memory_bytes
 from gossipdistill.drivers.resources import Resources
-from gossipdistill.launch.threads import Cpus
 
 UNLIMITED_V1 = "9223372036854771712"
 

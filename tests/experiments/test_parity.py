@@ -14,9 +14,9 @@ from experiments.parity.bench import CHANGES, COLLECTIVE, COUNTS, METHODS, SIZES
 from experiments.parity.compute import Step, steps_within
 from experiments.parity.search import DECAYS, RATES, START, Point, climb, neighbours
 from experiments.parity.table import Row, comparison, verdict
-from gossipdistill.launch.building import build_schedule
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import plan_simulation
+from gossipdistill.assembly.building import build_schedule
+from gossipdistill.config.plan import Asked
+from gossipdistill.simulation.run import plan_simulation
 
 
 def settings() -> list[Setting]:

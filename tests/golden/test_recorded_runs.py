@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 import torch
 
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task
 from gossipdistill.cli import main
+from gossipdistill.config.run_config import Resolved, RunConfig
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, Saved
-from gossipdistill.launch.building import build_learner, build_schedule, build_task
-from gossipdistill.launch.run_config import Resolved, RunConfig
-from gossipdistill.launch.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox

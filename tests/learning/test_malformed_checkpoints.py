@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from gossipdistill.config.run_config import file_layer, resolve
 from gossipdistill.durable import CheckpointFolder, Number, Saved
 from gossipdistill.errors import ConfigError
-from gossipdistill.launch.resuming import resume
-from gossipdistill.launch.run_config import file_layer, resolve
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.learner import Learner
+from gossipdistill.runtime.resuming import resume
 
 ADA = {"peer": "ada", "task": "digits"}
 MISSING = object()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gossipdistill.launch.compare import Comparison
-from gossipdistill.launch.plan import Asked
-from gossipdistill.launch.simulation import Simulation, plan_simulation
+from gossipdistill.config.plan import Asked
+from gossipdistill.launchers.compare import Comparison
+from gossipdistill.simulation.run import Simulation, plan_simulation
 
 TASK = """
 import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.launch.threads import VARIABLES
+from gossipdistill.config.threads import VARIABLES
 
 
 @pytest.fixture(autouse=True)

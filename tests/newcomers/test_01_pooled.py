@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.launch.building import build_schedule
-from gossipdistill.launch.compare import POOLED, Row
-from gossipdistill.launch.preflight import check
+from gossipdistill.assembly.building import build_schedule
+from gossipdistill.launchers.compare import POOLED, Row
+from gossipdistill.launchers.preflight import check
 from tests.newcomers.common import comparison
 
 TOPOLOGIES = {

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker
 from gossipdistill.cli.simulating import READY_MADE
-from gossipdistill.launch.building import build_learner, build_schedule, build_task, build_worker
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.run_config import TrainKeys
-from gossipdistill.launch.simulation import SIMULATED, Simulation, load_plan, plan_simulation
+from gossipdistill.config.plan import Asked, plan_local
+from gossipdistill.config.run_config import TrainKeys
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.sim.checkers import FaultsRecover
+from gossipdistill.simulation.run import SIMULATED, Simulation, load_plan, plan_simulation
 from gossipdistill.training.worker import Worker
 from tests.newcomers.common import simulated
 

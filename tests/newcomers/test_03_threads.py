@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gossipdistill.launch.compare import POOLED, Row
-from gossipdistill.launch.plan import Asked, plan_local, plan_worker
-from gossipdistill.launch.preflight import check, title_of
-from gossipdistill.launch.spec import WorkerSpec
-from gossipdistill.launch.threads import Cpus, choose
+from gossipdistill.config.plan import Asked, plan_local, plan_worker
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.config.threads import Cpus, choose
+from gossipdistill.launchers.compare import POOLED, Row
+from gossipdistill.launchers.preflight import check, title_of
 from tests.newcomers.common import comparison
 
 
@@ -48,7 +48,7 @@ def test_who_has_few_threads_or_a_wrong_variable_is_told() -> None:
 
 
 def test_the_key_stands_above_all_and_what_is_used_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gossipdistill.launch.plan.Cpus.read", lambda: Cpus(8, busy=1.0))
+    monkeypatch.setattr("gossipdistill.config.plan.Cpus.read", lambda: Cpus(8, busy=1.0))
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
 
     def recorded(*settings: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gossipdistill.assembly.building import build_schedule
+from gossipdistill.cli.pages import STRATEGIES_PAGE, strategies_table, with_table
+from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.errors import NeedsError
-from gossipdistill.launch.building import build_schedule
-from gossipdistill.launch.pages import STRATEGIES_PAGE, strategies_table, with_table
-from gossipdistill.launch.plan import Asked, plan_local
 from gossipdistill.observe.catalogue import _NEEDS, describe_strategy, needs_words, waits_words
 from gossipdistill.strategies import STRATEGIES, Initialisation, Needs
 from tests.newcomers.common import simulated
@@ -54,7 +54,7 @@ def test_adpsgd_needs_neither_links_both_ways_nor_a_bipartite_graph(tmp_path: Pa
 
 def test_the_table_of_strategies_is_what_they_declare() -> None:
     page = (REPOSITORY / STRATEGIES_PAGE).read_text()
-    assert with_table(page) == page, "run: python -m gossipdistill.launch.pages"
+    assert with_table(page) == page, "run: python -m gossipdistill.cli.pages"
     rows = [line.strip("| ").split(" | ") for line in strategies_table().splitlines()[2:]]
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(STRATEGIES)

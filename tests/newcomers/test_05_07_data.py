@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gossipdistill.assembly.building import build_task
+from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.errors import ConfigError
-from gossipdistill.launch.building import build_task
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.preflight import check, title_of
+from gossipdistill.launchers.preflight import check, title_of
 from gossipdistill.observe.dealt import data_words
 from tests.newcomers.common import TASK
 

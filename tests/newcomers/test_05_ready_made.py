@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gossipdistill.cli import main
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.preflight import check
-from gossipdistill.launch.scaffold import TWO_DESKS, UNLIKE_4, write_examples
+from gossipdistill.cli.scaffold import TWO_DESKS, UNLIKE_4, write_examples
+from gossipdistill.config.plan import Asked, plan_local
+from gossipdistill.launchers.preflight import check
 from gossipdistill.topology import list_topologies
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -45,9 +45,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def start(*anything: object) -> None:
         raise SystemExit(WOULD_START)
 
-    for where in ("local.LocalRun.run", "alone.run_alone", "own_faults.AfflictedWorker.run"):
-        monkeypatch.setattr(f"gossipdistill.launch.{where}", start)
-    monkeypatch.setattr("gossipdistill.launch.plan.refuse_unusable", lambda *anything: None)  # ports that others have
+    for where in (
+        "launchers.local.LocalRun.run",
+        "runtime.alone.run_alone",
+        "launchers.own_faults.AfflictedWorker.run",
+    ):
+        monkeypatch.setattr(f"gossipdistill.{where}", start)
+    monkeypatch.setattr("gossipdistill.config.plan.refuse_unusable", lambda *anything: None)  # ports that others have
     return tmp_path
 
 

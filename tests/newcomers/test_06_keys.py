@@ -11,8 +11,7 @@ import pytest
 from pydantic import Field
 
 from gossipdistill import errors
-from gossipdistill.launch.key_index import accepted_words, keys, type_words
-from gossipdistill.launch.pages import (
+from gossipdistill.cli.pages import (
     ENVIRONMENT,
     KEYS_PAGE,
     REFERENCE_PAGE,
@@ -22,7 +21,8 @@ from gossipdistill.launch.pages import (
     strategies_table,
     write,
 )
-from gossipdistill.launch.run_config import known_keys
+from gossipdistill.config.key_index import accepted_words, keys, type_words
+from gossipdistill.config.run_config import known_keys
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import TASKS, task_options
 from tests.command_line import called
@@ -52,7 +52,7 @@ def test_every_key_is_listed_with_its_type_default_and_a_whole_sentence() -> Non
 
 @pytest.mark.parametrize("page", [KEYS_PAGE, REFERENCE_PAGE, STRATEGIES_PAGE], ids=str)
 def test_a_page_that_is_made_from_the_code_is_current(page: Path) -> None:
-    assert (REPOSITORY / page).read_text() == pages(REPOSITORY)[page], "run: python -m gossipdistill.launch.pages"
+    assert (REPOSITORY / page).read_text() == pages(REPOSITORY)[page], "run: python -m gossipdistill.cli.pages"
 
 
 def test_pages_are_written_anew_by_one_command(tmp_path: Path) -> None:

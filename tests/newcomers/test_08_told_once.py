@@ -17,15 +17,15 @@ from typer.main import get_command
 
 import gossipdistill
 from gossipdistill.cli.entry import app
+from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.errors import ConfigError
-from gossipdistill.launch.local import Child, LocalRun, WorkerError
-from gossipdistill.launch.own_faults import AfflictedWorker
-from gossipdistill.launch.plan import Asked, plan_local
-from gossipdistill.launch.release import Release
-from gossipdistill.launch.stopping import StopRequest
-from gossipdistill.launch.worker_process import WorkerProcess
+from gossipdistill.launchers.local import Child, LocalRun, WorkerError
+from gossipdistill.launchers.own_faults import AfflictedWorker
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.notices import AGAIN_AFTER_S, HOLD_S, Notices, merged
+from gossipdistill.runtime.release import Release
+from gossipdistill.runtime.stopping import StopRequest
+from gossipdistill.runtime.worker_process import WorkerProcess
 
 
 @pytest.mark.parametrize(("by_run", "advice"), [(True, "anew without --resume"), (False, "anew with --fresh")])

@@ -11,7 +11,7 @@ from rich.console import Console
 from test_tables import drawn, peer, summary, write_peer
 
 from gossipdistill.errors import EXIT_LOST, EXIT_NONE_FINISHED
-from gossipdistill.launch.compare import Row, entry_of
+from gossipdistill.launchers.compare import Row, entry_of
 from gossipdistill.observe import report, simulated
 from gossipdistill.observe.endings import exit_code_of, trouble_of
 from gossipdistill.observe.fitting import console

@@ -11,8 +11,8 @@ import torch
 from commands import SLACK_S, START_S, Command, until
 
 from gossipdistill.durable import CheckpointFolder, Number, Saved
-from gossipdistill.launch.run_clock import carried_over_s
 from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.runtime.run_clock import carried_over_s
 
 Start = Callable[..., Command]
 STEPS = 600

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commands import Command, free_pairs, write_roster
 
-from gossipdistill.launch.keys.issuing import new
+from gossipdistill.keys.issuing import new
 
 Start = Callable[..., Command]
 OTHER_VERSION = "import gossipdistill as g; g.__version__ = '9.9.9'; from gossipdistill.cli import main; main()"

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gossipdistill.assembly.examining import Examiner, Verdict
+from gossipdistill.config.run_config import TrainKeys
 from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan, load_fault_plan
 from gossipdistill.ids import PeerName
-from gossipdistill.launch.examining import Examiner, Verdict
-from gossipdistill.launch.run_config import TrainKeys
 from gossipdistill.learning.evaluation import untouched
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.outcome import Ending

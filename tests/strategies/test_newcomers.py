@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from gossipdistill.config.run_config import ExchangeKeys
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.launch.run_config import ExchangeKeys
 from gossipdistill.learning import donation
 from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.snapshot import model_arrays, pack

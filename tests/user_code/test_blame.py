@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gossipdistill.errors import ConfigError, DataMissingError, UserCodeError
-from gossipdistill.launch import stopping
+from gossipdistill.runtime import stopping
 from gossipdistill.user_code import TorchSettings, called, came_from, frame_of_user, told, users_code, users_setup
 
 THEIRS = """\

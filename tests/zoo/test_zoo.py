@@ -109,7 +109,7 @@ FAULTS = {
     "a newcomer does not get whole numbers": (
         "large counters", "sgp", "gossipdistill.training.joining.load_arrays", _without_counters,
     ),
-    "nothing is refused": ("sparse buffer", "sgp", "gossipdistill.launch.building.refuse_unfit", _refusing_nothing),
+    "nothing is refused": ("sparse buffer", "sgp", "gossipdistill.assembly.building.refuse_unfit", _refusing_nothing),
 }  # fmt: skip
 
 

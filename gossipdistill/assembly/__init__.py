@@ -1,0 +1,1 @@
+"""What a worker process and a simulated peer share: from a specification to a worker, and from it to its result."""

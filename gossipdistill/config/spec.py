@@ -1,0 +1,154 @@
+"""What one worker process is told: everything, resolved, as one JSON object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from gossipdistill.config.run_config import Resolved, RunConfig
+from gossipdistill.errors import GossipdistillError
+from gossipdistill.faults import FaultPlan
+from gossipdistill.files import check_shape, parse_json, read_text
+from gossipdistill.ids import is_peer_name
+from gossipdistill.keys.choice import KeyFiles
+from gossipdistill.presence import Address
+from gossipdistill.printable import printable
+
+
+def _peer_name(text: str) -> str:
+    if not is_peer_name(text):
+        raise ValueError("is no name for a peer")
+    return text
+
+
+class _Fields(BaseModel):
+    """The plain ones of a specification, as JSON has them."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    name: Annotated[str, AfterValidator(_peer_name)]
+    place: int
+    count: int
+    folder: str
+    names: list[str]
+    shard: list[int] | None
+    pooled: bool
+    slowdown: float
+    device: str
+    start_when: int
+    start_within_s: float
+    released_by_launcher: bool
+    resume: bool
+    insecure: bool
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One peer of a run.
+
+    `names` are the peers by place (a roster), empty without a roster; then `seeds` are addresses to ask, and `count`
+    is the number of shards. `addresses` go with `names`.
+    """
+
+    name: str
+    place: int
+    count: int
+    resolved: Resolved
+    folder: Path
+    listen: Address
+    advertise: Address
+    names: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    seeds: tuple[Address, ...] = ()
+    shard: tuple[int, int] | None = None
+    pooled: bool = False
+    slowdown: float = 1.0
+    device: str = "auto"
+    data_dir: Path | None = None
+    start_when: int = 1
+    start_within_s: float = 60.0
+    released_by_launcher: bool = False
+    resume: bool = True
+    topology_base: Path | None = field(default=None)
+    user_folder: Path | None = None
+    """The folder in which the command was given: there lie the user's own modules, and there each worker begins."""
+    faults: FaultPlan | None = None
+    keys: KeyFiles | None = None
+    """With them connections are encrypted, and nobody else is listened to."""
+    insecure: bool = False
+    """Other machines take part, without keys, on the user's word."""
+    notices: tuple[str, ...] = ()
+    """What the user is told before the run begins; each once, however many peers have it."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration of this peer."""
+        return self.resolved.config
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of this peer; whoever plans a run has chosen them (config/threads.py)."""
+        return self.config.train.threads or 1
+
+    def typed(self, path: Path) -> Path:
+        """A path as the user would type it: from the folder in which the command was given."""
+        here = self.user_folder
+        return path.relative_to(here) if here is not None and path.is_relative_to(here) else path
+
+    def to_json(self) -> str:
+        """For handing to a child process."""
+        fields = {key: value for key, value in asdict(self).items() if key != "resolved"}
+        fields["resolved"] = {
+            "config": self.resolved.config.model_dump(mode="json"),
+            "origins": self.resolved.origins,
+        }
+        fields["faults"] = self.faults.model_dump(mode="json", exclude_none=True) if self.faults else None
+        return json.dumps(fields, default=str, indent=1)
+
+    @staticmethod
+    def read(file: Path) -> WorkerSpec:
+        """The specification in a file that a launcher wrote.
+
+        Raises:
+            GossipdistillError: when it is damaged.
+        """
+        try:
+            return WorkerSpec.from_json(read_text(file))
+        except Exception as error:  # it was written by ourselves: which key is at fault helps nobody
+            reason = printable(f"{type(error).__name__}: {error}")
+            raise GossipdistillError(f"{file}: is damaged: {reason}") from error
+
+    @staticmethod
+    def from_json(text: str) -> WorkerSpec:
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = parse_json(text, nonfinite=True)  # an optimizer's options may be infinite
+        check_shape(_Fields, fields)
+        resolved = fields.pop("resolved")
+
+        def path(key: str) -> Path | None:
+            return Path(fields[key]) if fields[key] is not None else None
+
+        fields |= {
+            "folder": Path(fields["folder"]),
+            "data_dir": path("data_dir"),
+            "topology_base": path("topology_base"),
+            "user_folder": path("user_folder"),
+            "listen": Address(*fields["listen"]),
+            "advertise": Address(*fields["advertise"]),
+            "names": tuple(fields["names"]),
+            "addresses": tuple(Address(*address) for address in fields["addresses"]),
+            "notices": tuple(fields["notices"]),
+            "seeds": tuple(Address(*address) for address in fields["seeds"]),
+            "faults": FaultPlan.model_validate(fields["faults"]) if fields["faults"] else None,
+            "shard": tuple(fields["shard"]) if fields["shard"] else None,
+            "keys": KeyFiles(**{key: file and Path(file) for key, file in fields["keys"].items()})
+            if fields["keys"]
+            else None,
+        }
+        return WorkerSpec(
+            resolved=Resolved(RunConfig.model_validate(resolved["config"]), resolved["origins"]), **fields
+        )

@@ -1,0 +1,54 @@
+"""One file per check, all of one shape: `check(case)` looks at a frozen case and returns findings, in words.
+
+No check opens, asks or waits: what it needs is in the case. Adding one is a file and a line in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gossipdistill.doctor.case import Case, Finding
+from gossipdistill.doctor.checks import (
+    addresses,
+    clocks,
+    identity,
+    keys,
+    names,
+    open_files,
+    ports,
+    reached,
+    reaching,
+    roster,
+    round_trips,
+    threads,
+    transfers,
+    versions,
+)
+from gossipdistill.errors import AddressError, ConfigError, IdentityError
+
+
+class Check(NamedTuple):
+    """What to ask, and the exit code of a command for which it is the first that finds a problem."""
+
+    look: Callable[[Case], list[Finding]]
+    exit_code: int
+
+
+CHECKS: dict[str, Check] = {
+    "roster": Check(roster.check, ConfigError.exit_code),
+    "this machine": Check(identity.check, ConfigError.exit_code),
+    "names": Check(names.check, AddressError.exit_code),
+    "addresses": Check(addresses.check, ConfigError.exit_code),
+    "ports": Check(ports.check, AddressError.exit_code),
+    "keys": Check(keys.check, IdentityError.exit_code),
+    "versions": Check(versions.check, ConfigError.exit_code),
+    "reaching": Check(reaching.check, AddressError.exit_code),
+    "reached by": Check(reached.check, AddressError.exit_code),
+    "round trip": Check(round_trips.check, AddressError.exit_code),
+    "transfer": Check(transfers.check, AddressError.exit_code),
+    "clock": Check(clocks.check, ConfigError.exit_code),
+    "open files": Check(open_files.check, ConfigError.exit_code),
+    "CPU threads": Check(threads.check, ConfigError.exit_code),
+}
+"""In the order in which they are shown: what comes first may explain what comes later."""

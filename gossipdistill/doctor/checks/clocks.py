@@ -1,0 +1,23 @@
+"""How far are the clocks apart? For the reader of logs only: no peer ever subtracts the clocks of two machines, so
+there is no difference that would be a problem."""
+
+from __future__ import annotations
+
+from gossipdistill.doctor.case import Case, Finding, ok, warning
+
+MUCH_S = 2.0
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding per other doctor."""
+    found = []
+    for name, met in case.meetings.items():
+        ahead_s = met.clock_ahead_s
+        if ahead_s is None:
+            continue
+        text = f"its clock is {abs(ahead_s):.3f} s {'ahead of' if ahead_s >= 0 else 'behind'} this one"
+        if abs(ahead_s) > MUCH_S:
+            found.append(warning(name, text, "training does not mind; to compare logs, set the clocks (NTP)"))
+        else:
+            found.append(ok(name, text))
+    return found

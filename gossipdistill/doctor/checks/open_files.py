@@ -1,0 +1,29 @@
+"""May this process open as many files as the roster needs?"""
+
+from __future__ import annotations
+
+from gossipdistill.doctor.case import Case, Finding, ok, problem, warning
+from gossipdistill.limits import DEFAULT_LIMITS
+
+FILES_ALONE = 128
+"""Python, torch, the log files, two listening sockets and the event loop."""
+FILES_PER_PEER = 8
+"""Two connections each way are four, and ZeroMQ wakes its threads by a file for each socket: two that dial, and two of
+the monitor of a link that carries large bodies."""
+RESERVE = 256
+"""For callers that are no peers."""
+
+
+def check(case: Case) -> list[Finding]:
+    """One finding. In a large roster links are opened when there is business, so the whole need is not certain."""
+    others, allowed = len(case.roster.peer) - 1, case.machine.open_files_max
+    links = min(others, DEFAULT_LIMITS.links_max)
+    needed = FILES_ALONE + FILES_PER_PEER * links
+    certain = FILES_ALONE + FILES_PER_PEER * min(links, DEFAULT_LIMITS.greeted_at_start_max)
+    peers = f"{links} other{'s' * (links != 1)} need{'s' * (links == 1)} about {needed}"
+    if allowed < 0 or allowed >= needed + RESERVE:
+        return [ok("open files", f"{'no limit' if allowed < 0 else allowed}; {peers}")]
+    advice = f"before the worker: ulimit -n {needed + RESERVE} (or LimitNOFILE= of a service)"
+    if allowed >= certain + RESERVE:
+        return [warning("open files", f"at most {allowed}; {peers}, should there be business with all", advice)]
+    return [problem("open files", f"at most {allowed}; {peers}, and {RESERVE} should be in reserve", advice)]

@@ -1,0 +1,383 @@
+"""What to say to the others, and what their answers mean. A value machine: time is an argument, and what is to be sent
+comes out as values.
+
+Each other is called until it answers. With another doctor follow ten round trips, one small body and then a large one,
+in pieces, to one other at a time, beginning with the next in the roster, so that doctors rarely crowd one another.
+Everything is answered on the connection on which it came: so an answer shows that my own dialling works, and a call
+shows that the other's does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from gossipdistill.doctor.case import Meeting
+from gossipdistill.drivers.sockets import Channel
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.messages import Confirm, DeliveryClass, Envelope, Message, Piece
+from gossipdistill.presence import Ack, Address, Greeting, Ping, Refusal, RefusalCode
+from gossipdistill.wire.errors import WireCode, WireError
+
+NOBODY = "doctor.nobody"
+"""To whom greetings are addressed: a worker turns such a greeting away and remembers nothing of it."""
+SMALL_BYTES = 1024
+PIECE_BYTES = 1_000_000
+LARGE_PIECES = 64
+LARGE_S_MAX = 10.0
+"""A slower link is judged by what has arrived by then."""
+LARGE_TRANSFERS_MAX = 8
+"""To how many others a large body is sent, the next ones in the roster."""
+_WINDOW = 8
+_ROUND_TRIPS = 10
+_SAY_AGAIN_S = 0.3
+_RESEND_S = 2.0
+_GIVE_UP_S = 5.0
+"""How long one that is met by one way only may keep us."""
+_FAREWELL_S = 1.0
+_WORKER_CALLS = 8
+
+
+class Stage(IntEnum):
+    """How far the examination of one other is."""
+
+    CALLING = 0
+    TIMING = 1
+    WAITING = 2
+    SMALL = 3
+    LARGE = 4
+    FINISHED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message on its way: through my connection to `to`, or back to `route`, from which something came."""
+
+    channel: Channel
+    envelope: Envelope
+    to: str = ""
+    route: bytes = b""
+
+
+@dataclass(slots=True)
+class _Other:
+    """One other, and what is known of it."""
+
+    name: str
+    dialled: bool
+    awaited: bool
+    large_wanted: bool
+    stage: Stage = Stage.CALLING
+    kind: str = ""
+    reached: bool = False
+    reaches_me: bool = False
+    answered_as: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    wire_version: str = ""
+    calls: int = 0
+    said_s: float = float("-inf")
+    called_s: float = 0.0
+    called_wall_s: float = 0.0
+    met_s: float = 0.0
+    trips_s: list[float] = field(default_factory=list)
+    pinged_s: dict[int, float] = field(default_factory=dict)
+    clock_ahead_s: float | None = None
+    small_s: float | None = None
+    small_sent_s: float = 0.0
+    began_s: float = 0.0
+    progress_s: float = 0.0
+    sent: int = 0
+    confirmed: set[int] = field(default_factory=set)
+    large_bytes: int = 0
+    large_s: float | None = None
+    done_there: bool = False
+    done_known: bool = False
+    finished_s: float = 0.0
+    calls_from: bytes = b""
+    """The connection on which it has called, of my control socket."""
+
+    def turned_away(self, name: str, wire_version: str, now: float) -> None:
+        """Its worker has refused my greeting, so it is there."""
+        self.kind, self.answered_as, self.reached = "worker", name, True
+        self.met_s = self.met_s or now
+        self.wire_version = wire_version
+        if self.stage is Stage.CALLING:
+            self.trips_s.append(now - self.called_s)
+            self.finish(now)
+
+    def arrived(self, key: str, number: int, now: float) -> None:
+        """It confirms a piece of a body."""
+        if self.stage is Stage.SMALL and key == "small":
+            self.small_s = now - self.small_sent_s
+            if not self.large_wanted:
+                self.finish(now)
+                return
+            self.stage, self.began_s, self.progress_s, self.sent = Stage.LARGE, now, now, 0
+        elif self.stage is Stage.LARGE and key == "large" and number < LARGE_PIECES:
+            self.confirmed.add(number)
+            self.progress_s = now
+            self.large_bytes, self.large_s = len(self.confirmed) * PIECE_BYTES, now - self.began_s
+            if len(self.confirmed) == LARGE_PIECES:
+                self.finish(now)
+
+    def finish(self, now: float) -> None:
+        """Nothing more is asked of it."""
+        self.stage, self.finished_s, self.said_s = Stage.FINISHED, now, float("-inf")
+
+    def is_over(self, now: float, listens: bool, others: int) -> bool:
+        """Whether nothing more is to be waited for. `listens`: I can be called. `others`: how many there are in all."""
+        if self.kind == "worker":
+            both = self.reached and (self.reaches_me or not listens)
+            return both or not self.dialled or self.calls >= _WORKER_CALLS
+        if self.kind != "doctor":
+            return False
+        if not self.dialled:
+            return self.done_there
+        if self.stage is Stage.CALLING:
+            return now > self.met_s + _GIVE_UP_S
+        if self.stage is not Stage.FINISHED:
+            return now > self.met_s + _GIVE_UP_S + LARGE_S_MAX * others
+        told = self.done_known or now > self.finished_s + _FAREWELL_S
+        nothing_comes = not listens or (not self.reaches_me and now > self.finished_s + _GIVE_UP_S)
+        return told and (self.done_there or nothing_comes)
+
+
+class Meetings:
+    """All meetings of one doctor. `dialled` are called, `undialled` awaited, both in the order in which they get their
+    turn, and `answered` only answered, should they call; `facts` go into every greeting; `boot` heads every message."""
+
+    def __init__(
+        self, me: str, boot: int, address: Address, place: int, facts: Mapping[str, str],
+        dialled: Sequence[str], undialled: Sequence[str] = (), answered: Sequence[str] = (), listens: bool = True,
+    ) -> None:  # fmt: skip
+        self.me, self._boot, self._listens = me, Boot(boot), listens
+        self._speaker = PeerName(f"doctor.{me}"[:64])
+        self._address, self._place, self._facts = address, place, dict(facts)
+        self._others = {name: _Other(name, True, True, turn < LARGE_TRANSFERS_MAX) for turn, name in enumerate(dialled)}
+        self._others |= {name: _Other(name, False, True, False) for name in undialled}
+        self._others |= {name: _Other(name, False, False, False) for name in answered}
+        self._body = bytes(PIECE_BYTES)
+
+    @property
+    def speaker(self) -> str:
+        """Under what name a doctor speaks: never under that of its peer, whom it might be taken for."""
+        return self._speaker
+
+    # --- what to say ----------------------------------------------------------------------------------------------
+
+    def due(self, now: float, wall_s: float) -> list[Send]:
+        """What is to be said now."""
+        out: list[Send] = []
+        for other in self._others.values():
+            if other.dialled:
+                out += self._due_to(other, now, wall_s)
+        return out
+
+    def _due_to(self, other: _Other, now: float, wall_s: float) -> list[Send]:
+        if other.stage is Stage.WAITING and self._my_turn(other):
+            other.stage, other.began_s, other.progress_s, other.sent = Stage.SMALL, now, now, 0
+        if other.stage in (Stage.SMALL, Stage.LARGE):
+            return self._bodies(other, now) + self._again(other, now, wall_s)
+        return self._again(other, now, wall_s)
+
+    def _again(self, other: _Other, now: float, wall_s: float) -> list[Send]:
+        """What is said every now and then."""
+        if now < other.said_s + _SAY_AGAIN_S:
+            return []
+        if other.stage is Stage.TIMING:
+            return self._ping(other, now)
+        if other.stage is Stage.FINISHED and other.kind == "doctor":
+            other.said_s = now
+            return [self._to(other, Ping(0, 0, True))]
+        calling = other.stage is Stage.CALLING or (other.kind == "worker" and not self._is_over(other, now))
+        if not calling:
+            return []
+        other.said_s = other.called_s = now
+        other.called_wall_s = wall_s
+        other.calls += 1
+        return [self._to(other, self._greeting(other.name, wall_s, True))]
+
+    def _ping(self, other: _Other, now: float) -> list[Send]:
+        other.said_s = now
+        number = len(other.pinged_s) + 1
+        other.pinged_s[number] = now
+        return [self._to(other, Ping(number, 0, False))]
+
+    def _my_turn(self, other: _Other) -> bool:
+        return not any(one.stage in (Stage.SMALL, Stage.LARGE) for one in self._others.values() if one is not other)
+
+    def _bodies(self, other: _Other, now: float) -> list[Send]:
+        small = other.stage is Stage.SMALL
+        if now > other.began_s + LARGE_S_MAX:
+            other.finish(now)
+            return []
+        if now > other.progress_s + _RESEND_S:
+            other.progress_s = now
+            other.sent = next(n for n in range(LARGE_PIECES) if n not in other.confirmed) if not small else 0
+        count, size = (1, SMALL_BYTES) if small else (LARGE_PIECES, PIECE_BYTES)
+        numbers = range(other.sent, min(count, len(other.confirmed) + _WINDOW))
+        body, key = memoryview(self._body)[:size], "small" if small else "large"
+        return [
+            self._to(other, Piece(DeliveryClass.STATE, "doctor", key, n, n * size, body), Channel.DATA) for n in numbers
+        ]
+
+    def taken(self, send: Send, now: float) -> None:
+        """A socket has taken it. A piece that none has taken is said again when it is asked what is due."""
+        message = send.envelope.message
+        if isinstance(message, Piece) and send.to:
+            other = self._others[send.to]
+            other.sent = max(other.sent, message.number + 1)
+            if message.key == "small" and not other.small_sent_s:
+                other.small_sent_s = now  # what came before was the making of the connection
+
+    # --- what is heard --------------------------------------------------------------------------------------------
+
+    def heard(self, channel: Channel, origin: str | bytes, envelope: Envelope, now: float, wall_s: float) -> list[Send]:
+        """A message came through my connection to a name, or from a route of those who have dialled me."""
+        message, dialled_me = envelope.message, isinstance(origin, bytes)
+        other = self._who(origin, envelope)
+        if other is None:
+            return []
+        if isinstance(origin, bytes):
+            other.reaches_me = True
+            other.calls_from = origin if channel is Channel.CONTROL else other.calls_from
+        match message:
+            case Greeting():
+                return self._greeted(other, origin, envelope, message, now, wall_s)
+            case Refusal(RefusalCode.WRONG_NAME | RefusalCode.NOT_IN_ROSTER):
+                other.turned_away(envelope.sender, self._facts.get("wire", ""), now)
+            case Refusal(RefusalCode.WIRE_VERSION, wire_version=theirs):
+                other.turned_away(envelope.sender, "unknown" if theirs is None else str(theirs), now)
+            case Ping(number, _, done):
+                other.done_there |= done
+                return self._answer(channel, origin, Ack(number, 0, other.stage is Stage.FINISHED))
+            case Ack(number, _, done) if not dialled_me:
+                other.done_there |= done
+                return self._acknowledged(other, number, now)
+            case Piece(_, topic, key, number):
+                # On control, whose queue is long enough for all that may be on the way.
+                if dialled_me and not other.calls_from:
+                    return []
+                back = other.calls_from if dialled_me else origin
+                return self._answer(Channel.CONTROL, back, Confirm(topic, key, number))
+            case Confirm(_, key, number) if not dialled_me:
+                other.arrived(key, number, now)
+        return []
+
+    def heard_other_version(self, origin: str | bytes, error: WireError, now: float) -> list[Send]:
+        """Its head can be read, and not the rest. My greeting tells it my version likewise."""
+        if error.code is not WireCode.VERSION:
+            return []
+        name = origin if isinstance(origin, str) else error.sender.removeprefix("doctor.")
+        other = self._others.get(name)
+        if other is None:
+            return []
+        other.wire_version = str(error.version)
+        other.kind = other.kind or ("doctor" if error.sender.startswith("doctor.") else "worker")
+        other.answered_as = name
+        if isinstance(origin, bytes):
+            other.reaches_me = True
+        else:
+            other.reached = True
+        other.met_s = other.met_s or now
+        if other.stage is Stage.CALLING and (other.reached or not other.dialled):
+            other.finish(now)
+        other.done_there = True
+        if isinstance(origin, str):
+            return []
+        return self._answer(Channel.CONTROL, origin, self._greeting(name, 0.0, False))
+
+    def _who(self, origin: str | bytes, envelope: Envelope) -> _Other | None:
+        if isinstance(origin, str):
+            return self._others.get(origin)
+        message = envelope.message
+        if isinstance(message, Greeting) and "doctor" in message.fingerprint:
+            return self._others.get(message.fingerprint.get("name", ""))
+        return self._others.get(envelope.sender) or next(
+            (one for one in self._others.values() if f"doctor.{one.name}"[:64] == envelope.sender), None
+        )
+
+    def _greeted(
+        self, other: _Other, origin: str | bytes, envelope: Envelope, said: Greeting, now: float, wall_s: float
+    ) -> list[Send]:
+        facts = said.fingerprint
+        if "doctor" not in facts:  # a worker looks for the peer whose ports these are
+            if not other.kind:
+                other.kind, other.answered_as = "worker", envelope.sender
+            other.met_s = other.met_s or now
+            return []
+        other.kind, other.met_s = "doctor", other.met_s or now
+        other.answered_as = facts.get("name", "")
+        other.versions = {key: facts[key] for key in ("gossipdistill", "wire", "torch", "pyzmq") if key in facts}
+        other.wire_version = facts.get("wire", "")
+        if isinstance(origin, bytes):
+            if not said.reply_wanted:
+                return []
+            return self._answer(Channel.CONTROL, origin, self._greeting(other.name, wall_s, False))
+        other.reached = True
+        ahead_s = _number(facts.get("clock_s", "")) - (other.called_wall_s + wall_s) / 2
+        if other.clock_ahead_s is None and other.calls and math.isfinite(ahead_s):
+            other.clock_ahead_s = ahead_s
+        if other.stage is not Stage.CALLING:
+            return []
+        other.stage = Stage.TIMING
+        return self._ping(other, now)
+
+    def _acknowledged(self, other: _Other, number: int, now: float) -> list[Send]:
+        if number == 0:
+            other.done_known = True
+            return []
+        asked_s = other.pinged_s.get(number)
+        if asked_s is None or other.stage is not Stage.TIMING:
+            return []
+        other.trips_s.append(now - asked_s)
+        if len(other.trips_s) < _ROUND_TRIPS:
+            return self._ping(other, now)
+        other.stage = Stage.WAITING
+        return []
+
+    # --- when it is over ------------------------------------------------------------------------------------------
+
+    def missing(self, now: float) -> list[str]:
+        """Those whom it is worth waiting for."""
+        return [one.name for one in self._others.values() if one.awaited and not self._is_over(one, now)]
+
+    def busy(self, now: float) -> bool:
+        """Whether somebody has been met with whom it is not over."""
+        return any(one.met_s and not self._is_over(one, now) for one in self._others.values())
+
+    def _is_over(self, other: _Other, now: float) -> bool:
+        return other.is_over(now, self._listens, len(self._others))
+
+    def result(self) -> dict[str, Meeting]:
+        """What came of each that was awaited, in the order in which they were given."""
+        return {
+            one.name: Meeting(
+                one.kind, one.reached, one.reaches_me, one.answered_as, one.versions, one.wire_version,
+                tuple(one.trips_s), one.clock_ahead_s, one.small_s, one.large_bytes, one.large_s, one.large_wanted,
+            )
+            for one in self._others.values()
+            if one.awaited
+        }  # fmt: skip
+
+    def _greeting(self, wanted: str, wall_s: float, reply_wanted: bool) -> Greeting:
+        facts = self._facts | {"doctor": "1", "name": self.me, "for": wanted, "clock_s": f"{wall_s:.6f}"}
+        return Greeting(self._address, self._place, facts, (), reply_wanted)
+
+    def _to(self, other: _Other, message: Message, channel: Channel = Channel.CONTROL) -> Send:
+        return Send(channel, Envelope(self._speaker, self._boot, NOBODY, 0, message), to=other.name)
+
+    def _answer(self, channel: Channel, origin: str | bytes, message: Message) -> list[Send]:
+        envelope = Envelope(self._speaker, self._boot, NOBODY, 0, message)
+        if isinstance(origin, str):
+            return [Send(channel, envelope, to=origin)]
+        return [Send(channel, envelope, route=origin)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

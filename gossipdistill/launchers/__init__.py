@@ -1,0 +1,1 @@
+"""Several workers of one run on this machine: starting, watching, ending them."""

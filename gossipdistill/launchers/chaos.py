@@ -1,0 +1,214 @@
+"""The launcher's side of a fault plan: sends the signals, says what begins and ends, and measures what was expected.
+
+It acts on the launcher's clock since the release. A peer that the plan stops is no lost peer, and one that it starts
+again goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.errors import ConfigError, NeedsError
+from gossipdistill.events import Event, EventKind
+from gossipdistill.faults import ActKind, FaultPlan, ProcessAct, ProcessFaults, load_fault_plan
+from gossipdistill.faults.measuring import Measurements
+from gossipdistill.strategies import Delivery
+
+if TYPE_CHECKING:
+    from gossipdistill.launchers.local import Child
+
+Say = Callable[[Event], None]
+Start = Callable[[WorkerSpec, int], None]
+
+CHECKPOINT_EVERY_S = 2.0
+"""In a run whose plan starts peers again; the default would be too seldom for a short run."""
+_CHECKPOINTS = "train.checkpoint_every_s"
+_SIGNALS = {
+    ActKind.PAUSE: signal.SIGSTOP,
+    ActKind.RESUME: signal.SIGCONT,
+    ActKind.KILL: signal.SIGKILL,
+    ActKind.LEAVE: signal.SIGTERM,
+}
+
+
+@dataclass
+class _Course:
+    """What became of one fault of the plan."""
+
+    began_s: float | None = None
+    ended_s: float | None = None
+    acts: int = 0
+
+
+def afflict(specs: Sequence[WorkerSpec], where: str | Path | None) -> list[WorkerSpec]:
+    """The same run under the fault plan that `where` means, a name or a file; unchanged without one.
+
+    Raises:
+        ConfigError: when the plan does not fit this run.
+        NeedsError: when the strategy's traffic or processes cannot be treated so.
+    """
+    if where is None:
+        return list(specs)
+    first = specs[0]
+    if not first.names:
+        raise ConfigError(
+            "names peers, so it needs a roster", key="--faults", value=str(where), accepted="--peers ROSTER"
+        )
+    plan = load_fault_plan(where, first.names)
+    seconds = first.config.seconds
+    late = [n for n, fault in enumerate(plan.fault, 1) if seconds is not None and fault.begin_s >= seconds]
+    if late:
+        begin_s = plan.fault[late[0] - 1].begin_s
+        problem = f"fault {late[0]} begins at {begin_s:g} s, and the run ends after {seconds:g} s; give more --seconds"
+        raise ConfigError(problem, key="--faults", value=str(where))
+    strategy = first.config.strategy_class()
+    if strategy.delivery is Delivery.COLLECTIVE:
+        if plan.link_faults():
+            raise NeedsError(f"strategy {strategy.name} has a transport of its own, which no fault of links can bend")
+        if plan.restarted(first.names):
+            raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave restarts out of the plan")
+    return [replace(_with_checkpoints(spec) if plan.restarted(spec.names) else spec, faults=plan) for spec in specs]
+
+
+def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
+    """What is started again is to have something to go on from, unless the user has said how often that is saved."""
+    if _CHECKPOINTS in spec.resolved.origins:
+        return spec
+    values = {_CHECKPOINTS: CHECKPOINT_EVERY_S}
+    return replace(spec, resolved=spec.resolved.changed(values, "chosen for the fault plan"))
+
+
+class Chaos:
+    """A fault plan at work on the processes of one run. `names` are the peers in roster order; those that are `here`
+    (default: all) are this launcher's, and the others' launchers act on theirs."""
+
+    def __init__(self, plan: FaultPlan, names: Iterable[str], here: Iterable[str] | None = None) -> None:
+        self.plan, self._names = plan, tuple(names)
+        self._here = frozenset(self._names if here is None else here)
+        self.measured = Measurements(plan, self._names)
+        self._schedule = ProcessFaults(plan, self._names)
+        self._courses = [_Course() for _ in plan.fault]
+        self._down: set[str] = set()
+        self._paused: set[str] = set()
+        self._postponed: list[ProcessAct] = []
+        self._fired: dict[tuple[str, int], dict[int, int]] = {}
+
+    # --- as time passes --------------------------------------------------------------------------------------------
+
+    def next_s(self) -> float:
+        """When something is to be done or said next."""
+        borders = [
+            at_s
+            for fault, course in zip(self.plan.fault, self._courses, strict=True)
+            for at_s, noted in ((fault.begin_s, course.began_s), (fault.end_s, course.ended_s))
+            if noted is None
+        ]
+        return min([self._schedule.next_s(), *borders])
+
+    def turn(self, now_s: float, children: Mapping[str, Child], start: Start, say: Say) -> None:
+        """Do and say what is due `now_s` seconds after the release."""
+        self._tell_borders(now_s, say)
+        due, self._postponed = [*self._postponed, *self._schedule.due(now_s)], []
+        living = [name for name, child in children.items() if child.exit_code is None]
+        for act in due:
+            if act.peer in self._here:
+                self._act(act, children[act.peer], start)
+        everybody = self._here.issuperset(self._names)
+        if living and everybody and self._paused.issuperset(living):  # the others are done: nobody waits for the plan
+            for name in living:
+                self._signal(children[name], signal.SIGCONT)
+                self._paused.discard(name)
+
+    def _act(self, act: ProcessAct, child: Child, start: Start) -> None:
+        if act.kind is ActKind.RESTART:
+            if child.exit_code is None:
+                self._postponed.append(act)  # it has not quite ended yet
+            elif child.result is None or child.result["status"] != "finished":
+                self._down.discard(act.peer)
+                start(replace(child.spec, resume=True), child.restarts + 1)
+        elif act.kind in _SIGNALS and child.exit_code is None and not _is_done(child):
+            self._courses[act.fault].acts += act.kind is not ActKind.RESUME
+            if act.kind in (ActKind.KILL, ActKind.LEAVE):
+                self._down.add(act.peer)
+                self._paused.discard(act.peer)
+            elif act.kind is ActKind.PAUSE:
+                self._paused.add(act.peer)
+            else:
+                self._paused.discard(act.peer)
+            self._signal(child, _SIGNALS[act.kind])
+        elif act.kind in (ActKind.SLOW, ActKind.CLOCK_JUMP):  # the worker does it to itself
+            self._courses[act.fault].acts += act.amount != 1.0 or act.kind is ActKind.CLOCK_JUMP
+
+    def _signal(self, child: Child, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            if number == signal.SIGTERM:
+                child.process.send_signal(number)
+            else:
+                os.killpg(child.process.pid, number)  # with what a user's task has started
+
+    def _tell_borders(self, now_s: float, say: Say) -> None:
+        for number, (fault, course) in enumerate(zip(self.plan.fault, self._courses, strict=True), start=1):
+            detail: dict[str, str | int | float] = {"fault": number, "kind": fault.kind}
+            if course.began_s is None and fault.begin_s <= now_s:
+                course.began_s = now_s
+                say(Event(EventKind.FAULT, now_s, "", f"{number} begins: {fault.words()}", detail))
+            if course.ended_s is None and fault.end_s <= now_s:
+                course.ended_s = now_s
+                if fault.end_s > fault.begin_s:
+                    say(Event(EventKind.FAULT, now_s, "", f"{number} is over: {fault.words()}", detail))
+
+    # --- what the launcher sees ------------------------------------------------------------------------------------
+
+    def heard(self, name: str, child: Child, record: Mapping[str, Any], now_s: float) -> None:
+        """A worker said something, `now_s` seconds after the release."""
+        match record.get("type"):
+            case "progress":
+                self.measured.report(name, now_s, record["step"], record["links"])
+                fired = {int(number): count for number, count in record.get("faults", {}).items()}
+                self._fired[name, child.restarts] = fired
+            case "ready" if child.restarts:
+                self.measured.returned(name, now_s, record["step"])
+            case "done":
+                self.measured.done(name, now_s)
+
+    def stopped(self, name: str) -> bool:
+        """Whether the plan has ended this peer and has not started it again: no loss, and nothing to restart."""
+        return name in self._down
+
+    def awaits_restart(self) -> bool:
+        """Whether a peer is still to be started again, so that the run is not over though no process lives."""
+        left = [act for act in self._schedule.left() if act.peer in self._here]
+        return bool(self._postponed) or any(act.kind is ActKind.RESTART for act in left)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def faults(self) -> list[dict[str, Any]]:
+        """What became of each fault, as in `summary.json`. `fired` counts bent messages, or processes that it hit."""
+        bent: Counter[int] = Counter()
+        for counts in self._fired.values():
+            bent.update(counts)
+        entries = []
+        for number, (fault, course) in enumerate(zip(self.plan.fault, self._courses, strict=True)):
+            entry = fault.model_dump(mode="json", exclude_none=True) | {"what": fault.words()}
+            began_s = None if course.began_s is None else round(course.began_s, 3)
+            ended_s = None if course.ended_s is None else round(course.ended_s, 3)
+            entries.append(entry | {"began_s": began_s, "ended_s": ended_s, "fired": course.acts + bent[number]})
+        return entries
+
+    def expectations(self, peers: Iterable[Mapping[str, Any]], trouble: str | None) -> list[dict[str, Any]]:
+        """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
+        accuracies = {peer["name"]: peer["val_accuracy"] for peer in peers if peer["status"] == "finished"}
+        return self.measured.verdicts(accuracies, trouble)
+
+
+def _is_done(child: Child) -> bool:
+    """It has trained to its end and only serves: to stop it now would only hurt the results."""
+    return child.result is not None

@@ -1,0 +1,1 @@
+"""What this machine offers: devices, free ports, its addresses and names."""

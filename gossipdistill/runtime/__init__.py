@@ -1,0 +1,1 @@
+"""One worker process: its start, its loop, its files and its end."""

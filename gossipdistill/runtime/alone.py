@@ -1,0 +1,54 @@
+"""One worker in this very process, as `gossipdistill worker` runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from gossipdistill.assembly.blaming import LOG
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.errors import GossipdistillError
+from gossipdistill.observe.endings import exit_code_of
+from gossipdistill.observe.report import summarise
+from gossipdistill.printable import printable_lines
+from gossipdistill.runtime.aside import aside
+from gossipdistill.runtime.release import Release
+from gossipdistill.runtime.stopping import StopRequest
+from gossipdistill.runtime.worker_process import WorkerProcess
+
+
+def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
+    """Run one peer to its end; returns the exit code and a summary of this peer alone."""
+    stop = StopRequest()
+    stop.install()
+
+    def report(record: dict[str, Any]) -> None:
+        watch(spec.name, record)
+
+    report({"type": "started", "pid": os.getpid()})
+    try:
+        with aside():
+            result = WorkerProcess(spec, report, stop, Release()).run()
+    except GossipdistillError as error:
+        if stop.reason is None:
+            _log(error, spec)
+            raise
+        raise SystemExit(stop.exit_code) from None  # whatever broke while everything was being stopped
+    stop.settled()
+    code = stop.exit_code or exit_code_of([result])
+    summary = summarise(spec.config, [result], result["wall_s"], code, spec.folder.parent)
+    return code, summary
+
+
+def _log(error: GossipdistillError, spec: WorkerSpec) -> None:
+    """The whole report of an exception of the user's, where that of a worker of `run` lies as well."""
+    if error.__cause__ is not None:
+        with contextlib.suppress(OSError):
+            spec.folder.mkdir(parents=True, exist_ok=True)
+            with open(spec.folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+                log.write(printable_lines("".join(traceback.format_exception(error))))
+            if str(spec.typed(spec.folder / LOG)) not in str(error):
+                error.add_note(f"the full report is in {spec.typed(spec.folder / LOG)}")

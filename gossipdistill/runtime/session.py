@@ -1,0 +1,295 @@
+"""The life of a worker between ready and gone: wait, train, write the result, serve on."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossipdistill.assembly.examining import Examiner, Verdict
+from gossipdistill.assembly.results import peer_result
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.errors import GossipdistillError, UserCodeError
+from gossipdistill.events import Event, EventKind
+from gossipdistill.learning.live_validation import LiveValidation
+from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.runtime.afflicted import Afflicted
+from gossipdistill.runtime.peer_files import PeerFiles
+from gossipdistill.runtime.run_clock import RunClock
+from gossipdistill.runtime.saving import Checkpoints
+from gossipdistill.runtime.stopping import GRACE_S, StopRequest
+from gossipdistill.runtime.welcome import Welcome
+from gossipdistill.training.lifecycle import Lifecycle, Phase
+from gossipdistill.training.worker import Worker
+
+_REPORT_EVERY_S = 0.25
+_LOOK_EVERY_S = 0.02
+_LAST_WRITING_S = 10.0
+"""A process that is superseded has this long to write its checkpoint and result; then it ends in any case."""
+_LAST_WORDS_S = 0.3
+"""This much of a stopped process's time is left for its result and its last word."""
+
+
+@dataclass
+class Session:
+    """Owns the training loop. `report` receives records for whoever watches."""
+
+    spec: WorkerSpec
+    report: Report
+    stop: StopRequest
+    worker: Worker
+    network: NetworkThread
+    driver: Driver
+    recorder: Recorder
+    incarnation: int
+    afflicted: Afflicted
+    clock: RunClock
+    checkpoints: Checkpoints
+    files: PeerFiles
+    examiner: Examiner
+    live: LiveValidation
+    welcome: Welcome
+    _reported_s: float = 0.0
+    _looked_s: float = 0.0
+    _fatal: GossipdistillError | None = None
+    _life: Lifecycle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._life = Lifecycle(self.worker, self.spec.config.steps)
+
+    def catch_up(self, within_s: float) -> None:
+        """A newcomer's time before its first step; over when it has a model, or nobody has one for it."""
+        self._life.catch_up(self.afflicted.clock(), within_s)
+        while self.stop.reason is None and self._life.phase is Phase.CATCHING_UP:
+            time.sleep(self._life.look(self.afflicted.clock()) or 0.0)
+            self.look()
+
+    def train_and_serve(self) -> dict[str, Any]:
+        """Train to the limit, write the result, then serve on until the others are done."""
+        worker, learner = self.worker, self.worker.learner
+        self.clock.begin(learner.step)
+        self.checkpoints.begin(self.clock.began_s)
+        self.recorder.record(Event(EventKind.STARTED, self.clock.began_s, "", f"training at step {learner.step}"))
+        steps = self.spec.config.steps
+        if learner.step and steps is not None and learner.step >= steps:
+            learner.ledger.warn(f"its checkpoint is at step {learner.step} of {steps} already: nothing left to do")
+        self._train()
+        self.report(self._progress(time.monotonic()))
+        wall_s, cpu_s = time.monotonic() - self.clock.began_s, self.clock.cpu_s()
+        status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
+        # First without its figures: they may take longer than a stopped process has, and a checkpoint all of the disk.
+        ending = "left" if self.stop.reason is None else status  # also of one that is superseded
+        self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
+        self.checkpoints.save()
+        if self._life.phase is Phase.LEAVING:
+            self._leave()
+        self.checkpoints.settle()
+        for event in self.checkpoints.news(time.monotonic()):
+            self.recorder.record(event)
+        self._end_for_cause(self._result(ending, wall_s, cpu_s, None, Verdict()))
+        for line in () if self.welcome.accepted else self.driver.unanswered():
+            learner.ledger.warn(line)
+        self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
+        outputs, figures = worker.evaluate()
+        verdict = Verdict()
+        if self.stop.reason is None:  # a stopped process has little time, and is no success anyway
+            verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
+            status = verdict.outcome.ending.value
+        result = self._result(status, wall_s, cpu_s, figures, verdict)
+        if self.stop.reason is None:
+            self.files.write_result(result)
+            self.files.write_outputs(_real(outputs), _real(worker.task.validation[1]))
+            self._life.serve(self.afflicted.clock())
+            for event in verdict.events(time.monotonic(), learner.step):
+                self.recorder.record(event)
+            result = self._result(status, wall_s, cpu_s, figures, verdict)
+            self.report({"type": "done", "result": result})
+            self.files.write_result(result | {"serving": True})
+            self._serve()
+        for event in worker.gossip.endpoint.mailbox.drain_events(math.inf):
+            self.recorder.record(event)
+        self._end_for_cause(self._result(status, wall_s, cpu_s, figures, verdict))
+        self.files.write_result(self._result(status, wall_s, cpu_s, figures, verdict), last=True)
+        result = self._result(status, wall_s, cpu_s, figures, verdict)
+        self.report({"type": "result", "result": result})
+        return result
+
+    def _train(self) -> None:
+        life, clock = self._life, self.clock
+        while life.phase is Phase.TRAINING and not self._ends():
+            started_s = time.monotonic()
+            share = clock.share(started_s, self.worker.learner.step)
+            try:
+                wait_s = life.look(self.afflicted.clock(), share, clock.is_over(started_s))
+            except (RuntimeError, UserCodeError):
+                if self._ends():
+                    break  # a neighbour in lockstep was stopped a moment before this one
+                raise
+            if wait_s is None:
+                self.checkpoints.stepped(self.worker.task_loss)
+                self.look()
+                wait_s = self._padding_s(time.monotonic() - started_s)
+            elif started_s - self._looked_s >= _LOOK_EVERY_S:  # somebody is awaited
+                self.look()
+            if wait_s > 0:
+                time.sleep(wait_s)
+        if life.phase is not Phase.FINISHED:
+            self._stop_training()
+
+    def _padding_s(self, spent_s: float) -> float:
+        """How long a step that took `spent_s` is still to last: this peer may be slow on purpose."""
+        step_time_s, slowdown = self.spec.config.train.step_time_s, self.spec.slowdown * self.afflicted.slowdown()
+        return step_time_s * slowdown - spent_s if step_time_s > 0 else (slowdown - 1) * spent_s
+
+    def _stop_training(self) -> None:
+        """Asked to end, or for a reason of its own. A process that has made no step has no mass of the run's."""
+        now, has_mass = self.afflicted.clock(), self.worker.learner.step > self.clock.steps_before
+        if self.stop.reason is not None:
+            self._life.leave(now, has_mass)
+        else:
+            self._life.finish(now)
+
+    def _end_for_cause(self, result: dict[str, Any]) -> None:
+        """With a reason of its own to end, nothing is left to do but to write the result and to say why."""
+        if self._fatal is not None and self.stop.reason is None:
+            self.files.write_result(result, last=True)
+            self.stop.be_gone_in(GRACE_S, self._fatal.exit_code)  # an interpreter with torch may end for seconds
+            raise self._fatal
+
+    def _serve(self) -> None:
+        """Answer those who still learn, until they are done or `linger_s` is over."""
+        deadline_s = time.monotonic() + self.spec.config.linger_s
+        while not self._ends() and time.monotonic() < deadline_s:
+            self._life.look(self.afflicted.clock())
+            self.look()
+            neighbourhood = self.worker.gossip.endpoint.mailbox.neighbourhood()
+            waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone
+            waiting_for = {n for n in waiting_for if not neighbourhood.statuses[n].startswith("unheard")}
+            if not waiting_for:
+                return
+            time.sleep(_LOOK_EVERY_S)
+
+    def _leave(self) -> None:
+        """Asked to end while others go on: what is conserved stays with them. The checkpoint is written meanwhile."""
+        wait_s = self._life.look(self.afflicted.clock())
+        while self._life.phase is Phase.LEAVING and self.stop.left_s() > _LAST_WORDS_S:
+            for event in self.worker.gossip.endpoint.mailbox.drain_events():
+                self.recorder.record(event)
+            time.sleep(wait_s or 0.0)
+            wait_s = self._life.look(self.afflicted.clock())
+        told = self._life.event(time.monotonic())
+        if told is not None:
+            self.recorder.record(told)
+
+    def look(self) -> None:
+        """Between two steps: record what happened, report, save, and act on a refusal."""
+        now = self._looked_s = time.monotonic()
+        failure = self.network.failure()
+        if failure is not None:
+            raise failure  # training on without a network would look like a healthy run
+        for event in self.worker.gossip.endpoint.mailbox.drain_events(now):
+            self.recorder.record(event)
+            self.welcome.hear(event, now)
+            self.examiner.hear(event)
+        self._mind_the_welcome(now)
+        replaced = self.stop.keep()
+        if replaced:
+            reason = (
+                f"handlers of {', '.join(replaced)} were replaced, by the task or what it imports; ours are set again"
+            )
+            self.worker.learner.ledger.warn(reason)
+            self.recorder.record(Event(EventKind.WARNING, now, "", reason))
+        for event in self.afflicted.news():
+            self.recorder.record(event)
+        for event in self.worker.learner.ledger.take_news(now):
+            self.recorder.record(event)
+        alarms = self.worker.gossip.alarms
+        serves = self._life.phase is Phase.SERVING
+        checks = () if serves else (alarms.check_exchange, alarms.check_connection)
+        for alarm in [check(self.afflicted.clock()) for check in checks]:
+            if alarm is not None:
+                self.recorder.record(alarm)
+        if now - self._reported_s >= _REPORT_EVERY_S and self.clock.began_s:
+            self._reported_s = now
+            diverging = self.examiner.divergence(now)
+            if diverging is not None:
+                self.recorder.record(diverging)
+            if not serves and self.stop.reason is None:
+                self.live.look(now)
+            self.report(self._progress(now))
+        if self.clock.began_s and not serves:
+            wanted, self.stop.checkpoint_wanted = self.stop.checkpoint_wanted, False
+            self.checkpoints.look(now, wanted)
+        for event in self.checkpoints.news(now):
+            self.recorder.record(event)
+
+    def _mind_the_welcome(self, now: float) -> None:
+        """End, if there is a reason to: at once before the first step, else with what has been trained written."""
+        others = [
+            name for name in self.worker.gossip.endpoint.mailbox.neighbourhood().statuses if name != self.spec.name
+        ]
+        reason = None if self._ends() else self.welcome.end(others, bool(self.clock.began_s), now)
+        if reason is not None and not self.clock.began_s:
+            raise reason
+        if reason is not None:
+            self._fatal = reason
+            self.stop.be_gone_in(_LAST_WRITING_S, reason.exit_code)
+
+    def _ends(self) -> bool:
+        """Whether this process was asked to end, or has a reason of its own."""
+        return self.stop.reason is not None or self._fatal is not None
+
+    def _progress(self, now: float) -> dict[str, Any]:
+        learner, neighbourhood = self.worker.learner, self.worker.gossip.endpoint.mailbox.neighbourhood()
+        clock, step = self.clock, learner.step
+        return {
+            "type": "progress",
+            **self.live.record(),
+            "left_s": clock.left_s(now, step),
+            "step": step,
+            "share": clock.share(now, step),
+            "elapsed_s": now - clock.began_s,
+            "steps_per_s": clock.steps_per_s(now, step),
+            "loss": self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
+            "exchanges": learner.ledger.exchanges,
+            "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
+            "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
+            "faults": self.afflicted.fired(),
+            "weight": self.worker.gossip.held_weight(),
+            "cpu_s": clock.cpu_s(),
+            "alive": 1 + len(neighbourhood.alive),
+            "expected": max(neighbourhood.expected, 1),
+        }
+
+    def _confirmed_by(self) -> list[str]:
+        return [str(name) for name in self.driver.peer.confirmed_by]
+
+    def _result(
+        self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict
+    ) -> dict[str, Any]:
+        unwritten = self.checkpoints.unwritten()
+        unwritten += [self.recorder.problem] if self.recorder.problem else []
+        unwritten += self.files.problems()
+        clock = self.clock
+        result = peer_result(
+            self.worker, self.driver, status, self.incarnation, clock.steps_before, wall_s, cpu_s, clock.began_s,
+            figures, verdict,
+        )  # fmt: skip
+        told = [f"not written: {problem}" for problem in unwritten]
+        both = {key: [*told, *result[key]] for key in ("troubles", "warnings")}
+        return result | both | {"unwritten": unwritten}
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The same numbers in a type that every reader of the file knows: complex ones as pairs [..., 2]."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()
+    return tensor.contiguous()

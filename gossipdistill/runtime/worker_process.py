@@ -1,0 +1,251 @@
+"""One worker process from its specification to its result: the place where the two wings are put together."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from gossipdistill.assembly.blaming import explained
+from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker, fingerprint_of
+from gossipdistill.assembly.examining import Examiner
+from gossipdistill.assembly.publishing import refuse_unsendable
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.drivers.faulty import FaultySender
+from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.resources import ask_for_files
+from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.durable import CheckpointFolder, Disk
+from gossipdistill.errors import GossipdistillError
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import Boot, PeerName
+from gossipdistill.keys.choice import INSECURE
+from gossipdistill.keys.joining import read_join
+from gossipdistill.keys.watching import KeyWatch
+from gossipdistill.learning.checkpoint import Checkpoint
+from gossipdistill.learning.learner import Learner
+from gossipdistill.learning.live_validation import LiveValidation
+from gossipdistill.limits import DEFAULT_LIMITS
+from gossipdistill.observe.dealt import data_words
+from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.presence import Contact
+from gossipdistill.protocol.boots import highest_at
+from gossipdistill.protocol.membership import Identity
+from gossipdistill.protocol.peer import Peer
+from gossipdistill.runtime.afflicted import Afflicted
+from gossipdistill.runtime.folder_lock import FolderLock, hold_folder
+from gossipdistill.runtime.incarnation import Incarnation
+from gossipdistill.runtime.peer_files import CHECKPOINTS, PeerFiles, needed
+from gossipdistill.runtime.release import Release
+from gossipdistill.runtime.resuming import Resumption, resume
+from gossipdistill.runtime.run_clock import RunClock
+from gossipdistill.runtime.saving import Checkpoints, Saver
+from gossipdistill.runtime.session import Session
+from gossipdistill.runtime.start_barrier import StartBarrier
+from gossipdistill.runtime.stopping import StopRequest
+from gossipdistill.runtime.watchdog import Watchdog
+from gossipdistill.runtime.welcome import OutgrownError, Welcome
+from gossipdistill.tasks import Task
+from gossipdistill.tasks import figures as figures_of
+from gossipdistill.training.joining import give_to_newcomers, is_newcomer
+from gossipdistill.training.worker import Worker
+from gossipdistill.user_code import text_of
+
+_ABOVE_TIMES = 2
+"""So often a process begins anew because others know a later start of its name; then it takes no more such hints."""
+
+
+@dataclass
+class WorkerProcess:
+    """Runs one peer. `report` receives records for whoever watches; `released` is set when training may begin."""
+
+    spec: WorkerSpec
+    report: Report
+    stop: StopRequest
+    released: Release
+    disk: Disk = field(default_factory=Disk)
+    watchdog: Watchdog = field(default_factory=Watchdog)
+
+    def run(self) -> dict[str, Any]:
+        """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
+
+        Raises:
+            GossipdistillError: when this peer cannot take part; the message is for the user.
+        """
+        with hold_folder(self.spec.folder, self.spec.name) as lock, contextlib.ExitStack() as watched:
+            watched.callback(self.watchdog.stop)
+            above, highest = 0, highest_at(time.time())
+            for _ in range(_ABOVE_TIMES):
+                try:
+                    return self._run(lock, above, highest)
+                except OutgrownError as error:
+                    above = error.boot
+            return self._run(lock, above, 0)
+
+    def _phase(self, text: str) -> None:
+        """What this process does before its first step, for whoever watches."""
+        self.report({"type": "phase", "text": text})
+
+    def _live(self, worker: Worker) -> LiveValidation:
+        figures = partial(figures_of, worker.task, lenient=True)
+        rows = self.spec.config.train.batch_size
+        return LiveValidation(worker.learner, worker.task.validation, figures, time.monotonic, rows)
+
+    def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> dict[str, Any]:
+        """As the process of this name after the one numbered `above`."""
+        spec = self.spec
+        self._phase(f"reading the data of {spec.config.task.name}")
+        torch.set_num_threads(spec.threads)
+        ask_for_files(DEFAULT_LIMITS.files_wanted)
+        strategy = spec.config.make_strategy()
+        schedule = build_schedule(spec, strategy)
+        task = build_task(spec, strategy)
+        self._phase("building its model")
+        learner, draws = build_learner(spec, strategy, task)
+        refuse_unsendable(spec, strategy, task, learner.model)
+        prints = fingerprint_of(spec, strategy, task, learner.model)
+        files, folder = PeerFiles(spec.folder, self.disk), self._checkpoints()
+        if spec.resume:
+            self._phase("looking for its checkpoint")
+        anew = "without --resume" if spec.released_by_launcher else "with --fresh"
+        found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
+        resumed = found.checkpoint
+        with needed(spec.folder):
+            highest = max(folder.highest_boot(), above)
+            incarnation = Incarnation.next(spec.folder, not spec.resume, highest, self.disk)
+        folder.boot = incarnation.boot
+        network = NetworkThread()
+        afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
+        driver = self._driver(network, incarnation.boot, prints, afflicted)
+        with Recorder(spec.folder, self.report, time.monotonic(), disk=self.disk) as recorder:
+            with needed(spec.folder):
+                recorder.prepare()
+                files.begin(spec.resolved.as_json())
+                if not spec.resume:
+                    folder.clear()
+            unwatched = self.watchdog.start()
+            network.start(driver)
+            watch = self._watch_keys(network)
+            try:
+                worker = build_worker(spec, strategy, task, learner, draws, schedule, network.mailbox)
+                if resumed is not None:
+                    worker.resume(resumed)
+                problems = INSECURE if spec.insecure else "", lock.problem, unwatched
+                for event in _told_at_start(learner, incarnation, found, filter(None, problems)):
+                    recorder.record(event)
+                examiner = Examiner(worker, spec.config.train, plan=spec.faults)
+                self._phase("looking at its model before the first step")
+                examiner.begin(spec.config.steps, resumed is not None)
+                self._report_ready(prints, learner, task)
+                clock = RunClock.after(resumed.progress if resumed is not None else {}, spec.config, self.released)
+                checkpoints = Checkpoints(worker, spec.config, Saver(folder), clock, incarnation.count)
+                welcome = Welcome(spec.name, incarnation.boot, outgrow_max)
+                session = Session(
+                    spec, self.report, self.stop, worker, network, driver, recorder, incarnation.count, afflicted,
+                    clock, checkpoints, files, examiner, self._live(worker), welcome,
+                )  # fmt: skip
+                barrier = StartBarrier(spec, self.report, self.stop, self.released, network.mailbox, recorder, welcome)
+                barrier.wait(session.look)
+                self._catch_up(session, barrier, resumed)
+                return session.train_and_serve()
+            except Exception as error:
+                shown = explained(error, task, learner, spec, network.mailbox)
+                if shown is error and isinstance(error, GossipdistillError):
+                    raise  # a reason of the user's, or of another peer's
+                network.stop(text_of(error.__cause__ or error), crashed=True)
+                if shown is error:
+                    raise
+                raise shown from error.__cause__ or error
+            finally:
+                files.end()
+                if watch is not None:
+                    watch.stop()
+                network.stop(self.stop.reason or "finished")
+
+    def _checkpoints(self) -> CheckpointFolder:
+        spec = self.spec
+        identity = {"peer": spec.name, "task": spec.config.task.name}
+        return CheckpointFolder(spec.folder / CHECKPOINTS, identity, spec.config.train.checkpoints_kept, disk=self.disk)
+
+    def _catch_up(self, session: Session, barrier: StartBarrier, resumed: Checkpoint | None) -> None:
+        """A newcomer to a run that is in progress begins with the model of another, where there is one."""
+        worker, keys = session.worker, self.spec.config.exchange
+        gives = give_to_newcomers(worker.gossip, keys.given_bytes_per_s) and barrier.run_is_in_progress()
+        if gives and is_newcomer(resumed, time.time(), keys.fetch_if_older_s):
+            self._phase("asking the others for their model")
+            session.catch_up(keys.fetch_within_s)
+
+    def _report_ready(self, prints: dict[str, str], learner: Learner, task: Task) -> None:
+        parameters = sum(parameter.numel() for parameter in learner.model.parameters())
+        record = {"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step}
+        if not self.spec.released_by_launcher:  # which has said it for all
+            keys = self.spec.config.task
+            classes = keys.classes_per_peer if task.distillable else None
+            record["told"] = data_words([task.examples()], keys.shards, classes)
+        self.report(record)
+
+    def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
+        spec = self.spec
+        me = Identity(PeerName(spec.name), Boot(boot), spec.advertise, spec.place, prints)
+        contacts = [
+            Contact(PeerName(other), address, index)
+            for index, (other, address) in enumerate(zip(spec.names, spec.addresses, strict=True))
+        ]
+        peer = Peer(
+            me,
+            expected=1 if spec.pooled else spec.count,
+            contacts=contacts,
+            seeds=spec.seeds,
+            closed=bool(spec.names),
+            now=afflicted.clock(),
+        )
+        driver = Driver(
+            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._secured(peer, boot),
+            alive=self.watchdog.beat,
+        )  # fmt: skip
+        if afflicted.links is not None:
+            names = dict(zip(spec.addresses, spec.names, strict=True))
+            driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
+        driver.bind()
+        return driver
+
+    def _secured(self, peer: Peer, boot: int) -> Curve | None:
+        """My keys for the sockets, and for the peer the book of who may take part; None without keys."""
+        spec = self.spec
+        if spec.keys is None:
+            return None
+        pair, book = spec.keys.read(spec.name, spec.config.name, boot)
+        peer.introductions.book = book
+        publics = {name: key.encode("ascii") for name, key in book.keys().items()}
+        host = read_join(spec.keys.join, spec.config.name).public if spec.keys.join is not None else ""
+        return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics, host.encode("ascii"))
+
+    def _watch_keys(self, network: NetworkThread) -> KeyWatch | None:
+        if self.spec.keys is None or self.spec.keys.roster is None:
+            return None
+
+        def warn(reason: str) -> None:
+            network.mailbox.tell(None, [Event(EventKind.WARNING, time.monotonic(), "", reason)])
+
+        watch = KeyWatch(self.spec.keys.roster, network.trust, warn)
+        watch.start()
+        return watch
+
+
+def _told_at_start(
+    learner: Learner, incarnation: Incarnation, found: Resumption, problems: Iterable[str]
+) -> Iterator[Event]:
+    """How this process goes on from a checkpoint, and what is wrong; the user reads `problems` in the summary too."""
+    now = time.monotonic()
+    if incarnation.problem:
+        yield Event(EventKind.WARNING, now, "", incarnation.problem)
+    yield from found.events(now)
+    for problem in problems:
+        learner.ledger.warn(problem)
+        yield Event(EventKind.WARNING, now, "", problem)
