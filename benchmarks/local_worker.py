@@ -21,7 +21,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task
+from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.distillation import soft_targets
@@ -95,11 +95,7 @@ def build(spec: WorkerSpec) -> Worker:
     inner = spec.config.make_strategy()
     if not isinstance(inner, CodistillPredictions):
         raise SystemExit(f"the yardstick is for codistill_predictions, not for {inner.name}")
-    task = build_task(spec, inner)
-    learner, draws = build_learner(spec, inner, task)
-    strategy = LocalTables(inner, teachers=spec.count - 1)
-    cadence = Cadence(inner.exchange.every_steps, inner.exchange.per_second_max)
-    return Worker(learner, task, strategy, build_schedule(spec, inner), Mailbox(), cadence, draws, cosine=False)
+    return build_worker(spec, Mailbox(), Given(strategy=LocalTables(inner, teachers=spec.count - 1)))
 
 
 def train(worker: Worker, step_time_s: float, ended: threading.Event) -> None:

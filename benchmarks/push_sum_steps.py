@@ -16,14 +16,12 @@ from typing import Any
 import torch
 
 from benchmarks.sized import sized_task
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Neighbourhood, Parcel, Payload
-from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.strategies.base import View
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 PUSH_SUM = ("sgp", "osgp", "async_gradient_push")
@@ -46,9 +44,6 @@ class Lone:
         strategy: str, size: str, momentum: float = 0.0, optimizer: type[torch.optim.Optimizer] | None = None
     ) -> Lone:
         """One peer of four, fully connected, with a model of this size; SGD, unless it is another optimizer."""
-        kind = strategy_of(strategy)
-        exchange = Exchange(every_steps=1, per_second_max=0.0, encoding=kind.encoding)
-        made = kind(kind.options_type(), exchange)
         task, names = sized_task(size), (ME, *OTHERS)
         torch.manual_seed(0)
         model = task.model()
@@ -57,11 +52,16 @@ class Lone:
             if optimizer is None
             else optimizer(model.parameters(), lr=_LR)  # type: ignore[call-arg]
         )
-        learner = Learner(ME, 0, names, model, chosen, torch.device("cpu"), seed=0, count=len(names))
-        worker = Worker(
-            learner, task, made, load_topology("complete", names), Mailbox(), Cadence(_NEVER, 0.0),
-            Draws(len(task.train[0]), _BATCH, 0), strict=True,
-        )  # fmt: skip
+        keys = {
+            "strategy.name": strategy,
+            "exchange.every_steps": _NEVER,
+            "exchange.per_second_max": 0.0,
+            "train.batch_size": _BATCH,
+            "train.lr_schedule": "constant",
+            "train.clip_norm": "off",
+        }
+        spec = WorkerSpec.in_process(ME, names, keys)
+        worker = build_worker(spec, Mailbox(), Given(task=task, model=model, optimizer=chosen), strict=True)
         worker.gossip.endpoint.mailbox.tell(Neighbourhood(len(names), frozenset(map(PeerName, OTHERS))), ())
         return Lone(worker)
 

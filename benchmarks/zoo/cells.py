@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.zoo.kinds import ADVERSARIAL, EVERYWHERE, KINDS, REDUCED, WEIGHTS, Kind
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task, fingerprint_of
+from gossipdistill.assembly.building import build_learner, fingerprint_of
+from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.plan import Asked
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import NeedsError
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.shared_arrays import registered
@@ -100,10 +100,8 @@ def specs_of(kind: str, strategy: str, peers: int = 2) -> list[WorkerSpec]:
 def worker_of(spec: WorkerSpec, still: bool = False, moved: bool = False, resumed: Checkpoint | None = None) -> Worker:
     """What a process builds. `still`: its steps change nothing. `moved`: away from the common start, by a factor or a
     number for each entry."""
-    strategy = spec.config.make_strategy()
-    schedule = build_schedule(spec, strategy)
-    task = build_task(spec, strategy)
-    learner, draws = build_learner(spec, strategy, task)
+    parts = Parts.of(spec)
+    learner = parts.learner
     if still:
         learner.model.eval()
         for group in learner.optimizer.param_groups:
@@ -118,8 +116,7 @@ def worker_of(spec: WorkerSpec, still: bool = False, moved: bool = False, resume
                     array.add_(1 + spec.place)
     if resumed is not None:
         resumed.restore(learner.model, learner.optimizer)
-    cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, strict=True)
+    worker = parts.worker(Mailbox(), strict=True)
     if resumed is not None:
         worker.resume(resumed)
     return worker

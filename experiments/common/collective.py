@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gossipdistill.assembly.building import build_learner, build_task
+from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.learning.clipping import clip
 from gossipdistill.learning.learner import Draws, Learner
@@ -48,11 +48,9 @@ class Collective:
 
     def __post_init__(self) -> None:
         config = self.specs[0].config
-        strategy = config.make_strategy()
-        self.tasks = [build_task(spec, strategy) for spec in self.specs]
-        self.learner, _ = build_learner(self.specs[0], strategy, self.tasks[0])
-        pairs = zip(self.specs, self.tasks, strict=True)
-        self._draws = [build_learner(spec, strategy, task)[1] for spec, task in pairs]
+        peers = [Parts.of(spec) for spec in self.specs]
+        self.tasks, self.learner = [peer.task for peer in peers], peers[0].learner
+        self._draws = [peer.draws for peer in peers]
         compute = Compute(config.train.step_time_s or config.sim.step_time_s, config.sim.step_jitter)
         self._paces = [compute.pace(spec.place, config.seed, spec.slowdown) for spec in self.specs]
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker
+from gossipdistill.assembly.building import build_schedule
+from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.mailbox import Mailbox
@@ -22,10 +23,7 @@ def workers_of(specs: Sequence[WorkerSpec]) -> list[Worker]:
     schedule = build_schedule(specs[0], specs[0].config.make_strategy())
     workers = []
     for spec in specs:
-        strategy = spec.config.make_strategy()
-        task = build_task(spec, strategy)
-        learner, draws = build_learner(spec, strategy, task)
-        worker = build_worker(spec, strategy, task, learner, draws, schedule, Mailbox())
+        worker = build_worker(spec, Mailbox(), Given(schedule=schedule))
         others = frozenset(PeerName(name) for name in spec.names if name != spec.name)
         worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(specs), alive=others), ())
         workers.append(worker)

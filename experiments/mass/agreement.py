@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.mass.averaging import DIM, Vector, starts
+from experiments.common.quadratic import point_worker, sgd
+from experiments.mass.averaging import Vector, starts
 from experiments.mass.twins import Textbook64
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.flat import flat_parameters, load_flat
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
@@ -42,11 +42,8 @@ from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange
 from gossipdistill.strategies.base import MassOptions, Strategy
 from gossipdistill.strategies.sgp import Sgp
-from gossipdistill.tasks import Task
-from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import Schedule, load_topology
 from gossipdistill.topology.schedule import Listed
-from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 COUNT = 8
@@ -173,17 +170,17 @@ class Averager:
 
     def __init__(self, birth: Birth, start: Vector, setting: Setting, seed: int) -> None:
         centre = torch.from_numpy(start).float()
-        rows = (torch.ones(2, 1), centre.repeat(2, 1))
-        task = Task(model=lambda: Point(DIM), train=rows, validation=rows, loss=half_squared_distance)
-        model = task.model()
-        load_flat(model, centre)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-        learner = Learner(birth.name, birth.place, NAMES, model, optimizer, torch.device("cpu"), seed=0)
-        strategy = Sgp(MassOptions(), Exchange(every_steps=1, encoding="raw"))
-        schedule = schedule_of(setting.graph)
-        self.worker = Worker(
-            learner, task, strategy, schedule, birth.mailbox, cadence(), Draws(2, 2, 0), strict=True
-        )  # fmt: skip
+        strategy = Sgp(MassOptions(), Exchange(every_steps=1, per_second_max=cadence().per_second_max, encoding="raw"))
+        self.worker = point_worker(
+            birth.name,
+            NAMES,
+            centre.repeat(2, 1),
+            strategy,
+            schedule_of(setting.graph),
+            birth.mailbox,
+            sgd(0.0),
+            centre,
+        )
         self.pace, self.began = Pace(setting, seed, birth.place), False
 
     def step(self, now: float) -> float:

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from experiments.common.quadratic import point_worker, sgd
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.flat import flat_parameters, load_flat
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.mass import Mass
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
@@ -28,8 +27,6 @@ from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange
 from gossipdistill.strategies.base import MassOptions
 from gossipdistill.strategies.sgp import Sgp
-from gossipdistill.tasks import Task
-from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
@@ -78,15 +75,10 @@ class Storm:
 def make_worker(birth: Birth, names: Sequence[str], start: Vector, topology: str, encoding: str, lr: float) -> Worker:
     """A worker whose model is a point, beginning at `start` [DIM], drawn to `start` when it trains."""
     centre = torch.from_numpy(start).float()
-    rows = (torch.ones(2, 1), centre.repeat(2, 1))
-    task = Task(model=lambda: Point(DIM), train=rows, validation=rows, loss=half_squared_distance)
-    model = task.model()
-    load_flat(model, centre)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    learner = Learner(birth.name, birth.place, tuple(names), model, optimizer, torch.device("cpu"), seed=0)
     strategy = Sgp(MassOptions(), Exchange(every_steps=1, per_second_max=0.0, encoding=encoding))
-    schedule = load_topology(topology, names)
-    return Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), Draws(2, 2, 0), strict=True)
+    return point_worker(
+        birth.name, names, centre.repeat(2, 1), strategy, load_topology(topology, names), birth.mailbox, sgd(lr), centre
+    )
 
 
 @dataclass

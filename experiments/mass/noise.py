@@ -12,17 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from experiments.common.quadratic import point_worker, sgd
 from experiments.mass.averaging import DIM, starts
 from gossipdistill.ids import PeerName
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
-from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange, strategy_of
-from gossipdistill.tasks import Task
-from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
@@ -47,16 +44,20 @@ class Training:
 def worker_of(birth: Birth, names: tuple[str, ...], centre: torch.Tensor, seed: int) -> Worker:
     """One draws from noisy examples around `centre` [DIM]; their mean is `centre` exactly."""
     noise = NOISE * torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1000 * seed + birth.place))
-    rows = (torch.ones(ROWS, 1), centre + noise - noise.mean(dim=0))
-    task = Task(model=lambda: Point(DIM), train=rows, validation=rows, loss=half_squared_distance)
-    model = task.model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    learner = Learner(birth.name, birth.place, names, model, optimizer, torch.device("cpu"), seed=seed)
+    rows = centre + noise - noise.mean(dim=0)
     kind = strategy_of("async_gradient_push")
     strategy = kind(kind.options_type(), Exchange(every_steps=1, per_second_max=0.0, encoding="raw"))
-    draws = Draws(ROWS, 1, 1000 * seed + birth.place)
-    schedule = load_topology("complete", names)
-    return Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), draws, strict=True)
+    return point_worker(
+        birth.name,
+        names,
+        rows,
+        strategy,
+        load_topology("complete", names),
+        birth.mailbox,
+        sgd(LR),
+        batch_size=1,
+        draws_seed=1000 * seed + birth.place,
+    )
 
 
 def error(step_time_s: float, loss: float, seed: int) -> dict[str, float]:

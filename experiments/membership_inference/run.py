@@ -22,16 +22,15 @@ from torch import Tensor
 
 from experiments.membership_inference import attack
 from experiments.membership_inference.table import write
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.disclosure import disclosed
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Draws
 from gossipdistill.learning.snapshot import load_arrays, unpack, unpack_model
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Neighbourhood, Payload
-from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Shard, Task, load_task
-from gossipdistill.topology import load_topology
 from gossipdistill.training.ending import publish_final
 from gossipdistill.training.worker import Worker
 
@@ -148,21 +147,13 @@ def tasks_of(name: str, regime: str, seed: int, among_inputs: bool) -> tuple[lis
 
 def worker_of(place: int, task: Task, sent: Sent, seed: int) -> Worker:
     """Peer number `place`, with the defaults of a run file."""
-    kind = strategy_of(sent.strategy)
-    strategy = kind(
-        kind.options_type.model_validate(sent.options), Exchange(every_steps=kind.every_steps, encoding=kind.encoding)
-    )
-    torch.manual_seed(1_000 * seed + strategy.start_of(NAMES[place], place, len(NAMES)))
+    keys = {"strategy.name": sent.strategy, "seed": seed, "train.lr": LR, "train.batch_size": BATCH}
+    keys |= {f"strategy.{name}": value for name, value in sent.options.items()} | {"train.clip_norm": "off"}
+    spec = WorkerSpec.in_process(NAMES[place], NAMES, keys)
+    torch.manual_seed(1_000 * seed + spec.config.make_strategy().start_of(NAMES[place], place, len(NAMES)))
     model = task.model()
-    assert task.transfer is not None
-    learner = Learner(
-        NAMES[place], place, NAMES, model, torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9),
-        torch.device("cpu"), seed, transfer=task.transfer, transfer_draws=Draws(len(task.transfer), 64, seed + place),
-        classes=task.class_count,
-    )  # fmt: skip
-    draws = Draws(len(task.train[0]), min(BATCH, len(task.train[0])), seed + 104_729 * (place + 1))
-    schedule = load_topology("complete", NAMES)
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(kind.every_steps, 0.0), draws, cosine=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
+    worker = build_worker(spec, Mailbox(), Given(task=task, model=model, optimizer=optimizer))
     alive = frozenset(PeerName(name) for name in NAMES if name != NAMES[place])
     worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=alive), ())
     return worker

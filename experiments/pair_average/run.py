@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.common.quadratic import point_worker
 from gossipdistill.faults import Fate
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.sim.compute import Compute, Pace
 from gossipdistill.sim.host import Birth
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange, strategy_of
-from gossipdistill.tasks import Task
-from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.training.ending import finish
 from gossipdistill.training.worker import Worker
@@ -39,6 +38,13 @@ class Recorder(torch.optim.SGD):
         before = point.detach().double()
         super().step(closure)
         self.moved += point.detach().double() - before
+
+
+def recorder(parameters: Sequence[torch.nn.Parameter]) -> Recorder:
+    """One that has moved nothing yet."""
+    made = Recorder(parameters, lr=0.05, momentum=0.5)
+    made.moved = torch.zeros(DIM, dtype=torch.float64)
+    return made
 
 
 class Storm:
@@ -80,16 +86,19 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
     def spawn(birth: Birth) -> Trainer:
         centre = centres[birth.place]
         rows = centre + 0.5 * torch.randn(64, DIM, generator=chance)
-        train = (torch.ones(64, 1), rows)
-        task = Task(model=lambda: Point(DIM), train=train, validation=train, loss=half_squared_distance)
-        model = task.model()
-        optimizer = Recorder(model.parameters(), lr=0.05, momentum=0.5)
-        optimizer.moved = torch.zeros(DIM, dtype=torch.float64)
-        learner = Learner(birth.name, birth.place, NAMES, model, optimizer, torch.device("cpu"), seed)
         kind = strategy_of("adpsgd")
         strategy = kind(kind.options_type(), Exchange(every_steps=1, per_second_max=0.0))
-        schedule, draws = load_topology("complete", NAMES), Draws(64, 4, birth.place)
-        worker = Worker(learner, task, strategy, schedule, birth.mailbox, Cadence(1, 0.0), draws, strict=True)
+        worker = point_worker(
+            birth.name,
+            NAMES,
+            rows,
+            strategy,
+            load_topology("complete", NAMES),
+            birth.mailbox,
+            recorder,
+            batch_size=4,
+            draws_seed=birth.place,
+        )
         workers[birth.name] = worker
         return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, seed, 1.0 + birth.place))
 

@@ -18,16 +18,14 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning import robust as robust_rules
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import model_arrays, pack
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, Neighbourhood
-from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Shard, load_task
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,15 +91,15 @@ def make_worker(name: str, robust: str, seed: int) -> Worker:
     """Peer `name` on its shard of the digits; all start with the same weights."""
     place = NAMES.index(name)
     task = load_task("digits", Shard(place, len(NAMES), "label_skew", 100, seed), {})
-    kind = strategy_of("gossip_averaging" if robust != "alone" else "isolated")
-    options = kind.options_type.model_validate({} if robust == "alone" else {"robust": robust})
     torch.manual_seed(seed)
     model = task.model()
+    keys = {"strategy.name": "isolated"} if robust == "alone" else {"strategy.name": "gossip_averaging"}
+    keys |= {} if robust == "alone" else {"strategy.robust": robust}
+    spec = WorkerSpec.in_process(
+        name, NAMES, keys | {"seed": seed, "exchange.every_steps": EVERY, "train.clip_norm": "off"}
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    learner = Learner(name, place, NAMES, model, optimizer, torch.device("cpu"), seed)
-    draws = Draws(len(task.train[0]), 32, seed + 104_729 * (place + 1))
-    strategy, schedule = kind(options, Exchange(every_steps=EVERY)), load_topology("complete", NAMES)
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), Cadence(EVERY, 0.0), draws, cosine=True)
+    worker = build_worker(spec, Mailbox(), Given(task=task, model=model, optimizer=optimizer))
     others = frozenset(PeerName(other) for other in NAMES if other != name)
     worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=others), ())
     return worker

@@ -1,16 +1,16 @@
-"""From a specification to schedule, task and learner: what workers and the preflight share."""
+"""From a specification to schedule, task and learner."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gossipdistill.assembly.batches import rows_of_step
 from gossipdistill.config.run_config import FIRST_LIGHT_ORIGIN
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import EventKind
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.fitness import (
     ROWS_TRIED,
@@ -26,12 +26,10 @@ from gossipdistill.learning.keeping import UnkeptError
 from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.snapshot import architecture_hash, weights_hash
 from gossipdistill.machine.devices import choose_device
-from gossipdistill.mailbox import Mailbox
 from gossipdistill.optimizers import build_optimizer
 from gossipdistill.strategies import Delivery, Initialisation, Strategy
 from gossipdistill.tasks import Shard, Task, fingerprint, load_task
 from gossipdistill.topology import Schedule, groups_of, judge, load_topology
-from gossipdistill.training.worker import Worker
 from gossipdistill.user_code import users_setup
 
 _JUDGED_PEERS_MAX = 512
@@ -120,12 +118,13 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
     return task
 
 
-def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
-    """The peer's model on its device. Strategies that need no identical start give the same peer the same weights."""
+def build_model(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module | None = None) -> nn.Module:
+    """The peer's model on its device: `model`, or one of the task's, which under a strategy that needs no identical
+    start has the same weights for the same peer."""
     torch.manual_seed(_seed_of_model(spec, strategy))
     device = choose_device(spec.device, spec.place)
     with users_setup("Task.model", home=task.made_at):
-        model = task.model()
+        model = task.model() if model is None else model
         if not isinstance(model, nn.Module):
             found = type(model).__name__
             raise ConfigError(f"must return a torch.nn.Module, returned a {found}", key="Task.model")
@@ -139,16 +138,19 @@ def build_model(spec: WorkerSpec, strategy: Strategy, task: Task) -> nn.Module:
     return model
 
 
-def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Learner, Draws]:
-    """The model with its optimiser, and the order in which this peer goes through its examples."""
+def build_learner(
+    spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module | None = None, optimizer: Optimizer | None = None
+) -> tuple[Learner, Draws]:
+    """The model with its optimizer, both made unless they are given, and the order in which this peer goes through its
+    examples."""
     config = spec.config
-    model = build_model(spec, strategy, task)
+    model = build_model(spec, strategy, task, model)
     seeds_itself = torch.initial_seed() != _seed_of_model(spec, strategy)
     device = choose_device(spec.device, spec.place)
     step_rows = rows_of_step(spec, task, model, device)
     train = config.train
     options = train.optimizer_options
-    optimizer = build_optimizer(
+    optimizer = optimizer or build_optimizer(
         train.optimizer, model, train.lr, train.momentum, train.weight_decay, options,
         asked="train.momentum" in spec.resolved.origins, folder=spec.user_folder,
     )  # fmt: skip
@@ -184,7 +186,7 @@ def build_learner(spec: WorkerSpec, strategy: Strategy, task: Task) -> tuple[Lea
     return learner, Draws(len(task.train[0]), step_rows.count, config.seed + 104_729 * (spec.place + 1))
 
 
-def refuse_unkept(model: nn.Module | None = None, optimizer: torch.optim.Optimizer | None = None) -> None:
+def refuse_unkept(model: nn.Module | None = None, optimizer: Optimizer | None = None) -> None:
     """Refuse a model, or an optimizer, that a checkpoint cannot hold: by copying it, as each checkpoint will.
 
     Raises:
@@ -216,7 +218,7 @@ def _seed_of_model(spec: WorkerSpec, strategy: Strategy) -> int:
     return spec.config.seed + 1000 * strategy.start_of(spec.name, spec.place, spec.count)
 
 
-def _refuse_closure(strategy: Strategy, optimizer: torch.optim.Optimizer) -> None:
+def _refuse_closure(strategy: Strategy, optimizer: Optimizer) -> None:
     """An optimiser that evaluates the loss as often as it likes does not go in step with others."""
     if strategy.delivery is Delivery.COLLECTIVE and wants_closure(optimizer):
         kind = type(optimizer).__name__
@@ -230,23 +232,6 @@ def _few(task: Task, device: torch.device) -> tuple[Tensor, Tensor]:
     """A few rows of the validation data, on which a model is tried."""
     x, y = task.validation
     return x[:ROWS_TRIED].to(device), y[:ROWS_TRIED].to(device)
-
-
-def build_worker(
-    spec: WorkerSpec,
-    strategy: Strategy,
-    task: Task,
-    learner: Learner,
-    draws: Draws,
-    schedule: Schedule,
-    mailbox: Mailbox,
-) -> Worker:
-    """What a peer steps, in a process of its own and in a simulation alike: the same keys have the same effect."""
-    train = spec.config.train
-    cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-    cosine = train.lr_schedule == "cosine"
-    rules, drops = spec.config.gradient_rules(), train.rate_drops()
-    return Worker(learner, task, strategy, schedule, mailbox, cadence, draws, cosine, rules, drops)
 
 
 def fingerprint_of(spec: WorkerSpec, strategy: Strategy, task: Task, model: nn.Module) -> dict[str, str]:

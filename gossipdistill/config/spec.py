@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from gossipdistill.config.run_config import Resolved, RunConfig
+from gossipdistill.config.run_config import Dotted, Layer, Resolved, RunConfig, resolve
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.faults import FaultPlan
 from gossipdistill.files import check_shape, parse_json, read_text
 from gossipdistill.ids import is_peer_name
 from gossipdistill.keys.choice import KeyFiles
-from gossipdistill.presence import Address
+from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.printable import printable
+
+_ENDLESS_S = 1e9
 
 
 def _peer_name(text: str) -> str:
@@ -83,6 +86,30 @@ class WorkerSpec:
     """Other machines take part, without keys, on the user's word."""
     notices: tuple[str, ...] = ()
     """What the user is told before the run begins; each once, however many peers have it."""
+
+    @classmethod
+    def in_process(cls, name: str, names: Sequence[str], keys: Dotted) -> WorkerSpec:
+        """A peer that its caller steps: without a process, an address or a file. `names` are all peers by place; `keys`
+        are dotted, as in a run file, where it has no end unless they say steps or seconds.
+
+        Raises:
+            ConfigError: naming the key, the value and what would be accepted.
+        """
+        endless = {} if {"steps", "seconds"} & set(keys) else {"seconds": _ENDLESS_S}
+        resolved = resolve([Layer("default", endless), Layer("keys", keys)])
+        addresses = (NOWHERE,) * len(names)
+        return cls(
+            name,
+            tuple(names).index(name),
+            len(names),
+            resolved,
+            Path(),
+            NOWHERE,
+            NOWHERE,
+            tuple(names),
+            addresses,
+            device="cpu",
+        )
 
     @property
     def config(self) -> RunConfig:

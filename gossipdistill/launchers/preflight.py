@@ -10,8 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task
 from gossipdistill.assembly.publishing import refuse_unsendable
+from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import told
 from gossipdistill.errors import NeedsError
@@ -54,11 +54,9 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             if kind in seen:
                 continue
             seen.add(kind)
-            strategy = spec.config.make_strategy()
-            build_schedule(spec, strategy)
-            task = build_task(spec, strategy)
-            model = build_learner(spec, strategy, task)[0].model
-            refuse_unsendable(spec, strategy, task, model)
+            parts = Parts.of(spec)
+            task, model = parts.task, parts.learner.model
+            refuse_unsendable(spec, parts.strategy, task, model)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
             findings = findings or Findings(task.examples(), task.distillable)

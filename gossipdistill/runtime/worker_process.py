@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from gossipdistill.assembly.blaming import explained
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker, fingerprint_of
 from gossipdistill.assembly.examining import Examiner
 from gossipdistill.assembly.publishing import refuse_unsendable
+from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.handoff import NetworkThread
@@ -100,16 +100,12 @@ class WorkerProcess:
     def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> dict[str, Any]:
         """As the process of this name after the one numbered `above`."""
         spec = self.spec
-        self._phase(f"reading the data of {spec.config.task.name}")
         torch.set_num_threads(spec.threads)
         ask_for_files(DEFAULT_LIMITS.files_wanted)
-        strategy = spec.config.make_strategy()
-        schedule = build_schedule(spec, strategy)
-        task = build_task(spec, strategy)
-        self._phase("building its model")
-        learner, draws = build_learner(spec, strategy, task)
-        refuse_unsendable(spec, strategy, task, learner.model)
-        prints = fingerprint_of(spec, strategy, task, learner.model)
+        parts = Parts.of(spec, tell=self._phase)
+        task, learner = parts.task, parts.learner
+        refuse_unsendable(spec, parts.strategy, task, learner.model)
+        prints = parts.fingerprint()
         files, folder = PeerFiles(spec.folder, self.disk), self._checkpoints()
         if spec.resume:
             self._phase("looking for its checkpoint")
@@ -133,7 +129,7 @@ class WorkerProcess:
             network.start(driver)
             watch = self._watch_keys(network)
             try:
-                worker = build_worker(spec, strategy, task, learner, draws, schedule, network.mailbox)
+                worker = parts.worker(network.mailbox)
                 if resumed is not None:
                     worker.resume(resumed)
                 problems = INSECURE if spec.insecure else "", lock.problem, unwatched

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from gossipdistill.assembly.blaming import in_training
-from gossipdistill.assembly.building import build_learner, build_task, build_worker
+from gossipdistill.assembly.building import build_task
 from gossipdistill.assembly.examining import Examiner
 from gossipdistill.assembly.publishing import refuse_unsendable
+from gossipdistill.assembly.worker import Given, Parts
 from gossipdistill.config.run_config import RunConfig
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import UserCodeError
@@ -183,12 +184,13 @@ class Nursery:
         config = spec.config
         strategy = config.make_strategy()
         task = self.task_of(spec, strategy)
-        learner, draws = build_learner(spec, strategy, task)
+        parts = Parts.of(spec, Given(strategy=strategy, schedule=self.schedule, task=task))
+        learner = parts.learner
         refuse_unsendable(spec, strategy, task, learner.model)
         kept = before.checkpoint if before is not None else None
         if kept is not None:
             kept.restore(learner.model, learner.optimizer)
-        worker = build_worker(spec, strategy, task, learner, draws, self.schedule, mailbox)
+        worker = parts.worker(mailbox)
         if kept is not None:
             worker.resume(kept, generators=False)  # all peers of this process draw from the same
         gives = give_to_newcomers(worker.gossip, config.exchange.given_bytes_per_s)

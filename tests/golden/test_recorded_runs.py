@@ -14,7 +14,6 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ import numpy as np
 import pytest
 import torch
 
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task
+from gossipdistill.assembly.worker import Parts
 from gossipdistill.cli import main
 from gossipdistill.config.run_config import Resolved, RunConfig
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, Saved
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.presence import Address
@@ -50,6 +48,7 @@ def config_of(folder: Path) -> RunConfig:
     for name, entry in json.loads((folder / "config.json").read_text()).items():
         section, _, key = name.rpartition(".")
         (keys.setdefault(section, {}) if section else keys)[key] = entry["value"]
+    keys["train"]["clip_norm"] = "off"  # as that release had it
     return RunConfig.model_validate(keys | {"steps": 2 * keys["steps"]})
 
 
@@ -63,9 +62,8 @@ def resumed(run: str, peer: str) -> tuple[Worker, Checkpoint]:
         peer, place, len(names), Resolved(config, {}), RUNS / run / peer, addresses[place], addresses[place], names,
         addresses, device="cpu",
     )  # fmt: skip
-    strategy = config.make_strategy()
-    task = build_task(spec, strategy)
-    learner, draws = build_learner(spec, strategy, task)
+    parts = Parts.of(spec)
+    learner = parts.learner
     folder = CheckpointFolder(spec.folder / "checkpoints", {"peer": peer, "task": config.task.name})
 
     def use(saved: Saved) -> Checkpoint:
@@ -76,10 +74,7 @@ def resumed(run: str, peer: str) -> tuple[Worker, Checkpoint]:
     checkpoint, refusals = folder.newest(use)
     assert refusals == []
     assert checkpoint is not None
-    cadence = Cadence(strategy.exchange.every_steps, strategy.exchange.per_second_max)
-    schedule = build_schedule(spec, strategy)
-    unbounded = replace(config.gradient_rules(), clip_norm=None)  # as that release had it
-    worker = Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, True, unbounded)
+    worker = parts.worker(Mailbox())
     worker.resume(checkpoint)
     return worker, checkpoint
 

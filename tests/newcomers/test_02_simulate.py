@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gossipdistill.assembly.building import build_learner, build_schedule, build_task, build_worker
+from gossipdistill.assembly.worker import build_worker
 from gossipdistill.cli.simulating import READY_MADE
 from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.config.run_config import TrainKeys
@@ -91,11 +91,7 @@ def test_each_key_of_train_means_the_same_in_a_simulation_or_is_told(tmp_path: P
     asked = Asked(
         peers="2", topology="complete", task="digits", strategy="sgp", steps=5, settings=settings, out=tmp_path
     )  # fmt: skip
-    spec = plan_local(asked)[0]
-    strategy = spec.config.make_strategy()
-    task = build_task(spec, strategy)
-    schedule = build_schedule(spec, strategy)
-    real = build_worker(spec, strategy, task, *build_learner(spec, strategy, task), schedule, Mailbox())
+    real = build_worker(plan_local(asked)[0], Mailbox())
     run = Simulation(plan_simulation(asked))
     run.world.start_all()
     assert figures(run._peers["ada"].worker) == figures(real)

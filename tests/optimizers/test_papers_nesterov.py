@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.common.quadratic import PLAIN
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.events import EventKind
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Draws
 from gossipdistill.learning.nesterov import finite_sum_risk
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.strategies import Exchange, strategy_of
 from gossipdistill.tasks import Task
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 ROWS, DIMENSIONS, SPREAD = 20, 10, 100.0
@@ -47,12 +47,13 @@ def trained(batch_size: int, nesterov: bool, cosine: bool = False, steps: int = 
         model.weight.fill_(DIMENSIONS**-0.5)  # type: ignore[operator,union-attr]
     momentum = (math.sqrt(condition) - 1) / (math.sqrt(condition) + 1) if nesterov else 0.0
     optimizer = torch.optim.SGD(model.parameters(), lr=1 / largest, momentum=momentum, nesterov=nesterov)
-    learner = Learner("ada", 0, ("ada",), model, optimizer, torch.device("cpu"), seed=0)
-    kind = strategy_of("isolated")
-    worker = Worker(
-        learner, task, kind(kind.options_type(), Exchange()), load_topology("complete", ["ada"]), Mailbox(),
-        Cadence(10, 0.0), Draws(ROWS, batch_size, 0), cosine=cosine,
-    )  # fmt: skip
+    keys = (
+        PLAIN
+        | {"strategy.name": "isolated", "train.batch_size": batch_size}
+        | ({"train.lr_schedule": "cosine"} if cosine else {})
+    )
+    given = Given(task=task, model=model, optimizer=optimizer, draws=Draws(ROWS, batch_size, 0))
+    worker = build_worker(WorkerSpec.in_process("ada", ("ada",), keys), Mailbox(), given)
     for step in range(steps):
         worker.step(0.1 * step, step / steps)
         distance = float(torch.linalg.vector_norm(model.weight.detach()))  # type: ignore[arg-type]

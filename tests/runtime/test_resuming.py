@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.assembly.building import refuse_unkept
+from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.run_config import Layer, Resolved, resolve
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder
 from gossipdistill.errors import ConfigError, NeedsError
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.checkpoint import Checkpoint
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Draws
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.optimizers import build_optimizer
 from gossipdistill.runtime.resuming import Resumption, resume, settings_of
 from gossipdistill.tasks import Task
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 X, Y = torch.randn(16, 3, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
@@ -35,17 +35,8 @@ def settings(**values: object) -> Resolved:
 
 def worker(resolved: Resolved) -> Worker:
     """As a worker process puts one together."""
-    train = resolved.config.train
-    torch.manual_seed(resolved.config.seed)
-    model = TASK.model()
-    optimizer = build_optimizer(
-        train.optimizer, model, train.lr, train.momentum, train.weight_decay, train.optimizer_options
-    )
-    learner = Learner("ada", 0, ("ada",), model, optimizer, torch.device("cpu"), resolved.config.seed)
-    return Worker(
-        learner, TASK, resolved.config.make_strategy(), load_topology("complete", ["ada"]), Mailbox(), Cadence(1, 0.0),
-        Draws(16, 4, 0), train.lr_schedule == "cosine", resolved.config.gradient_rules(), train.rate_drops(),
-    )  # fmt: skip
+    spec = replace(WorkerSpec.in_process("ada", ("ada",), {}), resolved=resolved)
+    return build_worker(spec, Mailbox(), Given(task=TASK, draws=Draws(16, 4, 0)))
 
 
 def train(worker: Worker, until: int, of: int = 40) -> list[float]:

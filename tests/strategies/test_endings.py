@@ -11,14 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.common.quadratic import PLAIN
 from gossipdistill.assembly.examining import Examiner, Verdict
+from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.run_config import TrainKeys
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan, load_fault_plan
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.evaluation import untouched
-from gossipdistill.learning.learner import Draws, Learner
 from gossipdistill.learning.outcome import Ending
 from gossipdistill.messages import Neighbourhood
 from gossipdistill.strategies import STRATEGIES
@@ -46,20 +48,11 @@ def with_model(worker: Worker, model: nn.Module, lr: float = 0.1) -> Worker:
     """The same worker with another model."""
     old = worker.learner
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    learner = Learner(
-        old.name, old.place, old.peers, model, optimizer, old.device, old.seed, old.transfer, old.transfer_draws,
-        old.classes, old.steps_total,
-    )  # fmt: skip
-    draws = Draws(worker.draws.rows, worker.draws.batch_size, worker.draws.seed)
-    return Worker(
-        learner,
-        worker.task,
-        worker.gossip.strategy,
-        worker.gossip.alarms.schedule,
-        worker.gossip.endpoint.mailbox,
-        worker.gossip.endpoint.cadence,
-        draws,
-    )
+    endless = {} if old.steps_total is None else {"steps": old.steps_total}
+    spec = WorkerSpec.in_process(old.name, old.peers, PLAIN | {"seed": old.seed} | endless)
+    gossip = worker.gossip
+    given = Given(gossip.strategy, gossip.alarms.schedule, worker.task, model, optimizer, replace(worker.draws))
+    return build_worker(spec, gossip.endpoint.mailbox, given)
 
 
 def alone(model: nn.Module, steps: int, lr: float = 0.1) -> Verdict:
@@ -156,12 +149,12 @@ class Masked(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 4))
+        self.body = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
         self.register_buffer("mask", torch.tensor([0.0, 0.0, 0.0, -torch.inf]))
         self.fixed = nn.Parameter(torch.full((2,), torch.inf), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x) + self.mask
+        out: Tensor = self.body(x) + self.mask[:3]
         return out
 
 
@@ -336,16 +329,10 @@ def test_who_can_only_send_has_exchanged_what_was_confirmed(tmp_path: Any) -> No
     for confirmed, troubles in (((), 1), (("bo",), 0)):
         world = world_of("codistill_checkpoints")
         ada = world.workers["ada"]
-        schedule, gossip = load_topology(str(path), ("ada", "bo")), ada.gossip
-        ada = world.workers["ada"] = Worker(
-            ada.learner,
-            ada.task,
-            gossip.strategy,
-            schedule,
-            gossip.endpoint.mailbox,
-            gossip.endpoint.cadence,
-            ada.draws,
-        )
+        schedule, mailbox = load_topology(str(path), ("ada", "bo")), ada.gossip.endpoint.mailbox
+        given = Given(ada.gossip.strategy, schedule, ada.task, ada.learner.model, ada.learner.optimizer, ada.draws)
+        spec = WorkerSpec.in_process("ada", ada.learner.peers, PLAIN)
+        ada = world.workers["ada"] = build_worker(spec, mailbox, given)
         examiner = examined(ada)
         for step in range(12):
             ada.step(step * STEP_S)

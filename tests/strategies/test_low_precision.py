@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
+from experiments.common.quadratic import PLAIN
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.strategies import STRATEGIES, Delivery
 from gossipdistill.tasks import Task
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 from .world import World, make_strategy
@@ -37,9 +37,8 @@ def worker(name: str, place: int, value: float) -> Worker:
     task = Task(model=lambda: Constants(value), train=(x, x), validation=(x, x), loss=lambda out, y: out.sum())
     model = task.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    learner = Learner(names[place], place, names, model, optimizer, torch.device("cpu"), seed=0, count=2)
-    schedule = load_topology("complete", names)
-    return Worker(learner, task, strategy, schedule, Mailbox(), Cadence(1, 0.0), Draws(2, 2, 0), strict=True)
+    given = Given(strategy, None, task, model, optimizer)
+    return build_worker(WorkerSpec.in_process(names[place], names, PLAIN), Mailbox(), given, strict=True)
 
 
 @pytest.mark.parametrize("name", AVERAGING)

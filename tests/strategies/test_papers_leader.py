@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.learning import norms
-from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Draws
 from gossipdistill.learning.snapshot import pack, unpack
 from gossipdistill.learning.words import WORDS_MAX, mark_of
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Parcel
 from gossipdistill.tasks import Shard, load_task
 from gossipdistill.tasks.shards import ShardKind
-from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
 from .test_papers import points
@@ -259,10 +259,8 @@ def make_digits(
     torch.manual_seed(0)
     model = task.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    learner = Learner(NAMES[place], place, NAMES, model, optimizer, torch.device("cpu"), 0, count=4)
-    draws, cadence = Draws(100, 32, 1 + place), Cadence(10, 0.0)
-    made = make_strategy(strategy, 10, **options)
-    return Worker(learner, task, made, load_topology("complete", NAMES), mailbox, cadence, draws, cosine=True)
+    given = Given(make_strategy(strategy, 10, **options), None, task, model, optimizer, Draws(100, 32, 1 + place))
+    return build_worker(WorkerSpec.in_process(NAMES[place], NAMES, {"train.clip_norm": "off"}), mailbox, given)
 
 
 def trained(shards: ShardKind, strategy: str, liar: bool = False, count: int = 300) -> tuple[World, float]:

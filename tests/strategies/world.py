@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from experiments.common.quadratic import PLAIN, point_worker, sgd
+from gossipdistill.assembly.worker import Given, build_worker
+from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters, load_flat
-from gossipdistill.learning.learner import Draws, Learner
+from gossipdistill.learning.learner import Draws
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
 from gossipdistill.strategies import Exchange, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
-from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology
 from gossipdistill.training.worker import Worker
 
@@ -59,26 +60,14 @@ def make_worker(name: str, strategy: Strategy, names: tuple[str, ...] = NAMES, s
     task = make_task(0 if strategy.name in SAME_EXAMPLES else place)
     torch.manual_seed(seed + 1000 * strategy.start_of(name, place, len(names)))
     model = task.model()
-    assert task.transfer is not None
-    learner = Learner(
-        name=name,
-        place=place,
-        peers=names,
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
-        device=torch.device("cpu"),
-        seed=seed,
-        transfer=task.transfer,
-        transfer_draws=Draws(len(task.transfer), 32, seed + place),
-        classes=CLASSES,
-        steps_total=1000,
-        count=len(names),
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     draws = Draws(len(task.train[0]), 8, seed + 100 * place)
-    schedule = load_topology("complete", names)
-    exchange = strategy.exchange
-    cadence = Cadence(exchange.every_steps, 0.0)
-    return Worker(learner, task, strategy, schedule, Mailbox(), cadence, draws, strict=True)
+    spec = WorkerSpec.in_process(name, names, PLAIN | {"steps": 1000, "seed": seed})
+    given = Given(strategy, load_topology("complete", names), task, model, optimizer, draws)
+    worker = build_worker(spec, Mailbox(), given, strict=True)
+    assert task.transfer is not None
+    worker.learner.transfer_draws = Draws(len(task.transfer), 32, seed + place)
+    return worker
 
 
 def make_quadratic(
@@ -87,18 +76,8 @@ def make_quadratic(
     """A worker whose model is a point and whose loss is 0.5 |point - centre|^2, exactly: the gradient is known."""
     place = names.index(name)
     centre = torch.from_numpy(centres(len(names))[place]).float()
-    task = Task(
-        model=lambda: Point(DIMENSIONS),
-        train=(torch.ones(2, 1), centre.repeat(2, 1)),
-        validation=(torch.ones(2, 1), centre.repeat(2, 1)),
-        loss=half_squared_distance,
-    )
-    model = task.model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-    learner = Learner(name, place, names, model, optimizer, torch.device("cpu"), seed=0)
-    cadence = Cadence(strategy.exchange.every_steps, 0.0)
-    schedule = load_topology(str(topology), names)
-    return Worker(learner, task, strategy, schedule, Mailbox(), cadence, Draws(2, 2, 0), strict=True)
+    schedule, moving = load_topology(str(topology), names), sgd(lr, momentum)
+    return point_worker(name, names, centre.repeat(2, 1), strategy, schedule, Mailbox(), moving)
 
 
 def learn_from(worker: Worker, x: torch.Tensor | None = None, y: torch.Tensor | None = None) -> None:
