@@ -23,8 +23,9 @@ from torch import nn
 from zmq.utils import z85
 
 from benchmarks.file_mutator import Spoiler, as_json, as_toml
+from gossipdistill.config.layers import file_layer
 from gossipdistill.config.plan import Asked, plan_local
-from gossipdistill.config.run_config import file_layer, resolve
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, RefusedCheckpointError, Saved
 from gossipdistill.errors import ConfigError, DataMissingError, GossipdistillError, IdentityError

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gossipdistill.config.layers import Layer
 from gossipdistill.config.plan import Asked, plan_local
-from gossipdistill.config.run_config import Layer, resolve
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 
 ENDLESS_S = 3600.0

@@ -156,7 +156,7 @@ def test_a_fault_of_ours_is_a_report_and_no_traceback(say: Say, monkeypatch: pyt
     def fail(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gossipdistill.launchers.preflight.build_schedule", fail)
+    monkeypatch.setattr("gossipdistill.assembly.worker.build_schedule", fail)
     code, _, err = say("run", "--steps", "5")
     assert (code, err.count("\n")) == (1, 1)
     report = Path(err.rsplit(" ", 1)[1].strip())

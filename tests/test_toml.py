@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.config.run_config import file_layer, resolve
+from gossipdistill.config.layers import file_layer
+from gossipdistill.config.resolving import resolve
 from gossipdistill.errors import ConfigError
 from gossipdistill.files import UnusableError
 from gossipdistill.shelf import read_toml

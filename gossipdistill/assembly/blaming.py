@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import EXIT_NONE_FINISHED, ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.learning.learner import Learner

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gossipdistill.assembly.batches import rows_of_step
-from gossipdistill.config.run_config import FIRST_LIGHT_ORIGIN
+from gossipdistill.config.presets import FIRST_LIGHT_ORIGIN
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import EventKind

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from gossipdistill.config.run_config import TrainKeys
+from gossipdistill.config.schema import TrainKeys
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan
 from gossipdistill.learning.answers import class_answers, spread_rows

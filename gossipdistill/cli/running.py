@@ -162,7 +162,7 @@ def worker(
         from gossipdistill.config.threads import told
         from gossipdistill.keys.choice import INSECURE, Wishes
         from gossipdistill.launchers.chaos import afflict
-        from gossipdistill.launchers.own_faults import AfflictedWorker
+        from gossipdistill.launchers.own_faults import afflicted_worker
         from gossipdistill.observe.display import Display
         from gossipdistill.observe.report import render
         from gossipdistill.runtime.alone import run_alone
@@ -182,7 +182,7 @@ def worker(
         if spec.faults is None:
             code, summary = run_alone(spec, display)
         else:
-            afflicted = AfflictedWorker(spec, display)
+            afflicted = afflicted_worker(spec, display)
             code, summary = afflicted.run(), afflicted.summary
     folder = spec.typed(spec.folder)
     everybody = f"    All peers: gossipdistill show {_again(out, folder.parent)}"

@@ -1,6 +1,6 @@
 """Every key of a run file with its type, default, unit and meaning, from the schema itself.
 
-The schema is the pydantic models of `run_config.py`, the options of each strategy and the parameters of each task. A
+The schema is the pydantic models of `config/schema.py`, the options of each strategy and the parameters of each task. A
 key that has no meaning written beside it cannot be added: a test looks.
 """
 
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.optimizers import OPTIMIZERS
 from gossipdistill.strategies import STRATEGIES

@@ -11,15 +11,8 @@ from pathlib import Path
 
 from gossipdistill import shelf
 from gossipdistill.config.dealing import part_of, refuse_one_part_twice
-from gossipdistill.config.run_config import (
-    SECTION_NAMES,
-    Layer,
-    Resolved,
-    environment_layers,
-    file_layer,
-    parse_settings,
-    resolve,
-)
+from gossipdistill.config.layers import Layer, Resolved, environment_layers, file_layer, parse_settings
+from gossipdistill.config.resolving import SECTION_NAMES, resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import Cpus, Threads, with_threads
 from gossipdistill.config.threads import choose as choose_threads

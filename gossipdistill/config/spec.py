@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from gossipdistill.config.run_config import Dotted, Layer, Resolved, RunConfig, resolve
+from gossipdistill.config.layers import Layer, Resolved
+from gossipdistill.config.resolving import resolve
+from gossipdistill.config.schema import RunConfig
+from gossipdistill.config.tables import Dotted
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.faults import FaultPlan
 from gossipdistill.files import check_shape, parse_json, read_text

@@ -23,7 +23,7 @@ from gossipdistill.faults.measuring import Measurements
 from gossipdistill.strategies import Delivery
 
 if TYPE_CHECKING:
-    from gossipdistill.launchers.local import Child
+    from gossipdistill.launchers.processes import Child
 
 Say = Callable[[Event], None]
 Start = Callable[[WorkerSpec, int], None]

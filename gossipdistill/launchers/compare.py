@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from gossipdistill.config.layers import Layer, Resolved
 from gossipdistill.config.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
-from gossipdistill.config.run_config import Layer, Resolved, resolve
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import Cpus, Threads, choose
 from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError, nearest

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gossipdistill.config.run_config import Resolved, RunConfig, flatten
+from gossipdistill.config.layers import Resolved
+from gossipdistill.config.schema import RunConfig
+from gossipdistill.config.tables import flatten
 from gossipdistill.durable import CheckpointFolder, Refusal, RefusedCheckpointError, Saved
 from gossipdistill.errors import ConfigError
 from gossipdistill.events import Event, EventKind

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.observe.clock_words import left_s
 from gossipdistill.runtime.release import Release
 

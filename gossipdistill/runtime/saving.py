@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.durable import CheckpointFolder, reason_of
 from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.checkpoint import Checkpoint

@@ -13,7 +13,7 @@ from gossipdistill.assembly.building import build_task
 from gossipdistill.assembly.examining import Examiner
 from gossipdistill.assembly.publishing import refuse_unsendable
 from gossipdistill.assembly.worker import Given, Parts
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event

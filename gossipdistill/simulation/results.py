@@ -9,7 +9,7 @@ from typing import Any
 
 from gossipdistill.assembly.examining import Verdict
 from gossipdistill.assembly.results import peer_result
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.drivers.sending import Traffic
 from gossipdistill.faults import FaultPlan
 from gossipdistill.observe.report import summarise

@@ -15,8 +15,10 @@ import torch
 from gossipdistill.assembly.building import build_model, build_schedule, fingerprint_of
 from gossipdistill.assembly.publishing import refuse_unsendable
 from gossipdistill.config.dealing import part_of, refuse_one_part_twice
+from gossipdistill.config.layers import Layer, Resolved
 from gossipdistill.config.plan import Asked, new_run_folder, with_roster_entry
-from gossipdistill.config.run_config import Layer, Resolved, RunConfig, SimKeys, resolve
+from gossipdistill.config.resolving import resolve
+from gossipdistill.config.schema import RunConfig, SimKeys
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import Disk, put
 from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNMET, ConfigError, NeedsError

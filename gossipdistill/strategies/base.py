@@ -181,15 +181,19 @@ class RoundOptions(Options):
     is heard."""
 
 
+EVERY_STEPS, PER_SECOND_MAX, ENCODING, PUSH_BYTES_MAX = 10, 20.0, "raw", 64 * 1024
+"""Defaults of keys under `[exchange]`, of which a strategy may have others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """The keys under `[exchange]`, resolved for this strategy."""
 
-    every_steps: int = 10
-    per_second_max: float = 20.0
-    encoding: str = "raw"
+    every_steps: int = EVERY_STEPS
+    per_second_max: float = PER_SECOND_MAX
+    encoding: str = ENCODING
     mode: Mode | None = None
-    push_bytes_max: int = 64 * 1024
+    push_bytes_max: int = PUSH_BYTES_MAX
     stale_after_s: float | None = None
     stale_after_steps: int = 0
 
@@ -287,11 +291,11 @@ class Strategy(ABC):
     topic: ClassVar[str] = ""
     other_topics: ClassVar[tuple[str, ...]] = ()
     """Under which neighbours send something else. Of topics that it neither names nor posts itself nothing is kept."""
-    every_steps: ClassVar[int] = 10
+    every_steps: ClassVar[int] = EVERY_STEPS
     """Default of `exchange.every_steps`."""
-    per_second_max: ClassVar[float] = 20.0
+    per_second_max: ClassVar[float] = PER_SECOND_MAX
     """Default of `exchange.per_second_max`; 0 is no cap."""
-    encoding: ClassVar[str] = "raw"
+    encoding: ClassVar[str] = ENCODING
     """Default of `exchange.encoding`."""
     clip_norm: ClassVar[Literal["auto", "off"]] = "off"
     """Default of `train.clip_norm`. "auto" wherever a peer has a teacher or trains alone, which is what it is compared

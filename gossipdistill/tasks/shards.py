@@ -29,6 +29,10 @@ def frozen_random(*seed: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
+SKEW, CLASSES_PER_PEER = 0.94, 3
+"""Defaults of `task.skew` and `task.classes_per_peer`."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """This peer's part of the labelled examples, as the keys under `[task]` say.
@@ -53,8 +57,8 @@ class Shard:
     seed: int = 0
     data_dir: Path | None = None
     pooled: bool = False
-    skew: float = 0.94
-    classes_per_peer: int = 3
+    skew: float = SKEW
+    classes_per_peer: int = CLASSES_PER_PEER
     fewer: bool = False
     """Whether each peer may have fewer than `examples_per_peer`, where the pool is too small for all of them; else that
     is refused."""

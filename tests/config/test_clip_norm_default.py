@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gossipdistill.config.run_config import RunConfig
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.strategies import STRATEGIES
 
 AVERAGING = {

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from gossipdistill.assembly.building import build_learner, build_model, build_schedule, build_task, fingerprint_of
+from gossipdistill.config.layers import Layer, environment_layers, parse_settings
 from gossipdistill.config.plan import Asked, plan_local, plan_worker, settle
-from gossipdistill.config.run_config import Layer, environment_layers, flatten, nest, parse_settings, resolve
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.config.tables import flatten, nest
 from gossipdistill.config.threads import VARIABLES, Cpus
 from gossipdistill.errors import ConfigError, NeedsError, UsageError
 from gossipdistill.launchers.compare import POOLED, Comparison, Row

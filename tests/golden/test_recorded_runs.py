@@ -23,7 +23,8 @@ import torch
 
 from gossipdistill.assembly.worker import Parts
 from gossipdistill.cli import main
-from gossipdistill.config.run_config import Resolved, RunConfig
+from gossipdistill.config.layers import Resolved
+from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, Saved
 from gossipdistill.learning.checkpoint import Checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.launchers.local import how_it_ended, processes_ended_for_memory
+from gossipdistill.launchers.processes import how_it_ended, processes_ended_for_memory
 
 
 def test_an_end_in_words() -> None:

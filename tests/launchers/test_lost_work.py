@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gossipdistill.errors import EXIT_LOST
-from gossipdistill.launchers.local import Child, LocalRun
+from gossipdistill.launchers.collecting import Ended
 from gossipdistill.launchers.lost_work import Work
+from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.endings import exit_code_of, reasons_of
 from gossipdistill.observe.report import unknown_peer
 from gossipdistill.runtime.saving import Rhythm
@@ -68,7 +69,6 @@ def test_who_was_never_lost_or_was_ended_by_the_plan_or_has_all_its_steps_is_not
 
 def test_the_summary_calls_it_short_and_the_exit_code_is_10(tmp_path: Path) -> None:
     config = SimpleNamespace(seconds=25.0, steps=None)
-    run = LocalRun([], tmp_path, lambda name, record: None)
     finished = unknown_peer("ada") | {"status": "finished", "warnings": ["one of its own"]}
 
     def child(work: Work, steps: int) -> Child:
@@ -77,7 +77,8 @@ def test_the_summary_calls_it_short_and_the_exit_code_is_10(tmp_path: Path) -> N
         return Child(spec, process, result=finished | {"steps": steps}, work=work)
 
     children = [child(crashed((2500, 25)), 2500), child(crashed((400, 4), (27, 0.4)), 27)]
-    entries = [run._judged(one, run._entry(one)) for one in children]
+    ended = Ended([], tmp_path, {str(place): one for place, one in enumerate(children)}, None, None, 25.0)
+    entries = [ended.judged(one) for one in children]
     assert [entry["status"] for entry in entries] == ["finished", "short"]
     assert exit_code_of(entries) == EXIT_LOST == exit_code_of(entries[1:])
     (reason,) = reasons_of(entries[1])

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from gossipdistill.config.run_config import file_layer, resolve
+from gossipdistill.config.layers import file_layer
+from gossipdistill.config.resolving import resolve
 from gossipdistill.durable import CheckpointFolder, Number, Saved
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.checkpoint import Checkpoint

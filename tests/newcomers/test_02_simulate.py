@@ -13,7 +13,7 @@ import torch
 from gossipdistill.assembly.worker import build_worker
 from gossipdistill.cli.simulating import READY_MADE
 from gossipdistill.config.plan import Asked, plan_local
-from gossipdistill.config.run_config import TrainKeys
+from gossipdistill.config.schema import TrainKeys
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.sim.checkers import FaultsRecover
 from gossipdistill.simulation.run import SIMULATED, Simulation, load_plan, plan_simulation

@@ -45,11 +45,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def start(*anything: object) -> None:
         raise SystemExit(WOULD_START)
 
-    for where in (
-        "launchers.local.LocalRun.run",
-        "runtime.alone.run_alone",
-        "launchers.own_faults.AfflictedWorker.run",
-    ):
+    for where in ("launchers.local.LocalRun.run", "runtime.alone.run_alone"):
         monkeypatch.setattr(f"gossipdistill.{where}", start)
     monkeypatch.setattr("gossipdistill.config.plan.refuse_unusable", lambda *anything: None)  # ports that others have
     return tmp_path

@@ -22,7 +22,7 @@ from gossipdistill.cli.pages import (
     write,
 )
 from gossipdistill.config.key_index import accepted_words, keys, type_words
-from gossipdistill.config.run_config import known_keys
+from gossipdistill.config.resolving import known_keys
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.tasks import TASKS, task_options
 from tests.command_line import called

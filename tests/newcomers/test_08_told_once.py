@@ -19,13 +19,29 @@ import gossipdistill
 from gossipdistill.cli.entry import app
 from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.errors import ConfigError
-from gossipdistill.launchers.local import Child, LocalRun, WorkerError
-from gossipdistill.launchers.own_faults import AfflictedWorker
+from gossipdistill.launchers.local import LocalRun, WorkerError
+from gossipdistill.launchers.own_faults import afflicted_worker
+from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.notices import AGAIN_AFTER_S, HOLD_S, Notices, merged
 from gossipdistill.runtime.release import Release
 from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.worker_process import WorkerProcess
+
+ROOMS = [
+    "assembly",
+    "cli",
+    "config",
+    "doctor",
+    "keys",
+    "launchers",
+    "machine",
+    "observe",
+    "runtime",
+    "simulation",
+    "tasks",
+]
+"""Of the package: these write what a user reads."""
 
 
 @pytest.mark.parametrize(("by_run", "advice"), [(True, "anew without --resume"), (False, "anew with --fresh")])
@@ -43,7 +59,7 @@ def test_every_option_that_a_message_names_is_one_of_some_command() -> None:
     known = {name for command in commands(get_command(app)) for option in command.params for name in option.opts}
     named: dict[str, set[str]] = {}
     package = Path(gossipdistill.__file__).parent
-    for file in (one for part in ("cli", "launch", "observe", "tasks") for one in (package / part).rglob("*.py")):
+    for file in (one for room in ROOMS for one in (package / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value):
@@ -63,14 +79,15 @@ def test_a_reason_that_ends_a_run_before_it_begins_is_told_once(tmp_path: Path) 
     run = LocalRun(specs, tmp_path, lambda name, record: told.append(record))
     ended = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     ended.wait()
-    run._children = {spec.name: Child(spec, ended) for spec in specs}
-    for name in ("ada", "bo"):
-        run._records.put((name, ended.pid, {"type": "error", "exit_code": 3, "message": "no such key"}))
-    run._records.put(("ada", ended.pid, None))
-    run._turn()
-    run._turn()
+    children = run.processes.children
+    children |= {spec.name: Child(spec, ended) for spec in specs}
+    for child in children.values():
+        run.processes.tell(child, {"type": "error", "exit_code": 3, "message": "no such key"})
+    run.processes.tell(children["ada"], None)
+    run.turn()
+    run.turn()
     with pytest.raises(WorkerError, match="no such key") as raised:
-        run._turn()
+        run.turn()
     assert raised.value.exit_code == 3
     assert told == []
     assert ended.stdin is not None
@@ -117,7 +134,7 @@ def test_a_reason_that_ends_several_peers_is_one_line_of_the_display() -> None:
 def test_a_worker_under_a_plan_says_once_why_it_ends(tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     spec = plan_local(Asked(peers="2", out=tmp_path))[0]
-    worker = AfflictedWorker(spec, lambda name, record: told.append(record))
-    worker._release_when_it_trains("ada", {"type": "progress", "step": 3})
-    worker._release_when_it_trains("ada", {"type": "error", "message": "training failed"})
+    worker = afflicted_worker(spec, lambda name, record: told.append(record))
+    worker.watch("ada", {"type": "progress", "step": 3})
+    worker.watch("ada", {"type": "error", "message": "training failed"})
     assert told == [{"type": "progress", "step": 3}]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from gossipdistill.config.run_config import Layer, resolve
+from gossipdistill.config.layers import Layer
+from gossipdistill.config.resolving import resolve
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.optimizers import OPTIMIZERS, SGD_C, Adam_C, build_optimizer

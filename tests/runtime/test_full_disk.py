@@ -18,7 +18,8 @@ from torch import nn
 
 from gossipdistill.assembly import building
 from gossipdistill.cli.options import written_to
-from gossipdistill.config.run_config import Layer, resolve
+from gossipdistill.config.layers import Layer
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, Disk, KeptRoom, Parts
 from gossipdistill.errors import ConfigError
@@ -393,10 +394,10 @@ def test_a_run_is_refused_before_any_process_is_started(tmp_path: Path) -> None:
 
 def test_a_summary_that_cannot_be_written_is_in_the_table_and_the_exit_code(tmp_path: Path) -> None:
     local = LocalRun([spec_at(tmp_path)], tmp_path / "run", lambda name, record: None)
-    local._outcome = KeptRoom(tmp_path / "run" / "summary.json", BadFromThen(at=0, problem=errno.EROFS))
+    outcome = KeptRoom(tmp_path / "run" / "summary.json", BadFromThen(at=0, problem=errno.EROFS))
     (tmp_path / "run").mkdir()
-    local._released_s = 0.0
-    assert local._finish() == 11  # no peer has finished: that says more
+    local.released_s = 0.0
+    assert local.finish(outcome) == 11  # no peer has finished: that says more
     (problem,) = local.summary["unwritten"]
     assert problem == f"{tmp_path / 'run' / 'summary.json'}: the disk says no"
     assert written_to(tmp_path / "run" / "summary.json", [problem]) == ""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from gossipdistill.assembly.building import refuse_unkept
 from gossipdistill.assembly.worker import Given, build_worker
-from gossipdistill.config.run_config import Layer, Resolved, resolve
+from gossipdistill.config.layers import Layer, Resolved
+from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder
 from gossipdistill.errors import ConfigError, NeedsError

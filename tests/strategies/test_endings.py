@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiments.common.quadratic import PLAIN
 from gossipdistill.assembly.examining import Examiner, Verdict
 from gossipdistill.assembly.worker import Given, build_worker
-from gossipdistill.config.run_config import TrainKeys
+from gossipdistill.config.schema import TrainKeys
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import UserCodeError
 from gossipdistill.events import Event, EventKind

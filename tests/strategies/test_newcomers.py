@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossipdistill.config.run_config import ExchangeKeys
+from gossipdistill.config.schema import ExchangeKeys
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.learning import donation

@@ -1,35 +1,18 @@
-"""One set of dotted keys, from five layers, resolved once.
-
-    command line  >  environment  >  roster entry (this peer only)  >  run file  >  default
-
-Every value remembers the layer it came from, for `config.json` and for error messages.
-"""
+"""Every key of a run: its type, its bounds, its default and what it means. `config list` and docs/keys.md show them."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from gossipdistill.errors import ConfigError, UsageError, nearest
-from gossipdistill.files import UnusableError
-from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
+from gossipdistill.config.checking import checked
 from gossipdistill.learning.gradients import GradientRules
 from gossipdistill.messages import Mode
-from gossipdistill.optimizers import check_optimizer
-from gossipdistill.shelf import read_text, read_toml
 from gossipdistill.strategies import Exchange, Strategy, strategy_of
-from gossipdistill.toml import decimal_comma, parse_toml
-from gossipdistill.wire.encodings import ENCODINGS, EncodingError, encoding_of
-
-Dotted = Mapping[str, object]
+from gossipdistill.strategies.base import PUSH_BYTES_MAX
+from gossipdistill.tasks.shards import CLASSES_PER_PEER, SKEW
 
 
 class TaskKeys(BaseModel):
@@ -45,9 +28,9 @@ class TaskKeys(BaseModel):
     examples_per_peer: int | None = Field(default=None, ge=1)
     """The number of labelled examples that each peer trains on. Unset: a task of your own divides all its examples
     among the peers, and a ready-made one says its number (`gossipdistill task show NAME`)."""
-    skew: float = Field(default=0.94, ge=0, le=1)
+    skew: float = Field(default=SKEW, ge=0, le=1)
     """The share of a peer's examples that is of its main classes, with shards = label_skew."""
-    classes_per_peer: int = Field(default=3, ge=1)
+    classes_per_peer: int = Field(default=CLASSES_PER_PEER, ge=1)
     """The number of main classes of each peer, with shards = label_skew."""
 
 
@@ -134,7 +117,7 @@ class ExchangeKeys(BaseModel):
     refuse_unusual: bool = False
     """Whether weights of an unusual norm are refused, and not only counted: more than four times the receiver's own
     norm, or less than a quarter."""
-    push_bytes_max: int = Field(default=64 * 1024, ge=0)
+    push_bytes_max: int = Field(default=PUSH_BYTES_MAX, ge=0)
     """The size above which a payload is announced and pulled, with mode = auto."""
     fetch: bool = True
     """Whether a peer that joins late begins with a neighbour's model, where models are averaged; a model that is worse
@@ -224,7 +207,7 @@ class RunConfig(BaseModel):
         """The strategy with its options checked."""
         kind = self.strategy_class()
         given = dict(self.strategy.model_extra or {})
-        options = _checked(kind.options_type, given, "strategy", {}, list(kind.options_type.model_fields))
+        options = checked(kind.options_type, given, "strategy", {}, list(kind.options_type.model_fields))
         exchange = Exchange(
             every_steps=self.exchange.every_steps or kind.every_steps,
             per_second_max=kind.per_second_max
@@ -237,217 +220,3 @@ class RunConfig(BaseModel):
             stale_after_steps=self.exchange.stale_after_steps,
         )
         return kind(options, exchange)
-
-
-FIRST_LIGHT_ORIGIN = "first-light"
-FIRST_LIGHT: dict[str, Any] = {
-    "name": "first-light",
-    "seconds": 15.0,
-    "task.name": "digits",
-    "task.shards": "label_skew",
-    "task.examples_per_peer": 100,
-    "train.step_time_s": 0.02,
-}
-"""The run that is meant when no run file is given. `gossipdistill new` writes it out, commented."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Values by dotted key and where they come from; `file` is for error messages about them."""
-
-    origin: str
-    values: Dotted
-    file: Path | None = None
-
-    def without(self, keys: Collection[str]) -> Layer:
-        """The same, these keys left out."""
-        return replace(self, values={key: value for key, value in self.values.items() if key not in keys})
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A checked configuration and the origin of every key that is not at its default."""
-
-    config: RunConfig
-    origins: dict[str, str] = field(default_factory=dict)
-    base: Path | None = None
-    """Folder that relative paths of the run file are relative to."""
-
-    def changed(self, values: Dotted, origin: str) -> Resolved:
-        """The same with a few keys set anew by ourselves; they are not checked again."""
-        flat = flatten(self.config.model_dump(mode="json", exclude_unset=True)) | dict(values)
-        return Resolved(RunConfig.model_validate(nest(flat)), self.origins | dict.fromkeys(values, origin), self.base)
-
-    def as_json(self) -> dict[str, Any]:
-        """For `config.json`: each key with its value and its origin."""
-        flat = flatten(self.config.model_dump(mode="json"))
-        return {key: {"value": value, "from": self.origins.get(key, "default")} for key, value in sorted(flat.items())}
-
-
-def file_layer(path: Path | None) -> Layer:
-    """The run file; the ready-made run `first-light` when there is none."""
-    if path is None:
-        return Layer(FIRST_LIGHT_ORIGIN, FIRST_LIGHT)
-    values = flatten(read_toml(path))
-    if not values and not read_text(path).strip():
-        raise ConfigError("is empty; `gossipdistill new FOLDER` writes one to begin with", file=path)
-    return Layer(f"run file {path}", values, path)
-
-
-def environment_layers(environ: Mapping[str, str] = os.environ) -> list[Layer]:
-    """GOSSIPDISTILL_SET, `key=value key=value`, and above it GOSSIPDISTILL_PEERS."""
-    try:
-        settings = shlex.split(environ.get("GOSSIPDISTILL_SET", ""))
-        layers = [Layer("environment GOSSIPDISTILL_SET", parse_settings(settings))]
-    except (ValueError, UsageError) as error:
-        raise ConfigError(
-            f"cannot be read: {error}", key="GOSSIPDISTILL_SET", value=environ["GOSSIPDISTILL_SET"],
-            accepted="key=value key=value",
-        ) from None  # fmt: skip
-    if environ.get("GOSSIPDISTILL_PEERS"):
-        layers.append(Layer("environment GOSSIPDISTILL_PEERS", {"peers": environ["GOSSIPDISTILL_PEERS"]}))
-    return layers
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, object]:
-    """`key=value` texts; a value is read as TOML where it is that, else as text.
-
-    Raises:
-        UsageError: for a text without `=`.
-    """
-    values: dict[str, object] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set {setting!r}: expected key=value, for example --set train.lr=0.1")
-        try:
-            value = parse_toml(f"value = {text}")["value"]
-        except UnusableError:
-            value = text
-        values |= flatten({key.strip(): value})
-    return values
-
-
-def resolve(layers: Iterable[Layer], base: Path | None = None) -> Resolved:
-    """Put layers, weakest first, on top of the defaults and check the result.
-
-    Raises:
-        ConfigError: naming the file, the key, the value and what would be accepted.
-    """
-    values: dict[str, object] = {}
-    source: dict[str, Layer] = {}
-    layers = list(layers)
-    for layer in layers:
-        for key, value in layer.values.items():
-            if not isinstance(value, Mapping):
-                key = SECTION_NAMES.get(key, key)
-            values[key], source[key] = value, layer
-    try:
-        config = _checked(RunConfig, nest(values), "", source, known_keys(values))
-        _check_names(config, source)
-        config.make_strategy()
-    except ConfigError as error:
-        raise _placed(error, source.get(error.key or ""), layers) from None
-    return Resolved(config, {key: layer.origin for key, layer in source.items()}, base)
-
-
-def _placed(error: ConfigError, layer: Layer | None, layers: Sequence[Layer]) -> ConfigError:
-    """The same, with the layer that the key comes from; of a missing key, the run file, where it could stand."""
-    layer = layer or next((layer for layer in layers if layer.file), None)
-    if error.file is not None or layer is None:
-        return error
-    file = layer.file or layer.origin
-    return ConfigError(error.problem, file=file, key=error.key, value=error.value, accepted=error.accepted)
-
-
-SECTION_NAMES = {"task": "task.name", "strategy": "strategy.name"}
-"""`task = "digits"` can only mean the name."""
-
-
-def known_keys(values: Dotted | None = None) -> list[str]:
-    """All dotted keys of a run, with the options of the strategy that `values` names."""
-    keys = []
-    for name, entry in RunConfig.model_fields.items():
-        kind = entry.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += [f"{name}.{inner}" for inner in kind.model_fields]
-        else:
-            keys.append(name)
-    name = str((values or {}).get("strategy.name", StrategyKeys().name))
-    with contextlib.suppress(ConfigError):  # an unknown strategy is reported by whoever needs it
-        keys += [f"strategy.{option}" for option in strategy_of(name).options_type.model_fields]
-    return keys
-
-
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"task": {"name": "digits"}} -> {"task.name": "digits"}."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def nest(values: Dotted) -> dict[str, Any]:
-    """The inverse of `flatten`. A key that is both a value and a section is refused."""
-    table: dict[str, Any] = {}
-    for key, value in values.items():
-        *path, last = key.split(".")
-        inner = table
-        for part in path:
-            inner = inner.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise ConfigError("is a single value, it has no keys of its own", key=".".join(path), value=inner)
-        inner[last] = value
-    return table
-
-
-def _check_names(config: RunConfig, source: Mapping[str, Layer]) -> None:
-    def refuse(problem: str, key: str, value: object, accepted: str | None = None) -> ConfigError:
-        layer = source.get(key)
-        file = layer.file or layer.origin if layer else None
-        return ConfigError(problem, file=file, key=key, value=value, accepted=accepted)
-
-    if not is_peer_name(config.name):
-        raise refuse("is no name for a run folder", "name", config.name, PEER_NAME_RULE)
-    if config.steps is None and config.seconds is None:
-        raise refuse("is needed, or seconds, so that the run ends", "steps", None, "steps = 1000 or seconds = 60")
-    try:
-        check_optimizer(config.train.optimizer, config.train.optimizer_options)
-    except ConfigError as error:
-        raise refuse(error.problem, error.key or "", error.value, error.accepted) from None
-    encoding = config.exchange.encoding
-    if encoding is not None:
-        try:
-            encoding_of(encoding)
-        except EncodingError as error:
-            accepted = ", ".join(ENCODINGS) + ", top_k:K"
-            raise refuse(str(error), "exchange.encoding", encoding, accepted) from None
-        if encoding.startswith("top_k") and not config.strategy_class().needs.transfer_set:
-            dense = [name for name in ENCODINGS if name != "top_k"]
-            problem = f"keeps the largest probabilities of a row, and {config.strategy.name} sends none"
-            raise refuse(problem, "exchange.encoding", encoding, ", ".join(dense))
-
-
-def _checked(
-    kind: type[Any], table: Mapping[str, Any], section: str, source: Mapping[str, Layer], known: list[str]
-) -> Any:
-    """`table` as a `kind`, or a ConfigError about the first key at fault."""
-    try:
-        return kind.model_validate(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-    key = ".".join(str(part) for part in (*([section] if section else []), *first["loc"]))
-    layer = source.get(key) or next((layer for name, layer in source.items() if name.startswith(f"{key}.")), None)
-    file = (layer.file or layer.origin) if layer else None
-    if first["type"] == "extra_forbidden":
-        if isinstance(first["input"], Mapping) and first["input"]:
-            inner, first["input"] = next(iter(flatten(first["input"]).items()))
-            key = f"{key}.{inner}"
-        names = [f"{section}.{name}" if section else name for name in known]
-        raise ConfigError(f"unknown key; {nearest(key, names)}", file=file, key=key, value=first["input"])
-    problem = first["msg"][:1].lower() + first["msg"][1:].replace("Input", "it", 1)
-    problem = problem.replace("input should", "should") + decimal_comma(first["input"])
-    raise ConfigError(problem, file=file, key=key, value=first["input"])

@@ -1,0 +1,91 @@
+"""What a launcher makes of ended workers: an entry for each peer, the exit code, and the summary of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.errors import EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError
+from gossipdistill.launchers.chaos import Chaos
+from gossipdistill.launchers.lost_work import SHORT
+from gossipdistill.launchers.processes import Child, how_it_ended
+from gossipdistill.observe.endings import exit_code_of
+from gossipdistill.observe.records import PeerRecord, read_record
+from gossipdistill.observe.report import summarise, unknown_peer
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run whose processes have all ended."""
+
+    specs: Sequence[WorkerSpec]
+    folder: Path
+    children: Mapping[str, Child]
+    chaos: Chaos | None
+    stopped_by: int | None
+    """This signal ended the run early."""
+    wall_s: float
+
+    def summary(self) -> dict[str, Any]:
+        """Of the whole run, as `summary.json` has it, with the exit code."""
+        peers = [self.judged(child) for child in self.children.values()]
+        code = exit_code_of(peers, [peer["name"] for peer in peers if self.stopped_as_asked(peer)])
+        if code == EXIT_NONE_FINISHED:
+            code = self._code_of_none()
+        if self.stopped_by is not None:
+            code = 128 + self.stopped_by
+        faults: list[dict[str, Any]] = []
+        expectations: list[dict[str, Any]] = []
+        if self.chaos is not None:
+            faults = self.chaos.faults()
+            trouble = "the run was interrupted" if self.stopped_by is not None else None
+            expectations = self.chaos.expectations(peers, trouble)
+            if code == 0 and not all(verdict["met"] for verdict in expectations):
+                code = EXIT_UNMET
+        return summarise(self.specs[0].config, peers, self.wall_s, code, self.folder, faults, expectations)
+
+    def stopped_as_asked(self, peer: Mapping[str, Any]) -> bool:
+        """Whether it is gone because the fault plan ended it."""
+        stopped = self.chaos is not None and self.chaos.stopped(peer["name"])
+        return stopped and peer["status"] in ("lost", "left")
+
+    def judged(self, child: Child) -> dict[str, Any]:
+        """The entry of this peer; as one of less than its share where a restarted peer did not do it."""
+        entry, config = self.entry(child), child.spec.config
+        others = [other.work.rate() for other in self.children.values() if other is not child]
+        problem = child.work.problem(entry["steps"], config.seconds, config.steps, others)
+        if entry["status"] != "finished" or not problem:
+            return entry
+        warnings = [*entry["warnings"], f"{SHORT}: {problem}"]
+        return entry | {"status": SHORT, "reason": problem, "warnings": warnings}
+
+    def entry(self, child: Child) -> dict[str, Any]:
+        """The peer's own result, or what the launcher knows of one that could not write it."""
+        if child.result is not None:
+            return child.result
+        with contextlib.suppress(ConfigError):  # written, but not told in time
+            return read_record(child.spec.folder / "result.json", PeerRecord)
+        interrupted = "interrupted" if self.stopped_by == signal.SIGINT else "left"
+        status = "failed" if child.error else interrupted if self.stopped_by is not None else "lost"
+        message = child.error["message"] if child.error else child.how or how_it_ended(child.exit_code)
+        if self.chaos is not None and self.chaos.stopped(child.spec.name):
+            message += ", as the fault plan asked"
+        return unknown_peer(child.spec.name) | {
+            "status": status,
+            "pid": child.process.pid,
+            "incarnations": child.restarts + 1,
+            "steps": child.progress.get("step", 0),
+            "steps_per_s": round(child.progress.get("steps_per_s", 0.0), 3),
+            "parcels_used": child.progress.get("exchanges", 0),
+            "warnings": [message],
+        }
+
+    def _code_of_none(self) -> int:
+        """No peer finished: that of a refusal, if all were refused alike before their first step."""
+        codes = {child.error["exit_code"] if child.error else EXIT_NONE_FINISHED for child in self.children.values()}
+        return codes.pop() if codes == {ConfigError.exit_code} else EXIT_NONE_FINISHED
