@@ -21,11 +21,9 @@ from gossipdistill.learning.snapshot import PayloadRefusedError, unpack
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
-    NOTHING,
     Delivery,
     Extent,
     Initialisation,
-    LossTerm,
     Needs,
     Publication,
     Strategy,
@@ -114,13 +112,6 @@ class Adpsgd(Strategy):
                 if sound and not arrival.home:
                     learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
         return answers
-
-    def loss(self, state: State, learner: Learner) -> LossTerm:
-        return NOTHING
-
-    def adjust(self, state: State, learner: Learner) -> None:
-        if self.options.delay_adaptive:
-            learner.step_scale.factor = self.exchange.shortened(learner)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         if not view.out_neighbours:

@@ -23,10 +23,8 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
-    NOTHING,
     Delivery,
     Initialisation,
-    LossTerm,
     Needs,
     Rounds,
     Strategy,
@@ -120,9 +118,6 @@ class AllReduce(Strategy):
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         return []
-
-    def loss(self, state: State, learner: Learner) -> LossTerm:
-        return NOTHING
 
     def adjust(self, state: State, learner: Learner) -> None:
         learner.ledger.collective_bytes += state.bytes_per_step

@@ -9,9 +9,9 @@ immutable `View`; it knows no network, no clock and no thread. The worker calls 
     parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due; before
                                                                  the forward pass, if `overlapped`
 
-The optimiser's step itself belongs to the owner of the loop, unless a strategy declares that it `owns_step`. A verb
-with nothing to do is one explicit line. Every subclass is final; the shared machinery is functions (learning/), not
-inheritance.
+The optimizer's step itself belongs to the owner of the loop, unless a strategy declares that it `owns_step`. `loss` and
+`adjust` have a default: nothing is added, and what the options ask for is done. Every strategy is a final class; what
+several share is functions (learning/), options, and, of push-sum, one parent (push_sum.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.checkpoint import Memory
+from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import Average, Divergence, ramp
 from gossipdistill.learning.flat import parameter_arrays
 from gossipdistill.learning.learner import Learner
@@ -92,6 +93,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    def adjust(self, exchange: Exchange, learner: Learner) -> None:
+        """What these keys ask for between backward and the optimizer's step."""
+        return None
+
 
 class TeacherOptions(Options):
     """Keys that all strategies with teachers share."""
@@ -124,6 +129,9 @@ class TeacherOptions(Options):
     """Factors of the weight decay: the first at the start, the next one at each tenfold drop of the learning rate, as
     in [1.0, 0.1, 0.0]. Empty: the weight decay stays."""
 
+    def adjust(self, exchange: Exchange, learner: Learner) -> None:
+        schedule_weight_decay(learner.optimizer, self.weight_decay_schedule)
+
     def factor(self, step: int) -> float:
         """alpha * ramp(step): the weight of the distillation term at the receiver's own step."""
         return self.weight * ramp(step, self.burn_in_steps, self.ramp_steps)
@@ -145,6 +153,10 @@ class AsynchronousOptions(Options):
     delay_adaptive: bool = False
     """Whether a peer shortens its steps while what it receives is older than usual. The silence of a single neighbour
     does not count."""
+
+    def adjust(self, exchange: Exchange, learner: Learner) -> None:
+        if self.delay_adaptive:
+            learner.step_scale.factor = exchange.shortened(learner)
 
 
 class RobustOptions(Options):
@@ -323,13 +335,13 @@ class Strategy(ABC):
         `home` is my own mass again, and there is nothing to settle.
         """
 
-    @abstractmethod
     def loss(self, state: Any, learner: Learner) -> LossTerm:
-        """What others say, as a term of the loss of the step in progress."""
+        """What others say, as a term of the loss of the step in progress; by default nothing."""
+        return NOTHING
 
-    @abstractmethod
     def adjust(self, state: Any, learner: Learner) -> None:
-        """Change gradients before the optimiser uses them."""
+        """Between backward and the optimizer's step; by default what the options ask for."""
+        self.options.adjust(self.exchange, learner)
 
     @abstractmethod
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:

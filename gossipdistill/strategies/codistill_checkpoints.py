@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import final
 
-from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.norms import read_model
@@ -61,9 +60,6 @@ class CodistillCheckpoints(Strategy):
             state.burn_in(learner, self.options.burn_in_steps)
         term = state.term(learner, self.options.distillation, self.options.choice) if factor > 0.0 else None
         return NOTHING if term is None else LossTerm(factor * term)
-
-    def adjust(self, state: ModelTeachers, learner: Learner) -> None:
-        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: ModelTeachers, learner: Learner, view: View) -> list[Parcel]:
         return self.weights_parcels(learner, view)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.learning.averaging import at_most_the_plain_mean, mix_in
-from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import age_weight
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
@@ -131,9 +130,6 @@ class CodistillGroups(Strategy):
             state.teachers.burn_in(learner, self.options.burn_in_steps)
         term = state.teachers.term(learner, self.options.distillation, self.options.choice) if factor > 0.0 else None
         return NOTHING if term is None else LossTerm(factor * term)
-
-    def adjust(self, state: State, learner: Learner) -> None:
-        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         return self.weights_parcels(learner, view, key=str(state.group))

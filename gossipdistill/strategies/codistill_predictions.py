@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from gossipdistill.learning.checkpoint import Memory
-from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.disclosure import check_disclosure, disclosed
 from gossipdistill.learning.distillation import age_weight, are_constant, are_probabilities, soft_targets
 from gossipdistill.learning.learner import Draws, Learner
@@ -192,9 +191,6 @@ class CodistillPredictions(Strategy):
         self._account(state, heard, learner)
         term = self.options.distillation.term(logits, state.cache.names, predictions, weights)
         return LossTerm(factor * term, apart=True)
-
-    def adjust(self, state: State, learner: Learner) -> None:
-        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         if not view.out_neighbours:

@@ -209,9 +209,6 @@ class ConcurrentAdversarial(Strategy):
         both = 1.0 + self.options.weight
         return LossTerm(self.options.weight / both * learner.criterion(outputs, learner.y), task_share=1.0 / both)
 
-    def adjust(self, state: State, learner: Learner) -> None:
-        return None
-
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         helpers = tuple(name for name in view.out_neighbours if name in self.options.helpers)
         if not helpers:

@@ -19,10 +19,8 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.rounding import wide
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
-    NOTHING,
     Delivery,
     Initialisation,
-    LossTerm,
     Needs,
     RoundOptions,
     Rounds,
@@ -107,9 +105,6 @@ class Decentlam(Strategy):
             move(learner.model, state.velocity, learner.shared, learner.chance)
         state.half = None
         return []
-
-    def loss(self, state: State, learner: Learner) -> LossTerm:
-        return NOTHING
 
     def adjust(self, state: State, learner: Learner) -> None:
         state.half = _stepped(learner)

@@ -15,10 +15,8 @@ from gossipdistill.learning.frames import Mixing, correction, send, take
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
-    NOTHING,
     Delivery,
     Initialisation,
-    LossTerm,
     Needs,
     RoundOptions,
     Rounds,
@@ -76,12 +74,6 @@ class Dpsgd(Strategy):
         if change is not None:
             state.correction = change
         return []
-
-    def loss(self, state: State, learner: Learner) -> LossTerm:
-        return NOTHING
-
-    def adjust(self, state: State, learner: Learner) -> None:
-        return None
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         if state.correction is not None:

@@ -19,10 +19,8 @@ from gossipdistill.learning.robust import Defence
 from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
-    NOTHING,
     AsynchronousOptions,
     Initialisation,
-    LossTerm,
     Needs,
     RobustOptions,
     Strategy,
@@ -83,13 +81,6 @@ class GossipAveraging(Strategy):
             else:
                 state.mix_in(learner.model, scaled, learner.now_s, learner.shared, learner.chance)
         return []
-
-    def loss(self, state: Defence | None, learner: Learner) -> LossTerm:
-        return NOTHING
-
-    def adjust(self, state: Defence | None, learner: Learner) -> None:
-        if self.options.delay_adaptive:
-            learner.step_scale.factor = self.exchange.shortened(learner)
 
     def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
         return self.weights_parcels(learner, view)

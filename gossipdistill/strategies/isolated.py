@@ -6,7 +6,7 @@ from typing import final
 
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.strategies.base import NOTHING, Delivery, LossTerm, Strategy, View
+from gossipdistill.strategies.base import Delivery, Strategy, View
 
 
 @final
@@ -27,12 +27,6 @@ class Isolated(Strategy):
 
     def mix(self, state: None, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         return []
-
-    def loss(self, state: None, learner: Learner) -> LossTerm:
-        return NOTHING
-
-    def adjust(self, state: None, learner: Learner) -> None:
-        return None
 
     def publish(self, state: None, learner: Learner, view: View) -> list[Parcel]:
         return []

@@ -30,10 +30,8 @@ from gossipdistill.learning.words import Words, gain_over, no_words, row_losses
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
-    NOTHING,
     Extent,
     Initialisation,
-    LossTerm,
     Needs,
     Publication,
     Strategy,
@@ -173,12 +171,8 @@ class LeaderSgd(Strategy):
             state.followed[name] += 1
         return []
 
-    def loss(self, state: State, learner: Learner) -> LossTerm:
-        return NOTHING
-
     def adjust(self, state: State, learner: Learner) -> None:
-        if self.options.delay_adaptive:
-            learner.step_scale.factor = self.exchange.shortened(learner)
+        super().adjust(state, learner)
         state.losses.append(learner.task_loss)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:

@@ -12,10 +12,8 @@ from gossipdistill.learning.mass import Mass, begin, give_all, room_for, settle,
 from gossipdistill.learning.reciprocity import PAUSE_S, UNANSWERED_MAX
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import (
-    NOTHING,
     Delivery,
     Initialisation,
-    LossTerm,
     MassOptions,
     Needs,
     Strategy,
@@ -65,9 +63,6 @@ class PushSum(Strategy):
     def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         settle(self.mass_of(state), learner, arrivals)
         return []
-
-    def loss(self, state: Any, learner: Learner) -> LossTerm:
-        return NOTHING
 
     def counted(self, state: Any) -> float:
         """f: by what the step in progress counts."""

@@ -12,7 +12,6 @@ from typing import final
 from torch import Tensor
 
 from gossipdistill.learning.checkpoint import Memory
-from gossipdistill.learning.decay import schedule_weight_decay
 from gossipdistill.learning.distillation import divergence, soft_targets
 from gossipdistill.learning.learner import Learner
 from gossipdistill.messages import Arrival, Parcel
@@ -71,9 +70,6 @@ class SelfDistillation(Strategy):
         return LossTerm(
             factor * divergence(logits, state.table[rows], options.temperature, options.divergence), apart=True
         )
-
-    def adjust(self, state: State, learner: Learner) -> None:
-        schedule_weight_decay(learner.optimizer, self.options.weight_decay_schedule)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         assert learner.transfer is not None
