@@ -39,7 +39,7 @@ from gossipdistill.observe.fitting import PlainConsole
 from gossipdistill.observe.show import find_and_wait
 from gossipdistill.observe.story import tell
 from gossipdistill.roster import read_roster
-from gossipdistill.runtime.incarnation import Incarnation
+from gossipdistill.runtime.start_count import StartCount
 from gossipdistill.tasks.idx import read_idx
 from gossipdistill.tasks.tabular import _records
 from gossipdistill.topology import load_topology
@@ -392,7 +392,7 @@ def _read_join(folder: Path, content: bytes) -> str:
 
 def _read_boots(folder: Path, content: bytes) -> str:
     file = _put(folder, "boots.json", content)
-    made = Incarnation.next(folder, fresh=False)
+    made = StartCount.next(folder, fresh=False)
     if not 0 < made.boot < 2**62 or made.count < 1:
         raise UnsoundError(f"{file}: the next start would be {made}")
     return made.problem

@@ -27,7 +27,7 @@ MASS_ERROR_MAX = 1e-9
 BEGINS_S = 30.0
 
 
-class Fate(NamedTuple):
+class Outcome(NamedTuple):
     """What becomes of one message."""
 
     delays_s: tuple[float, ...]
@@ -40,10 +40,10 @@ class Halves:
     def __init__(self, names: list[str], from_s: float, to_s: float) -> None:
         self.first, self.from_s, self.to_s = frozenset(names[: len(names) // 2]), from_s, to_s
 
-    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
         """Lost, if it would cross the cut."""
         crosses = (sender in self.first) != (to in self.first)
-        return Fate(() if crosses and self.from_s <= now_s < self.to_s else (0.0,))
+        return Outcome(() if crosses and self.from_s <= now_s < self.to_s else (0.0,))
 
 
 class Parcels(Observer):
@@ -111,7 +111,7 @@ def cut_and_heal(peers: int, cut_s: float, seed: int) -> dict[str, Any]:
     world.run_for(20.0)
     weight, value = (sum(each) for each in zip(*((s.w, s.x[0]) for s in _steppers(world)), strict=True))
     wrong = [key for key in parcels.posted if parcels.used[key] + parcels.home[key] != 1]
-    unsettled = sum(len(host.peer.unsettled()) for host in world.hosts.values())
+    in_flight = sum(len(host.peer.in_flight()) for host in world.hosts.values())
     return {
         "peers": peers,
         "cut_s": cut_s,
@@ -119,7 +119,7 @@ def cut_and_heal(peers: int, cut_s: float, seed: int) -> dict[str, Any]:
         "parked": parked,
         "posted": len(parcels.posted),
         "not_exactly_once": len(wrong),
-        "unsettled": unsettled,
+        "unsettled": in_flight,
         "weight_error": abs(weight - peers),
         "value_error": abs(value - peers * mean) / (peers * mean),
         "apart_at_heal": apart,

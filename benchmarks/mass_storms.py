@@ -26,19 +26,19 @@ from gossipdistill.learning.reciprocity import DRY_WEIGHT
 from gossipdistill.sim.cheat import Cheat, Keeper, Trick
 from gossipdistill.sim.checkers import (
     Checker,
+    Conditions,
     MailboxBounded,
     MassConserved,
     NobodyWaits,
     OnceSettled,
     StartsBounded,
     Violation,
-    Weather,
 )
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
-from gossipdistill.simulation.peer import Nursery, SimulatedPeer
+from gossipdistill.simulation.peer import PeerFactory, SimulatedPeer
 from gossipdistill.simulation.run import plan_simulation
 
 SECONDS = 15.0
@@ -65,7 +65,7 @@ def mass_storm_of(seed: int) -> MassStorm:
     """The storm of this seed."""
     chance = random.Random(f"mass storm {seed}")
     trick = list(Trick)[seed % len(Trick)]
-    strategy = chance.choice(STRATEGIES if trick is Trick.SPOIL else STRATEGIES[:3])
+    strategy = chance.choice(STRATEGIES if trick is Trick.CORRUPT else STRATEGIES[:3])
     loss = chance.choice([0.0, 0.0, 0.1])
     latency_s = 10 ** chance.uniform(-4, -1.5)
     return MassStorm(seed, chance.randint(3, 6), strategy, trick, chance.choice([1, 2, 5]), latency_s, loss)
@@ -76,14 +76,14 @@ class WeightsAddUp(Checker):
 
     duty = "the sum of weights stays"
 
-    def __init__(self, weather: Weather, cheat: PeerName) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions, cheat: PeerName) -> None:
+        super().__init__(conditions)
         self.cheat = cheat
 
     def on_tick(self, now_s: float, world: World) -> None:
         honest = [host for host in world.hosts.values() if host.name != self.cheat]
         held = [host.stepper.worker.gossip.held_weight() for host in honest if isinstance(host.stepper, SimulatedPeer)]
-        under_way = [one.parcel.weight for host in honest for _, one in host.peer.unsettled()]
+        under_way = [one.parcel.weight for host in honest for _, one in host.peer.in_flight()]
         total = math.fsum([*held, *under_way])
         if not LEAST <= total <= WEIGHTS_MAX * len(honest):
             self.violate(now_s, f"the weights of {len(honest)} honest peers have a sum of {total:.4g}")
@@ -115,22 +115,22 @@ def blow(storm: MassStorm) -> list[Violation]:
     specs = plan_simulation(asked)
     names = [PeerName(spec.name) for spec in specs]
     strategy = specs[0].config.make_strategy()
-    nursery = Nursery({spec.name: spec for spec in specs}, build_schedule(specs[0], strategy))
+    peer_factory = PeerFactory({spec.name: spec for spec in specs}, build_schedule(specs[0], strategy))
     compute = Compute(0.05)
     least = getattr(strategy.options, "push_sum_weight_min", 0.0)
     cheat = Cheat(names[-1], storm.trick, storm.seed, SECONDS, least, WEIGHTS_MAX * storm.peers)
 
-    def spawn(birth: Birth) -> SimulatedPeer | Keeper:
-        pace = compute.pace(birth.place, storm.seed)
-        if birth.name == cheat.name and storm.trick in (Trick.KEEP, Trick.RESTART):
-            return Keeper(birth.mailbox, pace)
-        return nursery.born(birth.name, birth.mailbox, pace, None, lambda: world.now)
+    def spawn(launch: Launch) -> SimulatedPeer | Keeper:
+        pace = compute.pace(launch.place, storm.seed)
+        if launch.name == cheat.name and storm.trick in (Trick.KEEP, Trick.RESTART):
+            return Keeper(launch.mailbox, pace)
+        return peer_factory.born(launch.name, launch.mailbox, pace, None, lambda: world.now)
 
-    weather = Weather(storm.peers)
-    checkers: list[Checker] = [kind(weather) for kind in (OnceSettled, MassConserved, MailboxBounded, NobodyWaits)]
-    checkers += [StartsBounded(weather), ModelsStaySound(weather)]
+    conditions = Conditions(storm.peers)
+    checkers: list[Checker] = [kind(conditions) for kind in (OnceSettled, MassConserved, MailboxBounded, NobodyWaits)]
+    checkers += [StartsBounded(conditions), ModelsStaySound(conditions)]
     if storm.strategy in STRATEGIES[:3]:
-        checkers.append(WeightsAddUp(weather, cheat.name))
+        checkers.append(WeightsAddUp(conditions, cheat.name))
     network = Network(Quality(storm.latency_s, 0.0, loss=storm.loss), seed=storm.seed)
     world = World(names, spawn, network, seed=storm.seed, observers=[*checkers, cheat])
     world.start_all()

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import zmq
 
-from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sockets import Channel, Sockets
 from gossipdistill.drivers.zeromq import Driver
@@ -72,7 +72,7 @@ class Raw:
 
     def read(self, block: memoryview | None) -> None:
         """Take in all frames; none is kept, but their bytes are copied to `block` if there is one."""
-        door = self.sockets.doorkeeper
+        door = self.sockets.zap_handler
         while door is not None and not self.socket.poll(5):
             door.answer()  # before the first frame
         for offset in range(0, BODY_BYTES, FRAME_BYTES):
@@ -176,9 +176,9 @@ class Node:
         self._receive(envelope, now)
 
 
-def until(holds: Callable[[], Any], patience_s: float = _PATIENCE_S) -> None:
+def until(holds: Callable[[], Any], timeout_s: float = _PATIENCE_S) -> None:
     """Look every few milliseconds until it holds."""
-    end_s = time.monotonic() + patience_s
+    end_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end_s, "it did not come to pass"
         time.sleep(0.002)
@@ -187,7 +187,7 @@ def until(holds: Callable[[], Any], patience_s: float = _PATIENCE_S) -> None:
 class Attended:
     """A process of its own, as its parent sees it: `serve` is called there with the other end of a pipe, and `args`."""
 
-    patience_s: ClassVar[float] = 2 * _PATIENCE_S
+    timeout_s: ClassVar[float] = 2 * _PATIENCE_S
     """With an answer."""
 
     def __init__(self, serve: Callable[..., None], *args: Any) -> None:
@@ -202,7 +202,7 @@ class Attended:
 
     def result(self) -> Any:
         """The answer to the last command."""
-        assert self._pipe.poll(self.patience_s), "no answer"
+        assert self._pipe.poll(self.timeout_s), "no answer"
         return self._pipe.recv()
 
     def do(self, what: str, *args: Any) -> Any:

@@ -176,10 +176,12 @@ class Mutator:
 
     def _claim(self) -> Claim:
         name = PeerName(self.names[0]) if self._one_in(4) else self._name()
-        refutation = self._refutation()
+        incarnation = self._refutation()
         where = self._address() if self._one_in(3) else None
         kind = self.chance.choice(list(ClaimKind))
-        return Claim(name, max(self._boot_of(name), 0), refutation, kind, self._name(), where, self.chance.randrange(9))
+        return Claim(
+            name, max(self._boot_of(name), 0), incarnation, kind, self._name(), where, self.chance.randrange(9)
+        )
 
     def _address(self) -> Address:
         known = place_address(self.chance.randrange(len(self.names)))

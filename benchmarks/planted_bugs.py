@@ -27,12 +27,12 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.boots import Boots
 from gossipdistill.protocol.callers import Callers
-from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.refusals import Refusals
+from gossipdistill.protocol.reliable_messages import ReliableMessages
 from gossipdistill.protocol.suspicion import Suspicion
 from gossipdistill.sim.checkers import Violation
 from gossipdistill.sim.learners import Publisher, Walker
@@ -91,33 +91,33 @@ class Catch:
 
 BUGS = (
     # --- mass and streams ---
-    Bug("no dedup: what is resent is delivered again", Consignments, "arrived", "if ahead <= 0:", "if False:"),
-    Bug("a lost receipt is not given again", Consignments, "_repeat", "if number in shelf.verdicts:",
-        "if number in shelf.verdicts:\n        return\n    if False:"),
-    Bug("a lost consignment is not sent again", Consignments, "handle_timeout", "if now >= one.due_s:", "if False:"),
-    Bug("a parcel on the wire is reclaimed at a death", Consignments, "lost", "if not one.sendings:", "if True:"),
-    Bug("a parcel that was on the wire goes home when a socket takes it no more", Consignments, "not_sent",
+    Bug("no dedup: what is resent is delivered again", ReliableMessages, "arrived", "if ahead <= 0:", "if False:"),
+    Bug("a lost receipt is not given again", ReliableMessages, "_repeat", "if number in window.verdicts:",
+        "if number in window.verdicts:\n        return\n    if False:"),
+    Bug("a lost reliable is not sent again", ReliableMessages, "handle_timeout", "if now >= one.due_s:", "if False:"),
+    Bug("a parcel on the wire is reclaimed at a death", ReliableMessages, "lost", "if not one.sendings:", "if True:"),
+    Bug("a parcel that was on the wire goes home when a socket takes it no more", ReliableMessages, "not_sent",
         "if tried and not one.sendings and", "if"),
-    Bug("numbers are reset when a peer refutes and is heard again", Consignments, "returned",
+    Bug("numbers are reset when a peer refutes and is heard again", ReliableMessages, "returned",
         "one.parked, one.tries = False, 0", "one.parked, one.tries, line.numbered = False, 0, 0"),
-    Bug("a parcel for an ended process is sent to its successor", Consignments, "returned",
+    Bug("a parcel for an ended process is sent to its successor", ReliableMessages, "returned",
         "if one.sendings and boot is not None and one.to_boot != boot:", "if False:"),
-    Bug("numbers of a restarted sender count as its predecessor's", Consignments, "_shelf",
-        "if shelf.boot < boot:", "if False:"),
-    Bug("a refusal is taken for an absorption", Consignments, "receipt",
+    Bug("numbers of a restarted sender count as its predecessor's", ReliableMessages, "_window",
+        "if window.boot < boot:", "if False:"),
+    Bug("a refusal is taken for an absorption", ReliableMessages, "receipt",
         "receipt.verdict is Verdict.REFUSED", "False"),
-    Bug("what is held counts as settled", Consignments, "receipt",
+    Bug("what is held counts as settled", ReliableMessages, "receipt",
         "one.held = True", "self._end(slot, line, one, now, home=None)"),
-    Bug("a link is freed twice", Consignments, "_end",
+    Bug("a link is freed twice", ReliableMessages, "_end",
         "self.freed.append(slot)", "self.freed.extend([slot, slot])"),
-    Bug("a link is freed only if nothing goes home", Consignments, "_end",
+    Bug("a link is freed only if nothing goes home", ReliableMessages, "_end",
         "self.freed.append(slot)", "self.freed.extend([slot] if home is None else [])"),
-    Bug("what goes home is dropped", Consignments, "_end", "if home is None or", "if True or"),
-    Bug("a write-off is not said", Consignments, "_write_off",
+    Bug("what goes home is dropped", ReliableMessages, "_end", "if home is None or", "if True or"),
+    Bug("a write-off is not said", ReliableMessages, "_write_off",
         "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
-    Bug("frames that come early are passed over", Consignments, "arrived",
-        "if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:", "if False:"),
-    Bug("a late verdict on a frame is forgotten", Consignments, "_repeat", "elif shelf.stream:", "elif False:"),
+    Bug("frames that come early are passed over", ReliableMessages, "arrived",
+        "if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:", "if False:"),
+    Bug("a late verdict on a frame is forgotten", ReliableMessages, "_repeat", "elif window.stream:", "elif False:"),
     # --- states ---
     Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),
     Bug("an older state replaces a newer one", Delivery, "arrived", "if version <= known.version:", "if False:"),
@@ -133,7 +133,7 @@ BUGS = (
     Bug("arrivals are told apart by their number alone", Mailbox, "deliver",
         "self._inbox[slot, self._delivered] = arrival", "self._inbox[slot, arrival.version.number] = arrival"),
     Bug("no link is ever busy", Mailbox, "post",
-        "if self._unsettled[slot] < room", "if True"),
+        "if self._in_flight[slot] < room", "if True"),
     Bug("all lanes of a link are one", Mailbox, "post", "self._consigned.append((slot,",
         "self._consigned.append((Slot(peer, topic, parcel.key),"),
     # --- membership ---

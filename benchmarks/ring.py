@@ -22,7 +22,7 @@ _HOST = "127.0.0.1"
 class Seat(Attended):
     """One place in the ring, as the parent sees it."""
 
-    patience_s = 900.0
+    timeout_s = 900.0
 
     def __init__(self, name: str, ports: Mapping[str, int], raw_ports: Mapping[str, int], keys: Keys) -> None:
         super().__init__(_sit, name, dict(ports), dict(raw_ports), dict(keys))
@@ -38,7 +38,7 @@ class _Sitter:
         limits = replace(DEFAULT_LIMITS, piece_bytes_max=FRAME_BYTES)
         self.sockets = Sockets(limits, curve=Curve(*keys[name], public))
         self.inward = self.sockets.bind(Address(_HOST, raw_ports[name] - 1), Channel.DATA)
-        door = self.sockets.doorkeeper
+        door = self.sockets.zap_handler
         assert door is not None
         self._door = threading.Thread(target=self._keep_the_door, daemon=True)
         self._open = True
@@ -49,7 +49,7 @@ class _Sitter:
         self.number = 0
 
     def _keep_the_door(self) -> None:
-        door = self.sockets.doorkeeper
+        door = self.sockets.zap_handler
         assert door is not None
         assert door.socket is not None
         while self._open:

@@ -74,7 +74,7 @@ class Rogue(ABC):
         """Note what was done."""
         self.done[what] = self.done.get(what, 0) + amount
 
-    def knock(self, port: int) -> socket.socket:
+    def dial(self, port: int) -> socket.socket:
         """A plain connection. Raises OSError."""
         made = socket.create_connection((self.target.host, port), _PATIENCE_S)
         made.settimeout(_PATIENCE_S)
@@ -119,7 +119,7 @@ class HalfHandshakes(Rogue):
         held = []
         for number in range(int(1000 * self.target.scale)):
             with contextlib.suppress(OSError):
-                one = self.knock(self.target.ports()[number % 2])
+                one = self.dial(self.target.ports()[number % 2])
                 one.sendall(CURVE_GREETING[:10])
                 held.append(one)
         wait(until_s)
@@ -133,7 +133,7 @@ class Garbage(Rogue):
     def act(self, until_s: float) -> None:
         block, sent = os.urandom(MIB), 0
         while sent < 100 * MIB * self.target.scale and time.monotonic() < until_s:
-            with contextlib.suppress(OSError), self.knock(self.target.ports()[sent // MIB % 2]) as one:
+            with contextlib.suppress(OSError), self.dial(self.target.ports()[sent // MIB % 2]) as one:
                 while sent < 100 * MIB * self.target.scale:
                     taken = one.send(block)
                     sent += taken
@@ -145,7 +145,7 @@ class GiantHeader(Rogue):
 
     def act(self, until_s: float) -> None:
         for _ in range(20):
-            with contextlib.suppress(OSError), self.knock(self.target.port + 1) as one:
+            with contextlib.suppress(OSError), self.dial(self.target.port + 1) as one:
                 one.sendall(CURVE_GREETING + _GIANT_COMMAND)
                 while time.monotonic() < until_s:
                     self.count("bytes", one.send(bytes(MIB)))
@@ -187,7 +187,7 @@ class SlowLoris(Rogue):
         while time.monotonic() < until_s:
             while len(held) < 50:
                 with contextlib.suppress(OSError):
-                    held.append((self.knock(self.target.ports()[len(held) % 2]), 0))
+                    held.append((self.dial(self.target.ports()[len(held) % 2]), 0))
             going = []
             for one, said in held:
                 try:
@@ -288,7 +288,7 @@ class Replay(Rogue):
     def act(self, until_s: float) -> None:
         assert len(self.said) > 1_000_000, "nothing was recorded"
         while time.monotonic() < until_s:
-            with contextlib.suppress(OSError), self.knock(self.target.port + 1) as one:
+            with contextlib.suppress(OSError), self.dial(self.target.port + 1) as one:
                 one.sendall(self.said)
                 self.count("bytes", len(self.said))
                 while one.recv(4096):

@@ -31,7 +31,7 @@ class FastConnections(Rogue):
             if time.monotonic() > until_s:
                 break
             with contextlib.suppress(OSError):
-                self.knock(self.target.ports()[number % 2]).close()
+                self.dial(self.target.ports()[number % 2]).close()
 
 
 class SlowConnections(Rogue):
@@ -41,7 +41,7 @@ class SlowConnections(Rogue):
         with contextlib.ExitStack() as held:
             while time.monotonic() < until_s:
                 with contextlib.suppress(OSError):
-                    held.enter_context(self.knock(self.target.ports()[self.done.get("connections", 0) % 2]))
+                    held.enter_context(self.dial(self.target.ports()[self.done.get("connections", 0) % 2]))
                 time.sleep(0.01)
 
 
@@ -55,7 +55,7 @@ class HalfCurve(Rogue):
                 if time.monotonic() > until_s:
                     break
                 with contextlib.suppress(OSError):
-                    one = held.enter_context(self.knock(self.target.ports()[number % 2]))
+                    one = held.enter_context(self.dial(self.target.ports()[number % 2]))
                     one.sendall(word)
             time.sleep(max(0.0, until_s - time.monotonic()))
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.movers import cpu_s, until
-from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
@@ -47,8 +47,8 @@ class Trainer:
         curve = Curve(*keys[name], public) if keys else None
         if join is not None:
             texts = {other: key.decode() for other, key in public.items()}
-            self.peer.introductions.book = Book(RUN, PeerName(name), {name: texts[name]}, texts, join)
-            self.peer.introductions.book.enrol_myself(texts[name], 1)
+            self.peer.key_distribution.book = Book(RUN, PeerName(name), {name: texts[name]}, texts, join)
+            self.peer.key_distribution.book.enrol_myself(texts[name], 1)
         self.network = NetworkThread()
         self.mailbox = self.network.mailbox
         self.driver = Driver(self.peer, self.mailbox, places[name], DEFAULT_LIMITS, time.monotonic, curve=curve)
@@ -89,7 +89,7 @@ class Trainer:
     def figures(self) -> dict[str, Any]:
         """All counts so far; the largest memory and number of files since the last call."""
         traffic = {name: one.bytes_received for name, one in self.driver.traffic.items()}
-        door = self.driver._sockets.doorkeeper
+        door = self.driver._sockets.zap_handler
         found = {
             "at_s": time.monotonic(), "steps": self.steps, "cpu_s": cpu_s(), "exchanges": self.exchanges,
             "foreign": self.foreign, "traffic": traffic, "malformed": dict(self.peer.malformed),

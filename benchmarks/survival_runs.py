@@ -185,10 +185,10 @@ def run_nan(strategy: str, times: Times) -> dict[str, Any]:
     """One of four sends NaN in everything from a third of the run on: what the others made of it."""
     with tempfile.TemporaryDirectory(prefix="survival-") as name:
         specs = specs_of(Path(name), strategy, 0, times, None)
-        astray = specs[-1].folder
-        astray.mkdir(parents=True)
+        orphans = specs[-1].folder
+        orphans.mkdir(parents=True)
         from_step = times.step_count // 3
-        (astray / ASTRAY_FILE).write_text(json.dumps({"nan_from_step": from_step}))
+        (orphans / ASTRAY_FILE).write_text(json.dumps({"nan_from_step": from_step}))
         with Workers(module="benchmarks.timed_worker") as workers:
             workers.start_all(specs)
             survivors = [workers.handles[spec.name] for spec in specs[:-1]]

@@ -1,7 +1,7 @@
 """A worker process as it is, that also notes when each step was over: `python -m benchmarks.timed_worker SPEC`.
 
 Into `steps.f64` of its folder goes one reading of the monotonic clock per step, 8 bytes, written at once. Where that
-folder holds `astray.json`, {"nan_from_step": N}, everything that it sends from step N on is NaN: a peer whose training
+folder holds `orphans.json`, {"nan_from_step": N}, everything that it sends from step N on is NaN: a peer whose training
 has broken, and which does not notice.
 """
 
@@ -42,14 +42,14 @@ def _go_astray(folder: Path) -> None:
 
     pack = vars(base)["pack"]
 
-    def astray(arrays: Mapping[str, torch.Tensor], encoding: str) -> Payload:
+    def orphans(arrays: Mapping[str, torch.Tensor], encoding: str) -> Payload:
         made = (folder / STEPS_FILE).stat().st_size // 8
         if made >= from_step:
             arrays = {name: torch.full_like(array, float("nan")) for name, array in arrays.items()}
         packed: Payload = pack(arrays, encoding)
         return packed
 
-    vars(base)["pack"] = astray
+    vars(base)["pack"] = orphans
 
 
 def main(spec_file: str) -> int:

@@ -11,7 +11,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import DeliveryClass, Parcel
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Stepper
+from gossipdistill.sim.host import Launch, Stepper
 from gossipdistill.sim.learners import MASS_TOPIC, Walker, packed, unpacked
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
@@ -59,10 +59,15 @@ def walkers(
     """A world of `peers` walkers; peer p begins with x = [p, p, ...] and w = 1, and exchanges every second."""
     names = tuple(PeerName(f"peer-{place:05d}") for place in range(peers))
 
-    def spawn(birth: Birth) -> Stepper:
-        pace, chance = compute.pace(birth.place, seed), random.Random(f"walker {seed} {birth.name} {birth.incarnation}")
-        x = [float(birth.place)] * values
-        return ScheduledWalker(birth.mailbox, pace, chance, x, every_steps=every_steps, names=names, place=birth.place)
+    def spawn(launch: Launch) -> Stepper:
+        pace, chance = (
+            compute.pace(launch.place, seed),
+            random.Random(f"walker {seed} {launch.name} {launch.incarnation}"),
+        )
+        x = [float(launch.place)] * values
+        return ScheduledWalker(
+            launch.mailbox, pace, chance, x, every_steps=every_steps, names=names, place=launch.place
+        )
 
     clock = time.process_time if timed else None
     return World(names, spawn, Network(quality, seed=seed), limits=limits, seed=seed, stopwatch=clock)

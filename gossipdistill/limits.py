@@ -28,8 +28,8 @@ class Limits:
     greet_interval_max_s: float = 1.0
     confirm_timeout_s: float = 2.0
     """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest; it
-    is sooner where confirmations have been quicker, see protocol/patience.py."""
-    confirm_patience_min_s: float = 0.3
+    is sooner where confirmations have been quicker, see protocol/retransmission.py."""
+    confirm_timeout_min_s: float = 0.3
     """Never sooner than this; more than `confirm_delay_s`."""
     confirm_bytes_per_s: float = 1e6
     confirm_delay_s: float = 0.25
@@ -81,7 +81,7 @@ class Limits:
     as about four probes and answers come in one."""
     local_health_max: int = 8
     """A peer whose probes fail for its own slowness stretches its time-outs up to this + 1 times."""
-    refutation_jump_max: int = 16
+    incarnation_jump_max: int = 16
     """A refutation number may rise so far above the known; more is a lie."""
     greeted_at_start_max: int = 64
     """Members of a larger roster are presumed present until a probe fails, and greeted when there is business: greeting
@@ -96,7 +96,7 @@ class Limits:
 
     unconfirmed_max: int = 2
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
-    unsettled_mass_max: int = 1
+    in_flight_mass_max: int = 1
     """Consignments of mass on the way to one peer and topic: exactly once needs no more memory than this."""
     lanes_max: int = 4
     """Topics by which mass goes to a peer that loses much: the sender keeps as many payloads for it."""
@@ -106,15 +106,15 @@ class Limits:
     """After so many consignments in a row that were sent once, a peer counts no longer as one that loses much."""
     lossy_tries: int = 8
     """Nor does one of which nothing is heard for as long as so many sendings take: it may be dead."""
-    unsettled_stream_max: int = 2
+    in_flight_stream_max: int = 2
     consign_timeout_s: float = 1.0
     """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
     after once it is known to be held. It is sooner where receipts have been quicker, see protocol/resending.py."""
     consign_tries: int = 16
     """So often it is sent, or enquired after, at one interval; then each is twice the last, up to a bound."""
     consign_tries_few: int = 4
-    """The same for bodies that take longer than `consign_patience_min_s` at `confirm_bytes_per_s`."""
-    consign_patience_min_s: float = 0.06
+    """The same for bodies that take longer than `consign_timeout_min_s` at `confirm_bytes_per_s`."""
+    consign_timeout_min_s: float = 0.06
     """Never sooner than this; more than `held_after_s` and a round trip."""
     held_after_s: float = 0.03
     """A parcel that came, and that the learner has not settled within this, is said to be held."""
@@ -135,9 +135,9 @@ class Limits:
 
     offences_max: int = 16
     """Refused payloads, floods and the like of one peer before it is muted; one is forgiven every"""
-    offence_forgiven_s: float = 2.0
+    penalty_forgiven_s: float = 2.0
     """so many seconds."""
-    offence_with_mass: int = 8
+    penalty_with_mass: int = 8
     """So many offences is one refused parcel of mass: who sends such keeps what it is given, and drains the others."""
     repeats_max: int = 64
     """Messages of one peer that had come before: a lost confirmation makes one. More of them at once, or more than"""
@@ -214,10 +214,10 @@ class Limits:
     closed."""
     silent_connections_max: int = 1024
     """Connections of others on which no member has spoken; when there are more, half of them are ended."""
-    hoard_bytes_max: int = 64 * MIB
+    unread_bytes_max: int = 64 * MIB
     """What may wait to be read of one connection for data, or of a message on it that does not end; with more it is
     paused."""
-    hoard_control_bytes_max: int = 4 * MIB
+    unread_control_bytes_max: int = 4 * MIB
     """As much of one for control, which is cut off."""
     paused_s_max: float = 2.0
     """How long it may be paused before it is cut off: what waits has been read in less, and `blocked_after_s` is

@@ -1,7 +1,7 @@
 """The hallway: the only place where the training thread and the network thread of a peer meet.
 
 Rules of this file
-1. Pure: the lock and the wake-up come in as arguments (drivers/handoff.py supplies real ones; tests need none).
+1. Pure: the lock and the wake-up come in as arguments (drivers/network_thread.py supplies real ones; tests need none).
 2. Neither side ever waits for the other: every call copies a few references under the lock and returns.
 3. States: newest wins, out and in: one parcel per (recipient, topic, key) and one arrival per (sender, topic, key).
 4. States of one sender take at most `waiting_bytes_max` of memory: its oldest give way to its newest.
@@ -57,10 +57,10 @@ class Mailbox:
         self._wake = wake if wake is not None else lambda: None
         self._outbox: dict[Slot, Parcel] = {}
         self._consigned: list[tuple[Slot, Parcel]] = []
-        self._unsettled: Counter[Slot] = Counter()
-        self._unsettled_max = {
-            DeliveryClass.MASS: limits.unsettled_mass_max,
-            DeliveryClass.STREAM: limits.unsettled_stream_max,
+        self._in_flight: Counter[Slot] = Counter()
+        self._in_flight_max = {
+            DeliveryClass.MASS: limits.in_flight_mass_max,
+            DeliveryClass.STREAM: limits.in_flight_stream_max,
         }
         self._limits = limits
         self._lossy: frozenset[PeerName] = frozenset()
@@ -98,12 +98,12 @@ class Mailbox:
             self._note_use(parcel)
             if parcel.delivery is not DeliveryClass.STATE:
                 (peer,) = parcel.to
-                topic, room = parcel.topic, self._unsettled_max[parcel.delivery]
+                topic, room = parcel.topic, self._in_flight_max[parcel.delivery]
                 slots = [Slot(peer, lane, parcel.key) for lane in self._lanes(peer, topic, parcel.delivery)]
-                slot = next((slot for slot in slots if self._unsettled[slot] < room), None)
+                slot = next((slot for slot in slots if self._in_flight[slot] < room), None)
                 if slot is None:
                     return False
-                self._unsettled[slot] += 1
+                self._in_flight[slot] += 1
                 parcel = replace(parcel, topic=slot.topic)
                 self._consigned.append((slot, parcel))
                 self._weights[slot] = parcel.weight
@@ -126,8 +126,8 @@ class Mailbox:
         """To whom nothing more of this topic may be posted until something is settled."""
         with self._lock:
             self._lossy = frozenset() if self._bulky.get(topic) else self._neighbourhood.lossy
-            room = self._unsettled_max[delivery]
-            full = {(slot.peer, slot.topic) for slot, n in self._unsettled.items() if n >= room}
+            room = self._in_flight_max[delivery]
+            full = {(slot.peer, slot.topic) for slot, n in self._in_flight.items() if n >= room}
             peers = {peer for peer, _ in full}
             return frozenset(p for p in peers if full.issuperset((p, one) for one in self._lanes(p, topic, delivery)))
 
@@ -213,9 +213,9 @@ class Mailbox:
         """A parcel of each of these links is settled, gone home or written off: there is room for the next."""
         with self._lock:
             for slot in slots:
-                self._unsettled[slot] -= 1
-                if not self._unsettled[slot]:
-                    del self._unsettled[slot], self._weights[slot]
+                self._in_flight[slot] -= 1
+                if not self._in_flight[slot]:
+                    del self._in_flight[slot], self._weights[slot]
 
     def await_taking(self, awaited: bool) -> bool:
         """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
@@ -272,10 +272,10 @@ class Mailbox:
         with self._lock:
             return list(self._inbox.values())
 
-    def unsettled(self) -> dict[Slot, int]:
+    def in_flight(self) -> dict[Slot, int]:
         """How many parcels of mass and streams were posted on each link and are not settled yet, for observers."""
         with self._lock:
-            return dict(self._unsettled)
+            return dict(self._in_flight)
 
     def progress(self) -> tuple[int, bool]:
         """(my step, whether I am done), for probes."""

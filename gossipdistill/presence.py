@@ -142,13 +142,13 @@ class ClaimKind(StrEnum):
 class Claim:
     """What `by` says of the process `boot` of `name`; rides on probes and their answers.
 
-    Of two claims about one process the one with the higher `refutation` holds, and of equals the worse. Only the
+    Of two claims about one process the one with the higher `incarnation` holds, and of equals the worse. Only the
     process itself raises its refutation. `address` and `place` (none and 0 where a roster tells) introduce a newcomer.
     """
 
     name: PeerName
     boot: int
-    refutation: int
+    incarnation: int
     kind: ClaimKind
     by: PeerName
     address: Address | None = None
@@ -158,13 +158,13 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Ping:
     """Are you there? `number` comes back in the `Ack`; `step` and `done` are the sender's own progress; so is
-    `refutation`, a number that nobody else may raise."""
+    `incarnation`, a number that nobody else may raise."""
 
     number: int
     step: int
     done: bool
     claims: tuple[Claim, ...] = ()
-    refutation: int = 0
+    incarnation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Ack:
     claims: tuple[Claim, ...] = ()
     about: str = ""
     about_boot: int = 0
-    refutation: int = 0
+    incarnation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
 from gossipdistill.presence import NOWHERE
@@ -249,7 +249,7 @@ class Roster(BaseModel):
             else entry
             for entry in self.peer
         ]
-        return shelf.validated(Roster, {"peer": tuple(moved)}, file="roster")
+        return bundled.validated(Roster, {"peer": tuple(moved)}, file="roster")
 
 
 def load_roster(where: str, base: Path | None = None) -> Roster:
@@ -263,12 +263,12 @@ def load_roster(where: str, base: Path | None = None) -> Roster:
     if what == "addresses":
         raise ConfigError("a list of addresses is not a roster", key="peers", value=where,
                           accepted="a count, a ready-made roster, or a .toml file")  # fmt: skip
-    return read_roster(shelf.find("peers", where, base))
+    return read_roster(bundled.find("peers", where, base))
 
 
 def read_roster(file: Path) -> Roster:
     """The roster in a TOML file. Errors name the file and the entry."""
-    data = shelf.read_toml(file)
+    data = bundled.read_toml(file)
     for key in data:
         if key != "peer":
             raise ConfigError("unknown key; a roster consists of [[peer]] entries", file=file, key=key)
@@ -281,8 +281,8 @@ def read_roster(file: Path) -> Roster:
         of_whom = f"{file}: peer {number}" + (f" ({name})" if isinstance(name, str) else "")
         if not isinstance(table, dict):
             raise ConfigError("must be a [[peer]] table", file=of_whom, value=table)
-        entries.append(shelf.validated(PeerEntry, table, file=of_whom))
-    return shelf.validated(Roster, {"peer": tuple(entries)}, file=file)
+        entries.append(bundled.validated(PeerEntry, table, file=of_whom))
+    return bundled.validated(Roster, {"peer": tuple(entries)}, file=file)
 
 
 def _counted(count: int, written: str) -> Roster:

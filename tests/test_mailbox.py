@@ -293,11 +293,11 @@ def test_observers_see_how_many_parcels_of_a_link_are_unsettled_until_each_is_fr
         assert mailbox.post(Parcel((peer,), "m", Payload((), b""), 1, 1, delivery=delivery))
     mailbox.post(parcel(1, BO))
     to_bo, to_cy = Slot(BO, "m", ""), Slot(CY, "m", "")
-    assert mailbox.unsettled() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
+    assert mailbox.in_flight() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
     mailbox.collect()
-    mailbox.unsettled().clear()
+    mailbox.in_flight().clear()
     mailbox.free([to_bo, to_cy])
-    assert mailbox.unsettled() == {to_bo: 1}, "collected is not settled"
+    assert mailbox.in_flight() == {to_bo: 1}, "collected is not settled"
 
 
 def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_of_its_own() -> None:

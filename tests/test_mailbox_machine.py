@@ -17,8 +17,8 @@ peers = st.sampled_from(NAMES)
 topics = st.sampled_from(["x", "y"])
 consigned = st.sampled_from([DeliveryClass.MASS, DeliveryClass.STREAM])
 ROOM = {
-    DeliveryClass.MASS: DEFAULT_LIMITS.unsettled_mass_max,
-    DeliveryClass.STREAM: DEFAULT_LIMITS.unsettled_stream_max,
+    DeliveryClass.MASS: DEFAULT_LIMITS.in_flight_mass_max,
+    DeliveryClass.STREAM: DEFAULT_LIMITS.in_flight_stream_max,
 }
 
 

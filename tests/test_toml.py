@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gossipdistill.bundled import read_toml
 from gossipdistill.config.layers import file_layer
 from gossipdistill.config.resolving import resolve
 from gossipdistill.errors import ConfigError
 from gossipdistill.files import UnusableError
-from gossipdistill.shelf import read_toml
 from gossipdistill.tasks import Shard, load_task
 from gossipdistill.toml import parse_toml
 

@@ -73,7 +73,7 @@ class Training:
         """One more step is over."""
         os.write(self._file, struct.pack("d", time.monotonic()))
 
-    def spoil(self, number: int) -> bool:
+    def corrupt(self, number: int) -> bool:
         """Make the model NaN when it is time for that; whether it is."""
         if self.nan_from is None or number < self.nan_from:
             return False

@@ -33,7 +33,7 @@ def main(spec_file: str) -> None:
     training.wait_for_go()
     for number in range(training.rounds):
         training.local_steps()
-        training.spoil(number)
+        training.corrupt(number)
         with averager.get_tensors() as shared, torch.no_grad():
             for held, parameter in zip(shared, training.model.parameters(), strict=True):
                 held.copy_(parameter)

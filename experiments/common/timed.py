@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.sim.compute import Pace
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.simulation.run import Simulation
 
@@ -41,7 +41,7 @@ class Timed(Simulation):
         """Those who are not slow."""
         return [spec for spec in self.specs if spec.slowdown == 1.0]
 
-    def _spawn(self, birth: Birth) -> SimulatedPeer:
-        made = super()._spawn(birth)
+    def _spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super()._spawn(launch)
         made.pace = _Watched(made.pace, made, self)  # type: ignore[assignment]
         return made

@@ -24,7 +24,7 @@ from experiments.common.spread import mean_and_error
 from experiments.untuned.data import folder
 from experiments.untuned.run import SKEW
 from gossipdistill.config.plan import Asked
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.simulation.run import Simulation, plan_simulation
 from gossipdistill.training.worker import Worker
@@ -78,8 +78,8 @@ class Kept(Simulation):
 
     workers: dict[str, Worker] = field(default_factory=dict)
 
-    def _spawn(self, birth: Birth) -> SimulatedPeer:
-        made = super()._spawn(birth)
+    def _spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super()._spawn(launch)
         self.workers[made.worker.learner.name] = made.worker
         return made
 

@@ -36,7 +36,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange
@@ -168,20 +168,20 @@ def running_sums(setting: Setting, seed: int) -> float:
 class Averager:
     """A worker that takes, mixes and publishes, and leaves the training out. It begins with `go`."""
 
-    def __init__(self, birth: Birth, start: Vector, setting: Setting, seed: int) -> None:
+    def __init__(self, launch: Launch, start: Vector, setting: Setting, seed: int) -> None:
         centre = torch.from_numpy(start).float()
         strategy = Sgp(MassOptions(), Exchange(every_steps=1, per_second_max=cadence().per_second_max, encoding="raw"))
         self.worker = point_worker(
-            birth.name,
+            launch.name,
             NAMES,
             centre.repeat(2, 1),
             strategy,
             schedule_of(setting.graph),
-            birth.mailbox,
+            launch.mailbox,
             sgd(0.0),
             centre,
         )
-        self.pace, self.began = Pace(setting, seed, birth.place), False
+        self.pace, self.began = Pace(setting, seed, launch.place), False
 
     def step(self, now: float) -> float:
         """One step of the loop; seconds until the next."""
@@ -199,9 +199,9 @@ def ours(setting: Setting, seed: int, limits: Limits = DEFAULT_LIMITS) -> float:
     """The rate of conserved parcels."""
     begin, averagers = starts(COUNT, seed), dict[PeerName, Averager]()
 
-    def spawn(birth: Birth) -> Averager:
-        averagers[birth.name] = Averager(birth, begin[birth.place], setting, seed)
-        return averagers[birth.name]
+    def spawn(launch: Launch) -> Averager:
+        averagers[launch.name] = Averager(launch, begin[launch.place], setting, seed)
+        return averagers[launch.name]
 
     calm = Quality(latency_s=setting.latency_s)
     world = World(NAMES, spawn, Network(calm, seed=seed), limits=limits, seed=seed)

@@ -21,7 +21,7 @@ from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.mass import Mass
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange
@@ -44,7 +44,7 @@ WAKE_S = (0.1, 1.0)
 Vector = NDArray[np.float64]
 
 
-class Fate(NamedTuple):
+class Outcome(NamedTuple):
     """What becomes of one message: a delay for each copy."""
 
     delays_s: tuple[float, ...]
@@ -61,23 +61,30 @@ class Storm:
     calm: bool = False
     loss: float = LOSS
 
-    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
         if self.calm:
-            return Fate((0.0,))
+            return Outcome((0.0,))
         if self.chance.random() < self.loss:
             self.lost += 1
-            return Fate(())
+            return Outcome(())
         copies = 1 + (self.chance.random() < DUPLICATION)
         self.doubled += copies - 1
-        return Fate(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
+        return Outcome(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
 
 
-def make_worker(birth: Birth, names: Sequence[str], start: Vector, topology: str, encoding: str, lr: float) -> Worker:
+def make_worker(launch: Launch, names: Sequence[str], start: Vector, topology: str, encoding: str, lr: float) -> Worker:
     """A worker whose model is a point, beginning at `start` [DIM], drawn to `start` when it trains."""
     centre = torch.from_numpy(start).float()
     strategy = Sgp(MassOptions(), Exchange(every_steps=1, per_second_max=0.0, encoding=encoding))
     return point_worker(
-        birth.name, names, centre.repeat(2, 1), strategy, load_topology(topology, names), birth.mailbox, sgd(lr), centre
+        launch.name,
+        names,
+        centre.repeat(2, 1),
+        strategy,
+        load_topology(topology, names),
+        launch.mailbox,
+        sgd(lr),
+        centre,
     )
 
 
@@ -147,7 +154,7 @@ def _on_the_way(world: World, name: PeerName) -> Iterator[Parcel | Arrival]:
     """What `name` has sent, and nobody has absorbed; what is coming home to it lies in its mailbox."""
     host = world.hosts[name]
     yield from (arrival for arrival in host.mailbox._inbox.values() if arrival.home)
-    for slot, one in host.peer.unsettled():
+    for slot, one in host.peer.in_flight():
         if not _absorbed(world, name, slot, one.number, host.boot):
             yield one.parcel
 
@@ -156,10 +163,10 @@ def _absorbed(world: World, sender: PeerName, slot: Slot, number: int, boot: int
     recipient = world.hosts.get(slot.peer)
     if recipient is None:
         return False
-    shelf = recipient.peer._consignments.shelves.get(Slot(sender, slot.topic, ""))
-    if shelf is None or shelf.boot != boot:
+    bundled = recipient.peer._reliable_messages.shelves.get(Slot(sender, slot.topic, ""))
+    if bundled is None or bundled.boot != boot:
         return False
-    receipt = shelf.verdicts.get(number)
+    receipt = bundled.verdicts.get(number)
     return receipt is not None and receipt.verdict is Verdict.ABSORBED
 
 
@@ -184,10 +191,10 @@ class Averaging:
         network = Network(Quality(latency_s=0.002), faults=self.storm, seed=self.seed)
         chance = random.Random(f"wake {self.seed}")
 
-        def spawn(birth: Birth) -> Averager:
-            worker = make_worker(birth, names, self.start[birth.place], self.topology, self.encoding, 0.0)
-            self.workers[birth.name] = worker
-            averager = Averager(worker, chance.uniform(*WAKE_S), random.Random(f"pace {self.seed} {birth.place}"))
+        def spawn(launch: Launch) -> Averager:
+            worker = make_worker(launch, names, self.start[launch.place], self.topology, self.encoding, 0.0)
+            self.workers[launch.name] = worker
+            averager = Averager(worker, chance.uniform(*WAKE_S), random.Random(f"pace {self.seed} {launch.place}"))
             self.averagers.append(averager)
             return averager
 

@@ -16,7 +16,7 @@ from experiments.common.quadratic import point_worker, sgd
 from experiments.mass.averaging import DIM, starts
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange, strategy_of
@@ -41,22 +41,22 @@ class Training:
         return self.step_time_s
 
 
-def worker_of(birth: Birth, names: tuple[str, ...], centre: torch.Tensor, seed: int) -> Worker:
+def worker_of(launch: Launch, names: tuple[str, ...], centre: torch.Tensor, seed: int) -> Worker:
     """One draws from noisy examples around `centre` [DIM]; their mean is `centre` exactly."""
-    noise = NOISE * torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1000 * seed + birth.place))
+    noise = NOISE * torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(1000 * seed + launch.place))
     rows = centre + noise - noise.mean(dim=0)
     kind = strategy_of("async_gradient_push")
     strategy = kind(kind.options_type(), Exchange(every_steps=1, per_second_max=0.0, encoding="raw"))
     return point_worker(
-        birth.name,
+        launch.name,
         names,
         rows,
         strategy,
         load_topology("complete", names),
-        birth.mailbox,
+        launch.mailbox,
         sgd(LR),
         batch_size=1,
-        draws_seed=1000 * seed + birth.place,
+        draws_seed=1000 * seed + launch.place,
     )
 
 
@@ -66,9 +66,9 @@ def error(step_time_s: float, loss: float, seed: int) -> dict[str, float]:
     names, centres = tuple(f"p{place}" for place in range(COUNT)), starts(COUNT, seed)
     workers: dict[PeerName, Worker] = {}
 
-    def spawn(birth: Birth) -> Training:
-        workers[birth.name] = worker_of(birth, names, torch.from_numpy(centres[birth.place]).float(), seed)
-        return Training(workers[birth.name], step_time_s * (SLOWER if birth.place < SLOW else 1.0))
+    def spawn(launch: Launch) -> Training:
+        workers[launch.name] = worker_of(launch, names, torch.from_numpy(centres[launch.place]).float(), seed)
+        return Training(workers[launch.name], step_time_s * (SLOWER if launch.place < SLOW else 1.0))
 
     network = Network(Quality(latency_s=0.002, jitter_s=0.002, loss=loss), seed=seed)
     world = World(names, spawn, network, seed=seed)

@@ -13,7 +13,7 @@ from experiments.mass.averaging import LIMITS, Storm, Vector, make_worker, start
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.training.worker import Worker
@@ -40,12 +40,12 @@ def run(count: int = 6, cycles: int = 500, seed: int = 0, loss: bool = True) -> 
     smallest = [math.inf]
     storm = Storm(random.Random(f"storm {seed}"), calm=not loss)
 
-    def spawn(birth: Birth) -> Training:
-        worker = make_worker(birth, names, centres[birth.place], "complete", "raw", 0.05)
-        load_flat(worker.learner.model, torch.from_numpy(saved.get(birth.name, np.zeros(centres.shape[1]))))
+    def spawn(launch: Launch) -> Training:
+        worker = make_worker(launch, names, centres[launch.place], "complete", "raw", 0.05)
+        load_flat(worker.learner.model, torch.from_numpy(saved.get(launch.name, np.zeros(centres.shape[1]))))
         worker.gossip.state = worker.gossip.strategy.init(worker.learner)
-        workers[birth.name] = worker
-        return Training(worker, birth.place, seed, smallest)
+        workers[launch.name] = worker
+        return Training(worker, launch.place, seed, smallest)
 
     world = World(names, spawn, Network(Quality(latency_s=0.002), faults=storm, seed=seed), limits=LIMITS, seed=seed)
     world.start_all()

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.common.timed import Timed
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.sim.compute import Pace
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.strategies.base import View
 from gossipdistill.training.worker import Worker
@@ -41,18 +41,18 @@ class Watched(Timed):
     kept: dict[str, float] = field(default_factory=dict)
     """The greatest that each was left with at the end of a step."""
 
-    def _spawn(self, birth: Birth) -> SimulatedPeer:
-        made = super()._spawn(birth)
+    def _spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super()._spawn(launch)
         worker, strategy = made.worker, made.worker.gossip.strategy
         mix = strategy.mix
 
         def stepped(worker: Worker) -> None:
-            self.kept[birth.name] = max(self.kept.get(birth.name, 0.0), worker.gossip.held_weight())
+            self.kept[launch.name] = max(self.kept.get(launch.name, 0.0), worker.gossip.held_weight())
             self.look(worker)
 
         def noted(state: Any, learner: Any, arrivals: list[Arrival], view: View) -> list[Parcel]:
             parcels = mix(state, learner, arrivals, view)
-            self.heaviest[birth.name] = max(self.heaviest.get(birth.name, 0.0), worker.gossip.held_weight())
+            self.heaviest[launch.name] = max(self.heaviest.get(launch.name, 0.0), worker.gossip.held_weight())
             return parcels
 
         made.pace = _LookedAt(made.pace, worker, stepped)  # type: ignore[assignment]

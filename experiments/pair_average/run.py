@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from experiments.common.quadratic import point_worker
-from gossipdistill.faults import Fate
+from gossipdistill.faults import Outcome
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.sim.compute import Compute, Pace
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import Exchange, strategy_of
@@ -53,15 +53,15 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.chance, self.calm, self.lost = random.Random(f"pairs {seed}"), False, 0
 
-    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
         """When each copy arrives."""
         if self.calm:
-            return Fate((0.0,))
+            return Outcome((0.0,))
         if self.chance.random() < LOSS:
             self.lost += 1
-            return Fate(())
+            return Outcome(())
         copies = 1 + (self.chance.random() < DUPLICATION)
-        return Fate(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
+        return Outcome(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
 
 
 class Trainer:
@@ -83,24 +83,24 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
     centres = torch.randn(len(NAMES), DIM, generator=chance)
     workers: dict[str, Worker] = {}
 
-    def spawn(birth: Birth) -> Trainer:
-        centre = centres[birth.place]
+    def spawn(launch: Launch) -> Trainer:
+        centre = centres[launch.place]
         rows = centre + 0.5 * torch.randn(64, DIM, generator=chance)
         kind = strategy_of("adpsgd")
         strategy = kind(kind.options_type(), Exchange(every_steps=1, per_second_max=0.0))
         worker = point_worker(
-            birth.name,
+            launch.name,
             NAMES,
             rows,
             strategy,
             load_topology("complete", NAMES),
-            birth.mailbox,
+            launch.mailbox,
             recorder,
             batch_size=4,
-            draws_seed=birth.place,
+            draws_seed=launch.place,
         )
-        workers[birth.name] = worker
-        return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, seed, 1.0 + birth.place))
+        workers[launch.name] = worker
+        return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, seed, 1.0 + launch.place))
 
     storm = Storm(seed)
     world = World(NAMES, spawn, Network(Quality(latency_s=0.002), faults=storm, seed=seed), seed=seed)

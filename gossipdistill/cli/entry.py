@@ -19,7 +19,7 @@ from gossipdistill.durable import OF_STORAGE
 from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, ConfigError, GossipdistillError, UserCodeError
 from gossipdistill.printable import printable_lines
 from gossipdistill.runtime.log import keep_going
-from gossipdistill.runtime.stopping import pass_over_early_wishes
+from gossipdistill.runtime.stopping import pass_over_early_signals
 from gossipdistill.user_code import TorchSettings, came_from, told
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ dress(app)
 
 def main() -> None:
     """Run the command line; errors are one line, exit codes are documented in docs/reference.md."""
-    pass_over_early_wishes()
+    pass_over_early_signals()
     completing.prepare()
     keep_going()
     TorchSettings.forget()

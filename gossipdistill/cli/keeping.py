@@ -76,8 +76,8 @@ def keys_invite(
 @keys_app.command("show")
 def keys_show(peers: RosterOption, output: FormatOption = Format.TABLE) -> None:
     """Each peer's public key, whether it is trusted, and whether its secret lies here."""
+    from gossipdistill.bundled import find
     from gossipdistill.keys.issuing import show
-    from gossipdistill.shelf import find
 
     file = find("peers", peers)
     listed = show(file)

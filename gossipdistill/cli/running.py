@@ -98,7 +98,7 @@ def run(
     """Several peers on this machine, to the end, with a table."""
     with busy(err_console, "importing torch") as say:
         from gossipdistill.config.plan import Asked, plan_local, settle
-        from gossipdistill.keys.choice import Wishes
+        from gossipdistill.keys.choice import KeyOptions
         from gossipdistill.launchers.chaos import afflict
         from gossipdistill.launchers.local import LocalRun
         from gossipdistill.launchers.preflight import check, title_of
@@ -108,7 +108,7 @@ def run(
         say("reading the configuration and the data, and trying the model")
         asked = Asked(
             run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
-            Wishes(secure=secure),
+            KeyOptions(secure=secure),
         )  # fmt: skip
         planned = afflict(plan_local(asked, resume=resume), faults)
         findings = check(planned)
@@ -160,9 +160,9 @@ def worker(
     with busy(err_console, "importing torch"):
         from gossipdistill.config.plan import Asked, plan_worker
         from gossipdistill.config.threads import told
-        from gossipdistill.keys.choice import INSECURE, Wishes
+        from gossipdistill.keys.choice import INSECURE, KeyOptions
         from gossipdistill.launchers.chaos import afflict
-        from gossipdistill.launchers.own_faults import afflicted_worker
+        from gossipdistill.launchers.own_faults import worker_under_plan
         from gossipdistill.observe.display import Display
         from gossipdistill.observe.report import render
         from gossipdistill.runtime.alone import run_alone
@@ -170,7 +170,7 @@ def worker(
 
         asked = Asked(
             run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
-            Wishes(key, join, secure, insecure),
+            KeyOptions(key, join, secure, insecure),
         )  # fmt: skip
         (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
     print_notices(spec.notices)
@@ -182,8 +182,8 @@ def worker(
         if spec.faults is None:
             code, summary = run_alone(spec, display)
         else:
-            afflicted = afflicted_worker(spec, display)
-            code, summary = afflicted.run(), afflicted.summary
+            injected = worker_under_plan(spec, display)
+            code, summary = injected.run(), injected.summary
     folder = spec.typed(spec.folder)
     everybody = f"    All peers: gossipdistill show {_again(out, folder.parent)}"
     written = written_to(folder / RESULT_FILE, summary["peers"][0].get("unwritten", ()), everybody)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.errors import ConfigError
 
 FIRST_LIGHT = """\
@@ -129,7 +129,9 @@ def write_examples(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
-            path.write_text(FILES.get(path.name) or shelf.read_text(shelf.find("faults", BAD_DAY)), encoding="utf-8")
+            path.write_text(
+                FILES.get(path.name) or bundled.read_text(bundled.find("faults", BAD_DAY)), encoding="utf-8"
+            )
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", file=folder) from None
     return paths

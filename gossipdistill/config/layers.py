@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gossipdistill.bundled import read_text, read_toml
 from gossipdistill.config.presets import FIRST_LIGHT, FIRST_LIGHT_ORIGIN
 from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.tables import Dotted, flatten, nest
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.files import UnusableError
-from gossipdistill.shelf import read_text, read_toml
 from gossipdistill.toml import parse_toml
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.config.dealing import part_of, refuse_one_part_twice
 from gossipdistill.config.layers import Layer, Resolved, environment_layers, file_layer, parse_settings
 from gossipdistill.config.resolving import SECTION_NAMES, resolve
@@ -18,7 +18,7 @@ from gossipdistill.config.threads import Cpus, Threads, with_threads
 from gossipdistill.config.threads import choose as choose_threads
 from gossipdistill.errors import AddressError, ConfigError, UsageError
 from gossipdistill.ids import PEER_NAME_RULE, is_peer_name
-from gossipdistill.keys.choice import Wishes, choose, on_another_machine
+from gossipdistill.keys.choice import KeyOptions, choose, on_another_machine
 from gossipdistill.keys.joining import read_join
 from gossipdistill.machine.listening import free_ports, refuse_unusable
 from gossipdistill.presence import NOWHERE, Address
@@ -45,7 +45,7 @@ class Asked:
     data_dir: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
-    wishes: Wishes = field(default_factory=Wishes)
+    key_options: KeyOptions = field(default_factory=KeyOptions)
     """About keys."""
     without: frozenset[str] = frozenset()
     """Keys that are passed over (used by `compare`)."""
@@ -53,9 +53,9 @@ class Asked:
     """The folder in which the command was given. Paths are made absolute by it at once: a task may change folders."""
 
     def __post_init__(self) -> None:
-        wishes, here = self.wishes, self.here
-        wishes = replace(wishes, key=_within(here, wishes.key), join=_within(here, wishes.join))
-        object.__setattr__(self, "wishes", wishes)
+        key_options, here = self.key_options, self.here
+        key_options = replace(key_options, key=_within(here, key_options.key), join=_within(here, key_options.join))
+        object.__setattr__(self, "key_options", key_options)
         object.__setattr__(self, "data_dir", _within(here, self.data_dir))
         object.__setattr__(self, "out", here / self.out)
 
@@ -121,7 +121,7 @@ def plan_local(
     common = resolve(layers)
     where, base = common.config.peers, asked.base_of(common, "peers")
     roster = _local_roster(asked, common)
-    file = shelf.find("peers", where, base) if classify(where) == "roster" else None
+    file = bundled.find("peers", where, base) if classify(where) == "roster" else None
     folder = asked.out / common.config.name
     if resume and not folder.is_dir():
         raise ConfigError("no such run to resume; leave out --resume to begin one", file=folder)
@@ -153,7 +153,7 @@ def plan_local(
                 topology_base=asked.base_of(resolved, "topology"),
                 user_folder=asked.here,
                 keys=choose(
-                    asked.wishes, entry.name, common.config.name, file, roster if file is not None else None, ()
+                    asked.key_options, entry.name, common.config.name, file, roster if file is not None else None, ()
                 ),
             )
         )
@@ -240,9 +240,9 @@ def plan_worker(
     listening, advertised = _places(listen or entry.listen, advertise, known)
     parts = {one: part_of(roster, one) for one in roster.names} | ({name: parse_shard(shard)} if shard else {})
     addresses = [listening, advertised, *(other.address for other in roster.peer)]
-    file = shelf.find("peers", where, asked.base_of(common, "peers"))
+    file = bundled.find("peers", where, asked.base_of(common, "peers"))
     refuse_one_part_twice(parts, common.config.task.shards, file)
-    keys = choose(asked.wishes, name, common.config.name, file, roster, addresses)
+    keys = choose(asked.key_options, name, common.config.name, file, roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
     spec = WorkerSpec(
@@ -283,8 +283,8 @@ def _without_roster(
     fresh: bool,
 ) -> WorkerSpec:
     seeds = () if "peers" not in common.origins else tuple(parse_seeds(common.config.peers))
-    if asked.wishes.join is not None and not seeds:
-        join = read_join(asked.wishes.join, common.config.name)
+    if asked.key_options.join is not None and not seeds:
+        join = read_join(asked.key_options.join, common.config.name)
         seeds = () if join.host == name else (join.address,)
     if shard is None:
         raise UsageError("without a roster, say which part of the data this peer has: --shard K/N, for example 1/3")
@@ -298,7 +298,7 @@ def _without_roster(
     if advertised.host in ("0.0.0.0", "::"):
         raise UsageError(f"others cannot reach {advertised}: say where they can, with --advertise HOST:PORT")
     addresses = [listening, advertised, *seeds]
-    keys = choose(asked.wishes, name, common.config.name, None, None, addresses)
+    keys = choose(asked.key_options, name, common.config.name, None, None, addresses)
     _refuse_taken(name, _local(listening))
     here = count if all(is_loopback(a.host) for a in (advertised, *seeds) if a.host) else 1
     spec = WorkerSpec(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gossipdistill.bundled import find
 from gossipdistill.doctor import local
 from gossipdistill.doctor.case import Case, Machine, Meeting, Port, Verdict
 from gossipdistill.doctor.checks import CHECKS
@@ -21,7 +22,6 @@ from gossipdistill.ids import next_boot
 from gossipdistill.machine.lookups import LookUp, look_up_all
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import PeerEntry, Roster, classify, load_roster, parse_address
-from gossipdistill.shelf import find
 
 CALLED_MAX = 64
 """Others that are called, the next ones in the roster; the doctors before them call this one."""

@@ -58,7 +58,7 @@ def talk(
                 break
             progress(missing, max(left_s, 0.0))
             line.turn()
-            line.refuse_hoards()
+            line.refuse_unread()
     finally:
         line.close()
     return now - began_s, line.turned_away
@@ -86,7 +86,7 @@ class _Line:
                 except zmq.ZMQError as error:
                     port = listen.port + channel
                     raise AddressError(f"cannot listen at port {port} of {listen.host}: {error.strerror}") from None
-        door = self._sockets.doorkeeper
+        door = self._sockets.zap_handler
         if door is not None and door.socket is not None:
             door.refused = self._note
             self._poller.register(door.socket, zmq.POLLIN)
@@ -108,8 +108,8 @@ class _Line:
         self._send(self._meetings.due(now, wall_s))
         for socket, _ in self._poller.poll(_TURN_MS):
             if socket not in self._origins:
-                assert self._sockets.doorkeeper is not None
-                self._sockets.doorkeeper.answer()
+                assert self._sockets.zap_handler is not None
+                self._sockets.zap_handler.answer()
                 continue
             channel, name = self._origins[socket]
             for _ in range(_MESSAGES_PER_TURN):
@@ -118,7 +118,7 @@ class _Line:
                     break
                 self._hear(channel, name, [part.bytes for part in parts], self._who(name, parts[-1]))
 
-    def refuse_hoards(self) -> None:
+    def refuse_unread(self) -> None:
         """End all that, when what others have sent takes far more memory than any doctor or worker makes it take.
 
         Raises:

@@ -23,14 +23,14 @@ _HEADER_BYTES = 120
 """Of a message without payload, for a rate limit."""
 
 Frames = list[bytes | memoryview]
-Spoil = Callable[[Frames], Frames]
+Corrupt = Callable[[Frames], Frames]
 
 
 class Put(Protocol):
-    """Hands one message to its socket. `late`: do not tell the protocol when the socket does not take it. `spoil`
+    """Hands one message to its socket. `late`: do not tell the protocol when the socket does not take it. `corrupt`
     changes the encoded frames."""
 
-    def __call__(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None: ...
+    def __call__(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -49,26 +49,26 @@ class FaultySender:
         """Let the plan decide on one message (on the loop's own thread)."""
         envelope, size = transmit.envelope, _size(transmit)
         to = str(envelope.to) or self.names.get(transmit.address, "")
-        fate = self.links.fate(str(envelope.sender), to, size, self.elapsed_s())
-        spoil = Flip(f"{envelope.sender}/{to}/{self.links.counts.total()}") if fate.corrupt else None
-        for copy, delay_s in enumerate(fate.delays_s):
+        outcome = self.links.outcome(str(envelope.sender), to, size, self.elapsed_s())
+        corrupt = Flip(f"{envelope.sender}/{to}/{self.links.counts.total()}") if outcome.corrupt else None
+        for copy, delay_s in enumerate(outcome.delays_s):
             if delay_s > 0:
-                self._hold(delay_s, size, transmit, spoil, put)
+                self._hold(delay_s, size, transmit, corrupt, put)
             else:
-                put(transmit, late=copy > 0, spoil=spoil)
+                put(transmit, late=copy > 0, corrupt=corrupt)
 
-    def _hold(self, delay_s: float, size: int, transmit: Transmit, spoil: Spoil | None, put: Put) -> None:
+    def _hold(self, delay_s: float, size: int, transmit: Transmit, corrupt: Corrupt | None, put: Put) -> None:
         if self._held_messages >= HELD_MESSAGES_MAX or self._held_bytes + size > HELD_BYTES_MAX:
             self.overflowed += 1
             return
         self._held_messages += 1
         self._held_bytes += size
-        asyncio.get_running_loop().call_later(delay_s, self._release, size, transmit, spoil, put)
+        asyncio.get_running_loop().call_later(delay_s, self._release, size, transmit, corrupt, put)
 
-    def _release(self, size: int, transmit: Transmit, spoil: Spoil | None, put: Put) -> None:
+    def _release(self, size: int, transmit: Transmit, corrupt: Corrupt | None, put: Put) -> None:
         self._held_messages -= 1
         self._held_bytes -= size
-        put(transmit, late=True, spoil=spoil)
+        put(transmit, late=True, corrupt=corrupt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""Looks after files and memory: closes the listeners before they are short, and ends connections that hoard.
+"""Looks after files and memory: closes the listeners before they are short, and ends connections with too much unread.
 
 Rules of this file
 1. Existing connections go on when the listeners close: the kernel drops what knocks.
-2. A connection of which more waits than of any honest one is ended, or paused (see `Hoards`); when all together hold
-   too much, those on which no member has spoken are ended first, and the others paused. When memory is short for
-   another reason, all that others have made are ended. Whoever is honest connects again, and my own connections serve
+2. A connection of which more waits than of any honest one is ended, or paused (see `UnreadLedger`). When all together
+   hold too much, those on which no member has spoken are ended first, and the others paused. When memory is short for
+   another reason, all that others have made are ended. An honest peer connects again, and my own connections serve
    both ways meanwhile.
 3. When files are short, or strangers hold too many, half of the connections on which no member has spoken are ended,
    the oldest first of the addresses that have most; so whoever holds many keeps nobody out, and who has just come has
@@ -29,10 +29,10 @@ import zmq
 
 from gossipdistill.drivers.buffers import Freed
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.hoards import Backlog, Hoards, Measure
 from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.resources import Connection, Connections, Resources, bytes_received, cut, deafen
+from gossipdistill.drivers.resources import Connection, Connections, Resources, bytes_received, cut, drop_syns
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
+from gossipdistill.drivers.unread_bytes import Backlog, Measure, UnreadLedger
 from gossipdistill.events import Event, EventKind
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.presence import Address
@@ -77,7 +77,7 @@ class Guard:
     """What bodies of several messages take, which is no backlog."""
     resources: Resources = field(default_factory=Resources)
     gate: Gate = field(init=False)
-    hoards: Hoards = field(init=False)
+    unread_bytes: UnreadLedger = field(init=False)
     knocked: int = 0
     """How often somebody knocked."""
     _routers: list[ZmqSocket] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Guard:
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.peer.limits)
-        self.hoards = Hoards(self.peer.limits)
+        self.unread_bytes = UnreadLedger(self.peer.limits)
         self._freed = Freed(self.peer.limits.freed_bytes_max)
         memory = self.resources.memory_bytes()
         self._resident_bytes_max = None if memory is None else int(self.peer.limits.resident_share_max * memory)
@@ -132,7 +132,7 @@ class Guard:
         """A message was read, or dropped `unread`; `frame` is one of its frames."""
         if self._knocks:
             with contextlib.suppress(zmq.ZMQError):  # of who speaks ZMTP 1 or 2, libzmq does not say it
-                self.hoards.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
+                self.unread_bytes.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -229,9 +229,9 @@ class Guard:
             elif one.peer in dialled:
                 mine.append((one, dialled[one.peer] is Channel.DATA))
         cut_off = self._look_at_bytes(theirs + mine, now)
-        self.hoards.keep({one.fd for one, _ in (*theirs, *mine)})
+        self.unread_bytes.keep({one.fd for one, _ in (*theirs, *mine)})
         others = [one for one, _ in theirs]
-        silent = [one for one in others if not self.hoards.has_spoken(one.fd, one.inode)]
+        silent = [one for one in others if not self.unread_bytes.has_spoken(one.fd, one.inode)]
         if self.gate.lacks_files or len(silent) > self.peer.limits.silent_connections_max:
             why = "files are short" if self.gate.lacks_files else "strangers hold too many connections"
             self._end_silent(first_to_go(silent), len(silent), why, now)
@@ -245,9 +245,9 @@ class Guard:
         """More waits than may: no more data of anybody, until it is less."""
         self._end_silent(silent, len(silent), "too much waits to be read", now)
         for one, is_data in all_of_them:
-            is_open = one.fd in self.hoards.by_fd and not self.hoards.is_paused(one.fd)
-            if is_data and is_open and deafen(one, True):
-                self.hoards.pause(one.fd, now)
+            is_open = one.fd in self.unread_bytes.by_fd and not self.unread_bytes.is_paused(one.fd)
+            if is_data and is_open and drop_syns(one, True):
+                self.unread_bytes.pause(one.fd, now)
 
     def _end_silent(self, chosen: list[Connection], of: int, why: str, now: float) -> None:
         ended = sum(map(cut, chosen))
@@ -265,19 +265,19 @@ class Guard:
             came = bytes_received(one)
             if came is None:
                 continue
-            waits = self.hoards.look(one.fd, one.inode, came, now)
-            match self.hoards.judge(one.fd, waits, is_data, now):
+            waits = self.unread_bytes.look(one.fd, one.inode, came, now)
+            match self.unread_bytes.judge(one.fd, waits, is_data, now):
                 case Measure.PAUSE:
-                    deafen(one, True)
+                    drop_syns(one, True)
                 case Measure.GO_ON:
-                    deafen(one, False)
+                    drop_syns(one, False)
                 case Measure.CUT if cut(one):
                     ended += 1
                     self._hold_against(one, waits, now)
         return ended
 
     def _hold_against(self, one: Connection, waits: int, now: float) -> None:
-        sender = self.hoards.sender_of(one.fd)
+        sender = self.unread_bytes.sender_of(one.fd)
         problem = f"{waits / 1e6:.0f} MB that came from {one.peer[0]}:{one.peer[1]} wait, more than may: cut off"
         self._say(EventKind.CUT_OFF, sender, problem)
         self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.sockets.curve is not None)
@@ -287,4 +287,4 @@ class Guard:
 
     def _shut(self, listener: Connection) -> None:
         """Close a listener, or open it, as the gate is."""
-        deafen(listener, deaf=not self.gate.is_open)
+        drop_syns(listener, deaf=not self.gate.is_open)

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.links import Inlet, Link, Routes
+from gossipdistill.drivers.links import Link, ReadableSocket, Routes
 from gossipdistill.drivers.newcomers import Newcomers
+from gossipdistill.drivers.rate_limits import RateLimits
 from gossipdistill.drivers.security import Curve, may_say
 from gossipdistill.drivers.sending import Sending
 from gossipdistill.drivers.sockets import Channel
-from gossipdistill.drivers.tolls import Tolls
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State
@@ -52,15 +52,15 @@ class Ingress:
     """What the protocol was told, in numbers of calls."""
     newcomers: Newcomers = field(init=False)
     """Who may enrol; the doorkeeper lets them in."""
-    _tolls: Tolls = field(init=False)
+    _rate_limits: RateLimits = field(init=False)
 
     def __post_init__(self) -> None:
         self.newcomers = Newcomers(place_s=self.limits.newcomer_s)
-        self._tolls = Tolls(self.limits)
+        self._rate_limits = RateLimits(self.limits)
 
     def take_up_keys(self, curve: Curve) -> None:
         """Whoever has enrolled is trusted from now on."""
-        keys = self.peer.introductions.changed_keys()
+        keys = self.peer.key_distribution.changed_keys()
         if keys is not None:
             curve.trust({name: key.encode("ascii") for name, key in keys.items()})
 
@@ -70,86 +70,86 @@ class Ingress:
             if not is_present(self.peer, sender):
                 self.assembly.forget(sender)
 
-    def receive_sealed(self, frames: Sequence[memoryview], inlet: Inlet, key: str, curve: Curve) -> str:
+    def receive_sealed(self, frames: Sequence[memoryview], readable: ReadableSocket, key: str, curve: Curve) -> str:
         """A message on a connection whose other end has proved to hold `key`. Returns whose key that is, or was."""
         connection = b""
-        if inlet.link is None:
+        if readable.link is None:
             connection, frames = bytes(frames[0]), frames[1:]
         name, former = curve.name_of(key), curve.former_name_of(key)
         if name is None and former is None:
-            self._hear_newcomer(frames, inlet, connection, key, curve)
+            self._hear_newcomer(frames, readable, connection, key, curve)
             return ""
         if name is None:
             self.handed_over += 1
             problem = f"a message under the key {key}, which is not trusted any more"
             self.peer.receive_malformed(former or "", REVOKED, problem, self.clock())
             return former or ""
-        envelope = self._decode(frames, name, inlet, connection)
+        envelope = self._decode(frames, name, readable, connection)
         if envelope is not None and not may_say(name, envelope):
             problem = f"the holder of the key of {name} claims to be {envelope.sender}"
             self._refuse(name, WireError(WireCode.SENDER, problem), proven=True)
         elif envelope is not None:
-            self._accept(envelope, inlet, connection, sum(map(len, frames)))
+            self._accept(envelope, readable, connection, sum(map(len, frames)))
         return name
 
     def _hear_newcomer(
-        self, frames: Sequence[memoryview], inlet: Inlet, connection: bytes, key: str, curve: Curve
+        self, frames: Sequence[memoryview], readable: ReadableSocket, connection: bytes, key: str, curve: Curve
     ) -> None:
         """Somebody whom the doorkeeper has let in to enrol. It gets an answer if it is refused, and else is ignored."""
         paid = self.newcomers.is_heard_first(key)
-        envelope = self._decode(frames, "", inlet, connection, paid) if len(frames) == 1 else None
+        envelope = self._decode(frames, "", readable, connection, paid) if len(frames) == 1 else None
         if envelope is None or not isinstance(envelope.message, Enrolments):
             self.unheard += 1
             return
         self.handed_over += 1
-        refusal = self.peer.introductions.newcomer(key, envelope, self.clock())
+        refusal = self.peer.key_distribution.newcomer(key, envelope, self.clock())
         if refusal is None:
             self.newcomers.enrolled(key)
         else:
             self.newcomers.failed(key)
-            self.sending.answer(inlet.channel, connection, envelope.sender, envelope.boot, refusal)
+            self.sending.answer(readable.channel, connection, envelope.sender, envelope.boot, refusal)
         self.take_up_keys(curve)
 
-    def receive(self, frames: Sequence[memoryview], inlet: Inlet) -> str:
+    def receive(self, frames: Sequence[memoryview], readable: ReadableSocket) -> str:
         """A message on a connection without keys. Returns who speaks on it, as far as it is known."""
-        if inlet.link is not None:
-            envelope = self._decode(frames, inlet.link.name, inlet)
-            problem = _of_another(inlet.link, envelope)
+        if readable.link is not None:
+            envelope = self._decode(frames, readable.link.name, readable)
+            problem = _of_another(readable.link, envelope)
             if problem:
-                self._refuse(inlet.link.name, WireError(WireCode.SENDER, problem), proven=True)
+                self._refuse(readable.link.name, WireError(WireCode.SENDER, problem), proven=True)
             elif envelope is not None:
-                self._accept(envelope, inlet, b"", sum(map(len, frames)))
-            return inlet.link.name
+                self._accept(envelope, readable, b"", sum(map(len, frames)))
+            return readable.link.name
         connection, frames = bytes(frames[0]), frames[1:]
-        said_before = self.speakers.get((inlet.channel, connection))
+        said_before = self.speakers.get((readable.channel, connection))
         known = said_before[0] if said_before is not None else None
-        envelope = self._decode(frames, known, inlet, connection)
+        envelope = self._decode(frames, known, readable, connection)
         if envelope is None:
             return known or ""
         speaker = (envelope.sender, envelope.boot)
         if said_before is None:
             while len(self.speakers) >= 4 * self.limits.links_max:
                 del self.speakers[next(iter(self.speakers))]
-            self.speakers[inlet.channel, connection] = speaker
+            self.speakers[readable.channel, connection] = speaker
         elif said_before != speaker:
             problem = "a connection of {}/{} claims to be {}/{}".format(*said_before, *speaker)
             self._refuse(said_before[0], WireError(WireCode.SENDER, problem))
             return said_before[0]
-        self._accept(envelope, inlet, connection, sum(map(len, frames)))
+        self._accept(envelope, readable, connection, sum(map(len, frames)))
         return envelope.sender
 
     def _decode(
         self,
         frames: Sequence[memoryview],
         speaker: str | None,
-        inlet: Inlet,
+        readable: ReadableSocket,
         connection: bytes = b"",
         paid: bool = False,
     ) -> Envelope | None:
         """The message of this peer; of whoever it says, if the speaker is None. None if it is no message, or dropped
         unread, which one that is `paid` for is not."""
-        proven = self.curve is not None or inlet.link is not None
-        if not paid and self._is_unread(frames, speaker or "", inlet, proven):
+        proven = self.curve is not None or readable.link is not None
+        if not paid and self._is_unread(frames, speaker or "", readable, proven):
             return None
         try:
             return decode(frames, self.limits)
@@ -158,28 +158,30 @@ class Ingress:
                 speaker = error.sender
             if error.version is not None and error.sender and speaker in ("", error.sender):
                 whose = error.sender if self.curve is None else speaker
-                self._refuse_version(whose, error, error.version, inlet, connection)
+                self._refuse_version(whose, error, error.version, readable, connection)
             else:
                 self._refuse(speaker, error, proven and error.version is None)  # an old release is no offence
         return None
 
-    def _refuse_version(self, speaker: str, error: WireError, theirs: int, inlet: Inlet, connection: bytes) -> None:
+    def _refuse_version(
+        self, speaker: str, error: WireError, theirs: int, readable: ReadableSocket, connection: bytes
+    ) -> None:
         """`speaker` is empty where there are keys, and it has none yet that would show that it is who it says."""
         self.handed_over += 1
         known = self.peer.address_of(speaker) is not None
         if connection and known and not self.peer.boots.is_beyond(error.boot, self.clock()):
-            self.routes.note(speaker, error.boot, inlet.channel, connection, True)
+            self.routes.note(speaker, error.boot, readable.channel, connection, True)
         refusal = self.peer.receive_other_version(speaker, error.boot, theirs, WIRE_VERSION, self.clock())
-        if refusal is not None and connection and inlet.channel is Channel.CONTROL:
-            self.sending.answer(inlet.channel, connection, error.sender, error.boot, refusal)
+        if refusal is not None and connection and readable.channel is Channel.CONTROL:
+            self.sending.answer(readable.channel, connection, error.sender, error.boot, refusal)
 
-    def _is_unread(self, frames: Sequence[memoryview], speaker: str, inlet: Inlet, proven: bool) -> bool:
+    def _is_unread(self, frames: Sequence[memoryview], speaker: str, readable: ReadableSocket, proven: bool) -> bool:
         """Whether this message is dropped as it is: too much of its sender has come, or its sender is muted."""
         now, name = self.clock(), PeerName(speaker)
         is_member = self.peer.address_of(speaker) is not None
-        purse = inlet.link.purse if inlet.link is not None else None
+        budget = readable.link.budget if readable.link is not None else None
         whose = speaker if is_member or self.curve is not None else ""  # a name that its key has shown
-        breach = self._tolls.breach(whose, inlet.channel, sum(map(len, frames)), now, purse)
+        breach = self._rate_limits.breach(whose, readable.channel, sum(map(len, frames)), now, budget)
         if breach is not None:
             self.unread += 1
             self.handed_over += 1
@@ -195,13 +197,13 @@ class Ingress:
         self.handed_over += 1
         self.peer.receive_malformed(speaker, error.code.value, error.problem, self.clock(), proven)
 
-    def _accept(self, envelope: Envelope, inlet: Inlet, connection: bytes, size: int) -> None:
+    def _accept(self, envelope: Envelope, readable: ReadableSocket, connection: bytes, size: int) -> None:
         """It is from whom it says."""
-        if inlet.link is not None:
-            inlet.link.heard = True
+        if readable.link is not None:
+            readable.link.heard = True
         if connection and not self.peer.boots.is_beyond(envelope.boot, self.clock()):
             is_member = self.peer.address_of(envelope.sender) is not None
-            self.routes.note(envelope.sender, envelope.boot, inlet.channel, connection, is_member)
+            self.routes.note(envelope.sender, envelope.boot, readable.channel, connection, is_member)
         if not isinstance(envelope.message, Here):
             self._hand_over(envelope, size, self.clock())
 
@@ -214,13 +216,13 @@ class Ingress:
             in_pieces = isinstance(message, Piece) or _opens(message)
             unknown = in_pieces and self.peer.turns_down(envelope.sender, message.topic, now)
             if unknown or (in_pieces and not is_present(self.peer, envelope.sender)):
-                traffic.astray += 1
+                traffic.orphans += 1
                 return
             try:
                 if not self.peer.is_muted(envelope.sender, now):  # else mass is refused by its number, and whole
                     whole = self.assembly.feed(envelope)
             except WireError as error:
-                traffic.astray += 1
+                traffic.orphans += 1
                 if error.code is not WireCode.PIECE:  # which happens to the honest: a connection ended in between
                     self.handed_over += 1
                     self.peer.receive_malformed(envelope.sender, error.code.value, error.problem, now)

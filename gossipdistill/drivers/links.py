@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import zmq
 
 from gossipdistill.drivers.names import look_up
+from gossipdistill.drivers.rate_limits import Budget
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
-from gossipdistill.drivers.tolls import Purse
 from gossipdistill.limits import Limits
 from gossipdistill.presence import NOWHERE, Address
 
@@ -58,7 +58,7 @@ class Link:
     """Whether anything that made a message has come through it."""
     took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
     """When control and data last accepted a message, since they were opened."""
-    purse: Purse = field(default_factory=dict)
+    budget: Budget = field(default_factory=dict)
 
     def is_deaf(self, channel: Channel, now: float) -> bool:
         """Whether a refusal just now means that nobody is connected, rather than that the queue is full."""
@@ -69,7 +69,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Inlet:
+class ReadableSocket:
     """A socket to read: a ROUTER, or one of the two of a link."""
 
     socket: ZmqSocket

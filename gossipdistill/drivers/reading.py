@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import zmq
 
 from gossipdistill.drivers.ingress import Ingress
-from gossipdistill.drivers.links import Inlet
+from gossipdistill.drivers.links import ReadableSocket
 from gossipdistill.drivers.sockets import may_read
 from gossipdistill.limits import Limits
 
@@ -32,66 +32,66 @@ class Reading:
     delivered: Callable[[zmq.Frame, int, int, str, bool], None]
     """Told of each message: one of its frames, their number, its size, who speaks on its connection, and whether it was
     dropped unread."""
-    behind: set[Inlet] = field(default_factory=set)
+    behind: set[ReadableSocket] = field(default_factory=set)
     """Sockets that were not read to their end the last time."""
-    _overlong: set[Inlet] = field(default_factory=set)
+    _overlong: set[ReadableSocket] = field(default_factory=set)
     """Sockets whose next frames are the rest of a message of more frames than any has."""
 
-    def drain(self, inlet: Inlet) -> bool:
+    def drain(self, readable: ReadableSocket) -> bool:
         """Read a turn's share. Whether there may be more."""
-        self.behind.discard(inlet)
+        self.behind.discard(readable)
         ingress, left_bytes = self.ingress, self.limits.turn_bytes_max
         for _ in range(self.limits.turn_messages_max):
-            if not may_read(inlet.socket):  # asking is ten times cheaper than an exception
+            if not may_read(readable.socket):  # asking is ten times cheaper than an exception
                 return False
-            if inlet in self._overlong and not self._skip(inlet):
+            if readable in self._overlong and not self._skip(readable):
                 break
-            parts = self._next(inlet)
+            parts = self._next(readable)
             if not parts:
                 return False
             frames = [part.buffer for part in parts]
             size, unread = sum(map(len, frames)), ingress.unread
             if ingress.curve is None:
-                speaker = ingress.receive(frames, inlet)
+                speaker = ingress.receive(frames, readable)
             else:
-                key = str(parts[-1].get("User-Id")) if inlet.link is None else inlet.link.key
-                speaker = ingress.receive_sealed(frames, inlet, key, ingress.curve)
+                key = str(parts[-1].get("User-Id")) if readable.link is None else readable.link.key
+                speaker = ingress.receive_sealed(frames, readable, key, ingress.curve)
             self.delivered(parts[0], len(parts), size, speaker, ingress.unread > unread)
             left_bytes -= size
             if left_bytes <= 0:
                 break
-        if not may_read(inlet.socket):
+        if not may_read(readable.socket):
             return False
-        self.behind.add(inlet)
+        self.behind.add(readable)
         return True
 
-    def _next(self, inlet: Inlet) -> list[zmq.Frame]:
+    def _next(self, readable: ReadableSocket) -> list[zmq.Frame]:
         """The frames of the next message, or one more than any has; the rest is skipped, over several turns. Empty when
         there is none."""
         parts: list[zmq.Frame] = []
-        for _ in range(_FRAMES_MAX + 1 + (inlet.link is None)):
+        for _ in range(_FRAMES_MAX + 1 + (readable.link is None)):
             try:
-                parts.append(inlet.socket.recv(zmq.NOBLOCK, copy=False))
+                parts.append(readable.socket.recv(zmq.NOBLOCK, copy=False))
             except zmq.Again:
                 return []  # only before the first: a message comes whole
             if not parts[-1].more:
                 return parts
-        self._overlong.add(inlet)
+        self._overlong.add(readable)
         return parts
 
-    def _skip(self, inlet: Inlet) -> bool:
+    def _skip(self, readable: ReadableSocket) -> bool:
         """Skip a turn's share of an overlong message. Whether its end was reached."""
         size = frames = 0
         while frames < _SKIPPED_PER_TURN:
-            frame = inlet.socket.recv(zmq.NOBLOCK, copy=False)
+            frame = readable.socket.recv(zmq.NOBLOCK, copy=False)
             size, frames = size + len(frame), frames + 1
             if not frame.more:
-                self._overlong.discard(inlet)
+                self._overlong.discard(readable)
                 break
         self.delivered(frame, frames, size, "", True)
         return not frame.more
 
-    def leave(self, inlet: Inlet) -> None:
+    def leave(self, readable: ReadableSocket) -> None:
         """This socket is read no longer."""
-        self.behind.discard(inlet)
-        self._overlong.discard(inlet)
+        self.behind.discard(readable)
+        self._overlong.discard(readable)

@@ -150,7 +150,7 @@ def cut(one: Connection) -> bool:
     return False
 
 
-def deafen(one: Connection, deaf: bool) -> bool:
+def drop_syns(one: Connection, deaf: bool) -> bool:
     """Have the kernel drop all that comes to a listener, or no longer; connections that it has made are not concerned.
     Of a connection, what is dropped is sent again by the other end, later and later: nothing is lost.
 

@@ -2,7 +2,7 @@
 
 Rules of this file
 1. A connecting socket encrypts to the key of the peer that it means to reach, and reaches nobody else.
-2. A binding socket lets in whose public key is trusted at that moment: `Doorkeeper` is asked by libzmq about each
+2. A binding socket lets in whose public key is trusted at that moment: `ZapHandler` is asked by libzmq about each
    caller (ZAP); without one, nobody is let in. It attaches that key as User-Id to each message of the connection.
 3. Who a key belongs to is looked up for each message, not when a connection is made: so whoever is revoked, or is given
    another key, is not listened to any more on connections that are open.
@@ -81,7 +81,7 @@ class Curve:
         return self._former.get(key)
 
     def guard(self, binding: zmq.Socket[bytes]) -> None:
-        """Let in only whom a `Doorkeeper` of this context lets in."""
+        """Let in only whom a `ZapHandler` of this context lets in."""
         binding.setsockopt(zmq.CURVE_SERVER, 1)
         binding.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
         binding.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a doorkeeper: nobody, not everybody
@@ -109,7 +109,7 @@ def may_say(name: str, envelope: Envelope) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class Doorkeeper:
+class ZapHandler:
     """Answers libzmq's questions (RFC 27, ZAP) about callers, by the current keys of a `Curve`. Never waits.
 
     `said` is told once of each key that was turned away, in words; `turned_away` counts by reason.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import zmq
 
-from gossipdistill.drivers.faulty import Spoil
+from gossipdistill.drivers.faulty import Corrupt
 from gossipdistill.drivers.links import Link, Links, Route, Routes
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
 from gossipdistill.messages import Consignment, Envelope, Message, Piece, State, Transmit
@@ -39,7 +39,7 @@ class Traffic:
     messages_sent: int = 0
     messages_received: int = 0
     not_taken: int = 0
-    astray: int = 0
+    orphans: int = 0
     """Pieces that came and belonged to nothing: what opened their body was lost with a connection."""
 
 
@@ -57,13 +57,13 @@ class Sending:
     ended: list[Route] = field(default_factory=list)
     """Ways back that were tried and are no more, until the driver has looked."""
 
-    def put(self, transmit: Transmit, way: Way | None, now: float, spoil: Spoil | None = None) -> Way | None:
-        """Offer a message to one way, or to all there are; the way that took it, or None. `spoil` bends frames."""
+    def put(self, transmit: Transmit, way: Way | None, now: float, corrupt: Corrupt | None = None) -> Way | None:
+        """Offer a message to one way, or to all there are; the way that took it, or None. `corrupt` bends frames."""
         envelope = transmit.envelope
         channel = channel_of(envelope)
         if isinstance(way, Link) and not (way.sockets and may_write(way.sockets[channel])):
             return None  # the next piece of a body: asked often, and seldom worth encoding
-        frames = encode(envelope) if spoil is None else spoil(encode(envelope))
+        frames = encode(envelope) if corrupt is None else corrupt(encode(envelope))
         size = sum(map(len, frames))
         traffic = self.traffic_of(envelope.to)
         for candidate in (way,) if way is not None else self._ways(transmit, now):

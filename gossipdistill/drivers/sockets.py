@@ -20,7 +20,7 @@ from itertools import count
 import zmq
 
 from gossipdistill.drivers.resources import tells_bytes
-from gossipdistill.drivers.security import DOMAIN, Curve, Doorkeeper
+from gossipdistill.drivers.security import DOMAIN, Curve, ZapHandler
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 
@@ -61,7 +61,7 @@ class Sockets:
         if not self._shared:
             # Two for each link and each I/O thread, and a monitor of two.
             self._context.set(zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 4))
-        self.doorkeeper: Doorkeeper | None = None
+        self.zap_handler: ZapHandler | None = None
         """Who answers for the sockets that listen; their owner has it do so. None without keys, or if none listens."""
         self._made: set[ZmqSocket] = set()
         self._monitors: dict[ZmqSocket, ZmqSocket] = {}
@@ -78,9 +78,9 @@ class Sockets:
         Raises:
             zmq.ZMQError: when it cannot.
         """
-        if self.curve is not None and self.doorkeeper is None:
-            self.doorkeeper = Doorkeeper(self.curve)
-            self.doorkeeper.open(self._plain(zmq.ROUTER))
+        if self.curve is not None and self.zap_handler is None:
+            self.zap_handler = ZapHandler(self.curve)
+            self.zap_handler.open(self._plain(zmq.ROUTER))
         router = self._socket(zmq.ROUTER, channel)
         router.setsockopt(zmq.BACKLOG, self.limits.backlog_max)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over

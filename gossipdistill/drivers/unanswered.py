@@ -18,7 +18,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
-_KNOCK_S = 2.0
+_DIAL_S = 2.0
 """How long a connection, a look-up or the first bytes may take."""
 _SIGNATURE_BYTES = 10
 """Of a greeting of ZMTP (RFC 23/ZMTP): FF, eight bytes, 7F; both ends send it at once."""
@@ -75,22 +75,22 @@ class Unanswered:
 async def why(address: Address) -> str:
     """Why nobody answers at this control address, and what to look at, in words."""
     try:
-        found = await asyncio.wait_for(look_up(address), _KNOCK_S)
+        found = await asyncio.wait_for(look_up(address), _DIAL_S)
     except TimeoutError:
-        return f"the name {address.host} was not found within {_KNOCK_S:g} s; is it right, and does the network work?"
+        return f"the name {address.host} was not found within {_DIAL_S:g} s; is it right, and does the network work?"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return f"the name {address.host} is not found ({reason}); is it spelt right, and known on this machine?"
     host = str(found[0][4][0]) if found else address.host
     try:
-        door = await knock(host, address.port)
+        door = await dial(host, address.port)
     except ConnectionRefusedError:
         return (
             "nothing listens at this port (connection refused); is the address right, and has that peer been started?"
         )
     except TimeoutError:
         return (
-            f"no answer within {_KNOCK_S:g} s; is the address right and the machine up, and are ports {address.port} "
+            f"no answer within {_DIAL_S:g} s; is the address right and the machine up, and are ports {address.port} "
             f"and {address.data_port} open in its firewall?"
         )
     except OSError as error:
@@ -107,26 +107,26 @@ async def why(address: Address) -> str:
     )
 
 
-async def knock(host: str, port: int) -> Door:
+async def dial(host: str, port: int) -> Door:
     """What answers at a port of an IP address.
 
     Raises:
-        OSError: when no connection can be made; TimeoutError after `_KNOCK_S`.
+        OSError: when no connection can be made; TimeoutError after `_DIAL_S`.
     """
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _KNOCK_S)
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _DIAL_S)
     try:
-        first = await asyncio.wait_for(reader.readexactly(_SIGNATURE_BYTES), _KNOCK_S)
+        first = await asyncio.wait_for(reader.readexactly(_SIGNATURE_BYTES), _DIAL_S)
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return Door.OTHER
     finally:
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(writer.wait_closed(), _KNOCK_S)
+            await asyncio.wait_for(writer.wait_closed(), _DIAL_S)
     return Door.ZMTP if first[0] == 0xFF and first[-1] == 0x7F else Door.OTHER
 
 
 async def _behind(host: str, port: int) -> Door:
     try:
-        return await knock(host, port)
+        return await dial(host, port)
     except OSError:
         return Door.CLOSED

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 import zmq
 
 from gossipdistill.drivers.buffers import Buffers, keep_freed
-from gossipdistill.drivers.faulty import FaultySender, Spoil
+from gossipdistill.drivers.faulty import Corrupt, FaultySender
 from gossipdistill.drivers.guard import Guard
 from gossipdistill.drivers.ingress import Ingress, is_present
-from gossipdistill.drivers.links import Inlet, Link, Links, Routes
+from gossipdistill.drivers.links import Link, Links, ReadableSocket, Routes
 from gossipdistill.drivers.monitors import Monitors
-from gossipdistill.drivers.outflow import Outflow
 from gossipdistill.drivers.pulse import Pulse
 from gossipdistill.drivers.reading import Reading
 from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.send_scheduler import SendScheduler
 from gossipdistill.drivers.sending import Sending, Traffic, Way, channel_of
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext, ZmqSocket, may_read, may_write
 from gossipdistill.drivers.unanswered import Unanswered
@@ -76,15 +76,15 @@ class Driver:
     _unanswered: Unanswered = field(init=False)
     _monitors: Monitors = field(init=False)
     _sending: Sending = field(init=False)
-    _outflow: Outflow[Way] = field(init=False)
+    _send_scheduler: SendScheduler[Way] = field(init=False)
     _ingress: Ingress = field(init=False)
     _reading: Reading = field(init=False)
     _guard: Guard = field(init=False)
     _buffers: Buffers = field(init=False)
     _pulse: Pulse = field(init=False)
-    _routers: dict[Channel, Inlet] = field(default_factory=dict)
-    _inlets: dict[ZmqSocket, Inlet] = field(default_factory=dict)
-    _ready: dict[Inlet, None] = field(default_factory=dict)
+    _routers: dict[Channel, ReadableSocket] = field(default_factory=dict)
+    _inlets: dict[ZmqSocket, ReadableSocket] = field(default_factory=dict)
+    _ready: dict[ReadableSocket, None] = field(default_factory=dict)
     """Sockets that may have more to read than a turn's share."""
     _open: bool = False
     _loop: asyncio.AbstractEventLoop | None = None
@@ -97,14 +97,14 @@ class Driver:
     def __post_init__(self) -> None:
         limits = self.limits
         if self.curve is not None:
-            self.peer.introductions.prove_senders()
+            self.peer.key_distribution.prove_senders()
         self._sockets = Sockets(limits, self.transport, self.context, self.curve)
         self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, self._warn)
         self._unanswered = Unanswered(self.peer, self._links, limits, self.clock, self._say_of_the_view)
         self._routes = Routes(limits.strangers_max)
         self._monitors = Monitors(self._sockets, self._connection_ended)
         self._sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
-        self._outflow = Outflow(limits, self._put, self._sent)
+        self._send_scheduler = SendScheduler(limits, self._put, self._sent)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         self._buffers = Buffers(limits.payload_bytes_max, limits.body_idle_s)
         assembly = Assembly(limits, self._buffers.allocate)
@@ -135,7 +135,7 @@ class Driver:
                     raise
                 what = "control" if channel is Channel.CONTROL else "data (the control port + 1)"
                 raise AddressError(f"cannot listen at {address} for {what}: {error.strerror}") from None
-            self._routers[channel] = Inlet(router, channel)
+            self._routers[channel] = ReadableSocket(router, channel)
             self._sending.routers[channel] = router
         self.bound = self.listen
         return self.listen
@@ -146,8 +146,8 @@ class Driver:
         watching: asyncio.Task[None] | None = None
         try:
             self._keep_the_door(self._loop)
-            for inlet in self._routers.values():
-                self._listen_to(inlet)
+            for readable in self._routers.values():
+                self._listen_to(readable)
             self._guard.begin(self._sending.routers.values(), self.listen)
             self._pulse.begin()
             if self._sockets.reconnects:
@@ -167,10 +167,10 @@ class Driver:
             self._guard.end()
             self._pulse.end()
             await self._links.close()
-            for inlet in list(self._inlets.values()):
-                self._stop_listening(inlet.socket)
-            if self._sockets.doorkeeper is not None:
-                self._sockets.doorkeeper.leave(self._loop)
+            for readable in list(self._inlets.values()):
+                self._stop_listening(readable.socket)
+            if self._sockets.zap_handler is not None:
+                self._sockets.zap_handler.leave(self._loop)
             self.close()
 
     def close(self) -> None:
@@ -192,13 +192,13 @@ class Driver:
         """From now on these are the roster's keys, also on connections that are open, and nobody of a `revoked` name
         may enrol (to be called on the loop's own thread)."""
         assert self.curve is not None
-        book = self.peer.introductions.book
+        book = self.peer.key_distribution.book
         if book is not None:
             book.hold_to(public_keys, frozenset(revoked))
             public_keys = book.keys()
         lost = self.curve.trust({name: key.encode("ascii") for name, key in public_keys.items()})
         for name in sorted(lost):
-            self._give_up(self._outflow.drop(name))
+            self._give_up(self._send_scheduler.drop(name))
             self._ingress.assembly.forget(PeerName(name))
             what = "has another key" if name in public_keys else "is not trusted any more: its key is revoked"
             self.peer.forget_processes(PeerName(name), what, self.clock())
@@ -229,13 +229,13 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         wait_s = self.peer.next_timeout() - self.clock()
-        if self._outflow.lanes:  # should a signal that there is room ever be missed
+        if self._send_scheduler.lanes:  # should a signal that there is room ever be missed
             wait_s = min(wait_s, self.limits.retry_interval_s)
         self._timer = self._loop.call_later(max(wait_s, 0.001), self._turn)
 
     def _flow(self) -> None:
         """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
-        more = self._outflow.pump()
+        more = self._send_scheduler.pump()
         ended, self._sending.ended = self._sending.ended, []
         for route in ended:
             self._way_ended(route)
@@ -263,40 +263,40 @@ class Driver:
         else:
             self.faults.send(transmit, self._hand_out_bent)
 
-    def _hand_out_bent(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None:
+    def _hand_out_bent(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
         """What a fault plan lets pass, now or `late` (then from a timer of the loop)."""
         try:
-            self._hand_out(transmit, late, spoil)
+            self._hand_out(transmit, late, corrupt)
         except Exception as error:
             self._fail(error)
         if late:
             self._soon()
 
-    def _hand_out(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None:
+    def _hand_out(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
         """One message on its way; the protocol is told if nothing of it could be sent, but not of a `late` one."""
         if channel_of(transmit.envelope) is Channel.DATA:
-            taken = self._outflow.add(transmit, late, spoil)
+            taken = self._send_scheduler.add(transmit, late, corrupt)
             self._mind_the_connection(transmit.envelope.to)
         else:
-            taken = self._put(transmit, None, spoil) is not None
+            taken = self._put(transmit, None, corrupt) is not None
         if not taken and not late:
             self.peer.not_sent(transmit, self.clock())
 
-    def _put(self, transmit: Transmit, way: Way | None, spoil: Spoil | None = None) -> Way | None:
-        return self._sending.put(transmit, way, self.clock(), spoil)
+    def _put(self, transmit: Transmit, way: Way | None, corrupt: Corrupt | None = None) -> Way | None:
+        return self._sending.put(transmit, way, self.clock(), corrupt)
 
     def _sent(self, transmit: Transmit) -> None:
         self._sending.traffic_of(transmit.envelope.to).messages_sent += 1
 
     def _part_from_the_gone(self) -> None:
         """Whoever is not there holds up no body, neither on its way out nor half in."""
-        for name in [name for name in self._outflow.lanes if not is_present(self.peer, name)]:
-            self._give_up(self._outflow.drop(name))
+        for name in [name for name in self._send_scheduler.lanes if not is_present(self.peer, name)]:
+            self._give_up(self._send_scheduler.drop(name))
         self._ingress.forget()
 
     def _mind_the_connection(self, name: str) -> None:
         """Large bodies to this peer are in transfer, or none: in queues that are lost with their connection."""
-        lane = self._outflow.lanes.get(name)
+        lane = self._send_scheduler.lanes.get(name)
         for transfer in lane.transfers if lane is not None else ():
             if isinstance(transfer.way, Link) and transfer.way.sockets:
                 self._monitors.begin(transfer.way, name)
@@ -308,7 +308,7 @@ class Driver:
 
     def _way_ended(self, way: Way, *names: str) -> None:
         """Half of a body is lost with its connection: begin again, as with a peer that was out of reach."""
-        given_up = self._outflow.drop_way(way)
+        given_up = self._send_scheduler.drop_way(way)
         self._give_up(given_up)
         for name in dict.fromkeys([*names, *(transmit.envelope.to for transmit in given_up)]):
             self.peer.connection_ended(PeerName(name), self.clock())
@@ -319,9 +319,9 @@ class Driver:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _awake(self, inlet: Inlet) -> None:
+    def _awake(self, readable: ReadableSocket) -> None:
         """Its descriptor has fired: something has come, or there is room again."""
-        self._ready[inlet] = None
+        self._ready[readable] = None
         self._read()
 
     def _read_on(self) -> None:
@@ -336,9 +336,9 @@ class Driver:
             control = self._routers.get(Channel.CONTROL)
             if control is not None:
                 self._ready[control] = None
-            for inlet in sorted(self._ready, key=_channel_of):
-                if not self._reading.drain(inlet):
-                    self._ready.pop(inlet, None)
+            for readable in sorted(self._ready, key=_channel_of):
+                if not self._reading.drain(readable):
+                    self._ready.pop(readable, None)
             if self._ingress.handed_over == before:
                 self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
                 return
@@ -353,13 +353,13 @@ class Driver:
         touched, self._sending.touched = self._sending.touched, {}
         room = False
         for socket, took in touched.items():
-            inlet = self._inlets.get(socket)
-            if inlet is None:
+            readable = self._inlets.get(socket)
+            if readable is None:
                 continue
             if may_read(socket):
-                self._ready[inlet] = None
-            room = room or (took and inlet.channel is Channel.DATA and may_write(socket))
-        return room and bool(self._outflow.lanes)
+                self._ready[readable] = None
+            room = room or (took and readable.channel is Channel.DATA and may_write(socket))
+        return room and bool(self._send_scheduler.lanes)
 
     def _fail(self, error: Exception) -> None:
         self._failure = error
@@ -369,16 +369,16 @@ class Driver:
 
     def _watch(self, link: Link) -> None:
         for channel, socket in zip(Channel, link.sockets, strict=True):
-            self._listen_to(Inlet(socket, channel, link))
+            self._listen_to(ReadableSocket(socket, channel, link))
 
     def _unwatch(self, link: Link) -> None:
         self._monitors.end(link)
         for socket in link.sockets:
             self._stop_listening(socket)
-        self._give_up(self._outflow.drop_way(link))
+        self._give_up(self._send_scheduler.drop_way(link))
 
     def _keep_the_door(self, loop: asyncio.AbstractEventLoop) -> None:
-        door, book = self._sockets.doorkeeper, self.peer.introductions.book
+        door, book = self._sockets.zap_handler, self.peer.key_distribution.book
         if door is not None:
             if book is not None and book.secret is not None:
                 door.newcomers = self._ingress.newcomers
@@ -388,18 +388,18 @@ class Driver:
     def _turned_away(self, reason: str) -> None:
         self.mailbox.tell(None, [Event(EventKind.REFUSED, self.clock(), "", reason, {"code": "key"})])
 
-    def _listen_to(self, inlet: Inlet) -> None:
+    def _listen_to(self, readable: ReadableSocket) -> None:
         assert self._loop is not None
-        self._inlets[inlet.socket] = inlet
-        self._loop.add_reader(int(inlet.socket.getsockopt(zmq.FD)), self._awake, inlet)
-        self._ready[inlet] = None  # what came before somebody listened
+        self._inlets[readable.socket] = readable
+        self._loop.add_reader(int(readable.socket.getsockopt(zmq.FD)), self._awake, readable)
+        self._ready[readable] = None  # what came before somebody listened
 
     def _stop_listening(self, socket: ZmqSocket) -> None:
         assert self._loop is not None
-        inlet = self._inlets.pop(socket, None)
-        if inlet is not None:
-            self._ready.pop(inlet, None)
-            self._reading.leave(inlet)
+        readable = self._inlets.pop(socket, None)
+        if readable is not None:
+            self._ready.pop(readable, None)
+            self._reading.leave(readable)
             self._loop.remove_reader(int(socket.getsockopt(zmq.FD)))
 
     def _watch_ended(self, watching: asyncio.Task[None]) -> None:
@@ -414,5 +414,5 @@ class Driver:
         self.mailbox.tell(None, [Event(EventKind.WARNING, self.clock(), "", reason)])
 
 
-def _channel_of(inlet: Inlet) -> Channel:
-    return inlet.channel
+def _channel_of(readable: ReadableSocket) -> Channel:
+    return readable.channel

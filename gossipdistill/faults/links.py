@@ -36,15 +36,15 @@ Draw = Callable[[], float]
 _MASK = (1 << 64) - 1
 
 
-class Fate(NamedTuple):
+class Outcome(NamedTuple):
     """What becomes of one message: one extra delay (s) per copy that is to arrive, so () is lost."""
 
     delays_s: tuple[float, ...]
     corrupt: bool = False
 
 
-UNBENT = Fate((0.0,))
-LOST = Fate(())
+UNBENT = Outcome((0.0,))
+LOST = Outcome(())
 
 
 class _Force(NamedTuple):
@@ -81,7 +81,7 @@ class LinkFaults:
             totals[self._kinds[number]] += count
         return totals
 
-    def fate(self, sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
         """What becomes of a message of `nbytes` that is sent `now_s` seconds after the start of the run."""
         if not self._from_s <= now_s < self._to_s:
             self._look_up(now_s)
@@ -105,7 +105,7 @@ class LinkFaults:
         self._to_s = self._borders[place] if place < len(self._borders) else math.inf
         self._in_force = [force for force in self._all if force.fault.begin_s <= now_s < force.fault.end_s]
 
-    def _bend(self, forces: list[_Force], sender: str, to: str, nbytes: int, now_s: float) -> Fate:
+    def _bend(self, forces: list[_Force], sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
         link = (sender, to)
         state: int = self._chances[link] if link in self._chances else _link_state(self._seed, sender, to)
 
@@ -143,7 +143,7 @@ class LinkFaults:
         self._chances[link] = state
         if lost:
             return LOST
-        return Fate((delay_s, *(delay_s + later_s for later_s in copies_later_s)), corrupt)
+        return Outcome((delay_s, *(delay_s + later_s for later_s in copies_later_s)), corrupt)
 
     def _wait_s(self, key: tuple[int, str, str], fault: RateLimit, nbytes: int, now_s: float) -> float:
         """Time in the queue and on the link; infinite for what finds the queue too long."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.faults.expect import Expect
 from gossipdistill.faults.kinds import ANY, KINDS, ClockJump, Fault, Kill, LinkFault, Partition, ProcessFault, Restart
@@ -76,7 +76,7 @@ def load_fault_plan(where: str | Path, peers: Sequence[str], base: Path | None =
     Raises:
         ConfigError: naming file, entry, key and value, and what would be accepted.
     """
-    file = shelf.find("faults", str(where), base)
+    file = bundled.find("faults", str(where), base)
     if file.suffix != ".toml":
         raise ConfigError("is not a fault plan", file=file, accepted="a .toml file")
     plan = read_fault_plan(file)
@@ -86,12 +86,12 @@ def load_fault_plan(where: str | Path, peers: Sequence[str], base: Path | None =
 
 def list_fault_plans() -> list[tuple[str, str]]:
     """Name and one-line description of each ready-made plan."""
-    return [(name, shelf.summary(file)) for name, file in shelf.listing("faults")]
+    return [(name, bundled.summary(file)) for name, file in bundled.listing("faults")]
 
 
 def read_fault_plan(file: Path) -> FaultPlan:
     """The plan in a TOML file, whoever the peers are."""
-    data = shelf.read_toml(file)
+    data = bundled.read_toml(file)
     for key in data:
         if key not in ("seed", "fault", "expect"):
             known = nearest(key, ("seed", "fault", "expect"))
@@ -101,7 +101,7 @@ def read_fault_plan(file: Path) -> FaultPlan:
     faults = [_fault(table, f"{file}: fault {n}") for n, table in _tables(data, "fault", file)]
     expected = [_expect(table, f"{file}: expect {n}") for n, table in _tables(data, "expect", file)]
     head = {"name": file.stem, "seed": data.get("seed", 0)}
-    plan = shelf.validated(FaultPlan, head, file=file)
+    plan = bundled.validated(FaultPlan, head, file=file)
     return plan.model_copy(update={"fault": tuple(faults), "expect": tuple(expected)})
 
 
@@ -118,11 +118,11 @@ def _fault(table: Mapping[str, Any], where: str) -> Any:
     kind = table["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"unknown kind; {nearest(str(kind), KINDS)}", file=where, key="kind", value=kind)
-    return shelf.validated(KINDS[kind], table, file=f"{where} ({kind})")
+    return bundled.validated(KINDS[kind], table, file=f"{where} ({kind})")
 
 
 def _expect(table: Mapping[str, Any], where: str) -> Expect:
-    return shelf.validated(Expect, table, file=where)
+    return bundled.validated(Expect, table, file=where)
 
 
 # --- against the roster -----------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class KeyFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class KeyOptions:
     """What the user has said about keys."""
 
     key: Path | None = None
@@ -66,7 +66,7 @@ def on_another_machine(addresses: Iterable[Address]) -> Address | None:
 
 
 def choose(
-    wishes: Wishes, name: str, run: str, file: Path | None, roster: Roster | None, addresses: Iterable[Address]
+    key_options: KeyOptions, name: str, run: str, file: Path | None, roster: Roster | None, addresses: Iterable[Address]
 ) -> KeyFiles | None:
     """The files with the keys of `name`, checked; None where connections stay as they are.
 
@@ -74,15 +74,15 @@ def choose(
         IdentityError: for a key that is missing, refused or unfit.
         UsageError: for wishes that exclude one another.
     """
-    asked = wishes.secure or wishes.key is not None or wishes.join is not None
-    if wishes.insecure and asked:
+    asked = key_options.secure or key_options.key is not None or key_options.join is not None
+    if key_options.insecure and asked:
         raise UsageError("--insecure means without keys: leave out either that, or --key, --join and --secure")
     elsewhere = on_another_machine(addresses)
-    if wishes.insecure or not (asked or elsewhere is not None):
+    if key_options.insecure or not (asked or elsewhere is not None):
         return None
     why = f"{elsewhere} is not on this machine, so keys are needed" if elsewhere is not None else "keys are asked for"
-    if wishes.join is not None:
-        read_join(wishes.join, run)
+    if key_options.join is not None:
+        read_join(key_options.join, run)
     elif file is None or roster is None:
         raise IdentityError(
             f"{why}, and they are kept in a roster: give --peers FILE, with keys from: gossipdistill keys new --peers "
@@ -92,7 +92,7 @@ def choose(
     file = file.resolve() if file is not None else None
     base = file.parent if file is not None else Path.cwd()
     keys = "gossipdistill keys new" + (f" --peers {file}" if file is not None else "")
-    secret = wishes.key or first_there(usual_places(name, base))
+    secret = key_options.key or first_there(usual_places(name, base))
     if secret is None:
         looked = " and ".join(str(place) for place in usual_places(name, base))
         raise IdentityError(
@@ -101,8 +101,8 @@ def choose(
         )
     pair = read_secret(secret, name)
     if file is not None and roster is not None:
-        _check(name, pair, file, roster, f"{why}; {{}}; make it with: {keys} --name {{}}", wishes.join is not None)
-    return KeyFiles(secret.resolve(), file, wishes.join.resolve() if wishes.join is not None else None)
+        _check(name, pair, file, roster, f"{why}; {{}}; make it with: {keys} --name {{}}", key_options.join is not None)
+    return KeyFiles(secret.resolve(), file, key_options.join.resolve() if key_options.join is not None else None)
 
 
 def _check(name: str, pair: KeyPair, file: Path, roster: Roster, why: str, may_enrol: bool) -> None:

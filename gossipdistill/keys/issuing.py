@@ -13,7 +13,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import Comment, Table, Whitespace
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.durable import Disk, put
 from gossipdistill.errors import ConfigError, IdentityError, UsageError
 from gossipdistill.files import TEXT_BYTES_MAX, UnusableError, decoded, read_bytes
@@ -67,8 +67,8 @@ def roster_file(where: str) -> Path:
     """
     if classify(where) != "roster":
         raise ConfigError("keys are kept in a roster", key="peers", value=where, accepted="a .toml file")
-    file = shelf.find("peers", where)
-    if file in [ready for _, ready in shelf.listing("peers")]:
+    file = bundled.find("peers", where)
+    if file in [ready for _, ready in bundled.listing("peers")]:
         raise ConfigError(
             "came with the installation and is not changed; copy it first", key="peers", value=where,
             accepted=f"a .toml file of your own: cp {file} .",

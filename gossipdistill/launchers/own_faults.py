@@ -17,7 +17,7 @@ from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import FAULTS_FILE, summarise
 
 
-def afflicted_worker(spec: WorkerSpec, watch: Watch) -> LocalRun:
+def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
     """What runs the worker of `spec`, whose `faults` is the plan, to its end."""
 
     def told(name: str, record: dict[str, Any]) -> None:

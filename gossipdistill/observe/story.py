@@ -246,7 +246,10 @@ def _of_parcel(events: Sequence[Told], sender: str, topic: str, number: int) -> 
             about_it = one in numbered and one.peer == peer
             if about_it or (one.by == sender and one.peer == peer and one.kind in around):
                 lines.append(one.line())
-    fates = {"parked": "still kept for the same process to return", "written_off": "lost with the process it went to",
-             "came_home": "its sender's again"}  # fmt: skip
-    fate = next((fates[one.kind] for one in reversed(numbered) if one.kind in fates), "not known")
-    return [*lines, f"in the end it is {fate}"]
+    endings = {
+        "parked": "still kept for the same process to return",
+        "written_off": "lost with the process it went to",
+        "came_home": "its sender's again",
+    }
+    ending = next((endings[one.kind] for one in reversed(numbered) if one.kind in endings), "not known")
+    return [*lines, f"in the end it is {ending}"]

@@ -132,7 +132,7 @@ class Admission:
         restarted = 0 < member.boot < boot
         former = Member(member.name, member.address, member.place, boot=member.boot)
         if boot > member.boot:
-            member.refutation = -1
+            member.incarnation = -1
         member.address, member.place, member.boot, member.accepted = greeting.address, greeting.place, boot, True
         member.met = envelope.to_boot == table.me.boot or (member.met and not fresh)
         if restarted and former.address != member.address:  # it may live on, and hear of it by this alone

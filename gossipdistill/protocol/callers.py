@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
-from gossipdistill.protocol.allowance import Allowance
+from gossipdistill.protocol.token_bucket import TokenBucket
 
 GREETINGS, STARTS = "greetings", "starts"
 """The reasons under which those that were not looked at are counted."""
@@ -22,8 +22,8 @@ GREETINGS, STARTS = "greetings", "starts"
 class _Caller:
     """What one member has left, and its newest process that was believed."""
 
-    greetings: Allowance
-    starts: Allowance
+    greetings: TokenBucket
+    starts: TokenBucket
     boot: int = 0
 
 
@@ -40,8 +40,8 @@ class Callers:
         key, limits = (name, at == known), self.limits
         caller = self._callers.get(key)
         if caller is None:
-            greetings = Allowance(limits.greetings_per_s_max, limits.greetings_at_once_max)
-            caller = self._callers[key] = _Caller(greetings, Allowance(1.0 / limits.start_again_s, limits.starts_max))
+            greetings = TokenBucket(limits.greetings_per_s_max, limits.greetings_at_once_max)
+            caller = self._callers[key] = _Caller(greetings, TokenBucket(1.0 / limits.start_again_s, limits.starts_max))
         if not caller.greetings.spend(1.0, now):
             return GREETINGS
         if boot > caller.boot:

@@ -25,7 +25,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Arrival, Confirm, Message, Mode, Parcel, Slot, State, Want
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
-from gossipdistill.protocol.patience import Patience
+from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Delivery:
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
     _awaiting: set[Slot] = field(default_factory=set)
     """Slots of which an announced state waits until the learner has taken the one before it."""
-    _patience: dict[PeerName, Patience] = field(default_factory=dict)
+    _timeouts: dict[PeerName, RetransmissionTimeout] = field(default_factory=dict)
     _number: int = 0
     _debts: Deadlines[PeerName] = field(default_factory=Deadlines)
     """When a confirmation has waited long enough, per peer."""
@@ -123,11 +123,11 @@ class Delivery:
         if known is None or confirm.number > known.number:
             return
         known.confirmed = max(known.confirmed, confirm.number)
-        patience = self._patience_with(sender)
-        patience.heard()
+        timeout = self._timeout_with(sender)
+        timeout.heard()
         if known.timed is not None and known.timed[0] <= confirm.number:
             if known.timed[0] == confirm.number:
-                patience.answer(now - known.timed[1])
+                timeout.answer(now - known.timed[1])
             known.timed = None
         for number in [number for number in known.unconfirmed if number <= confirm.number]:
             del known.unconfirmed[number]
@@ -198,13 +198,13 @@ class Delivery:
         owed = self._pay(slot.peer)
         state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload, owed)
         self.out.append((slot.peer, state))
-        patience_s = self.limits.confirm_timeout_s
+        timeout_s = self.limits.confirm_timeout_s
         if parcel.payload.nbytes <= self.limits.push_bytes_max:
-            patience_s = self._patience_with(slot.peer).seconds()
+            timeout_s = self._timeout_with(slot.peer).seconds()
             if known.timed is None and known.number > known.last_sent:
                 known.timed = (known.number, now)
         known.last_sent = known.number
-        known.unconfirmed[known.number] = now + patience_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
+        known.unconfirmed[known.number] = now + timeout_s + parcel.payload.nbytes / self.limits.confirm_bytes_per_s
         known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
 
     def _is_too_large(self, parcel: Parcel, now: float) -> bool:
@@ -345,17 +345,17 @@ class Delivery:
                 del known.unconfirmed[number]
             if overdue:
                 self._count(slot.peer).resent += 1
-                self._patience_with(slot.peer).lost()
+                self._timeout_with(slot.peer).lost()
                 known.timed = None  # whatever is confirmed now may be the first sending or the second
             known.announced_until_s = -NEVER  # never open while a version is on the wire: it is what was due
             self._advance(slot, known, now)
 
-    def _patience_with(self, peer: PeerName) -> Patience:
-        patience = self._patience.get(peer)
-        if patience is None:
-            bounds = (self.limits.confirm_patience_min_s, self.limits.confirm_timeout_s)
-            patience = self._patience[peer] = Patience(*bounds)
-        return patience
+    def _timeout_with(self, peer: PeerName) -> RetransmissionTimeout:
+        timeout = self._timeouts.get(peer)
+        if timeout is None:
+            bounds = (self.limits.confirm_timeout_min_s, self.limits.confirm_timeout_s)
+            timeout = self._timeouts[peer] = RetransmissionTimeout(*bounds)
+        return timeout
 
     def _count(self, peer: PeerName) -> LinkCounts:
         return self.counts.setdefault(peer, LinkCounts())

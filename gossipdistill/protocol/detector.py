@@ -24,7 +24,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.presence import Claim, ClaimKind, Leave
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.members import Member, Status
-from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.probe_messages import ProbeMessages
 from gossipdistill.protocol.suspicion import LocalHealth, Suspicion
 from gossipdistill.protocol.table import Table, Timer
 
@@ -39,7 +39,7 @@ class Detector:
     """Judges. The prober brings it failures, and hearsay the claims of others."""
 
     table: Table
-    speech: Speech
+    probe_messages: ProbeMessages
     admission: Admission
     health: LocalHealth
 
@@ -64,13 +64,13 @@ class Detector:
         """A word of a newer process of a member of a large roster. Those around me may hold it dead, or gone."""
         reason = "restarted" if member.boot else "heard for the first time"
         was_absent = member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT, Status.REFUSED)
-        member.boot, member.refutation, member.last_word, member.accepted = boot, -1, False, False
+        member.boot, member.incarnation, member.last_word, member.accepted = boot, -1, False, False
         member.heard_s = now
         if was_absent:
             self.clear(member, reason, now)
-            self.speech.rumours.tell(Claim(member.name, boot, 0, ClaimKind.ALIVE, self.table.me.name))
+            self.probe_messages.dissemination.tell(Claim(member.name, boot, 0, ClaimKind.ALIVE, self.table.me.name))
 
-    def vouched(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
+    def indirectly_acked(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
         """A relay has had an answer of a member that does not answer to me."""
         member = self.table.find(name)
         if member is None or boot < member.boot or member.status is Status.REFUSED:
@@ -81,7 +81,7 @@ class Detector:
             self.admission.greet_on_a_hint(member, now)
             return
         if not self.table.can_dial(member.address):
-            self._vouched_only(member, boot, by, now)
+            self._indirectly_acked_only(member, boot, by, now)
             return
         if member.status is not Status.ALIVE and (member.accepted or self.table.presumes):
             self.clear(member, f"answers to {by}", now)
@@ -92,7 +92,7 @@ class Detector:
             self.table.note(EventKind.UNREACHABLE, name, reason, now)
             self.table.settle(member, now)
 
-    def _vouched_only(self, member: Member, boot: int, by: PeerName, now: float) -> None:
+    def _indirectly_acked_only(self, member: Member, boot: int, by: PeerName, now: float) -> None:
         """Two that nobody can dial know one another through others, and have no business."""
         member.boot, member.unreachable, member.heard_s = boot, True, now
         if member.status is not Status.ALIVE:
@@ -125,7 +125,7 @@ class Detector:
 
     def _close(self, member: Member) -> None:
         member.suspicion = None
-        self.speech.rumours.drop(member.name)
+        self.probe_messages.dissemination.drop(member.name)
         self._close_timers(member)
 
     # --- accusations of mine -------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Detector:
         if member.suspicion is None:
             silent = f"silent for {now - member.heard_s:.1f} s: " if member.heard_s < now else ""
             others = f", nor to {', '.join(asked)}" if asked else ""
-            self.suspect(member, max(member.refutation, 0), f"{silent}no answer to me{others}", now)
+            self.suspect(member, max(member.incarnation, 0), f"{silent}no answer to me{others}", now)
         case = member.suspicion
         assert case is not None
         case.failures += 1
@@ -150,11 +150,11 @@ class Detector:
             self._tell(member, ClaimKind.SUSPECT)
         self.table.timers.set(Timer("suspicion", name), case.deadline_s())
 
-    def suspect(self, member: Member, refutation: int, reason: str, now: float) -> None:
-        """Give it time to refute that it is dead, from `refutation` on."""
+    def suspect(self, member: Member, incarnation: int, reason: str, now: float) -> None:
+        """Give it time to refute that it is dead, from `incarnation` on."""
         table = self.table
         member.suspicion = Suspicion.begin(table.limits, table.living(), now)
-        member.suspicion.refutation = refutation
+        member.suspicion.incarnation = incarnation
         table.become(member, Status.SUSPECT, EventKind.SUSPECT, reason, now)
         table.timers.set(Timer("suspicion", member.name), member.suspicion.deadline_s())
         if not table.closed:
@@ -183,7 +183,7 @@ class Detector:
             self.declare(member, case.verdict or ClaimKind.DEAD, now)
             return
         case.verifications += 1
-        self.speech.ping(member.name)
+        self.probe_messages.ping(member.name)
         again_s = now + self.table.limits.probe_timeout_s * self.health.stretch
         self.table.timers.set(Timer("verify", name), again_s)
 
@@ -207,8 +207,8 @@ class Detector:
 
     def _tell(self, member: Member, kind: ClaimKind) -> None:
         case = member.suspicion
-        level = case.refutation if case is not None else max(member.refutation, 0)
-        self.speech.rumours.tell(Claim(member.name, member.boot, level, kind, self.table.me.name))
+        level = case.incarnation if case is not None else max(member.incarnation, 0)
+        self.probe_messages.dissemination.tell(Claim(member.name, member.boot, level, kind, self.table.me.name))
 
     # --- last words, and the dead ----------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Detector:
         name = next(iter(table.dead))
         table.dead.move_to_end(name)
         member = table.rows[name]
-        self.speech.ping(name)
+        self.probe_messages.ping(name)
         if not table.presumes and table.can_dial(member.address):
             self.admission.call_again(member)
         self._call_the_dead_by(now)

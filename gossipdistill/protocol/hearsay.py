@@ -1,7 +1,7 @@
 """What is made of the claims of others about a member.
 
 Rules of this file
-1. A refutation is raised by its owner alone. One that is more than `refutation_jump_max` above the known is a lie.
+1. A refutation is raised by its owner alone. One that is more than `incarnation_jump_max` above the known is a lie.
 2. An accusation that is older than a refutation or a word that I know of is none: I say so, or look at the accused.
 3. All else is for the detector to judge: what others say makes at most a suspect.
 """
@@ -16,7 +16,7 @@ from gossipdistill.presence import Claim, ClaimKind, Contact
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.members import Member, Status
-from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.probe_messages import ProbeMessages
 from gossipdistill.protocol.suspicion import LocalHealth
 from gossipdistill.protocol.table import Table, Timer
 
@@ -26,7 +26,7 @@ class Hearsay:
     """Hears claims, and brings the detector those that may be true."""
 
     table: Table
-    speech: Speech
+    probe_messages: ProbeMessages
     admission: Admission
     health: LocalHealth
     detector: Detector
@@ -40,17 +40,17 @@ class Hearsay:
                 self._hear(claim, now)
 
     def _about_me(self, claim: Claim, now: float) -> None:
-        me, own = self.table.me, self.speech.refutation
+        me, own = self.table.me, self.probe_messages.incarnation
         if claim.kind is ClaimKind.ALIVE or claim.boot not in (0, me.boot):
             return
-        if claim.refutation > own + self.table.limits.refutation_jump_max:
+        if claim.incarnation > own + self.table.limits.incarnation_jump_max:
             return  # rule 1
-        if claim.refutation >= own:
-            self.speech.refutation = claim.refutation + 1
+        if claim.incarnation >= own:
+            self.probe_messages.incarnation = claim.incarnation + 1
             self.health.worse()
             reason = f"called {claim.kind.value} by {claim.by}, and not so"
             self.table.note(EventKind.REFUTED, me.name, reason, now)
-        self.speech.claim_that_i_live()
+        self.probe_messages.claim_that_i_live()
 
     def _hear(self, claim: Claim, now: float) -> None:
         table, alive = self.table, claim.kind is ClaimKind.ALIVE
@@ -73,14 +73,16 @@ class Hearsay:
             if alive:
                 self._hear_of_a_newer_process(member, now)
             return
-        if 0 <= member.refutation < claim.refutation - table.limits.refutation_jump_max:
+        if 0 <= member.incarnation < claim.incarnation - table.limits.incarnation_jump_max:
             return  # rule 1
         if alive:
-            self._hear_refutation(member, claim, now)
-        elif claim.refutation >= member.refutation and member.heard_s <= now - table.limits.probe_interval_s:  # rule 2
+            self._hear_incarnation(member, claim, now)
+        elif (
+            claim.incarnation >= member.incarnation and member.heard_s <= now - table.limits.probe_interval_s
+        ):  # rule 2
             self._hear_accusation(member, claim, now)
-        elif claim.refutation < member.refutation or claim.kind is not ClaimKind.SUSPECT:
-            self._hear_of_old(member, claim.refutation < member.refutation, now)
+        elif claim.incarnation < member.incarnation or claim.kind is not ClaimKind.SUSPECT:
+            self._hear_of_old(member, claim.incarnation < member.incarnation, now)
 
     def _hear_of_old(self, member: Member, refuted: bool, now: float) -> None:
         """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
@@ -92,8 +94,8 @@ class Hearsay:
             return
         member.hinted_s = now
         if refuted and member.heard_s > now - limits.unreachable_after_s:
-            claim = Claim(member.name, member.boot, member.refutation, ClaimKind.ALIVE, self.table.me.name)
-            self.speech.rumours.tell(claim)
+            claim = Claim(member.name, member.boot, member.incarnation, ClaimKind.ALIVE, self.table.me.name)
+            self.probe_messages.dissemination.tell(claim)
         else:
             self.table.timers.set(Timer("look", member.name), self.detector.soon(now))
 
@@ -101,7 +103,7 @@ class Hearsay:
         if claim.kind is not ClaimKind.ALIVE or claim.address is None:
             return
         if self.admission.learn_of(Contact(claim.name, claim.address, claim.place), now):
-            self.speech.rumours.tell(claim)
+            self.probe_messages.dissemination.tell(claim)
 
     def _hear_of_a_newer_process(self, member: Member, now: float) -> None:
         if not self.table.presumes:
@@ -109,25 +111,25 @@ class Hearsay:
         elif member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT):
             self.table.timers.set(Timer("hint", member.name), self.detector.soon(now))
 
-    def _hear_refutation(self, member: Member, claim: Claim, now: float) -> None:
-        level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
-        if claim.refutation <= level:
+    def _hear_incarnation(self, member: Member, claim: Claim, now: float) -> None:
+        level = member.suspicion.incarnation if member.suspicion is not None else max(member.incarnation, 0)
+        if claim.incarnation <= level:
             return
-        member.refutation = claim.refutation
+        member.incarnation = claim.incarnation
         if member.suspicion is not None and not member.last_word:
-            self.detector.clear(member, f"has refuted it ({claim.refutation})", now)
+            self.detector.clear(member, f"has refuted it ({claim.incarnation})", now)
         # Also if it was heard before: those around me may hold it dead, and it may not have a way to them.
-        self.speech.rumours.tell(claim)
+        self.probe_messages.dissemination.tell(claim)
 
     def _hear_accusation(self, member: Member, claim: Claim, now: float) -> None:
         if member.status is Status.DEAD:
             return
         if member.suspicion is None:
             word = "suspected" if claim.kind is ClaimKind.SUSPECT else f"called {claim.kind.value}"
-            self.detector.suspect(member, claim.refutation, f"{word} by {claim.by}", now)
+            self.detector.suspect(member, claim.incarnation, f"{word} by {claim.by}", now)
         case = member.suspicion
         assert case is not None
-        case.refutation = max(case.refutation, claim.refutation)
+        case.incarnation = max(case.incarnation, claim.incarnation)
         news = case.confirm(claim.by)
         if claim.kind is not ClaimKind.SUSPECT and case.verdict is None:
             case.verdict = claim.kind
@@ -137,5 +139,5 @@ class Hearsay:
             self.table.timers.set(Timer("verify", member.name), self.detector.soon(now))
             news = True
         if news:
-            self.speech.rumours.tell(claim)
+            self.probe_messages.dissemination.tell(claim)
             self.table.timers.set(Timer("suspicion", member.name), max(case.deadline_s(), now))

@@ -57,7 +57,7 @@ class Member:
     step: int = 0
     done: bool = False
     reason: str = "nothing heard yet"
-    refutation: int = -1
+    incarnation: int = -1
     """The highest of this process that it, or an accepted claim, has named; -1: none yet."""
     suspicion: Suspicion | None = None
     """The case against it, while it is suspect or dead by what is not its own word."""

@@ -23,7 +23,7 @@ from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.members import Identity, Member, Status, fingerprint_difference
 from gossipdistill.protocol.own_pause import OwnPause
 from gossipdistill.protocol.probe import Prober
-from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.probe_messages import ProbeMessages
 from gossipdistill.protocol.suspicion import LocalHealth
 from gossipdistill.protocol.table import Outbound, Table, Timer
 
@@ -47,14 +47,14 @@ class Membership:
         presumes = size > limits.greeted_at_start_max
         self.me, self.limits = me, limits
         self.table = Table(me, limits, expected, closed, directory, chance, presumes)
-        self.speech = Speech(self.table)
+        self.probe_messages = ProbeMessages(self.table)
         self.health = LocalHealth(limits.local_health_max)
         self.admission = Admission(self.table)
         self.refusals = self.admission.refusals
         self.boots = Boots(self.table)
-        self.detector = Detector(self.table, self.speech, self.admission, self.health)
-        self.hearsay = Hearsay(self.table, self.speech, self.admission, self.health, self.detector)
-        self.prober = Prober(self.table, self.speech, self.detector, self.health, Rotation(chance))
+        self.detector = Detector(self.table, self.probe_messages, self.admission, self.health)
+        self.hearsay = Hearsay(self.table, self.probe_messages, self.admission, self.health, self.detector)
+        self.prober = Prober(self.table, self.probe_messages, self.detector, self.health, Rotation(chance))
         self.needed: Callable[[PeerName], bool] = lambda name: False
         """Whether something is still under way to this member, so that it must not be forgotten; set by the owner."""
         self._first: Sequence[Contact] = contacts if not closed else () if presumes else directory
@@ -70,7 +70,7 @@ class Membership:
             if contact.name != self.me.name:
                 self.admission.greet_first(table.add(contact, now), now)
         self._first = ()
-        self.speech.claim_that_i_live()
+        self.probe_messages.claim_that_i_live()
         timers.set(Timer("turn"), now + table.chance.uniform(0.0, self.limits.probe_interval_s))
         timers.set(Timer("view"), now + self.limits.view_after_s)
         if self.admission.seeds:
@@ -100,7 +100,7 @@ class Membership:
             case "doubt":
                 self.prober.doubt_due(name, now)
             case "errand":
-                self.prober.errand_due(int(name), now)
+                self.prober.indirect_due(int(name), now)
             case "suspicion":
                 self.detector.time_is_over(name, now)
             case "verify":
@@ -108,7 +108,7 @@ class Membership:
             case "look":
                 self.prober.looks[PeerName(name)] = None
             case "hint":
-                self.speech.ping(PeerName(name))
+                self.probe_messages.ping(PeerName(name))
             case "dead":
                 self.detector.call_the_dead(now)
             case "greet":
@@ -145,7 +145,7 @@ class Membership:
         if member is None or not member.accepted or member.boot != envelope.boot or member.last_word:
             return
         self.detector.heard(member, now)
-        if self.speech.done:
+        if self.probe_messages.done:
             self.prober.untold[member.name] = None
 
     def heard(self, envelope: Envelope, now: float) -> Member | None:
@@ -174,7 +174,7 @@ class Membership:
                 return
             if not self._known_process(member, boot, now):
                 if isinstance(message, Ping) and member.status is Status.UNHEARD:
-                    self.speech.answer(sender, message.number)  # it does no harm, and the other need not worry
+                    self.probe_messages.answer(sender, message.number)  # it does no harm, and the other need not worry
                 return
             self._listen(member, envelope, now)
         elif not self.table.presumes or self.table.directory.get(sender) is None or sender == self.me.name:
@@ -212,11 +212,11 @@ class Membership:
         return True
 
     def _answer(self, sender: PeerName, ping: Ping) -> None:
-        new = any(c.name == c.by == sender and c.kind is ClaimKind.ALIVE and not c.refutation for c in ping.claims)
+        new = any(c.name == c.by == sender and c.kind is ClaimKind.ALIVE and not c.incarnation for c in ping.claims)
         if new and self.table.presumes and self.table.dead:
-            self.speech.brief(sender, ping.number)
+            self.probe_messages.sync_with(sender, ping.number)
         else:
-            self.speech.answer(sender, ping.number)
+            self.probe_messages.answer(sender, ping.number)
 
     def _known_process(self, member: Member, boot: int, now: float) -> bool:
         """Whether words of probing from this process may be listened to."""
@@ -245,7 +245,7 @@ class Membership:
             return
         self.table.changed = self.table.changed or member.done != word.done
         member.step, member.done = word.step, word.done
-        member.refutation = max(member.refutation, word.refutation)
+        member.incarnation = max(member.incarnation, word.incarnation)
 
     def addressed_to_my_predecessor(self, sender: PeerName, now: float) -> None:
         """Somebody takes me for the process that was here before: greet it, now and then."""
@@ -266,10 +266,10 @@ class Membership:
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
         """My own step, which travels in probes; that I am done is told to all in business until they confirm it."""
-        if done and not self.speech.done:
+        if done and not self.probe_messages.done:
             self.prober.untold = dict.fromkeys(self.table.partners)
             self.table.timers.set(Timer("turn"), now)
-        self.speech.step, self.speech.done = step, done
+        self.probe_messages.step, self.probe_messages.done = step, done
 
     def leave(self, reason: str, crashed: bool, absorbed: Callable[[PeerName, int], Absorbed]) -> None:
         """Queue my last word to everybody who might still listen; of a large roster, to a few besides. `absorbed` says
@@ -281,8 +281,8 @@ class Membership:
             names |= {everybody[table.chance.randrange(len(everybody))]: None for _ in range(self.limits.watched_max)}
         for name in names:  # myself perhaps included: to that name nothing is sent
             member = table.find(name)
-            known = member is not None and member.accepted and not crashed
-            self.speech.send(name, Leave(reason, crashed, absorbed(name, member.boot) if known and member else None))
+            acknowledged = absorbed(name, member.boot) if member and member.accepted and not crashed else None
+            self.probe_messages.send(name, Leave(reason, crashed, acknowledged))
 
 
 def view_of(table: Table, started_s: float, now: float) -> list[Event]:

@@ -42,11 +42,11 @@ class Line:
     """The last number that was settled, if it was sent more than once and never enquired after: another receipt for it
     tells that nothing was lost."""
     resent_bytes: int = 0
-    unsettled: list[Outstanding] = field(default_factory=list)
+    in_flight: list[Outstanding] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Shelf:
+class ReceiveWindow:
     """One link and topic, inwards, for one process of the sender. `verdicts` are kept for the last few numbers."""
 
     boot: int

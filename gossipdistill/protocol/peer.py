@@ -56,13 +56,13 @@ from gossipdistill.presence import (
     RefusalCode,
 )
 from gossipdistill.protocol.callers import Callers
-from gossipdistill.protocol.conduct import Conduct
-from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.delivery import Delivery, LinkCounts
-from gossipdistill.protocol.introductions import Introductions
+from gossipdistill.protocol.key_distribution import KeyDistribution
 from gossipdistill.protocol.members import Identity, Member, Status
 from gossipdistill.protocol.membership import Membership
 from gossipdistill.protocol.parcels import Outstanding
+from gossipdistill.protocol.peer_scores import PeerScores
+from gossipdistill.protocol.reliable_messages import ReliableMessages
 
 
 class Peer:
@@ -83,13 +83,13 @@ class Peer:
         self.me, self.limits = me, limits
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
         self._membership = Membership(me, limits, expected, closed, contacts, chance)
-        self.introductions = Introductions(self._membership.table)
+        self.key_distribution = KeyDistribution(self._membership.table)
         self.boots = self._membership.boots
         self._delivery = Delivery(limits, self.is_alive)
-        self._consignments = Consignments(limits, me.boot, self.boot_of)
-        self._conduct = Conduct(limits)
+        self._reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
+        self._peer_scores = PeerScores(limits)
         self._callers = Callers(limits)
-        self._muted, self._lossy = self._conduct.muted, self._consignments.lossy
+        self._muted, self._lossy = self._peer_scores.muted, self._reliable_messages.lossy
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self.withheld: Counter[str] = Counter()
@@ -103,13 +103,13 @@ class Peer:
         """The learner has news for `slot.peer`."""
         self._membership.engage(slot.peer, now)
         if parcel.delivery is not DeliveryClass.STATE:
-            self._consignments.publish(slot, parcel, now)
+            self._reliable_messages.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
             self._delivery.publish(slot, parcel, now)
 
     def use(self, intake: Intake) -> None:
         """What my learner has a use for now; before that is said, anything."""
-        self._consignments.intake = intake
+        self._reliable_messages.intake = intake
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
@@ -117,15 +117,15 @@ class Peer:
 
     def settle(self, settlement: Settlement) -> None:
         """The learner's verdict on an arrival of mass or of a stream."""
-        self._consignments.settle(settlement)
+        self._reliable_messages.settle(settlement)
 
     def complain(self, complaints: Iterable[Complaint], now: float) -> None:
         """The learner has refused payloads, and has said so itself."""
         for name, reason in ((one.sender, one.reason) for one in complaints if self.status_of(one.sender) is not None):
-            shelves = self._consignments.shelves.items()
-            mass = any(slot.peer == name and not shelf.stream for slot, shelf in shelves)
-            weight = self.limits.offence_with_mass if mass else 1
-            self._conduct.offend(name, reason, now, weight)
+            windows = self._reliable_messages.windows.items()
+            mass = any(slot.peer == name and not window.stream for slot, window in windows)
+            weight = self.limits.penalty_with_mass if mass else 1
+            self._peer_scores.offend(name, reason, now, weight)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
         """My own step and whether I only serve from now on; it travels in probes and their answers."""
@@ -152,7 +152,7 @@ class Peer:
             self._membership.greeted(envelope, message, now)
             return
         if isinstance(message, Enrolments):
-            self.introductions.heard(sender, message, now)
+            self.key_distribution.heard(sender, message, now)
             return
         if envelope.to not in ("", self.me.name):
             self._turn_away(sender, "not_for_me", now)  # but for another who had this address before
@@ -169,7 +169,7 @@ class Peer:
         if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
             self._membership.probe_word(envelope, message, now)
             if isinstance(message, Leave) and self.status_of(sender) is Status.LEFT:
-                self._consignments.parted(sender, boot, message.absorbed, now)
+                self._reliable_messages.parted(sender, boot, message.absorbed, now)
             return
         if self._membership.heard(envelope, now) is None:
             self._turn_away(sender, "not_admitted", now)
@@ -192,13 +192,13 @@ class Peer:
             case Consignment():
                 if not self.turns_down(sender, message.topic, now):
                     unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
-                    became = self._consignments.arrived(sender, boot, message, now, unwanted)
+                    became = self._reliable_messages.arrived(sender, boot, message, now, unwanted)
                     self._note_arrival(sender, became, now)
             case Receipt():
-                self._consignments.receipt(sender, message, now)
+                self._reliable_messages.receipt(sender, message, now)
             case Enquiry():
                 if not self.turns_down(sender, message.topic, now):
-                    self._consignments.enquired(sender, boot, message)
+                    self._reliable_messages.enquired(sender, boot, message)
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
         """Bytes that were no message. Counted; said once per (sender, code). `proven`: it was this peer and nobody in
@@ -206,33 +206,33 @@ class Peer:
         if self._count_malformed(sender, code) == 1:
             self._events.append(Event(EventKind.MALFORMED, now, sender, problem, {"code": code}))
         if proven and self.status_of(PeerName(sender)) is not None:
-            self._conduct.offend(PeerName(sender), code, now)
+            self._peer_scores.offend(PeerName(sender), code, now)
 
     def receive_too_much(self, sender: str, reason: str, problem: str, now: float, proven: bool = False) -> None:
         """The owner has dropped something unread, for its sender has sent more than it may. `proven`: as above."""
         name = PeerName(sender) if self.status_of(PeerName(sender)) is not None else PeerName("")
-        self._conduct.turn_away(name, reason, now, problem)
+        self._peer_scores.turn_away(name, reason, now, problem)
         if proven and name:
-            self._conduct.offend(name, reason, now)
+            self._peer_scores.offend(name, reason, now)
 
     def turns_down(self, sender: PeerName, topic: str, now: float) -> bool:
         """Whether my learner has no use for this topic, so that nothing is kept of it; if so, one is counted. Who sends
         it sends it again, for as long as it likes."""
-        if self._consignments.intake.knows(topic):
+        if self._reliable_messages.intake.knows(topic):
             return False
-        self._conduct.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
+        self._peer_scores.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
         return True
 
     def crowded(self, sender: PeerName, now: float) -> None:
         """The owner has had older states of this sender give way to its newest: too many bytes of it wait."""
         problem = "has more waiting for a slow learner than it may: its oldest states give way to its newest"
-        self._conduct.turn_away(sender, "crowded", now, problem)
+        self._peer_scores.turn_away(sender, "crowded", now, problem)
 
     def drop_muted(self, sender: PeerName, now: float) -> bool:
         """Whether this sender is muted, so that its states and pieces are dropped unread; if so, one is counted."""
-        if not self._conduct.mutes(sender, now):
+        if not self._peer_scores.mutes(sender, now):
             return False
-        self._conduct.drop(sender, now)
+        self._peer_scores.drop(sender, now)
         return True
 
     def receive_other_version(self, sender: str, boot: int, theirs: int, mine: int, now: float) -> Refusal | None:
@@ -251,13 +251,13 @@ class Peer:
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
         self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
-        self._consignments.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self._reliable_messages.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def connection_ended(self, name: PeerName, now: float) -> None:
         """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
         or is known over there by its number, so it can be said again at once."""
         self._delivery.returned(name, False, now)
-        self._consignments.returned(name, now)
+        self._reliable_messages.returned(name, now)
 
     def forget_processes(self, name: PeerName, why: str, now: float) -> None:
         """The key of `name` is another now, or none: what was heard under the former one binds nobody."""
@@ -265,49 +265,49 @@ class Peer:
         self._membership.refusals.all_of(name, why, now)
         self._note_changes(now)
         self._delivery.forget_processes(name)
-        self._consignments.forget_processes(name)
+        self._reliable_messages.forget_processes(name)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
         self._membership.handle_timeout(now)
         self._note_changes(now)
         self._delivery.handle_timeout(now)
-        self._consignments.handle_timeout(now)
-        self._conduct.handle_timeout(now)
+        self._reliable_messages.handle_timeout(now)
+        self._peer_scores.handle_timeout(now)
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
-        self._membership.leave(reason, crashed, self._consignments.absorbed_of)
+        self._membership.leave(reason, crashed, self._reliable_messages.absorbed_of)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
-        table, before = self._membership.table, self.introductions.before
-        if not (table.out or self._delivery.out or self._consignments.out):
+        table, before = self._membership.table, self.key_distribution.before
+        if not (table.out or self._delivery.out or self._reliable_messages.out):
             return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
         for to, message in self._delivery.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
-        for to, boot, message in self._consignments.out:
+        for to, boot, message in self._reliable_messages.out:
             member = table.rows.get(to)
             if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
                 drained.append(self._transmit(to, boot, member.address, message))
-        for part in (table, self._delivery, self._consignments):
+        for part in (table, self._delivery, self._reliable_messages):
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
         """Drain what came for the learner."""
-        drained = self._delivery.arrivals + self._consignments.arrivals
-        self._delivery.arrivals, self._consignments.arrivals = [], []
+        drained = self._delivery.arrivals + self._reliable_messages.arrivals
+        self._delivery.arrivals, self._reliable_messages.arrivals = [], []
         return drained
 
     def freed(self) -> list[Slot]:
         """Drain the links of which a parcel of mass or of a stream is settled, home or written off."""
-        drained, self._consignments.freed = self._consignments.freed, []
+        drained, self._reliable_messages.freed = self._reliable_messages.freed, []
         return drained
 
     def awaits_taking(self) -> bool:
@@ -316,7 +316,7 @@ class Peer:
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        parts = (self._membership.table, self._delivery, self._consignments, self._conduct)
+        parts = (self._membership.table, self._delivery, self._reliable_messages, self._peer_scores)
         drained = [event for part in parts for event in part.events] + self._events
         if drained:
             self._events = []
@@ -326,12 +326,12 @@ class Peer:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        business_s = min(self._delivery.next_timeout(), self._consignments.next_timeout())
-        return min(self._membership.next_timeout(), business_s, self._conduct.next_timeout())
+        business_s = min(self._delivery.next_timeout(), self._reliable_messages.next_timeout())
+        return min(self._membership.next_timeout(), business_s, self._peer_scores.next_timeout())
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        table, muted, lossy = self._membership.table, self._conduct.muted, self._consignments.lossy
+        table, muted, lossy = self._membership.table, self._peer_scores.muted, self._reliable_messages.lossy
         table.changed = table.changed or muted is not self._muted or lossy is not self._lossy
         snapshot, self._muted, self._lossy = table.neighbourhood(), muted, lossy
         return replace(snapshot, muted=muted, lossy=lossy) if snapshot is not None and (muted or lossy) else snapshot
@@ -371,9 +371,9 @@ class Peer:
             return member.status
         return Status.UNHEARD if table.directory.get(name) is not None and name != self.me.name else None
 
-    def unsettled(self) -> list[tuple[Slot, Outstanding]]:
+    def in_flight(self) -> list[tuple[Slot, Outstanding]]:
         """Mass and streams of mine that are on their way, held or parked."""
-        return list(self._consignments.unsettled())
+        return list(self._reliable_messages.in_flight())
 
     @property
     def local_health(self) -> int:
@@ -383,7 +383,7 @@ class Peer:
     @property
     def written_off(self) -> float:
         """Weight that ended with processes of others, since the start."""
-        return self._consignments.written_off
+        return self._reliable_messages.written_off
 
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
@@ -405,18 +405,18 @@ class Peer:
     @property
     def turned_away(self) -> dict[str, int]:
         """How many messages were understood and not taken, by "peer: reason"; ": reason" for those of strangers."""
-        return {f"{name}: {reason}": count for (name, reason), count in sorted(self._conduct.turned_away.items())}
+        return {f"{name}: {reason}": count for (name, reason), count in sorted(self._peer_scores.turned_away.items())}
 
     def is_muted(self, name: PeerName, now: float) -> bool:
         """Whether this member is not listened to now, for what it has done."""
-        return self._conduct.mutes(name, now)
+        return self._peer_scores.mutes(name, now)
 
     def boot_of(self, name: PeerName) -> int | None:
         """The process of this peer with which there is business now."""
         return self._membership.table.rows[name].boot if self.is_alive(name) else None
 
     def _has_something_for(self, name: PeerName) -> bool:
-        return self._consignments.has_something_for(name) or self._delivery.has_something_for(name)
+        return self._reliable_messages.has_something_for(name) or self._delivery.has_something_for(name)
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""
@@ -424,15 +424,15 @@ class Peer:
         while table.lost or table.back:
             lost, back, table.lost, table.back = table.lost, table.back, [], []
             for peer, for_good, why in lost:
-                self._consignments.lost(peer, now, for_good, why)
+                self._reliable_messages.lost(peer, now, for_good, why)
             for peer, restarted in back:
-                self.introductions.tell_all(peer)
+                self.key_distribution.tell_all(peer)
                 self._delivery.returned(peer, restarted, now)
-                self._consignments.returned(peer, now)
+                self._reliable_messages.returned(peer, now)
 
     def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:
         """A word that is not for me, or not for me to hear; strangers, who choose their names, are counted as one."""
-        self._conduct.turn_away(sender if self.status_of(sender) is not None else "", reason, now)
+        self._peer_scores.turn_away(sender if self.status_of(sender) is not None else "", reason, now)
 
     def _is_too_far(self, sender: PeerName, boot: int, now: float) -> bool:
         """Whether a boot is one that no process can have, so that its word is nobody's; said once of each member."""
@@ -440,26 +440,26 @@ class Peer:
             return False
         name = sender if self.status_of(sender) is not None else ""
         ahead = f"numbers itself {boot}, more than 400 days ahead of the clocks here: a wrong clock, or somebody else"
-        self._conduct.turn_away(name, "boot", now, ahead)
+        self._peer_scores.turn_away(name, "boot", now, ahead)
         return True
 
     def _note_arrival(self, sender: PeerName, became: str, now: float) -> None:
         """Why delivery has not handed something to the learner, if it has not."""
         if became == "repeated":
-            self._conduct.repeat(sender, now)
+            self._peer_scores.repeat(sender, now)
         elif became == "full":
-            self._conduct.turn_away(sender, became, now)
+            self._peer_scores.turn_away(sender, became, now)
         elif became == "slots":
             problem = f"has used up its share of {self.limits.slots_per_peer_max} topics and keys"
-            self._conduct.turn_away(sender, became, now, problem)
+            self._peer_scores.turn_away(sender, became, now, problem)
 
     def _is_oversize(self, sender: PeerName, announce: Announce, now: float) -> bool:
         size, size_max = announce.payload_bytes, self.limits.payload_bytes_max
         if size <= size_max:
             return False
         problem = f"announces {announce.topic[:80]} of {size} bytes, and a payload has at most {size_max}"
-        self._conduct.turn_away(sender, "oversize", now, problem)
-        self._conduct.offend(sender, "oversize", now)
+        self._peer_scores.turn_away(sender, "oversize", now, problem)
+        self._peer_scores.offend(sender, "oversize", now)
         return True
 
     def _is_understood(self, envelope: Envelope) -> bool:

@@ -21,7 +21,7 @@ _ENDED = (ClaimKind.DEAD, ClaimKind.LEFT)
 
 
 @dataclass(slots=True)
-class Rumour:
+class Disseminated:
     """One claim and on how many messages it has ridden; None: it was replaced."""
 
     claim: Claim | None
@@ -32,8 +32,8 @@ class Rumour:
 class Piggyback:
     """The claims that I still tell."""
 
-    _queue: deque[Rumour] = field(default_factory=deque)
-    _by_name: dict[PeerName, Rumour] = field(default_factory=dict)
+    _queue: deque[Disseminated] = field(default_factory=deque)
+    _by_name: dict[PeerName, Disseminated] = field(default_factory=dict)
     _ended: dict[PeerName, Claim] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -42,8 +42,8 @@ class Piggyback:
     def tell(self, claim: Claim) -> None:
         """From the next message on."""
         self.drop(claim.name)
-        rumour = self._by_name[claim.name] = Rumour(claim)
-        self._queue.appendleft(rumour)
+        item = self._by_name[claim.name] = Disseminated(claim)
+        self._queue.appendleft(item)
         if claim.kind in _ENDED:
             self._ended[claim.name] = claim
         if len(self._queue) > 2 * len(self._by_name) + 16:
@@ -72,13 +72,13 @@ class Piggyback:
         for _ in range(min(len(self._queue), 2 * count_max)):
             if len(picked) == count_max:
                 break
-            rumour = self._queue.popleft()
-            if rumour.claim is None:
+            item = self._queue.popleft()
+            if item.claim is None:
                 continue
-            picked.append(rumour.claim)
-            rumour.told += 1
-            if rumour.told < tellings_max:
-                self._queue.append(rumour)
+            picked.append(item.claim)
+            item.told += 1
+            if item.told < tellings_max:
+                self._queue.append(item)
             else:
-                del self._by_name[rumour.claim.name]
+                del self._by_name[item.claim.name]
         return tuple(picked)

@@ -21,7 +21,7 @@ from gossipdistill.presence import Ack, Nack, PingRequest
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.members import Member, Status
-from gossipdistill.protocol.speech import Speech
+from gossipdistill.protocol.probe_messages import ProbeMessages
 from gossipdistill.protocol.suspicion import LocalHealth
 from gossipdistill.protocol.table import Table, Timer
 
@@ -37,11 +37,11 @@ class Probe:
     began_s: float
     asked: tuple[PeerName, ...] = ()
     nacked: set[PeerName] = field(default_factory=set)
-    vouched: bool = False
+    indirectly_acked: bool = False
 
 
 @dataclass(slots=True)
-class Errand:
+class IndirectProbe:
     """A ping that I make for another: its name, and its number."""
 
     requester: PeerName
@@ -56,12 +56,12 @@ class Prober:
     """Makes probes, and those of others."""
 
     table: Table
-    speech: Speech
+    probe_messages: ProbeMessages
     detector: Detector
     health: LocalHealth
     rotation: Rotation
     probes: dict[int, Probe] = field(default_factory=dict)
-    errands: dict[int, Errand] = field(default_factory=dict)
+    errands: dict[int, IndirectProbe] = field(default_factory=dict)
     business: dict[PeerName, float] = field(default_factory=dict)
     """With whom there was business, and when last; oldest first."""
     doubts: dict[PeerName, tuple[float, tuple[PeerName, ...]]] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Prober:
         member = self.table.find(name)
         if member is not None:
             member.probed_s = now
-        self.probes[self.speech.ping(name)] = Probe(name, now)
+        self.probes[self.probe_messages.ping(name)] = Probe(name, now)
 
     def ask_others(self, now: float) -> None:
         """Those who have not answered yet are pinged by others."""
@@ -109,7 +109,7 @@ class Prober:
             if member is None or member.heard_s < probe.began_s:
                 probe.asked = self._relays(probe.target)
                 for relay in probe.asked:
-                    self.speech.ask(relay, number, probe.target)
+                    self.probe_messages.ask(relay, number, probe.target)
 
     def forgive(self) -> None:
         """I was stopped: what was under way says nothing about others."""
@@ -121,15 +121,15 @@ class Prober:
 
     def _conclude(self, probe: Probe, now: float) -> None:
         member = self.table.find(probe.target)
-        if probe.vouched or (member is not None and member.heard_s >= probe.began_s):
+        if probe.indirectly_acked or (member is not None and member.heard_s >= probe.began_s):
             return
         first = member is None or member.suspicion is None
-        patience_s = self.table.limits.silence_intervals * self.table.limits.probe_interval_s * self.health.stretch
+        timeout_s = self.table.limits.silence_intervals * self.table.limits.probe_interval_s * self.health.stretch
         if first:  # a suspect that goes on being silent says nothing new about me
             self.health.worse(len(probe.asked) - len(probe.nacked) if probe.asked else 1)
-        if first and member is not None and member.accepted and now < member.heard_s + patience_s:
+        if first and member is not None and member.accepted and now < member.heard_s + timeout_s:
             self.doubts[probe.target] = (member.heard_s, probe.asked)
-            self.table.timers.set(Timer("doubt", probe.target), member.heard_s + patience_s)
+            self.table.timers.set(Timer("doubt", probe.target), member.heard_s + timeout_s)
         else:
             self.detector.no_answer(probe.target, probe.asked, now)
 
@@ -202,10 +202,10 @@ class Prober:
 
     def acked(self, sender: PeerName, boot: Boot, ack: Ack, now: float) -> None:
         """Somebody has answered: to my probe, for my probe, or to a ping that I made for another."""
-        errand = self.errands.get(ack.number)
-        if errand is not None and sender == errand.target:
+        indirect = self.errands.get(ack.number)
+        if indirect is not None and sender == indirect.target:
             del self.errands[ack.number]
-            self.speech.answer(errand.requester, errand.number, sender, boot)
+            self.probe_messages.answer(indirect.requester, indirect.number, sender, boot)
             return
         probe = self.probes.get(ack.number)
         if probe is None:
@@ -213,12 +213,12 @@ class Prober:
         if sender == probe.target and not ack.about:
             del self.probes[ack.number]
             self.health.better()
-            if self.speech.done:
+            if self.probe_messages.done:
                 self.untold.pop(sender, None)
-        elif ack.about == probe.target and sender in probe.asked and not probe.vouched:
-            probe.vouched = True
+        elif ack.about == probe.target and sender in probe.asked and not probe.indirectly_acked:
+            probe.indirectly_acked = True
             self.health.better()
-            self.detector.vouched(probe.target, ack.about_boot, sender, now)
+            self.detector.indirectly_acked(probe.target, ack.about_boot, sender, now)
 
     def nacked(self, sender: PeerName, nack: Nack) -> None:
         """A relay is well, and has no answer yet."""
@@ -230,22 +230,22 @@ class Prober:
         """Ping somebody for another."""
         table, target = self.table, request.target
         if target == table.me.name:
-            self.speech.answer(sender, request.number, table.me.name, table.me.boot)
+            self.probe_messages.answer(sender, request.number, table.me.name, table.me.boot)
             return
         if table.address_of(target) is None or len(self.errands) >= table.limits.errands_max:
-            self.speech.regret(sender, request.number)
+            self.probe_messages.nack(sender, request.number)
             return
-        number = self.speech.ping(target)
-        self.errands[number] = Errand(sender, request.number, target, now + table.limits.probe_interval_s)
+        number = self.probe_messages.ping(target)
+        self.errands[number] = IndirectProbe(sender, request.number, target, now + table.limits.probe_interval_s)
         table.timers.set(Timer("errand", str(number)), now + 0.8 * table.limits.probe_timeout_s)
 
-    def errand_due(self, number: int, now: float) -> None:
+    def indirect_due(self, number: int, now: float) -> None:
         """No answer in good time: say so; an answer that comes yet is passed on."""
-        errand = self.errands.get(number)
-        if errand is None:
+        indirect = self.errands.get(number)
+        if indirect is None:
             return
-        if now >= errand.ends_s:
+        if now >= indirect.ends_s:
             del self.errands[number]
             return
-        self.speech.regret(errand.requester, errand.number)
-        self.table.timers.set(Timer("errand", str(number)), errand.ends_s)
+        self.probe_messages.nack(indirect.requester, indirect.number)
+        self.table.timers.set(Timer("errand", str(number)), indirect.ends_s)

@@ -149,7 +149,7 @@ class Refusals:
             return
         table.reset(member, Status.REFUSED, now)
         table.become(member, Status.REFUSED, EventKind.REFUSED, why, now, {"code": REVOKED})
-        member.boot, member.refutation, member.accepted, member.met, member.last_word = 0, -1, False, False, False
+        member.boot, member.incarnation, member.accepted, member.met, member.last_word = 0, -1, False, False, False
 
     # --- saying so -------------------------------------------------------------------------------------------------
 

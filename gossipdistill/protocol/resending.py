@@ -1,8 +1,8 @@
 """When a parcel that has no receipt is sent again, learned of each peer; and to whom much is lost.
 
 Rules of this file
-1. Patience: as long as receipts of this peer usually take (protocol/patience.py), and with one that has given none yet
-   the least that can be. Of bodies that take longer than this on a slow link, each power of two has its own.
+1. The timeout is as long as receipts of this peer usually take (protocol/retransmission.py), and the least that can be
+   for a peer that has given none yet. Bodies that take longer on a slow link have one for each power of two.
 2. That one message was lost says nothing of the next: a parcel is sent again after the same time `consign_tries` times.
    Then the way is cut, or full: each time is twice the last, up to `consign_timeout_max_s`. For large bodies that is so
    after `consign_tries_few`: what is sent again too soon makes a full way fuller.
@@ -22,7 +22,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import DeliveryClass
 from gossipdistill.protocol.parcels import Outstanding
-from gossipdistill.protocol.patience import Patience
+from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
 _DOUBLINGS_MAX = 16
 """Of a time whose bound is reached by then."""
@@ -34,9 +34,9 @@ class Resending:
 
     limits: Limits
     lossy: frozenset[PeerName] = frozenset()
-    _arriving: dict[tuple[PeerName, int], Patience] = field(default_factory=dict)
+    _arriving: dict[tuple[PeerName, int], RetransmissionTimeout] = field(default_factory=dict)
     """Of the first receipt, by peer and size."""
-    _settling: dict[PeerName, Patience] = field(default_factory=dict)
+    _settling: dict[PeerName, RetransmissionTimeout] = field(default_factory=dict)
     """Of the last."""
     _unlost: dict[PeerName, int] = field(default_factory=dict)
     """Of each that is lossy: how many in a row needed one sending."""
@@ -53,9 +53,9 @@ class Resending:
         """From the news that it is held until the next enquiry."""
         return self._longer(self._of_learner(peer).seconds(), one.tries + 1 - self.limits.consign_tries)
 
-    def _longer(self, patience_s: float, doublings: int) -> float:
-        wait_s = patience_s * 2.0 ** min(max(doublings, 0), _DOUBLINGS_MAX)
-        return min(wait_s, max(self.limits.consign_timeout_max_s, patience_s))
+    def _longer(self, timeout_s: float, doublings: int) -> float:
+        wait_s = timeout_s * 2.0 ** min(max(doublings, 0), _DOUBLINGS_MAX)
+        return min(wait_s, max(self.limits.consign_timeout_max_s, timeout_s))
 
     def answered(self, peer: PeerName, one: Outstanding, took_s: float, settled: bool) -> None:
         """The first or the last receipt for what was sent only once has come."""
@@ -104,21 +104,21 @@ class Resending:
 
     def _class(self, size: int) -> int:
         """0 of a body whose transfer takes no time worth mentioning, else how many bits its length has."""
-        return size.bit_length() if self._transfer_s(size) > self.limits.consign_patience_min_s else 0
+        return size.bit_length() if self._transfer_s(size) > self.limits.consign_timeout_min_s else 0
 
-    def _of_way(self, peer: PeerName, size: int) -> Patience:
+    def _of_way(self, peer: PeerName, size: int) -> RetransmissionTimeout:
         key = peer, self._class(size)
         if key not in self._arriving:
             least_s, most_s = self._bounds_s
             transfer_s = self._transfer_s(size) if key[1] else 0.0
-            self._arriving[key] = Patience(least_s, most_s + transfer_s, least_s + transfer_s)
+            self._arriving[key] = RetransmissionTimeout(least_s, most_s + transfer_s, least_s + transfer_s)
         return self._arriving[key]
 
-    def _of_learner(self, peer: PeerName) -> Patience:
+    def _of_learner(self, peer: PeerName) -> RetransmissionTimeout:
         if peer not in self._settling:
-            self._settling[peer] = Patience(*self._bounds_s)
+            self._settling[peer] = RetransmissionTimeout(*self._bounds_s)
         return self._settling[peer]
 
     @property
     def _bounds_s(self) -> tuple[float, float]:
-        return self.limits.consign_patience_min_s, self.limits.consign_timeout_s
+        return self.limits.consign_timeout_min_s, self.limits.consign_timeout_s

@@ -25,7 +25,7 @@ class Suspicion:
     shortest_s: float
     longest_s: float
     wanted: int
-    refutation: int = 0
+    incarnation: int = 0
     """The number of its refutation that the accusation is about; one with a higher number answers it."""
     by: set[PeerName] = field(default_factory=set)
     failures: int = 0

@@ -13,13 +13,13 @@ from torch import Tensor
 from gossipdistill.assembly.examining import Examiner, Verdict
 from gossipdistill.assembly.results import peer_result
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import GossipdistillError, UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.observe.recorder import Recorder, Report
-from gossipdistill.runtime.afflicted import Afflicted
+from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.peer_files import PeerFiles
 from gossipdistill.runtime.run_clock import RunClock
 from gossipdistill.runtime.saving import Checkpoints
@@ -47,8 +47,8 @@ class Session:
     network: NetworkThread
     driver: Driver
     recorder: Recorder
-    incarnation: int
-    afflicted: Afflicted
+    start_count: int
+    injected: InjectedFaults
     clock: RunClock
     checkpoints: Checkpoints
     files: PeerFiles
@@ -65,9 +65,9 @@ class Session:
 
     def catch_up(self, within_s: float) -> None:
         """A newcomer's time before its first step; over when it has a model, or nobody has one for it."""
-        self._life.catch_up(self.afflicted.clock(), within_s)
+        self._life.catch_up(self.injected.clock(), within_s)
         while self.stop.reason is None and self._life.phase is Phase.CATCHING_UP:
-            time.sleep(self._life.look(self.afflicted.clock()) or 0.0)
+            time.sleep(self._life.look(self.injected.clock()) or 0.0)
             self.look()
 
     def train_and_serve(self) -> dict[str, Any]:
@@ -99,13 +99,13 @@ class Session:
         outputs, figures = worker.evaluate()
         verdict = Verdict()
         if self.stop.reason is None:  # a stopped process has little time, and is no success anyway
-            verdict = self.examiner.end(outputs, figures, self.afflicted.clock(), self._confirmed_by())
+            verdict = self.examiner.end(outputs, figures, self.injected.clock(), self._confirmed_by())
             status = verdict.outcome.ending.value
         result = self._result(status, wall_s, cpu_s, figures, verdict)
         if self.stop.reason is None:
             self.files.write_result(result)
             self.files.write_outputs(_real(outputs), _real(worker.task.validation[1]))
-            self._life.serve(self.afflicted.clock())
+            self._life.serve(self.injected.clock())
             for event in verdict.events(time.monotonic(), learner.step):
                 self.recorder.record(event)
             result = self._result(status, wall_s, cpu_s, figures, verdict)
@@ -126,7 +126,7 @@ class Session:
             started_s = time.monotonic()
             share = clock.share(started_s, self.worker.learner.step)
             try:
-                wait_s = life.look(self.afflicted.clock(), share, clock.is_over(started_s))
+                wait_s = life.look(self.injected.clock(), share, clock.is_over(started_s))
             except (RuntimeError, UserCodeError):
                 if self._ends():
                     break  # a neighbour in lockstep was stopped a moment before this one
@@ -144,12 +144,12 @@ class Session:
 
     def _padding_s(self, spent_s: float) -> float:
         """How long a step that took `spent_s` is still to last: this peer may be slow on purpose."""
-        step_time_s, slowdown = self.spec.config.train.step_time_s, self.spec.slowdown * self.afflicted.slowdown()
+        step_time_s, slowdown = self.spec.config.train.step_time_s, self.spec.slowdown * self.injected.slowdown()
         return step_time_s * slowdown - spent_s if step_time_s > 0 else (slowdown - 1) * spent_s
 
     def _stop_training(self) -> None:
         """Asked to end, or for a reason of its own. A process that has made no step has no mass of the run's."""
-        now, has_mass = self.afflicted.clock(), self.worker.learner.step > self.clock.steps_before
+        now, has_mass = self.injected.clock(), self.worker.learner.step > self.clock.steps_before
         if self.stop.reason is not None:
             self._life.leave(now, has_mass)
         else:
@@ -166,7 +166,7 @@ class Session:
         """Answer those who still learn, until they are done or `linger_s` is over."""
         deadline_s = time.monotonic() + self.spec.config.linger_s
         while not self._ends() and time.monotonic() < deadline_s:
-            self._life.look(self.afflicted.clock())
+            self._life.look(self.injected.clock())
             self.look()
             neighbourhood = self.worker.gossip.endpoint.mailbox.neighbourhood()
             waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone
@@ -177,12 +177,12 @@ class Session:
 
     def _leave(self) -> None:
         """Asked to end while others go on: what is conserved stays with them. The checkpoint is written meanwhile."""
-        wait_s = self._life.look(self.afflicted.clock())
+        wait_s = self._life.look(self.injected.clock())
         while self._life.phase is Phase.LEAVING and self.stop.left_s() > _LAST_WORDS_S:
             for event in self.worker.gossip.endpoint.mailbox.drain_events():
                 self.recorder.record(event)
             time.sleep(wait_s or 0.0)
-            wait_s = self._life.look(self.afflicted.clock())
+            wait_s = self._life.look(self.injected.clock())
         told = self._life.event(time.monotonic())
         if told is not None:
             self.recorder.record(told)
@@ -205,14 +205,14 @@ class Session:
             )
             self.worker.learner.ledger.warn(reason)
             self.recorder.record(Event(EventKind.WARNING, now, "", reason))
-        for event in self.afflicted.news():
+        for event in self.injected.news():
             self.recorder.record(event)
         for event in self.worker.learner.ledger.take_news(now):
             self.recorder.record(event)
         alarms = self.worker.gossip.alarms
         serves = self._life.phase is Phase.SERVING
         checks = () if serves else (alarms.check_exchange, alarms.check_connection)
-        for alarm in [check(self.afflicted.clock()) for check in checks]:
+        for alarm in [check(self.injected.clock()) for check in checks]:
             if alarm is not None:
                 self.recorder.record(alarm)
         if now - self._reported_s >= _REPORT_EVERY_S and self.clock.began_s:
@@ -260,7 +260,7 @@ class Session:
             "exchanges": learner.ledger.exchanges,
             "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
             "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
-            "faults": self.afflicted.fired(),
+            "faults": self.injected.fired(),
             "weight": self.worker.gossip.held_weight(),
             "cpu_s": clock.cpu_s(),
             "alive": 1 + len(neighbourhood.alive),
@@ -278,7 +278,7 @@ class Session:
         unwritten += self.files.problems()
         clock = self.clock
         result = peer_result(
-            self.worker, self.driver, status, self.incarnation, clock.steps_before, wall_s, cpu_s, clock.began_s,
+            self.worker, self.driver, status, self.start_count, clock.steps_before, wall_s, cpu_s, clock.began_s,
             figures, verdict,
         )  # fmt: skip
         told = [f"not written: {problem}" for problem in unwritten]

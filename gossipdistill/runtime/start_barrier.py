@@ -51,7 +51,7 @@ class StartBarrier:
             look()
             neighbourhood, now = self.mailbox.neighbourhood(), time.monotonic()
             here = 1 + len(neighbourhood.alive)
-            if here >= spec.start_when and not self.welcome.unsettled():
+            if here >= spec.start_when and not self.welcome.in_flight():
                 return
             missing = sorted(map(str, set(neighbourhood.statuses) - neighbourhood.alive)) or ["peers not known yet"]
             names = ", ".join(missing)

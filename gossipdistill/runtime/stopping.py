@@ -134,7 +134,7 @@ class StopRequest:
         self.checkpoint_wanted = True
 
 
-def pass_over_early_wishes() -> None:
+def pass_over_early_signals() -> None:
     """Until a worker can save a checkpoint, SIGUSR1 is to do nothing; by default it ends a process."""
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -65,7 +65,7 @@ class Welcome:
         elif event.kind in (EventKind.REFUSED_BY, EventKind.REFUSED) and not self.accepted:
             self._refused(event, now)
 
-    def unsettled(self) -> bool:
+    def in_flight(self) -> bool:
         """Whether it is to be waited a moment before the first step: there may be a newer process of this name."""
         return self._outgrow is not None
 

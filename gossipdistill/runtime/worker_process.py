@@ -17,7 +17,7 @@ from gossipdistill.assembly.publishing import refuse_unsendable
 from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.drivers.faulty import FaultySender
-from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.resources import ask_for_files
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.zeromq import Driver
@@ -38,9 +38,8 @@ from gossipdistill.presence import Contact
 from gossipdistill.protocol.boots import highest_at
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.runtime.afflicted import Afflicted
 from gossipdistill.runtime.folder_lock import FolderLock, hold_folder
-from gossipdistill.runtime.incarnation import Incarnation
+from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.peer_files import CHECKPOINTS, PeerFiles, needed
 from gossipdistill.runtime.release import Release
 from gossipdistill.runtime.resuming import Resumption, resume
@@ -48,6 +47,7 @@ from gossipdistill.runtime.run_clock import RunClock
 from gossipdistill.runtime.saving import Checkpoints, Saver
 from gossipdistill.runtime.session import Session
 from gossipdistill.runtime.start_barrier import StartBarrier
+from gossipdistill.runtime.start_count import StartCount
 from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.watchdog import Watchdog
 from gossipdistill.runtime.welcome import OutgrownError, Welcome
@@ -114,11 +114,11 @@ class WorkerProcess:
         resumed = found.checkpoint
         with needed(spec.folder):
             highest = max(folder.highest_boot(), above)
-            incarnation = Incarnation.next(spec.folder, not spec.resume, highest, self.disk)
-        folder.boot = incarnation.boot
+            start_count = StartCount.next(spec.folder, not spec.resume, highest, self.disk)
+        folder.boot = start_count.boot
         network = NetworkThread()
-        afflicted = Afflicted(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
-        driver = self._driver(network, incarnation.boot, prints, afflicted)
+        injected = InjectedFaults(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
+        driver = self._driver(network, start_count.boot, prints, injected)
         with Recorder(spec.folder, self.report, time.monotonic(), disk=self.disk) as recorder:
             with needed(spec.folder):
                 recorder.prepare()
@@ -133,17 +133,17 @@ class WorkerProcess:
                 if resumed is not None:
                     worker.resume(resumed)
                 problems = INSECURE if spec.insecure else "", lock.problem, unwatched
-                for event in _told_at_start(learner, incarnation, found, filter(None, problems)):
+                for event in _told_at_start(learner, start_count, found, filter(None, problems)):
                     recorder.record(event)
                 examiner = Examiner(worker, spec.config.train, plan=spec.faults)
                 self._phase("looking at its model before the first step")
                 examiner.begin(spec.config.steps, resumed is not None)
                 self._report_ready(prints, learner, task)
                 clock = RunClock.after(resumed.progress if resumed is not None else {}, spec.config, self.released)
-                checkpoints = Checkpoints(worker, spec.config, Saver(folder), clock, incarnation.count)
-                welcome = Welcome(spec.name, incarnation.boot, outgrow_max)
+                checkpoints = Checkpoints(worker, spec.config, Saver(folder), clock, start_count.count)
+                welcome = Welcome(spec.name, start_count.boot, outgrow_max)
                 session = Session(
-                    spec, self.report, self.stop, worker, network, driver, recorder, incarnation.count, afflicted,
+                    spec, self.report, self.stop, worker, network, driver, recorder, start_count.count, injected,
                     clock, checkpoints, files, examiner, self._live(worker), welcome,
                 )  # fmt: skip
                 barrier = StartBarrier(spec, self.report, self.stop, self.released, network.mailbox, recorder, welcome)
@@ -186,7 +186,7 @@ class WorkerProcess:
             record["told"] = data_words([task.examples()], keys.shards, classes)
         self.report(record)
 
-    def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], afflicted: Afflicted) -> Driver:
+    def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], injected: InjectedFaults) -> Driver:
         spec = self.spec
         me = Identity(PeerName(spec.name), Boot(boot), spec.advertise, spec.place, prints)
         contacts = [
@@ -199,15 +199,15 @@ class WorkerProcess:
             contacts=contacts,
             seeds=spec.seeds,
             closed=bool(spec.names),
-            now=afflicted.clock(),
+            now=injected.clock(),
         )
         driver = Driver(
-            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, afflicted.clock, curve=self._secured(peer, boot),
+            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, injected.clock, curve=self._secured(peer, boot),
             alive=self.watchdog.beat,
         )  # fmt: skip
-        if afflicted.links is not None:
+        if injected.links is not None:
             names = dict(zip(spec.addresses, spec.names, strict=True))
-            driver.faults = FaultySender(afflicted.links, afflicted.elapsed_s, names)
+            driver.faults = FaultySender(injected.links, injected.elapsed_s, names)
         driver.bind()
         return driver
 
@@ -217,7 +217,7 @@ class WorkerProcess:
         if spec.keys is None:
             return None
         pair, book = spec.keys.read(spec.name, spec.config.name, boot)
-        peer.introductions.book = book
+        peer.key_distribution.book = book
         publics = {name: key.encode("ascii") for name, key in book.keys().items()}
         host = read_join(spec.keys.join, spec.config.name).public if spec.keys.join is not None else ""
         return Curve(pair.public.encode("ascii"), pair.secret.encode("ascii"), publics, host.encode("ascii"))
@@ -235,12 +235,12 @@ class WorkerProcess:
 
 
 def _told_at_start(
-    learner: Learner, incarnation: Incarnation, found: Resumption, problems: Iterable[str]
+    learner: Learner, start_count: StartCount, found: Resumption, problems: Iterable[str]
 ) -> Iterator[Event]:
     """How this process goes on from a checkpoint, and what is wrong; the user reads `problems` in the summary too."""
     now = time.monotonic()
-    if incarnation.problem:
-        yield Event(EventKind.WARNING, now, "", incarnation.problem)
+    if start_count.problem:
+        yield Event(EventKind.WARNING, now, "", start_count.problem)
     yield from found.events(now)
     for problem in problems:
         learner.ledger.warn(problem)

@@ -29,7 +29,7 @@ class Trick(StrEnum):
 
     MINT = "mint"
     """Parcels of more, or less, weight than any honest one has."""
-    SPOIL = "spoil"
+    CORRUPT = "spoil"
     """Parcels and states whose entries are huge, infinite or no numbers."""
     KEEP = "keep"
     """Nothing but absorbing what it is given: its learner is a `Keeper`."""
@@ -106,7 +106,7 @@ class Cheat(Observer):
         if self.trick is Trick.RESTART:
             world.start(self.name)
             self.played += 1
-        elif self.trick in (Trick.MINT, Trick.SPOIL) and self._seen and self.name in world.hosts:
+        elif self.trick in (Trick.MINT, Trick.CORRUPT) and self._seen and self.name in world.hosts:
             self._say(world, self._chance.choice([self._seen[kind] for kind in sorted(self._seen, key=str)]))
 
     def _say(self, world: World, honest: Consignment | State) -> None:
@@ -118,7 +118,7 @@ class Cheat(Observer):
             message = replace(honest, number=self.played, topic=lane)
         else:
             message = replace(honest, number=self.played, key=_LANE)
-        if self.trick is Trick.SPOIL:
+        if self.trick is Trick.CORRUPT:
             message = replace(message, payload=_filled(message.payload, self._chance.choice(_HUGE)))
         elif isinstance(message, Consignment):
             message = replace(message, weight=self._wrong_weight())

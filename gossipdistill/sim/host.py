@@ -28,7 +28,7 @@ class Stepper(Protocol):
 
 
 @dataclass(slots=True)
-class Birth:
+class Launch:
     """What a learner is made from: who it is, the how-manieth process of that name, and its mailbox."""
 
     name: PeerName
@@ -54,7 +54,7 @@ class Newcomer(Protocol):
         """Whether it is doing so now."""
 
 
-Spawn = Callable[[Birth], Stepper | None]
+Spawn = Callable[[Launch], Stepper | None]
 """Makes the learner of a process that starts; None: a process without one."""
 
 
@@ -102,7 +102,7 @@ class Host:
         return now_s + self.clock_offset_s
 
 
-def nobody(birth: Birth) -> None:
+def nobody(launch: Launch) -> None:
     """A process without a learner."""
 
 

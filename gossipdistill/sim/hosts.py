@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from gossipdistill.ids import PeerName
 from gossipdistill.presence import Address
-from gossipdistill.sim.clockwork import Clockwork
+from gossipdistill.sim.event_loop import EventLoop
 from gossipdistill.sim.host import Host
 
 
 class Hosts:
     """The living processes: at most one of each name."""
 
-    def __init__(self, time: Clockwork) -> None:
+    def __init__(self, time: EventLoop) -> None:
         self.by_name: dict[PeerName, Host] = {}
         self.at: dict[Address, Host] = {}
         self._time = time

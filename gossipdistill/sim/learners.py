@@ -113,14 +113,22 @@ class Walker:
         self.mailbox.settle([Settlement(*one, absorbed=False, reason="is leaving") for one in what])
         neighbourhood = self.mailbox.neighbourhood()
         self.mailbox.report_progress(self.step_number, done=True)
-        heirs = sorted(neighbourhood.alive - neighbourhood.done - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS))
-        if self.w > 0.0 and heirs:
+        successors = sorted(
+            neighbourhood.alive - neighbourhood.done - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS)
+        )
+        if self.w > 0.0 and successors:
             payload = packed(self.x)
-            what_for = (PeerName(self.chance.choice(heirs)),), MASS_TOPIC, payload, self.step_number, self.exchanges
+            what_for = (
+                (PeerName(self.chance.choice(successors)),),
+                MASS_TOPIC,
+                payload,
+                self.step_number,
+                self.exchanges,
+            )
             self.mailbox.post(Parcel(*what_for, delivery=DeliveryClass.MASS, weight=self.w))
             self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
             self.w = 0.0
-        return 0.01 if now < until_s and self.mailbox.unsettled() else None
+        return 0.01 if now < until_s and self.mailbox.in_flight() else None
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive)

@@ -93,8 +93,8 @@ class Network:
         delays_s: tuple[float, ...] = (0.0,)
         corrupt = False
         if self.faults is not None:
-            fate = self.faults.fate(sender, to, nbytes, now_s)
-            delays_s, corrupt = fate.delays_s, fate.corrupt
+            outcome = self.faults.outcome(sender, to, nbytes, now_s)
+            delays_s, corrupt = outcome.delays_s, outcome.corrupt
         if not delays_s or (quality.loss and chance() < quality.loss):
             self.lost += 1
             return _LOST

@@ -14,7 +14,7 @@ from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
 from gossipdistill.presence import Address
 from gossipdistill.protocol.turn import drain, feed
-from gossipdistill.sim.clockwork import Clockwork
+from gossipdistill.sim.event_loop import EventLoop
 from gossipdistill.sim.host import BACKLOG_MAX, HANDLING_S, NEVER, Host
 from gossipdistill.sim.hosts import Hosts
 from gossipdistill.sim.network import Network, garble, nbytes_of
@@ -29,7 +29,7 @@ class NetworkThreads:
 
     def __init__(
         self,
-        time: Clockwork,
+        time: EventLoop,
         hosts: Hosts,
         network: Network,
         limits: Limits,

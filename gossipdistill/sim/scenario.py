@@ -21,13 +21,13 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Mode
 from gossipdistill.sim.bender import Bender
-from gossipdistill.sim.checkers import Checker, MassConserved, Violation, Weather, all_checkers
+from gossipdistill.sim.byzantine import ByzantinePeer
+from gossipdistill.sim.checkers import Checker, Conditions, MassConserved, Violation, all_checkers
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.ghosts import Ghosts
-from gossipdistill.sim.host import Birth, Stepper
+from gossipdistill.sim.host import Launch, Stepper
+from gossipdistill.sim.late_messages import LateMessages
 from gossipdistill.sim.lazy import Lazy
 from gossipdistill.sim.learners import Publisher, Streamer, Walker
-from gossipdistill.sim.liar import Liar
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
@@ -49,7 +49,7 @@ class Storm:
     quiet_s: float = 3.0
     storm_s: float = 10.0
     closed: bool = True
-    liar: str = ""
+    byzantine: str = ""
     bends: bool = False
     """The liar tells every kind of message with every field bent, too."""
     lazy: bool = False
@@ -77,15 +77,15 @@ class Storm:
         return tuple(f"p{place}" for place in range(self.peers))
 
     @property
-    def weather(self) -> Weather:
+    def conditions(self) -> Conditions:
         """What checkers are told."""
-        bent = frozenset([self.liar]) if self.bends or self.lazy else frozenset[str]()
-        return Weather(self.peers, self.quiet_s + self.storm_s, self.limits, bent)
+        bent = frozenset([self.byzantine]) if self.bends or self.lazy else frozenset[str]()
+        return Conditions(self.peers, self.quiet_s + self.storm_s, self.limits, bent)
 
     @property
     def ends_s(self) -> float:
         """Virtual seconds in all."""
-        return self.weather.settled_from_s + 0.5
+        return self.conditions.settled_from_s + 0.5
 
     def plan(self) -> FaultPlan:
         """Its faults as a plan."""
@@ -95,10 +95,10 @@ class Storm:
         """The storm for people: one line on who, one for each fault."""
         who = f"{self.peers} peers, each a {self.learner}, " + ("from a roster" if self.closed else "without a roster")
         how = ", and bends every field" if self.bends else ", and is lazy" if self.lazy else ""
-        lines = [f"seed {self.seed}: {who}" + (f"; {self.liar} lies{how}" if self.liar else "")]
+        lines = [f"seed {self.seed}: {who}" + (f"; {self.byzantine} lies{how}" if self.byzantine else "")]
         for fault in sorted(self.plan().fault, key=lambda one: one.begin_s):
             lines.append(f"  {fault.begin_s:5.1f} to {min(fault.end_s, self.ends_s):5.1f} s  {fault.words()}")
-        calm_s = self.weather.calm_from_s
+        calm_s = self.conditions.calm_from_s
         return [*lines, f"  {calm_s:5.1f} to {self.ends_s:5.1f} s  calm"]
 
 
@@ -153,11 +153,11 @@ def storm_of(seed: int) -> Storm:
         start_within_s=chance.choice([0.0, 1.0]),
     )
     names = storm.names
-    liar = chance.choice(names[1:]) if chance.random() < 0.1 else ""
-    how = random.Random(f"how {seed}").random() if liar else 1.0
+    byzantine = chance.choice(names[1:]) if chance.random() < 0.1 else ""
+    how = random.Random(f"how {seed}").random() if byzantine else 1.0
     faults = tuple(_fault(storm, chance) for _ in range(_count(chance)))
     bends, lazy = how < 0.25, 0.25 <= how < 0.4
-    return replace(storm, liar=liar, bends=bends, lazy=lazy, faults=faults, keyed=chance.random() < 0.5)
+    return replace(storm, byzantine=byzantine, bends=bends, lazy=lazy, faults=faults, keyed=chance.random() < 0.5)
 
 
 def _count(chance: random.Random) -> int:
@@ -167,7 +167,7 @@ def _count(chance: random.Random) -> int:
 def _fault(storm: Storm, chance: random.Random) -> dict[str, Any]:
     """One `[[fault]]` between the quiet and the calm."""
     begin_s = storm.quiet_s + chance.uniform(0.0, 0.8) * storm.storm_s
-    end_s = min(begin_s + chance.uniform(0.1, 1.0) * storm.storm_s, storm.weather.calm_from_s)
+    end_s = min(begin_s + chance.uniform(0.1, 1.0) * storm.storm_s, storm.conditions.calm_from_s)
     kind = chance.choice([*_LINK_FAULTS, *_PROCESS_FAULTS, "drop", "kill", "kill", "pause"])
     make = _LINK_FAULTS.get(kind) or _PROCESS_FAULTS[kind]
     return {"kind": kind} | make(storm, chance, begin_s, end_s)
@@ -277,14 +277,14 @@ def make_world(storm: Storm, observers: Sequence[Observer] = ()) -> World:
     network = Network(
         Quality(storm.latency_s, storm.jitter_s),
         refusal=storm.refusal,
-        refusal_until_s=storm.weather.calm_from_s,
+        refusal_until_s=storm.conditions.calm_from_s,
         faults=LinkFaults(plan, names),
         seed=storm.seed,
     )
     compute = Compute(storm.step_time_s, straggler_share=storm.straggler_share)
 
-    def spawn(birth: Birth) -> Stepper:
-        return _learner(storm, compute, birth)
+    def spawn(launch: Launch) -> Stepper:
+        return _learner(storm, compute, launch)
 
     return World(
         names, spawn, network, ProcessFaults(plan, names), storm.limits, storm.seed, storm.closed,
@@ -293,25 +293,25 @@ def make_world(storm: Storm, observers: Sequence[Observer] = ()) -> World:
     )  # fmt: skip
 
 
-def _learner(storm: Storm, compute: Compute, birth: Birth) -> Stepper:
-    chance = random.Random(f"learner {storm.seed} {birth.name} {birth.incarnation}")
-    pace = compute.pace(birth.place, storm.seed)
+def _learner(storm: Storm, compute: Compute, launch: Launch) -> Stepper:
+    chance = random.Random(f"learner {storm.seed} {launch.name} {launch.incarnation}")
+    pace = compute.pace(launch.place, storm.seed)
     if storm.learner == "publisher":
         mode = Mode.PULL if storm.pull else Mode.PUSH
-        return Publisher(birth.mailbox, pace, chance, mode, storm.every_steps, fan_out=3)
+        return Publisher(launch.mailbox, pace, chance, mode, storm.every_steps, fan_out=3)
     if storm.learner == "streamer":
-        return Streamer(birth.mailbox, pace, chance, storm.every_steps)
+        return Streamer(launch.mailbox, pace, chance, storm.every_steps)
     x = [chance.gauss(0.0, 1.0) for _ in range(2)]
-    idle_s = chance.uniform(0.0, storm.weather.calm_from_s) if chance.random() < 0.1 else 0.0
-    steps = int(idle_s / (compute.step_time_s * pace.slowdown)) if birth.incarnation == 1 else 0
+    idle_s = chance.uniform(0.0, storm.conditions.calm_from_s) if chance.random() < 0.1 else 0.0
+    steps = int(idle_s / (compute.step_time_s * pace.slowdown)) if launch.incarnation == 1 else 0
     return Walker(
-        birth.mailbox, pace, chance, x, every_steps=storm.every_steps, refusal=storm.homing, idle_until_step=steps
+        launch.mailbox, pace, chance, x, every_steps=storm.every_steps, refusal=storm.homing, idle_until_step=steps
     )
 
 
 def _checkers(storm: Storm) -> list[Checker]:
     """All of them; but mass that a member lies about is not conserved (benchmarks/mass_storms.py judges that)."""
-    checkers = all_checkers(storm.weather)
+    checkers = all_checkers(storm.conditions)
     return [checker for checker in checkers if not (storm.bends and isinstance(checker, MassConserved))]
 
 
@@ -319,13 +319,16 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
     """Run a storm to its end, or to its first violation."""
     checkers = _checkers(storm) if checkers is None else checkers
     done = _FaultsDone()
-    ghosts = Ghosts(storm.seed)
-    bender, lazy = Bender(PeerName(storm.liar), storm.seed, storm.weather.calm_from_s), Lazy(PeerName(storm.liar))
+    late_messages = LateMessages(storm.seed)
+    bender, lazy = (
+        Bender(PeerName(storm.byzantine), storm.seed, storm.conditions.calm_from_s),
+        Lazy(PeerName(storm.byzantine)),
+    )
     liars = [*([bender] if storm.bends else ()), *([lazy] if storm.lazy else ())]
-    world = ghosts.world = lazy.world = make_world(storm, [*checkers, done, ghosts, *liars, *observers])
+    world = late_messages.world = lazy.world = make_world(storm, [*checkers, done, late_messages, *liars, *observers])
     world.start_all(storm.start_within_s)
-    if storm.liar:
-        liar = Liar(world, storm.liar, storm.seed, storm.weather.calm_from_s)
+    if storm.byzantine:
+        byzantine = ByzantinePeer(world, storm.byzantine, storm.seed, storm.conditions.calm_from_s)
     if storm.bends:
         bender.begin(world)
     while world.now < storm.ends_s and not any(checker.violations for checker in checkers):
@@ -336,12 +339,12 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
     fired = done.fired + world.network.faults.fired
     if storm.refusal:
         fired["refused by the socket"] += world.network.refused
-    if storm.liar:
-        fired["lie"] += liar.told
+    if storm.byzantine:
+        fired["lie"] += byzantine.told
     if storm.bends:
         fired["bent message"] += bender.told
-    if ghosts.seen:
-        fired["greeting of an ended process"] += ghosts.seen
+    if late_messages.seen:
+        fired["greeting of an ended process"] += late_messages.seen
     arrivals = sum(host.messages_received for host in world.hosts.values())
     violations = [violation for checker in checkers for violation in checker.violations]
     return Outcome(storm, violations, fired, world.events_handled, world.now, arrivals)
@@ -374,7 +377,7 @@ def _smaller(storm: Storm) -> Iterator[Storm]:
         if PEERS_MIN <= peers < storm.peers:
             yield _with_fewer(storm, peers)
     plainer: list[dict[str, Any]] = [
-        {"liar": "", "bends": False, "lazy": False}, {"bends": False}, {"lazy": False},
+        {"byzantine": "", "bends": False, "lazy": False}, {"bends": False}, {"lazy": False},
         {"refusal": 0.0}, {"jitter_s": 0.0}, {"homing": 0.0}, {"straggler_share": 0.0},
         {"over_the_wire": False}, {"clocks_apart_s": 0.0}, {"start_within_s": 0.0}, {"closed": True}, {"pull": False},
     ]  # fmt: skip
@@ -407,4 +410,4 @@ def _with_fewer(storm: Storm, peers: int) -> Storm:
                 continue
         faults.append(one)
     smaller = replace(storm, peers=peers, faults=tuple(faults))
-    return smaller if storm.liar in kept else replace(smaller, liar="", bends=False, lazy=False)
+    return smaller if storm.byzantine in kept else replace(smaller, byzantine="", bends=False, lazy=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gossipdistill.sim.clockwork import Clockwork
+from gossipdistill.sim.event_loop import EventLoop
 from gossipdistill.sim.host import Host, Leaver
 from gossipdistill.sim.hosts import Hosts
 from gossipdistill.sim.network_threads import NetworkThreads
@@ -14,7 +14,7 @@ class Steps:
     """Steps each learner when its pause is over. `stopwatch` is a clock of the real world."""
 
     def __init__(
-        self, time: Clockwork, hosts: Hosts, threads: NetworkThreads, stopwatch: Callable[[], float] | None
+        self, time: EventLoop, hosts: Hosts, threads: NetworkThreads, stopwatch: Callable[[], float] | None
     ) -> None:
         self._time, self._hosts, self._threads, self._stopwatch = time, hosts, threads, stopwatch
 

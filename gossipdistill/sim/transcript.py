@@ -135,5 +135,5 @@ class Transcript(Observer):
                 return type(message).__name__
 
     def _claimed(self, claims: tuple[Claim, ...]) -> str:
-        said = ", ".join(f"{claim.name} {claim.kind.value} {claim.refutation} (by {claim.by})" for claim in claims)
+        said = ", ".join(f"{claim.name} {claim.kind.value} {claim.incarnation} (by {claim.by})" for claim in claims)
         return f"; says: {said}" if said else ""

@@ -26,8 +26,8 @@ from gossipdistill.presence import Contact
 from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
-from gossipdistill.sim.clockwork import Clockwork
-from gossipdistill.sim.host import NEVER, Birth, Host, Spawn, address_of, nobody
+from gossipdistill.sim.event_loop import EventLoop
+from gossipdistill.sim.host import NEVER, Host, Launch, Spawn, address_of, nobody
 from gossipdistill.sim.hosts import Hosts
 from gossipdistill.sim.network import Network
 from gossipdistill.sim.network_threads import NetworkThreads
@@ -37,7 +37,7 @@ from gossipdistill.sim.steps import Steps
 WALL_CLOCK_BEGAN_S = 1_700_000_000.0
 
 
-class World(Clockwork):
+class World(EventLoop):
     """All processes and the network between them. Names have the places and addresses of their order."""
 
     def __init__(
@@ -114,12 +114,12 @@ class World(Clockwork):
         seeds = [] if self.closed or place == 0 else [self.addresses[0]]
         peer = Peer(me, len(self.names), self._contacts, seeds, self.closed, self.now + offset_s, self.limits)
         if self.keyed:
-            peer.introductions.prove_senders()
+            peer.key_distribution.prove_senders()
         host = Host(known, place, address, boot, self._starts[known], peer, Mailbox(limits=self.limits))
         host.mailbox, host.send = Mailbox(wake=host.wake, limits=self.limits), partial(self._threads.send, host)
         host.started_s, host.clock_offset_s = self.now, offset_s
         host.slowdown = self._slowdowns.get(known, 1.0)
-        host.stepper = self._spawn(Birth(known, place, host.incarnation, host.mailbox))
+        host.stepper = self._spawn(Launch(known, place, host.incarnation, host.mailbox))
         self._hosts.add(host)
         for hook in self.hooks.on_start:
             hook(self.now, host)

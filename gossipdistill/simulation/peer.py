@@ -155,7 +155,7 @@ class MassOfPeer(SimulatedPeer):
 
 
 @dataclass(slots=True)
-class Nursery:
+class PeerFactory:
     """Builds the peers of one run; what is alike is built once and shared. `wall_s` is not touched here."""
 
     specs: Mapping[str, WorkerSpec]

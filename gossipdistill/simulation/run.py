@@ -30,15 +30,15 @@ from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.recorder import FILE
 from gossipdistill.observe.report import noted, write_json
 from gossipdistill.roster import classify, load_roster
-from gossipdistill.sim.checkers import Checker, FaultsRecover, NobodyWaits, Weather, all_checkers
+from gossipdistill.sim.checkers import Checker, Conditions, FaultsRecover, NobodyWaits, all_checkers
 from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Host, address_of
+from gossipdistill.sim.host import Host, Launch, address_of
 from gossipdistill.sim.network import INFINITE, Network, Quality
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
-from gossipdistill.simulation.judging import Judge
-from gossipdistill.simulation.peer import Nursery, SimulatedPeer
+from gossipdistill.simulation.expectations import Judge
+from gossipdistill.simulation.peer import PeerFactory, SimulatedPeer
 from gossipdistill.simulation.results import peer_entry, summarise_simulation
 from gossipdistill.strategies.base import Delivery, RoundOptions
 
@@ -216,9 +216,9 @@ class Simulation:
         torch.set_num_threads(self.specs[0].threads)
         first, sim = self.specs[0], self.specs[0].config.sim
         strategy = first.config.make_strategy()
-        self._nursery = Nursery({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
-        self._nursery.plan = self.plan
-        task = self._nursery.task_of(first, strategy)
+        self._peer_factory = PeerFactory({spec.name: spec for spec in self.specs}, build_schedule(first, strategy))
+        self._peer_factory.plan = self.plan
+        task = self._peer_factory.task_of(first, strategy)
         model = build_model(first, strategy, task)
         refuse_unsendable(first, strategy, task, model)
         prints = fingerprint_of(first, strategy, task, model)
@@ -297,20 +297,22 @@ class Simulation:
             shares.append(min(self._peers[name].worker.learner.step for name in self.world.hosts) / config.steps)
         return min(max(shares, default=0.0), 1.0)
 
-    def _spawn(self, birth: Birth) -> SimulatedPeer:
-        before = self._peers.get(birth.name)
+    def _spawn(self, launch: Launch) -> SimulatedPeer:
+        before = self._peers.get(launch.name)
         if before is not None:
             self._ended += before.worker.learner.ledger.exchanges
-        made = self._nursery.born(birth.name, birth.mailbox, self._paces[birth.place], before, lambda: self.world.now)
-        made.tell = lambda event: self.log.said(self.world.now, birth.name, event)
-        self._peers[birth.name] = made
+        made = self._peer_factory.born(
+            launch.name, launch.mailbox, self._paces[launch.place], before, lambda: self.world.now
+        )
+        made.tell = lambda event: self.log.said(self.world.now, launch.name, event)
+        self._peers[launch.name] = made
         return made
 
     def _checkers(self, options: object) -> list[Checker]:
         calm_s = max((fault.end_s for fault in self.plan.fault), default=0.0) if self.plan else 0.0
         if self.specs[0].config.sim.loss:
             calm_s = INFINITE
-        checkers = all_checkers(Weather(len(self.specs), calm_s, DEFAULT_LIMITS))
+        checkers = all_checkers(Conditions(len(self.specs), calm_s, DEFAULT_LIMITS))
         for checker in checkers:
             if isinstance(checker, NobodyWaits) and isinstance(options, RoundOptions):
                 checker.wait_max_s = options.round_timeout_s + 1.0

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
 from gossipdistill.faults.plan import check_names
 from gossipdistill.ids import PeerName
 from gossipdistill.roster import load_roster
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Host, Spawn
+from gossipdistill.sim.host import Host, Launch, Spawn
 from gossipdistill.sim.learners import Publisher
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.observer import Observer
@@ -108,9 +108,9 @@ class Cluster:
         """The events of this kind (a word of `events.EventKind`), about one peer or about any."""
         return [one for one in self.happened if one.event.kind == kind and about in (None, one.event.peer)]
 
-    def _publisher(self, birth: Birth) -> Publisher:
-        chance = random.Random(f"cluster {self._seed} {birth.place} {birth.incarnation}")
-        return Publisher(birth.mailbox, Compute().pace(birth.place, self._seed), chance, every_steps=10)
+    def _publisher(self, launch: Launch) -> Publisher:
+        chance = random.Random(f"cluster {self._seed} {launch.place} {launch.incarnation}")
+        return Publisher(launch.mailbox, Compute().pace(launch.place, self._seed), chance, every_steps=10)
 
 
 class _Witness(Observer):
@@ -131,6 +131,6 @@ def _plan(faults: Faults | None, names: Sequence[str]) -> FaultPlan:
     if isinstance(faults, FaultPlan):
         plan = faults
     else:
-        plan = shelf.validated(FaultPlan, {"fault": list(faults)}, file="faults")
+        plan = bundled.validated(FaultPlan, {"fault": list(faults)}, file="faults")
     check_names(plan, names, "faults")
     return plan

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.errors import ConfigError, UserCodeError, nearest
 from gossipdistill.printable import shown
 from gossipdistill.topology.generators import KINDS
@@ -31,7 +31,7 @@ def load_topology(where: str, peers: Sequence[str], *, base: Path | None = None)
 
     `where` is a ready-made name, or a path to a .toml or .py file relative to `base` (default: the current folder).
     """
-    file = shelf.find("topologies", where, base)
+    file = bundled.find("topologies", where, base)
     if file.suffix == ".toml":
         return _from_toml(file, peers)
     if file.suffix == ".py":
@@ -41,7 +41,7 @@ def load_topology(where: str, peers: Sequence[str], *, base: Path | None = None)
 
 def list_topologies() -> list[tuple[str, str]]:
     """Name and one-line description of each ready-made topology."""
-    return [(name, shelf.summary(file)) for name, file in shelf.listing("topologies")]
+    return [(name, bundled.summary(file)) for name, file in bundled.listing("topologies")]
 
 
 def kind_options(kind: str) -> type[BaseModel]:
@@ -56,13 +56,13 @@ def kind_options(kind: str) -> type[BaseModel]:
 
 
 def _from_toml(file: Path, peers: Sequence[str]) -> Schedule:
-    options = shelf.read_toml(file)
+    options = bundled.read_toml(file)
     kind = options.pop("kind", None)
     if kind is None:
         raise ConfigError("is missing", file=file, key="kind", accepted=", ".join(KINDS))
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"unknown kind; {nearest(str(kind), KINDS)}", file=file, key="kind", value=kind)
-    given = shelf.validated(kind_options(kind), options, file=file)
+    given = bundled.validated(kind_options(kind), options, file=file)
     try:
         return KINDS[kind](tuple(peers), **dict(given))
     except ConfigError as error:  # a generator knows the key, but not the file
@@ -96,7 +96,7 @@ def _executed(file: Path) -> ModuleType:
     module = ModuleType(f"gossipdistill_topology_{file.stem}")
     module.__file__ = str(file)
     try:
-        exec(compile(shelf.read_text(file), str(file), "exec", dont_inherit=True), module.__dict__)
+        exec(compile(bundled.read_text(file), str(file), "exec", dont_inherit=True), module.__dict__)
     except SyntaxError as error:
         raise ConfigError(f"line {error.lineno}: {error.msg}", file=file) from None
     except (Exception, SystemExit) as error:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.cadence import Cadence
-from gossipdistill.learning.donation import GIVEN, TOPICS, Donor, without_asks
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.rounds import Lockstep, Without
+from gossipdistill.learning.state_transfer import GIVEN, TOPICS, Donor, without_asks
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import Arrival, DeliveryClass, Intake, Parcel, Settlement
 from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View

@@ -17,7 +17,6 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.cloning import frozen_clone
-from gossipdistill.learning.donation import TOKENS, Donor, Fetch
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import (
     PayloadRefusedError,
@@ -28,6 +27,7 @@ from gossipdistill.learning.snapshot import (
     payload_bytes,
     unpack_model,
 )
+from gossipdistill.learning.state_transfer import TOKENS, Donor, Fetch
 from gossipdistill.messages import Payload
 from gossipdistill.strategies import Initialisation
 from gossipdistill.training.gossip import Gossip

@@ -80,4 +80,4 @@ class Leaving:
     def _settled(self) -> bool:
         """Whether no mass is in flight from me to one of the living."""
         alive = self.gossip.endpoint.mailbox.neighbourhood().alive
-        return not any(slot.peer in alive for slot in self.gossip.endpoint.mailbox.unsettled())
+        return not any(slot.peer in alive for slot in self.gossip.endpoint.mailbox.in_flight())

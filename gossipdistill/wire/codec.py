@@ -92,12 +92,12 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
         case Leave(reason, crashed, absorbed):
             told = [list(parcel) for parcel in absorbed] if absorbed is not None else None
             head += [check.plain(reason), crashed, told]
-        case Ping(number, step, done, claims, refutation):
-            head += [number, step, done, check.claims_out(claims), refutation]
+        case Ping(number, step, done, claims, incarnation):
+            head += [number, step, done, check.claims_out(claims), incarnation]
         case PingRequest(number, target, claims):
             head += [number, target, check.claims_out(claims)]
-        case Ack(number, step, done, claims, about, about_boot, refutation):
-            head += [number, step, done, check.claims_out(claims), about, about_boot, refutation]
+        case Ack(number, step, done, claims, about, about_boot, incarnation):
+            head += [number, step, done, check.claims_out(claims), about, about_boot, incarnation]
         case Nack(number, claims):
             head += [number, check.claims_out(claims)]
         case Receipt(topic, number, verdict, reason):
@@ -227,16 +227,16 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             parcels = check.parcels(absorbed, limits) if absorbed is not None else None
             return Leave(check.text(reason), check.flag(crashed), parcels)
         case 9:
-            number, step, done, claims, refutation = check.take(fields, 5)
+            number, step, done, claims, incarnation = check.take(fields, 5)
             progress = (check.number(step), check.flag(done))
-            return Ping(check.number(number), *progress, check.claims(claims, limits), check.number(refutation))
+            return Ping(check.number(number), *progress, check.claims(claims, limits), check.number(incarnation))
         case 10:
             number, target, claims = check.take(fields, 3)
             return PingRequest(check.number(number), check.name(target), check.claims(claims, limits))
         case 11:
-            number, step, done, claims, about, about_boot, refutation = check.take(fields, 7)
+            number, step, done, claims, about, about_boot, incarnation = check.take(fields, 7)
             said = (check.number(number), check.number(step), check.flag(done), check.claims(claims, limits))
-            return Ack(*said, check.name_or_nothing(about), check.number(about_boot), check.number(refutation))
+            return Ack(*said, check.name_or_nothing(about), check.number(about_boot), check.number(incarnation))
         case 12:
             number, claims = check.take(fields, 2)
             return Nack(check.number(number), check.claims(claims, limits))

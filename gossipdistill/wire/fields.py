@@ -178,15 +178,15 @@ def claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
 
 
 def _claim(entry: Any) -> Claim:
-    who, boot, refutation, kind, by, place, where = parts(entry, 7, "a claim")
+    who, boot, incarnation, kind, by, place, where = parts(entry, 7, "a claim")
     told = address(*parts(where, 2, "an address")) if where != [] else None
-    return Claim(name(who), number(boot), number(refutation), word(ClaimKind, kind), name(by), told, number(place))
+    return Claim(name(who), number(boot), number(incarnation), word(ClaimKind, kind), name(by), told, number(place))
 
 
 def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
     """The same on the way out."""
     return [
-        [c.name, c.boot, c.refutation, c.kind.value, c.by, c.place, [*c.address] if c.address else []] for c in told
+        [c.name, c.boot, c.incarnation, c.kind.value, c.by, c.place, [*c.address] if c.address else []] for c in told
     ]
 
 

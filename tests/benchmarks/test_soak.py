@@ -19,7 +19,7 @@ from benchmarks.soak_cycles import FIRST_KILL_S, LAST_KILL_BEFORE_END_S, Cycle, 
 from benchmarks.witness import MIB, Contents, Usage, contents, left_behind, slope, usage
 
 NAMES = ("ada", "bo", "cy", "dee", "eve", "fay")
-Spoil = Callable[[Seen], object]
+Corrupt = Callable[[Seen], object]
 
 
 def good(seconds: float = 3600.0, mib_per_hour: float = 0.3) -> Seen:
@@ -45,7 +45,7 @@ def test_a_good_run_passes() -> None:
     assert failed(good(), Accuracies(0.94, [0.938, 0.941, 0.943])) == []
 
 
-SPOILT: dict[str, Spoil] = {
+SPOILT: dict[str, Corrupt] = {
     "resumes": lambda seen: seen.cycles.append(Cycle(30.0, "cy", False, 200, resumed=190, ready_after_s=5.0)),
     "torn": lambda seen: seen.told.update(checkpoint_refused=1),
     "each kill is followed": lambda seen: seen.cycles.append(Cycle(30.0, "cy", False, 200)),

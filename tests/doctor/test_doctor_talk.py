@@ -42,8 +42,8 @@ def answer(address: Address, frames: list[bytes], until: threading.Event) -> Non
 @pytest.mark.parametrize("frames", [[b"rubbish"], [b""] * 500, [bytes(60_000)] * 3], ids=["words", "frames", "bytes"])
 def test_rubbish_is_not_taken_for_an_answer(frames: list[bytes]) -> None:
     address, over = free_address(), threading.Event()
-    liar = threading.Thread(target=answer, args=(address, frames, over))
-    liar.start()
+    byzantine = threading.Thread(target=answer, args=(address, frames, over))
+    byzantine.start()
     try:
         began_s = time.monotonic()
         meetings = asked(address, 0.5)
@@ -51,7 +51,7 @@ def test_rubbish_is_not_taken_for_an_answer(frames: list[bytes]) -> None:
         assert time.monotonic() - began_s < 5.0
     finally:
         over.set()
-        liar.join(10)
+        byzantine.join(10)
 
 
 def test_more_than_any_peer_sends_ends_the_doctor_with_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zmq
 
-from gossipdistill.drivers.handoff import NetworkThread, new_event_loop
+from gossipdistill.drivers.network_thread import NetworkThread, new_event_loop
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
@@ -82,7 +82,7 @@ class Node:
             PeerName(name), Boot(boot), roster[name], list(roster).index(name), fingerprint or {"run": "test"}
         )
         peer = Peer(me, len(roster), contacts, now=time.monotonic(), limits=limits)
-        peer.introductions.book = book
+        peer.key_distribution.book = book
         self.network = NetworkThread(loop)
         self.mailbox = self.network.mailbox
         bound = listen if listen is not None else roster[name]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gossipdistill.drivers import faulty
-from gossipdistill.drivers.faulty import FaultySender, Flip, Spoil
+from gossipdistill.drivers.faulty import Corrupt, FaultySender, Flip
 from gossipdistill.faults import FaultPlan, LinkFaults
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Confirm, Envelope, Transmit
@@ -27,10 +27,10 @@ class Sockets:
     def __init__(self) -> None:
         self.taken: list[tuple[int, bool, bool]] = []
 
-    def put(self, transmit: Transmit, late: bool = False, spoil: Spoil | None = None) -> None:
+    def put(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
         message = transmit.envelope.message
         assert isinstance(message, Confirm)
-        self.taken.append((message.number, late, spoil is not None))
+        self.taken.append((message.number, late, corrupt is not None))
 
 
 def sender(*faults: dict[str, Any], at_s: float = 1.0) -> FaultySender:

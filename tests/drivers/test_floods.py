@@ -13,7 +13,7 @@ from .harness import LIMITS, Node, exchange_works, free_address, pair, wait_unti
 _AT_ONCE = 50
 
 
-def knock(address: Address, times: int) -> None:
+def dial(address: Address, times: int) -> None:
     """So many connections, each closed once it is answered; 50 at a time, or the kernel's own queue would be full and
     every third wave wait a second."""
     for _ in range(times // _AT_ONCE):
@@ -27,7 +27,7 @@ def test_ten_thousand_connections_to_either_port_hold_nothing_up(nodes: list[Nod
     ada, bo = pair(nodes)
     guard = ada.driver._guard
     for value, port in enumerate((ada.roster["ada"].port, ada.roster["ada"].data_port), 1):
-        knock(Address("127.0.0.1", port), 10_000)
+        dial(Address("127.0.0.1", port), 10_000)
         wait_until(lambda: guard.knocked >= value * 10_000)  # noqa: B023
         exchange_works(ada, bo, value)
     wait_until(lambda: not any(map(may_read, ada.driver._sockets._monitors.values())))
@@ -39,7 +39,7 @@ def test_no_signal_is_needed_for_knocks_to_be_read(nodes: list[Node]) -> None:
     guard = ada.driver._guard
     ada.network.call(lambda: [asyncio.get_running_loop().remove_reader(int(one.fd)) for one in guard._knocks])
     before = guard.knocked
-    knock(ada.roster["ada"], 3000)
+    dial(ada.roster["ada"], 3000)
     wait_until(lambda: guard.knocked - before >= 3000)
     exchange_works(ada, bo, 1)
 
@@ -50,7 +50,7 @@ def test_a_monitor_that_nobody_reads_stops_no_connection() -> None:
     try:
         router = sockets.bind(address, 0)  # type: ignore[arg-type]
         monitor = sockets.monitor(router, 0xFFFF)
-        knock(address, 3000)
+        dial(address, 3000)
         assert drain(monitor, 3000) == 3000
     finally:
         sockets.close_all()

@@ -11,8 +11,7 @@ import pytest
 import zmq
 
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.hoards import Backlog, Hoards, Measure
-from gossipdistill.drivers.links import Inlet
+from gossipdistill.drivers.links import ReadableSocket
 from gossipdistill.drivers.reading import Reading
 from gossipdistill.drivers.resources import (
     Resources,
@@ -22,6 +21,7 @@ from gossipdistill.drivers.resources import (
     cut,
     files_within_reach,
 )
+from gossipdistill.drivers.unread_bytes import Backlog, Measure, UnreadLedger
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
@@ -96,31 +96,31 @@ def test_what_cannot_be_told_closes_nothing() -> None:
 
 
 def test_a_hoard_is_what_came_and_was_not_handed_over() -> None:
-    hoards = Hoards(DEFAULT_LIMITS)
-    assert hoards.look(7, 1, 5 * MB, 0.0) == 0  # what was before the first look is not known
-    hoards.delivered(7, 2, 2 * MB, "bo")
-    hoards.delivered(8, 2, 2 * MB, "cy")  # of one that was not seen yet
-    assert 0.9 * MB < hoards.look(8, 5, 3 * MB, 1.0) <= 1 * MB
-    assert hoards.sender_of(8) == "cy"
-    assert hoards.look(7, 1, 7 * MB, 1.0) == 0
-    waits = hoards.look(7, 1, 9 * MB, 2.0)
+    unread_bytes = UnreadLedger(DEFAULT_LIMITS)
+    assert unread_bytes.look(7, 1, 5 * MB, 0.0) == 0  # what was before the first look is not known
+    unread_bytes.delivered(7, 2, 2 * MB, "bo")
+    unread_bytes.delivered(8, 2, 2 * MB, "cy")  # of one that was not seen yet
+    assert 0.9 * MB < unread_bytes.look(8, 5, 3 * MB, 1.0) <= 1 * MB
+    assert unread_bytes.sender_of(8) == "cy"
+    assert unread_bytes.look(7, 1, 7 * MB, 1.0) == 0
+    waits = unread_bytes.look(7, 1, 9 * MB, 2.0)
     assert 1.9 * MB < waits <= 2 * MB
-    assert hoards.sender_of(7) == "bo"
-    assert hoards.look(7, 2, 9 * MB, 3.0) == 0  # another connection with the same descriptor
-    assert hoards.sender_of(7) == ""
-    hoards.keep({9})
-    assert hoards.by_fd == {}
-    assert hoards.sender_of(7) == ""
+    assert unread_bytes.sender_of(7) == "bo"
+    assert unread_bytes.look(7, 2, 9 * MB, 3.0) == 0  # another connection with the same descriptor
+    assert unread_bytes.sender_of(7) == ""
+    unread_bytes.keep({9})
+    assert unread_bytes.by_fd == {}
+    assert unread_bytes.sender_of(7) == ""
 
 
 def test_what_encryption_and_heartbeats_add_is_no_hoard_in_a_year() -> None:
-    hoards, came, now = Hoards(DEFAULT_LIMITS), 0, 0.0
-    hoards.look(7, 1, came, now)
+    unread_bytes, came, now = UnreadLedger(DEFAULT_LIMITS), 0, 0.0
+    unread_bytes.look(7, 1, came, now)
     for _ in range(365):
         now += 86400.0
         came += 86400 * 60 + 1000 * (4 * MB + 60)  # heartbeats, and a thousand frames of 4 MB a day
-        hoards.delivered(7, 1000, 4000 * MB, "bo")
-        assert hoards.look(7, 1, came, now) < 1 * MB
+        unread_bytes.delivered(7, 1000, 4000 * MB, "bo")
+        assert unread_bytes.look(7, 1, came, now) < 1 * MB
 
 
 def test_the_kernel_tells_what_came_on_a_connection_and_ends_it() -> None:
@@ -200,7 +200,7 @@ def test_when_memory_is_short_connections_of_others_go_and_come_back_when_it_has
 
 
 def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[Node]) -> None:
-    limits = replace(LIMITS, hoard_bytes_max=4 << 20, guard_interval_s=0.02)
+    limits = replace(LIMITS, unread_bytes_max=4 << 20, guard_interval_s=0.02)
     roster = {"ada": free_address(), "bo": free_address(), "eve": free_address()}
     ada, bo = (Node(name, roster, limits=limits) for name in ("ada", "bo"))
     nodes += [ada, bo]
@@ -221,17 +221,17 @@ def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[N
 def test_limits_say_what_an_honest_connection_holds() -> None:
     limits = Limits()
     unfinished = 2 * (limits.piece_bytes_max + limits.header_bytes_max + limits.data_buffer_bytes)
-    assert unfinished < limits.hoard_bytes_max / 4
-    assert 8 * (limits.control_bytes_max + limits.control_buffer_bytes) < limits.hoard_control_bytes_max
+    assert unfinished < limits.unread_bytes_max / 4
+    assert 8 * (limits.control_bytes_max + limits.control_buffer_bytes) < limits.unread_control_bytes_max
     assert limits.paused_s_max < limits.blocked_after_s / 2
 
 
 def judged(waits: int, is_data: bool = True, in_excess: bool = False) -> Measure | None:
     """Of a connection of which so much waits, in MB."""
-    hoards = Hoards(DEFAULT_LIMITS)
-    hoards.look(7, 1, 0, 0.0)
-    hoards.delivered(7, 1, 0, "bo", in_excess)
-    return hoards.judge(7, waits * MB, is_data, 0.0)
+    unread_bytes = UnreadLedger(DEFAULT_LIMITS)
+    unread_bytes.look(7, 1, 0, 0.0)
+    unread_bytes.delivered(7, 1, 0, "bo", in_excess)
+    return unread_bytes.judge(7, waits * MB, is_data, 0.0)
 
 
 def test_who_is_paused_and_who_is_cut_off() -> None:
@@ -241,16 +241,16 @@ def test_who_is_paused_and_who_is_cut_off() -> None:
 
 
 def test_a_paused_connection_goes_on_when_it_was_read_or_is_cut_off() -> None:
-    hoards = Hoards(DEFAULT_LIMITS)
+    unread_bytes = UnreadLedger(DEFAULT_LIMITS)
     for fd in 7, 8:
-        hoards.look(fd, 1, 0, 0.0)
-        hoards.delivered(fd, 1, 0, "bo")
-        assert hoards.judge(fd, 70 * MB, True, 0.0) is Measure.PAUSE
-        assert hoards.is_paused(fd)
-        assert hoards.judge(fd, 60 * MB, True, 1.9) is None
-    assert hoards.judge(7, 16 * MB, True, 1.9) is Measure.GO_ON
-    assert not hoards.is_paused(7)
-    assert hoards.judge(8, 60 * MB, True, 2.1) is Measure.CUT
+        unread_bytes.look(fd, 1, 0, 0.0)
+        unread_bytes.delivered(fd, 1, 0, "bo")
+        assert unread_bytes.judge(fd, 70 * MB, True, 0.0) is Measure.PAUSE
+        assert unread_bytes.is_paused(fd)
+        assert unread_bytes.judge(fd, 60 * MB, True, 1.9) is None
+    assert unread_bytes.judge(7, 16 * MB, True, 1.9) is Measure.GO_ON
+    assert not unread_bytes.is_paused(7)
+    assert unread_bytes.judge(8, 60 * MB, True, 2.1) is Measure.CUT
 
 
 def test_memory_that_grows_while_there_is_more_to_read_is_a_backlog() -> None:
@@ -276,24 +276,24 @@ def test_the_gate_closes_while_too_much_waits() -> None:
 
 
 def test_a_body_that_comes_faster_than_it_is_read_is_paused_and_comes(nodes: list[Node]) -> None:
-    limits = replace(LIMITS, hoard_bytes_max=4 << 20, piece_bytes_max=256 << 10, guard_interval_s=0.005)
+    limits = replace(LIMITS, unread_bytes_max=4 << 20, piece_bytes_max=256 << 10, guard_interval_s=0.005)
     ada, bo = pair(nodes, limits=limits)
     exchange_works(ada, bo, 1)
     drain = Reading.drain
 
-    def one_turn_in_a_while(reading: Reading, inlet: Inlet) -> bool:
+    def one_turn_in_a_while(reading: Reading, readable: ReadableSocket) -> bool:
         """Much may come between two turns."""
-        return drain(reading, inlet) if reading.ingress.clock() * 50 % 1 < 0.1 else True
+        return drain(reading, readable) if reading.ingress.clock() * 50 % 1 < 0.1 else True
 
     paused: list[int] = []
-    pause = Hoards.pause
+    pause = UnreadLedger.pause
 
-    def noted(hoards: Hoards, fd: int, now: float) -> Measure:
+    def noted(unread_bytes: UnreadLedger, fd: int, now: float) -> Measure:
         paused.append(fd)
-        return pause(hoards, fd, now)
+        return pause(unread_bytes, fd, now)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hoards, "pause", noted)
+        patch.setattr(UnreadLedger, "pause", noted)
         patch.setattr(Reading, "drain", one_turn_in_a_while)
         bo.post(2, "ada", Mode.PULL, size=64 << 20)
         wait_until(lambda: 2 in ada.values("bo"), 20.0)

@@ -83,13 +83,13 @@ def test_wrong_proofs_and_all_the_words_of_strangers_do_not_drown_the_right_one(
     def say(name: str, key: str, secret: bytes) -> None:
         record = Enrolment(PeerName(name), key, 1, proof_of(secret, "test", name, key, 1))
         frames = encode(Envelope(PeerName(name), Boot(1), "", 0, Enrolments("test", (record,))))
-        inlet = ada.driver._routers[Channel.CONTROL]
-        ingress._hear_newcomer([memoryview(part) for part in frames], inlet, b"", key, curve)
+        readable = ada.driver._routers[Channel.CONTROL]
+        ingress._hear_newcomer([memoryview(part) for part in frames], readable, b"", key, curve)
 
     def flood() -> None:
         now, clock = ingress.clock(), ingress.clock
         ingress.clock = lambda: now
-        while ingress._tolls.breach("", Channel.CONTROL, 1, now) is None:
+        while ingress._rate_limits.breach("", Channel.CONTROL, 1, now) is None:
             pass
         for number in range(200):
             ingress.newcomers.let_in(f"{number:040d}", "10.0.0.1", now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gossipdistill.drivers.links import Inlet
+from gossipdistill.drivers.links import ReadableSocket
 from gossipdistill.drivers.sockets import Channel
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
@@ -37,8 +37,8 @@ def arrivals(node: Node) -> list[Arrival]:
     return node.got
 
 
-def data_inlets(node: Node) -> list[Inlet]:
-    return [inlet for inlet in list(node.driver._inlets.values()) if inlet.channel is Channel.DATA]
+def data_inlets(node: Node) -> list[ReadableSocket]:
+    return [readable for readable in list(node.driver._inlets.values()) if readable.channel is Channel.DATA]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -85,7 +85,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     limits = Limits(
         probe_interval_s=0.25, probe_timeout_s=0.1, blocked_after_s=30, greet_interval_s=0.02,
         greet_interval_max_s=0.1, confirm_timeout_s=0.5, flush_s=0.05, data_buffer_bytes=256 * 1024,
-        piece_bytes_max=MIB, hoard_bytes_max=8 * MIB, guard_interval_s=0.005, paused_s_max=30,
+        piece_bytes_max=MIB, unread_bytes_max=8 * MIB, guard_interval_s=0.005, paused_s_max=30,
     )  # fmt: skip
     roster = {name: free_address() for name in ("ada", "bo", "cy")}
     ada, bo, cy = made = [Node(name, roster, limits=limits) for name in roster]
@@ -95,8 +95,8 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     # Until its own link is up, the first body would go the way back, and stay on it.
     wait_until(lambda: ada.post(next(values), "bo") or link.took_s[Channel.DATA] > float("-inf"))
     inlets = data_inlets(bo)
-    for inlet in inlets:
-        bo.network.call(bo.driver._stop_listening, inlet.socket)
+    for readable in inlets:
+        bo.network.call(bo.driver._stop_listening, readable.socket)
     wait_until(lambda: not data_inlets(bo))
     before_bytes = ada.driver.traffic["bo"].bytes_sent
     for large in for_bo:
@@ -105,15 +105,15 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
         ada.mailbox.post(large)
         wait_until(lambda s=seed: [one.step for one in arrivals(cy)] == list(range(1, s + 1)))
         ada.mailbox.post(parcel("bo", 24, seed, DeliveryClass.STATE, "s"))
-    in_transfer = ada.driver._outflow.lanes["bo"]
+    in_transfer = ada.driver._send_scheduler.lanes["bo"]
     assert 1 <= len(in_transfer.transfers) <= 2
     assert not in_transfer.waiting
     queues = 2 * (limits.data_messages_queued_max + 2) * limits.piece_bytes_max
     between_looks = 24 * MIB
-    assert 0 < ada.driver.traffic["bo"].bytes_sent - before_bytes < queues + limits.hoard_bytes_max + between_looks
+    assert 0 < ada.driver.traffic["bo"].bytes_sent - before_bytes < queues + limits.unread_bytes_max + between_looks
     assert ada.sees("bo"), "a slow reader is alive all the same"
-    for inlet in inlets:
-        bo.network.call(bo.driver._listen_to, inlet)
+    for readable in inlets:
+        bo.network.call(bo.driver._listen_to, readable)
     wait_until(lambda: ("s", 5) in {(one.topic, one.step) for one in arrivals(bo)})
     # What its sockets did not take at all has gone home meanwhile; what they took the first piece of arrives.
     wait_until(lambda: [one.topic for one in (*arrivals(bo), *arrivals(ada)) if one.topic == "m"] == ["m"])

@@ -19,13 +19,13 @@ from gossipdistill.presence import NOWHERE
 
 from .harness import LIMITS, Node, exchange_works, free_address, wait_until
 
-QUICK = replace(LIMITS, handshake_timeout_s=0.5, hoard_bytes_max=4 << 20, guard_interval_s=0.02)
+QUICK = replace(LIMITS, handshake_timeout_s=0.5, unread_bytes_max=4 << 20, guard_interval_s=0.02)
 ACT_S = 0.4
 Check = Callable[[Node], object]
 
 
 def door(reason: str) -> Check:
-    return lambda ada: ada.driver._sockets.doorkeeper.turned_away[reason]  # type: ignore[union-attr]
+    return lambda ada: ada.driver._sockets.zap_handler.turned_away[reason]  # type: ignore[union-attr]
 
 
 def malformed(code: str) -> Check:

@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from gossipdistill.drivers.newcomers import Newcomers
-from gossipdistill.drivers.security import Curve, Doorkeeper
+from gossipdistill.drivers.security import Curve, ZapHandler
 from gossipdistill.drivers.sockets import Channel, Sockets
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
@@ -90,7 +90,7 @@ def malformed(node: Node, code: str) -> int:
 def test_a_key_that_nobody_trusts_is_turned_away_with_an_event(nodes: list[Node]) -> None:
     ada, bo, _ = two(nodes)
     stranger = zmq.curve_keypair()
-    door = ada.driver._sockets.doorkeeper
+    door = ada.driver._sockets.zap_handler
     assert door is not None
     with caller(ada, stranger) as control, caller(ada, stranger, Channel.DATA) as data:
         say(control, "bo", Leave("a lie"))
@@ -122,9 +122,9 @@ def test_without_a_doorkeeper_nobody_is_let_in() -> None:
     listening, calling = (Sockets(LIMITS, curve=Curve(public, secret, {"ada": public})) for _ in range(2))
     try:
         router = listening.bind(at, Channel.CONTROL)
-        assert listening.doorkeeper is not None
-        assert listening.doorkeeper.socket is not None
-        listening.close(listening.doorkeeper.socket)
+        assert listening.zap_handler is not None
+        assert listening.zap_handler.socket is not None
+        listening.close(listening.zap_handler.socket)
         dealer, _ = calling.connect(at, "ada")
         assert not dealer.poll(300, zmq.POLLOUT)
         assert not router.poll(0)
@@ -139,7 +139,7 @@ def test_the_doorkeeper_answers_every_question_and_remembers_a_bounded_number_of
     curve = Curve(public, secret, {"ada": public, "bo": former})
     assert curve.trust({"ada": public}) == {"bo"}
     said: list[str] = []
-    door = Doorkeeper(curve, said.append)
+    door = ZapHandler(curve, said.append)
 
     def asked(*parts: bytes) -> tuple[bytes, bytes]:
         status, _, user = door._judge(list(parts))
@@ -286,7 +286,7 @@ def test_who_is_trusted_later_meets_the_others_by_itself(nodes: list[Node]) -> N
     roster = {"ada": free_address(), "bo": free_address()}
     ada, bo = secured("ada", roster, keys, "bo"), secured("bo", roster, keys)
     nodes += [ada, bo]
-    door = ada.driver._sockets.doorkeeper
+    door = ada.driver._sockets.zap_handler
     assert door is not None
     wait_until(lambda: door.turned_away["unknown_key"] >= 2)
     ada.network.trust(texts(keys))
@@ -367,13 +367,13 @@ def test_a_name_that_has_a_key_is_not_taken_by_another_and_a_revoked_one_does_no
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"), SLOW_S)
     other = joining("bo", {**roster, "bo": free_address()}, keys | {"bo": zmq.curve_keypair()}, "ada")
     nodes.append(other)
-    wait_until(lambda: ada.driver.peer.introductions.refused["name_has_another_key"])
+    wait_until(lambda: ada.driver.peer.key_distribution.refused["name_has_another_key"])
     other.stop()
     nodes.remove(other)
     ada.network.trust({}, {"cy"})
     cy = joining("cy", roster, keys, "ada")
     nodes.append(cy)
-    wait_until(lambda: ada.driver.peer.introductions.refused["revoked"])
+    wait_until(lambda: ada.driver.peer.key_distribution.refused["revoked"])
     exchange_works(ada, bo, 1)
     assert not ada.sees("cy")
 
@@ -381,7 +381,7 @@ def test_a_name_that_has_a_key_is_not_taken_by_another_and_a_revoked_one_does_no
 def test_a_key_that_nobody_knows_is_let_in_until_its_proof_was_wrong() -> None:
     public, secret = zmq.curve_keypair()
     now = [0.0]
-    door = Doorkeeper(Curve(public, secret, {}), newcomers=Newcomers(3, 30.0), clock=lambda: now[0])
+    door = ZapHandler(Curve(public, secret, {}), newcomers=Newcomers(3, 30.0), clock=lambda: now[0])
 
     def asked(number: int) -> bytes:
         key = number.to_bytes(32, "big")
@@ -406,7 +406,7 @@ def test_a_key_that_nobody_knows_is_let_in_until_its_proof_was_wrong() -> None:
 def test_a_secret_is_in_no_text(nodes: list[Node]) -> None:
     ada, _, keys = two(nodes)
     secret = keys["ada"][1].decode()
-    shown = [ada.driver, ada.driver.curve, ada.driver._sockets.doorkeeper, ada.driver._links, ada.events()]
+    shown = [ada.driver, ada.driver.curve, ada.driver._sockets.zap_handler, ada.driver._links, ada.events()]
     assert secret not in repr(shown)
     with pytest.raises(ValueError, match="my secret key: a key has 40 characters of Z85, this one has 39") as error:
         Curve(keys["ada"][0], keys["ada"][1][1:], {})

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from gossipdistill.drivers import unanswered
-from gossipdistill.drivers.handoff import NetworkThread
+from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.unanswered import why
 from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.events import EventKind
@@ -71,7 +71,7 @@ def test_newcomer_13_a_closed_port_a_name_without_address_and_another_program(mo
 
 
 def test_newcomer_13_a_program_that_waits_to_be_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unanswered, "_KNOCK_S", 0.1)
+    monkeypatch.setattr(unanswered, "_DIAL_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:  # as a web server does, it says nothing by itself
         assert "it is no gossipdistill" in asyncio.run(why(Address("127.0.0.1", server.getsockname()[1])))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossipdistill import shelf
+from gossipdistill import bundled
 from gossipdistill.errors import ConfigError
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, list_fault_plans, load_fault_plan
 from gossipdistill.faults.kinds import KINDS
@@ -18,8 +18,8 @@ from gossipdistill.faults.measuring import Measurements
 from gossipdistill.faults.plan import check_names
 
 PEERS = ("ada", "bo", "cy", "dee")
-README = shelf.read_text(shelf.ready_made("faults") / "README.md")
-READY_MADE = [name for name, _ in shelf.listing("faults")]
+README = bundled.read_text(bundled.ready_made("faults") / "README.md")
+READY_MADE = [name for name, _ in bundled.listing("faults")]
 
 
 def load(tmp_path: Path, text: str) -> FaultPlan:
@@ -209,15 +209,15 @@ def test_whatever_is_written_is_a_plan_that_can_run_or_an_error_for_the_user(
 ) -> None:
     data = {"fault": [entry | {"kind": kind} for kind, entry in faults], "expect": expected}
     try:
-        plan = shelf.validated(FaultPlan, data, file="mine")
+        plan = bundled.validated(FaultPlan, data, file="mine")
         check_names(plan, PEERS, "mine")
     except ConfigError:
         return
     ProcessFaults(plan, PEERS).due(math.inf)
     links = LinkFaults(plan, PEERS)
     for at_s in (0.0, 1.0, 5.0, 11.0):
-        fate = links.fate("ada", "bo", 100, at_s)
-        assert all(delay_s >= 0 for delay_s in fate.delays_s)
+        outcome = links.outcome("ada", "bo", 100, at_s)
+        assert all(delay_s >= 0 for delay_s in outcome.delays_s)
     assert [verdict["met"] for verdict in Measurements(plan, PEERS).verdicts({})] == [False] * len(plan.expect)
 
 

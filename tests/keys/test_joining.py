@@ -12,7 +12,7 @@ from gossipdistill.cli import main
 from gossipdistill.config.plan import Asked, plan_worker
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, IdentityError, UsageError
-from gossipdistill.keys.choice import Wishes
+from gossipdistill.keys.choice import KeyOptions
 from gossipdistill.keys.issuing import new, new_secrets, revoke
 from gossipdistill.keys.joining import make_join, read_join
 from gossipdistill.keys.secrets import read_secret
@@ -42,9 +42,9 @@ def joined(folder: Path, run: str = "first-light") -> Path:
     return folder / "keys/run.join"
 
 
-def planned(name: str, *wishes: Path | None, peers: str | None = None, listen: str | None = None) -> WorkerSpec:
+def planned(name: str, *key_options: Path | None, peers: str | None = None, listen: str | None = None) -> WorkerSpec:
     shard = "1/2" if peers is None else None
-    asked = Asked(peers=peers, out=Path("runs"), wishes=Wishes(*wishes))
+    asked = Asked(peers=peers, out=Path("runs"), key_options=KeyOptions(*key_options))
     return plan_worker(asked, name, listen, None, shard, 1, 0.0, True)
 
 

@@ -14,7 +14,7 @@ from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launchers import chaos
 from gossipdistill.launchers.chaos import Chaos
-from gossipdistill.runtime.afflicted import Afflicted
+from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.release import Release
 
 NAMES = ("ada", "bo")
@@ -168,14 +168,14 @@ def test_bent_messages_are_counted_over_restarts(stage_of: Any) -> None:
     assert not any("3 is over" in line for line in stage.said)
 
 
-def afflicted(*faults: dict[str, Any], me: str = "bo") -> tuple[Afflicted, list[float]]:
+def injected(*faults: dict[str, Any], me: str = "bo") -> tuple[InjectedFaults, list[float]]:
     """A worker under these faults, and its real clock, which the test moves; the run began at 100."""
     real = [100.0]
-    return Afflicted(planned(*faults), NAMES, me, lambda: 100.0, lambda: real[0]), real
+    return InjectedFaults(planned(*faults), NAMES, me, lambda: 100.0, lambda: real[0]), real
 
 
 def test_a_worker_is_slower_while_the_plan_says_so() -> None:
-    one, real = afflicted({"kind": "slow", "peer": "bo", "from_s": 2, "to_s": 4, "factor": 3})
+    one, real = injected({"kind": "slow", "peer": "bo", "from_s": 2, "to_s": 4, "factor": 3})
     paces = []
     for real[0] in (100.0, 101.9, 102.0, 103.9, 104.0):
         paces.append(one.slowdown())
@@ -185,7 +185,7 @@ def test_a_worker_is_slower_while_the_plan_says_so() -> None:
 
 
 def test_a_clock_jumps_there_and_back() -> None:
-    one, real = afflicted(
+    one, real = injected(
         {"kind": "clock_jump", "peer": "bo", "at_s": 1, "seconds": 60},
         {"kind": "clock_jump", "peer": "*", "at_s": 2, "seconds": -70},
     )
@@ -198,11 +198,13 @@ def test_a_clock_jumps_there_and_back() -> None:
 
 
 def test_who_is_not_meant_or_not_released_is_not_afflicted() -> None:
-    one, real = afflicted({"kind": "slow", "peer": "bo", "factor": 3}, me="ada")
+    one, real = injected({"kind": "slow", "peer": "bo", "factor": 3}, me="ada")
     assert (one.slowdown(), one.clock(), one.fired(), one.news()) == (1.0, real[0], {}, [])
-    waiting = Afflicted(planned({"kind": "slow", "peer": "bo", "factor": 3}), NAMES, "bo", lambda: None, lambda: 5.0)
+    waiting = InjectedFaults(
+        planned({"kind": "slow", "peer": "bo", "factor": 3}), NAMES, "bo", lambda: None, lambda: 5.0
+    )
     assert (waiting.elapsed_s(), waiting.slowdown(), waiting.news()) == (-1.0, 1.0, [])
-    assert Afflicted(None, NAMES, "bo", lambda: 0.0, lambda: 5.0).slowdown() == 1.0
+    assert InjectedFaults(None, NAMES, "bo", lambda: 0.0, lambda: 5.0).slowdown() == 1.0
 
 
 def test_go_says_how_long_the_run_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,9 @@ def test_on_a_directed_ring_two_models_are_compared_by_what_comes_round() -> Non
 
 def test_nobody_passes_on_words_of_mine_or_of_a_model_s_owner() -> None:
     words = words_of("ada")
-    liar = words_of("ada")  # speaks in ada's name
-    liar.measured("bo", 1.0, 0.0, 0)
-    words.heard("bo", liar.table(0.0), 0.0, 0)
+    byzantine = words_of("ada")  # speaks in ada's name
+    byzantine.measured("bo", 1.0, 0.0, 0)
+    words.heard("bo", byzantine.table(0.0), 0.0, 0)
     own = words_of("bo")
     own.measured("bo", 1.0, 0.0, 0)
     words.heard("bo", own.table(0.0), 0.0, 0)

@@ -82,9 +82,9 @@ def test_newcomer_12_the_command_line_is_answered_in_its_own_words(
 ) -> None:
     for key in ("SET", "PEERS"):
         monkeypatch.delenv(f"GOSSIPDISTILL_{key}", raising=False)
-    from gossipdistill.keys.choice import Wishes
+    from gossipdistill.keys.choice import KeyOptions
 
     option, value = place
     listen, advertise = (value, None) if option == "listen" else (value, value)
     with pytest.raises(AddressError, match=f"--listen 0.0.0.0:7400 --advertise {re.escape(value)}"):
-        plan_worker(Asked(wishes=Wishes(insecure=True)), "ada", listen, advertise, "1/2", 1, 0.0, False)
+        plan_worker(Asked(key_options=KeyOptions(insecure=True)), "ada", listen, advertise, "1/2", 1, 0.0, False)

@@ -20,7 +20,7 @@ from gossipdistill.cli.entry import app
 from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.errors import ConfigError
 from gossipdistill.launchers.local import LocalRun, WorkerError
-from gossipdistill.launchers.own_faults import afflicted_worker
+from gossipdistill.launchers.own_faults import worker_under_plan
 from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.notices import AGAIN_AFTER_S, HOLD_S, Notices, merged
@@ -134,7 +134,7 @@ def test_a_reason_that_ends_several_peers_is_one_line_of_the_display() -> None:
 def test_a_worker_under_a_plan_says_once_why_it_ends(tmp_path: Path) -> None:
     told: list[dict[str, Any]] = []
     spec = plan_local(Asked(peers="2", out=tmp_path))[0]
-    worker = afflicted_worker(spec, lambda name, record: told.append(record))
+    worker = worker_under_plan(spec, lambda name, record: told.append(record))
     worker.watch("ada", {"type": "progress", "step": 3})
     worker.watch("ada", {"type": "error", "message": "training failed"})
     assert told == [{"type": "progress", "step": 3}]

@@ -45,7 +45,7 @@ def test_an_installed_wheel_needs_no_clone(start: Start, unpacked: Path, tmp_pat
     assert shown.end() == 0, shown.err
     assert "4 peers" in shown.out
     located = subprocess.run(
-        [sys.executable, "-c", "import gossipdistill, gossipdistill.shelf as s; print(s.ready_made('peers'))"],
+        [sys.executable, "-c", "import gossipdistill, gossipdistill.bundled as s; print(s.ready_made('peers'))"],
         env=env, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
     )  # fmt: skip
     assert Path(located.stdout.strip()) == unpacked / "gossipdistill/ready_made/peers"

@@ -156,7 +156,7 @@ class World:
             self.closed, self.now, self.limits,
         )  # fmt: skip
         if self.keyed:
-            peer.introductions.prove_senders()
+            peer.key_distribution.prove_senders()
         made = self.processes[address] = Process(peer, Mailbox(limits=self.limits))
         return made
 

@@ -43,7 +43,7 @@ def test_a_member_that_starts_anew_for_ever_takes_a_parcel_with_each_start_that_
     greeting = Greeting(address_of(2), 2, FINGERPRINT, (), reply_wanted=True)
     for number in range(1, SECONDS * PER_S):
         world.inject("ada", Envelope(cy.name, Boot(cy.boot + number), "ada", ada.peer.me.boot, greeting))
-        if ada.peer.is_alive(cy.name) and not ada.peer.unsettled():
+        if ada.peer.is_alive(cy.name) and not ada.peer.in_flight():
             world.consign("ada", "cy", number, 0.1)
         if not number % 15:
             world.run(15 / PER_S)

@@ -476,12 +476,12 @@ def test_a_large_state_is_given_its_whole_time_and_teaches_nothing_about_the_sma
     for number in range(1, 30):
         ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(number), 1, 1), 0.0)
         ours.confirmed(BO, Confirm("x", "", number), 0.01)
-    patience_s = ours._patience_with(BO).seconds()
-    assert patience_s < DEFAULT_LIMITS.confirm_timeout_s / 2, "bo confirms quickly"
+    timeout_s = ours._timeout_with(BO).seconds()
+    assert timeout_s < DEFAULT_LIMITS.confirm_timeout_s / 2, "bo confirms quickly"
     ours.publish(Slot(BO, "w", ""), Parcel((BO,), "w", payload(1, large), 1, 1), 10.0)
     assert ours.next_timeout() - 10.0 == pytest.approx(2.0 + large / DEFAULT_LIMITS.confirm_bytes_per_s)
     ours.confirmed(BO, Confirm("w", "", 30), 11.9)
-    assert ours._patience_with(BO).seconds() == patience_s
+    assert ours._timeout_with(BO).seconds() == timeout_s
 
 
 def test_a_piece_that_nobody_has_put_together_is_no_state() -> None:

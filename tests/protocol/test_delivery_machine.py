@@ -62,7 +62,7 @@ class OneLink(RuleBasedStateMachine):
     # --- the network ----------------------------------------------------------------------------------------------
 
     @rule(fates=st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 1, 1, 1, 2])), min_size=1, max_size=4))
-    def weather(self, fates: list[tuple[int, int]]) -> None:
+    def conditions(self, fates: list[tuple[int, int]]) -> None:
         """Messages of either direction arrive so many times, in any order."""
         for which, times in fates:
             if self.to_bo:

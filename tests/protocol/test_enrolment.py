@@ -131,10 +131,10 @@ class Room:
             given = {other: KEYS[other] for other in known.get(one, ())} | {name: key}
             mine = Book("lab", PeerName(name), given, secret=secret)
             mine.enrol_myself(key, 1)
-            self.peers[one].introductions.book = mine
+            self.peers[one].key_distribution.book = mine
 
     def keys(self, process: str) -> dict[str, str]:
-        held = self.peers[process].introductions.book
+        held = self.peers[process].key_distribution.book
         assert held is not None
         return held.keys()
 
@@ -157,7 +157,7 @@ class Room:
         if self.key[sender] == self.keys(receiver).get(str(transmit.envelope.sender)):
             self.peers[receiver].receive(transmit.envelope, self.now)
         elif isinstance(transmit.envelope.message, Enrolments):
-            door = self.peers[receiver].introductions
+            door = self.peers[receiver].key_distribution
             refusal = door.newcomer(self.key[sender], transmit.envelope, self.now)
             self.refused += [refusal] if refusal is not None else []
 
@@ -170,8 +170,8 @@ def test_a_newcomer_that_knows_one_peer_is_known_to_all_and_knows_them() -> None
     assert (EventKind.ENROLLED, "cy", "it has the join secret") in room.events["ada"]
     assert {kind for kind, peer, _ in room.events["bo"] if peer == "cy"} >= {EventKind.ENROLLED, EventKind.JOINED}
     assert room.refused == []
-    assert room.peers["ada"].introductions.changed_keys() == room.peers["ada"].introductions.book.keys()  # type: ignore[union-attr]
-    assert room.peers["ada"].introductions.changed_keys() is None
+    assert room.peers["ada"].key_distribution.changed_keys() == room.peers["ada"].key_distribution.book.keys()  # type: ignore[union-attr]
+    assert room.peers["ada"].key_distribution.changed_keys() is None
     before = len([1 for _, message in room.said if isinstance(message, Enrolments)])
     room.run(10.0)
     assert len([1 for _, message in room.said if isinstance(message, Enrolments)]) == before  # and then it is quiet
@@ -179,7 +179,7 @@ def test_a_newcomer_that_knows_one_peer_is_known_to_all_and_knows_them() -> None
 
 def test_who_has_another_join_secret_is_refused_with_the_reason_and_hurts_nobody() -> None:
     room = Room({"ada": ("bo",), "bo": ("ada",), "cy": ("ada", "bo")})
-    held = room.peers["cy"].introductions.book
+    held = room.peers["cy"].key_distribution.book
     assert held is not None
     held.secret = b"t" * 32
     held.enrol_myself(KEYS["cy"], 1)
@@ -191,7 +191,7 @@ def test_who_has_another_join_secret_is_refused_with_the_reason_and_hurts_nobody
     assert [event for event in room.events["ada"] if event[1] == "cy"] == [
         (EventKind.REFUSED, "cy", "it does not have the join secret of this run")
     ]
-    assert room.peers["ada"].introductions.refused["wrong_proof"] > 1
+    assert room.peers["ada"].key_distribution.refused["wrong_proof"] > 1
     assert room.peers["ada"].is_alive(PeerName("bo"))
 
 
@@ -224,11 +224,11 @@ def test_a_newcomer_may_speak_for_its_own_name_and_key_only() -> None:
     ]  # fmt: skip
     for message in messages:
         envelope = Envelope(PeerName("bo"), Boot(1), "ada", 0, message)
-        refusal = ada.introductions.newcomer(KEYS["bo"], envelope, 1.0)
+        refusal = ada.key_distribution.newcomer(KEYS["bo"], envelope, 1.0)
         assert refusal is not None
         assert refusal.detail == "not_own_key: it has shown no record of its own name and key"
     assert set(room.keys("ada")) == {"ada"}
-    assert ada.introductions.refused == {"not_own_key": 5}
+    assert ada.key_distribution.refused == {"not_own_key": 5}
 
 
 def test_what_a_member_tells_is_checked_and_said_once() -> None:
@@ -243,7 +243,7 @@ def test_what_a_member_tells_is_checked_and_said_once() -> None:
         (EventKind.REFUSED, "cy", "it does not have the join secret of this run, by what bo tells"),
         (EventKind.ENROLLED, "dee", "told by bo"),
     ]
-    assert ada.introductions.refused == {"wrong_proof": 3}
+    assert ada.key_distribution.refused == {"wrong_proof": 3}
 
 
 def test_strangers_that_are_refused_are_remembered_in_a_bounded_number() -> None:
@@ -251,22 +251,23 @@ def test_strangers_that_are_refused_are_remembered_in_a_bounded_number() -> None
     ada = room.peers["ada"]
     for number in range(200):
         envelope = Envelope(PeerName(f"x{number}"), Boot(1), "ada", 0, Enrolments("lab", ()))
-        ada.introductions.newcomer("k" * 40, envelope, 1.0)
-    assert len(ada.events()) == len(ada.introductions._said) == ada.limits.strangers_max
-    assert ada.introductions.refused == {"not_own_key": 200}
+        ada.key_distribution.newcomer("k" * 40, envelope, 1.0)
+    assert len(ada.events()) == len(ada.key_distribution._said) == ada.limits.strangers_max
+    assert ada.key_distribution.refused == {"not_own_key": 200}
 
 
 def test_without_a_book_nothing_is_said_of_enrolments() -> None:
     room = Room(dict.fromkeys(NAMES, NAMES), secret=None)
     for peer in room.peers.values():
-        peer.introductions.book = None
+        peer.key_distribution.book = None
     ada = room.peers["ada"]
     assert (
-        ada.introductions.newcomer(KEYS["bo"], Envelope(PeerName("bo"), Boot(1), "ada", 0, Leave("x")), 1.0) is not None
+        ada.key_distribution.newcomer(KEYS["bo"], Envelope(PeerName("bo"), Boot(1), "ada", 0, Leave("x")), 1.0)
+        is not None
     )
     ada.receive(Envelope(PeerName("bo"), Boot(1), "ada", 1, Enrolments("lab", (record("cy"),))), 1.0)
-    ada.introductions.tell_all(PeerName("bo"))
-    assert ada.introductions.changed_keys() is None
+    ada.key_distribution.tell_all(PeerName("bo"))
+    assert ada.key_distribution.changed_keys() is None
     ada.handle_timeout(200.0)
     assert not [one for one in ada.transmits() if isinstance(one.envelope.message, Enrolments)]
 

@@ -88,7 +88,7 @@ def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death
     alive = Claim(PeerName("p05"), boot, 1, ClaimKind.ALIVE, PeerName("p05"))
     world.inject("p00", Envelope(PeerName("p05"), boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
     world.kill("p05")
-    p00._membership.speech.rumours.drop(PeerName("p05"))  # all that it tells of this gets lost
+    p00._membership.probe_messages.dissemination.drop(PeerName("p05"))  # all that it tells of this gets lost
     p00._membership.prober.business.clear()
     p00._membership.prober.rotation = AlwaysMyself(random.Random(0))
     world.run(20.0)
@@ -102,7 +102,7 @@ def test_one_who_has_just_heard_the_accused_tells_the_others_of_its_refutation(w
     world.run(0.1)
     alive = Claim(p05.name, p05.boot, 1, ClaimKind.ALIVE, p05.name)
     world.inject("p00", Envelope(p05.name, p05.boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
-    p00._membership.speech.rumours.drop(p05.name)  # told often enough, and p07 missed it
+    p00._membership.probe_messages.dissemination.drop(p05.name)  # told often enough, and p07 missed it
     world.log.clear()
     stale = Claim(p05.name, Boot(0), 0, ClaimKind.DEAD, PeerName("p07"))
     for _ in range(2):  # said again at once, it is answered once
@@ -112,7 +112,7 @@ def test_one_who_has_just_heard_the_accused_tells_the_others_of_its_refutation(w
     world.run(2.0)
     words = [sent.message for sent in world.log if sent.sender == "p00" and isinstance(sent.message, Ping | Ack)]
     told = [claim for word in words for claim in word.claims if claim.name == "p05"]
-    assert {(claim.kind, claim.boot, claim.refutation) for claim in told} == {(ClaimKind.ALIVE, p05.boot, 1)}
+    assert {(claim.kind, claim.boot, claim.incarnation) for claim in told} == {(ClaimKind.ALIVE, p05.boot, 1)}
 
 
 def test_one_who_left_and_starts_again_is_present_again(world: World) -> None:
@@ -151,7 +151,7 @@ def test_who_came_back_and_whose_greeting_was_answered_in_vain_is_greeted_until_
     world.run(2.0)
     assert world["p00"].peer.is_alive(PeerName("p05"))
     assert world["p05"].peer.is_alive(PeerName("p00"))
-    assert not world["p00"].peer.unsettled()
+    assert not world["p00"].peer.in_flight()
 
 
 def test_halves_that_were_apart_are_whole_within_five_seconds(world: World) -> None:

@@ -457,7 +457,7 @@ def test_with_a_new_key_a_peer_begins_anew_however_high_the_boots_under_its_form
     world.run(1.0)
     assert world["ada"].values("bo")[-2:] == world["cy"].values("bo")[-2:] == [9, 9]
     assert world["bo"].values("ada")[-1:] == [7]
-    assert not any(world[name].peer.unsettled() for name in ("ada", "bo", "cy"))
+    assert not any(world[name].peer.in_flight() for name in ("ada", "bo", "cy"))
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------

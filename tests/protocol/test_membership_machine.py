@@ -30,7 +30,7 @@ NAMES = tuple(PeerName(name) for name in ("ada", "bo", "cy", "dee"))
 PAIRS = list(permutations(NAMES, 2))
 names, pairs = st.sampled_from(NAMES), st.sampled_from(PAIRS)
 LIMITS = DEFAULT_LIMITS
-JUMP = LIMITS.refutation_jump_max
+JUMP = LIMITS.incarnation_jump_max
 DELAY_MAX_S = 0.6
 KEPT = 400
 """So many messages of the past may arrive once more."""
@@ -60,7 +60,7 @@ class View:
 
     status: Status = UNHEARD
     boot: int = 0
-    refutation: int = -1
+    incarnation: int = -1
     deceived: bool = False
     """It knew no number yet when a lie about the number came: there was nothing to hold it against."""
     heard_boot: int = 0
@@ -146,7 +146,7 @@ class Twin(World):
             return
         for claim in getattr(word.message, "claims", ()):
             told = self.view(process, claim.name)
-            told.deceived |= told.refutation < 0 and claim.refutation > self.highest(claim.name)
+            told.deceived |= told.incarnation < 0 and claim.incarnation > self.highest(claim.name)
         view = self.view(process, word.sender)
         if isinstance(word.message, Refusal) or word.boot <= view.last_words or word.boot < view.heard_boot:
             return
@@ -160,7 +160,7 @@ class Twin(World):
         """After one thing that it did: having heard `word`, or because something was due."""
         peer, table = process.peer, process.peer._membership.table
         me, said, self.judging = peer.me, list(table.events), True
-        own = peer._membership.speech.refutation
+        own = peer._membership.probe_messages.incarnation
         before = self.raised[me.name, me.boot]
         assert before <= own <= before + JUMP + 1, f"{me.name} raises its refutation from {before} to {own}"
         if any(event.kind is EventKind.REFUTED for event in said):
@@ -179,7 +179,7 @@ class Twin(World):
                 self._judge_hearing(view, row, spoken)
             if 0 < row.boot == view.last_words >= view.heard_boot:
                 assert row.status in (DEAD, LEFT), f"{row.name} is {row.status} after its last word"
-            view.status, view.boot, view.refutation = row.status, row.boot, row.refutation
+            view.status, view.boot, view.incarnation = row.status, row.boot, row.incarnation
         self.judging = False
 
     @staticmethod
@@ -198,11 +198,11 @@ class Twin(World):
         assert row.boot in (0, *self.boots[row.name]), f"there never was a process {row.boot} of {row.name}"
         assert row.boot >= view.boot, f"back to process {row.boot} of {row.name} from {view.boot}"
         if row.boot > view.boot:
-            view.refutation, view.deceived, view.asked_s = -1, False, None
-        level = row.suspicion.refutation if row.suspicion is not None else -1
+            view.incarnation, view.deceived, view.asked_s = -1, False, None
+        level = row.suspicion.incarnation if row.suspicion is not None else -1
         true = self.highest(row.name, row.boot)
-        assert view.deceived or max(row.refutation, level) <= true, f"{row.name} has never said {row.refutation}"
-        assert row.refutation >= view.refutation, "a refutation is taken back"
+        assert view.deceived or max(row.incarnation, level) <= true, f"{row.name} has never said {row.incarnation}"
+        assert row.incarnation >= view.incarnation, "a refutation is taken back"
 
     def _judge_life(
         self, process: Process, view: View, row: Member, events: list[Event], word: Envelope | None,
@@ -285,7 +285,7 @@ class Membership(RuleBasedStateMachine):
         doubled=st.sampled_from([0.0, 0.3]),
         delay_s=st.sampled_from([0.001, 0.1, DELAY_MAX_S]),
     )
-    def weather(self, loss: float, doubled: float, delay_s: float) -> None:
+    def conditions(self, loss: float, doubled: float, delay_s: float) -> None:
         """From now on; what takes longer than the time between two messages arrives in another order."""
         self.world.loss, self.world.duplication, self.world.delay_s = loss, doubled, (0.0, delay_s)
 
@@ -362,7 +362,7 @@ class Membership(RuleBasedStateMachine):
         for to, to_boot in world.living().items():
             if to != by:
                 self.told += 1
-                word = Ping(1_000_000 + self.told, 0, False, (claim,), me._membership.speech.refutation)
+                word = Ping(1_000_000 + self.told, 0, False, (claim,), me._membership.probe_messages.incarnation)
                 world._land(address_of(NAMES.index(to)), Envelope(by, me.me.boot, to, to_boot, word))
         world.cut -= silenced if silent_s else set()
 

@@ -43,8 +43,8 @@ def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:
     world.inject(to, Envelope(PeerName(by), boot, to, world[to].peer.me.boot, ping))
 
 
-def claim(about: str, kind: ClaimKind, boot: int, refutation: int = 0, by: str = "bo") -> Claim:
-    return Claim(PeerName(about), boot, refutation, kind, PeerName(by))
+def claim(about: str, kind: ClaimKind, boot: int, incarnation: int = 0, by: str = "bo") -> Claim:
+    return Claim(PeerName(about), boot, incarnation, kind, PeerName(by))
 
 
 def asked_by_ada(world: World) -> tuple[int, str]:
@@ -282,7 +282,7 @@ def test_the_accused_refutes_and_the_refutation_reaches_those_it_cannot_reach() 
 
 
 def test_a_refutation_number_that_jumps_is_a_lie() -> None:
-    jump = DEFAULT_LIMITS.refutation_jump_max
+    jump = DEFAULT_LIMITS.incarnation_jump_max
     world = together()
     world.run(1.0)
     world.stop("cy")

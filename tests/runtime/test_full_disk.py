@@ -210,7 +210,7 @@ class InStep(Saver):
 
 @pytest.fixture(autouse=True)
 def _without_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def driver(self: WorkerProcess, network: object, boot: int, prints: dict[str, str], afflicted: object) -> NoDriver:
+    def driver(self: WorkerProcess, network: object, boot: int, prints: dict[str, str], injected: object) -> NoDriver:
         return NoDriver(Identity(PeerName("ada"), Boot(boot), NOWHERE, 0, prints))
 
     monkeypatch.setattr(worker_process, "NetworkThread", NoNetwork)

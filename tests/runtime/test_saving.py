@@ -14,7 +14,7 @@ from gossipdistill.durable import CheckpointFolder, Disk, Parts, Saved
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.runtime.saving import Saver
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -38,7 +38,7 @@ class SlowDisk(Disk):
 
     def write(self, file: Path, parts: Parts) -> None:
         self.asked.set()
-        assert self.let.wait(PATIENCE_S)
+        assert self.let.wait(TIMEOUT_S)
         super().write(file, parts)
 
 
@@ -61,12 +61,12 @@ def test_a_slow_disk_keeps_nobody_waiting_and_the_newest_is_written(tmp_path: Pa
     disk = SlowDisk()
     saver = saver_at(tmp_path, disk)
     saver.save(checkpoint(1))
-    assert disk.asked.wait(PATIENCE_S)
+    assert disk.asked.wait(TIMEOUT_S)
     for step in (2, 3, 4):
         saver.save(checkpoint(step))  # returns, or this test would end here
     assert not saver.settle(0.0)
     disk.let.set()
-    assert saver.settle(PATIENCE_S)
+    assert saver.settle(TIMEOUT_S)
     assert newest_step(tmp_path) == 4
     assert len(CheckpointFolder(tmp_path, {}).numbers()) == 2  # 2 and 3 gave way
     assert saver.news() == []
@@ -79,7 +79,7 @@ def test_a_full_disk_is_said_once_and_so_is_its_end(tmp_path: Path) -> None:
     for step, full in enumerate((False, True, True, True, False, False), start=1):
         disk.full = full
         saver.save(checkpoint(step))
-        assert saver.settle(PATIENCE_S)
+        assert saver.settle(TIMEOUT_S)
         said.append(saver.news())
         if full:
             assert sorted(file.name for file in tmp_path.iterdir()) == ["1-1.json", "1-1.safetensors"]
@@ -97,7 +97,7 @@ def test_the_first_one_that_fails_says_that_there_is_none(tmp_path: Path) -> Non
     (tmp_path / "0-4.safetensors.partial").write_bytes(b"of a process that was killed")
     (tmp_path / "2-1.safetensors.partial").write_bytes(b"of a newer process")
     saver.save(checkpoint(1))
-    assert saver.settle(PATIENCE_S)
+    assert saver.settle(TIMEOUT_S)
     problem = f"{tmp_path / '1-1.safetensors'}: No space left on device; there is none yet"
     assert saver.problem == problem
     assert saver.news() == [f"no checkpoint could be written: {problem}"]
@@ -112,7 +112,7 @@ def test_a_copy_that_could_not_be_taken_is_said_once(tmp_path: Path) -> None:
         "no checkpoint could be written: TypeError: optimizer.state.0.seen is of type Wrapped; there is none yet"
     ]
     saver.save(checkpoint(1))
-    assert saver.settle(PATIENCE_S)
+    assert saver.settle(TIMEOUT_S)
     assert saver.news() == ["checkpoints can be written again"]
 
 
@@ -121,8 +121,8 @@ def test_a_state_that_is_no_json_is_a_problem_in_words_and_no_crash(tmp_path: Pa
     odd = checkpoint(1)
     odd.memory["odd"] = object()  # type: ignore[assignment]
     saver.save(odd)
-    assert saver.settle(PATIENCE_S)
+    assert saver.settle(TIMEOUT_S)
     assert "not JSON serializable" in saver.news()[0]
     saver.save(checkpoint(2))
-    assert saver.settle(PATIENCE_S)
+    assert saver.settle(TIMEOUT_S)
     assert newest_step(tmp_path) == 2

@@ -88,7 +88,7 @@ def test_a_proof_ends_also_one_that_trains() -> None:
 
 def test_before_its_first_step_it_begins_anew_above_a_boot_that_others_know_if_nobody_answers() -> None:
     welcome = made(hint(2000), hint(3000, "cy"), hint(1500, "dee"))
-    assert welcome.unsettled()
+    assert welcome.in_flight()
     assert outcome(welcome, ANSWER_S - 0.1) is None
     ended = outcome(welcome, ANSWER_S)
     assert isinstance(ended, OutgrownError)
@@ -99,7 +99,7 @@ def test_before_its_first_step_it_begins_anew_above_a_boot_that_others_know_if_n
 @pytest.mark.parametrize("newer", [0, BOOT, HIGHEST, 2**63 - 1])
 def test_a_boot_that_nobody_would_believe_is_not_outgrown(newer: int) -> None:
     welcome = made(hint(newer))
-    assert not welcome.unsettled()
+    assert not welcome.in_flight()
     assert outcome(welcome, 1000.0) is None
 
 

@@ -12,7 +12,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Consignment, Envelope, Message, State
 from gossipdistill.presence import Address, Greeting, Leave, Ping
 from gossipdistill.sim.bending import Facts, bends, bent_envelopes, fields_of, specimens
-from gossipdistill.sim.checkers import MailboxBounded, NobodyWaits, OnceSettled, Weather
+from gossipdistill.sim.checkers import Conditions, MailboxBounded, NobodyWaits, OnceSettled
 from gossipdistill.sim.learners import MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC
 from gossipdistill.sim.scenario import Storm, make_world
 from gossipdistill.sim.world import World
@@ -50,11 +50,11 @@ def test_a_field_of_a_new_type_is_an_error_until_it_can_be_bent() -> None:
         list(bends(Novel(1j), FACTS))
 
 
-def facts_of(world: World, liar: PeerName) -> Facts:
-    host = world.hosts[liar]
-    others = tuple(name for name in world.names if name != liar)
+def facts_of(world: World, byzantine: PeerName) -> Facts:
+    host = world.hosts[byzantine]
+    others = tuple(name for name in world.names if name != byzantine)
     boots = tuple(world.hosts[name].boot for name in others)
-    return replace(FACTS, me=liar, address=host.address, place=host.place, others=others, boots=boots)
+    return replace(FACTS, me=byzantine, address=host.address, place=host.place, others=others, boots=boots)
 
 
 def _fields_told() -> list[tuple[type, str]]:
@@ -69,18 +69,18 @@ def test_whatever_a_member_says_nothing_raises_and_the_others_go_on(number: int)
     """Each bent message that the wire lets through, to each of the others; what it refuses never gets so far. A world
     for each field, since who has said that it refuses the others is not listened to any more."""
     kind, field = _fields_told()[number]
-    weather = Weather(4)
-    checkers = [OnceSettled(weather), MailboxBounded(weather), NobodyWaits(weather)]
+    conditions = Conditions(4)
+    checkers = [OnceSettled(conditions), MailboxBounded(conditions), NobodyWaits(conditions)]
     of_its_own = {State: "publisher", Consignment: "streamer"}
     learner = of_its_own.get(kind, ("walker", "publisher", "streamer")[number % 3])
     world = make_world(Storm(seed=number, peers=4, learner=learner, every_steps=2), checkers)
     world.start_all()
     world.run_until(2.0)
-    liar, honest = PeerName("p3"), [PeerName(name) for name in ("p0", "p1", "p2")]
-    facts = facts_of(world, liar)
+    byzantine, honest = PeerName("p3"), [PeerName(name) for name in ("p0", "p1", "p2")]
+    facts = facts_of(world, byzantine)
     for path, bent in bends(specimens(facts)[kind], facts):
         if path.split(".")[1] == field:
-            _tell(world, liar, bent)
+            _tell(world, byzantine, bent)
             world.run_until(world.now + 0.01)
     world.run_until(world.now + 3.0)
     before = {name: world.hosts[name].messages_received for name in honest}
@@ -97,11 +97,11 @@ def test_whatever_a_message_travels_in_the_others_go_on(kind: type) -> None:
     world = make_world(Storm(seed=1, peers=4, learner="publisher", every_steps=2))
     world.start_all()
     world.run_until(2.0)
-    liar, honest = PeerName("p3"), [PeerName(name) for name in ("p0", "p1", "p2")]
-    facts = facts_of(world, liar)
-    boot = world.hosts[liar].peer.me.boot
+    byzantine, honest = PeerName("p3"), [PeerName(name) for name in ("p0", "p1", "p2")]
+    facts = facts_of(world, byzantine)
+    boot = world.hosts[byzantine].peer.me.boot
     for name in honest:
-        envelope = Envelope(liar, boot, name, world.hosts[name].boot, specimens(facts)[kind])
+        envelope = Envelope(byzantine, boot, name, world.hosts[name].boot, specimens(facts)[kind])
         for bent in bent_envelopes(envelope, facts):
             _say(world, name, bent)
             world.run_until(world.now + 0.01)
@@ -112,10 +112,10 @@ def test_whatever_a_message_travels_in_the_others_go_on(kind: type) -> None:
         assert world.hosts[name].messages_received > before[name] + 5
 
 
-def _tell(world: World, liar: PeerName, message: Message) -> None:
-    for name in [name for name in world.names if name != liar]:
-        me, host = world.hosts[liar].peer.me, world.hosts[name]
-        _say(world, name, Envelope(liar, me.boot, name, host.boot, message))
+def _tell(world: World, byzantine: PeerName, message: Message) -> None:
+    for name in [name for name in world.names if name != byzantine]:
+        me, host = world.hosts[byzantine].peer.me, world.hosts[name]
+        _say(world, name, Envelope(byzantine, me.boot, name, host.boot, message))
 
 
 def _say(world: World, name: PeerName, envelope: Envelope) -> None:

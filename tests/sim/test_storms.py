@@ -51,17 +51,17 @@ def test_storms_are_of_all_kinds() -> None:
     storms = [storm_of(seed) for seed in range(1000)]
     assert all(PEERS_MIN <= storm.peers <= PEERS_MAX for storm in storms)
     assert {storm.learner for storm in storms} == {"walker", "publisher", "streamer"}
-    assert 60 < sum(bool(storm.liar) for storm in storms) < 140
+    assert 60 < sum(bool(storm.byzantine) for storm in storms) < 140
     assert 15 < sum(storm.bends for storm in storms) < 45
     assert 10 < sum(storm.lazy for storm in storms) < 35
-    assert all(storm.liar for storm in storms if storm.bends or storm.lazy)
+    assert all(storm.byzantine for storm in storms if storm.bends or storm.lazy)
     kinds = {fault["kind"] for storm in storms for fault in storm.faults}
     assert kinds == {
         "drop", "delay", "jitter", "duplicate", "reorder", "corrupt", "one_way", "partition", "rate_limit",
         "slow", "pause", "kill", "restart", "clock_jump",
     }  # fmt: skip
     for storm in storms[:50]:
-        assert all(fault.end_s <= storm.weather.calm_from_s or fault.kind == "kill" for fault in storm.plan().fault)
+        assert all(fault.end_s <= storm.conditions.calm_from_s or fault.kind == "kill" for fault in storm.plan().fault)
         assert storm == storm_of(storm.seed)
 
 

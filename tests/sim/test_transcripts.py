@@ -16,7 +16,7 @@ from gossipdistill.faults.kinds import KINDS
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import DeliveryClass, Envelope, Parcel, Settlement
 from gossipdistill.presence import Claim, ClaimKind, Ping
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.learners import packed
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.transcript import Transcript
@@ -29,8 +29,8 @@ NAMES = ("ada", "bo", "cy", "dee")
 class Puppet:
     """A learner that does what the scene says: takes and settles, unless it is `idle`."""
 
-    def __init__(self, birth: Birth) -> None:
-        self.mailbox = birth.mailbox
+    def __init__(self, launch: Launch) -> None:
+        self.mailbox = launch.mailbox
         self.idle = False
         self.refusal = ""
         self.posts: list[Parcel] = []
@@ -61,9 +61,9 @@ class Stage:
             names, self._cast, Network(Quality(latency_s=0.01), faults=LinkFaults(plan, names)), observers=[self.text]
         )
 
-    def _cast(self, birth: Birth) -> Puppet:
-        self.puppets[birth.name] = Puppet(birth)
-        return self.puppets[birth.name]
+    def _cast(self, launch: Launch) -> Puppet:
+        self.puppets[launch.name] = Puppet(launch)
+        return self.puppets[launch.name]
 
     def run(self, until_s: float, direction: str = "") -> None:
         if direction:

@@ -13,7 +13,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.messages import DeliveryClass, Parcel
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Host
+from gossipdistill.sim.host import Host, Launch
 from gossipdistill.sim.learners import Publisher, Walker, packed
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.observer import Observer
@@ -33,10 +33,10 @@ class Diary(Observer):
         return [(at_s, who) for at_s, who, event in self.events if event.peer == name and event.kind is kind]
 
 
-def walker(birth: Birth) -> Walker:
-    chance = random.Random(f"{birth.name} {birth.incarnation}")
-    pace = Compute(step_time_s=0.02).pace(birth.place, seed=1)
-    return Walker(birth.mailbox, pace, chance, [float(birth.place), 1.0])
+def walker(launch: Launch) -> Walker:
+    chance = random.Random(f"{launch.name} {launch.incarnation}")
+    pace = Compute(step_time_s=0.02).pace(launch.place, seed=1)
+    return Walker(launch.mailbox, pace, chance, [float(launch.place), 1.0])
 
 
 def all_alive(world: World) -> bool:
@@ -82,7 +82,7 @@ def test_push_sum_finds_the_mean_through_loss_and_jitter() -> None:
 
 
 def test_a_paused_process_reads_its_backlog_when_it_is_resumed() -> None:
-    world = World(NAMES, lambda birth: Publisher(birth.mailbox, Compute().pace(birth.place, 1), random.Random(1)))
+    world = World(NAMES, lambda launch: Publisher(launch.mailbox, Compute().pace(launch.place, 1), random.Random(1)))
     world.start_all()
     world.run_until(2.0)
     before = world.host("ada").steps
@@ -173,8 +173,8 @@ def test_in_a_large_roster_mass_for_one_that_lost_my_greeting_is_settled() -> No
     plan = FaultPlan(seed=1, fault=(KINDS["one_way"].model_validate(cut),))
     puppets: dict[str, Walker] = {}
 
-    def still(birth: Birth) -> Walker:
-        made = puppets[birth.name] = walker(birth)
+    def still(launch: Launch) -> Walker:
+        made = puppets[launch.name] = walker(launch)
         made.every_steps = 1 << 30  # it absorbs, and sends nothing of its own
         return made
 

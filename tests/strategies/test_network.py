@@ -16,10 +16,10 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.messages import Payload
-from gossipdistill.sim.checkers import Weather
+from gossipdistill.sim.checkers import Conditions
 from gossipdistill.sim.checkers.mass import MassConserved
 from gossipdistill.sim.compute import Compute, Pace
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
@@ -87,16 +87,16 @@ class Run:
         torch.set_num_threads(1)  # models of a few numbers
         self.storm = Storm(random.Random(f"storm {self.seed}"), calm=True)
         network = Network(Quality(latency_s=0.002), faults=self.storm, seed=self.seed)
-        self.checker = MassConserved(Weather(len(NAMES)))
+        self.checker = MassConserved(Conditions(len(NAMES)))
         observers = [self.checker]
         self.world = World(NAMES, self._spawn, network, seed=self.seed, over_the_wire=True, observers=observers)
         self.world.start_all()
 
-    def _spawn(self, birth: Birth) -> Trainer:
-        worker = self.workers[birth.name] = self.make(birth.name)
-        worker.gossip.endpoint.mailbox = birth.mailbox
-        pace = Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, self.seed, self.slow.get(birth.name, 1.0))
-        made = self.trainers[birth.name] = Trainer(worker, pace, self.done_at.get(birth.name, 1 << 30))
+    def _spawn(self, launch: Launch) -> Trainer:
+        worker = self.workers[launch.name] = self.make(launch.name)
+        worker.gossip.endpoint.mailbox = launch.mailbox
+        pace = Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, self.seed, self.slow.get(launch.name, 1.0))
+        made = self.trainers[launch.name] = Trainer(worker, pace, self.done_at.get(launch.name, 1 << 30))
         return made
 
     def calm_down(self) -> None:

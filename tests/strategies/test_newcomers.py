@@ -18,7 +18,7 @@ from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.snapshot import model_arrays, pack
 from gossipdistill.messages import Arrival
 from gossipdistill.sim.compute import Compute, Pace
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
 from gossipdistill.strategies import STRATEGIES, Initialisation
@@ -86,14 +86,14 @@ class Run:
         for name in NAMES[:4]:
             self.world.start(name)
 
-    def _spawn(self, birth: Birth) -> Trainer:
-        worker = self.make(birth.name)
-        worker.gossip.endpoint.mailbox = birth.mailbox
+    def _spawn(self, launch: Launch) -> Trainer:
+        worker = self.make(launch.name)
+        worker.gossip.endpoint.mailbox = launch.mailbox
         if self.world.now > 0.0:  # far from where the others are by now
             place_at(worker, np.full(DIMENSIONS, 5.0))
         give_to_newcomers(worker.gossip, self.keys.given_bytes_per_s)
-        pace = Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, 0)
-        made = self.trainers[birth.name] = Trainer(worker, pace, joins=self.world.now > 0.0 and birth.name == NEW)
+        pace = Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, 0)
+        made = self.trainers[launch.name] = Trainer(worker, pace, joins=self.world.now > 0.0 and launch.name == NEW)
         return made
 
     def point(self, name: str) -> torch.Tensor:

@@ -48,13 +48,13 @@ def leaders(world: World) -> list[str | None]:
     return [worker.gossip.state.leader and worker.gossip.state.leader[0] for worker in world.workers.values()]
 
 
-def forging(world: World, liar: str, forge: Callable[[Parcel], Parcel]) -> None:
+def forging(world: World, byzantine: str, forge: Callable[[Parcel], Parcel]) -> None:
     """What the liar posts is something else by the time it is carried."""
     honest_carry = world.carry
 
     def carry(name: str, now: float) -> None:
-        if name == liar:
-            mailbox = world.workers[liar].gossip.endpoint.mailbox
+        if name == byzantine:
+            mailbox = world.workers[byzantine].gossip.endpoint.mailbox
             for slot, parcel in mailbox.collect().parcels:
                 mailbox.post(replace(forge(parcel), to=(slot.peer,)))
         honest_carry(name, now)
@@ -263,11 +263,11 @@ def make_digits(
     return build_worker(WorkerSpec.in_process(NAMES[place], NAMES, {"train.clip_norm": "off"}), mailbox, given)
 
 
-def trained(shards: ShardKind, strategy: str, liar: bool = False, count: int = 300) -> tuple[World, float]:
+def trained(shards: ShardKind, strategy: str, byzantine: bool = False, count: int = 300) -> tuple[World, float]:
     """After so many steps, and the mean accuracy of the first three in percent; a liar's weights are all 0."""
     world = World({name: make_digits(Mailbox(), place, shards, strategy) for place, name in enumerate(NAMES)})
     for step in range(count):
-        if liar:
+        if byzantine:
             with torch.no_grad():
                 for parameter in world.workers["p3"].learner.model.parameters():
                     parameter.zero_()
@@ -297,7 +297,7 @@ def test_a_model_that_knows_nothing_leads_nobody_although_it_is_never_confidentl
 ) -> None:
     """On skewed labels its loss on others' examples is far below that of every honest model."""
     _, alone = trained(shards, "isolated", count=150)
-    world, led = trained(shards, "leader_sgd", liar=True, count=150)
+    world, led = trained(shards, "leader_sgd", byzantine=True, count=150)
     honest = [world.workers[name].gossip.state for name in NAMES[:3]]
     assert all(state.followed["p3"] == 0 and sum(state.followed.values()) > 0 for state in honest)
     assert led > alone + least

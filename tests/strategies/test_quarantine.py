@@ -16,7 +16,7 @@ from gossipdistill.learning.snapshot import pack
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Consignment, Envelope, Parcel, Payload, State, Transmit
 from gossipdistill.sim.compute import Compute
-from gossipdistill.sim.host import Birth, Host
+from gossipdistill.sim.host import Host, Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
@@ -32,7 +32,7 @@ WAYS = {"nan": "not_finite", "infinity": "not_finite", "shape": "shape", "names"
 """How a payload is spoilt, and the reason by which it is refused."""
 
 
-def spoil(payload: Payload, way: str) -> Payload:
+def corrupt(payload: Payload, way: str) -> Payload:
     first, *others = payload.layout
     arrays = {array.name: torch.rand(array.shape) for array in payload.layout}
     if way in ("nan", "infinity"):
@@ -75,17 +75,17 @@ class Run:
         self.world = World(NAMES, self._spawn, network, observers=[self.ear], seed=0)
         self.world.start_all()
 
-    def _spawn(self, birth: Birth) -> Trainer:
-        worker = self.workers[birth.name] = make_worker(birth.name, make_strategy(self.strategy), names=NAMES)
-        worker.gossip.endpoint.mailbox = birth.mailbox
-        if birth.name == LIAR:
-            post, ways = birth.mailbox.post, itertools.cycle(WAYS)
+    def _spawn(self, launch: Launch) -> Trainer:
+        worker = self.workers[launch.name] = make_worker(launch.name, make_strategy(self.strategy), names=NAMES)
+        worker.gossip.endpoint.mailbox = launch.mailbox
+        if launch.name == LIAR:
+            post, ways = launch.mailbox.post, itertools.cycle(WAYS)
 
             def lie(parcel: Parcel) -> bool:
-                return post(replace(parcel, payload=spoil(parcel.payload, next(ways))))
+                return post(replace(parcel, payload=corrupt(parcel.payload, next(ways))))
 
-            birth.mailbox.post = lie  # type: ignore[method-assign]
-        return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(birth.place, 0, 1.0))
+            launch.mailbox.post = lie  # type: ignore[method-assign]
+        return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, 0, 1.0))
 
 
 @pytest.mark.parametrize("strategy", ["codistill_predictions", "gossip_averaging", "sgp", "dpsgd"])
@@ -108,7 +108,7 @@ def test_nothing_of_it_is_applied_and_all_of_it_is_counted(strategy: str) -> Non
         others = {other: ledger.links[other].exchanges for other in HONEST if other != name}
         assert min(others.values()) > 20, others
         assert bool(flat_parameters(run.workers[name].learner.model).isfinite().all())
-        weight = DEFAULT_LIMITS.offence_with_mass if strategy == "sgp" else 1
+        weight = DEFAULT_LIMITS.penalty_with_mass if strategy == "sgp" else 1
         assert weight * refused.total() >= DEFAULT_LIMITS.offences_max
         away = host.peer.turned_away
         assert away[f"{LIAR}: muted"] > 0, away

@@ -138,7 +138,7 @@ def test_a_busy_link_is_passed_over_and_the_mass_stays() -> None:
     assert ada.gossip.endpoint.mailbox.collect().parcels == []
     assert state_of(ada).weight == pytest.approx(1 / 3)
     ada.gossip.endpoint.mailbox.free(
-        [next(slot for slot in [*ada.gossip.endpoint.mailbox._unsettled] if slot.peer == "cy")]
+        [next(slot for slot in [*ada.gossip.endpoint.mailbox._in_flight] if slot.peer == "cy")]
     )
     ada.step(0.2)
     assert [(slot.peer, parcel.weight) for slot, parcel in ada.gossip.endpoint.mailbox.collect().parcels] == [

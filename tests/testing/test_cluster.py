@@ -8,7 +8,7 @@ import pytest
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.faults import FaultPlan
-from gossipdistill.sim.host import Birth
+from gossipdistill.sim.host import Launch
 from gossipdistill.testing import Cluster
 
 
@@ -90,15 +90,15 @@ def test_a_learner_of_ones_own() -> None:
         def step(self, now: float) -> float | None:
             return None
 
-    born: list[Birth] = []
+    born: list[Launch] = []
 
-    def spawn(birth: Birth) -> Idle:
-        born.append(birth)
+    def spawn(launch: Launch) -> Idle:
+        born.append(launch)
         return Idle()
 
     cluster = Cluster(2, spawn=spawn)
     cluster.run(1)
-    assert [birth.name for birth in born] == ["ada", "bo"]
+    assert [launch.name for launch in born] == ["ada", "bo"]
     with pytest.raises(AssertionError, match="a learner of your own knows what it has"):
         cluster.newest("ada")
 

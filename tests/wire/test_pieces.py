@@ -306,8 +306,8 @@ def test_announcing_much_and_sending_little_costs_what_was_sent() -> None:
     layout = (ArrayLayout("w", (limits.payload_bytes_max,), "int8", limits.payload_bytes_max),)
     first = bytes(limits.piece_bytes_max)
     before = resident_bytes()
-    for liar in range(8):
-        assembly.feed(said(State("w", "", 1, 0, 0, Payload(layout, first)), f"liar-{liar}"))
+    for byzantine in range(8):
+        assembly.feed(said(State("w", "", 1, 0, 0, Payload(layout, first)), f"liar-{byzantine}"))
     assert assembly.announced_bytes == limits.assembly_bytes_max
     # 8 MiB came, in pages of 4 KiB or 2 MiB, the first and the last of each body perhaps partly
     assert resident_bytes() - before < 8 * (1 + 2 * 2) * MIB

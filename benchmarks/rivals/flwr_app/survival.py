@@ -25,7 +25,7 @@ def train(message: Message, context: Context) -> Message:
     number = int(message.content["config"]["server-round"])
     training.draws.manual_seed(1000 * number + training.place)
     training.local_steps()
-    training.spoil(number)
+    training.corrupt(number)
     answer = RecordDict(
         {
             "arrays": ArrayRecord(training.model.state_dict()),

@@ -1,7 +1,7 @@
 """Checkers: one duty each. They watch a simulated world and say what was violated, when and by whom."""
 
 from gossipdistill.sim.checkers.arrivals import OnceSettled, VersionsRise
-from gossipdistill.sim.checkers.base import Checker, Violation, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions, Violation
 from gossipdistill.sim.checkers.bounds import MailboxBounded, NobodyWaits
 from gossipdistill.sim.checkers.deaths import DeathsProbed
 from gossipdistill.sim.checkers.mass import MassConserved
@@ -11,6 +11,7 @@ from gossipdistill.sim.checkers.views import NobodyHeldDead, ViewsConverge
 
 __all__ = [
     "Checker",
+    "Conditions",
     "DeathsProbed",
     "FaultsRecover",
     "MailboxBounded",
@@ -23,23 +24,22 @@ __all__ = [
     "VersionsRise",
     "ViewsConverge",
     "Violation",
-    "Weather",
     "all_checkers",
 ]
 
 
-def all_checkers(weather: Weather) -> list[Checker]:
+def all_checkers(conditions: Conditions) -> list[Checker]:
     """One of each, for one run."""
     return [
-        VersionsRise(weather),
-        OnceSettled(weather),
-        MassConserved(weather),
-        MailboxBounded(weather),
-        NobodyWaits(weather),
-        NobodyHeldDead(weather),
-        NewestLives(weather),
-        StartsBounded(weather),
-        DeathsProbed(weather),
-        ViewsConverge(weather),
-        FaultsRecover(weather),
+        VersionsRise(conditions),
+        OnceSettled(conditions),
+        MassConserved(conditions),
+        MailboxBounded(conditions),
+        NobodyWaits(conditions),
+        NobodyHeldDead(conditions),
+        NewestLives(conditions),
+        StartsBounded(conditions),
+        DeathsProbed(conditions),
+        ViewsConverge(conditions),
+        FaultsRecover(conditions),
     ]

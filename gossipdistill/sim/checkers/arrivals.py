@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.messages import Arrival, DeliveryClass, Settlement, Slot
-from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
 
@@ -19,13 +19,13 @@ class VersionsRise(Checker):
 
     duty = "no version goes backwards"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self._newest: dict[tuple[str, int, Slot, DeliveryClass], tuple[Version, int]] = {}
         self._boots: dict[tuple[str, int, str], int] = {}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if arrival.home or arrival.delivery is DeliveryClass.MASS or arrival.sender in self.weather.bent:
+        if arrival.home or arrival.delivery is DeliveryClass.MASS or arrival.sender in self.conditions.bent:
             return  # each parcel of mass counts, in whatever order
         key = (host.name, host.boot, Slot(arrival.sender, arrival.topic, arrival.key), arrival.delivery)
         version, exchange = self._newest.get(key, (Version(0, 0), 0))
@@ -38,7 +38,7 @@ class VersionsRise(Checker):
             )
         if arrival.delivery is DeliveryClass.STREAM:
             ahead = arrival.version.number - (version.number if same_process else 0)
-            if 1 < ahead <= self.weather.limits.unsettled_stream_max:
+            if 1 < ahead <= self.conditions.limits.in_flight_stream_max:
                 self.violate(
                     now_s, f"{host.name} was handed {arrival.topic} {arrival.version} and not the frame before it"
                 )
@@ -61,8 +61,8 @@ class OnceSettled(Checker):
 
     duty = "every arrival settled once"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self._settled: dict[_Which, bool] = {}
         """Every parcel that was handed to a learner: whether it is settled."""
 

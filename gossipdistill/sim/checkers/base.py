@@ -25,7 +25,7 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class Conditions:
     """What a checker may know of the faults: from `calm_from_s` on there is none, and `settled_from_s` is when the
     stated bounds say that everything is in order again. Infinite where there is no calm."""
 
@@ -72,8 +72,8 @@ class Checker(Observer):
 
     duty: ClassVar[str]
 
-    def __init__(self, weather: Weather) -> None:
-        self.weather = weather
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
         self.violations: list[Violation] = []
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from gossipdistill.messages import DeliveryClass, Slot
-from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host, Newcomer
 from gossipdistill.sim.world import World
 
@@ -22,8 +22,8 @@ class MailboxBounded(Checker):
     duty = "mailboxes bounded"
 
     def on_tick(self, now_s: float, world: World) -> None:
-        limits = self.weather.limits
-        room = {DeliveryClass.MASS: limits.unsettled_mass_max, DeliveryClass.STREAM: limits.unsettled_stream_max}
+        limits = self.conditions.limits
+        room = {DeliveryClass.MASS: limits.in_flight_mass_max, DeliveryClass.STREAM: limits.in_flight_stream_max}
         for host in world.hosts.values():
             waiting: Counter[tuple[Slot, int, DeliveryClass, bool]] = Counter()
             for arrival in host.mailbox.waiting():
@@ -33,12 +33,12 @@ class MailboxBounded(Checker):
             for (slot, _, delivery, home), count in waiting.items():
                 if count > room.get(delivery, 1) + home:
                     self.violate(now_s, f"{count} {delivery} arrivals of {slot} wait in the mailbox of {host.name}")
-            unsettled = Counter((slot, one.parcel.delivery) for slot, one in host.peer.unsettled())
-            for (slot, delivery), count in unsettled.items():
+            in_flight = Counter((slot, one.parcel.delivery) for slot, one in host.peer.in_flight())
+            for (slot, delivery), count in in_flight.items():
                 if count > room[delivery]:
                     self.violate(now_s, f"{host.name} has {count} unsettled parcels of {delivery} on {slot}")
-            for slot, count in host.mailbox.unsettled().items():
-                on_their_way = sum(unsettled[slot, delivery] for delivery in room)
+            for slot, count in host.mailbox.in_flight().items():
+                on_their_way = sum(in_flight[slot, delivery] for delivery in room)
                 if count != on_their_way:
                     self.violate(now_s, f"{host.name} counts {count} unsettled on {slot}, and {on_their_way} are")
 
@@ -54,8 +54,8 @@ class NobodyWaits(Checker):
 
     duty = "nobody waits"
 
-    def __init__(self, weather: Weather, wait_max_s: float = 0.0, step_max_s: float = 0.0) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions, wait_max_s: float = 0.0, step_max_s: float = 0.0) -> None:
+        super().__init__(conditions)
         self.wait_max_s, self.step_max_s = wait_max_s, step_max_s
         self._progress: dict[tuple[str, int], tuple[int, float]] = {}
         """By process: steps finished, and until when the next one must be."""

@@ -6,7 +6,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Envelope, Transmit
 from gossipdistill.presence import Leave, Ping, Refusal
-from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 
 _Viewer = tuple[PeerName, int, PeerName]
@@ -19,8 +19,8 @@ class DeathsProbed(Checker):
 
     duty = "no death is believed on hearsay"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self.founded = 0
         """How many deaths were declared after a ping of one's own."""
         self._pinged_s: dict[_Viewer, float] = {}
@@ -51,7 +51,7 @@ class DeathsProbed(Checker):
         viewer = (host.name, host.boot, PeerName(event.peer))
         if event.kind in (EventKind.JOINED, EventKind.RETURNED):
             self._accepted[viewer] = self._newest.get(viewer, 0)
-        if event.kind is not EventKind.DEAD or {host.name, event.peer} & self.weather.bent:
+        if event.kind is not EventKind.DEAD or {host.name, event.peer} & self.conditions.bent:
             return
         if viewer in self._parted:
             self._parted.discard(viewer)

@@ -6,7 +6,7 @@ in. At any time
     held + under way + lost = E        to 1e-9 in each component
 
     held        what the learners of living processes hold, and what came home and lies in their mailboxes
-    under way   every parcel that its living sender has not settled (`Peer.unsettled()`: queued, sent, held or parked),
+    under way   every parcel that its living sender has not settled (`Peer.in_flight()`: queued, sent, held or parked),
                 except those that the recipient has absorbed: their receipt is still on its way, their mass is held
     lost        what ended with processes: what they held and what they had under way that nobody had absorbed, and
                 what was written off unabsorbed. If such a parcel is absorbed after all (it was in the network, or in an
@@ -24,7 +24,7 @@ from typing import Protocol, runtime_checkable
 from gossipdistill.events import Event, EventKind
 from gossipdistill.messages import Consignment, DeliveryClass, Payload, Settlement, Slot, Transmit
 from gossipdistill.protocol.parcels import Outstanding
-from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
 
@@ -51,8 +51,8 @@ class MassConserved(Checker):
 
     duty = "mass conserved"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self.brought: Mass = ()
         self.lost: Mass = ()
         self.error = 0.0
@@ -128,18 +128,18 @@ class MassConserved(Checker):
         if not self.brought:
             return
         parts: list[Mass] = []
-        unsettled: set[Which] = set()
+        in_flight: set[Which] = set()
         for host in world.hosts.values():
             if not isinstance(host.stepper, Weighty):
                 continue
             parts += _held(host, host.stepper)
             for slot, one in _under_way(host):
                 which = _which(host, slot, one)
-                unsettled.add(which)
+                in_flight.add(which)
                 if which not in self._absorbed:
                     parts.append(host.stepper.mass_of(one.parcel.payload, one.parcel.weight))
-        self._absorbed &= unsettled
-        self._sent = {which: mass for which, mass in self._sent.items() if which in unsettled}
+        self._absorbed &= in_flight
+        self._sent = {which: mass for which, mass in self._sent.items() if which in in_flight}
         found = _sum([*parts, self.lost])
         errors = [have - want for have, want in zip(found, self.brought, strict=True)]
         self.error = max(self.error, *map(abs, errors))
@@ -156,7 +156,7 @@ def _held(host: Host, learner: Weighty) -> Iterable[Mass]:
 
 
 def _under_way(host: Host) -> Iterator[tuple[Slot, Outstanding]]:
-    for slot, one in host.peer.unsettled():
+    for slot, one in host.peer.in_flight():
         if one.parcel.delivery is DeliveryClass.MASS:
             yield slot, one
 

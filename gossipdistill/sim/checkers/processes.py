@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.sim.checkers.base import Checker, Weather
+from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 
 
@@ -19,15 +19,15 @@ class NewestLives(Checker):
 
     duty = "the newest process of a name is never superseded"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self._newest: dict[PeerName, int] = {}
 
     def on_start(self, now_s: float, host: Host) -> None:
         self._newest[host.name] = max(host.boot, self._newest.get(host.name, 0))
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
-        if host.name in self.weather.bent:
+        if host.name in self.conditions.bent:
             return  # it may have called itself newer
         if event.kind is EventKind.SUPERSEDED and host.boot >= self._newest.get(host.name, 0):
             self.violate(now_s, f"{host.name} is the newest of its name, and ends: {event.reason}")
@@ -48,14 +48,14 @@ class StartsBounded(Checker):
 
     duty = "few starts are believed"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
         self._believed: dict[tuple[PeerName, int, str], _Believed] = {}
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         if event.kind not in (EventKind.JOINED, EventKind.RETURNED):
             return
-        boot, limits = host.peer.boot_of(PeerName(event.peer)) or 0, self.weather.limits
+        boot, limits = host.peer.boot_of(PeerName(event.peer)) or 0, self.conditions.limits
         known = self._believed.setdefault((host.name, host.boot, event.peer), _Believed(boot, now_s))
         if boot <= known.boot:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gossipdistill.ids import PeerName
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
-from gossipdistill.sim.checkers.base import Checker, Weather, parcels_bound_s, views_bound_s
+from gossipdistill.sim.checkers.base import Checker, Conditions, parcels_bound_s, views_bound_s
 from gossipdistill.sim.host import NEVER, Host
 from gossipdistill.sim.world import World
 
@@ -20,10 +20,10 @@ class FaultsRecover(Checker):
 
     duty = "every fault is followed by recovery"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
-        self.views_s = weather.calm_from_s + views_bound_s(weather.limits, weather.peers)
-        self.within_s = parcels_bound_s(weather.limits)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
+        self.views_s = conditions.calm_from_s + views_bound_s(conditions.limits, conditions.peers)
+        self.within_s = parcels_bound_s(conditions.limits)
         self._posted: dict[tuple[str, int, Slot], list[tuple[float, int]]] = {}
         """By sender, its boot and slot: when each state was posted in the calm, and the number of its exchange."""
         self._arrived: dict[tuple[str, int, str, int, str], int] = {}
@@ -37,13 +37,13 @@ class FaultsRecover(Checker):
         """When something was posted first since views are right."""
 
     def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
-        if {host.name, slot.peer} & self.weather.bent:
+        if {host.name, slot.peer} & self.conditions.bent:
             return
         if now_s >= self.views_s:
             self._first_posted_s = min(self._first_posted_s, now_s)
         if parcel.delivery is not DeliveryClass.STATE:
             self._consigned[id(parcel)] = (now_s, host, slot, parcel)
-        elif now_s >= self.weather.calm_from_s:
+        elif now_s >= self.conditions.calm_from_s:
             self._posted.setdefault((host.name, host.boot, slot), []).append((now_s, parcel.exchange))
 
     def posted_in_time(self, now_s: float) -> bool:
@@ -52,18 +52,18 @@ class FaultsRecover(Checker):
 
     def on_tick(self, now_s: float, world: World) -> None:
         if len(self._consigned) > 100 * len(world.hosts):
-            unsettled = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.unsettled()}
-            self._consigned = {key: value for key, value in self._consigned.items() if key in unsettled}
+            in_flight = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.in_flight()}
+            self._consigned = {key: value for key, value in self._consigned.items() if key in in_flight}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if now_s < self.weather.calm_from_s:
+        if now_s < self.conditions.calm_from_s:
             return
         self.exchanges += now_s >= self.views_s
         if arrival.delivery is DeliveryClass.STATE:
             self._arrived[arrival.sender, arrival.version.boot, host.name, host.boot, arrival.topic] = arrival.exchange
 
     def at_end(self, now_s: float, world: World) -> None:
-        if now_s < self.weather.settled_from_s:
+        if now_s < self.conditions.settled_from_s:
             return
         for (name, boot, slot), posts in self._posted.items():
             sender, to = world.hosts.get(PeerName(name)), world.hosts.get(slot.peer)
@@ -74,13 +74,13 @@ class FaultsRecover(Checker):
             if have < due[-1]:
                 what = f"{slot.topic} {due[-1]} of {sender.name}, posted in the calm, has not reached {to.name}"
                 self.violate(now_s, f"{what} (which has {have})")
-        unsettled = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.unsettled()}
+        in_flight = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.in_flight()}
         for at_s, host, slot, parcel in self._consigned.values():
-            late = at_s <= now_s - self.within_s and id(parcel) in unsettled
+            late = at_s <= now_s - self.within_s and id(parcel) in in_flight
             if late and host.running and slot.peer in world.hosts:
                 what = f"a parcel of {slot.topic} from {host.name} to {slot.peer}"
                 self.violate(now_s, f"{what}, posted at {at_s:.1f} s, is still not settled")
-        judged = [host for host in world.hosts.values() if host.name not in self.weather.bent]
+        judged = [host for host in world.hosts.values() if host.name not in self.conditions.bent]
         learning = len(judged) > 1 and any(host.stepper for host in judged)
         if self.exchanges_expected and learning and not self.exchanges:
             self.violate(now_s, "nothing at all has arrived anywhere since the weather was calm")

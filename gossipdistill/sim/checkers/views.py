@@ -9,7 +9,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Greeting, Leave, Refusal
 from gossipdistill.protocol.members import Status
-from gossipdistill.sim.checkers.base import Checker, Weather, views_bound_s
+from gossipdistill.sim.checkers.base import Checker, Conditions, views_bound_s
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
 
@@ -23,9 +23,9 @@ class NobodyHeldDead(Checker):
 
     duty = "no live peer is held dead longer than the stated bound"
 
-    def __init__(self, weather: Weather) -> None:
-        super().__init__(weather)
-        self.bound_s = views_bound_s(weather.limits, weather.peers)
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions)
+        self.bound_s = views_bound_s(conditions.limits, conditions.peers)
         self.declared = 0
         """How often a living peer was declared dead, in any weather."""
         self._held: dict[PeerName, dict[PeerName, float]] = {}
@@ -67,7 +67,7 @@ class NobodyHeldDead(Checker):
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         name = PeerName(event.peer)
-        if {host.name, name} & self.weather.bent:
+        if {host.name, name} & self.conditions.bent:
             return
         if event.kind is EventKind.DEAD:
             if self._spoke == (host, name):
@@ -77,7 +77,7 @@ class NobodyHeldDead(Checker):
             living = self._living.get(name)
             # Without keys a new process has to wait until its predecessor is held dead, whatever it says.
             accepted = self._accepted.get((host.name, host.boot, name), boot)
-            if living == boot == accepted and now_s - heard_s < self.weather.limits.probe_timeout_s:
+            if living == boot == accepted and now_s - heard_s < self.conditions.limits.probe_timeout_s:
                 self.violate(now_s, f"{host.name} declares {name} dead, which spoke {now_s - heard_s:.3f} s ago")
         elif event.kind in _BACK:
             viewer = (host.name, host.boot, name)
@@ -99,7 +99,7 @@ class NobodyHeldDead(Checker):
 
     def on_tick(self, now_s: float, world: World) -> None:
         self._look(now_s)
-        if now_s < self.weather.calm_from_s:
+        if now_s < self.conditions.calm_from_s:
             return
         for name, holders in self._held.items():
             held = world.hosts.get(name)
@@ -107,7 +107,7 @@ class NobodyHeldDead(Checker):
                 continue
             for by, since_s in holders.items():
                 host = world.hosts[by]
-                from_s = max(since_s, self.weather.calm_from_s, held.started_s)
+                from_s = max(since_s, self.conditions.calm_from_s, held.started_s)
                 status = host.peer.status_of(name)
                 if status is Status.DEAD and now_s - from_s > self.bound_s:
                     self.violate(now_s, f"{by} holds {name} dead, which has lived for {now_s - from_s:.1f} s of calm")
@@ -119,9 +119,9 @@ class ViewsConverge(Checker):
     duty = "views converge"
 
     def at_end(self, now_s: float, world: World) -> None:
-        if now_s >= self.weather.settled_from_s:
+        if now_s >= self.conditions.settled_from_s:
             for viewer, name, what in wrong_views(world):
-                if not {viewer, name} & self.weather.bent:
+                if not {viewer, name} & self.conditions.bent:
                     self.violate(now_s, f"{viewer} holds {name} {what}")
 
 

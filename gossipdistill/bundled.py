@@ -52,23 +52,23 @@ def summary(file: Path) -> str:
 
 def find(folder: Folder, where: str, base: Path | None = None) -> Path:
     """The file that `where` means: a ready-made name, or a path relative to `base` (default: the current folder)."""
-    shelf = dict(listing(folder))
+    bundled = dict(listing(folder))
     asked = Path(where).expanduser()
     if not asked.suffix and "/" not in where and "\\" not in where:
-        if where in shelf:
-            return shelf[where]
-        raise ConfigError(_no_such_name(folder, where, base, shelf))
+        if where in bundled:
+            return bundled[where]
+        raise ConfigError(_no_such_name(folder, where, base, bundled))
     file = (base or Path.cwd()) / asked
     if files.is_file(file):
         return file
-    if asked.stem in shelf:
+    if asked.stem in bundled:
         hint = f"; the ready-made one is called {asked.stem!r}, without a suffix"
         raise ConfigError(_problem(file) + hint, file=file)
     raise ConfigError(_problem(file) + _beside(file), file=file)
 
 
-def _no_such_name(folder: Folder, where: str, base: Path | None, shelf: Mapping[str, Path]) -> str:
-    problem = f"{where!r} is not a ready-made name in {folder}: {nearest(where, shelf)}"
+def _no_such_name(folder: Folder, where: str, base: Path | None, bundled: Mapping[str, Path]) -> str:
+    problem = f"{where!r} is not a ready-made name in {folder}: {nearest(where, bundled)}"
     for suffix in SUFFIXES:
         if where and files.is_file((base or Path.cwd()) / f"{where}{suffix}"):
             return f"{problem} For the file that lies here write {where}{suffix}"

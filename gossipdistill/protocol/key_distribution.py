@@ -31,7 +31,7 @@ _IN_WORDS = {
 
 
 @dataclass(slots=True)
-class Introductions:
+class KeyDistribution:
     """Enrolments on behalf of a table. `refused` counts by objection."""
 
     table: Table

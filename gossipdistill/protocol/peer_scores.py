@@ -3,7 +3,7 @@
 Rules of this file
 1. What is turned away is counted by (peer, reason), and said once for each; nothing of it has reached the learner.
 2. An *offence* is what no honest peer does, whatever its network does to it: a payload of NaN, a wrong shape, a flood.
-   A peer has `offences_max` of them to its credit, and one is forgiven every `offence_forgiven_s`.
+   A peer has `offences_max` of them to its credit, and one is forgiven every `penalty_forgiven_s`.
 3. Whoever has used them up is *muted* for `mute_s`, each time for twice as long, up to `mute_max_s`; what it did is
    forgotten when it has not been muted for `mute_forgotten_s`. The mute ends by itself, with all its credit.
 4. A muted peer keeps its place: its probes are answered, and what it says of itself is believed. Its states and
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.protocol.allowance import Allowance
 from gossipdistill.protocol.deadlines import Deadlines
+from gossipdistill.protocol.token_bucket import TokenBucket
 
 MUTED, REPLAY = "muted", "replay"
 _NEVER_YET = float("-inf")
@@ -31,8 +31,8 @@ _NEVER_YET = float("-inf")
 class Record:
     """What is held against one peer."""
 
-    credit: Allowance
-    repeats: Allowance
+    credit: TokenBucket
+    repeats: TokenBucket
     offences: Counter[str] = field(default_factory=Counter)
     """Since it was last muted, by reason."""
     mutes: int = 0
@@ -43,7 +43,7 @@ class Record:
 
 
 @dataclass(slots=True)
-class Conduct:
+class PeerScores:
     """The records of all members. `turned_away` counts messages by (peer, reason); strangers go by the name ""."""
 
     limits: Limits
@@ -120,7 +120,7 @@ class Conduct:
         record = self._records.get(name)
         if record is None:
             limits = self.limits
-            credit = Allowance(1.0 / limits.offence_forgiven_s, limits.offences_max)
-            repeats = Allowance(limits.repeats_per_s, limits.repeats_max)
+            credit = TokenBucket(1.0 / limits.penalty_forgiven_s, limits.offences_max)
+            repeats = TokenBucket(limits.repeats_per_s, limits.repeats_max)
             record = self._records[name] = Record(credit, repeats)
         return record

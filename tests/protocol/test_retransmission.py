@@ -9,15 +9,15 @@ import pytest
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Confirm, Consignment, DeliveryClass, Parcel, Receipt, Slot, State, Verdict
-from gossipdistill.protocol.consignments import Consignments
-from gossipdistill.protocol.patience import Patience
+from gossipdistill.protocol.reliable_messages import ReliableMessages
+from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
 from .harness import World, payload
 
 BO = PeerName("bo")
 
 
-def consignment(topic: str, number: int) -> Consignment:
+def reliable(topic: str, number: int) -> Consignment:
     return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
 
 
@@ -26,11 +26,11 @@ def mass(value: int, size: int = 8) -> Parcel:
 
 
 def test_without_an_answer_it_waits_as_long_as_it_may() -> None:
-    assert Patience(0.3, 2.0).seconds() == 2.0
+    assert RetransmissionTimeout(0.3, 2.0).seconds() == 2.0
 
 
 def test_it_follows_the_answers_within_its_bounds() -> None:
-    quick, slow = Patience(0.3, 2.0), Patience(0.3, 2.0)
+    quick, slow = RetransmissionTimeout(0.3, 2.0), RetransmissionTimeout(0.3, 2.0)
     for _ in range(50):
         quick.answer(0.01)
         slow.answer(0.5)
@@ -41,25 +41,25 @@ def test_it_follows_the_answers_within_its_bounds() -> None:
 
 
 def test_the_first_two_answers_follow_the_formula() -> None:
-    patience = Patience(0.0, 100.0)
-    patience.answer(1.0)
-    assert patience.seconds() == pytest.approx(1.0 + 4 * 0.25)
-    patience.answer(2.0)
+    timeout = RetransmissionTimeout(0.0, 100.0)
+    timeout.answer(1.0)
+    assert timeout.seconds() == pytest.approx(1.0 + 4 * 0.25)
+    timeout.answer(2.0)
     deviation = 0.75 * 0.25 + 0.25 * 1.0
-    assert patience.seconds() == pytest.approx(1.125 + 4 * deviation)
+    assert timeout.seconds() == pytest.approx(1.125 + 4 * deviation)
 
 
 def test_it_doubles_with_each_loss_in_a_row_until_an_answer_comes() -> None:
-    patience = Patience(0.3, 2.0)
+    timeout = RetransmissionTimeout(0.3, 2.0)
     for _ in range(50):
-        patience.answer(0.01)
+        timeout.answer(0.01)
     waits = []
     for _ in range(5):
-        patience.lost()
-        waits.append(patience.seconds())
+        timeout.lost()
+        waits.append(timeout.seconds())
     assert waits == pytest.approx([0.6, 1.2, 2.0, 2.0, 2.0])
-    patience.heard()
-    assert patience.seconds() == pytest.approx(0.3)
+    timeout.heard()
+    assert timeout.seconds() == pytest.approx(0.3)
 
 
 def test_under_loss_a_link_is_not_idle_until_the_longest_time_out() -> None:
@@ -89,7 +89,7 @@ def test_a_version_that_was_sent_twice_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", State)) == 2
     assert world.said("bo", "ada", Confirm)
-    assert not world["ada"].peer._delivery._patience[world["bo"].peer.me.name].answered
+    assert not world["ada"].peer._delivery._timeouts[world["bo"].peer.me.name].answered
 
 
 def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> None:
@@ -100,11 +100,11 @@ def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> N
         world.run(0.1)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 11, 0.5)
-    world.run(DEFAULT_LIMITS.consign_patience_min_s / 2)
+    world.run(DEFAULT_LIMITS.consign_timeout_min_s / 2)
     world.cut.clear()
-    world.run(DEFAULT_LIMITS.consign_patience_min_s)
+    world.run(DEFAULT_LIMITS.consign_timeout_min_s)
     assert world["bo"].values("ada")[-1] == 11  # a peer without experience would still wait, up to `consign_timeout_s`
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
 
 
 def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
@@ -112,13 +112,13 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(1.0)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 1, 0.5)
-    world.run(DEFAULT_LIMITS.consign_patience_min_s - 0.01)
+    world.run(DEFAULT_LIMITS.consign_timeout_min_s - 0.01)
     world.cut.clear()
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
-    assert not world["ada"].peer.unsettled()
-    assert not world["ada"].peer._consignments._resending._arriving[world["bo"].peer.me.name, 0].answered
-    assert not world["ada"].peer._consignments._resending._settling
+    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer._reliable_messages._resending._arriving[world["bo"].peer.me.name, 0].answered
+    assert not world["ada"].peer._reliable_messages._resending._settling
 
 
 def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settled() -> None:
@@ -132,9 +132,9 @@ def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settl
         world.run(0.01)
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 6, 0.5)
-    world.run(DEFAULT_LIMITS.consign_patience_min_s / 2)
+    world.run(DEFAULT_LIMITS.consign_timeout_min_s / 2)
     world.cut.clear()
-    world.run(DEFAULT_LIMITS.consign_patience_min_s)
+    world.run(DEFAULT_LIMITS.consign_timeout_min_s)
     assert world["bo"].values("ada")[-1] == 6
 
 
@@ -162,27 +162,27 @@ def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -
     sent_s = [sent.at_s for sent in world.said("ada", "bo", Consignment)][10:]
     gaps_s = [after - before for before, after in pairwise(sent_s)]
     assert len(gaps_s) >= 8
-    assert gaps_s == pytest.approx([DEFAULT_LIMITS.consign_patience_min_s] * len(gaps_s), abs=1e-4)
+    assert gaps_s == pytest.approx([DEFAULT_LIMITS.consign_timeout_min_s] * len(gaps_s), abs=1e-4)
 
 
 def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
-    patience_s, tries = DEFAULT_LIMITS.consign_patience_min_s, DEFAULT_LIMITS.consign_tries
-    ours, sent_s = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1), [0.0]
+    timeout_s, tries = DEFAULT_LIMITS.consign_timeout_min_s, DEFAULT_LIMITS.consign_tries
+    ours, sent_s = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1), [0.0]
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     while sent_s[-1] < 60.0:
         sent_s.append(ours.next_timeout())
         ours.handle_timeout(sent_s[-1])
     gaps_s = [after - before for before, after in pairwise(sent_s)]
-    assert gaps_s[:tries] == pytest.approx([patience_s] * tries, abs=1e-4)
-    assert gaps_s[tries : tries + 4] == pytest.approx([patience_s * factor for factor in (2, 4, 8, 16)], abs=1e-2)
+    assert gaps_s[:tries] == pytest.approx([timeout_s] * tries, abs=1e-4)
+    assert gaps_s[tries : tries + 4] == pytest.approx([timeout_s * factor for factor in (2, 4, 8, 16)], abs=1e-2)
     assert max(gaps_s) == pytest.approx(DEFAULT_LIMITS.consign_timeout_max_s, abs=1e-2)
 
 
 def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_more_seldom_sooner() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     size = int(DEFAULT_LIMITS.confirm_bytes_per_s)  # a second, as long as nothing is known of the link
     ours.publish(Slot(BO, "m", ""), mass(1, size), 0.0)
-    assert ours.next_timeout() == pytest.approx(1.0 + DEFAULT_LIMITS.consign_patience_min_s, abs=0.1)
+    assert ours.next_timeout() == pytest.approx(1.0 + DEFAULT_LIMITS.consign_timeout_min_s, abs=0.1)
     ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
     ours.publish(Slot(BO, "m", ""), mass(2, size), 10.0)
     sent_s = [10.0]
@@ -194,15 +194,15 @@ def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_m
 
 
 def test_what_is_learned_of_large_bodies_says_nothing_of_small_ones() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1, int(DEFAULT_LIMITS.confirm_bytes_per_s)), 0.0)
     ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.9)
     ours.publish(Slot(BO, "m", ""), mass(2), 10.0)
-    assert ours.next_timeout() == pytest.approx(10.0 + DEFAULT_LIMITS.consign_patience_min_s)
+    assert ours.next_timeout() == pytest.approx(10.0 + DEFAULT_LIMITS.consign_timeout_min_s)
 
 
 def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_one_sending() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
     assert not ours.lossy
@@ -214,8 +214,8 @@ def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_
     assert not ours.lossy
 
 
-def lossy() -> Consignments:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+def lossy() -> ReliableMessages:
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
     ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
@@ -238,5 +238,5 @@ def test_who_is_dead_or_silent_is_not_lossy() -> None:
     while ours.lossy:
         now = ours.next_timeout()
         ours.handle_timeout(now)
-    silent_s = DEFAULT_LIMITS.lossy_tries * DEFAULT_LIMITS.consign_patience_min_s
-    assert now - 0.2 == pytest.approx(silent_s, abs=2 * DEFAULT_LIMITS.consign_patience_min_s)
+    silent_s = DEFAULT_LIMITS.lossy_tries * DEFAULT_LIMITS.consign_timeout_min_s
+    assert now - 0.2 == pytest.approx(silent_s, abs=2 * DEFAULT_LIMITS.consign_timeout_min_s)

@@ -10,7 +10,7 @@ The life of a consignment, as its sender sees it
     unsettled --recipient says with its last word what it has absorbed--> gone or home
 
 Rules of this file
-1. At most `unsettled_mass_max` (`unsettled_stream_max`) of one link and topic are unsettled; the mailbox says busy. To
+1. At most `in_flight_mass_max` (`in_flight_stream_max`) of one link and topic are unsettled; the mailbox says busy. To
    a peer that loses much the mailbox uses more topics.
 2. Numbers count from 1 per link, topic, process of the sender and process of the recipient. A number that was settled
    is answered with the same verdict again, and never delivered again.
@@ -46,7 +46,7 @@ from gossipdistill.messages import (
     Verdict,
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
-from gossipdistill.protocol.parcels import Line, Outstanding, Shelf
+from gossipdistill.protocol.parcels import Line, Outstanding, ReceiveWindow
 from gossipdistill.protocol.resending import Resending
 
 _DOUBLINGS_MAX = 16
@@ -54,14 +54,14 @@ _DOUBLINGS_MAX = 16
 
 
 @dataclass(slots=True)
-class Consignments:
+class ReliableMessages:
     """Both directions of mass and streams. `boot_of` names the living process of a peer to send to; None: nobody."""
 
     limits: Limits
     boot: Boot
     boot_of: Callable[[PeerName], int | None]
     lines: dict[Slot, Line] = field(default_factory=dict)
-    shelves: dict[Slot, Shelf] = field(default_factory=dict)
+    windows: dict[Slot, ReceiveWindow] = field(default_factory=dict)
     out: list[tuple[PeerName, int, Message]] = field(default_factory=list)
     """To whom, and to which process of it: numbers begin anew with each."""
     arrivals: list[Arrival] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Consignments:
         """The learner has posted; the mailbox has seen to it that there was room."""
         line = self.lines.setdefault(slot, Line())
         one = Outstanding(parcel)
-        line.unsettled.append(one)
+        line.in_flight.append(one)
         problem = self._problem(parcel)
         if problem:
             self._end(slot, line, one, now, home=problem)
@@ -105,7 +105,7 @@ class Consignments:
         self._resending.heard(sender, now)
         slot = Slot(sender, receipt.topic, "")
         line = self.lines.get(slot)
-        one = next((o for o in line.unsettled if o.number == receipt.number), None) if line is not None else None
+        one = next((o for o in line.in_flight if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
             if line is not None and line.resent == receipt.number:
                 self._resending.in_vain(sender, line.resent_bytes)
@@ -134,7 +134,7 @@ class Consignments:
             return
         slot = Slot(recipient, message.topic, "")
         line = self.lines.get(slot, Line())
-        for one in line.unsettled:
+        for one in line.in_flight:
             if one.number == message.number and not one.held:
                 one.sendings -= 1
                 one.refusals += 1
@@ -151,7 +151,7 @@ class Consignments:
         """A peer is dead, or (`for_good`) has left the run or turned us away."""
         self._resending.gone(peer)
         for slot, line in self._lines_to(peer):
-            for one in list(line.unsettled):
+            for one in list(line.in_flight):
                 if not one.sendings:
                     self._end(slot, line, one, now, home=f"{peer} {why}")
                 elif for_good or one.parcel.delivery is DeliveryClass.STREAM:
@@ -165,7 +165,7 @@ class Consignments:
     def parted(self, peer: PeerName, boot: Boot, absorbed: tuple[tuple[str, int], ...] | None, now: float) -> None:
         """The last word of a process: what of my mass was absorbed over there, and that nothing else ever will be."""
         for slot, line in self._lines_to(peer) if absorbed is not None else ():
-            for one in [one for one in line.unsettled if one.sendings and one.to_boot == boot]:
+            for one in [one for one in line.in_flight if one.sendings and one.to_boot == boot]:
                 if one.parcel.delivery is DeliveryClass.MASS:
                     used = absorbed is not None and (slot.topic, one.number) in absorbed
                     self._end(slot, line, one, now, home=None if used else f"{peer} has left without it")
@@ -174,10 +174,10 @@ class Consignments:
         """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
         boot = self.boot_of(peer)
         for slot, line in self._lines_to(peer):
-            for one in list(line.unsettled):
+            for one in list(line.in_flight):
                 if one.sendings and boot is not None and one.to_boot != boot:
                     self._write_off(slot, line, one, now, f"{peer} has restarted")
-            for one in list(line.unsettled):
+            for one in list(line.in_flight):
                 one.parked, one.tries = False, 0
                 self._send(slot, line, one, now)
 
@@ -204,7 +204,7 @@ class Consignments:
 
     def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
         one.due_s = due_s
-        self._deadlines.set(slot, min((other.due_s for other in line.unsettled), default=NEVER))
+        self._deadlines.set(slot, min((other.due_s for other in line.in_flight), default=NEVER))
 
     def _write_off(self, slot: Slot, line: Line, one: Outstanding, now: float, why: str) -> None:
         weight = one.parcel.weight
@@ -213,12 +213,12 @@ class Consignments:
             reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
             self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, one.detail(slot)))
         else:
-            line.numbered += self.limits.unsettled_stream_max  # so that the reader sees a gap, and does not wait
+            line.numbered += self.limits.in_flight_stream_max  # so that the reader sees a gap, and does not wait
         self._end(slot, line, one, now, home=None)
 
     def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
         """Forget it. With `home`, the reason, its mass is my learner's again."""
-        line.unsettled.remove(one)
+        line.in_flight.remove(one)
         line.resent = one.number if one.sendings > 1 and not one.enquired else 0
         line.resent_bytes = one.parcel.payload.nbytes
         self._due(slot, line, one, NEVER)
@@ -246,119 +246,119 @@ class Consignments:
 
     # --- in ------------------------------------------------------------------------------------------------------
 
-    def arrived(self, sender: PeerName, boot: Boot, consignment: Consignment, now: float, unwanted: str = "") -> str:
+    def arrived(self, sender: PeerName, boot: Boot, reliable: Consignment, now: float, unwanted: str = "") -> str:
         """One came, perhaps not for the first time: hand it to the learner once, or refuse it unread because of what is
         `unwanted`, and say what became of it. Why it was not handed over, in one word; empty if it was."""
-        shelf = self._shelf(sender, boot, consignment.topic)
-        if shelf is None:
-            refusal = Receipt(consignment.topic, consignment.number, Verdict.REFUSED, "too many topics")
+        window = self._window(sender, boot, reliable.topic)
+        if window is None:
+            refusal = Receipt(reliable.topic, reliable.number, Verdict.REFUSED, "too many topics")
             self.out.append((sender, boot, refusal))
             return "slots"
-        shelf.stream = consignment.delivery is DeliveryClass.STREAM
-        ahead = consignment.number - shelf.delivered
+        window.stream = reliable.delivery is DeliveryClass.STREAM
+        ahead = reliable.number - window.delivered
         if ahead <= 0:
-            self._repeat(sender, shelf, consignment.topic, consignment.number)
+            self._repeat(sender, window, reliable.topic, reliable.number)
             return "repeated"
         if unwanted:
-            shelf.delivered = consignment.number
-            shelf.held.add(consignment.number)
-            version = Version(shelf.boot, consignment.number)
-            self.settle(Settlement(sender, consignment.topic, version, absorbed=False, reason=unwanted))
+            window.delivered = reliable.number
+            window.held.add(reliable.number)
+            version = Version(window.boot, reliable.number)
+            self.settle(Settlement(sender, reliable.topic, version, absorbed=False, reason=unwanted))
             return "unwanted"
-        if self._is_full(shelf) or self._is_too_much(sender, consignment.payload.memory_bytes):
-            if shelf.stream and ahead > self.limits.unsettled_stream_max:
-                shelf.delivered = consignment.number - 1  # the one after it is not to overtake it
+        if self._is_full(window) or self._is_too_much(sender, reliable.payload.memory_bytes):
+            if window.stream and ahead > self.limits.in_flight_stream_max:
+                window.delivered = reliable.number - 1  # the one after it is not to overtake it
             return "full"
-        if shelf.stream and 1 < ahead <= self.limits.unsettled_stream_max:
-            shelf.early[consignment.number] = consignment  # the one before it is still on its way
+        if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:
+            window.early[reliable.number] = reliable  # the one before it is still on its way
         else:
-            self._deliver(sender, shelf, consignment, now)
-            while not self._is_full(shelf) and (following := shelf.early.pop(shelf.delivered + 1, None)) is not None:
-                self._deliver(sender, shelf, following, now)
+            self._deliver(sender, window, reliable, now)
+            while not self._is_full(window) and (following := window.early.pop(window.delivered + 1, None)) is not None:
+                self._deliver(sender, window, following, now)
         return ""
 
-    def _is_full(self, shelf: Shelf) -> bool:
+    def _is_full(self, window: ReceiveWindow) -> bool:
         """A sender that wrongly took me for dead has given up on frames that still wait for my learner, and goes on. It
         sends again what has no receipt. Of mass no honest sender has more than one on its way."""
         limits = self.limits
-        return len(shelf.held) >= (limits.unsettled_stream_max if shelf.stream else limits.unsettled_mass_max)
+        return len(window.held) >= (limits.in_flight_stream_max if window.stream else limits.in_flight_mass_max)
 
     def _is_too_much(self, sender: PeerName, size: int) -> bool:
         """Whether this would make more bytes of one sender wait for my learner than may. It is sent again later."""
         waits = sum(waiting for (slot, _), waiting in self._waiting.items() if slot.peer == sender)
-        for slot, shelf in self.shelves.items():
+        for slot, window in self.windows.items():
             if slot.peer == sender:
-                waits += sum(one.payload.memory_bytes for one in shelf.early.values())
+                waits += sum(one.payload.memory_bytes for one in window.early.values())
         return waits > 0 and waits + size > self.limits.waiting_bytes_max(self.intake.largest)
 
-    def enquired(self, sender: PeerName, boot: Boot, enquiry: Enquiry) -> None:
+    def enquired(self, sender: PeerName, boot: Boot, status_query: Enquiry) -> None:
         """The sender of a consignment asks what became of it."""
-        shelf = self._shelf(sender, boot, enquiry.topic)
-        if shelf is not None and enquiry.number <= shelf.delivered:
-            self._repeat(sender, shelf, enquiry.topic, enquiry.number)
+        window = self._window(sender, boot, status_query.topic)
+        if window is not None and status_query.number <= window.delivered:
+            self._repeat(sender, window, status_query.topic, status_query.number)
 
     def settle(self, settlement: Settlement) -> None:
         """The learner's verdict on one arrival."""
-        shelf = self.shelves.get(Slot(settlement.sender, settlement.topic, ""))
+        window = self.windows.get(Slot(settlement.sender, settlement.topic, ""))
         boot, number = settlement.version
         self._waiting.pop((Slot(settlement.sender, settlement.topic, ""), settlement.version), None)
-        if shelf is None or shelf.boot != boot or number not in shelf.held:
+        if window is None or window.boot != boot or number not in window.held:
             return
-        shelf.held.remove(number)
+        window.held.remove(number)
         self._unsaid.set((Slot(settlement.sender, settlement.topic, ""), number), NEVER)
         verdict = Verdict.ABSORBED if settlement.absorbed else Verdict.REFUSED
-        receipt = shelf.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
-        for old in [n for n in shelf.verdicts if n <= number - self.limits.unsettled_stream_max]:
-            del shelf.verdicts[old]
+        receipt = window.verdicts[number] = Receipt(settlement.topic, number, verdict, settlement.reason)
+        for old in [n for n in window.verdicts if n <= number - self.limits.in_flight_stream_max]:
+            del window.verdicts[old]
         self.out.append((settlement.sender, boot, receipt))
 
     def absorbed_of(self, peer: PeerName, boot: int) -> tuple[tuple[str, int], ...]:
         """What my learner has absorbed of the last parcels of this process, to be said before I end."""
-        shelves = [
-            (slot.topic, shelf) for slot, shelf in self.shelves.items() if (slot.peer, shelf.boot) == (peer, boot)
+        windows = [
+            (slot.topic, window) for slot, window in self.windows.items() if (slot.peer, window.boot) == (peer, boot)
         ]
-        kept = [(topic, receipt) for topic, shelf in shelves if not shelf.stream for receipt in shelf.verdicts.values()]
+        kept = [(topic, receipt) for topic, one in windows if not one.stream for receipt in one.verdicts.values()]
         return tuple((topic, receipt.number) for topic, receipt in kept if receipt.verdict is Verdict.ABSORBED)
 
-    def _deliver(self, sender: PeerName, shelf: Shelf, consignment: Consignment, now: float) -> None:
-        shelf.delivered = consignment.number
-        shelf.held.add(consignment.number)
-        self._unsaid.set((Slot(sender, consignment.topic, ""), consignment.number), now + self.limits.held_after_s)
-        shelf.early = {number: one for number, one in shelf.early.items() if number > shelf.delivered}
-        c, version = consignment, Version(shelf.boot, consignment.number)
+    def _deliver(self, sender: PeerName, window: ReceiveWindow, reliable: Consignment, now: float) -> None:
+        window.delivered = reliable.number
+        window.held.add(reliable.number)
+        self._unsaid.set((Slot(sender, reliable.topic, ""), reliable.number), now + self.limits.held_after_s)
+        window.early = {number: one for number, one in window.early.items() if number > window.delivered}
+        c, version = reliable, Version(window.boot, reliable.number)
         what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
         self.arrivals.append(Arrival(sender, *what))
         self._waiting[Slot(sender, c.topic, ""), version] = c.payload.memory_bytes
 
-    def _repeat(self, sender: PeerName, shelf: Shelf, topic: str, number: int) -> None:
+    def _repeat(self, sender: PeerName, window: ReceiveWindow, topic: str, number: int) -> None:
         """The verdict again; "held" before there is one. On what was settled long ago nothing: of mass nobody asks.
 
         Of a stream the sender may, when a receipt was lost and later frames have gone on: that it is done with is all
         that there is to know.
         """
-        if number in shelf.verdicts:
-            self.out.append((sender, shelf.boot, shelf.verdicts[number]))
-        elif number in shelf.held:
-            self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.HELD)))
-        elif shelf.stream:
-            self.out.append((sender, shelf.boot, Receipt(topic, number, Verdict.ABSORBED)))
+        if number in window.verdicts:
+            self.out.append((sender, window.boot, window.verdicts[number]))
+        elif number in window.held:
+            self.out.append((sender, window.boot, Receipt(topic, number, Verdict.HELD)))
+        elif window.stream:
+            self.out.append((sender, window.boot, Receipt(topic, number, Verdict.ABSORBED)))
 
     def forget_processes(self, peer: PeerName) -> None:
         """Its next process may have a lower boot than those before."""
-        for slot in [slot for slot in self.shelves if slot.peer == peer]:
-            self.shelves[slot] = Shelf(Boot(0))
+        for slot in [slot for slot in self.windows if slot.peer == peer]:
+            self.windows[slot] = ReceiveWindow(Boot(0))
 
-    def _shelf(self, sender: PeerName, boot: Boot, topic: str) -> Shelf | None:
+    def _window(self, sender: PeerName, boot: Boot, topic: str) -> ReceiveWindow | None:
         """The shelf of this process of the sender; None when it has used up its share of them."""
         slot = Slot(sender, topic, "")
-        shelf = self.shelves.get(slot)
-        if shelf is None:
-            if sum(other.peer == sender for other in self.shelves) >= self.limits.slots_per_peer_max:
+        window = self.windows.get(slot)
+        if window is None:
+            if sum(other.peer == sender for other in self.windows) >= self.limits.slots_per_peer_max:
                 return None
-            shelf = self.shelves[slot] = Shelf(boot)
-        if shelf.boot < boot:
-            shelf = self.shelves[slot] = Shelf(boot)
-        return shelf
+            window = self.windows[slot] = ReceiveWindow(boot)
+        if window.boot < boot:
+            window = self.windows[slot] = ReceiveWindow(boot)
+        return window
 
     # --- time and sums -------------------------------------------------------------------------------------------
 
@@ -369,12 +369,12 @@ class Consignments:
     def handle_timeout(self, now: float) -> None:
         """Say again, or ask, whatever is overdue; speak for a learner that has not settled yet."""
         for slot, number in self._unsaid.pop_due(now):
-            shelf = self.shelves[slot]
-            if number in shelf.held:
-                self.out.append((slot.peer, shelf.boot, Receipt(slot.topic, number, Verdict.HELD)))
+            window = self.windows[slot]
+            if number in window.held:
+                self.out.append((slot.peer, window.boot, Receipt(slot.topic, number, Verdict.HELD)))
         for slot in self._deadlines.pop_due(now):
             line = self.lines[slot]
-            for one in line.unsettled:
+            for one in line.in_flight:
                 if now >= one.due_s:
                     if one.sendings and not one.held:
                         self._resending.sent_again(slot.peer, one, now)
@@ -382,10 +382,10 @@ class Consignments:
 
     def has_something_for(self, peer: PeerName) -> bool:
         """Whether something on the way to this peer is not settled."""
-        return any(line.unsettled for _, line in self._lines_to(peer))
+        return any(line.in_flight for _, line in self._lines_to(peer))
 
-    def unsettled(self) -> Iterator[tuple[Slot, Outstanding]]:
+    def in_flight(self) -> Iterator[tuple[Slot, Outstanding]]:
         """Everything that is on its way, held or parked."""
         for slot, line in self.lines.items():
-            for one in line.unsettled:
+            for one in line.in_flight:
                 yield slot, one

@@ -22,15 +22,15 @@ from gossipdistill.messages import (
     Verdict,
 )
 from gossipdistill.presence import Claim, ClaimKind, Leave, Ping
-from gossipdistill.protocol.consignments import Consignments
 from gossipdistill.protocol.members import Status
+from gossipdistill.protocol.reliable_messages import ReliableMessages
 
 from .harness import World, payload, value_of
 
 BO = PeerName("bo")
 
 
-def consignment(topic: str, number: int) -> Consignment:
+def reliable(topic: str, number: int) -> Consignment:
     return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
 
 
@@ -52,7 +52,7 @@ def test_mass_arrives_once_with_its_weight_and_frees_its_link(world: World) -> N
     (arrival,) = world["bo"].arrivals
     assert (value_of(arrival), arrival.weight, arrival.home) == (7, 0.25, False)
     assert len(world["ada"].freed) == 1
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,7 +61,7 @@ def test_mass_arrives_once_under_loss_duplication_and_reordering(world: World, s
     world.loss, world.duplication, world.delay_s = 0.5, 0.3, (0.0, 0.5)
     for value in range(1, 21):
         world.consign("ada", "bo", value, 1.0)
-        while world["ada"].peer.unsettled():
+        while world["ada"].peer.in_flight():
             world.run(1.0)
             assert world.now < 2000.0
     assert world["bo"].values("ada") == list(range(1, 21)), f"seed {seed}"
@@ -80,7 +80,7 @@ def test_a_body_is_not_sent_again_once_it_is_known_to_be_held(world: World, held
     assert 3 <= len(world.said("ada", "bo", Enquiry)) <= 20  # ever more seldom
     world.settle("bo", absorbed=True)
     world.run(0.1)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
 
 
 def test_a_lost_receipt_is_given_again_and_the_mass_is_not(world: World) -> None:
@@ -91,7 +91,7 @@ def test_a_lost_receipt_is_given_again_and_the_mass_is_not(world: World) -> None
     world.run(3.0)
     assert world["bo"].values("ada") == [7]
     assert [sent.message.verdict for sent in world.said("bo", "ada", Receipt)] == [Verdict.ABSORBED] * 2  # type: ignore[union-attr]
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
 
 
 def test_what_is_refused_goes_home_with_the_reason(world: World) -> None:
@@ -114,13 +114,13 @@ def test_what_was_on_the_wire_to_a_dead_peer_is_parked_and_goes_on_when_the_same
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
     assert EventKind.PARKED in world["ada"].kinds("bo")
-    assert [one.parked for _, one in world["ada"].peer.unsettled()] == [True]
+    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
     assert world["ada"].freed == []
     assert world["ada"].arrivals == []
     world.cut.clear()
     world.run(5.0)
     assert world["bo"].values("ada") == [7]
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert world["ada"].peer.written_off == 0.0
 
 
@@ -128,7 +128,7 @@ def test_what_was_on_the_wire_to_a_process_that_has_ended_is_written_off_and_nev
     world.kill("bo")
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
-    assert len(world["ada"].peer.unsettled()) == 1
+    assert len(world["ada"].peer.in_flight()) == 1
     world.start("bo")
     world.run(3.0)
     assert world["bo"].arrivals == []
@@ -164,8 +164,8 @@ def test_what_a_peer_that_leaves_had_not_absorbed_comes_home(world: World) -> No
     (home,) = world["ada"].arrivals
     assert (home.home, home.weight, home.reason) == (True, 0.25, "bo has left without it")
     assert world["ada"].peer.written_off == 0.0
-    assert not world["ada"].peer.unsettled()
-    assert not world["cy"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
+    assert not world["cy"].peer.in_flight()
     assert not world["cy"].arrivals  # frames of a stream are worth nothing without their reader
 
 
@@ -178,7 +178,7 @@ def test_what_a_peer_that_leaves_had_absorbed_is_gone_although_the_receipt_was_l
     world.cut.clear()
     world.leave("bo")
     world.run(0.5)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert not world["ada"].arrivals
     assert world["ada"].peer.written_off == 0.0
 
@@ -191,20 +191,20 @@ def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of
     boots = {name: world[name].peer.me.boot for name in ("ada", "bo")}
     world.inject("ada", Envelope(BO, boots["bo"], "ada", boots["ada"], Leave("finished")))
     assert world["ada"].peer.written_off == 0.25
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
 
 
 def test_a_last_word_speaks_of_its_own_process_alone() -> None:
     """What went to the process before it is the matter of whoever hears that there is a new one."""
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.parted(BO, Boot(2), (), 0.1)
-    assert [one.number for _, one in ours.unsettled()] == [1]
-    ours.arrived(BO, Boot(9), consignment("m", 1), 0.0)
+    assert [one.number for _, one in ours.in_flight()] == [1]
+    ours.arrived(BO, Boot(9), reliable("m", 1), 0.0)
     ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
     assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
     assert ours.absorbed_of(BO, Boot(10)) == ()
-    ours.arrived(BO, Boot(9), consignment("m", 2), 0.0)
+    ours.arrived(BO, Boot(9), reliable("m", 2), 0.0)
     ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, False, "diverged"))
     assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
 
@@ -218,13 +218,13 @@ def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -
     world._pump(world["bo"])
     world.kill("bo")
     world.run(0.5)
-    assert [one.parked for _, one in world["ada"].peer.unsettled()] == [True]
+    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
 
 
 def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:
     world["ada"].peer.limits = world.limits
     limits = world.limits.__class__(payload_bytes_max=4)
-    world["ada"].peer._consignments.limits = limits
+    world["ada"].peer._reliable_messages.limits = limits
     world.consign("ada", "bo", 7, 0.25)
     (home,) = world["ada"].arrivals
     assert home.home
@@ -238,7 +238,7 @@ def test_a_stream_arrives_in_order_two_at_a_time(world: World, seed: int) -> Non
     world.loss, world.duplication, world.delay_s = 0.3, 0.3, (0.0, 0.5)
     value = 0
     while value < 20:
-        while len(world["ada"].peer.unsettled()) < 2 and value < 20:
+        while len(world["ada"].peer.in_flight()) < 2 and value < 20:
             value += 1
             world.consign("ada", "bo", value, 0.0, stream=True)
         world.run(1.0)
@@ -251,7 +251,7 @@ def test_a_stream_goes_on_after_frames_were_dropped_for_a_death_that_was_none(wo
     world.consign("ada", "bo", 1, 0.0, stream=True)
     world.consign("ada", "bo", 2, 0.0, stream=True)
     world.run(20.0)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert len(world["ada"].freed) == 2
     world.cut.clear()
     world.run(5.0)
@@ -274,7 +274,7 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
     world.run(0.1)
     world.cut_off("bo")
     world.run(20.0)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     world.cut.clear()
     world.run(5.0)
     world.consign("ada", "bo", 2, 0.0, stream=True)
@@ -286,15 +286,15 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
         bo.peer.settle(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
     world.run(9.0)
     assert bo.values("ada") == [*range(waiting), 2, 3]
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert bo.peer.turned_away["ada: full"] > 0
 
 
 def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
     limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
-    ours = Consignments(limits, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(limits, Boot(1), lambda peer: 1)
     for number, topic in enumerate(["a", "b", "c"], start=1):
-        ours.arrived(BO, Boot(9), consignment(topic, number), 0.0)
+        ours.arrived(BO, Boot(9), reliable(topic, number), 0.0)
     assert [arrival.topic for arrival in ours.arrivals] == ["a", "b"]
     assert ours.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
     ours.enquired(BO, Boot(9), Enquiry("c", 3))
@@ -308,7 +308,7 @@ def large(topic: str, number: int, stream: bool = False) -> Consignment:
 
 def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_processes() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
-    ours = Consignments(limits, Boot(1), lambda peer: 9)
+    ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
     came = [ours.arrived(BO, Boot(9), large(f"m{number}", 1), 0.0) for number in range(5)]
     assert came == ["", "", "full", "full", "full"]
     assert ours.arrived(BO, Boot(10), large("m0", 1), 0.0) == "full", "a new process of it has no room of its own"
@@ -323,30 +323,30 @@ def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_proces
 
 def test_frames_that_come_before_their_turn_take_room_too() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
-    ours = Consignments(limits, Boot(1), lambda peer: 9)
+    ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
     came = [ours.arrived(BO, Boot(9), large(f"s{number}", 2, stream=True), 0.0) for number in range(4)]
     assert came == ["", "", "full", "full"]
     assert ours.arrivals == []
 
 
 def test_one_payload_has_room_however_large_it_is() -> None:
-    ours = Consignments(DEFAULT_LIMITS.__class__(sender_bytes_max=1024), Boot(1), lambda peer: 9)
+    ours = ReliableMessages(DEFAULT_LIMITS.__class__(sender_bytes_max=1024), Boot(1), lambda peer: 9)
     assert [ours.arrived(BO, Boot(9), large(topic, 1), 0.0) for topic in "ab"] == ["", "full"]
 
 
 def test_of_mass_one_parcel_waits_for_the_learner_and_the_next_is_sent_again() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 9)
-    came = [ours.arrived(BO, Boot(9), consignment("m", number), 0.0) for number in range(1, 10_000)]
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 9)
+    came = [ours.arrived(BO, Boot(9), reliable("m", number), 0.0) for number in range(1, 10_000)]
     assert came == ["", *["full"] * 9_998]
     ours.settle(Settlement(BO, "m", ours.arrivals[0].version, absorbed=True))
-    assert ours.arrived(BO, Boot(9), consignment("m", 2), 0.0) == ""
+    assert ours.arrived(BO, Boot(9), reliable("m", 2), 0.0) == ""
     assert [one.version.number for one in ours.arrivals] == [1, 2]
 
 
 def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.arrived(BO, Boot(9), consignment("m", 5), 0.0)
-    ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.arrived(BO, Boot(9), reliable("m", 5), 0.0)
+    ours.arrived(BO, Boot(10), reliable("m", 1), 0.0)
     first, second = ours.arrivals
     assert (first.version, second.version) == ((9, 5), (10, 1))
     ours.settle(Settlement(BO, "m", first.version, absorbed=True))
@@ -357,9 +357,9 @@ def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
 
 def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_the_new_one() -> None:
     """Its number 5 would be one that the new process has yet to give away."""
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.arrived(BO, Boot(9), consignment("m", 5), 0.0)
-    ours.arrived(BO, Boot(10), consignment("m", 1), 0.0)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours.arrived(BO, Boot(9), reliable("m", 5), 0.0)
+    ours.arrived(BO, Boot(10), reliable("m", 1), 0.0)
     ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
     assert ours.out == [(BO, 10, Receipt("m", 1, Verdict.HELD))]
 
@@ -376,54 +376,54 @@ def test_a_verdict_on_what_an_ended_process_had_sent_settles_nothing_of_its_succ
     world.consign("ada", "bo", 8, 0.5)
     world.settle("bo", absorbed=True)
     world.run(0.45)  # the verdict on 7 has arrived, one on 8 could not
-    assert [one.parcel.weight for _, one in world["ada"].peer.unsettled()] == [0.5]
+    assert [one.parcel.weight for _, one in world["ada"].peer.in_flight()] == [0.5]
     world.run(1.0)
     assert world["bo"].values("ada") == [7, 8]
 
 
 def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its_recipient() -> None:
     """Its first sending was not lost, it only took longer than I waited."""
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in range(1, 20):
         ours.publish(Slot(BO, "m", ""), mass(number), 0.0)
         ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
-    patience_s = ours._resending._arriving[BO, 0].seconds()
+    timeout_s = ours._resending._arriving[BO, 0].seconds()
     ours.publish(Slot(BO, "m", ""), mass(20), 1.0)
     ours.handle_timeout(ours.next_timeout())
     held = Receipt("m", 20, Verdict.HELD)
     ours.receipt(BO, held, 2.0)
-    assert ours._resending._arriving[BO, 0].seconds() == patience_s
+    assert ours._resending._arriving[BO, 0].seconds() == timeout_s
     ours.receipt(BO, held, 2.1)
-    assert ours._resending._arriving[BO, 0].seconds() == pytest.approx(2 * patience_s)
-    assert [one.sendings for _, one in ours.unsettled()] == [2]
+    assert ours._resending._arriving[BO, 0].seconds() == pytest.approx(2 * timeout_s)
+    assert [one.sendings for _, one in ours.in_flight()] == [2]
 
 
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.enquired(BO, Boot(9), Enquiry("m", 1))
     assert ours.out == []
 
 
 def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in range(1, 6):
-        ours.arrived(BO, Boot(9), consignment("m", number), 0.0)
+        ours.arrived(BO, Boot(9), reliable("m", number), 0.0)
         ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
     ours.out.clear()
-    ours.arrived(BO, Boot(9), consignment("m", 1), 0.0)
+    ours.arrived(BO, Boot(9), reliable("m", 1), 0.0)
     ours.enquired(BO, Boot(9), Enquiry("m", 2))
     assert ours.out == []
     assert len(ours.arrivals) == 5
 
 
 def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_for_what_it_did_not_take() -> None:
-    ours = Consignments(replace(DEFAULT_LIMITS, consign_patience_min_s=1.0), Boot(1), lambda peer: 1)
+    ours = ReliableMessages(replace(DEFAULT_LIMITS, consign_timeout_min_s=1.0), Boot(1), lambda peer: 1)
     for value in 1, 2:
         parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
         ours.publish(Slot(BO, "m", ""), parcel, 0.0)
     (_, _, first), _ = ours.out
     ours.not_sent(BO, first, 0.0)
-    assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
+    assert [one.sendings for _, one in ours.in_flight()] == [0, 1]
     waits = [ours.next_timeout()]
     for _ in range(1500):  # an hour of a reader that takes nothing
         before = ours.next_timeout()
@@ -436,11 +436,11 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
     assert max(waits) <= DEFAULT_LIMITS.retry_interval_max_s + 1e-9
     ours.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
     ours.not_sent(BO, Enquiry("m", 1), 1.0)
-    assert [one.sendings for _, one in ours.unsettled()] == [0, 1]
+    assert [one.sendings for _, one in ours.in_flight()] == [0, 1]
 
 
 def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     now = 0.0
     while not ours.arrivals:
@@ -453,7 +453,7 @@ def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> N
     assert (home.home, home.weight, home.reason) == (True, 0.5, "no socket takes what is for bo")
     assert now == pytest.approx(0.3)
     assert len(ours.freed) == 1
-    assert not list(ours.unsettled())
+    assert not list(ours.in_flight())
     assert ours.written_off == 0.0
     ours.publish(Slot(BO, "m", ""), mass(2), now)
     ((_, _, again),) = ours.out
@@ -462,7 +462,7 @@ def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> N
 
 
 def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refused_later() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.out.clear()
     for _ in range(2 * DEFAULT_LIMITS.unsent_tries_max):
@@ -472,20 +472,20 @@ def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refus
             ours.not_sent(to, message, now)
         ours.out.clear()
     assert not ours.arrivals
-    assert [one.sendings for _, one in ours.unsettled()] == [1]
+    assert [one.sendings for _, one in ours.in_flight()] == [1]
 
 
 def test_being_called_lost_twice_parks_once(world: World) -> None:
     world.cut_off("bo")
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
-    world["ada"].peer._consignments.lost(PeerName("bo"), world.now, False, "silent")
+    world["ada"].peer._reliable_messages.lost(PeerName("bo"), world.now, False, "silent")
     world.run(0.1)
     assert world["ada"].kinds("bo").count(EventKind.PARKED) == 1
 
 
 def test_the_same_reason_for_coming_home_is_said_once() -> None:
-    ours = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in 1, 2:
         parcel = Parcel((BO,), "m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5)
         ours.publish(Slot(BO, "m", ""), parcel, 0.0)
@@ -503,9 +503,9 @@ def test_a_stream_whose_receipt_was_lost_is_settled_although_later_frames_went_o
     for value in range(2, 6):
         world.consign("ada", "bo", value, 0.0, stream=True)
         world.run(0.01)
-    assert [one.number for _, one in world["ada"].peer.unsettled()] == [1]
+    assert [one.number for _, one in world["ada"].peer.in_flight()] == [1]
     world.run(3.0)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert world["bo"].values("ada") == [1, 2, 3, 4, 5]
 
 
@@ -521,10 +521,10 @@ def test_what_was_sent_to_one_that_others_call_gone_is_parked_and_not_written_of
     world.inject("ada", Envelope(PeerName("cy"), boots["cy"], "ada", boots["ada"], Ping(99, 0, False, (lie,), 0)))
     world.run(3.0)
     assert world["ada"].peer.status_of(BO) is Status.LEFT
-    assert [one.parked for _, one in world["ada"].peer.unsettled()] == [True]
+    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
     assert not world["ada"].peer.written_off
     world.resume("bo", clock_first=True)
     world.settle("bo", absorbed=True)
     world.run(5.0)
-    assert not world["ada"].peer.unsettled()
+    assert not world["ada"].peer.in_flight()
     assert world["bo"].values("ada") == [7]

@@ -6,10 +6,10 @@ the kernel counts it, less what was handed over is what waits. Encryption and he
 rate.
 
 Rules of this file
-1. Whoever sends more messages than it may, and has a backlog at that, is cut off: small messages take far more memory
-   than bytes on the wire.
-2. A connection for data of which more waits than `hoard_bytes_max` is paused until most of it has been read: bodies may
-   come faster than they are read. One for control with `hoard_control_bytes_max` is cut off.
+1. A connection that sends more messages than it may, and has a backlog at that, is cut off: small messages take far
+   more memory than bytes on the wire.
+2. A connection for data of which more waits than `unread_bytes_max` is paused until most of it has been read: bodies
+   may come faster than they are read. One for control with `unread_control_bytes_max` is cut off.
 3. One that is paused and not read within `paused_s_max` holds a message that does not end, and is cut off.
 """
 
@@ -24,7 +24,7 @@ _FRAMING_BYTES = 64
 """By which a frame grows on the wire, sealed or not; and more."""
 _FORGIVEN_BYTES_PER_S = 4096.0
 _READ_SHARE = 0.25
-"""A paused connection goes on when no more than this of `hoard_bytes_max` waits."""
+"""A paused connection goes on when no more than this of `unread_bytes_max` waits."""
 
 
 class Measure(StrEnum):
@@ -36,7 +36,7 @@ class Measure(StrEnum):
 
 
 @dataclass(slots=True)
-class Hoard:
+class UnreadBytes:
     """One connection. Counts are since the look that saw it first, or since it was made if that is known."""
 
     inode: int | None
@@ -54,50 +54,50 @@ class Hoard:
 
 
 @dataclass(slots=True)
-class Hoards:
+class UnreadLedger:
     """All connections by file descriptor, those of the last look."""
 
     limits: Limits
-    by_fd: dict[int, Hoard] = field(default_factory=dict)
+    by_fd: dict[int, UnreadBytes] = field(default_factory=dict)
 
     def delivered(self, fd: int, frames: int, size: int, sender: str, unread: bool = False) -> None:
         """A message of so many frames and bytes was handed over, or dropped `unread`."""
-        hoard = self.by_fd.get(fd)
-        if hoard is None:
-            hoard = self.by_fd[fd] = Hoard(None)
-        hoard.delivered += size + _FRAMING_BYTES * frames
-        hoard.sender = sender or hoard.sender
-        hoard.in_excess += unread
+        account = self.by_fd.get(fd)
+        if account is None:
+            account = self.by_fd[fd] = UnreadBytes(None)
+        account.delivered += size + _FRAMING_BYTES * frames
+        account.sender = sender or account.sender
+        account.in_excess += unread
 
     def look(self, fd: int, inode: int, came: int, now: float) -> int:
         """How many bytes wait on this connection, of which `came` have come since it was made."""
-        hoard = self.by_fd.get(fd)
-        if hoard is None or hoard.inode not in (None, inode):
+        account = self.by_fd.get(fd)
+        if account is None or account.inode not in (None, inode):
             # What of it was handed over before is not known. Of a new one that is next to nothing.
-            hoard = self.by_fd[fd] = Hoard(inode, came, looked_s=now)
+            account = self.by_fd[fd] = UnreadBytes(inode, came, looked_s=now)
             return 0
-        if hoard.inode is None:
-            hoard.inode, hoard.looked_s = inode, now
-        hoard.forgiven += _FORGIVEN_BYTES_PER_S * (now - hoard.looked_s)
-        hoard.looked_s = now
-        waits = came - hoard.came_before - hoard.delivered - hoard.forgiven
+        if account.inode is None:
+            account.inode, account.looked_s = inode, now
+        account.forgiven += _FORGIVEN_BYTES_PER_S * (now - account.looked_s)
+        account.looked_s = now
+        waits = came - account.came_before - account.delivered - account.forgiven
         if waits < 0:
-            hoard.forgiven += waits  # nobody saves up: what is forgiven is what was due
+            account.forgiven += waits  # nobody saves up: what is forgiven is what was due
             waits = 0
         return int(waits)
 
     def judge(self, fd: int, waits: int, is_data: bool, now: float) -> Measure | None:
         """What to do with a connection that was just looked at; None for nothing new."""
-        hoard, limits = self.by_fd[fd], self.limits
-        floods, hoard.in_excess = hoard.in_excess > 0 and waits > limits.backlog_bytes_max, 0
+        account, limits = self.by_fd[fd], self.limits
+        floods, account.in_excess = account.in_excess > 0 and waits > limits.backlog_bytes_max, 0
         if floods:
             return Measure.CUT
-        if hoard.paused_s is not None:
-            if waits <= _READ_SHARE * limits.hoard_bytes_max:
-                hoard.paused_s = None
+        if account.paused_s is not None:
+            if waits <= _READ_SHARE * limits.unread_bytes_max:
+                account.paused_s = None
                 return Measure.GO_ON
-            return Measure.CUT if now - hoard.paused_s > limits.paused_s_max else None
-        if waits <= (limits.hoard_bytes_max if is_data else limits.hoard_control_bytes_max):
+            return Measure.CUT if now - account.paused_s > limits.paused_s_max else None
+        if waits <= (limits.unread_bytes_max if is_data else limits.unread_control_bytes_max):
             return None
         return self.pause(fd, now) if is_data else Measure.CUT
 
@@ -117,13 +117,13 @@ class Hoards:
 
     def has_spoken(self, fd: int, inode: int) -> bool:
         """Whether somebody with a name has spoken on this connection."""
-        hoard = self.by_fd.get(fd)
-        return hoard is not None and hoard.inode in (None, inode) and bool(hoard.sender)
+        account = self.by_fd.get(fd)
+        return account is not None and account.inode in (None, inode) and bool(account.sender)
 
     def sender_of(self, fd: int) -> str:
         """Who spoke through it last; "" for nobody yet."""
-        hoard = self.by_fd.get(fd)
-        return hoard.sender if hoard is not None else ""
+        account = self.by_fd.get(fd)
+        return account.sender if account is not None else ""
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from gossipdistill.sim.world import World
 _FAR = 1 << 40
 
 
-class Liar:
+class ByzantinePeer:
     """Tells lies in the name of `name`, about `per_second` of them, until `until_s`."""
 
     def __init__(self, world: World, name: str, seed: int, until_s: float, per_second: float = 4.0) -> None:

@@ -10,49 +10,51 @@ from dataclasses import dataclass, field
 
 from gossipdistill.drivers.sockets import Channel
 from gossipdistill.limits import Limits
-from gossipdistill.protocol.allowance import Allowance
+from gossipdistill.protocol.token_bucket import TokenBucket
 
 
 @dataclass(slots=True)
-class Toll:
+class RateLimit:
     """What one sender has left on one channel."""
 
-    messages: Allowance
-    bytes: Allowance
+    messages: TokenBucket
+    bytes: TokenBucket
 
 
-Purse = dict[tuple[str, Channel], Toll]
+Budget = dict[tuple[str, Channel], RateLimit]
 
 
 @dataclass(slots=True)
-class Tolls:
+class RateLimits:
     """What everybody has left who has dialled me. A connection of mine carries a purse of its own."""
 
     limits: Limits
-    _purse: Purse = field(default_factory=dict)
+    _budget: Budget = field(default_factory=dict)
 
     def breach(
-        self, sender: str, channel: Channel, size: int, now: float, purse: Purse | None = None
+        self, sender: str, channel: Channel, size: int, now: float, budget: Budget | None = None
     ) -> tuple[str, str] | None:
         """None where a message of `size` bytes may pass; else the limit that it breaks, in one word and in words.
 
-        `sender` is the name of a member; "" are all others. `purse` is that of my own connection to it.
+        `sender` is the name of a member; "" are all others. `budget` is that of my own connection to it.
         """
-        kept = self._purse if purse is None else purse
-        toll = kept.get((sender, channel))
-        if toll is None:
-            toll = kept[sender, channel] = self._new(bool(sender) or purse is not None, channel)
+        kept = self._budget if budget is None else budget
+        rate_limit = kept.get((sender, channel))
+        if rate_limit is None:
+            rate_limit = kept[sender, channel] = self._new(bool(sender) or budget is not None, channel)
         whose = f"on its {channel.name.lower()} connection" if sender else "from strangers"
-        if not toll.messages.spend(1, now):
-            return "rate", f"more than {toll.messages.per_s:g} messages a second {whose}"
-        if not toll.bytes.spend(size, now):
-            return "bytes", f"more than {toll.bytes.per_s / 1e6:.0f} MB a second {whose}"
+        if not rate_limit.messages.spend(1, now):
+            return "rate", f"more than {rate_limit.messages.per_s:g} messages a second {whose}"
+        if not rate_limit.bytes.spend(size, now):
+            return "bytes", f"more than {rate_limit.bytes.per_s / 1e6:.0f} MB a second {whose}"
         return None
 
-    def _new(self, known: bool, channel: Channel) -> Toll:
+    def _new(self, known: bool, channel: Channel) -> RateLimit:
         limits = self.limits
         messages_per_s = limits.messages_per_s_max if known else limits.strangers_messages_per_s_max
         is_data = known and channel is Channel.DATA
         bytes_per_s = limits.data_bytes_per_s_max if is_data else limits.control_bytes_per_s_max
         at_once = limits.burst_s
-        return Toll(Allowance(messages_per_s, at_once * messages_per_s), Allowance(bytes_per_s, at_once * bytes_per_s))
+        return RateLimit(
+            TokenBucket(messages_per_s, at_once * messages_per_s), TokenBucket(bytes_per_s, at_once * bytes_per_s)
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Allowance:
+class TokenBucket:
     """`burst` may be spent at once, and `per_s` come back each second. It starts full."""
 
     per_s: float

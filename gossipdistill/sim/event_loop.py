@@ -14,7 +14,7 @@ from gossipdistill.sim.observer import Hooks, Observer, hooks
 Handler = Callable[[Any, Any], None]
 
 
-class Clockwork:
+class EventLoop:
     """Lets time pass. `now` is seconds since the start of the world."""
 
     def __init__(self, observers: Iterable[Observer], tick_s: float) -> None:

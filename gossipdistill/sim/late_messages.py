@@ -17,7 +17,7 @@ _GREETINGS_MAX = 4
 """Of each process that ends, to so many of those whom it has greeted."""
 
 
-class Ghosts(Observer):
+class LateMessages(Observer):
     """Remembers the last greeting of each process to each other, and delivers some after its end."""
 
     def __init__(self, seed: int) -> None:

@@ -13,7 +13,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import ActKind, FaultPlan, LinkFaults, ProcessFaults
 
 
-class Afflicted:
+class InjectedFaults:
     """One worker under a plan, or under none. `began_s` tells what `clock` read at the start of the run, once known.
 
     Both threads of a worker may ask at any time."""

@@ -47,7 +47,7 @@ DONOR_AFTER_S = 5.0
 """Who has trained for less in this process has nothing to give: it may be a newcomer itself."""
 LOOK_AROUND_S = 2.0
 """So long a newcomer waits for somebody to be there; the first of a run finds nobody."""
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 """With a donor of which no further chunk comes."""
 DONORS_MAX = 3
 """So many are asked, then a newcomer goes on from its own."""
@@ -194,8 +194,8 @@ class Fetch:
             return []
         if self.donor is not None and self.donor not in here:
             self.pass_over("is not there any more", now)
-        elif self.donor is not None and now - self._moved_s >= PATIENCE_S:
-            self.pass_over(f"has given nothing for {PATIENCE_S:g} s", now)
+        elif self.donor is not None and now - self._moved_s >= TIMEOUT_S:
+            self.pass_over(f"has given nothing for {TIMEOUT_S:g} s", now)
         if self.donor is None:
             self.donor = next((name for name in here if name not in self.passed_over), None)
             if self.donor is None or len(self.passed_over) >= DONORS_MAX:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gossipdistill.drivers.faulty import Spoil
-from gossipdistill.drivers.outflow import Outflow
+from gossipdistill.drivers.faulty import Corrupt
+from gossipdistill.drivers.send_scheduler import SendScheduler
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Payload, Piece, State, Transmit
@@ -25,9 +25,9 @@ class Wire:
         self.room: dict[str, int] = {}
         self.way = "link"
         self.ended: list[int] = []
-        self.outflow: Outflow[str] = Outflow(limits, self.put, self.end)
+        self.send_scheduler: SendScheduler[str] = SendScheduler(limits, self.put, self.end)
 
-    def put(self, transmit: Transmit, way: str | None, spoil: Spoil | None) -> str | None:
+    def put(self, transmit: Transmit, way: str | None, corrupt: Corrupt | None) -> str | None:
         envelope = transmit.envelope
         if not self.room.get(envelope.to, 0) or (way is not None and way != self.way):
             return None
@@ -56,7 +56,7 @@ def state(to: str, number: int, size: int = 24, to_boot: int = 1) -> Transmit:
     return Transmit(Address("h", 1), Envelope(PeerName("ada"), Boot(1), to, to_boot, message))
 
 
-def consignment(to: str, number: int, delivery: DeliveryClass = MASS, size: int = 24) -> Transmit:
+def reliable(to: str, number: int, delivery: DeliveryClass = MASS, size: int = 24) -> Transmit:
     message = Consignment("m", number, 0, 0, delivery, 1.0, 0, content(size))
     return Transmit(Address("h", 1), Envelope(PeerName("ada"), Boot(1), to, 1, message))
 
@@ -65,24 +65,24 @@ def test_each_recipient_has_one_piece_per_turn() -> None:
     wire = Wire()
     wire.room = {"bo": 99, "cy": 99, "dee": 99}
     for place, name in enumerate(wire.room):
-        assert wire.outflow.add(state(name, 10 * place, 8 * (3 + place)))
-    assert not wire.outflow.pump()
+        assert wire.send_scheduler.add(state(name, 10 * place, 8 * (3 + place)))
+    assert not wire.send_scheduler.pump()
     assert [name for name, _ in wire.log] == ["bo", "cy", "dee"] * 3 + ["cy", "dee", "dee"]
     assert wire.said("cy") == ["10", "10+8", "10+16", "10+24"]
     assert wire.ended == [0, 10, 20]
-    assert wire.outflow.lanes == {}
+    assert wire.send_scheduler.lanes == {}
 
 
 def test_one_that_takes_nothing_holds_up_nobody_and_goes_on_where_it_stopped() -> None:
     wire = Wire()
     wire.room = {"bo": 2, "cy": 99}
-    assert wire.outflow.add(state("bo", 1, 40))
-    assert wire.outflow.add(state("cy", 2, 40))
-    assert not wire.outflow.pump()
+    assert wire.send_scheduler.add(state("bo", 1, 40))
+    assert wire.send_scheduler.add(state("cy", 2, 40))
+    assert not wire.send_scheduler.pump()
     assert wire.ended == [2]
     assert wire.said("bo") == ["1", "1+8"]
     wire.room["bo"] = 99
-    wire.outflow.pump()
+    wire.send_scheduler.pump()
     assert wire.said("bo") == ["1", "1+8", "1+16", "1+24", "1+32"]
 
 
@@ -90,8 +90,8 @@ def test_a_turn_is_bounded_and_who_was_served_last_comes_last_in_the_next() -> N
     wire = Wire(replace(LIMITS, turn_messages_max=1))
     wire.room = {"bo": 99, "cy": 99}
     for number, name in enumerate(wire.room):
-        assert wire.outflow.add(state(name, number, 40))
-    while wire.outflow.pump():
+        assert wire.send_scheduler.add(state(name, number, 40))
+    while wire.send_scheduler.pump():
         pass
     assert [name for name, _ in wire.log[2:]] == ["bo", "cy"] * 4
 
@@ -99,12 +99,12 @@ def test_a_turn_is_bounded_and_who_was_served_last_comes_last_in_the_next() -> N
 def test_classes_of_one_link_take_turns_and_small_messages_pass_in_between() -> None:
     wire = Wire()
     wire.room = {"bo": 4}
-    assert wire.outflow.add(state("bo", 1))
-    assert wire.outflow.add(consignment("bo", 7))
-    wire.outflow.pump()
+    assert wire.send_scheduler.add(state("bo", 1))
+    assert wire.send_scheduler.add(reliable("bo", 7))
+    wire.send_scheduler.pump()
     assert wire.said("bo") == ["1", "7", "1+8", "7+8"]
     wire.room["bo"] = 1
-    assert wire.outflow.add(state("bo", 2, size=8))
+    assert wire.send_scheduler.add(state("bo", 2, size=8))
     assert wire.said("bo")[-1] == "2"
     assert wire.ended == [2]
 
@@ -112,48 +112,48 @@ def test_classes_of_one_link_take_turns_and_small_messages_pass_in_between() -> 
 def test_a_second_state_is_refused_while_one_flows_and_mass_and_streams_wait() -> None:
     wire = Wire()
     wire.room = {"bo": 2}
-    assert wire.outflow.add(state("bo", 1))
-    assert not wire.outflow.add(state("bo", 2))
-    assert wire.outflow.add(state("bo", 1)), "said again while it flows: nothing to do"
-    assert wire.outflow.add(consignment("bo", 1, STREAM))
+    assert wire.send_scheduler.add(state("bo", 1))
+    assert not wire.send_scheduler.add(state("bo", 2))
+    assert wire.send_scheduler.add(state("bo", 1)), "said again while it flows: nothing to do"
+    assert wire.send_scheduler.add(reliable("bo", 1, STREAM))
     for _ in range(2):
-        assert wire.outflow.add(consignment("bo", 2, STREAM))
+        assert wire.send_scheduler.add(reliable("bo", 2, STREAM))
     wire.room["bo"] = 99
-    wire.outflow.pump()
+    wire.send_scheduler.pump()
     assert wire.said("bo") == ["1", "1", "1+8", "1+8", "1+16", "1+16", "2", "2+8", "2+16"]
-    assert wire.outflow.lanes == {}
+    assert wire.send_scheduler.lanes == {}
 
 
 def test_what_is_not_taken_at_all_is_not_sent() -> None:
     wire = Wire()
-    assert not wire.outflow.add(state("bo", 1))
-    assert not wire.outflow.add(state("bo", 1, size=8))
-    assert wire.outflow.lanes == {}
+    assert not wire.send_scheduler.add(state("bo", 1))
+    assert not wire.send_scheduler.add(state("bo", 1, size=8))
+    assert wire.send_scheduler.lanes == {}
     assert wire.log == []
 
 
 def test_what_is_dropped_is_returned_and_other_recipients_keep_theirs() -> None:
     wire = Wire()
     wire.room = {"bo": 2, "cy": 1}
-    told = [state("bo", 1), consignment("bo", 1, STREAM), consignment("bo", 2, STREAM), state("cy", 2)]
+    told = [state("bo", 1), reliable("bo", 1, STREAM), reliable("bo", 2, STREAM), state("cy", 2)]
     for transmit in told:
-        assert wire.outflow.add(transmit)
-    assert wire.outflow.drop("bo") == told[:3]
-    assert wire.outflow.drop("bo") == []
-    assert list(wire.outflow.lanes) == ["cy"]
+        assert wire.send_scheduler.add(transmit)
+    assert wire.send_scheduler.drop("bo") == told[:3]
+    assert wire.send_scheduler.drop("bo") == []
+    assert list(wire.send_scheduler.lanes) == ["cy"]
 
 
 def test_a_body_keeps_to_its_way_and_ends_with_it() -> None:
     wire = Wire()
     wire.room = {"bo": 1, "cy": 0}
     flowing = state("bo", 1)
-    assert wire.outflow.add(flowing)
+    assert wire.send_scheduler.add(flowing)
     wire.way, wire.room = "another", {"bo": 99}
-    assert not wire.outflow.pump()
+    assert not wire.send_scheduler.pump()
     assert wire.said("bo") == ["1"]
-    assert wire.outflow.drop_way("link") == [flowing]
-    assert wire.outflow.add(flowing)
-    wire.outflow.pump()
+    assert wire.send_scheduler.drop_way("link") == [flowing]
+    assert wire.send_scheduler.add(flowing)
+    wire.send_scheduler.pump()
     assert wire.said("bo") == ["1", "1", "1+8", "1+16"]
 
 
@@ -161,10 +161,10 @@ def test_a_body_keeps_to_its_way_and_ends_with_it() -> None:
 def test_a_body_for_a_process_that_was_replaced_is_forgotten(size: int) -> None:
     wire = Wire()
     wire.room = {"bo": 1}
-    assert wire.outflow.add(state("bo", 1))
+    assert wire.send_scheduler.add(state("bo", 1))
     wire.room = {"bo": 99}
-    assert wire.outflow.add(state("bo", 2, size, to_boot=2))
-    wire.outflow.pump()
+    assert wire.send_scheduler.add(state("bo", 2, size, to_boot=2))
+    wire.send_scheduler.pump()
     assert wire.said("bo")[:2] == ["1", "2"]
     assert wire.ended == [2]
 
@@ -172,6 +172,6 @@ def test_a_body_for_a_process_that_was_replaced_is_forgotten(size: int) -> None:
 def test_a_second_copy_never_waits_and_nobody_asks_for_it() -> None:
     wire = Wire()
     wire.room = {"bo": 1}
-    assert wire.outflow.add(consignment("bo", 1, STREAM), quiet=True)
-    assert not wire.outflow.add(consignment("bo", 2, STREAM), quiet=True)
-    assert wire.outflow.drop("bo") == []
+    assert wire.send_scheduler.add(reliable("bo", 1, STREAM), quiet=True)
+    assert not wire.send_scheduler.add(reliable("bo", 2, STREAM), quiet=True)
+    assert wire.send_scheduler.drop("bo") == []

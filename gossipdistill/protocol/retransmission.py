@@ -15,7 +15,7 @@ _MEAN_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0
 
 
 @dataclass(slots=True)
-class Patience:
+class RetransmissionTimeout:
     """One peer's answers. All figures in seconds."""
 
     least_s: float

@@ -11,9 +11,9 @@ from torch import nn
 
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning import donation
-from gossipdistill.learning.donation import ASK, GIVEN, Donor, Fetch, without_asks
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import architecture_hash, model_arrays, pack
+from gossipdistill.learning.state_transfer import ASK, GIVEN, Donor, Fetch, without_asks
 from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Parcel, Payload
 
 ADA, BO, CY, DEE = (PeerName(name) for name in ("ada", "bo", "cy", "dee"))
@@ -144,7 +144,7 @@ def test_a_donor_whose_training_has_diverged_gives_nothing() -> None:
     assert given.payload == refused("no 0: my own training has diverged")
 
 
-def spoil(payload: Payload) -> Payload:
+def corrupt(payload: Payload) -> Payload:
     return replace(payload, body=bytes([payload.body[0] ^ 1, *payload.body[1:]]))
 
 
@@ -160,7 +160,7 @@ def rename(number: int, word: str) -> Callable[[Payload], Payload]:
 @pytest.mark.parametrize(
     ("at", "change", "boot", "reason"),
     [
-        (2, spoil, 7, "the digest is another"),
+        (2, corrupt, 7, "the digest is another"),
         (4, rename(5, "0" * 64), 7, "the digest is another"),
         (2, lambda payload: payload, 8, "is another process, or gives another version"),
         (2, rename(0, "2"), 7, "is another process, or gives another version"),

@@ -9,8 +9,8 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Announce, Complaint, Consignment, DeliveryClass, Enquiry, Envelope, Intake, State
 from gossipdistill.presence import Ack
-from gossipdistill.protocol.allowance import Allowance
-from gossipdistill.protocol.conduct import Conduct
+from gossipdistill.protocol.peer_scores import PeerScores
+from gossipdistill.protocol.token_bucket import TokenBucket
 
 from .harness import World, payload
 
@@ -44,20 +44,20 @@ def say(world: World, message: object) -> None:
 
 
 def test_an_allowance_is_spent_and_comes_back_with_time() -> None:
-    allowance = Allowance(per_s=2.0, burst=4.0)
-    assert [allowance.spend(1, 10.0) for _ in range(5)] == [True] * 4 + [False]
-    assert not allowance.spend(1, 10.4)
-    assert allowance.spend(1, 10.5)
-    assert not allowance.spend(1, 10.5)
-    assert allowance.spend(4, 1000.0)
-    allowance.renew()
-    assert allowance.spend(4, 1000.0)
+    token_bucket = TokenBucket(per_s=2.0, burst=4.0)
+    assert [token_bucket.spend(1, 10.0) for _ in range(5)] == [True] * 4 + [False]
+    assert not token_bucket.spend(1, 10.4)
+    assert token_bucket.spend(1, 10.5)
+    assert not token_bucket.spend(1, 10.5)
+    assert token_bucket.spend(4, 1000.0)
+    token_bucket.renew()
+    assert token_bucket.spend(4, 1000.0)
 
 
 def test_a_few_refusals_over_a_long_time_mute_nobody(world: World) -> None:
     for _ in range(10 * MORE):
         complain(world, "bo", times=1)
-        world.run(DEFAULT_LIMITS.offence_forgiven_s)
+        world.run(DEFAULT_LIMITS.penalty_forgiven_s)
     assert EventKind.MUTED not in world["ada"].kinds("bo")
 
 
@@ -104,7 +104,7 @@ def test_the_mass_of_a_muted_peer_goes_home_and_none_is_lost(world: World) -> No
     world.consign("bo", "ada", 3, 0.125)
     world.run(0.1)
     assert world["ada"].values("bo") == [1, 3]
-    assert not world["bo"].peer.unsettled()
+    assert not world["bo"].peer.in_flight()
 
 
 def test_who_sends_spoilt_mass_is_muted_after_a_few_parcels_and_the_learner_is_told(world: World) -> None:
@@ -188,7 +188,7 @@ def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World
         say(world, Enquiry(f"topic {number}", 0))
     assert peer.turned_away == {"bo: topic": 4 * 999}
     assert world["ada"].arrivals == []
-    assert (peer._delivery.incoming, peer._consignments.shelves) == ({}, {})
+    assert (peer._delivery.incoming, peer._reliable_messages.windows) == ({}, {})
     assert len(world.said("ada", "bo", object)) == before, "none is confirmed, so an honest sender says it again"
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     assert not peer.is_muted(BO, world.now)
@@ -207,7 +207,7 @@ def test_what_came_before_the_learner_had_a_use_for_it_comes_again(world: World)
     ada.intake = Intake(frozenset({"other", "x", "m"}))
     world.run(10.0)
     assert sorted(world["ada"].values("bo")) == [3, 4]
-    assert not world["bo"].peer.unsettled()
+    assert not world["bo"].peer.in_flight()
 
 
 def test_who_has_too_much_waiting_is_told_of_once_and_not_muted(world: World) -> None:
@@ -251,10 +251,10 @@ def test_words_that_are_not_for_me_are_counted(world: World) -> None:
 
 
 def test_many_mutes_do_not_overflow() -> None:
-    conduct, now = Conduct(DEFAULT_LIMITS), 0.0
+    peer_scores, now = PeerScores(DEFAULT_LIMITS), 0.0
     for _ in range(2000):
-        while not conduct.mutes(BO, now):
-            conduct.offend(BO, "shape", now)
-        now = conduct.next_timeout()
-        conduct.handle_timeout(now)
-    assert conduct.events[-1].kind is EventKind.UNMUTED
+        while not peer_scores.mutes(BO, now):
+            peer_scores.offend(BO, "shape", now)
+        now = peer_scores.next_timeout()
+        peer_scores.handle_timeout(now)
+    assert peer_scores.events[-1].kind is EventKind.UNMUTED

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gossipdistill.runtime.incarnation import Incarnation
+from gossipdistill.runtime.start_count import StartCount
 
 FAR_AHEAD = 10**16
 """A boot that no wall clock reaches: whoever wrote it had a clock that was wrong."""
@@ -15,8 +15,8 @@ FAR_AHEAD = 10**16
 
 def test_starts_are_counted_and_boots_rise_whatever_the_clock_says(tmp_path: Path) -> None:
     (tmp_path / "boots.json").write_text(json.dumps({"count": 3, "boot": FAR_AHEAD}))
-    assert Incarnation.next(tmp_path, fresh=False) == Incarnation(4, FAR_AHEAD + 1)
-    assert Incarnation.next(tmp_path, fresh=True) == Incarnation(1, FAR_AHEAD + 2)
+    assert StartCount.next(tmp_path, fresh=False) == StartCount(4, FAR_AHEAD + 1)
+    assert StartCount.next(tmp_path, fresh=True) == StartCount(1, FAR_AHEAD + 2)
     assert [file.name for file in tmp_path.iterdir()] == ["boots.json"]
 
 
@@ -30,8 +30,8 @@ BAD_NOTES = [
 @pytest.mark.parametrize("note", BAD_NOTES, ids=[note[:20] for note in BAD_NOTES])
 def test_a_lost_note_is_made_up_for_by_the_checkpoints(tmp_path: Path, note: str) -> None:
     (tmp_path / "boots.json").write_text(note)
-    made = Incarnation.next(tmp_path, fresh=False, highest_known=FAR_AHEAD)
-    assert made == Incarnation(1, FAR_AHEAD + 1)
+    made = StartCount.next(tmp_path, fresh=False, highest_known=FAR_AHEAD)
+    assert made == StartCount(1, FAR_AHEAD + 1)
     assert made.problem.startswith(f"{tmp_path}/boots.json is damaged: ")
     assert made.problem.endswith("; starts are counted from 1 again")
-    assert Incarnation.next(tmp_path, fresh=False) == Incarnation(2, FAR_AHEAD + 2)
+    assert StartCount.next(tmp_path, fresh=False) == StartCount(2, FAR_AHEAD + 2)

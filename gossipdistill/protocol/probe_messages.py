@@ -14,12 +14,12 @@ from gossipdistill.protocol.table import Outbound, Table
 
 
 @dataclass(slots=True)
-class Speech:
+class ProbeMessages:
     """Says words of probing to members by name."""
 
     table: Table
-    rumours: Piggyback = field(default_factory=Piggyback)
-    refutation: int = 0
+    dissemination: Piggyback = field(default_factory=Piggyback)
+    incarnation: int = 0
     """Mine: raised by myself alone, whenever I am called suspect or dead."""
     step: int = 0
     done: bool = False
@@ -28,7 +28,7 @@ class Speech:
     def ping(self, to: PeerName) -> int:
         """Ask for a sign of life; the number that will come back."""
         self._number += 1
-        self.send(to, Ping(self._number, self.step, self.done, self.claims(to), self.refutation))
+        self.send(to, Ping(self._number, self.step, self.done, self.claims(to), self.incarnation))
         return self._number
 
     def ask(self, relay: PeerName, number: int, target: PeerName) -> None:
@@ -37,22 +37,22 @@ class Speech:
 
     def answer(self, to: PeerName, number: int, about: str = "", about_boot: int = 0) -> None:
         """I am here, or (`about`) it has answered to me."""
-        self.send(to, Ack(number, self.step, self.done, self.claims(to), about, about_boot, self.refutation))
+        self.send(to, Ack(number, self.step, self.done, self.claims(to), about, about_boot, self.incarnation))
 
-    def brief(self, to: PeerName, number: int) -> None:
+    def sync_with(self, to: PeerName, number: int) -> None:
         """I am here; and since you are new, these are not: of their end you cannot have heard."""
         room = self.table.limits.claims_per_message_max
         names = list(self.table.dead)
         picked = names if len(names) <= room else self.table.chance.sample(names, room)
         claims = tuple(self._verdict(self.table.rows[name]) for name in picked if name != to)
-        self.send(to, Ack(number, self.step, self.done, claims, "", 0, self.refutation))
+        self.send(to, Ack(number, self.step, self.done, claims, "", 0, self.incarnation))
 
     def _verdict(self, member: Member) -> Claim:
         kind = {Status.DEAD: ClaimKind.DEAD, Status.LEFT: ClaimKind.LEFT}.get(member.status, ClaimKind.SUSPECT)
-        level = member.suspicion.refutation if member.suspicion is not None else max(member.refutation, 0)
+        level = member.suspicion.incarnation if member.suspicion is not None else max(member.incarnation, 0)
         return Claim(member.name, member.boot, level, kind, self.table.me.name)
 
-    def regret(self, to: PeerName, number: int) -> None:
+    def nack(self, to: PeerName, number: int) -> None:
         """It has not answered to me."""
         self.send(to, Nack(number, self.claims(to)))
 
@@ -70,20 +70,20 @@ class Speech:
         accusation: tuple[Claim, ...] = ()
         if member is not None and member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT):
             accusation = (self._verdict(member),)
-        if self.rumours:
+        if self.dissemination:
             tellings = limits.claim_transmits_factor * math.ceil(math.log10(self.table.expected + 1))
-            told = accusation + self.rumours.pick(room - len(accusation), int(tellings))
+            told = accusation + self.dissemination.pick(room - len(accusation), int(tellings))
         else:
             told = accusation
-        return told + self.rumours.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
+        return told + self.dissemination.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
 
     def claim_that_i_live(self) -> None:
         """Spread it: at the start, and when somebody said otherwise."""
         me = self.table.me
         known = self.table.closed
-        self.rumours.tell(
+        self.dissemination.tell(
             Claim(
-                me.name, me.boot, self.refutation, ClaimKind.ALIVE, me.name,
+                me.name, me.boot, self.incarnation, ClaimKind.ALIVE, me.name,
                 None if known else me.address, 0 if known else me.place,
             )
         )  # fmt: skip

@@ -25,7 +25,7 @@ class _Note(BaseModel):
 
 
 @dataclass(frozen=True)
-class Incarnation:
+class StartCount:
     """`count` starts so far; `boot` of this one is above those of all earlier ones, whatever the clock says."""
 
     count: int
@@ -34,7 +34,7 @@ class Incarnation:
     """Why the note of the starts before could not be used, in words; counting begins anew then."""
 
     @staticmethod
-    def next(folder: Path, fresh: bool, highest_known: int = 0, disk: Disk | None = None) -> Incarnation:
+    def next(folder: Path, fresh: bool, highest_known: int = 0, disk: Disk | None = None) -> StartCount:
         """The start that happens now; noted in `folder`, which is made if needed. `highest_known` is a boot that is
         known from elsewhere, should the note be lost.
 
@@ -50,7 +50,7 @@ class Incarnation:
         except UnusableError as reason:
             problem = "" if reason.missing else f"{path} is damaged: {reason}; starts are counted from 1 again"
         boot = next_boot(time.time(), max(before.boot, highest_known))
-        made = Incarnation(1 if fresh else before.count + 1, boot, problem)
+        made = StartCount(1 if fresh else before.count + 1, boot, problem)
         put(path, [json.dumps({"count": made.count, "boot": made.boot}).encode()], disk)
         disk.sync(folder)
         return made

@@ -24,7 +24,7 @@ from gossipdistill.messages import (
     Settlement,
     Slot,
 )
-from gossipdistill.protocol.consignments import Consignments
+from gossipdistill.protocol.reliable_messages import ReliableMessages
 
 from .harness import payload, value_of
 
@@ -41,8 +41,8 @@ class OneLink(RuleBasedStateMachine):
         self.bo_boot: int | None = 10
         """The process of bo that ada believes alive."""
         self.real_bo_boot = 10
-        self.ada = Consignments(DEFAULT_LIMITS, Boot(1), lambda peer: self.bo_boot)
-        self.bo = Consignments(DEFAULT_LIMITS, Boot(10), lambda peer: 1)
+        self.ada = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: self.bo_boot)
+        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(10), lambda peer: 1)
         self.to_bo: list[tuple[int, Message]] = []
         self.to_ada: list[Message] = []
         self.waiting: list[Arrival] = []
@@ -52,7 +52,7 @@ class OneLink(RuleBasedStateMachine):
         self.refused: Counter[int] = Counter()
         self.home: Counter[int] = Counter()
         self.on_the_wire: set[int] = set()
-        self.free = DEFAULT_LIMITS.unsettled_mass_max
+        self.free = DEFAULT_LIMITS.in_flight_mass_max
 
     # --- the learner of ada ---------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class OneLink(RuleBasedStateMachine):
         self.bo_boot = None
         self.ada.lost(BO, self.now, for_good, "left" if for_good else "silent")
         self._pump()
-        for _, one in self.ada.unsettled():
+        for _, one in self.ada.in_flight():
             assert one.parcel.step in self.on_the_wire, "never sent, and not sent home"
 
     @rule()
@@ -136,7 +136,7 @@ class OneLink(RuleBasedStateMachine):
 
     def _restart_bo(self) -> None:
         self.real_bo_boot += 1
-        self.bo = Consignments(DEFAULT_LIMITS, Boot(self.real_bo_boot), lambda peer: 1)
+        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(self.real_bo_boot), lambda peer: 1)
         self.waiting.clear()
 
     def _pump(self, socket: bool = True) -> None:
@@ -173,26 +173,26 @@ class OneLink(RuleBasedStateMachine):
     def weight_is_somewhere(self) -> None:
         never_sent = sum(2.0**-value for value in self.posted if value not in self.on_the_wire)
         assert self.ada.written_off <= 1.0 - never_sent, "written off without having been sent"
-        unsettled = {one.parcel.step for _, one in self.ada.unsettled()}
+        in_flight = {one.parcel.step for _, one in self.ada.in_flight()}
         written_off = self.ada.written_off
         gone = 0.0
         for value in self.posted:
-            if value not in unsettled and not self.home[value]:
+            if value not in in_flight and not self.home[value]:
                 gone += 2.0**-value
         absorbed_and_known = sum(
-            2.0**-value for value in self.posted if self.absorbed[value] and value not in unsettled
+            2.0**-value for value in self.posted if self.absorbed[value] and value not in in_flight
         )
         # What is neither on its way nor home was absorbed, or written off; some of it both: the dead had absorbed it.
         assert written_off <= gone <= absorbed_and_known + written_off
 
     @invariant()
     def the_bound_holds(self) -> None:
-        unsettled = len(list(self.ada.unsettled()))
-        assert unsettled + self.free == DEFAULT_LIMITS.unsettled_mass_max
-        assert len(self.waiting) <= DEFAULT_LIMITS.unsettled_mass_max
-        for shelf in self.bo.shelves.values():
-            assert len(shelf.verdicts) <= 2
-            assert not shelf.early
+        in_flight = len(list(self.ada.in_flight()))
+        assert in_flight + self.free == DEFAULT_LIMITS.in_flight_mass_max
+        assert len(self.waiting) <= DEFAULT_LIMITS.in_flight_mass_max
+        for window in self.bo.windows.values():
+            assert len(window.verdicts) <= 2
+            assert not window.early
 
     def teardown(self) -> None:
         """In calm weather everything is settled."""
@@ -207,7 +207,7 @@ class OneLink(RuleBasedStateMachine):
                 self.settle(absorb=True)
             while self.to_ada:
                 self.carry_to_ada(0, doubled=False, lost=False)
-        assert not list(self.ada.unsettled())
+        assert not list(self.ada.in_flight())
         self.nothing_is_used_twice()
         self.weight_is_somewhere()
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from gossipdistill.drivers.faulty import Spoil
+from gossipdistill.drivers.faulty import Corrupt
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, DeliveryClass, Envelope, State, Transmit
 from gossipdistill.wire.pieces import split
@@ -51,15 +51,15 @@ class Lane(Generic[Way]):
 
 
 @dataclass(slots=True)
-class Outflow(Generic[Way]):
+class SendScheduler(Generic[Way]):
     """All bodies on their way out. `ended` is told of each that was handed over to its last piece."""
 
     limits: Limits
-    put: Callable[[Transmit, Way | None, Spoil | None], Way | None]
+    put: Callable[[Transmit, Way | None, Corrupt | None], Way | None]
     ended: Callable[[Transmit], None]
     lanes: dict[str, Lane[Way]] = field(default_factory=dict)
 
-    def add(self, transmit: Transmit, quiet: bool = False, spoil: Spoil | None = None) -> bool:
+    def add(self, transmit: Transmit, quiet: bool = False, corrupt: Corrupt | None = None) -> bool:
         """Take on a message of the data channel. False: not sent, try again later.
 
         What fits into one piece goes out at once, between the pieces of larger ones; and so does a first piece.
@@ -69,7 +69,7 @@ class Outflow(Generic[Way]):
         parts = split(transmit.envelope, self.limits)
         first = next(parts)
         if first is transmit.envelope:
-            if self.put(transmit, None, spoil) is None:
+            if self.put(transmit, None, corrupt) is None:
                 return False
             self.ended(transmit)
             return True
@@ -84,7 +84,7 @@ class Outflow(Generic[Way]):
                 lane.waiting.append(transmit)
             return waits
         transfer = Transfer[Way](transmit, parts, first, quiet=quiet)
-        if not self._offer(transfer, spoil):
+        if not self._offer(transfer, corrupt):
             return False
         lane.transfers.append(transfer)
         self.lanes[name] = lane
@@ -140,9 +140,9 @@ class Outflow(Generic[Way]):
         if not lane.transfers:
             del self.lanes[name]
 
-    def _offer(self, transfer: Transfer[Way], spoil: Spoil | None = None) -> bool:
+    def _offer(self, transfer: Transfer[Way], corrupt: Corrupt | None = None) -> bool:
         assert transfer.part is not None
-        way = self.put(_with_envelope(transfer.whole, transfer.part), transfer.way, spoil)
+        way = self.put(_with_envelope(transfer.whole, transfer.part), transfer.way, corrupt)
         if way is None:
             return False
         transfer.way, transfer.part = way, next(transfer.parts, None)
