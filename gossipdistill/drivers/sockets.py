@@ -21,9 +21,11 @@ import zmq
 
 from gossipdistill.drivers.resources import tells_bytes
 from gossipdistill.drivers.security import DOMAIN, Curve, ZapHandler
+from gossipdistill.errors import AddressError
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 
+_PORT_MAX = 65534
 _SEAL_BYTES = 256
 """More than a frame grows by when it is encrypted."""
 _IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)  # arithmetic of enums takes as long as the question
@@ -76,8 +78,10 @@ class Sockets:
         """A ROUTER that listens there.
 
         Raises:
-            zmq.ZMQError: when it cannot.
+            AddressError: when it cannot, with the reason.
         """
+        if not 1 <= address.port <= _PORT_MAX:
+            raise AddressError(f"cannot listen at {address}: the port must be from 1 to {_PORT_MAX}")
         if self.curve is not None and self.zap_handler is None:
             self.zap_handler = ZapHandler(self.curve)
             self.zap_handler.open(self._plain(zmq.ROUTER))
@@ -86,7 +90,12 @@ class Sockets:
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over
         if self.curve is not None:
             self.curve.guard(router)
-        router.bind(self._endpoint(address, channel))
+        try:
+            router.bind(self._endpoint(address, channel))
+        except zmq.ZMQError as error:
+            what = "control" if channel is Channel.CONTROL else "data (the control port + 1)"
+            at = address._replace(port=address.port + channel)
+            raise AddressError(f"cannot listen at {at} for {what}: {error.strerror}") from None
         return router
 
     def connect(self, address: Address, name: str) -> tuple[ZmqSocket, ZmqSocket]:

@@ -45,7 +45,25 @@ class Unanswered:
     limits: Limits
     clock: Callable[[], float]
     say: Callable[[str], None]
+    fail: Callable[[Exception], None]
+    """Takes a fault of ours."""
+    _watching: asyncio.Task[None] | None = None
     _said: dict[Address, tuple[str, str]] = field(default_factory=dict)
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look now and then, from now on."""
+        self._watching = loop.create_task(self.watch())
+        self._watching.add_done_callback(self._ended)
+
+    def end(self) -> None:
+        """Look no more."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _ended(self, watching: asyncio.Task[None]) -> None:
+        error = None if watching.cancelled() else watching.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
 
     async def watch(self) -> None:
         """Look now and then, ever more seldom, until cancelled."""

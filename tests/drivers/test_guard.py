@@ -308,4 +308,4 @@ def test_a_message_of_too_many_frames_is_refused_and_holds_nobody_up(nodes: list
             eve.socket.send_multipart([b""] * 5000)
             wait_until(lambda: ada.driver.peer.malformed.get("parts") == 1 + data)  # noqa: B023
             exchange_works(ada, bo, 1 + data)
-            wait_until(lambda: not ada.driver._reading._overlong)
+            wait_until(lambda: not ada.driver._readable.reading._overlong)
