@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, NeedsError
+from gossipdistill.events import EventKind
 from gossipdistill.launchers.processes import Child
+from gossipdistill.observe.told import Happened, Told
 from gossipdistill.strategies import Delivery
 
 
@@ -18,7 +20,7 @@ class Beginning(Protocol):
     def spec_of(self, spec: WorkerSpec, restarts: int) -> WorkerSpec:
         """The specification with which this process starts."""
 
-    def is_due(self, living: Sequence[Child], record: Mapping[str, Any] | None) -> bool:
+    def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
         """Whether training begins now, after one of them said `record`, or ended (None).
 
         Raises:
@@ -33,7 +35,7 @@ class Together:
         """Unchanged."""
         return spec
 
-    def is_due(self, living: Sequence[Child], record: Mapping[str, Any] | None) -> bool:
+    def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
         """Whether all are ready. Peers that would refuse one another are told so before any of them trains."""
         if not living or any(child.ready is None for child in living):
             return False
@@ -48,9 +50,9 @@ class ByItself:
         """Restarted, it waits for nobody."""
         return replace(spec, start_when=1) if restarts else spec
 
-    def is_due(self, living: Sequence[Child], record: Mapping[str, Any] | None) -> bool:
+    def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
         """Whether it says that it has begun."""
-        return record is not None and record.get("kind") == "started"
+        return isinstance(record, Happened) and record.kind == EventKind.STARTED
 
 
 def refuse_differences(living: Sequence[Child]) -> None:
@@ -63,20 +65,20 @@ def refuse_differences(living: Sequence[Child]) -> None:
     assert first.ready is not None
     for other in others:
         assert other.ready is not None
-        mine, theirs = first.ready["fingerprint"], other.ready["fingerprint"]
+        mine, theirs = first.ready.fingerprint, other.ready.fingerprint
         names, strategy = f"{first.spec.name} and {other.spec.name}", first.spec.config.strategy_class()
         for key in sorted(set(mine) | set(theirs)):
             if mine.get(key) == theirs.get(key):
                 continue
             if key in ("model", "initial weights"):
-                counts = f"{first.ready['parameters']} and {other.ready['parameters']} parameters"
+                counts = f"{first.ready.parameters} and {other.ready.parameters} parameters"
                 raise NeedsError(
                     f"strategy {strategy.name} needs the same {key} on all peers; {names} differ ({counts}). Give all "
                     "the same task.model, or use codistill_predictions"
                 )
             raise ConfigError(f"{names} differ in {key}: {mine.get(key)} and {theirs.get(key)}")
-        if strategy.delivery is Delivery.COLLECTIVE and first.ready["step"] != other.ready["step"]:
+        if strategy.delivery is Delivery.COLLECTIVE and first.ready.step != other.ready.step:
             raise ConfigError(
-                f"{strategy.name} goes in step, and the checkpoints of {names} are at steps {first.ready['step']} and "
-                f"{other.ready['step']}; begin anew, without --resume"
+                f"{strategy.name} goes in step, and the checkpoints of {names} are at steps {first.ready.step} and "
+                f"{other.ready.step}; begin anew, without --resume"
             )

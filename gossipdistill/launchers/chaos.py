@@ -20,6 +20,7 @@ from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import ActKind, FaultPlan, ProcessAct, ProcessFaults, load_fault_plan
 from gossipdistill.faults.measuring import Measurements
+from gossipdistill.observe.told import Done, Progress, Ready, Told
 from gossipdistill.strategies import Delivery
 
 if TYPE_CHECKING:
@@ -167,16 +168,16 @@ class Chaos:
 
     # --- what the launcher sees ------------------------------------------------------------------------------------
 
-    def heard(self, name: str, child: Child, record: Mapping[str, Any], now_s: float) -> None:
+    def heard(self, name: str, child: Child, record: Told, now_s: float) -> None:
         """A worker said something, `now_s` seconds after the release."""
-        match record.get("type"):
-            case "progress":
-                self.measured.report(name, now_s, record["step"], record["links"])
-                fired = {int(number): count for number, count in record.get("faults", {}).items()}
+        match record:
+            case Progress():
+                self.measured.report(name, now_s, record.step, record.links)
+                fired = {int(number): count for number, count in record.faults.items()}
                 self._fired[name, child.restarts] = fired
-            case "ready" if child.restarts:
-                self.measured.returned(name, now_s, record["step"])
-            case "done":
+            case Ready() if child.restarts:
+                self.measured.returned(name, now_s, record.step)
+            case Done():
                 self.measured.done(name, now_s)
 
     def stopped(self, name: str) -> bool:

@@ -72,20 +72,20 @@ class Ended:
             return read_record(child.spec.folder / "result.json", PeerRecord)
         interrupted = "interrupted" if self.stopped_by == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self.stopped_by is not None else "lost"
-        message = child.error["message"] if child.error else child.how or how_it_ended(child.exit_code)
+        message = child.error.message if child.error else child.how or how_it_ended(child.exit_code)
         if self.chaos is not None and self.chaos.stopped(child.spec.name):
             message += ", as the fault plan asked"
         return unknown_peer(child.spec.name) | {
             "status": status,
             "pid": child.process.pid,
             "incarnations": child.restarts + 1,
-            "steps": child.progress.get("step", 0),
-            "steps_per_s": round(child.progress.get("steps_per_s", 0.0), 3),
-            "parcels_used": child.progress.get("exchanges", 0),
+            "steps": child.progress.step,
+            "steps_per_s": round(child.progress.steps_per_s, 3),
+            "parcels_used": child.progress.exchanges,
             "warnings": [message],
         }
 
     def _code_of_none(self) -> int:
         """No peer finished: that of a refusal, if all were refused alike before their first step."""
-        codes = {child.error["exit_code"] if child.error else EXIT_NONE_FINISHED for child in self.children.values()}
+        codes = {child.error.exit_code if child.error else EXIT_NONE_FINISHED for child in self.children.values()}
         return codes.pop() if codes == {ConfigError.exit_code} else EXIT_NONE_FINISHED

@@ -22,11 +22,12 @@ from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import Cpus, Threads, choose
 from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError, nearest
 from gossipdistill.launchers.chaos import afflict
-from gossipdistill.launchers.local import LocalRun, Watch
+from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import Findings, check
 from gossipdistill.observe.endings import trouble_of, warnings_of
 from gossipdistill.observe.notices import merged
 from gossipdistill.observe.report import noted, write_json
+from gossipdistill.observe.told import Watch
 from gossipdistill.roster import load_roster
 from gossipdistill.strategies import STRATEGIES, strategy_of
 

@@ -20,12 +20,11 @@ from gossipdistill.launchers.collecting import Ended
 from gossipdistill.launchers.processes import Child, Processes, how_it_ended, processes_ended_for_memory
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.report import as_json, noted
+from gossipdistill.observe.told import Done, Exited, Failure, Progress, Ready, Restarting, Result, Started, Told, Watch
 from gossipdistill.runtime.peer_files import needed
 from gossipdistill.runtime.stopping import signals_to_end
 from gossipdistill.strategies import Delivery
 
-Watch = Callable[[str, dict[str, Any]], None]
-"""Called with (peer's name, record) for everything a worker says, and for what the launcher sees of it."""
 Summary = Callable[[Ended], tuple[dict[str, Any], dict[str, Any]]]
 """What becomes of an ended run: its summary, with the exit code, and what is written to the file of the run."""
 
@@ -126,20 +125,20 @@ class LocalRun:
 
     def _start(self, spec: WorkerSpec, restarts: int = 0) -> None:
         child = self.processes.start(self.beginning.spec_of(spec, restarts), restarts)
-        self.watch(spec.name, {"type": "started", "pid": child.process.pid, "restarts": restarts})
+        self.watch(spec.name, Started(child.process.pid, restarts))
 
     def _start_again(self, spec: WorkerSpec, restarts: int = 0) -> None:
         """Others train on meanwhile: what keeps this one from starting is said, and it stays lost."""
         try:
             self._start(spec, restarts)
         except ConfigError as error:
-            self.watch(spec.name, {"type": "error", "message": f"cannot be started again: {error}"})
+            self.watch(spec.name, Failure(f"cannot be started again: {error}"))
 
     def _elapsed_s(self) -> float:
         """Since the release."""
         return time.monotonic() - self.released_s if self.released_s is not None else 0.0
 
-    def _begin_if_due(self, record: dict[str, Any] | None) -> None:
+    def _begin_if_due(self, record: Told | None) -> None:
         if self.released_s is None and self.beginning.is_due(self.processes.living(), record):
             self.released_s = time.monotonic()
             for child in self.processes.living():
@@ -182,22 +181,22 @@ class LocalRun:
             names, logs = (", ".join(one) for one in zip(*((c.spec.name, str(c.log)) for c in waiting), strict=True))
             raise GossipdistillError(f"not ready within {_READY_WITHIN_S:.0f} s: {names}; see {logs}")
 
-    def _heard(self, name: str, child: Child, record: dict[str, Any]) -> None:
+    def _heard(self, name: str, child: Child, record: Told) -> None:
         if self._chaos is not None and self.released_s is not None:
             self._chaos.heard(name, child, record, self._elapsed_s())
-        match record.get("type"):
-            case "ready":
+        match record:
+            case Ready():
                 child.ready = record
                 if self.released_s is not None:
                     child.go(self._elapsed_s())  # a restarted one
-            case "progress":
+            case Progress():
                 child.progress = record
                 child.work.heard(record)
-            case "result" | "done":
-                child.result = record["result"]
-            case "error":
+            case Result(result) | Done(result):
+                child.result = result
+            case Failure():
                 child.error = record
-        if record.get("type") != "error" or self.released_s is not None:
+        if not isinstance(record, Failure) or self.released_s is not None:
             self.watch(name, record)  # before the release it ends the run, which says so
 
     def _ended(self, name: str, child: Child) -> None:
@@ -206,14 +205,13 @@ class LocalRun:
         if self.released_s is None and (child.error is not None or child.exit_code >= 0):
             raise _refusal(name, child)
         child.how = how_it_ended(child.exit_code, processes_ended_for_memory() > self._ended_for_memory)
-        record = {"how": child.how, "finished": child.result is not None, "status": status}
-        self.watch(name, {"type": "exited", **record})
+        self.watch(name, Exited(child.how, child.result is not None, status))
         planned = self._chaos is not None and self._chaos.stopped(name)
         child.work.ended()
         child.work.planned |= planned
         if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
             child.work.crashes += 1
-            self.watch(name, {"type": "restarting", "attempt": child.restarts + 1, "of": self.max_restarts})
+            self.watch(name, Restarting(child.restarts + 1, self.max_restarts))
             self._start_again(replace(child.spec, resume=True), child.restarts + 1)
 
     def _say(self, event: Event) -> None:
@@ -241,8 +239,8 @@ class LocalRun:
             child, record = heard
             if record is None:
                 child.exit_code = child.process.returncode
-            elif record.get("type") == "result":
-                child.result = record["result"]
+            elif isinstance(record, Result):
+                child.result = record.result
 
     def finish(self, outcome: KeptRoom) -> int:
         """After the last process: fill in the summary and write the file of the run. Returns the exit code; what cannot
@@ -265,7 +263,7 @@ def _refusal(name: str, child: Child) -> WorkerError:
     if child.error is None:
         how = how_it_ended(child.exit_code)
         return WorkerError(f"{name} ended before it was ready ({how}); see {child.log}", 1)
-    message = child.error["message"]
-    if child.error.get("logged") and str(child.log) not in message:
+    message = child.error.message
+    if child.error.logged and str(child.log) not in message:
         message += f" (in {name}; the report lies in {child.log})"
-    return WorkerError(message, child.error["exit_code"])
+    return WorkerError(message, child.error.exit_code)

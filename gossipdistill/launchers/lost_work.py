@@ -5,9 +5,10 @@ A value machine of the launcher, which alone has seen all processes of a peer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from gossipdistill.observe.told import Progress
 
 SHORT = "short"
 """The status of a peer that has trained to the end of a run and done less than its share of the steps, for it was lost
@@ -32,10 +33,9 @@ class Work:
     _here: tuple[float, float] = (0.0, 0.0)
     """(steps, seconds) of the process that trains now, as last heard."""
 
-    def heard(self, progress: Mapping[str, Any]) -> None:
+    def heard(self, progress: Progress) -> None:
         """A record of progress: `steps_per_s` since this process began to train, `elapsed_s` ago."""
-        elapsed_s = progress["elapsed_s"]
-        self._here = (progress["steps_per_s"] * elapsed_s, elapsed_s)
+        self._here = (progress.steps_per_s * progress.elapsed_s, progress.elapsed_s)
 
     def ended(self) -> None:
         """This process has ended: the next one counts from zero."""

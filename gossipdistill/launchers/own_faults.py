@@ -12,16 +12,17 @@ from typing import Any
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.launchers.beginning import ByItself
 from gossipdistill.launchers.collecting import Ended
-from gossipdistill.launchers.local import LocalRun, Watch, WorkerError
+from gossipdistill.launchers.local import LocalRun, WorkerError
 from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import FAULTS_FILE, summarise
+from gossipdistill.observe.told import Failure, Told, Watch
 
 
 def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
     """What runs the worker of `spec`, whose `faults` is the plan, to its end."""
 
-    def told(name: str, record: dict[str, Any]) -> None:
-        if record.get("type") != "error":  # `of_one_peer` raises it
+    def told(name: str, record: Told) -> None:
+        if not isinstance(record, Failure):  # `of_one_peer` raises it
             watch(name, record)
 
     file = spec.folder / FAULTS_FILE
@@ -36,7 +37,7 @@ def of_one_peer(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     (spec,), (child,) = ended.specs, ended.children.values()
     if child.error is not None and ended.stopped_by is None:
-        raise WorkerError(child.error["message"], child.error["exit_code"])
+        raise WorkerError(child.error.message, child.error.exit_code)
     peer = ended.entry(child)
     code = 0 if ended.stopped_as_asked(peer) else exit_code_of([peer])
     code = 128 + ended.stopped_by if ended.stopped_by is not None else code

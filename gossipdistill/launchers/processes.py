@@ -20,6 +20,8 @@ from gossipdistill.config.threads import VARIABLES
 from gossipdistill.durable import Disk, put
 from gossipdistill.files import UnusableError, decoded, parse_json
 from gossipdistill.launchers.lost_work import Work
+from gossipdistill.observe.told import Failure, Progress, Ready, Told
+from gossipdistill.observe.told import decoded as told_of
 from gossipdistill.runtime.folder_lock import refuse_held
 from gossipdistill.runtime.peer_files import needed
 
@@ -33,10 +35,10 @@ class Child:
 
     spec: WorkerSpec
     process: subprocess.Popen[bytes]
-    ready: dict[str, Any] | None = None
-    progress: dict[str, Any] = field(default_factory=dict)
+    ready: Ready | None = None
+    progress: Progress = field(default_factory=Progress)
     result: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
+    error: Failure | None = None
     exit_code: int | None = None
     how: str = ""
     """It ended like this, in words."""
@@ -66,7 +68,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.children: dict[str, Child] = {}
-        self._records: queue.Queue[tuple[str, int, dict[str, Any] | None]] = queue.Queue()
+        self._records: queue.Queue[tuple[str, int, Told | None]] = queue.Queue()
 
     def start(self, spec: WorkerSpec, restarts: int = 0) -> Child:
         """Start the worker of this peer.
@@ -103,7 +105,7 @@ class Processes:
         waiter.start()
         return child
 
-    def heard(self, within_s: float) -> tuple[Child, dict[str, Any] | None] | None:
+    def heard(self, within_s: float) -> tuple[Child, Told | None] | None:
         """The next record of a process, or None in its place once the process has ended; nothing where nobody says
         anything in time."""
         try:
@@ -113,7 +115,7 @@ class Processes:
         child = self.children[name]
         return (child, record) if pid == child.process.pid else None
 
-    def tell(self, child: Child, record: dict[str, Any] | None) -> None:
+    def tell(self, child: Child, record: Told | None) -> None:
         """As if this process had said it, or had ended."""
         self._records.put((child.spec.name, child.process.pid, record))
 
@@ -144,8 +146,9 @@ class Processes:
             for line in process.stdout:
                 with contextlib.suppress(UnusableError):  # a torn last line
                     record = parse_json(decoded(line), nonfinite=True)
-                    if isinstance(record, dict):
-                        self._records.put((name, process.pid, record))
+                    told = told_of(record) if isinstance(record, dict) else None
+                    if told is not None:
+                        self._records.put((name, process.pid, told))
 
     def _wait(self, name: str, process: subprocess.Popen[bytes], reader: threading.Thread) -> None:
         process.wait()

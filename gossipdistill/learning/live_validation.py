@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,16 @@ Figures = Callable[[Tensor, Tensor], Mapping[str, float]]
 """The loss and the metrics of outputs [rows, ...] and labels [rows, ...]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look found, over `rows` rows, after step number `step`; 0 rows before the first look."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    rows: int = 0
+    step: int = 0
+
+
 @dataclass(slots=True)
 class LiveValidation:
     """Of one learner. `clock` says how long a look took."""
@@ -44,7 +54,8 @@ class LiveValidation:
     batch_rows: int = _ROWS_MIN
     _due_s: float | None = None
     _over: bool = False
-    _found: dict[str, float | int | None] = field(default_factory=dict)
+    found: Looked = Looked()
+    """It was found last."""
 
     def look(self, now: float) -> None:
         """Between two steps, at clock reading `now`: look if it is time to."""
@@ -55,18 +66,13 @@ class LiveValidation:
             return
         began_s = self.clock()
         try:
-            self._found = self._look()
+            self.found = self._look()
         except (Exception, SystemExit):
-            self._over, self._found = True, {}
+            self._over, self.found = True, Looked()
         ended_s = self.clock()
         self._due_s = ended_s + max(_PAUSE_S, (ended_s - began_s) / _SHARE_MAX)
 
-    def record(self) -> dict[str, float | int | None]:
-        """What was found last: `val_loss` and `val_accuracy` (None where there is none), over `val_rows` rows, after
-        step `val_step`; nothing before the first look."""
-        return dict(self._found)
-
-    def _look(self) -> dict[str, float | int | None]:
+    def _look(self) -> Looked:
         learner, (x, y) = self.learner, self.validation
         per_row = max(x[0].numel(), 1)
         wanted = min(ROWS_MAX, max(_BATCHES * self.batch_rows, _ROWS_MIN), max(_ENTRIES_MAX // per_row, 2))
@@ -74,12 +80,7 @@ class LiveValidation:
         with untouched(learner.model):
             outputs = learner.predict(learner.model, x[rows].to(learner.device)).cpu()
             figures = self.figures(outputs, y[rows])
-        return {
-            "val_loss": _finite(figures.get("loss")),
-            "val_accuracy": _finite(figures.get("accuracy")),
-            "val_rows": len(rows),
-            "val_step": learner.step,
-        }
+        return Looked(_finite(figures.get("loss")), _finite(figures.get("accuracy")), len(rows), learner.step)
 
 
 def _is_compiled(model: nn.Module) -> bool:

@@ -6,9 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +17,19 @@ from rich.text import Text
 from gossipdistill.observe.clock_words import clock_words
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import Notices
+from gossipdistill.observe.told import (
+    Done,
+    Exited,
+    Failure,
+    Happened,
+    Phase,
+    Progress,
+    Ready,
+    Restarting,
+    Started,
+    Told,
+    Waiting,
+)
 from gossipdistill.printable import printable
 
 _PLAIN_EVERY_S = 5.0
@@ -48,7 +60,7 @@ class Row:
 
     pid: int = 0
     state: str = "starting"
-    record: dict[str, Any] = field(default_factory=dict)
+    record: Progress | None = None
 
 
 class Display:
@@ -85,54 +97,55 @@ class Display:
             self._say_notices(time.monotonic())
             self.say_progress()
 
-    def __call__(self, name: str, record: dict[str, Any]) -> None:
+    def __call__(self, name: str, record: Told) -> None:
         """One record of the peer `name`."""
         if not name:  # of the run as a whole: its fault plan
-            self._say(f"{record['at_s']:7.2f} s  {record['line']}", "magenta")
+            if isinstance(record, Happened):
+                self._say(f"{record.at_s:7.2f} s  {record.line}", "magenta")
             return
         row = self._rows.setdefault(name, Row())
-        match record.get("type"):
-            case "started":
-                row.pid, row.state = record["pid"], "starting"
+        match record:
+            case Started():
+                row.pid, row.state = record.pid, "starting"
                 if not self._is_live:
                     self._say(f"{name}: process {row.pid}")
-            case "phase":
-                row.state = str(record["text"])
-            case "ready":
+            case Phase():
+                row.state = record.text
+            case Ready():
                 row.state = READY
-                if record.get("told"):
-                    self._say(f"{name}: {record['told']}")
-            case "progress":
+                if record.told:
+                    self._say(f"{name}: {record.told}")
+            case Progress():
                 row.state, row.record = TRAINING, record
-            case "waiting":
-                row.state = f"waits for {record.get('for', 'others')}"
+            case Waiting():
+                row.state = f"waits for {record.awaited}"
                 self._say_waiting(name, record)
-            case "done":
+            case Done():
                 row.state = "done, serves the others"
-            case "exited":
-                row.state = str(record.get("status") or "finished") if record["finished"] else "gone"
-                if not record["finished"]:
-                    self._say(f"{name} (process {row.pid}) is gone: {record['how']}", "red")
-            case "restarting":
+            case Exited():
+                row.state = (record.status or "finished") if record.finished else "gone"
+                if not record.finished:
+                    self._say(f"{name} (process {row.pid}) is gone: {record.how}", "red")
+            case Restarting():
                 row.state = "restarting"
-                self._say(f"{name}: restarting, {record['attempt']} of at most {record['of']}", "yellow")
-            case "error":
+                self._say(f"{name}: restarting, {record.attempt} of at most {record.of}", "yellow")
+            case Failure():
                 with self._talking:
-                    self._notices.add(time.monotonic(), None, name, record["message"])
-            case "event" if record["kind"] not in _QUIET_KINDS:
+                    self._notices.add(time.monotonic(), None, name, record.message)
+            case Happened() if record.kind not in _QUIET_KINDS:
                 with self._talking:
-                    self._notices.add(time.monotonic(), record["at_s"], name, record["line"])
+                    self._notices.add(time.monotonic(), record.at_s, name, record.line)
         self._say_notices(time.monotonic())
         self.say_progress()
 
-    def _say_waiting(self, name: str, record: dict[str, Any]) -> None:
+    def _say_waiting(self, name: str, record: Waiting) -> None:
         """Where there is no row to show it: whom a peer waits for, when that changes and every few seconds."""
         at_s, names = self._waiting.get(name, (-math.inf, None))
-        awaited = str(record.get("for", ""))
+        awaited = record.awaited
         if not self._is_live and (names != awaited or self._clock() - at_s >= _PLAIN_EVERY_S):
             self._waiting[name] = (self._clock(), awaited)
             self._said_s = self._clock()
-            self._say(f"{name}: {record['text']}", "yellow")
+            self._say(f"{name}: {record.text}", "yellow")
 
     def _say_notices(self, now_s: float) -> None:
         with self._talking:
@@ -155,19 +168,17 @@ class Display:
                 return
             self._said_s = now
             rows = list(self._rows.items())
-            training = [(name, row) for name, row in rows if row.state == TRAINING and row.record]
+            training = [(name, row.record) for name, row in rows if row.state == TRAINING and row.record]
             if not training:
                 told = self._starting(rows)
                 if told:
                     self._say(f"{clock_words(now - self._began_s)} since the start: {told}")
             elif len(training) <= _PLAIN_PEERS_MAX:
-                for name, row in training:
-                    self._say(f"{name}: {progress_words(row.record)}")
+                for name, record in training:
+                    self._say(f"{name}: {progress_words(record)}")
             else:
-                slowest = min(training, key=lambda one: one[1].record["share"])
-                self._say(
-                    f"{len(training)} peers train; the last of them, {slowest[0]}: {progress_words(slowest[1].record)}"
-                )
+                name, record = min(training, key=lambda one: one[1].share)
+                self._say(f"{len(training)} peers train; the last of them, {name}: {progress_words(record)}")
 
     def _starting(self, rows: Sequence[tuple[str, Row]]) -> str:
         """What is waited for before anybody trains: peers by what they do."""
@@ -191,10 +202,10 @@ class Display:
         if not records:
             return f"starting for {since_start}"
         training = [row.record for _, row in rows if row.record and row.state == TRAINING]
-        elapsed = f"{since_start} since the start, {clock_words(max(r['elapsed_s'] for r in records))} of training"
+        elapsed = f"{since_start} since the start, {clock_words(max(r.elapsed_s for r in records))} of training"
         if not training:
             return elapsed
-        known = [r["left_s"] for r in training if r.get("left_s") is not None]
+        known = [r.left_s for r in training if r.left_s is not None]
         return f"{elapsed}, " + (f"about {clock_words(max(known))} left" if known else "the end is not known yet")
 
 
@@ -202,42 +213,40 @@ READY, TRAINING = "ready", "training"
 _ENDS = ("gone", "finished", "failed", "left", "interrupted", "lost", "diverged", "collapsed", "short")
 
 
-def progress_words(record: dict[str, Any]) -> str:
+def progress_words(record: Progress) -> str:
     """One record of progress as a line."""
     r = record
     parts = [
-        f"step {r['step']} ({100 * r['share']:.0f} %)", f"{r['steps_per_s']:.1f} steps/s", f"loss {_loss(r)}",
+        f"step {r.step} ({100 * r.share:.0f} %)", f"{r.steps_per_s:.1f} steps/s", f"loss {_loss(r)}",
         *([f"{_validation_name(r)} {_validation(r)}"] if _validation(r) else []),
-        f"{r['exchanges']} exchanges", f"{r['alive']} of {r['expected']} peers",
+        f"{r.exchanges} exchanges", f"{r.alive} of {r.expected} peers",
     ]  # fmt: skip
-    left = r.get("left_s")
-    times = f"{clock_words(r['elapsed_s'])} of training" + (
-        f", about {clock_words(left)} left" if left is not None else ""
-    )
+    times = f"{clock_words(r.elapsed_s)} of training"
+    times += f", about {clock_words(r.left_s)} left" if r.left_s is not None else ""
     return f"{', '.join(parts)}; {times}"
 
 
 def _columns(rows: Sequence[tuple[str, Row]]) -> Sequence[Column]:
     """Where a task has no accuracy, the loss on validation rows stands in its place."""
-    lacking = any(row.record.get("val_rows") and row.record.get("val_accuracy") is None for _, row in rows)
+    lacking = any(row.record and row.record.val_rows and row.record.val_accuracy is None for _, row in rows)
     return [replace(c, title="val. loss") if lacking and c.title == "accuracy" else c for c in _COLUMNS]
 
 
 def _cells(name: str, row: Row, late: Sequence[str]) -> list[RenderableType]:
     r = row.record
-    bar = ProgressBar(total=1.0, completed=r.get("share", 0.0), width=12)
+    bar = ProgressBar(total=1.0, completed=r.share if r else 0.0, width=12)
     state = row.state
     if state == READY:
         state = f"ready, waits for {_names(late)}" if late else "ready"
     state = printable(state if len(state) <= _STATE_CHARS_MAX else f"{state[: _STATE_CHARS_MAX - 3]}...")
-    if not r:
+    if r is None:
         return [name, str(row.pid), Text(state), bar, *[""] * (len(_COLUMNS) - 4)]
-    seen = Text(f"{r['alive']} of {r['expected']}", style="" if r["alive"] == r["expected"] else "yellow")
-    pace = f"{r['steps_per_s']:.1f}"
+    seen = Text(f"{r.alive} of {r.expected}", style="" if r.alive == r.expected else "yellow")
+    pace = f"{r.steps_per_s:.1f}"
     sees = "" if row.state == "gone" else seen
-    left = r.get("left_s") if row.state == TRAINING else None
+    left = r.left_s if row.state == TRAINING else None
     return [
-        name, str(row.pid), Text(state), bar, str(r["step"]), pace, _loss(r), _validation(r), str(r["exchanges"]), sees,
+        name, str(row.pid), Text(state), bar, str(r.step), pace, _loss(r), _validation(r), str(r.exchanges), sees,
         clock_words(left) if left is not None else "",
     ]  # fmt: skip
 
@@ -246,17 +255,17 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_MAX]) + (f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else "")
 
 
-def _validation_name(record: dict[str, Any]) -> str:
-    return "accuracy" if record.get("val_accuracy") is not None else "validation loss"
+def _validation_name(record: Progress) -> str:
+    return "accuracy" if record.val_accuracy is not None else "validation loss"
 
 
-def _validation(record: dict[str, Any]) -> str:
+def _validation(record: Progress) -> str:
     """About the accuracy, on a few validation rows, or where there is none the loss; "" before the first look."""
-    accuracy, loss = record.get("val_accuracy"), record.get("val_loss")
+    accuracy, loss = record.val_accuracy, record.val_loss
     if accuracy is not None:
         return f"~{100 * accuracy:.0f} %"
     return f"~{loss:.3f}" if loss is not None else ""
 
 
-def _loss(record: dict[str, Any]) -> str:
-    return "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
+def _loss(record: Progress) -> str:
+    return "not finite" if record.loss is None else f"{record.loss:.3f}"

@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from gossipdistill.durable import Disk, reason_of
 from gossipdistill.events import Event
-
-Report = Callable[[dict[str, Any]], None]
-"""Takes one record, a JSON-able dictionary with a `type`."""
-
+from gossipdistill.observe.told import Happened, Report
 
 FILE, OLDER_FILE = "events.jsonl", "events.1.jsonl"
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -62,9 +58,7 @@ class Recorder:
         entry: dict[str, Any] = {"at_s": at_s, "kind": event.kind.value, "peer": event.peer, "reason": event.reason}
         if event.detail:
             entry["detail"] = event.detail
-        self._report(
-            {"type": "event", "at_s": at_s, "kind": event.kind.value, "peer": event.peer, "line": event.line()}
-        )
+        self._report(Happened(at_s, event.kind.value, event.line(), event.peer))
         try:
             self._write(json.dumps(entry) + "\n")
         except OSError as error:
@@ -74,7 +68,7 @@ class Recorder:
             if not self._reason:
                 self._reason = reason_of(error)
                 line = f"warning: events cannot be written: {self._reason}"
-                self._report({"type": "event", "at_s": at_s, "kind": "warning", "peer": "", "line": line})
+                self._report(Happened(at_s, "warning", line))
 
     def _write(self, line: str) -> None:
         if self._bytes is None:

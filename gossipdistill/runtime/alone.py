@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from gossipdistill.assembly.blaming import LOG
@@ -13,6 +12,7 @@ from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.report import summarise
+from gossipdistill.observe.told import Started, Told, Watch
 from gossipdistill.printable import printable_lines
 from gossipdistill.runtime.aside import aside
 from gossipdistill.runtime.release import Release
@@ -20,15 +20,15 @@ from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.worker_process import WorkerProcess
 
 
-def run_alone(spec: WorkerSpec, watch: Callable[[str, dict[str, Any]], None]) -> tuple[int, dict[str, Any]]:
+def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, dict[str, Any]]:
     """Run one peer to its end; returns the exit code and a summary of this peer alone."""
     stop = StopRequest()
     stop.install()
 
-    def report(record: dict[str, Any]) -> None:
+    def report(record: Told) -> None:
         watch(spec.name, record)
 
-    report({"type": "started", "pid": os.getpid()})
+    report(Started(os.getpid()))
     try:
         with aside():
             result = WorkerProcess(spec, report, stop, Release()).run()

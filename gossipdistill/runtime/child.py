@@ -13,17 +13,15 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from gossipdistill.errors import GossipdistillError
+from gossipdistill.observe.told import Failure, Phase, Report
 from gossipdistill.printable import printable_lines
 from gossipdistill.runtime.log import unfailing
 from gossipdistill.runtime.release import Release
 from gossipdistill.runtime.stopping import StopRequest, wake_group, wake_when_orphaned
 from gossipdistill.runtime.telling import Telling
-
-if TYPE_CHECKING:
-    from gossipdistill.observe.recorder import Report
 
 _ENDED_BEFORE = 300
 """Thousandths of all memory by which a worker counts as larger than it is when the kernel chooses; own weights of a
@@ -48,7 +46,7 @@ def main(spec_file: str) -> int:
 
 def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -> int:
     try:
-        report({"type": "phase", "text": "importing torch"})
+        report(Phase("importing torch"))
         # Here, not above: see the head of this file.
         from gossipdistill.config.spec import WorkerSpec
         from gossipdistill.runtime.worker_process import WorkerProcess
@@ -82,7 +80,7 @@ def _log_traceback() -> None:
 def _failed(report: Report, stop: StopRequest, exit_code: int, message: str, logged: bool = True) -> int:
     if stop.reason is not None:
         return stop.exit_code  # whatever broke while everything was being stopped
-    report({"type": "error", "exit_code": exit_code, "message": message, "logged": logged})
+    report(Failure(message, exit_code, logged))
     return exit_code
 
 

@@ -18,7 +18,8 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.errors import GossipdistillError, UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.live_validation import LiveValidation
-from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.told import Done, Progress, Report, Result
 from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.peer_files import PeerFiles
 from gossipdistill.runtime.run_clock import RunClock
@@ -109,7 +110,7 @@ class Session:
             for event in verdict.events(time.monotonic(), learner.step):
                 self.recorder.record(event)
             result = self._result(status, wall_s, cpu_s, figures, verdict)
-            self.report({"type": "done", "result": result})
+            self.report(Done(result))
             self.files.write_result(result | {"serving": True})
             self._serve()
         for event in worker.gossip.endpoint.mailbox.drain_events(math.inf):
@@ -117,7 +118,7 @@ class Session:
         self._end_for_cause(self._result(status, wall_s, cpu_s, figures, verdict))
         self.files.write_result(self._result(status, wall_s, cpu_s, figures, verdict), last=True)
         result = self._result(status, wall_s, cpu_s, figures, verdict)
-        self.report({"type": "result", "result": result})
+        self.report(Result(result))
         return result
 
     def _train(self) -> None:
@@ -245,27 +246,30 @@ class Session:
         """Whether this process was asked to end, or has a reason of its own."""
         return self.stop.reason is not None or self._fatal is not None
 
-    def _progress(self, now: float) -> dict[str, Any]:
+    def _progress(self, now: float) -> Progress:
         learner, neighbourhood = self.worker.learner, self.worker.gossip.endpoint.mailbox.neighbourhood()
-        clock, step = self.clock, learner.step
-        return {
-            "type": "progress",
-            **self.live.record(),
-            "left_s": clock.left_s(now, step),
-            "step": step,
-            "share": clock.share(now, step),
-            "elapsed_s": now - clock.began_s,
-            "steps_per_s": clock.steps_per_s(now, step),
-            "loss": self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
-            "exchanges": learner.ledger.exchanges,
-            "links": {name: link.exchanges for name, link in learner.ledger.links.items()},
-            "ages": {name: dict(link.ages.bins) for name, link in learner.ledger.links.items()},
-            "faults": self.injected.fired(),
-            "weight": self.worker.gossip.held_weight(),
-            "cpu_s": clock.cpu_s(),
-            "alive": 1 + len(neighbourhood.alive),
-            "expected": max(neighbourhood.expected, 1),
-        }
+        clock, step, looked = self.clock, learner.step, self.live.found
+        links = learner.ledger.links
+        return Progress(
+            step=step,
+            share=clock.share(now, step),
+            elapsed_s=now - clock.began_s,
+            steps_per_s=clock.steps_per_s(now, step),
+            loss=self.worker.task_loss if math.isfinite(self.worker.task_loss) else None,
+            exchanges=learner.ledger.exchanges,
+            alive=1 + len(neighbourhood.alive),
+            expected=max(neighbourhood.expected, 1),
+            left_s=clock.left_s(now, step),
+            links={name: link.exchanges for name, link in links.items()},
+            ages={name: {str(age): count for age, count in link.ages.bins.items()} for name, link in links.items()},
+            faults={str(number): count for number, count in self.injected.fired().items()},
+            weight=self.worker.gossip.held_weight(),
+            cpu_s=clock.cpu_s(),
+            val_loss=looked.loss,
+            val_accuracy=looked.accuracy,
+            val_rows=looked.rows,
+            val_step=looked.step,
+        )
 
     def _confirmed_by(self) -> list[str]:
         return [str(name) for name in self.driver.peer.confirmed_by]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.events import Event, EventKind
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.told import Report, Waiting
 from gossipdistill.runtime.release import Release
 from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.welcome import Welcome
@@ -62,5 +63,5 @@ class StartBarrier:
             if now >= say_at_s:
                 say_at_s = now + _SAY_WAITING_EVERY_S
                 text = f"{here} of {spec.start_when} peers here; waiting {deadline_s - now:.0f} s more for {names}"
-                self.report({"type": "waiting", "text": text, "for": names})
+                self.report(Waiting(text, names))
             time.sleep(_LOOK_EVERY_S)

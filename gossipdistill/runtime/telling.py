@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TextIO
+
+from gossipdistill.observe.told import Progress, Told, encoded
 
 _RECORDS_MAX = 10_000
 """That wait to be written; of more, the oldest are lost: they lie on the disk as well."""
@@ -21,13 +22,13 @@ class Telling:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._waiting: deque[Mapping[str, Any]] = deque(maxlen=_RECORDS_MAX)
+        self._waiting: deque[Told] = deque(maxlen=_RECORDS_MAX)
         self._news = threading.Condition()
         self._writing = False
         self._gone = False
         threading.Thread(target=self._write, daemon=True, name="telling").start()
 
-    def __call__(self, record: Mapping[str, Any]) -> None:
+    def __call__(self, record: Told) -> None:
         """Have it written; from any thread.
 
         Raises:
@@ -36,9 +37,9 @@ class Telling:
         with self._news:
             if self._gone:
                 raise BrokenPipeError
-            if self._waiting and record.get("type") == self._waiting[-1].get("type") == "progress":
+            if self._waiting and isinstance(record, Progress) and isinstance(self._waiting[-1], Progress):
                 self._waiting.pop()
-            self._waiting.append(dict(record))
+            self._waiting.append(record)
             self._news.notify_all()
 
     def settle(self) -> None:
@@ -54,7 +55,7 @@ class Telling:
                 self._news.wait_for(lambda: self._waiting)
                 record, self._writing = self._waiting.popleft(), True
             try:
-                self._out.write(json.dumps(record) + "\n")
+                self._out.write(json.dumps(encoded(record)) + "\n")
                 self._out.flush()
             except (OSError, ValueError):
                 with self._news:

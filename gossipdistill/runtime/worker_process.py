@@ -33,7 +33,8 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.dealt import data_words
-from gossipdistill.observe.recorder import Recorder, Report
+from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.told import Phase, Ready, Report
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.boots import highest_at
 from gossipdistill.protocol.membership import Identity
@@ -90,7 +91,7 @@ class WorkerProcess:
 
     def _phase(self, text: str) -> None:
         """What this process does before its first step, for whoever watches."""
-        self.report({"type": "phase", "text": text})
+        self.report(Phase(text))
 
     def _live(self, worker: Worker) -> LiveValidation:
         figures = partial(figures_of, worker.task, lenient=True)
@@ -179,12 +180,12 @@ class WorkerProcess:
 
     def _report_ready(self, prints: dict[str, str], learner: Learner, task: Task) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
-        record = {"type": "ready", "fingerprint": prints, "parameters": parameters, "step": learner.step}
+        told = ""
         if not self.spec.released_by_launcher:  # which has said it for all
             keys = self.spec.config.task
             classes = keys.classes_per_peer if task.distillable else None
-            record["told"] = data_words([task.examples()], keys.shards, classes)
-        self.report(record)
+            told = data_words([task.examples()], keys.shards, classes)
+        self.report(Ready(prints, parameters, learner.step, told))
 
     def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], injected: InjectedFaults) -> Driver:
         spec = self.spec

@@ -12,6 +12,7 @@ from gossipdistill.launchers.chaos import afflict
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import check
 from gossipdistill.observe.endings import ended_well
+from gossipdistill.observe.told import Told
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def run(
     specs = settle(planned)
     said: list[str] = []
 
-    def watch(name: str, record: dict[str, Any]) -> None:
-        text = record.get("line") or record.get("message") or record.get("text")
+    def watch(name: str, record: Told) -> None:
+        text = next((getattr(record, part) for part in ("line", "message", "text") if hasattr(record, part)), None)
         if text is not None:
             said.append(f"{name}: {text}" if name else str(text))
 

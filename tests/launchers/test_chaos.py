@@ -14,6 +14,7 @@ from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launchers import chaos
 from gossipdistill.launchers.chaos import Chaos
+from gossipdistill.observe.told import Progress
 from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.release import Release
 
@@ -160,7 +161,7 @@ def test_bent_messages_are_counted_over_restarts(stage_of: Any) -> None:
     child = stage.children["bo"]
     for restarts, counts in ((0, {"0": 3}), (0, {"0": 5}), (1, {"0": 2})):
         child.restarts = restarts
-        stage.chaos.heard("bo", child, {"type": "progress", "step": 1, "links": {}, "faults": counts}, 1.0)
+        stage.chaos.heard("bo", child, Progress(step=1, faults=counts), 1.0)
     stage.turn(2.0)
     assert [entry["fired"] for entry in stage.chaos.faults()] == [7, 1, 1, 0]
     assert [entry["began_s"] for entry in stage.chaos.faults()] == [2.0, 2.0, 2.0, None]

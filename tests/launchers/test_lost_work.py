@@ -15,12 +15,13 @@ from gossipdistill.launchers.lost_work import Work
 from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.endings import exit_code_of, reasons_of
 from gossipdistill.observe.report import unknown_peer
+from gossipdistill.observe.told import Progress
 from gossipdistill.runtime.saving import Rhythm
 
 
-def progress(steps: float, elapsed_s: float) -> dict[str, Any]:
+def progress(steps: float, elapsed_s: float) -> Progress:
     """As a worker reports it, of its own process."""
-    return {"type": "progress", "steps_per_s": steps / elapsed_s, "elapsed_s": elapsed_s, "step": int(steps)}
+    return Progress(step=int(steps), elapsed_s=elapsed_s, steps_per_s=steps / elapsed_s)
 
 
 def crashed(*processes: tuple[float, float]) -> Work:

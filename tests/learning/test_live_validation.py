@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.learning.learner import Draws, Learner
-from gossipdistill.learning.live_validation import ROWS_MAX, LiveValidation
+from gossipdistill.learning.live_validation import ROWS_MAX, LiveValidation, Looked
 
 
 class Odd(nn.Module):
@@ -66,7 +66,7 @@ def trained(looks: bool) -> tuple[dict[str, Tensor], list[dict[str, float | int 
         learner.step += 1
         if looks:
             live.look(10.0 * step)
-            found.append(live.record())
+            found.append(live.found)
     modes = [module.training for module in learner.model.modules()]
     return {**learner.model.state_dict(), "hidden": learner.model.hidden}, found, modes
 
@@ -77,11 +77,11 @@ def test_newcomer_16_training_is_the_same_bit_for_bit_with_and_without_looks() -
     assert with_looks.keys() == without.keys()
     assert all(torch.equal(with_looks[name], without[name]) for name in without)
     assert modes == modes_without
-    assert found[0] == {}  # never before the first pause is over
-    assert found[-1]["val_step"] == 30
-    assert found[-1]["val_rows"] == 64
-    assert 0.0 <= float(found[-1]["val_accuracy"] or 0.0) <= 1.0
-    assert len({record["val_loss"] for record in found[1:]}) > 20
+    assert found[0] == Looked()  # never before the first pause is over
+    assert found[-1].step == 30
+    assert found[-1].rows == 64
+    assert 0.0 <= float(found[-1].accuracy or 0.0) <= 1.0
+    assert len({look.loss for look in found[1:]}) > 20
 
 
 class Clock:
@@ -116,7 +116,7 @@ def test_newcomer_16_a_look_is_at_few_rows(batch: int, rows: int, wanted: int) -
     live = LiveValidation(learner_of(nn.Linear(6, 3)), data(rows), figures, lambda: 0.0, batch)
     live.look(0.0)
     live.look(5.0)
-    assert live.record()["val_rows"] == wanted
+    assert live.found.rows == wanted
 
 
 @pytest.mark.parametrize("error", [ValueError("one class only"), SystemExit(3)])
@@ -130,14 +130,14 @@ def test_what_fails_in_a_look_is_no_matter_of_training(error: BaseException) -> 
     live = LiveValidation(learner_of(nn.Linear(6, 3)), data(64), refuse, lambda: 0.0)
     for now in (0.0, 10.0, 20.0):
         live.look(now)
-    assert (live.record(), len(calls)) == ({}, 1)
+    assert (live.found, len(calls)) == (Looked(), 1)
 
 
 def test_figures_that_are_not_finite_or_missing_are_none() -> None:
     live = LiveValidation(learner_of(nn.Linear(6, 3)), data(64), lambda *_: {"loss": float("nan")}, lambda: 0.0)
     live.look(0.0)
     live.look(10.0)
-    assert live.record() == {"val_loss": None, "val_accuracy": None, "val_rows": 64, "val_step": 0}
+    assert live.found == Looked(rows=64)
 
 
 def test_a_compiled_model_is_left_alone() -> None:
@@ -146,4 +146,4 @@ def test_a_compiled_model_is_left_alone() -> None:
     live = LiveValidation(learner_of(model), data(64), figures, lambda: 0.0)
     live.look(0.0)
     live.look(10.0)
-    assert live.record() == {}
+    assert live.found == Looked()

@@ -24,6 +24,8 @@ from gossipdistill.launchers.own_faults import worker_under_plan
 from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.notices import AGAIN_AFTER_S, HOLD_S, Notices, merged
+from gossipdistill.observe.told import Failure, Progress, Told
+from gossipdistill.observe.told import decoded as told
 from gossipdistill.runtime.release import Release
 from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.worker_process import WorkerProcess
@@ -74,22 +76,22 @@ def commands(root: Any) -> list[Any]:
 
 
 def test_a_reason_that_ends_a_run_before_it_begins_is_told_once(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+    heard: list[Told] = []
     specs = plan_local(Asked(peers="2", out=tmp_path))
-    run = LocalRun(specs, tmp_path, lambda name, record: told.append(record))
+    run = LocalRun(specs, tmp_path, lambda name, record: heard.append(record))
     ended = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     ended.wait()
     children = run.processes.children
     children |= {spec.name: Child(spec, ended) for spec in specs}
     for child in children.values():
-        run.processes.tell(child, {"type": "error", "exit_code": 3, "message": "no such key"})
+        run.processes.tell(child, Failure("no such key", 3))
     run.processes.tell(children["ada"], None)
     run.turn()
     run.turn()
     with pytest.raises(WorkerError, match="no such key") as raised:
         run.turn()
     assert raised.value.exit_code == 3
-    assert told == []
+    assert heard == []
     assert ended.stdin is not None
     ended.stdin.close()
 
@@ -123,18 +125,18 @@ def test_a_reason_that_ends_several_peers_is_one_line_of_the_display() -> None:
     out = io.StringIO()
     with Display(Console(file=out, width=200), "title") as display:
         for name in ("ada", "bo"):
-            display(name, {"type": "error", "message": "training failed at step 3"})
-            display(name, {"type": "event", "kind": "warning", "at_s": 1.0, "line": "the disk is full"})
-    told = out.getvalue()
-    assert told.count("training failed") == told.count("the disk is full") == 1
-    assert "ada, bo: training failed at step 3" in told
-    assert "1.00 s  ada, bo | the disk is full" in told
+            display(name, told({"type": "error", "message": "training failed at step 3"}))
+            display(name, told({"type": "event", "kind": "warning", "at_s": 1.0, "line": "the disk is full"}))
+    shown = out.getvalue()
+    assert shown.count("training failed") == shown.count("the disk is full") == 1
+    assert "ada, bo: training failed at step 3" in shown
+    assert "1.00 s  ada, bo | the disk is full" in shown
 
 
 def test_a_worker_under_a_plan_says_once_why_it_ends(tmp_path: Path) -> None:
-    told: list[dict[str, Any]] = []
+    heard: list[Told] = []
     spec = plan_local(Asked(peers="2", out=tmp_path))[0]
-    worker = worker_under_plan(spec, lambda name, record: told.append(record))
-    worker.watch("ada", {"type": "progress", "step": 3})
-    worker.watch("ada", {"type": "error", "message": "training failed"})
-    assert told == [{"type": "progress", "step": 3}]
+    worker = worker_under_plan(spec, lambda name, record: heard.append(record))
+    worker.watch("ada", Progress(step=3))
+    worker.watch("ada", Failure("training failed"))
+    assert heard == [Progress(step=3)]

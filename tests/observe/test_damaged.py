@@ -19,6 +19,7 @@ from gossipdistill.observe.display import Display
 from gossipdistill.observe.fitting import PlainConsole
 from gossipdistill.observe.show import find_and_wait
 from gossipdistill.observe.story import tell
+from gossipdistill.observe.told import decoded as told
 from gossipdistill.printable import printable
 
 EVIL = "\x1b[2J\x1b]0;t\x07\x9b31m\x7f\u202e\u2066\u2028\ud800[red][/]:smile:\nbo finished"
@@ -130,11 +131,11 @@ def test_nothing_that_a_worker_says_acts_on_the_terminal(terminal: bool) -> None
     out = io.StringIO()
     console = PlainConsole(file=out, width=100, markup=False, emoji=False, force_terminal=terminal)
     with Display(console, EVIL) as display:
-        display("ada", {"type": "started", "pid": 1})
-        display("ada", {"type": "event", "kind": "dead", "at_s": 1.0, "peer": EVIL, "line": EVIL})
-        display("ada", {"type": "error", "message": EVIL})
-        display("ada", {"type": "waiting", "text": EVIL})
-        display("", {"at_s": 1.0, "line": EVIL})
+        display("ada", told({"type": "started", "pid": 1}))
+        display("ada", told({"type": "event", "kind": "dead", "at_s": 1.0, "peer": EVIL, "line": EVIL}))
+        display("ada", told({"type": "error", "message": EVIL}))
+        display("ada", told({"type": "waiting", "text": EVIL}))
+        display("", told({"type": "event", "kind": "fault", "at_s": 1.0, "line": EVIL}))
     said = out.getvalue()
     assert "\x1b[2J" not in said
     assert not set(said) & set("\x07\x9b\x7f\u202e\u2066\u2028\ud800")

@@ -12,6 +12,7 @@ from rich.console import Console
 from gossipdistill.observe.busy import busy
 from gossipdistill.observe.clock_words import clock_words, left_s
 from gossipdistill.observe.display import Display
+from gossipdistill.observe.told import decoded as told
 
 PROGRESS: dict[str, Any] = {
     "type": "progress", "step": 150, "share": 0.5, "elapsed_s": 7.0, "left_s": 8.0, "steps_per_s": 21.4, "loss": 0.25,
@@ -41,8 +42,8 @@ class Screen:
 def test_newcomer_16_elapsed_left_and_accuracy_are_shown(width: int) -> None:
     screen = Screen(width)
     for name, pid in (("ada", 11), ("bo", 12)):
-        screen.display(name, {"type": "started", "pid": pid})
-        screen.display(name, PROGRESS | SEEN | ({"left_s": 63.0} if name == "bo" else {}))
+        screen.display(name, told({"type": "started", "pid": pid}))
+        screen.display(name, told(PROGRESS | SEEN | ({"left_s": 63.0} if name == "bo" else {})))
     screen.now_s = 112.0
     title, times, head, ada, bo = screen.lines()
     assert title == "first-light: two peers"
@@ -57,7 +58,7 @@ def test_newcomer_16_elapsed_left_and_accuracy_are_shown(width: int) -> None:
 
 def test_newcomer_16_a_task_without_accuracy_shows_its_validation_loss() -> None:
     screen = Screen()
-    screen.display("ada", PROGRESS | SEEN | {"val_accuracy": None})
+    screen.display("ada", told(PROGRESS | SEEN | {"val_accuracy": None}))
     _, _, head, ada = screen.lines()
     assert "val. loss" in head
     assert "accuracy" not in head
@@ -66,7 +67,7 @@ def test_newcomer_16_a_task_without_accuracy_shows_its_validation_loss() -> None
 
 def test_before_the_first_look_nothing_is_claimed() -> None:
     screen = Screen()
-    screen.display("ada", PROGRESS | {"left_s": None})
+    screen.display("ada", told(PROGRESS | {"left_s": None}))
     _, times, _, ada = screen.lines()
     assert "%" not in ada
     assert times.endswith("the end is not known yet")
@@ -75,31 +76,33 @@ def test_before_the_first_look_nothing_is_claimed() -> None:
 def test_newcomer_16_starting_says_what_it_waits_for() -> None:
     screen = Screen()
     for name in ("ada", "bo", "cy"):
-        screen.display(name, {"type": "started", "pid": 7})
-    screen.display("ada", {"type": "phase", "text": "importing torch"})
-    screen.display("bo", {"type": "phase", "text": "reading the data of cifar10"})
-    screen.display("cy", {"type": "ready"})
+        screen.display(name, told({"type": "started", "pid": 7}))
+    screen.display("ada", told({"type": "phase", "text": "importing torch"}))
+    screen.display("bo", told({"type": "phase", "text": "reading the data of cifar10"}))
+    screen.display("cy", told({"type": "ready"}))
     screen.now_s = 103.0
     _, times, _, ada, bo, cy = screen.lines()
     assert times == "starting for 0:03"
     assert "importing torch" in ada
     assert "reading the data of cifar10" in bo
     assert "ready, waits for ada, bo" in cy
-    screen.display("ada", {"type": "waiting", "text": "1 of 3 peers here; waiting 50 s more for dee", "for": "dee"})
+    screen.display(
+        "ada", told({"type": "waiting", "text": "1 of 3 peers here; waiting 50 s more for dee", "for": "dee"})
+    )
     assert "waits for dee" in screen.lines()[3]
 
 
 def test_newcomer_16_without_a_terminal_there_is_a_line_every_five_seconds_and_no_more() -> None:
     screen = Screen(terminal=False)
-    screen.display("ada", {"type": "started", "pid": 7})
-    screen.display("ada", {"type": "phase", "text": "importing torch"})
+    screen.display("ada", told({"type": "started", "pid": 7}))
+    screen.display("ada", told({"type": "phase", "text": "importing torch"}))
     screen.now_s += 5.0
     screen.display.say_progress()
     assert screen.said()[-1] == "0:05 since the start: ada: importing torch"
     before = len(screen.said())
     for _ in range(40):  # ten seconds of records
         screen.now_s += 0.25
-        screen.display("ada", PROGRESS | SEEN)
+        screen.display("ada", told(PROGRESS | SEEN))
     lines = screen.said()[before:]
     assert (
         lines
@@ -116,7 +119,7 @@ def test_newcomer_16_waiting_is_said_when_it_changes_and_now_and_then() -> None:
     for second in range(12):
         names = "bo" if second >= 3 else "bo, cy"
         text = f"1 of 3 peers here; waiting {60 - second} s more for {names}"
-        screen.display("ada", {"type": "waiting", "text": text, "for": names})
+        screen.display("ada", told({"type": "waiting", "text": text, "for": names}))
         screen.now_s += 1.0
     assert [line.split("waiting ")[1] for line in screen.said()] == ["60 s more for bo, cy", "57 s more for bo",
                                                                      "52 s more for bo"]  # fmt: skip
@@ -125,7 +128,7 @@ def test_newcomer_16_waiting_is_said_when_it_changes_and_now_and_then() -> None:
 def test_newcomer_16_many_peers_are_one_line() -> None:
     screen = Screen(terminal=False)
     for number in range(20):
-        screen.display(f"peer-{number}", PROGRESS | {"share": 0.5 - number / 100})
+        screen.display(f"peer-{number}", told(PROGRESS | {"share": 0.5 - number / 100}))
     screen.now_s += 6.0
     screen.display.say_progress()
     (line,) = screen.said()
@@ -169,7 +172,7 @@ def test_newcomer_16_what_is_done_before_is_one_line_that_goes_again() -> None:
 
 def test_what_a_worker_says_of_its_phase_is_neither_markup_nor_control() -> None:
     screen = Screen()
-    screen.display("ada", {"type": "phase", "text": "reading the data of [red]x\x1b[31m\n"})
+    screen.display("ada", told({"type": "phase", "text": "reading the data of [red]x\x1b[31m\n"}))
     _, _, _, ada = screen.lines()
     assert "of [red]x" in ada
     assert "\x1b" not in ada

@@ -7,7 +7,6 @@ import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,14 +14,15 @@ from gossipdistill.durable import Disk
 from gossipdistill.events import Event, EventKind
 from gossipdistill.observe.recorder import FILE, OLDER_FILE, Recorder
 from gossipdistill.observe.story import read_events
+from gossipdistill.observe.told import Told
 
 
 def steps(file: Path) -> list[int]:
     return [int(json.loads(line)["reason"]) for line in file.read_text().splitlines()]
 
 
-def record(folder: Path, numbers: range, bytes_max: int) -> list[dict[str, Any]]:
-    said: list[dict[str, Any]] = []
+def record(folder: Path, numbers: range, bytes_max: int) -> list[Told]:
+    said: list[Told] = []
     with Recorder(folder, said.append, 0.0, bytes_max) as recorder:
         for number in numbers:
             recorder.record(Event(EventKind.WARNING, float(number), "", f"{number:03d}"))
@@ -70,14 +70,14 @@ class FullDisk(Disk):
 
 
 def test_a_full_disk_loses_events_and_nothing_else_which_is_said_once_and_counted(tmp_path: Path) -> None:
-    disk, said = FullDisk(), list[dict[str, Any]]()
+    disk, said = FullDisk(), list[Told]()
     with Recorder(tmp_path, said.append, 0.0, disk=disk) as recorder:
         for number in range(6):
             disk.room = 20 if number in (2, 3) else None
             recorder.record(Event(EventKind.WARNING, float(number), "", f"{number}"))
         problem = f"{tmp_path / FILE}: No space left on device (2 events missing)"
         assert recorder.problem == problem
-    assert [record["line"] for record in said if "cannot be written" in record["line"]] == [
+    assert [record.line for record in said if "cannot be written" in record.line] == [
         f"warning: events cannot be written: {tmp_path / FILE}: No space left on device"
     ]
     assert len(said) == 7

@@ -17,6 +17,7 @@ from gossipdistill.observe import comparison, report
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.fitting import Column, Fitting, console
 from gossipdistill.observe.show import find_and_wait
+from gossipdistill.observe.told import decoded as told
 
 
 def drawn(renderable: RenderableType, width: int) -> list[str]:
@@ -180,9 +181,9 @@ def test_live_rows_fit(width: int) -> None:
     progress = {"type": "progress", "step": 12750, "share": 0.5, "elapsed_s": 3.0, "steps_per_s": 49.7, "loss": None,
                 "exchanges": 1225, "alive": 3, "expected": 4}  # fmt: skip
     for name in ("ada", "bo"):
-        display(name, {"type": "started", "pid": 31337})
-        display(name, progress)
-    display("bo", {"type": "exited", "how": "killed by SIGKILL", "finished": False})
+        display(name, told({"type": "started", "pid": 31337}))
+        display(name, told(progress))
+    display("bo", told({"type": "exited", "how": "killed by SIGKILL", "finished": False}))
     lines = drawn(display._render(), width)[1:]
     assert all("…" not in line and len(line) <= width for line in lines)
     assert lines[2].split()[:3] == ["ada", "31337", "training"]
@@ -194,9 +195,9 @@ def test_live_rows_fit(width: int) -> None:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     out = Console(file=io.StringIO(), width=120)
     with Display(out, "a title") as display:
-        display("ada", {"type": "started", "pid": 7})
-        display("ada", {"type": "event", "kind": "joined", "at_s": 1.0, "line": "bo: joined"})
-        display("ada", {"type": "event", "kind": "view", "at_s": 5.0, "line": "view: I see 2 of 4 [peers]"})
+        display("ada", told({"type": "started", "pid": 7}))
+        display("ada", told({"type": "event", "kind": "joined", "at_s": 1.0, "line": "bo: joined"}))
+        display("ada", told({"type": "event", "kind": "view", "at_s": 5.0, "line": "view: I see 2 of 4 [peers]"}))
     text = out.file.getvalue()  # type: ignore[attr-defined]
     assert text.splitlines() == ["a title", "ada: process 7", "   5.00 s  ada | view: I see 2 of 4 [peers]"]
 

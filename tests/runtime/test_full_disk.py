@@ -29,6 +29,7 @@ from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.observe.records import PeerRecord, read_record
 from gossipdistill.observe.report import render
+from gossipdistill.observe.told import Happened, Told
 from gossipdistill.presence import NOWHERE
 from gossipdistill.protocol.membership import Identity
 from gossipdistill.protocol.peer import Peer
@@ -237,9 +238,9 @@ def run(folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Ended:
     """`gossipdistill worker`, without what it prints."""
     said: list[str] = []
 
-    def watch(name: str, record: dict[str, Any]) -> None:
-        if record["type"] == "event":
-            said.append(record["line"])
+    def watch(name: str, record: Told) -> None:
+        if isinstance(record, Happened):
+            said.append(record.line)
 
     def process(*args: Any) -> WorkerProcess:
         return WorkerProcess(*args, disk=disk)
@@ -384,7 +385,7 @@ def test_a_folder_in_a_files_place_is_refused_by_name_before_training(
 
 
 def test_a_run_is_refused_before_any_process_is_started(tmp_path: Path) -> None:
-    def watch(name: str, record: dict[str, Any]) -> None:
+    def watch(name: str, record: Told) -> None:
         raise AssertionError(record)
 
     (tmp_path / "run").write_text("mine")

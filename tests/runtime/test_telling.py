@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gossipdistill.observe.told import Happened, Progress, Ready, Result
 from gossipdistill.runtime.telling import Telling
 
 
@@ -32,12 +33,12 @@ def lines(end: int, until: str) -> list[dict[str, object]]:
 
 def test_nothing_waits_for_a_launcher_that_does_not_read(pipe: tuple[int, Telling]) -> None:
     end, telling = pipe
-    telling({"type": "ready", "text": "x" * 200_000})  # more than a pipe holds
+    telling(Ready(told="x" * 200_000))  # more than a pipe holds
     for step in range(5000):
-        telling({"type": "progress", "step": step})
-    telling({"type": "event", "text": "of interest"})
-    telling({"type": "progress", "step": 5001})
-    telling({"type": "result"})
+        telling(Progress(step=step))
+    telling(Happened(1.0, "joined", "of interest"))
+    telling(Progress(step=5001))
+    telling(Result({}))
     told = lines(end, "result")
     assert [one["type"] for one in told if one["type"] != "progress"] == ["ready", "event", "result"]
     steps = [one["step"] for one in told if one["type"] == "progress"]
@@ -49,7 +50,7 @@ def test_nothing_waits_for_a_launcher_that_does_not_read(pipe: tuple[int, Tellin
 def test_it_says_so_when_nobody_reads_any_more(pipe: tuple[int, Telling]) -> None:
     end, telling = pipe
     os.close(end)
-    telling({"type": "ready"})
+    telling(Ready())
     telling.settle()
     with pytest.raises(BrokenPipeError):
-        telling({"type": "result"})
+        telling(Result({}))
