@@ -73,7 +73,7 @@ OF_STORAGE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR,
      errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG}
 )  # fmt: skip
-"""What is the matter of whoever owns a disk: it is full, may not be written to, fails, or has something else there."""
+"""Errors that concern the owner of a disk: it is full, may not be written to, fails, or has something else there."""
 
 
 _NO_FILE = (errno.EMFILE, errno.ENFILE)

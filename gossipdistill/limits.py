@@ -11,7 +11,7 @@ MIB = 1 << 20
 class Limits:
     """Bounds and intervals of one peer.
 
-    Liveness: whoever I do business with, and who is silent for half a `probe_interval_s`, is probed in the next
+    Liveness: a peer that I exchange with, and that is silent for half a `probe_interval_s`, is probed in the next
     interval, and *suspect* if neither it nor the others that I ask have answered within one, once its silence lasts
     `silence_intervals` intervals: 1.25 s. It is *dead* when it has not refuted within `suspicion_factor` x
     log10(members, at least 10) intervals (2 s in a run of up to 10), or up to `suspicion_max_factor` times that while
@@ -208,7 +208,7 @@ class Limits:
     files_wanted: int = 16_384
     """How many files a worker asks to have open; what the system allows it may be less (`ulimit -Hn`)."""
     files_reserved: int = 512
-    """File descriptors that strangers cannot take: libzmq opens one for whoever knocks. At most half of all."""
+    """File descriptors that strangers cannot take: libzmq opens one for each connection. At most half of all."""
     backlog_max: int = 64
     """Connections of one listener that the kernel has made and libzmq has not taken in: they come also when it is
     closed."""

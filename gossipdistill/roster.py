@@ -165,7 +165,7 @@ class PeerEntry(BaseModel):
     public_key: Annotated[str, AfterValidator(_public_key)] | None = None
     """Of the peer's CURVE key pair, as written by `gossipdistill keys new`."""
     revoked: bool = False
-    """Whoever holds that key is not to be trusted any more; written by `gossipdistill keys revoke`."""
+    """The holder of that key is not to be trusted any more; written by `gossipdistill keys revoke`."""
 
     @model_validator(mode="after")
     def _reached_or_not(self) -> PeerEntry:

@@ -93,7 +93,7 @@ def _fitting(ready_made: Layer, above: Sequence[Layer]) -> Layer:
     if asked.get("task.name", own) != own:
         unfit = {key for key in ready_made.values if key.startswith("task.")}
     if "steps" in asked and "seconds" not in asked:
-        unfit.add("seconds")  # it ends by time; whoever asks for steps means steps
+        unfit.add("seconds")  # it ends by time; a user who asks for steps means steps
     return ready_made.without(unfit)
 
 

@@ -66,7 +66,7 @@ def known_keys(values: Dotted | None = None) -> list[str]:
         else:
             keys.append(name)
     name = str((values or {}).get("strategy.name", StrategyKeys().name))
-    with contextlib.suppress(ConfigError):  # an unknown strategy is reported by whoever needs it
+    with contextlib.suppress(ConfigError):  # an unknown strategy is reported where it is needed
         keys += [f"strategy.{option}" for option in strategy_of(name).options_type.model_fields]
     return keys
 

@@ -121,7 +121,7 @@ class WorkerSpec:
 
     @property
     def threads(self) -> int:
-        """CPU threads of this peer; whoever plans a run has chosen them (config/threads.py)."""
+        """CPU threads of this peer; chosen when the run was planned (config/threads.py)."""
         return self.config.train.threads or 1
 
     def typed(self, path: Path) -> Path:

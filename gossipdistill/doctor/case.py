@@ -94,7 +94,7 @@ class Meeting:
     reaches_me: bool = False
     """It has opened a connection to this machine."""
     answered_as: str = ""
-    """The name of whoever was met."""
+    """The name of the peer that was met."""
     versions: Mapping[str, str] = field(default_factory=dict)
     wire_version: str = ""
     round_trips_s: tuple[float, ...] = ()

@@ -7,8 +7,8 @@ Rules of this file
    another reason, all that others have made are ended. An honest peer connects again, and my own connections serve
    both ways meanwhile.
 3. When files are short, or strangers hold too many, half of the connections on which no member has spoken are ended,
-   the oldest first of the addresses that have most; so whoever holds many keeps nobody out, and who has just come has
-   time to speak.
+   the oldest first of the addresses that have most; so a peer that holds many keeps nobody out, and one that has
+   just come has time to speak.
 4. It looks four times a second, and at once when somebody knocks. While there is more to read than is read it looks the
    sooner the more waits: before more than may can come at the highest rate. Looking takes a twentieth of the time at
    most.

@@ -2,7 +2,7 @@
 
 Rules of this file
 1. Who a message says it is from must be whose connection it came through: with keys, the peer to whom the key of that
-   connection belongs at that moment; without, whoever has spoken on it first.
+   connection belongs at that moment; without, to the one that has spoken on it first.
 2. Pieces are put together for living members only: nobody else can make us hold memory.
 3. Who sends more than it may, or is muted, is not read: states and pieces are dropped by a look at their first bytes.
 4. Who speaks another wire version is refused in its own, on the connection through which it came if need be.
@@ -59,7 +59,7 @@ class Ingress:
         self._rate_limits = RateLimits(self.limits)
 
     def take_up_keys(self, curve: Curve) -> None:
-        """Whoever has enrolled is trusted from now on."""
+        """Trust those that have enrolled, from now on."""
         keys = self.peer.key_distribution.changed_keys()
         if keys is not None:
             curve.trust({name: key.encode("ascii") for name, key in keys.items()})
@@ -146,8 +146,8 @@ class Ingress:
         connection: bytes = b"",
         paid: bool = False,
     ) -> Envelope | None:
-        """The message of this peer; of whoever it says, if the speaker is None. None if it is no message, or dropped
-        unread, which one that is `paid` for is not."""
+        """The message of this peer; of the peer that it names, if the speaker is None. None if it is no message, or
+        if it is dropped unread, which one that is `paid` for is not."""
         proven = self.curve is not None or readable.link is not None
         if not paid and self._is_unread(frames, speaker or "", readable, proven):
             return None

@@ -1,4 +1,4 @@
-"""The ways to others: a pair of DEALERs for each address that is dialled, and the way back to whoever dialled me.
+"""The ways to others: a pair of DEALERs for each address that is dialled, and the way back to those that dialled me.
 
 Rules of this file
 1. Names are resolved here, asynchronously; libzmq is given IP addresses only (it resolves in its I/O thread, and one
@@ -52,7 +52,7 @@ class Link:
     failures: int = 0
     opened_s: float = _NEVER
     key: str = ""
-    """The key that whoever answers has proved to hold; "" without keys."""
+    """The key that the other end has proved to hold; "" without keys."""
     used_s: float = _NEVER
     heard: bool = False
     """Whether anything that made a message has come through it."""

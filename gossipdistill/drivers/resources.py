@@ -2,7 +2,7 @@
 
 libzmq tells neither how many connections have not shaken hands yet, nor what it holds of a message that never ends. The
 kernel does: how many files are open, how much memory is resident, and how many bytes have come on each connection.
-Elsewhere than on Linux what cannot be told is None, and whoever asks does without.
+Elsewhere than on Linux what cannot be told is None, and the caller does without.
 """
 
 from __future__ import annotations

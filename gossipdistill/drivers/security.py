@@ -4,8 +4,8 @@ Rules of this file
 1. A connecting socket encrypts to the key of the peer that it means to reach, and reaches nobody else.
 2. A binding socket lets in whose public key is trusted at that moment: `ZapHandler` is asked by libzmq about each
    caller (ZAP); without one, nobody is let in. It attaches that key as User-Id to each message of the connection.
-3. Who a key belongs to is looked up for each message, not when a connection is made: so whoever is revoked, or is given
-   another key, is not listened to any more on connections that are open.
+3. Who a key belongs to is looked up for each message, not when a connection is made: so a peer that is revoked, or
+   is given another key, is not listened to any more on connections that are open.
 
 Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. A secret is in no text that is made here.
 """
@@ -49,7 +49,7 @@ class Curve:
     secret: bytes = field(repr=False)
     server_keys: Mapping[str, bytes]
     seed: bytes = b""
-    """Of whoever listens at an address that is dialled without knowing whose it is."""
+    """The key of the listener at an address that is dialled without knowing whose it is."""
     _names: dict[str, str] = field(default_factory=dict, repr=False)
     _former: dict[str, str] = field(default_factory=dict, repr=False)
 

@@ -3,8 +3,8 @@
 Rules of this file
 1. A send never blocks. What no socket takes at once is for the caller to tell the protocol.
 2. My own link comes first. The way back is taken when there is no link, or nobody at its other end.
-3. A data socket that has been silent says now and then that it is there: whoever has not dialled me can answer only on
-   a connection through which something came.
+3. A data socket that has been silent says now and then that it is there: a peer that has not dialled me can answer
+   only on a connection through which something came.
 4. What is large is not copied: the socket is given a view, and the payload lives until the last piece is out.
 """
 

@@ -116,7 +116,7 @@ class Sockets:
 
     def _dealer(self, address: Address, name: str, channel: Channel) -> ZmqSocket:
         if self.curve is not None and self.curve.key_of(name) is None:
-            raise LookupError(f"no public key of {name or 'whoever listens there'}")
+            raise LookupError(f"no public key of {name or 'the peer that listens there'}")
         dealer = self._socket(zmq.DEALER, channel)
         dealer.setsockopt(zmq.IMMEDIATE, 1)
         if self.curve is not None:

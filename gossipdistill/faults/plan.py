@@ -90,7 +90,7 @@ def list_fault_plans() -> list[tuple[str, str]]:
 
 
 def read_fault_plan(file: Path) -> FaultPlan:
-    """The plan in a TOML file, whoever the peers are."""
+    """The plan in a TOML file, before its peers are known."""
     data = bundled.read_toml(file)
     for key in data:
         if key not in ("seed", "fault", "expect"):

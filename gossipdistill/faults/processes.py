@@ -1,4 +1,4 @@
-"""What a plan does to processes, and when: a schedule. Pure; whoever asks it sends the signals, or simulates them."""
+"""What a plan does to processes, and when: a schedule. Pure; its caller sends the signals, or simulates them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gossipdistill.protocol.enrolment import Book
 from gossipdistill.roster import Roster, is_loopback, read_roster
 
 INSECURE = (
-    "INSECURE: nothing is encrypted and nobody is authenticated; whoever reaches the ports can read and send "
+    "INSECURE: nothing is encrypted and nobody is authenticated; anybody who reaches the ports can read and send "
     "predictions and weights, in anybody's name (--insecure)"
 )
 

@@ -1,7 +1,7 @@
 """Notice that the roster's keys have changed while a worker runs: somebody was revoked, trusted, or has a new key.
 
 The file is looked at every `LOOK_EVERY_S`, on a thread of its own; only keys are taken from it. One that cannot be read
-changes nothing: whoever was trusted stays so, and it is said.
+changes nothing: trusted peers stay trusted, and it is said.
 """
 
 from __future__ import annotations

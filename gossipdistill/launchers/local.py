@@ -215,7 +215,7 @@ class LocalRun:
             self._start_again(replace(child.spec, resume=True), child.restarts + 1)
 
     def _say(self, event: Event) -> None:
-        """What the plan does, to whoever watches and into the events of the run."""
+        """Tell what the plan does, and write it into the events of the run."""
         if self._recorder is None:
             self._recorder = Recorder(self.folder, lambda record: self.watch("", record), 0.0)
         self._recorder.record(event)

@@ -51,7 +51,7 @@ def depends_on_inputs(model: nn.Module, loss: Callable[[Any, Tensor], Tensor], x
 
 
 def bounded(directions: Tensor, norm: Norm) -> Tensor:
-    """The directions, no longer than 1 in this norm, whoever made them."""
+    """The directions, no longer than 1 in this norm, also those that a neighbour made."""
     if norm is Norm.LINF:
         return directions.clamp(-1.0, 1.0)
     return directions / _lengths(directions).clamp_min(1.0)

@@ -1,4 +1,4 @@
-"""What of a prediction leaves this peer: less than the model says, for whoever must reveal less (docs/privacy.md).
+"""What of a prediction leaves this peer: less than the model says, for peers that must reveal less (docs/privacy.md).
 
 The sender does it, before anything is encoded; a row stays a probability distribution, so that the receiver needs to
 know nothing of it. Notation: p [N, C] rows of probabilities, k how many classes of a row are told, c the least

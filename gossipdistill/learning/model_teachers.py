@@ -64,7 +64,7 @@ class ModelTeachers:
 
     def term(self, learner: Learner, how: Distillation, choice: Choice) -> Tensor | None:
         """The divergence between the student's `learner.outputs` and what the teachers say about `learner.x`: a scalar,
-        or None when there is nobody to listen to. Whoever is beyond the horizon is not asked, and forgotten."""
+        or None when there is nobody to listen to. A teacher beyond the horizon is not asked, and forgotten."""
         fresh: dict[str, float] = {}
         for key, teacher in list(self.by_key.items()):
             staleness = learner.step - teacher.arrived_step

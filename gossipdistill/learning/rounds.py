@@ -1,10 +1,10 @@
 """Lockstep: whose frames of the round in progress are still to come, and for whom it is no longer worth waiting.
 
-A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. Who
-keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited until a frame of it is heard
-again. That frame may be of an old round; but whoever is behind jumps to the round of its neighbours, so that its next
-one is in step, and it is awaited from my next round on. So a slow peer slows its neighbours, as lockstep does, and a
-silent one costs them one time-out.
+A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. A peer
+that keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited until a frame of it is
+heard again. That frame may be of an old round. But a peer that is behind jumps to the round of its neighbours, so that
+its next frame is in step, and it is awaited from my next round on. So a slow peer slows its neighbours, as lockstep
+does, and a silent one costs them one time-out.
 
 One that sends a frame, keeps me waiting, sends another and keeps me waiting again is not awaited for `timeout_s` after
 the second time, then for 3, 7, 15 and so on, up to `UNAWAITED_MAX` times that: in the end it costs one part in as many.

@@ -10,7 +10,7 @@ itself is scaled during the step (the *rate form*): no pass over the parameters.
 as they are, and the model is moved afterwards (the *displacement form*: two passes, and a copy of the parameters while
 the step lasts).
 
-Both happen in hooks of the optimizer itself: whoever drives it, the rates that schedulers, checkpoints and people see
+Both happen in hooks of the optimizer itself: in any loop, the rates that schedulers, checkpoints and people see
 are the unscaled ones. A rate that is a tensor is scaled in place, as compiled and captured steps read it; a compiled
 step with a rate that is a float is compiled again whenever the factor is another one.
 """

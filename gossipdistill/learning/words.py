@@ -18,8 +18,8 @@ about others only, and cannot lift its own model above one that honest judges pr
                                                   only if there is no other
 
 Words travel from judge to neighbour, and are passed on, so that they also come round where links go one way. A word
-that is passed on may be forged by whoever passes it on. It counts only where the words that peers say for themselves
-do not suffice: where none of those that I hear, but for j, has measured my model.
+that is passed on may be forged by the peer that passes it on. It counts only where the words that peers say for
+themselves do not suffice: where none of those that I hear, but for j, has measured my model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where events go: `events.jsonl` of the peer, and whoever watches. What is older than the newest lines that fit lies
+"""Where events go: `events.jsonl` of the peer, and the display. What is older than the newest lines that fit lies
 in `events.1.jsonl`, and what is older still is gone: a peer may run for months beside one that comes and goes."""
 
 from __future__ import annotations

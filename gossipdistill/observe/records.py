@@ -1,7 +1,7 @@
 """The files of a run read back: what each must hold so that it can be shown. All of them may be anybody's, or damaged.
 
 Only what is shown is checked; other keys may follow, and keys that releases before this one did not write may be
-missing. Numbers are finite and texts may hold anything: whoever shows them makes them printable.
+missing. Numbers are finite and texts may hold anything: they are made printable where they are shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which boots are believed: a process numbers itself by its clock, and so cannot be far ahead of everybody's.
 
-A boot that is believed can only be followed by a higher one. Whoever could name any would lock a name out for ever.
+A boot that is believed can only be followed by a higher one. If any were believed, a stranger could lock a
+name out for ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Newcomers with keys that are in nobody's roster: who has the run's join secret may take part, and all are told.
 
-A record says "the key of NAME is KEY, in the run RUN", and proves with an HMAC that whoever wrote it has the run's join
+A record says "the key of NAME is KEY, in the run RUN", and proves with an HMAC that its author has the run's join
 secret. Each peer shows its own with its first words to anybody; who accepts one tells it on, once, and tells newcomers
 all that it knows; and each checks for itself. A book holds what is accepted.
 

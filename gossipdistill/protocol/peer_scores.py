@@ -4,7 +4,7 @@ Rules of this file
 1. What is turned away is counted by (peer, reason), and said once for each; nothing of it has reached the learner.
 2. An *offence* is what no honest peer does, whatever its network does to it: a payload of NaN, a wrong shape, a flood.
    A peer has `offences_max` of them to its credit, and one is forgiven every `penalty_forgiven_s`.
-3. Whoever has used them up is *muted* for `mute_s`, each time for twice as long, up to `mute_max_s`; what it did is
+3. A peer that has used them up is *muted* for `mute_s`, each time for twice as long, up to `mute_max_s`; what it did is
    forgotten when it has not been muted for `mute_forgotten_s`. The mute ends by itself, with all its credit.
 4. A muted peer keeps its place: its probes are answered, and what it says of itself is believed. Its states and
    announcements are dropped, its mass is refused whole, so that it returns to its owner.

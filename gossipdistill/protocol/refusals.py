@@ -2,7 +2,7 @@
 
 Rules of this file
 1. Nobody's word ends me. That I am superseded is proved by a process with my own key alone, which answers me when I
-   greet it: whoever says so is believed as far as that greeting. Without keys there is no proof.
+   greet it: the sender is believed as far as that greeting. Without keys there is no proof.
 2. A refusal is a word of its sender about itself. From a process that has accepted me it is a contradiction. Without
    keys it may be anybody's word: it raises no boot, which would lock out the process that has the name.
 3. What is remembered of strangers is bounded: they choose their names themselves. Of a stranger one event per reason.
@@ -83,7 +83,7 @@ class Refusals:
             self.table.say(other, self.superseded(Member(me.name, me.address, me.place, boot=me.boot), other.boot))
 
     def _challenge(self, address: Address, now: float) -> None:
-        """Greet whoever has my name over there. With keys nobody hears that who does not have my own."""
+        """Greet the process that has my name over there. With keys only one that has my own key hears it."""
         if self.table.proven and len(self._challenged) < _CHALLENGED_MAX and address not in self._challenged:
             self._challenged[address] = _CHALLENGES
             self.table.timers.set(Timer("newer"), now)

@@ -1,4 +1,4 @@
-"""The table of members: one shared roster, and rows for whoever differs from what it says.
+"""The table of members: one shared roster, and rows for the members that differ from it.
 
 Rules of this file
 1. In a small run everybody has a row, is greeted at the start, and is not alive before it was heard. Of a larger roster
@@ -60,7 +60,7 @@ class Table:
     chance: random.Random
     presumes: bool = False
     proven: bool = False
-    """With keys: whoever speaks under a name has that name's key."""
+    """With keys, the sender under a name has that name's key."""
     rows: dict[PeerName, Member] = field(default_factory=dict)
     order: list[PeerName] = field(default_factory=list)
     """Names learned without a roster, in the order in which they came."""

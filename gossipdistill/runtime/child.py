@@ -1,7 +1,7 @@
 """A worker as a child process: `python -m gossipdistill.runtime.child SPECFILE`.
 
 It speaks JSON lines on its original standard output and listens on standard input. The first line in, `go`, releases
-it. When its standard input ends, whoever launched it is gone, however that happened, and it ends too. Both work before
+it. When its standard input ends, its launcher is gone, however that happened, and it ends too. Both work before
 torch is imported, which takes seconds.
 """
 

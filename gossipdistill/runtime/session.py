@@ -39,7 +39,7 @@ _LAST_WORDS_S = 0.3
 
 @dataclass
 class Session:
-    """Owns the training loop. `report` receives records for whoever watches."""
+    """Owns the training loop. `report` receives records for the launcher or the display."""
 
     spec: WorkerSpec
     report: Report

@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def signals_to_end() -> list[signal.Signals]:
-    """Ctrl-C, SIGTERM, and the end of the terminal, unless whoever started this (`nohup`) has it ignored."""
+    """Ctrl-C, SIGTERM, and the end of the terminal, unless the caller (`nohup`) has it ignored."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -41,7 +41,7 @@ class StopRequest:
         self.reason: str | None = None
         self.exit_code = 0
         self.checkpoint_wanted = False
-        """SIGUSR1 came: save a checkpoint at once, and go on. Whoever does so takes the flag back."""
+        """SIGUSR1 came: save a checkpoint at once, and go on. The one that saves takes the flag back."""
         self._grace_s, self._until_s = grace_s, math.inf
         self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}
         self._said: set[signal.Signals] = set()

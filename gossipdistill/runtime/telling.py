@@ -1,4 +1,4 @@
-"""What a worker tells its launcher: a thread of its own writes it, so that no step ever waits for whoever reads.
+"""What a worker tells its launcher: a thread of its own writes it, so that no step ever waits for the reader.
 
 A launcher may be stopped (Ctrl-Z, SIGSTOP) for as long as it likes. Then a pipe is full within seconds.
 """

@@ -1,4 +1,4 @@
-"""A small process that ends a worker whose network stands still, so that whoever started it can start it again.
+"""A small process that ends a worker whose network stands still, so that its launcher can start it again.
 
 Nothing within the worker can do that: the thread that stands still may hold Python's lock, and a timer of the kernel
 cannot tell a process that stands still from one that was stopped (SIGSTOP, Ctrl-Z) and goes on.

@@ -64,7 +64,7 @@ _ABOVE_TIMES = 2
 
 @dataclass
 class WorkerProcess:
-    """Runs one peer. `report` receives records for whoever watches; `released` is set when training may begin."""
+    """Runs one peer. `report` receives records for the launcher; `released` is set when training may begin."""
 
     spec: WorkerSpec
     report: Report
@@ -90,7 +90,7 @@ class WorkerProcess:
             return self._run(lock, above, 0)
 
     def _phase(self, text: str) -> None:
-        """What this process does before its first step, for whoever watches."""
+        """Say what this process does before its first step."""
         self.report(Phase(text))
 
     def _live(self, worker: Worker) -> LiveValidation:

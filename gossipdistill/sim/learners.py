@@ -132,7 +132,7 @@ class Walker:
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive)
-        if self.chance.random() < 0.5:  # whoever does not look at busy links first is told by `post`
+        if self.chance.random() < 0.5:  # a learner that does not look at busy links first is told by `post`
             busy = self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS)
             alive = [name for name in alive if name not in busy]
         for to in self.chance.sample(alive, min(self.chance.randint(1, self.fan_out), len(alive))):

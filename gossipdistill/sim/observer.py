@@ -1,4 +1,4 @@
-"""Whoever watches a simulated world: the hooks that the world calls, all of them optional.
+"""Observers of a simulated world: the hooks that the world calls, all of them optional.
 
 The world calls only the hooks that a class really defines, so watching costs what it looks at. `now_s` is seconds of
 virtual time since the start of the world, the same for everybody; `Arrival.arrived_s` and `Event.at_s` are readings of

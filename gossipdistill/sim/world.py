@@ -62,7 +62,7 @@ class World(EventLoop):
             closed: everybody knows everybody from a roster; else the first peer's address is all that others know.
             over_the_wire: each message is encoded and decoded, as on real sockets (slower).
             clocks_apart_s: clocks of processes differ by up to so many seconds.
-            keyed: whoever speaks under a name has that name's key, as on sockets with keys.
+            keyed: the sender under a name has that name's key, as on sockets with keys.
             stopwatch: a clock of the real world, to tell the learners' time from the protocol's.
         """
         super().__init__(observers, tick_s)
@@ -229,7 +229,7 @@ class World(EventLoop):
     # --- messages --------------------------------------------------------------------------------------------------
 
     def inject(self, to: str, envelope: Envelope) -> None:
-        """Hand a message to a process, whoever says so."""
+        """Hand a message to a process, also one that an observer made up."""
         host = self.hosts.get(PeerName(to))
         if host is not None:
             self._threads.land(host.address, envelope)

@@ -136,8 +136,8 @@ class Adpsgd(Strategy):
         return [replace(parameters, arrays={**parameters.arrays, DEGREE: torch.empty((), device="meta")})]
 
     def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        # Each model is one of equal weight: who leaves takes its own along, and whoever has answered it has its
-        # difference back. Only what I have answered is awaited.
+        # Each model is one of equal weight: a peer that leaves takes its own along, and one that has answered it has
+        # its difference back. Only what I have answered is awaited.
         return []
 
     def _take(self, state: State, learner: Learner, arrival: Arrival, z: Flat, reach: Reach) -> None:

@@ -227,7 +227,7 @@ class View:
     """The neighbourhood of one exchange: `exchange` numbers my publications, `out_neighbours` are those of this one
     who live (and, where mass or a stream is sent, still train). `in_weights` are the mixing weights of the living
     senders of states; mine is 1 minus their sum. `busy` are links that can take no more mass, or no more of the stream,
-    until something is settled: whoever has mass splits it among `free`, and keeps the rest."""
+    until something is settled: a peer splits its mass among `free`, and keeps the rest."""
 
     exchange: int = 0
     now_s: float = 0.0

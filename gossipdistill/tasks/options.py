@@ -17,7 +17,7 @@ from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.toml import decimal_comma
 
 DEALING_KEYS = ("name", "shards", "examples_per_peer", "skew", "classes_per_peer")
-"""Keys under `[task]` that are not the task's own: whoever reads the configuration makes the `Shard` of them."""
+"""Keys under `[task]` that are not the task's own: the `Shard` is made of them where the configuration is read."""
 
 REQUIRED = inspect.Parameter.empty
 """Default of an option that has none."""

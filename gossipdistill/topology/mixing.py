@@ -119,7 +119,7 @@ def visited(schedule: Schedule, visited_every: int = 1, starting_at: int = 0) ->
 def judge(schedule: Schedule, visited_every: int = 1, starting_at: int = 0) -> Judgement:
     """What the schedule can do, as it will be visited: at `starting_at`, `starting_at + visited_every`, ...
 
-    `visited_every` > 1 is for whoever indexes a schedule by step. One_peer_exponential on four peers (period 2), looked
+    `visited_every` > 1 is for schedules that are indexed by step. One_peer_exponential on four peers (period 2), looked
     at every 10 steps, meets one neighbour for ever: hop 1 from step 0 on (a slow directed ring instead of an exact
     average), hop 2 from step 9 on (two pairs that never hear of one another).
     """

@@ -74,7 +74,7 @@ class Schedule(ABC):
         """The out-neighbours of this exchange among the living. Never `peer` itself.
 
         Here the links to the dead are dropped; schedules that close gaps replace them. Either way a link
-        between two living peers stays as it is, whoever else dies.
+        between two living peers stays as it is when others die.
         """
         return tuple(name for name in self.out_neighbours(peer, exchange) if name in alive)
 

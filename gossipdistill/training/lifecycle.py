@@ -1,4 +1,4 @@
-"""The life of one peer, from before its first step to its end, whoever owns the loop: a worker process with real time,
+"""The life of one peer, from before its first step to its end, in any loop: a worker process with real time,
 or a simulator with virtual time.
 
     CATCHING_UP -> TRAINING -> FINISHED -> SERVING

@@ -8,7 +8,7 @@ in more than a piece at a time on a stranger's word.
 
 Rules of this file
 1. `split` copies nothing. `Assembly` copies each byte once, into memory that belongs to the completed payload alone:
-   its body can be written to, and whoever unpacks it may use it in place.
+   its body can be written to, and its reader may use it in place.
 2. One body per sender and delivery class is put together at a time. By their announcements those of one sender have at
    most `payload_bytes_max` together, and all have at most `assembly_bytes_max`. Pages are touched as bytes come, so an
    announcement alone costs address space, not memory.
