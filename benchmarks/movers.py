@@ -155,7 +155,7 @@ class Node:
 
         def say() -> None:
             self._asked_s = time.monotonic()
-            self.driver._egress.hand_out(question)
+            self.driver.egress.hand_out(question)
             self.driver._soon()
 
         while not until_is.wait(every_s):

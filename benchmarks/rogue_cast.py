@@ -228,15 +228,15 @@ class RevokedKey(Rogue):
     def prepare(self) -> None:
         self._open = contextlib.ExitStack()
         pair = self.target.keys["mallory"]
-        self._sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
-        for one in self._sockets:
+        self.sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
+        for one in self.sockets:
             one.setsockopt(zmq.SNDTIMEO, 5000)
             self.say(one, encode(Envelope(PeerName("mallory"), Boot(1), self.target.name, 1, Ping(0, 1, False))))
 
     def act(self, until_s: float) -> None:
         with self._open:
             while time.monotonic() < until_s:
-                for one in self._sockets:
+                for one in self.sockets:
                     self.say(one, self.word("mallory"))
                 time.sleep(0.01)
 

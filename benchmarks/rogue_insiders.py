@@ -67,8 +67,8 @@ class Insider(Rogue):
     def prepare(self) -> None:
         self._open = contextlib.ExitStack()
         pair = self.target.keys.get("eve")
-        self._sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
-        for one in self._sockets:
+        self.sockets = [self._open.enter_context(self.dealer(port, pair)) for port in self.target.ports()]
+        for one in self.sockets:
             one.setsockopt(zmq.SNDHWM, 1000)
         self.boot = self.boot or int(time.time() * 1000)
         end_s = time.monotonic() + _READY_WITHIN_S
@@ -92,7 +92,7 @@ class Insider(Rogue):
         is_data = isinstance(message, State | Consignment | Piece)
         frames = encode(envelope)
         with contextlib.suppress(zmq.ZMQError):
-            self._sockets[is_data].send_multipart(frames, zmq.NOBLOCK)
+            self.sockets[is_data].send_multipart(frames, zmq.NOBLOCK)
             self.count("messages")
             self.count("bytes", sum(map(len, frames)))
             return True
@@ -101,7 +101,7 @@ class Insider(Rogue):
     def hear(self, wait_s: float = 0.0) -> None:
         """Take what has come, and answer."""
         poller = zmq.Poller()
-        for one in self._sockets:
+        for one in self.sockets:
             poller.register(one, zmq.POLLIN)
         for one, _ in poller.poll(int(1000 * wait_s)):
             with contextlib.suppress(zmq.Again):
@@ -335,7 +335,7 @@ class ManyFrames(Insider):
     def lie(self, number: int) -> None:
         with contextlib.suppress(zmq.ZMQError):
             frames = [b""] * int(100_000 * self.target.scale)
-            self._sockets[number % 2].send_multipart(frames)
+            self.sockets[number % 2].send_multipart(frames)
             self.count("frames", len(frames))
 
 

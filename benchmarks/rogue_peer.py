@@ -89,7 +89,7 @@ class Trainer:
     def figures(self) -> dict[str, Any]:
         """All counts so far; the largest memory and number of files since the last call."""
         traffic = {name: one.bytes_received for name, one in self.driver.traffic.items()}
-        door = self.driver._sockets.zap_handler
+        door = self.driver.sockets.zap_handler
         found = {
             "at_s": time.monotonic(), "steps": self.steps, "cpu_s": cpu_s(), "exchanges": self.exchanges,
             "foreign": self.foreign, "traffic": traffic, "malformed": dict(self.peer.malformed),

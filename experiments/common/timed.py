@@ -41,7 +41,7 @@ class Timed(Simulation):
         """Those who are not slow."""
         return [spec for spec in self.specs if spec.slowdown == 1.0]
 
-    def _spawn(self, launch: Launch) -> SimulatedPeer:
-        made = super()._spawn(launch)
+    def spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super().spawn(launch)
         made.pace = _Watched(made.pace, made, self)  # type: ignore[assignment]
         return made

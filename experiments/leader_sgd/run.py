@@ -78,8 +78,8 @@ class Kept(Simulation):
 
     workers: dict[str, Worker] = field(default_factory=dict)
 
-    def _spawn(self, launch: Launch) -> SimulatedPeer:
-        made = super()._spawn(launch)
+    def spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super().spawn(launch)
         self.workers[made.worker.learner.name] = made.worker
         return made
 

@@ -163,10 +163,10 @@ def _absorbed(world: World, sender: PeerName, slot: Slot, number: int, boot: int
     recipient = world.hosts.get(slot.peer)
     if recipient is None:
         return False
-    bundled = recipient.peer._reliable_messages.shelves.get(Slot(sender, slot.topic, ""))
-    if bundled is None or bundled.boot != boot:
+    window = recipient.peer.reliable_messages.windows.get(Slot(sender, slot.topic, ""))
+    if window is None or window.boot != boot:
         return False
-    receipt = bundled.verdicts.get(number)
+    receipt = window.verdicts.get(number)
     return receipt is not None and receipt.verdict is Verdict.ABSORBED
 
 

@@ -41,8 +41,8 @@ class Watched(Timed):
     kept: dict[str, float] = field(default_factory=dict)
     """The greatest that each was left with at the end of a step."""
 
-    def _spawn(self, launch: Launch) -> SimulatedPeer:
-        made = super()._spawn(launch)
+    def spawn(self, launch: Launch) -> SimulatedPeer:
+        made = super().spawn(launch)
         worker, strategy = made.worker, made.worker.gossip.strategy
         mix = strategy.mix
 

@@ -69,30 +69,30 @@ class Buffers:
 
     def __init__(self, idle_bytes_max: int, idle_s: float = math.inf) -> None:
         self._idle_bytes_max, self._idle_s = idle_bytes_max, idle_s
-        self._known: list[_Known] = []
+        self.known: list[_Known] = []
         self._looked_s = -math.inf
 
     def allocate(self, size: int) -> memoryview:
         """A writable view of `size` bytes, whose content is whatever was there before."""
-        idle = [known for known in self._known if _is_idle(known.memory)]
+        idle = [known for known in self.known if _is_idle(known.memory)]
         fitting = [known for known in idle if size <= len(known.memory) <= 2 * size]
         chosen = min(fitting, key=lambda known: len(known.memory)) if fitting else _Known(_fresh(size))
         if not fitting:
-            self._known.append(chosen)
+            self.known.append(chosen)
         chosen.idle_since_s = None
         self._trim([known for known in idle if known is not chosen])
         return memoryview(chosen.memory)[:size]
 
     def mapped_bytes(self) -> int:
         """All that is handed out or idle, whether it was touched or not."""
-        return sum(len(known.memory) for known in self._known)
+        return sum(len(known.memory) for known in self.known)
 
     def rest(self, now: float) -> None:
         """To be called now and then: give back what nobody has looked at for `idle_s`, to a quarter of it."""
-        if not self._known or now - self._looked_s < self._idle_s / 4:
+        if not self.known or now - self._looked_s < self._idle_s / 4:
             return
         self._looked_s = now
-        for known in list(self._known):
+        for known in list(self.known):
             if not _is_idle(known.memory):
                 known.idle_since_s = None
             elif known.idle_since_s is None:
@@ -110,7 +110,7 @@ class Buffers:
             self._give_back(known)
 
     def _give_back(self, known: _Known) -> None:
-        self._known.remove(known)
+        self.known.remove(known)
         known.memory.close()
 
 

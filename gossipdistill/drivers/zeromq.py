@@ -64,17 +64,17 @@ class Driver:
     resources: Resources = field(default_factory=Resources)
     alive: Callable[[], None] = lambda: None
     """Told about once a second that the loop and libzmq's I/O threads go on."""
-    _sockets: Sockets = field(init=False)
-    _links: Links = field(init=False)
-    _routes: Routes = field(init=False)
+    sockets: Sockets = field(init=False)
+    links: Links = field(init=False)
+    routes: Routes = field(init=False)
     _unanswered: Unanswered = field(init=False)
-    _egress: Egress = field(init=False)
-    _ingress: Ingress = field(init=False)
-    _readable: ReadableSockets = field(init=False)
-    _guard: Guard = field(init=False)
+    egress: Egress = field(init=False)
+    ingress: Ingress = field(init=False)
+    readable: ReadableSockets = field(init=False)
+    guard: Guard = field(init=False)
     _buffers: Buffers = field(init=False)
-    _pulse: Pulse = field(init=False)
-    _routers: dict[Channel, ReadableSocket] = field(default_factory=dict)
+    pulse: Pulse = field(init=False)
+    routers: dict[Channel, ReadableSocket] = field(default_factory=dict)
     _open: bool = False
     _loop: asyncio.AbstractEventLoop | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -87,23 +87,23 @@ class Driver:
         limits = self.limits
         if self.curve is not None:
             self.peer.key_distribution.prove_senders()
-        self._sockets = Sockets(limits, self.transport, self.context, self.curve)
+        self.sockets = Sockets(limits, self.transport, self.context, self.curve)
         warn, say = partial(self._tell, EventKind.WARNING), partial(self._tell, EventKind.VIEW)
-        self._links = Links(self._sockets, limits, self.peer.addresses, self._watch, self._unwatch, warn)
-        self._unanswered = Unanswered(self.peer, self._links, limits, self.clock, say, self._fail)
-        self._routes = Routes(limits.strangers_max)
-        sending = Sending(self.peer, self._links, self._routes, {}, self.traffic)
-        self._egress = Egress(self.peer, limits, self.clock, sending, self._sockets, self.wake)
+        self.links = Links(self.sockets, limits, self.peer.addresses, self._watch, self._unwatch, warn)
+        self._unanswered = Unanswered(self.peer, self.links, limits, self.clock, say, self.fail)
+        self.routes = Routes(limits.strangers_max)
+        sending = Sending(self.peer, self.links, self.routes, {}, self.traffic)
+        self.egress = Egress(self.peer, limits, self.clock, sending, self.sockets, self.wake)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         self._buffers = Buffers(limits.payload_bytes_max, limits.body_idle_s)
         assembly = Assembly(limits, self._buffers.allocate)
-        self._guard = Guard(
-            self.peer, self.mailbox, self._sockets, self._links, self.clock, self._fail,
-            lambda: bool(self._readable.reading.behind), self._buffers.mapped_bytes, self.resources,
+        self.guard = Guard(
+            self.peer, self.mailbox, self.sockets, self.links, self.clock, self.fail,
+            lambda: bool(self.readable.reading.behind), self._buffers.mapped_bytes, self.resources,
         )  # fmt: skip
-        self._pulse = Pulse(self._sockets, self.alive, self._fail)
-        self._ingress = Ingress(self.peer, limits, self._routes, sending, assembly, self.clock, self.curve)
-        self._readable = ReadableSockets(Reading(limits, self._ingress, self._guard.delivered), self._read)
+        self.pulse = Pulse(self.sockets, self.alive, self.fail)
+        self.ingress = Ingress(self.peer, limits, self.routes, sending, assembly, self.clock, self.curve)
+        self.readable = ReadableSockets(Reading(limits, self.ingress, self.guard.delivered), self._read)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -116,9 +116,9 @@ class Driver:
         self._open = True
         try:
             for channel in Channel if self.listen != NOWHERE else ():
-                router = self._sockets.bind(self.listen, channel)
-                self._routers[channel] = ReadableSocket(router, channel)
-                self._egress.sending.routers[channel] = router
+                router = self.sockets.bind(self.listen, channel)
+                self.routers[channel] = ReadableSocket(router, channel)
+                self.egress.sending.routers[channel] = router
         except AddressError:
             self.close()
             raise
@@ -127,14 +127,14 @@ class Driver:
 
     async def run(self) -> None:
         """Serve until `stop` was called and the last words are out."""
-        self._loop = self._readable.loop = asyncio.get_running_loop()
+        self._loop = self.readable.loop = asyncio.get_running_loop()
         try:
             self._keep_the_door(self._loop)
-            for readable in self._routers.values():
-                self._readable.listen_to(readable)
-            self._guard.begin(self._egress.sending.routers.values(), self.listen)
-            self._pulse.begin()
-            if self._sockets.reconnects:
+            for readable in self.routers.values():
+                self.readable.listen_to(readable)
+            self.guard.begin(self.egress.sending.routers.values(), self.listen)
+            self.pulse.begin()
+            if self.sockets.reconnects:
                 self._unanswered.begin(self._loop)
             self.wake()
             await self._stopped.wait()
@@ -146,19 +146,19 @@ class Driver:
                 if handle is not None:
                     handle.cancel()
             self._unanswered.end()
-            self._guard.end()
-            self._pulse.end()
-            await self._links.close()
-            self._readable.leave(self._readable.by_socket)
-            if self._sockets.zap_handler is not None:
-                self._sockets.zap_handler.leave(self._loop)
+            self.guard.end()
+            self.pulse.end()
+            await self.links.close()
+            self.readable.leave(self.readable.by_socket)
+            if self.sockets.zap_handler is not None:
+                self.sockets.zap_handler.leave(self._loop)
             self.close()
 
     def close(self) -> None:
         """Close every socket at once; nothing lingers."""
         if self._open:
             self._open = False
-            self._sockets.close_all()
+            self.sockets.close_all()
 
     def stop(self, reason: str, crashed: bool = False) -> None:
         """Say the last word and end `run` (to be called on the loop's own thread). `crashed`: not on purpose."""
@@ -178,13 +178,13 @@ class Driver:
             book.hold_to(public_keys, frozenset(revoked))
             public_keys = book.keys()
         lost = self.curve.trust({name: key.encode("ascii") for name, key in public_keys.items()})
-        self._egress.drop(sorted(lost))
+        self.egress.drop(sorted(lost))
         for name in sorted(lost):
-            self._ingress.assembly.forget(PeerName(name))
+            self.ingress.assembly.forget(PeerName(name))
             what = "has another key" if name in public_keys else "is not trusted any more: its key is revoked"
             self.peer.forget_processes(PeerName(name), what, self.clock())
-        self._links.close_those_of(lost)
-        self._routes.drop(lost)
+        self.links.close_those_of(lost)
+        self.routes.drop(lost)
         self.wake()
 
     def unanswered(self) -> list[str]:
@@ -202,21 +202,21 @@ class Driver:
             self._flow()
             self._buffers.rest(self.clock())
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         if self._timer is not None:
             self._timer.cancel()
         wait_s = self.peer.next_timeout() - self.clock()
-        if self._egress.is_busy:  # should a signal that there is room ever be missed
+        if self.egress.is_busy:  # should a signal that there is room ever be missed
             wait_s = min(wait_s, self.limits.retry_interval_s)
         self._timer = self._loop.call_later(max(wait_s, 0.001), self.wake)
 
     def _flow(self) -> None:
         """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
-        more = self._egress.pump()
-        touched, self._egress.sending.touched = self._egress.sending.touched, {}
-        room = self._readable.look_again(touched) and self._egress.is_busy
-        if more or room or self._readable.ready:
+        more = self.egress.pump()
+        touched, self.egress.sending.touched = self.egress.sending.touched, {}
+        room = self.readable.look_again(touched) and self.egress.is_busy
+        if more or room or self.readable.ready:
             self._soon()
 
     def _soon(self) -> None:
@@ -226,26 +226,26 @@ class Driver:
 
     def _work(self, now: float) -> None:
         if self.curve is not None:
-            self._ingress.take_up_keys(self.curve)
+            self.ingress.take_up_keys(self.curve)
         done = turn(self.peer, self.mailbox, now, self._send)
         if done.again and self._loop is not None:
             self._loop.call_soon(self.wake)
         if done.neighbourhood is not None:
-            self._egress.part_from_the_gone()
-            self._ingress.forget()  # nobody who is gone holds up a body that is half in
+            self.egress.part_from_the_gone()
+            self.ingress.forget()  # nobody who is gone holds up a body that is half in
 
     def _send(self, transmit: Transmit) -> None:
         if self.faults is None:
-            self._egress.hand_out(transmit)
+            self.egress.hand_out(transmit)
         else:
             self.faults.send(transmit, self._hand_out_bent)
 
     def _hand_out_bent(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
         """What a fault plan lets pass, now or `late` (then from a timer of the loop)."""
         try:
-            self._egress.hand_out(transmit, late, corrupt)
+            self.egress.hand_out(transmit, late, corrupt)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         if late:
             self._soon()
 
@@ -256,18 +256,19 @@ class Driver:
     def _read(self) -> None:
         if not self._open or self._loop is None or self._failure is not None:
             return
-        before = self._ingress.handed_over
+        before = self.ingress.handed_over
         try:
-            self._readable.drain(self._routers.get(Channel.CONTROL))
-            if self._ingress.handed_over == before:
+            self.readable.drain(self.routers.get(Channel.CONTROL))
+            if self.ingress.handed_over == before:
                 self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
                 return
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         self.wake()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End `run` with this fault."""
         self._failure = error
         self._stopped.set()
 
@@ -275,19 +276,19 @@ class Driver:
 
     def _watch(self, link: Link) -> None:
         for channel, socket in zip(Channel, link.sockets, strict=True):
-            self._readable.listen_to(ReadableSocket(socket, channel, link))
+            self.readable.listen_to(ReadableSocket(socket, channel, link))
 
     def _unwatch(self, link: Link) -> None:
-        self._readable.leave(link.sockets)
-        self._egress.close(link)
+        self.readable.leave(link.sockets)
+        self.egress.close(link)
 
     def _keep_the_door(self, loop: asyncio.AbstractEventLoop) -> None:
-        door, book = self._sockets.zap_handler, self.peer.key_distribution.book
+        door, book = self.sockets.zap_handler, self.peer.key_distribution.book
         if door is not None:
             if book is not None and book.secret is not None:
-                door.newcomers = self._ingress.newcomers
+                door.newcomers = self.ingress.newcomers
                 door.newcomers.places_max = self.limits.newcomers_max
-            door.attend(loop, partial(self._tell, EventKind.REFUSED, code="key"), self._fail)
+            door.attend(loop, partial(self._tell, EventKind.REFUSED, code="key"), self.fail)
 
     def _tell(self, kind: EventKind, reason: str, **detail: str) -> None:
         self.mailbox.tell(None, [Event(kind, self.clock(), "", reason, {**detail})])

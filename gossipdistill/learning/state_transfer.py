@@ -92,7 +92,7 @@ class Donor:
     pins: dict[int, Pin] = field(default_factory=dict)
     asked: dict[PeerName, tuple[int, int, int, int]] = field(default_factory=dict)
     """The newest ask of each, (version, chunk, token, its step), to be answered in this order."""
-    _serial: int = 0
+    serial: int = 0
     _free_s: float = 0.0
 
     def ask(self, arrival: Arrival) -> str:
@@ -113,7 +113,7 @@ class Donor:
             asker, (serial, chunk, token, its_step) = next(iter(self.asked.items()))
             del self.asked[asker]
             problem = "" if serial else self._problem(learner, its_step, trained_s) or self._renew(learner, now)
-            payload = _refusal(problem, token) if problem else self._chunk(serial or self._serial, chunk, token, now)
+            payload = _refusal(problem, token) if problem else self._chunk(serial or self.serial, chunk, token, now)
             if chunk == 0 and payload.nbytes:
                 learner.ledger.note(EventKind.DONATES, asker, f"my model, {learner.step} steps old")
             parcels.append(Parcel((asker,), GIVEN, payload, learner.step, 0))
@@ -144,14 +144,14 @@ class Donor:
 
     def _renew(self, learner: Learner, now: float) -> str:
         """Have the newest pin be fresh; why not, in words."""
-        newest = self.pins.get(self._serial)
+        newest = self.pins.get(self.serial)
         if newest is not None and now - newest.made_s < PIN_FRESH_S:
             return ""
         arrays = model_arrays(learner.model, learner.shared)
         if not all_finite(arrays):
             return "my own training has diverged"
-        self._serial += 1
-        self.pins[self._serial] = Pin(memoryview(pack(arrays, "raw").body).cast("B"), now, now)
+        self.serial += 1
+        self.pins[self.serial] = Pin(memoryview(pack(arrays, "raw").body).cast("B"), now, now)
         for serial in sorted(self.pins)[:-PINS_MAX]:
             del self.pins[serial]
         return ""
@@ -180,7 +180,7 @@ class Fetch:
     news: list[tuple[PeerName, str]] = field(default_factory=list)
     """The same, since the owner looked last."""
     _boot: int | None = None
-    _serial: int = 0
+    serial: int = 0
     _chunk: int = 0
     _digest: Any = field(default_factory=hashlib.sha256)
     _moved_s: float | None = None
@@ -206,7 +206,7 @@ class Fetch:
         if self._asked:
             return []
         self._asked = True
-        return [ask_parcel(self.donor, self._serial, self._chunk, self.step, self.token)]
+        return [ask_parcel(self.donor, self.serial, self._chunk, self.step, self.token)]
 
     def take(self, arrival: Arrival, now: float) -> None:
         """One answer."""
@@ -227,10 +227,10 @@ class Fetch:
         serial, chunk, chunks, nbytes = (int(match[number]) for number in range(1, 5))
         if match[5] != self.kind or nbytes != self.nbytes or chunks != -(-nbytes // CHUNK_BYTES):
             self.pass_over("its model is unlike mine", now)
-        elif self._boot is not None and (self._boot, self._serial) != (arrival.version.boot, serial):
+        elif self._boot is not None and (self._boot, self.serial) != (arrival.version.boot, serial):
             self.pass_over("is another process, or gives another version, than the one that I began with", now)
         elif chunk == self._chunk:
-            self._boot, self._serial = arrival.version.boot, serial
+            self._boot, self.serial = arrival.version.boot, serial
             self._add(arrival.payload, chunk == chunks - 1, match[6], now)
 
     def _add(self, payload: Payload, last: bool, digest: str, now: float) -> None:
@@ -252,7 +252,7 @@ class Fetch:
         self.passed_over[self.donor] = reason
         self.news.append((self.donor, reason))
         self.donor, self.whole, self.body = None, False, bytearray()
-        self._boot, self._serial, self._chunk, self._digest = None, 0, 0, hashlib.sha256()
+        self._boot, self.serial, self._chunk, self._digest = None, 0, 0, hashlib.sha256()
         self._moved_s, self._asked = now, False
 
 

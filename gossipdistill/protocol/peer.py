@@ -82,54 +82,54 @@ class Peer:
         """`contacts` may be a `Directory`, which all peers of a process can share. `rng` decides whom to probe next."""
         self.me, self.limits = me, limits
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
-        self._membership = Membership(me, limits, expected, closed, contacts, chance)
-        self.key_distribution = KeyDistribution(self._membership.table)
-        self.boots = self._membership.boots
-        self._delivery = Delivery(limits, self.is_alive)
-        self._reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
+        self.membership = Membership(me, limits, expected, closed, contacts, chance)
+        self.key_distribution = KeyDistribution(self.membership.table)
+        self.boots = self.membership.boots
+        self.delivery = Delivery(limits, self.is_alive)
+        self.reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
         self._peer_scores = PeerScores(limits)
         self._callers = Callers(limits)
-        self._muted, self._lossy = self._peer_scores.muted, self._reliable_messages.lossy
+        self._muted, self._lossy = self._peer_scores.muted, self.reliable_messages.lossy
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self.withheld: Counter[str] = Counter()
         """By kind, messages that were not sent since their reader has not named the feature that they need."""
-        self._membership.needed = self._has_something_for
-        self._membership.start(seeds, now)
+        self.membership.needed = self._has_something_for
+        self.membership.start(seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
         """The learner has news for `slot.peer`."""
-        self._membership.engage(slot.peer, now)
+        self.membership.engage(slot.peer, now)
         if parcel.delivery is not DeliveryClass.STATE:
-            self._reliable_messages.publish(slot, parcel, now)
+            self.reliable_messages.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
-            self._delivery.publish(slot, parcel, now)
+            self.delivery.publish(slot, parcel, now)
 
     def use(self, intake: Intake) -> None:
         """What my learner has a use for now; before that is said, anything."""
-        self._reliable_messages.intake = intake
+        self.reliable_messages.intake = intake
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
-        self._delivery.taken(slot, now)
+        self.delivery.taken(slot, now)
 
     def settle(self, settlement: Settlement) -> None:
         """The learner's verdict on an arrival of mass or of a stream."""
-        self._reliable_messages.settle(settlement)
+        self.reliable_messages.settle(settlement)
 
     def complain(self, complaints: Iterable[Complaint], now: float) -> None:
         """The learner has refused payloads, and has said so itself."""
         for name, reason in ((one.sender, one.reason) for one in complaints if self.status_of(one.sender) is not None):
-            windows = self._reliable_messages.windows.items()
+            windows = self.reliable_messages.windows.items()
             mass = any(slot.peer == name and not window.stream for slot, window in windows)
             weight = self.limits.penalty_with_mass if mass else 1
             self._peer_scores.offend(name, reason, now, weight)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
         """My own step and whether I only serve from now on; it travels in probes and their answers."""
-        self._membership.report_progress(step, done, now)
+        self.membership.report_progress(step, done, now)
 
     def receive(self, envelope: Envelope, now: float) -> None:
         """One message from another process."""
@@ -141,7 +141,7 @@ class Peer:
         if self._is_too_far(sender, boot, now):
             if isinstance(message, Greeting):
                 caller = Member(sender, message.address, message.place, boot=boot)
-                self._membership.refusals.clock(caller, self.boots.clock(now))
+                self.membership.refusals.clock(caller, self.boots.clock(now))
             return
         if isinstance(message, Greeting):
             known = self.address_of(sender)
@@ -149,7 +149,7 @@ class Peer:
             if unheard:
                 self._turn_away(sender, unheard, now)
                 return
-            self._membership.greeted(envelope, message, now)
+            self.membership.greeted(envelope, message, now)
             return
         if isinstance(message, Enrolments):
             self.key_distribution.heard(sender, message, now)
@@ -160,45 +160,45 @@ class Peer:
         if envelope.to_boot not in (0, self.me.boot):
             self._turn_away(sender, "for_another_process", now)
             if envelope.to_boot < self.me.boot:
-                self._membership.addressed_to_my_predecessor(sender, now)
+                self.membership.addressed_to_my_predecessor(sender, now)
             return
         if isinstance(message, Refusal):
-            if not self._membership.refusals.refused_by(sender, boot, message, now):
+            if not self.membership.refusals.refused_by(sender, boot, message, now):
                 self._turn_away(sender, "contradiction", now)
             return
         if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
-            self._membership.probe_word(envelope, message, now)
+            self.membership.probe_word(envelope, message, now)
             if isinstance(message, Leave) and self.status_of(sender) is Status.LEFT:
-                self._reliable_messages.parted(sender, boot, message.absorbed, now)
+                self.reliable_messages.parted(sender, boot, message.absorbed, now)
             return
-        if self._membership.heard(envelope, now) is None:
+        if self.membership.heard(envelope, now) is None:
             self._turn_away(sender, "not_admitted", now)
             return
         self._note_changes(now)
         match message:
             case State():
                 for confirm in message.confirms:
-                    self._delivery.confirmed(sender, confirm, now)
+                    self.delivery.confirmed(sender, confirm, now)
                 if not self.turns_down(sender, message.topic, now) and not self.drop_muted(sender, now):
-                    self._note_arrival(sender, self._delivery.arrived(sender, boot, message, now), now)
+                    self._note_arrival(sender, self.delivery.arrived(sender, boot, message, now), now)
             case Announce():
                 unknown = self.turns_down(sender, message.topic, now)
                 if not unknown and not self._is_oversize(sender, message, now) and not self.drop_muted(sender, now):
-                    self._delivery.announced(sender, boot, message, now)
+                    self.delivery.announced(sender, boot, message, now)
             case Want():
-                self._delivery.wanted(sender, message, now)
+                self.delivery.wanted(sender, message, now)
             case Confirm():
-                self._delivery.confirmed(sender, message, now)
+                self.delivery.confirmed(sender, message, now)
             case Consignment():
                 if not self.turns_down(sender, message.topic, now):
                     unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
-                    became = self._reliable_messages.arrived(sender, boot, message, now, unwanted)
+                    became = self.reliable_messages.arrived(sender, boot, message, now, unwanted)
                     self._note_arrival(sender, became, now)
             case Receipt():
-                self._reliable_messages.receipt(sender, message, now)
+                self.reliable_messages.receipt(sender, message, now)
             case Enquiry():
                 if not self.turns_down(sender, message.topic, now):
-                    self._reliable_messages.enquired(sender, boot, message)
+                    self.reliable_messages.enquired(sender, boot, message)
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
         """Bytes that were no message. Counted; said once per (sender, code). `proven`: it was this peer and nobody in
@@ -218,7 +218,7 @@ class Peer:
     def turns_down(self, sender: PeerName, topic: str, now: float) -> bool:
         """Whether my learner has no use for this topic, so that nothing is kept of it; if so, one is counted. Who sends
         it sends it again, for as long as it likes."""
-        if self._reliable_messages.intake.knows(topic):
+        if self.reliable_messages.intake.knows(topic):
             return False
         self._peer_scores.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
         return True
@@ -245,78 +245,78 @@ class Peer:
         self._count_malformed(sender, "version")
         if self._is_too_far(PeerName(sender), boot, now):
             return refusal
-        is_member = self._membership.refusals.version(PeerName(sender), Boot(boot), refusal, now)
+        is_member = self.membership.refusals.version(PeerName(sender), Boot(boot), refusal, now)
         return None if is_member else refusal
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
-        self._delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
-        self._reliable_messages.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self.delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self.reliable_messages.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def connection_ended(self, name: PeerName, now: float) -> None:
         """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
         or is known over there by its number, so it can be said again at once."""
-        self._delivery.returned(name, False, now)
-        self._reliable_messages.returned(name, now)
+        self.delivery.returned(name, False, now)
+        self.reliable_messages.returned(name, now)
 
     def forget_processes(self, name: PeerName, why: str, now: float) -> None:
         """The key of `name` is another now, or none: what was heard under the former one binds nobody."""
         self.boots.named.pop(name, None)
-        self._membership.refusals.all_of(name, why, now)
+        self.membership.refusals.all_of(name, why, now)
         self._note_changes(now)
-        self._delivery.forget_processes(name)
-        self._reliable_messages.forget_processes(name)
+        self.delivery.forget_processes(name)
+        self.reliable_messages.forget_processes(name)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
-        self._membership.handle_timeout(now)
+        self.membership.handle_timeout(now)
         self._note_changes(now)
-        self._delivery.handle_timeout(now)
-        self._reliable_messages.handle_timeout(now)
+        self.delivery.handle_timeout(now)
+        self.reliable_messages.handle_timeout(now)
         self._peer_scores.handle_timeout(now)
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
-        self._membership.leave(reason, crashed, self._reliable_messages.absorbed_of)
+        self.membership.leave(reason, crashed, self.reliable_messages.absorbed_of)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
-        table, before = self._membership.table, self.key_distribution.before
-        if not (table.out or self._delivery.out or self._reliable_messages.out):
+        table, before = self.membership.table, self.key_distribution.before
+        if not (table.out or self.delivery.out or self.reliable_messages.out):
             return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
-        for to, message in self._delivery.out:
+        for to, message in self.delivery.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
-        for to, boot, message in self._reliable_messages.out:
+        for to, boot, message in self.reliable_messages.out:
             member = table.rows.get(to)
             if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
                 drained.append(self._transmit(to, boot, member.address, message))
-        for part in (table, self._delivery, self._reliable_messages):
+        for part in (table, self.delivery, self.reliable_messages):
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
         """Drain what came for the learner."""
-        drained = self._delivery.arrivals + self._reliable_messages.arrivals
-        self._delivery.arrivals, self._reliable_messages.arrivals = [], []
+        drained = self.delivery.arrivals + self.reliable_messages.arrivals
+        self.delivery.arrivals, self.reliable_messages.arrivals = [], []
         return drained
 
     def freed(self) -> list[Slot]:
         """Drain the links of which a parcel of mass or of a stream is settled, home or written off."""
-        drained, self._reliable_messages.freed = self._reliable_messages.freed, []
+        drained, self.reliable_messages.freed = self.reliable_messages.freed, []
         return drained
 
     def awaits_taking(self) -> bool:
         """Whether the owner is to call `taken` as soon as the learner has taken something."""
-        return self._delivery.awaits_taking()
+        return self.delivery.awaits_taking()
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        parts = (self._membership.table, self._delivery, self._reliable_messages, self._peer_scores)
+        parts = (self.membership.table, self.delivery, self.reliable_messages, self._peer_scores)
         drained = [event for part in parts for event in part.events] + self._events
         if drained:
             self._events = []
@@ -326,46 +326,46 @@ class Peer:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        business_s = min(self._delivery.next_timeout(), self._reliable_messages.next_timeout())
-        return min(self._membership.next_timeout(), business_s, self._peer_scores.next_timeout())
+        business_s = min(self.delivery.next_timeout(), self.reliable_messages.next_timeout())
+        return min(self.membership.next_timeout(), business_s, self._peer_scores.next_timeout())
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        table, muted, lossy = self._membership.table, self._peer_scores.muted, self._reliable_messages.lossy
+        table, muted, lossy = self.membership.table, self._peer_scores.muted, self.reliable_messages.lossy
         table.changed = table.changed or muted is not self._muted or lossy is not self._lossy
         snapshot, self._muted, self._lossy = table.neighbourhood(), muted, lossy
         return replace(snapshot, muted=muted, lossy=lossy) if snapshot is not None and (muted or lossy) else snapshot
 
     def address_of(self, name: str) -> Address | None:
         """Where a member listens, for the driver."""
-        return self._membership.table.address_of(name)
+        return self.membership.table.address_of(name)
 
     def addresses(self) -> set[Address]:
         """Where all members and seeds listen, for the driver."""
-        table = self._membership.table
+        table = self.membership.table
         named = {contact.address for contact in table.directory if contact.name not in table.rows}
         rows = {member.address for member in table.rows.values()}
-        return (named | rows | set(self._membership.admission.seeds)) - {self.me.address}
+        return (named | rows | set(self.membership.admission.seeds)) - {self.me.address}
 
     def features_of(self, name: PeerName) -> frozenset[str]:
         """What the greeting of this member's process named; nothing where none was accepted."""
-        return self._membership.table.features_of(name)
+        return self.membership.table.features_of(name)
 
     def unanswered(self) -> list[tuple[str, Address]]:
         """Whom I call in vain, for the driver: (name, or "" where only the address is known, and address)."""
-        return self._membership.admission.unanswered()
+        return self.membership.admission.unanswered()
 
     def is_alive(self, name: PeerName) -> bool:
         """Whether there is business with this peer now: we hear one another."""
-        return name in self._membership.table.partners
+        return name in self.membership.table.partners
 
     def is_present(self, name: PeerName) -> bool:
         """Whether this member counts as one of the living: heard, or of a large roster and not known to be absent."""
-        return self._membership.table.is_present(name)
+        return self.membership.table.is_present(name)
 
     def status_of(self, name: PeerName) -> Status | None:
         """What I believe of a member; None for a stranger. In a large roster UNHEARD is presumed present."""
-        table = self._membership.table
+        table = self.membership.table
         member = table.rows.get(name)
         if member is not None:
             return member.status
@@ -373,26 +373,26 @@ class Peer:
 
     def in_flight(self) -> list[tuple[Slot, Outstanding]]:
         """Mass and streams of mine that are on their way, held or parked."""
-        return list(self._reliable_messages.in_flight())
+        return list(self.reliable_messages.in_flight())
 
     @property
     def local_health(self) -> int:
         """0: I trust my own clockwork; up to `local_health_max`: my time-outs are so many times longer, and once."""
-        return self._membership.health.score
+        return self.membership.health.score
 
     @property
     def written_off(self) -> float:
         """Weight that ended with processes of others, since the start."""
-        return self._reliable_messages.written_off
+        return self.reliable_messages.written_off
 
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
-        return self._delivery.counts
+        return self.delivery.counts
 
     @property
     def confirmed_by(self) -> frozenset[PeerName]:
         """Who has confirmed a state of mine."""
-        return frozenset(slot.peer for slot, known in list(self._delivery.outgoing.items()) if known.confirmed)
+        return frozenset(slot.peer for slot, known in list(self.delivery.outgoing.items()) if known.confirmed)
 
     @property
     def malformed(self) -> dict[str, int]:
@@ -413,22 +413,22 @@ class Peer:
 
     def boot_of(self, name: PeerName) -> int | None:
         """The process of this peer with which there is business now."""
-        return self._membership.table.rows[name].boot if self.is_alive(name) else None
+        return self.membership.table.rows[name].boot if self.is_alive(name) else None
 
     def _has_something_for(self, name: PeerName) -> bool:
-        return self._reliable_messages.has_something_for(name) or self._delivery.has_something_for(name)
+        return self.reliable_messages.has_something_for(name) or self.delivery.has_something_for(name)
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""
-        table = self._membership.table
+        table = self.membership.table
         while table.lost or table.back:
             lost, back, table.lost, table.back = table.lost, table.back, [], []
             for peer, for_good, why in lost:
-                self._reliable_messages.lost(peer, now, for_good, why)
+                self.reliable_messages.lost(peer, now, for_good, why)
             for peer, restarted in back:
                 self.key_distribution.tell_all(peer)
-                self._delivery.returned(peer, restarted, now)
-                self._reliable_messages.returned(peer, now)
+                self.delivery.returned(peer, restarted, now)
+                self.reliable_messages.returned(peer, now)
 
     def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:
         """A word that is not for me, or not for me to hear; strangers, who choose their names, are counted as one."""

@@ -77,15 +77,15 @@ class ReliableMessages:
     """What my learner has a use for."""
     _waiting: dict[tuple[Slot, Version], int] = field(default_factory=dict)
     """Memory of what my learner has not settled, of former processes too."""
-    _resending: Resending = field(init=False)
+    resending: Resending = field(init=False)
 
     def __post_init__(self) -> None:
-        self._resending = Resending(self.limits)
+        self.resending = Resending(self.limits)
 
     @property
     def lossy(self) -> frozenset[PeerName]:
         """To whom mass has had to be sent again lately; the same object until that changes."""
-        return self._resending.lossy
+        return self.resending.lossy
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -102,29 +102,29 @@ class ReliableMessages:
 
     def receipt(self, sender: PeerName, receipt: Receipt, now: float) -> None:
         """The recipient says what became of one. A verdict on what is settled already is an echo."""
-        self._resending.heard(sender, now)
+        self.resending.heard(sender, now)
         slot = Slot(sender, receipt.topic, "")
         line = self.lines.get(slot)
         one = next((o for o in line.in_flight if o.number == receipt.number), None) if line is not None else None
         if line is None or one is None or not one.sendings:
             if line is not None and line.resent == receipt.number:
-                self._resending.in_vain(sender, line.resent_bytes)
+                self.resending.in_vain(sender, line.resent_bytes)
                 line.resent = 0
             return
         if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
-            self._resending.answered(sender, one, now - one.sent_s, receipt.verdict is not Verdict.HELD)
+            self.resending.answered(sender, one, now - one.sent_s, receipt.verdict is not Verdict.HELD)
         if receipt.verdict is Verdict.HELD:
             if one.held and one.sendings > 1 and not one.enquired:
-                self._resending.in_vain(sender, one.parcel.payload.nbytes)
+                self.resending.in_vain(sender, one.parcel.payload.nbytes)
             if not one.held:
                 one.held = True
                 one.tries = 0
-                wait_s = self._resending.hold_s(sender, one)
+                wait_s = self.resending.hold_s(sender, one)
                 self._due(slot, line, one, max(one.sent_s, now - wait_s / 2) + wait_s)
             elif one.enquired:
-                self._due(slot, line, one, now + self._resending.hold_s(sender, one))
+                self._due(slot, line, one, now + self.resending.hold_s(sender, one))
         else:
-            self._resending.settled(sender, one)
+            self.resending.settled(sender, one)
             refused = receipt.verdict is Verdict.REFUSED
             self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
 
@@ -149,7 +149,7 @@ class ReliableMessages:
 
     def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
         """A peer is dead, or (`for_good`) has left the run or turned us away."""
-        self._resending.gone(peer)
+        self.resending.gone(peer)
         for slot, line in self._lines_to(peer):
             for one in list(line.in_flight):
                 if not one.sendings:
@@ -200,7 +200,7 @@ class ReliableMessages:
             self.out.append((slot.peer, boot, Consignment(slot.topic, one.number, *what)))
             one.sendings, one.sent_s = one.sendings + 1, now
         one.tries += 1
-        self._due(slot, line, one, now + self._resending.wait_s(slot.peer, one))
+        self._due(slot, line, one, now + self.resending.wait_s(slot.peer, one))
 
     def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
         one.due_s = due_s
@@ -377,7 +377,7 @@ class ReliableMessages:
             for one in line.in_flight:
                 if now >= one.due_s:
                     if one.sendings and not one.held:
-                        self._resending.sent_again(slot.peer, one, now)
+                        self.resending.sent_again(slot.peer, one, now)
                     self._send(slot, line, one, now)
 
     def has_something_for(self, peer: PeerName) -> bool:

@@ -34,7 +34,7 @@ class Resending:
 
     limits: Limits
     lossy: frozenset[PeerName] = frozenset()
-    _arriving: dict[tuple[PeerName, int], RetransmissionTimeout] = field(default_factory=dict)
+    arriving: dict[tuple[PeerName, int], RetransmissionTimeout] = field(default_factory=dict)
     """Of the first receipt, by peer and size."""
     _settling: dict[PeerName, RetransmissionTimeout] = field(default_factory=dict)
     """Of the last."""
@@ -108,11 +108,11 @@ class Resending:
 
     def _of_way(self, peer: PeerName, size: int) -> RetransmissionTimeout:
         key = peer, self._class(size)
-        if key not in self._arriving:
+        if key not in self.arriving:
             least_s, most_s = self._bounds_s
             transfer_s = self._transfer_s(size) if key[1] else 0.0
-            self._arriving[key] = RetransmissionTimeout(least_s, most_s + transfer_s, least_s + transfer_s)
-        return self._arriving[key]
+            self.arriving[key] = RetransmissionTimeout(least_s, most_s + transfer_s, least_s + transfer_s)
+        return self.arriving[key]
 
     def _of_learner(self, peer: PeerName) -> RetransmissionTimeout:
         if peer not in self._settling:

@@ -233,7 +233,7 @@ class Simulation:
         if self.judge is not None:
             observers.append(self.judge)
         self.world = World(
-            names, self._spawn, _network(sim, first.config.seed, self.plan, names),
+            names, self.spawn, _network(sim, first.config.seed, self.plan, names),
             ProcessFaults(self.plan, names) if self.plan else None, DEFAULT_LIMITS, first.config.seed,
             fingerprint=prints, observers=observers, clocks_apart_s=sim.clocks_apart_s,
             stopwatch=self.stopwatch,
@@ -297,7 +297,7 @@ class Simulation:
             shares.append(min(self._peers[name].worker.learner.step for name in self.world.hosts) / config.steps)
         return min(max(shares, default=0.0), 1.0)
 
-    def _spawn(self, launch: Launch) -> SimulatedPeer:
+    def spawn(self, launch: Launch) -> SimulatedPeer:
         before = self._peers.get(launch.name)
         if before is not None:
             self._ended += before.worker.learner.ledger.exchanges

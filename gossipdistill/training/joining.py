@@ -67,20 +67,20 @@ class Joining:
     within_s: float
     adopted: bool = False
     over: bool = False
-    _fetch: Fetch = field(init=False)
+    fetch: Fetch = field(init=False)
 
     def __post_init__(self) -> None:
         learner = self.gossip.learner
         model, shared = learner.model, learner.shared
         nbytes = payload_bytes(model_arrays(model, shared), "raw")
         token = int(self.began_s * 1e6) % TOKENS
-        self._fetch = Fetch(architecture_hash(model, shared), nbytes, learner.step, token)
+        self.fetch = Fetch(architecture_hash(model, shared), nbytes, learner.step, token)
 
     def look(self, now: float) -> bool:
         """Ask, take and judge; whether training may begin."""
         if self.over:
             return True
-        fetch, gossip, ledger = self._fetch, self.gossip, self.gossip.learner.ledger
+        fetch, gossip, ledger = self.fetch, self.gossip, self.gossip.learner.ledger
         gossip.learner.now_s = now
         chunks = gossip.endpoint.state_chunks()
         gossip.give(now)
@@ -102,7 +102,7 @@ class Joining:
 
     def _judge(self, now: float) -> None:
         """Adopt what came unless it is worse than mine, on my own examples."""
-        fetch, learner = self._fetch, self.gossip.learner
+        fetch, learner = self.fetch, self.gossip.learner
         assert fetch.donor is not None
         layout = layout_of(model_arrays(learner.model, learner.shared), "raw")
         try:

@@ -51,7 +51,7 @@ class RealCluster(Cluster):
 
     def kill(self, name: str) -> None:
         node = self._nodes.pop(name)
-        node.network.call(node.driver._fail, SystemError("as kill -9"))
+        node.network.call(node.driver.fail, SystemError("as kill -9"))
         self.until(node.network.failure)
 
     def leave(self, name: str, reason: str, crashed: bool = False) -> None:

@@ -22,7 +22,7 @@ from .harness import LIMITS, Node, exchange_works, free_address, trio, uv_loop, 
 def test_one_whom_nobody_can_reach_takes_part(loop: Any, nodes: list[Node]) -> None:
     ada, bo, cy = trio(nodes, loop=loop)
     assert cy.driver.bound == NOWHERE
-    assert not cy.driver._routers
+    assert not cy.driver.routers
     for value, (one, other) in enumerate([(ada, cy), (cy, bo), (ada, bo)], start=1):
         exchange_works(one, other, value)
     large = 2 * LIMITS.piece_bytes_max + 8
@@ -30,7 +30,7 @@ def test_one_whom_nobody_can_reach_takes_part(loop: Any, nodes: list[Node]) -> N
         one.post(9, other.name, Mode.PULL, size=large)
         wait_until(lambda a=one, b=other: b.values(a.name)[-1:] == [9])
         assert other.got[-1].payload.nbytes == large
-    assert (NOWHERE, "") not in ada.driver._links.by_place
+    assert (NOWHERE, "") not in ada.driver.links.by_place
     cy.stop("interrupted")
     wait_until(lambda: EventKind.LEFT in ada.kinds("cy"))
 
@@ -39,7 +39,7 @@ def test_one_whom_nobody_can_reach_is_taken_back_when_it_was_restarted(nodes: li
     ada, _, cy = trio(nodes)
     ada.post(1, "cy")
     wait_until(lambda: cy.values("ada") == [1])
-    cy.network.call(cy.driver._fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
+    cy.network.call(cy.driver.fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
     wait_until(lambda: cy.network.failure() is not None)
     nodes.remove(cy)
     again = Node("cy", cy.roster, boot=2)

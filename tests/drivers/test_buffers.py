@@ -51,7 +51,7 @@ def test_what_lies_idle_is_bounded() -> None:
     assert len({address_of(view) for view in held}) == 5
     del held
     buffers.allocate(3000)
-    assert sorted(len(known.memory) for known in buffers._known) == [1000, 1000, 3000]
+    assert sorted(len(known.memory) for known in buffers.known) == [1000, 1000, 3000]
 
 
 def test_what_lies_idle_for_long_is_given_back() -> None:
@@ -60,17 +60,17 @@ def test_what_lies_idle_for_long_is_given_back() -> None:
     del used
     for now in (0.0, 0.5, 0.9):
         buffers.rest(now)
-    assert len(buffers._known) == 2
+    assert len(buffers.known) == 2
     used = buffers.allocate(1000)  # as a body that comes now and then
     buffers.rest(1.2)
     del used
     for now in (1.5, 2.0, 2.4):
         buffers.rest(now)
-    assert len(buffers._known) == 2, "idle for 0.9 s"
+    assert len(buffers.known) == 2, "idle for 0.9 s"
     buffers.rest(2.7)
-    assert len(buffers._known) == 1
+    assert len(buffers.known) == 1
     buffers.rest(9.0)
-    assert [_is_idle(known.memory) for known in buffers._known] == [False]
+    assert [_is_idle(known.memory) for known in buffers.known] == [False]
     held[:] = bytes(1000)
 
 
@@ -92,7 +92,7 @@ def test_where_there_is_no_memory_the_assembly_is_told() -> None:
 def test_what_is_given_back_leaves_the_process() -> None:
     buffers = Buffers(0)
     first = buffers.allocate(1000)
-    (known,) = buffers._known
+    (known,) = buffers.known
     del first
     buffers.allocate(5000)
     assert known.memory.closed

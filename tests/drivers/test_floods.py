@@ -25,18 +25,18 @@ def dial(address: Address, times: int) -> None:
 
 def test_ten_thousand_connections_to_either_port_hold_nothing_up(nodes: list[Node]) -> None:
     ada, bo = pair(nodes)
-    guard = ada.driver._guard
+    guard = ada.driver.guard
     for value, port in enumerate((ada.roster["ada"].port, ada.roster["ada"].data_port), 1):
         dial(Address("127.0.0.1", port), 10_000)
         wait_until(lambda: guard.knocked >= value * 10_000)  # noqa: B023
         exchange_works(ada, bo, value)
-    wait_until(lambda: not any(map(may_read, ada.driver._sockets._monitors.values())))
+    wait_until(lambda: not any(map(may_read, ada.driver.sockets._monitors.values())))
 
 
 def test_no_signal_is_needed_for_knocks_to_be_read(nodes: list[Node]) -> None:
     """libzmq's descriptors fire at edges: whoever waits for one that was missed waits for ever."""
     ada, bo = pair(nodes)
-    guard = ada.driver._guard
+    guard = ada.driver.guard
     ada.network.call(lambda: [asyncio.get_running_loop().remove_reader(int(one.fd)) for one in guard._knocks])
     before = guard.knocked
     dial(ada.roster["ada"], 3000)

@@ -208,7 +208,7 @@ def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[N
     part = bytes(1 << 20)
     with Stranger(roster["ada"], "eve/5", data=True) as eve:
         eve.say(*encode(Envelope(PeerName("eve"), Boot(5), "ada", 0, Ping(0, 1, False))))
-        wait_until(lambda: ("eve", 5) in ada.driver._ingress.speakers.values())
+        wait_until(lambda: ("eve", 5) in ada.driver.ingress.speakers.values())
         monitor = eve.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         eve.socket.send_multipart([part] * 1024, copy=False)  # 1 GB to come; it is not said how much
         assert monitor.poll(5000), "the connection is cut"
@@ -308,4 +308,4 @@ def test_a_message_of_too_many_frames_is_refused_and_holds_nobody_up(nodes: list
             eve.socket.send_multipart([b""] * 5000)
             wait_until(lambda: ada.driver.peer.malformed.get("parts") == 1 + data)  # noqa: B023
             exchange_works(ada, bo, 1 + data)
-            wait_until(lambda: not ada.driver._readable.reading._overlong)
+            wait_until(lambda: not ada.driver.readable.reading._overlong)

@@ -77,13 +77,13 @@ def test_wrong_proofs_and_all_the_words_of_strangers_do_not_drown_the_right_one(
     keys = pairs("ada", "bo")
     ada = joining("ada", {"ada": free_address(), "bo": free_address()}, keys)
     nodes.append(ada)
-    ingress, curve, found = ada.driver._ingress, ada.driver.curve, list[tuple[str | None, int]]()
+    ingress, curve, found = ada.driver.ingress, ada.driver.curve, list[tuple[str | None, int]]()
     assert curve is not None
 
     def say(name: str, key: str, secret: bytes) -> None:
         record = Enrolment(PeerName(name), key, 1, proof_of(secret, "test", name, key, 1))
         frames = encode(Envelope(PeerName(name), Boot(1), "", 0, Enrolments("test", (record,))))
-        readable = ada.driver._routers[Channel.CONTROL]
+        readable = ada.driver.routers[Channel.CONTROL]
         ingress._hear_newcomer([memoryview(part) for part in frames], readable, b"", key, curve)
 
     def flood() -> None:

@@ -38,7 +38,7 @@ def arrivals(node: Node) -> list[Arrival]:
 
 
 def data_inlets(node: Node) -> list[ReadableSocket]:
-    return [readable for readable in list(node.driver._readable.by_socket.values()) if readable.channel is Channel.DATA]
+    return [readable for readable in list(node.driver.readable.by_socket.values()) if readable.channel is Channel.DATA]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -91,12 +91,12 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     ada, bo, cy = made = [Node(name, roster, limits=limits) for name in roster]
     nodes += made
     wait_until(lambda: ada.sees("bo", "cy") and bo.sees("ada") and cy.sees("ada"))
-    values, link = itertools.count(1), ada.driver._links.by_place[roster["bo"], ""]
+    values, link = itertools.count(1), ada.driver.links.by_place[roster["bo"], ""]
     # Until its own link is up, the first body would go the way back, and stay on it.
     wait_until(lambda: ada.post(next(values), "bo") or link.took_s[Channel.DATA] > float("-inf"))
     inlets = data_inlets(bo)
     for readable in inlets:
-        bo.network.call(bo.driver._readable.leave, [readable.socket])
+        bo.network.call(bo.driver.readable.leave, [readable.socket])
     wait_until(lambda: not data_inlets(bo))
     before_bytes = ada.driver.traffic["bo"].bytes_sent
     for large in for_bo:
@@ -105,7 +105,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
         ada.mailbox.post(large)
         wait_until(lambda s=seed: [one.step for one in arrivals(cy)] == list(range(1, s + 1)))
         ada.mailbox.post(parcel("bo", 24, seed, DeliveryClass.STATE, "s"))
-    in_transfer = ada.driver._egress.scheduler.lanes["bo"]
+    in_transfer = ada.driver.egress.scheduler.lanes["bo"]
     assert 1 <= len(in_transfer.transfers) <= 2
     assert not in_transfer.waiting
     queues = 2 * (limits.data_messages_queued_max + 2) * limits.piece_bytes_max
@@ -113,7 +113,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     assert 0 < ada.driver.traffic["bo"].bytes_sent - before_bytes < queues + limits.unread_bytes_max + between_looks
     assert ada.sees("bo"), "a slow reader is alive all the same"
     for readable in inlets:
-        bo.network.call(bo.driver._readable.listen_to, readable)
+        bo.network.call(bo.driver.readable.listen_to, readable)
     wait_until(lambda: ("s", 5) in {(one.topic, one.step) for one in arrivals(bo)})
     # What its sockets did not take at all has gone home meanwhile; what they took the first piece of arrives.
     wait_until(lambda: [one.topic for one in (*arrivals(bo), *arrivals(ada)) if one.topic == "m"] == ["m"])

@@ -18,7 +18,7 @@ from .harness import LIMITS, Node, free_address, pair, wait_until
 
 def test_each_io_thread_is_heard_again_and_again(nodes: list[Node]) -> None:
     ada, _ = pair(nodes)
-    pulse = ada.driver._pulse
+    pulse = ada.driver.pulse
     heard = dict.fromkeys(Channel, 0)
     told: list[int] = []
     pulse.tell = lambda: told.append(1)

@@ -25,7 +25,7 @@ Check = Callable[[Node], object]
 
 
 def door(reason: str) -> Check:
-    return lambda ada: ada.driver._sockets.zap_handler.turned_away[reason]  # type: ignore[union-attr]
+    return lambda ada: ada.driver.sockets.zap_handler.turned_away[reason]  # type: ignore[union-attr]
 
 
 def malformed(code: str) -> Check:

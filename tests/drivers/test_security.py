@@ -90,7 +90,7 @@ def malformed(node: Node, code: str) -> int:
 def test_a_key_that_nobody_trusts_is_turned_away_with_an_event(nodes: list[Node]) -> None:
     ada, bo, _ = two(nodes)
     stranger = zmq.curve_keypair()
-    door = ada.driver._sockets.zap_handler
+    door = ada.driver.sockets.zap_handler
     assert door is not None
     with caller(ada, stranger) as control, caller(ada, stranger, Channel.DATA) as data:
         say(control, "bo", Leave("a lie"))
@@ -231,7 +231,7 @@ def test_a_caller_that_claims_the_connection_of_another_does_not_get_it(nodes: l
     wait_until(lambda: ada.sees("cy") and cy.sees("ada"))
     ada.post(1, "cy", size=4000)
     wait_until(lambda: cy.values("ada") == [1])
-    route = ada.driver._routes.to("cy", 1)
+    route = ada.driver.routes.to("cy", 1)
     assert route is not None
     for channel, connection in route.connections.items():
         with caller(ada, keys["eve"], channel, ROUTING_ID=connection) as eve:
@@ -286,7 +286,7 @@ def test_who_is_trusted_later_meets_the_others_by_itself(nodes: list[Node]) -> N
     roster = {"ada": free_address(), "bo": free_address()}
     ada, bo = secured("ada", roster, keys, "bo"), secured("bo", roster, keys)
     nodes += [ada, bo]
-    door = ada.driver._sockets.zap_handler
+    door = ada.driver.sockets.zap_handler
     assert door is not None
     wait_until(lambda: door.turned_away["unknown_key"] >= 2)
     ada.network.trust(texts(keys))
@@ -336,7 +336,7 @@ def test_who_has_not_the_join_secret_is_told_why_and_heard_no_further(nodes: lis
     with caller(ada, zmq.curve_keypair()) as stranger:
         say(stranger, "bo", Leave("a lie"))
         say(stranger, "bo", Ping(1, 1, True))
-        wait_until(lambda: ada.driver._ingress.unheard >= 2)
+        wait_until(lambda: ada.driver.ingress.unheard >= 2)
     assert not ada.sees("eve")
     exchange_works(ada, bo, 1)
     assert not ada.driver.peer.malformed
@@ -406,7 +406,7 @@ def test_a_key_that_nobody_knows_is_let_in_until_its_proof_was_wrong() -> None:
 def test_a_secret_is_in_no_text(nodes: list[Node]) -> None:
     ada, _, keys = two(nodes)
     secret = keys["ada"][1].decode()
-    shown = [ada.driver, ada.driver.curve, ada.driver._sockets.zap_handler, ada.driver._links, ada.events()]
+    shown = [ada.driver, ada.driver.curve, ada.driver.sockets.zap_handler, ada.driver.links, ada.events()]
     assert secret not in repr(shown)
     with pytest.raises(ValueError, match="my secret key: a key has 40 characters of Z85, this one has 39") as error:
         Curve(keys["ada"][0], keys["ada"][1][1:], {})

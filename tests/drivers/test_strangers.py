@@ -152,7 +152,7 @@ def test_links_to_strangers_and_to_former_addresses_are_few(nodes: list[Node]) -
         wait_until(lambda: ada.driver.peer.address_of("eve") == Address("127.0.0.1", 50))
         wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
         exchange_works(ada, bo, 1)
-    assert len(ada.driver._links.by_place) <= 2 + LIMITS.stranger_links_max
+    assert len(ada.driver.links.by_place) <= 2 + LIMITS.stranger_links_max
     assert ada.kinds("zed") == [EventKind.REFUSED]
     assert "zed" not in ada.driver.traffic
 

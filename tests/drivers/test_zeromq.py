@@ -91,7 +91,7 @@ def test_a_restarted_driver_is_taken_back_and_listened_to(nodes: list[Node]) -> 
     ada, bo = pair(nodes)
     ada.post(1, "bo")
     wait_until(lambda: bo.values("ada") == [1])
-    bo.network.call(bo.driver._fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
+    bo.network.call(bo.driver.fail, SystemError("as kill -9: no last word"))  # type: ignore[arg-type]
     wait_until(lambda: bo.network.failure() is not None)
     nodes.remove(bo)
     again = Node("bo", bo.roster, boot=2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gossipdistill.ids import Boot, PeerName, Version
-from gossipdistill.learning import donation
+from gossipdistill.learning import state_transfer
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import architecture_hash, model_arrays, pack
 from gossipdistill.learning.state_transfer import ASK, GIVEN, Donor, Fetch, without_asks
@@ -22,7 +22,7 @@ CHUNKS = 5
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(donation, "CHUNK_BYTES", 8)
+    monkeypatch.setattr(state_transfer, "CHUNK_BYTES", 8)
 
 
 def veteran(name: str = "bo", seed: int = 1) -> Learner:
@@ -97,20 +97,20 @@ def test_what_was_lost_with_a_connection_is_asked_for_again_and_given_again() ->
 
 def test_a_donor_holds_two_versions_and_a_third_takes_the_place_of_the_oldest() -> None:
     giver, bo = donor(), veteran()
-    first = donation.ask_parcel(BO, 0, 0, 0)
+    first = state_transfer.ask_parcel(BO, 0, 0, 0)
     for at_s, serials in ((0.0, [1]), (1.0, [1]), (6.0, [1, 2]), (12.0, [2, 3])):
         give(giver, bo, first, at_s)
         assert sorted(giver.pins) == serials
-    (given,) = give(giver, bo, donation.ask_parcel(BO, 1, 1, 0), 12.0)
+    (given,) = give(giver, bo, state_transfer.ask_parcel(BO, 1, 1, 0), 12.0)
     assert given.payload.layout[0].name == "no 0: I no longer hold that version"
-    give(giver, bo, donation.ask_parcel(BO, 3, 0, 0), 60.0)
+    give(giver, bo, state_transfer.ask_parcel(BO, 3, 0, 0), 60.0)
     assert giver.pins == {}  # nobody has asked for a while
 
 
 def test_a_donor_gives_no_more_bytes_a_second_than_it_may() -> None:
     giver, bo = Donor("kind", bytes_per_s=4.0), veteran()
     for asker in (ADA, CY):
-        giver.ask(came(asker, donation.ask_parcel(BO, 0, 0, 0)))
+        giver.ask(came(asker, state_transfer.ask_parcel(BO, 0, 0, 0)))
     assert [parcel.to for parcel in giver.answers(0.0, bo, 60.0)] == [(ADA,)]
     assert giver.answers(1.9, bo, 60.0) == []
     assert [parcel.to for parcel in giver.answers(2.0, bo, 60.0)] == [(CY,)]
@@ -132,7 +132,7 @@ def refused(name: str) -> Payload:
 def test_a_donor_says_why_it_gives_nothing(
     serial: int, chunk: int, its_step: int, trained_s: float, reason: str
 ) -> None:
-    (given,) = give(donor(), veteran(), donation.ask_parcel(BO, serial, chunk, its_step), trained_s=trained_s)
+    (given,) = give(donor(), veteran(), state_transfer.ask_parcel(BO, serial, chunk, its_step), trained_s=trained_s)
     assert given.payload == refused(f"no 0: {reason}")
 
 
@@ -140,7 +140,7 @@ def test_a_donor_whose_training_has_diverged_gives_nothing() -> None:
     bo = veteran()
     with torch.no_grad():
         bo.model.weight.fill_(float("nan"))  # type: ignore[operator]
-    (given,) = give(donor(), bo, donation.ask_parcel(BO, 0, 0, 0))
+    (given,) = give(donor(), bo, state_transfer.ask_parcel(BO, 0, 0, 0))
     assert given.payload == refused("no 0: my own training has diverged")
 
 
@@ -196,7 +196,7 @@ def test_what_was_said_to_the_process_before_is_no_answer_to_this_one() -> None:
     fetch, giver, bo = newcomer(), donor(), veteran()
     fetch.token = 7
     (asked,) = fetch.look(0.0, [BO])
-    for before in (donation.ask_parcel(BO, 0, 0, 100, token=6), donation.ask_parcel(BO, 0, 0, 0, token=6)):
+    for before in (state_transfer.ask_parcel(BO, 0, 0, 100, token=6), state_transfer.ask_parcel(BO, 0, 0, 0, token=6)):
         (stale,) = give(giver, bo, before)
         fetch.take(came(BO, stale), 0.0)
         assert (fetch.donor, fetch.passed_over, len(fetch.body)) == (BO, {}, 0)
@@ -233,7 +233,7 @@ def test_where_nobody_is_there_it_is_over_after_a_while_and_where_nobody_can_hel
 
 def test_asks_are_the_matter_of_the_donor_and_refused_where_weights_are_private() -> None:
     bo, giver = veteran(), donor()
-    ask = came(ADA, donation.ask_parcel(BO, 0, 0, 0))
+    ask = came(ADA, state_transfer.ask_parcel(BO, 0, 0, 0))
     late = came(CY, Parcel((BO,), GIVEN, refused("no 0: too late"), 0, 0))
     own = replace(ask, topic="weights")
     mass = replace(ask, delivery=DeliveryClass.MASS)
@@ -249,6 +249,6 @@ def test_asks_are_the_matter_of_the_donor_and_refused_where_weights_are_private(
 
 def test_more_askers_than_there_is_room_for_ask_again() -> None:
     giver = donor()
-    for number in range(donation.ASKERS_MAX + 5):
-        giver.ask(came(PeerName(f"p{number}"), donation.ask_parcel(BO, 0, 0, 0)))
-    assert len(giver.asked) == donation.ASKERS_MAX
+    for number in range(state_transfer.ASKERS_MAX + 5):
+        giver.ask(came(PeerName(f"p{number}"), state_transfer.ask_parcel(BO, 0, 0, 0)))
+    assert len(giver.asked) == state_transfer.ASKERS_MAX

@@ -341,7 +341,7 @@ def test_a_sender_has_only_so_many_slots() -> None:
         ):
             world.inject("bo", Envelope(PeerName("ada"), Boot(1000), "bo", 2000, message))
     assert len(world["bo"].arrivals) == 2
-    assert len(world["bo"].peer._delivery.incoming) == 4
+    assert len(world["bo"].peer.delivery.incoming) == 4
 
 
 def test_a_payload_that_no_reader_would_take_is_not_sent_and_said_once_per_topic() -> None:

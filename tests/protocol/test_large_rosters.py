@@ -33,7 +33,7 @@ def present(world: World, name: str) -> int:
 
 
 def rows(world: World) -> int:
-    return sum(len(process.peer._membership.table.rows) for process in world.processes.values())
+    return sum(len(process.peer.membership.table.rows) for process in world.processes.values())
 
 
 def test_in_calm_nobody_greets_nobody_is_suspected_and_there_are_no_rows(world: World) -> None:
@@ -88,9 +88,9 @@ def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death
     alive = Claim(PeerName("p05"), boot, 1, ClaimKind.ALIVE, PeerName("p05"))
     world.inject("p00", Envelope(PeerName("p05"), boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
     world.kill("p05")
-    p00._membership.probe_messages.dissemination.drop(PeerName("p05"))  # all that it tells of this gets lost
-    p00._membership.prober.business.clear()
-    p00._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    p00.membership.probe_messages.dissemination.drop(PeerName("p05"))  # all that it tells of this gets lost
+    p00.membership.prober.business.clear()
+    p00.membership.prober.rotation = AlwaysMyself(random.Random(0))
     world.run(20.0)
     assert present(world, "p05") == 0
     assert world["p00"].peer.status_of(PeerName("p05")) is Status.DEAD
@@ -102,7 +102,7 @@ def test_one_who_has_just_heard_the_accused_tells_the_others_of_its_refutation(w
     world.run(0.1)
     alive = Claim(p05.name, p05.boot, 1, ClaimKind.ALIVE, p05.name)
     world.inject("p00", Envelope(p05.name, p05.boot, "p00", p00.me.boot, Ping(99, 0, False, (alive,), 1)))
-    p00._membership.probe_messages.dissemination.drop(p05.name)  # told often enough, and p07 missed it
+    p00.membership.probe_messages.dissemination.drop(p05.name)  # told often enough, and p07 missed it
     world.log.clear()
     stale = Claim(p05.name, Boot(0), 0, ClaimKind.DEAD, PeerName("p07"))
     for _ in range(2):  # said again at once, it is answered once
@@ -188,8 +188,8 @@ def test_those_who_left_and_those_who_died_are_called_now_and_then(world: World)
 def test_one_who_has_forgotten_the_other_greets_it_when_a_parcel_comes(world: World) -> None:
     world.publish("p03", "p17", 7)
     world.run(1.0)
-    table = world["p17"].peer._membership.table
-    world["p17"].peer._membership.prober.business.clear()
+    table = world["p17"].peer.membership.table
+    world["p17"].peer.membership.prober.business.clear()
     table.drop("p03", False, world.now)
     assert table.find("p03") is None
     world.publish("p03", "p17", 8)
@@ -226,7 +226,7 @@ def test_nobody_is_reminded_of_a_death_once_its_holder_has_heard_the_new_process
 
 def test_a_snapshot_that_was_held_back_is_told_later(world: World) -> None:
     world.run(1.0)
-    table = world["p03"].peer._membership.table
+    table = world["p03"].peer.membership.table
     table.become(table.row(PeerName("p05"), world.now), Status.SUSPECT, EventKind.SUSPECT, "for once", world.now)
     first = table.neighbourhood()
     assert first is not None
@@ -267,7 +267,7 @@ def test_rows_are_kept_for_those_with_whom_there_was_business_last(kept_max: int
             world.publish("p00", name, 1)
             world.run(5.0)
     world.run(2.0)
-    assert set(world["p00"].peer._membership.table.rows) == kept
+    assert set(world["p00"].peer.membership.table.rows) == kept
 
 
 def test_one_who_is_forgotten_is_confirmed_nothing_and_says_it_again(world: World) -> None:
@@ -277,19 +277,19 @@ def test_one_who_is_forgotten_is_confirmed_nothing_and_says_it_again(world: Worl
     world.run(0.1)
     world.log.clear()
     owes = world["p17"].peer
-    owes._membership.prober.business.clear()
-    owes._membership.table.drop("p03", False, world.now)
+    owes.membership.prober.business.clear()
+    owes.membership.table.drop("p03", False, world.now)
     world.run(0.5)
     assert not world.said("p17", "p03", Confirm), "its address went with its row"
     world.run(10.0)
     assert world["p17"].values("p03") == [7, 8]
     assert world.said("p17", "p03", Confirm)
-    assert not world["p03"].peer._delivery.has_something_for(PeerName("p17"))
+    assert not world["p03"].peer.delivery.has_something_for(PeerName("p17"))
 
 
 def test_one_who_is_forgotten_in_the_moment_of_its_greeting_is_not_greeted(world: World) -> None:
     """A loop that is late finds both due in one turn."""
-    table = world["p03"].peer._membership.table
+    table = world["p03"].peer.membership.table
     table.row("p17", world.now)
     table.timers.set(Timer("drop", "p17"), world.now)
     table.timers.set(Timer("greet", "p17"), world.now)
@@ -327,10 +327,10 @@ def test_newcomers_without_a_roster_are_not_all_greeted_by_all() -> None:
     for place, name in enumerate(names):
         world.start(name, place=place, seeds=[address_of(0)] if place else (), expected=13)
     world.run(30.0)
-    tables = {name: world[name].peer._membership.table for name in names}
+    tables = {name: world[name].peer.membership.table for name in names}
     assert all(set(table.rows) == set(names) - {name} for name, table in tables.items())
     pairs = {(sent.sender, sent.to) for sent in world.log if isinstance(sent.message, Greeting)}
     assert len({frozenset(pair) for pair in pairs}) < 12 * 11 / 4
     first = world["p00"].peer
-    assert first._membership.admission.learn_of(Contact(PeerName("p12"), address_of(12), 12), world.now)
+    assert first.membership.admission.learn_of(Contact(PeerName("p12"), address_of(12), 12), world.now)
     assert first.next_timeout() > world.now, "nothing is to be done about one with whom there is no business"

@@ -499,11 +499,11 @@ def test_that_i_am_done_is_told_to_all_in_business_until_each_confirms_it_and_th
     world.report_progress("ada", 700, done=True)
     world.run(0.1)
     assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, frozenset()]
-    assert world["ada"].peer._membership.prober.untold == {PeerName("cy"): None}
+    assert world["ada"].peer.membership.prober.untold == {PeerName("cy"): None}
     world.cut.clear()
     world.run(1.5)
     assert [world[name].view.done for name in ("bo", "cy")] == [{"ada"}, {"ada"}]
-    assert not world["ada"].peer._membership.prober.untold
+    assert not world["ada"].peer.membership.prober.untold
     world.log.clear()
     world.report_progress("ada", 700, done=True)
     world.run(0.1)
@@ -516,7 +516,7 @@ def test_who_comes_when_i_am_done_is_told_so_in_my_next_turn_although_it_has_jus
     world.run(0.1)
     world.report_progress("ada", 700, done=True)
     world.run(0.1)
-    timers = world["ada"].peer._membership.table.timers
+    timers = world["ada"].peer.membership.table.timers
     (turn_s,) = [due_s for timer, due_s in timers._due_s.items() if timer.what == "turn"]
     world.run(turn_s - 0.1 - world.now)
     world.start("cy")
@@ -557,4 +557,4 @@ def test_one_who_is_asked_whether_it_lives_itself_says_yes() -> None:
     world.inject("ada", Envelope(PeerName("bo"), Boot(2000), "ada", 1000, PingRequest(77, PeerName("ada"))))
     (answer,) = [sent.message for sent in world.said("ada", "bo", Ack) if isinstance(sent.message, Ack)]
     assert (answer.number, answer.about, answer.about_boot) == (77, "ada", 1000)
-    assert not world["ada"].peer._membership.prober.errands
+    assert not world["ada"].peer.membership.prober.errands

@@ -158,9 +158,9 @@ class Twin(World):
 
     def _judge(self, process: Process, word: Envelope | None) -> None:
         """After one thing that it did: having heard `word`, or because something was due."""
-        peer, table = process.peer, process.peer._membership.table
+        peer, table = process.peer, process.peer.membership.table
         me, said, self.judging = peer.me, list(table.events), True
-        own = peer._membership.probe_messages.incarnation
+        own = peer.membership.probe_messages.incarnation
         before = self.raised[me.name, me.boot]
         assert before <= own <= before + JUMP + 1, f"{me.name} raises its refutation from {before} to {own}"
         if any(event.kind is EventKind.REFUTED for event in said):
@@ -362,7 +362,7 @@ class Membership(RuleBasedStateMachine):
         for to, to_boot in world.living().items():
             if to != by:
                 self.told += 1
-                word = Ping(1_000_000 + self.told, 0, False, (claim,), me._membership.probe_messages.incarnation)
+                word = Ping(1_000_000 + self.told, 0, False, (claim,), me.membership.probe_messages.incarnation)
                 world._land(address_of(NAMES.index(to)), Envelope(by, me.me.boot, to, to_boot, word))
         world.cut -= silenced if silent_s else set()
 
@@ -371,7 +371,7 @@ class Membership(RuleBasedStateMachine):
     @invariant()
     def the_lists_say_what_the_rows_say(self) -> None:
         for process in self.world.processes.values():
-            table = process.peer._membership.table
+            table = process.peer.membership.table
             rows = table.rows.values()
             called = {row.name for row in rows if row.status is DEAD or (row.status is LEFT and not row.last_word)}
             assert set(table.dead) == called
@@ -391,7 +391,7 @@ class Membership(RuleBasedStateMachine):
         world.run(DELAY_MAX_S + views_bound_s(LIMITS, len(NAMES)))
         living = world.living()
         for process in world.processes.values():
-            for row in process.peer._membership.table.rows.values():
+            for row in process.peer.membership.table.rows.values():
                 truth = "lives" if row.name in living else "has ended"
                 told = f"{process.peer.me.name} holds {row.name} {row.status} ({row.reason}), which {truth}"
                 assert process.peer.is_present(row.name) == (row.name in living), told

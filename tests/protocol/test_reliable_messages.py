@@ -224,7 +224,7 @@ def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -
 def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:
     world["ada"].peer.limits = world.limits
     limits = world.limits.__class__(payload_bytes_max=4)
-    world["ada"].peer._reliable_messages.limits = limits
+    world["ada"].peer.reliable_messages.limits = limits
     world.consign("ada", "bo", 7, 0.25)
     (home,) = world["ada"].arrivals
     assert home.home
@@ -387,14 +387,14 @@ def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its
     for number in range(1, 20):
         ours.publish(Slot(BO, "m", ""), mass(number), 0.0)
         ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
-    timeout_s = ours._resending._arriving[BO, 0].seconds()
+    timeout_s = ours.resending.arriving[BO, 0].seconds()
     ours.publish(Slot(BO, "m", ""), mass(20), 1.0)
     ours.handle_timeout(ours.next_timeout())
     held = Receipt("m", 20, Verdict.HELD)
     ours.receipt(BO, held, 2.0)
-    assert ours._resending._arriving[BO, 0].seconds() == timeout_s
+    assert ours.resending.arriving[BO, 0].seconds() == timeout_s
     ours.receipt(BO, held, 2.1)
-    assert ours._resending._arriving[BO, 0].seconds() == pytest.approx(2 * timeout_s)
+    assert ours.resending.arriving[BO, 0].seconds() == pytest.approx(2 * timeout_s)
     assert [one.sendings for _, one in ours.in_flight()] == [2]
 
 
@@ -479,7 +479,7 @@ def test_being_called_lost_twice_parks_once(world: World) -> None:
     world.cut_off("bo")
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
-    world["ada"].peer._reliable_messages.lost(PeerName("bo"), world.now, False, "silent")
+    world["ada"].peer.reliable_messages.lost(PeerName("bo"), world.now, False, "silent")
     world.run(0.1)
     assert world["ada"].kinds("bo").count(EventKind.PARKED) == 1
 

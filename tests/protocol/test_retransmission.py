@@ -89,7 +89,7 @@ def test_a_version_that_was_sent_twice_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", State)) == 2
     assert world.said("bo", "ada", Confirm)
-    assert not world["ada"].peer._delivery._timeouts[world["bo"].peer.me.name].answered
+    assert not world["ada"].peer.delivery._timeouts[world["bo"].peer.me.name].answered
 
 
 def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> None:
@@ -117,8 +117,8 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
     assert not world["ada"].peer.in_flight()
-    assert not world["ada"].peer._reliable_messages._resending._arriving[world["bo"].peer.me.name, 0].answered
-    assert not world["ada"].peer._reliable_messages._resending._settling
+    assert not world["ada"].peer.reliable_messages.resending.arriving[world["bo"].peer.me.name, 0].answered
+    assert not world["ada"].peer.reliable_messages.resending._settling
 
 
 def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settled() -> None:

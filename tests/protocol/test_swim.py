@@ -33,7 +33,7 @@ def together(*names: str, **options: object) -> World:
 
 def due(world: World, name: str) -> list[tuple[float, Timer]]:
     """What its membership has to do yet, and when."""
-    return [(due_s, timer) for timer, due_s in world[name].peer._membership.table.timers._due_s.items()]
+    return [(due_s, timer) for timer, due_s in world[name].peer.membership.table.timers._due_s.items()]
 
 
 def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:
@@ -176,7 +176,7 @@ def test_a_slow_peer_doubts_itself_first() -> None:
 def test_a_slow_peer_too_probes_those_with_whom_it_had_business_since_its_last_turn() -> None:
     """Its turns are further apart than a member is watched after a parcel."""
     world = together("ada", "bo", "cy", "dee", *(f"p{place}" for place in range(4, 12)))
-    prober = world["ada"].peer._membership.prober
+    prober = world["ada"].peer.membership.prober
     prober.health.score = prober.health.worst
     turned_s = prober.turned_s
     while prober.turned_s == turned_s:
@@ -239,7 +239,7 @@ def test_a_word_that_comes_after_its_senders_end_is_looked_into(known_s: float) 
     ada, dee = world["ada"].peer, world["dee"].peer.me
     world.kill("dee")
     world.run(known_s)
-    ada._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    ada.membership.prober.rotation = AlwaysMyself(random.Random(0))
     late = Greeting(dee.address, dee.place, dee.fingerprint, (), reply_wanted=False)
     world.inject("ada", Envelope(dee.name, dee.boot, "ada", ada.me.boot, late))
     before = [JOINED, SUSPECT, DEAD, RETURNED] if known_s else [JOINED]
@@ -257,10 +257,10 @@ def test_who_has_missed_a_rumour_is_reminded() -> None:
     ada, dee = world["ada"].peer, world["dee"].peer.me
     world.kill("dee")
     world.run(30.0)
-    ada._membership.prober.rotation = AlwaysMyself(random.Random(0))
+    ada.membership.prober.rotation = AlwaysMyself(random.Random(0))
     late = Greeting(dee.address, dee.place, dee.fingerprint, (), reply_wanted=False)
     world.inject("ada", Envelope(dee.name, dee.boot, "ada", ada.me.boot, late))
-    ada._membership.table.timers.set(Timer("look", "dee"), float("inf"))
+    ada.membership.table.timers.set(Timer("look", "dee"), float("inf"))
     world.run(20.0)
     assert world["ada"].kinds("dee") == [JOINED, SUSPECT, DEAD, RETURNED, SUSPECT, DEAD]
     assert "called dead by" in world["ada"].events[-2].reason
@@ -349,7 +349,7 @@ def test_a_case_lasts_its_own_time_although_the_end_of_an_earlier_one_comes_late
     world.kill("bo")
     world.run(2.0)
     (event,) = [event for event in world["ada"].events if event.kind is SUSPECT]
-    table = world["ada"].peer._membership.table
+    table = world["ada"].peer.membership.table
     table.timers.set(Timer("suspicion", "bo"), world.now)
     world.run(0.1)
     assert world["ada"].kinds("bo") == [JOINED, SUSPECT]
@@ -362,7 +362,7 @@ def test_a_probe_that_was_under_way_when_i_was_stopped_accuses_nobody() -> None:
     limits = Limits(silence_intervals=5.0)  # the doubt lasts longer than the pause
     world = together("ada", "cy", limits=limits)
     world.cut_off("cy")
-    prober = world["ada"].peer._membership.prober
+    prober = world["ada"].peer.membership.prober
     while not prober.doubts:
         world.run(0.01)
     assert list(prober.doubts) == ["cy"]

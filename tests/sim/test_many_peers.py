@@ -39,7 +39,7 @@ class Crowd:
         self.messages_per_s = (after - before) / peers / COUNTED_S
         self.bytes_per_s = (after_bytes - before_bytes) / peers / COUNTED_S
         self.suspected = self.deaths.suspected - early
-        self.rows = [len(host.peer._membership.table.rows) for host in self.world.hosts.values()]
+        self.rows = [len(host.peer.membership.table.rows) for host in self.world.hosts.values()]
 
 
 def _sent(world: World) -> tuple[int, int]:

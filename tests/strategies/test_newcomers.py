@@ -13,7 +13,7 @@ import torch
 from gossipdistill.config.schema import ExchangeKeys
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.learning import donation
+from gossipdistill.learning import state_transfer
 from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.snapshot import model_arrays, pack
 from gossipdistill.messages import Arrival
@@ -107,7 +107,7 @@ def quadratics(strategy: str = "sgp") -> Callable[[str], Worker]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A point of five numbers travels in five chunks."""
-    monkeypatch.setattr(donation, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(state_transfer, "CHUNK_BYTES", 4)
 
 
 @pytest.mark.parametrize("strategy", WEIGHTS)
@@ -160,10 +160,10 @@ def begin(run: Run, chunks: int = 2) -> tuple[Trainer, PeerName]:
     new = run.trainers[NEW]
     for _ in range(1000):
         run.world.run_for(0.005)
-        if new.joining is not None and len(new.joining._fetch.body) == 4 * chunks:
+        if new.joining is not None and len(new.joining.fetch.body) == 4 * chunks:
             break
     assert new.joining is not None
-    donor = new.joining._fetch.donor
+    donor = new.joining.fetch.donor
     assert donor is not None
     return new, donor
 
@@ -195,14 +195,14 @@ def test_a_broken_link_is_waited_for_and_goes_on_with_the_same_version(small_chu
     run = Run(quadratics())
     new, donor = begin(run)
     assert new.joining is not None
-    version = new.joining._fetch._serial
+    version = new.joining.fetch.serial
     run.world.pause(donor)
     run.world.run_for(0.5)
     run.world.resume(donor)
     run.world.run_for(3.0)
     assert new.told(EventKind.DONOR_PASSED_OVER) == []
     assert new.told(EventKind.ADOPTED)[0][0] == donor
-    assert new.joining._fetch._serial == version
+    assert new.joining.fetch.serial == version
 
 
 def test_a_spoilt_chunk_is_found_by_the_digest_and_another_donor_asked(
@@ -244,7 +244,7 @@ def poison(run: Run, value: float) -> None:
 def test_a_state_that_is_not_sound_or_worse_than_mine_is_not_adopted(
     value: float, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(donation, "all_finite", lambda arrays: True)
+    monkeypatch.setattr(state_transfer, "all_finite", lambda arrays: True)
     run = Run(quadratics("gossip_averaging"))
     run.world.run_for(8.0)
     for trainer in run.trainers.values():  # so that nobody is averaged with anybody any more
