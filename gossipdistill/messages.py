@@ -171,6 +171,8 @@ class Neighbourhood:
     places: Mapping[PeerName, int] = field(default_factory=dict)
     muted: frozenset[PeerName] = frozenset()
     """Those of the living who are not listened to now. They are given no mass either: none would come back."""
+    unheard: frozenset[PeerName] = frozenset()
+    """Those of which nothing was ever heard."""
     lossy: frozenset[PeerName] = frozenset()
     """Those to whom mass has had to be sent more than once lately."""
 

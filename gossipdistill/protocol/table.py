@@ -243,11 +243,12 @@ class Table:
         rows = self.rows.values()
         done = frozenset(m.name for m in rows if m.done)
         gone = frozenset(m.name for m in rows if m.status in GONE)
+        unheard = frozenset(m.name for m in rows if m.status is Status.UNHEARD)
         statuses = {m.name: f"{m.status.value}: {m.reason}" for m in rows}
         if self.presumes and self.closed:
             present = Present(self.directory.places, frozenset(self._absent | {self.me.name}))
-            return Neighbourhood(self.expected, present, done, gone, statuses, self.directory.places)
+            return Neighbourhood(self.expected, present, done, gone, statuses, self.directory.places, unheard=unheard)
         here = (Status.ALIVE, Status.UNHEARD) if self.presumes else (Status.ALIVE,)
         alive = frozenset(m.name for m in rows if m.status in here and not m.unreachable)
         places = {m.name: m.place for m in rows} | {self.me.name: self.me.place}
-        return Neighbourhood(self.expected, alive, done, gone, statuses, places)
+        return Neighbourhood(self.expected, alive, done, gone, statuses, places, unheard=unheard)

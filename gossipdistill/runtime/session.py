@@ -170,9 +170,8 @@ class Session:
             self._life.look(self.injected.clock())
             self.look()
             neighbourhood = self.worker.gossip.endpoint.mailbox.neighbourhood()
-            waiting_for = set(neighbourhood.statuses) - neighbourhood.done - neighbourhood.gone
-            waiting_for = {n for n in waiting_for if not neighbourhood.statuses[n].startswith("unheard")}
-            if not waiting_for:
+            over = neighbourhood.done | neighbourhood.gone | neighbourhood.unheard
+            if over.issuperset(neighbourhood.statuses):
                 return
             time.sleep(_LOOK_EVERY_S)
 
