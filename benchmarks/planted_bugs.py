@@ -32,7 +32,8 @@ from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.refusals import Refusals
-from gossipdistill.protocol.reliable_messages import ReliableMessages
+from gossipdistill.protocol.reliable_receiver import ReliableReceiver
+from gossipdistill.protocol.reliable_sender import ReliableSender
 from gossipdistill.protocol.suspicion import Suspicion
 from gossipdistill.sim.checkers import Violation
 from gossipdistill.sim.learners import Publisher, Walker
@@ -91,33 +92,33 @@ class Catch:
 
 BUGS = (
     # --- mass and streams ---
-    Bug("no dedup: what is resent is delivered again", ReliableMessages, "arrived", "if ahead <= 0:", "if False:"),
-    Bug("a lost receipt is not given again", ReliableMessages, "_repeat", "if number in window.verdicts:",
+    Bug("no dedup: what is resent is delivered again", ReliableReceiver, "arrived", "if ahead <= 0:", "if False:"),
+    Bug("a lost receipt is not given again", ReliableReceiver, "_repeat", "if number in window.verdicts:",
         "if number in window.verdicts:\n        return\n    if False:"),
-    Bug("a lost reliable is not sent again", ReliableMessages, "handle_timeout", "if now >= one.due_s:", "if False:"),
-    Bug("a parcel on the wire is reclaimed at a death", ReliableMessages, "lost", "if not one.sendings:", "if True:"),
-    Bug("a parcel that was on the wire goes home when a socket takes it no more", ReliableMessages, "not_sent",
+    Bug("a lost parcel is not sent again", ReliableSender, "handle_timeout", "if now >= one.due_s:", "if False:"),
+    Bug("a parcel on the wire is reclaimed at a death", ReliableSender, "lost", "if not one.sendings:", "if True:"),
+    Bug("a parcel that was on the wire goes home when a socket takes it no more", ReliableSender, "not_sent",
         "if tried and not one.sendings and", "if"),
-    Bug("numbers are reset when a peer refutes and is heard again", ReliableMessages, "returned",
+    Bug("numbers are reset when a peer refutes and is heard again", ReliableSender, "returned",
         "one.parked, one.tries = False, 0", "one.parked, one.tries, line.numbered = False, 0, 0"),
-    Bug("a parcel for an ended process is sent to its successor", ReliableMessages, "returned",
+    Bug("a parcel for an ended process is sent to its successor", ReliableSender, "returned",
         "if one.sendings and boot is not None and one.to_boot != boot:", "if False:"),
-    Bug("numbers of a restarted sender count as its predecessor's", ReliableMessages, "_window",
+    Bug("numbers of a restarted sender count as its predecessor's", ReliableReceiver, "_window",
         "if window.boot < boot:", "if False:"),
-    Bug("a refusal is taken for an absorption", ReliableMessages, "receipt",
+    Bug("a refusal is taken for an absorption", ReliableSender, "receipt",
         "receipt.verdict is Verdict.REFUSED", "False"),
-    Bug("what is held counts as settled", ReliableMessages, "receipt",
+    Bug("what is held counts as settled", ReliableSender, "receipt",
         "one.held = True", "self._end(slot, line, one, now, home=None)"),
-    Bug("a link is freed twice", ReliableMessages, "_end",
+    Bug("a link is freed twice", ReliableSender, "_end",
         "self.freed.append(slot)", "self.freed.extend([slot, slot])"),
-    Bug("a link is freed only if nothing goes home", ReliableMessages, "_end",
+    Bug("a link is freed only if nothing goes home", ReliableSender, "_end",
         "self.freed.append(slot)", "self.freed.extend([slot] if home is None else [])"),
-    Bug("what goes home is dropped", ReliableMessages, "_end", "if home is None or", "if True or"),
-    Bug("a write-off is not said", ReliableMessages, "_write_off",
+    Bug("what goes home is dropped", ReliableSender, "_end", "if home is None or", "if True or"),
+    Bug("a write-off is not said", ReliableSender, "_write_off",
         "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
-    Bug("frames that come early are passed over", ReliableMessages, "arrived",
+    Bug("frames that come early are passed over", ReliableReceiver, "arrived",
         "if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:", "if False:"),
-    Bug("a late verdict on a frame is forgotten", ReliableMessages, "_repeat", "elif window.stream:", "elif False:"),
+    Bug("a late verdict on a frame is forgotten", ReliableReceiver, "_repeat", "elif window.stream:", "elif False:"),
     # --- states ---
     Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),
     Bug("an older state replaces a newer one", Delivery, "arrived", "if version <= known.version:", "if False:"),

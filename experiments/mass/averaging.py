@@ -163,7 +163,7 @@ def _absorbed(world: World, sender: PeerName, slot: Slot, number: int, boot: int
     recipient = world.hosts.get(slot.peer)
     if recipient is None:
         return False
-    window = recipient.peer.reliable_messages.windows.get(Slot(sender, slot.topic, ""))
+    window = recipient.peer.reliable_messages.receiver.windows.get(Slot(sender, slot.topic, ""))
     if window is None or window.boot != boot:
         return False
     receipt = window.verdicts.get(number)

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gossipdistill.messages import Consignment, Parcel, Receipt, Slot
+from gossipdistill.ids import PeerName
+from gossipdistill.messages import Arrival, Consignment, Message, Parcel, Receipt, Slot
 from gossipdistill.protocol.deadlines import NEVER
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What both halves of reliable messages have to say, in order, and what they have for the learner."""
+
+    out: list[tuple[PeerName, int, Message]] = field(default_factory=list)
+    """Each message has its recipient, and the process of it that is meant: numbers begin anew with each."""
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 @dataclass(slots=True)

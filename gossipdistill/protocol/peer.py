@@ -89,7 +89,7 @@ class Peer:
         self.reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
         self._peer_scores = PeerScores(limits)
         self._callers = Callers(limits)
-        self._muted, self._lossy = self._peer_scores.muted, self.reliable_messages.lossy
+        self._muted, self._lossy = self._peer_scores.muted, self.reliable_messages.sender.lossy
         self._events: list[Event] = []
         self._malformed: dict[tuple[str, str], int] = {}
         self.withheld: Counter[str] = Counter()
@@ -103,13 +103,13 @@ class Peer:
         """The learner has news for `slot.peer`."""
         self.membership.engage(slot.peer, now)
         if parcel.delivery is not DeliveryClass.STATE:
-            self.reliable_messages.publish(slot, parcel, now)
+            self.reliable_messages.sender.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
             self.delivery.publish(slot, parcel, now)
 
     def use(self, intake: Intake) -> None:
         """What my learner has a use for now; before that is said, anything."""
-        self.reliable_messages.intake = intake
+        self.reliable_messages.receiver.intake = intake
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
@@ -117,12 +117,12 @@ class Peer:
 
     def settle(self, settlement: Settlement) -> None:
         """The learner's verdict on an arrival of mass or of a stream."""
-        self.reliable_messages.settle(settlement)
+        self.reliable_messages.receiver.settle(settlement)
 
     def complain(self, complaints: Iterable[Complaint], now: float) -> None:
         """The learner has refused payloads, and has said so itself."""
         for name, reason in ((one.sender, one.reason) for one in complaints if self.status_of(one.sender) is not None):
-            windows = self.reliable_messages.windows.items()
+            windows = self.reliable_messages.receiver.windows.items()
             mass = any(slot.peer == name and not window.stream for slot, window in windows)
             weight = self.limits.penalty_with_mass if mass else 1
             self._peer_scores.offend(name, reason, now, weight)
@@ -169,7 +169,7 @@ class Peer:
         if isinstance(message, Ping | PingRequest | Ack | Nack | Leave):
             self.membership.probe_word(envelope, message, now)
             if isinstance(message, Leave) and self.status_of(sender) is Status.LEFT:
-                self.reliable_messages.parted(sender, boot, message.absorbed, now)
+                self.reliable_messages.sender.parted(sender, boot, message.absorbed, now)
             return
         if self.membership.heard(envelope, now) is None:
             self._turn_away(sender, "not_admitted", now)
@@ -192,13 +192,13 @@ class Peer:
             case Consignment():
                 if not self.turns_down(sender, message.topic, now):
                     unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
-                    became = self.reliable_messages.arrived(sender, boot, message, now, unwanted)
+                    became = self.reliable_messages.receiver.arrived(sender, boot, message, now, unwanted)
                     self._note_arrival(sender, became, now)
             case Receipt():
-                self.reliable_messages.receipt(sender, message, now)
+                self.reliable_messages.sender.receipt(sender, message, now)
             case Enquiry():
                 if not self.turns_down(sender, message.topic, now):
-                    self.reliable_messages.enquired(sender, boot, message)
+                    self.reliable_messages.receiver.enquired(sender, boot, message)
 
     def receive_malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
         """Bytes that were no message. Counted; said once per (sender, code). `proven`: it was this peer and nobody in
@@ -218,7 +218,7 @@ class Peer:
     def turns_down(self, sender: PeerName, topic: str, now: float) -> bool:
         """Whether my learner has no use for this topic, so that nothing is kept of it; if so, one is counted. Who sends
         it sends it again, for as long as it likes."""
-        if self.reliable_messages.intake.knows(topic):
+        if self.reliable_messages.receiver.intake.knows(topic):
             return False
         self._peer_scores.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
         return True
@@ -251,13 +251,13 @@ class Peer:
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
         self.delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
-        self.reliable_messages.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self.reliable_messages.sender.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def connection_ended(self, name: PeerName, now: float) -> None:
         """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
         or is known over there by its number, so it can be said again at once."""
         self.delivery.returned(name, False, now)
-        self.reliable_messages.returned(name, now)
+        self.reliable_messages.sender.returned(name, now)
 
     def forget_processes(self, name: PeerName, why: str, now: float) -> None:
         """The key of `name` is another now, or none: what was heard under the former one binds nobody."""
@@ -265,7 +265,7 @@ class Peer:
         self.membership.refusals.all_of(name, why, now)
         self._note_changes(now)
         self.delivery.forget_processes(name)
-        self.reliable_messages.forget_processes(name)
+        self.reliable_messages.receiver.forget_processes(name)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
@@ -277,37 +277,37 @@ class Peer:
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
-        self.membership.leave(reason, crashed, self.reliable_messages.absorbed_of)
+        self.membership.leave(reason, crashed, self.reliable_messages.receiver.absorbed_of)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
         table, before = self.membership.table, self.key_distribution.before
-        if not (table.out or self.delivery.out or self.reliable_messages.out):
+        if not (table.out or self.delivery.out or self.reliable_messages.box.out):
             return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
         for to, message in self.delivery.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
-        for to, boot, message in self.reliable_messages.out:
+        for to, boot, message in self.reliable_messages.box.out:
             member = table.rows.get(to)
             if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
                 drained.append(self._transmit(to, boot, member.address, message))
-        for part in (table, self.delivery, self.reliable_messages):
+        for part in (table, self.delivery, self.reliable_messages.box):
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
         """Drain what came for the learner."""
-        drained = self.delivery.arrivals + self.reliable_messages.arrivals
-        self.delivery.arrivals, self.reliable_messages.arrivals = [], []
+        drained = self.delivery.arrivals + self.reliable_messages.box.arrivals
+        self.delivery.arrivals, self.reliable_messages.box.arrivals = [], []
         return drained
 
     def freed(self) -> list[Slot]:
         """Drain the links of which a parcel of mass or of a stream is settled, home or written off."""
-        drained, self.reliable_messages.freed = self.reliable_messages.freed, []
+        drained, self.reliable_messages.sender.freed = self.reliable_messages.sender.freed, []
         return drained
 
     def awaits_taking(self) -> bool:
@@ -316,7 +316,7 @@ class Peer:
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        parts = (self.membership.table, self.delivery, self.reliable_messages, self._peer_scores)
+        parts = (self.membership.table, self.delivery, self.reliable_messages.sender, self._peer_scores)
         drained = [event for part in parts for event in part.events] + self._events
         if drained:
             self._events = []
@@ -331,7 +331,7 @@ class Peer:
 
     def neighbourhood(self) -> Neighbourhood | None:
         """A new snapshot of the others, or None when nothing changed since the last call."""
-        table, muted, lossy = self.membership.table, self._peer_scores.muted, self.reliable_messages.lossy
+        table, muted, lossy = self.membership.table, self._peer_scores.muted, self.reliable_messages.sender.lossy
         table.changed = table.changed or muted is not self._muted or lossy is not self._lossy
         snapshot, self._muted, self._lossy = table.neighbourhood(), muted, lossy
         return replace(snapshot, muted=muted, lossy=lossy) if snapshot is not None and (muted or lossy) else snapshot
@@ -373,7 +373,7 @@ class Peer:
 
     def in_flight(self) -> list[tuple[Slot, Outstanding]]:
         """Mass and streams of mine that are on their way, held or parked."""
-        return list(self.reliable_messages.in_flight())
+        return list(self.reliable_messages.sender.in_flight())
 
     @property
     def local_health(self) -> int:
@@ -383,7 +383,7 @@ class Peer:
     @property
     def written_off(self) -> float:
         """Weight that ended with processes of others, since the start."""
-        return self.reliable_messages.written_off
+        return self.reliable_messages.sender.written_off
 
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
@@ -416,7 +416,7 @@ class Peer:
         return self.membership.table.rows[name].boot if self.is_alive(name) else None
 
     def _has_something_for(self, name: PeerName) -> bool:
-        return self.reliable_messages.has_something_for(name) or self.delivery.has_something_for(name)
+        return self.reliable_messages.sender.has_something_for(name) or self.delivery.has_something_for(name)
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""
@@ -424,11 +424,11 @@ class Peer:
         while table.lost or table.back:
             lost, back, table.lost, table.back = table.lost, table.back, [], []
             for peer, for_good, why in lost:
-                self.reliable_messages.lost(peer, now, for_good, why)
+                self.reliable_messages.sender.lost(peer, now, for_good, why)
             for peer, restarted in back:
                 self.key_distribution.tell_all(peer)
                 self.delivery.returned(peer, restarted, now)
-                self.reliable_messages.returned(peer, now)
+                self.reliable_messages.sender.returned(peer, now)
 
     def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:
         """A word that is not for me, or not for me to hear; strangers, who choose their names, are counted as one."""

@@ -197,16 +197,16 @@ def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of
 def test_a_last_word_speaks_of_its_own_process_alone() -> None:
     """What went to the process before it is the matter of whoever hears that there is a new one."""
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
-    ours.parted(BO, Boot(2), (), 0.1)
-    assert [one.number for _, one in ours.in_flight()] == [1]
-    ours.arrived(BO, Boot(9), reliable("m", 1), 0.0)
-    ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
-    assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
-    assert ours.absorbed_of(BO, Boot(10)) == ()
-    ours.arrived(BO, Boot(9), reliable("m", 2), 0.0)
-    ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, False, "diverged"))
-    assert ours.absorbed_of(BO, Boot(9)) == (("m", 1),)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.sender.parted(BO, Boot(2), (), 0.1)
+    assert [one.number for _, one in ours.sender.in_flight()] == [1]
+    ours.receiver.arrived(BO, Boot(9), reliable("m", 1), 0.0)
+    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, absorbed=True))
+    assert ours.receiver.absorbed_of(BO, Boot(9)) == (("m", 1),)
+    assert ours.receiver.absorbed_of(BO, Boot(10)) == ()
+    ours.receiver.arrived(BO, Boot(9), reliable("m", 2), 0.0)
+    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, False, "diverged"))
+    assert ours.receiver.absorbed_of(BO, Boot(9)) == (("m", 1),)
 
 
 def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -> None:
@@ -224,7 +224,8 @@ def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -
 def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:
     world["ada"].peer.limits = world.limits
     limits = world.limits.__class__(payload_bytes_max=4)
-    world["ada"].peer.reliable_messages.limits = limits
+    reliable = world["ada"].peer.reliable_messages
+    reliable.sender.limits = reliable.receiver.limits = limits
     world.consign("ada", "bo", 7, 0.25)
     (home,) = world["ada"].arrivals
     assert home.home
@@ -294,11 +295,11 @@ def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
     limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
     ours = ReliableMessages(limits, Boot(1), lambda peer: 1)
     for number, topic in enumerate(["a", "b", "c"], start=1):
-        ours.arrived(BO, Boot(9), reliable(topic, number), 0.0)
-    assert [arrival.topic for arrival in ours.arrivals] == ["a", "b"]
-    assert ours.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
-    ours.enquired(BO, Boot(9), Enquiry("c", 3))
-    assert len(ours.out) == 1
+        ours.receiver.arrived(BO, Boot(9), reliable(topic, number), 0.0)
+    assert [arrival.topic for arrival in ours.box.arrivals] == ["a", "b"]
+    assert ours.box.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
+    ours.receiver.enquired(BO, Boot(9), Enquiry("c", 3))
+    assert len(ours.box.out) == 1
 
 
 def large(topic: str, number: int, stream: bool = False) -> Consignment:
@@ -309,59 +310,61 @@ def large(topic: str, number: int, stream: bool = False) -> Consignment:
 def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_processes() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
     ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
-    came = [ours.arrived(BO, Boot(9), large(f"m{number}", 1), 0.0) for number in range(5)]
+    came = [ours.receiver.arrived(BO, Boot(9), large(f"m{number}", 1), 0.0) for number in range(5)]
     assert came == ["", "", "full", "full", "full"]
-    assert ours.arrived(BO, Boot(10), large("m0", 1), 0.0) == "full", "a new process of it has no room of its own"
-    assert ours.arrived(PeerName("cy"), Boot(10), large("m0", 1), 0.0) == ""
-    first = ours.arrivals[0]
-    ours.settle(Settlement(BO, first.topic, first.version, absorbed=True))
-    assert ours.arrived(BO, Boot(10), large("m0", 1), 0.0) == ""
-    ours.intake = Intake(largest=60 * 1024)
-    came = [ours.arrived(BO, Boot(10), large(f"m{number}", 1), 0.0) for number in range(2, 7)]
+    assert ours.receiver.arrived(BO, Boot(10), large("m0", 1), 0.0) == "full", (
+        "a new process of it has no room of its own"
+    )
+    assert ours.receiver.arrived(PeerName("cy"), Boot(10), large("m0", 1), 0.0) == ""
+    first = ours.box.arrivals[0]
+    ours.receiver.settle(Settlement(BO, first.topic, first.version, absorbed=True))
+    assert ours.receiver.arrived(BO, Boot(10), large("m0", 1), 0.0) == ""
+    ours.receiver.intake = Intake(largest=60 * 1024)
+    came = [ours.receiver.arrived(BO, Boot(10), large(f"m{number}", 1), 0.0) for number in range(2, 7)]
     assert came == [""] * 3 + ["full"] * 2, "and four as large as the largest of my own"
 
 
 def test_frames_that_come_before_their_turn_take_room_too() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
     ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
-    came = [ours.arrived(BO, Boot(9), large(f"s{number}", 2, stream=True), 0.0) for number in range(4)]
+    came = [ours.receiver.arrived(BO, Boot(9), large(f"s{number}", 2, stream=True), 0.0) for number in range(4)]
     assert came == ["", "", "full", "full"]
-    assert ours.arrivals == []
+    assert ours.box.arrivals == []
 
 
 def test_one_payload_has_room_however_large_it_is() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS.__class__(sender_bytes_max=1024), Boot(1), lambda peer: 9)
-    assert [ours.arrived(BO, Boot(9), large(topic, 1), 0.0) for topic in "ab"] == ["", "full"]
+    assert [ours.receiver.arrived(BO, Boot(9), large(topic, 1), 0.0) for topic in "ab"] == ["", "full"]
 
 
 def test_of_mass_one_parcel_waits_for_the_learner_and_the_next_is_sent_again() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 9)
-    came = [ours.arrived(BO, Boot(9), reliable("m", number), 0.0) for number in range(1, 10_000)]
+    came = [ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0) for number in range(1, 10_000)]
     assert came == ["", *["full"] * 9_998]
-    ours.settle(Settlement(BO, "m", ours.arrivals[0].version, absorbed=True))
-    assert ours.arrived(BO, Boot(9), reliable("m", 2), 0.0) == ""
-    assert [one.version.number for one in ours.arrivals] == [1, 2]
+    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[0].version, absorbed=True))
+    assert ours.receiver.arrived(BO, Boot(9), reliable("m", 2), 0.0) == ""
+    assert [one.version.number for one in ours.box.arrivals] == [1, 2]
 
 
 def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.arrived(BO, Boot(9), reliable("m", 5), 0.0)
-    ours.arrived(BO, Boot(10), reliable("m", 1), 0.0)
-    first, second = ours.arrivals
+    ours.receiver.arrived(BO, Boot(9), reliable("m", 5), 0.0)
+    ours.receiver.arrived(BO, Boot(10), reliable("m", 1), 0.0)
+    first, second = ours.box.arrivals
     assert (first.version, second.version) == ((9, 5), (10, 1))
-    ours.settle(Settlement(BO, "m", first.version, absorbed=True))
-    assert ours.out == []  # nobody is left who waits for that receipt
-    ours.settle(Settlement(BO, "m", second.version, absorbed=True))
-    assert ours.out == [(BO, 10, Receipt("m", 1, Verdict.ABSORBED))]
+    ours.receiver.settle(Settlement(BO, "m", first.version, absorbed=True))
+    assert ours.box.out == []  # nobody is left who waits for that receipt
+    ours.receiver.settle(Settlement(BO, "m", second.version, absorbed=True))
+    assert ours.box.out == [(BO, 10, Receipt("m", 1, Verdict.ABSORBED))]
 
 
 def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_the_new_one() -> None:
     """Its number 5 would be one that the new process has yet to give away."""
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.arrived(BO, Boot(9), reliable("m", 5), 0.0)
-    ours.arrived(BO, Boot(10), reliable("m", 1), 0.0)
+    ours.receiver.arrived(BO, Boot(9), reliable("m", 5), 0.0)
+    ours.receiver.arrived(BO, Boot(10), reliable("m", 1), 0.0)
     ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
-    assert ours.out == [(BO, 10, Receipt("m", 1, Verdict.HELD))]
+    assert ours.box.out == [(BO, 10, Receipt("m", 1, Verdict.HELD))]
 
 
 def test_a_verdict_on_what_an_ended_process_had_sent_settles_nothing_of_its_successor(world: World) -> None:
@@ -385,101 +388,101 @@ def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its
     """Its first sending was not lost, it only took longer than I waited."""
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in range(1, 20):
-        ours.publish(Slot(BO, "m", ""), mass(number), 0.0)
-        ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
-    timeout_s = ours.resending.arriving[BO, 0].seconds()
-    ours.publish(Slot(BO, "m", ""), mass(20), 1.0)
+        ours.sender.publish(Slot(BO, "m", ""), mass(number), 0.0)
+        ours.sender.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
+    timeout_s = ours.sender.resending.arriving[BO, 0].seconds()
+    ours.sender.publish(Slot(BO, "m", ""), mass(20), 1.0)
     ours.handle_timeout(ours.next_timeout())
     held = Receipt("m", 20, Verdict.HELD)
-    ours.receipt(BO, held, 2.0)
-    assert ours.resending.arriving[BO, 0].seconds() == timeout_s
-    ours.receipt(BO, held, 2.1)
-    assert ours.resending.arriving[BO, 0].seconds() == pytest.approx(2 * timeout_s)
-    assert [one.sendings for _, one in ours.in_flight()] == [2]
+    ours.sender.receipt(BO, held, 2.0)
+    assert ours.sender.resending.arriving[BO, 0].seconds() == timeout_s
+    ours.sender.receipt(BO, held, 2.1)
+    assert ours.sender.resending.arriving[BO, 0].seconds() == pytest.approx(2 * timeout_s)
+    assert [one.sendings for _, one in ours.sender.in_flight()] == [2]
 
 
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.enquired(BO, Boot(9), Enquiry("m", 1))
-    assert ours.out == []
+    ours.receiver.enquired(BO, Boot(9), Enquiry("m", 1))
+    assert ours.box.out == []
 
 
 def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in range(1, 6):
-        ours.arrived(BO, Boot(9), reliable("m", number), 0.0)
-        ours.settle(Settlement(BO, "m", ours.arrivals[-1].version, absorbed=True))
-    ours.out.clear()
-    ours.arrived(BO, Boot(9), reliable("m", 1), 0.0)
-    ours.enquired(BO, Boot(9), Enquiry("m", 2))
-    assert ours.out == []
-    assert len(ours.arrivals) == 5
+        ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0)
+        ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, absorbed=True))
+    ours.box.out.clear()
+    ours.receiver.arrived(BO, Boot(9), reliable("m", 1), 0.0)
+    ours.receiver.enquired(BO, Boot(9), Enquiry("m", 2))
+    assert ours.box.out == []
+    assert len(ours.box.arrivals) == 5
 
 
 def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_for_what_it_did_not_take() -> None:
     ours = ReliableMessages(replace(DEFAULT_LIMITS, consign_timeout_min_s=1.0), Boot(1), lambda peer: 1)
     for value in 1, 2:
         parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
-        ours.publish(Slot(BO, "m", ""), parcel, 0.0)
-    (_, _, first), _ = ours.out
-    ours.not_sent(BO, first, 0.0)
-    assert [one.sendings for _, one in ours.in_flight()] == [0, 1]
+        ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)
+    (_, _, first), _ = ours.box.out
+    ours.sender.not_sent(BO, first, 0.0)
+    assert [one.sendings for _, one in ours.sender.in_flight()] == [0, 1]
     waits = [ours.next_timeout()]
     for _ in range(1500):  # an hour of a reader that takes nothing
         before = ours.next_timeout()
-        ours.out.clear()
+        ours.box.out.clear()
         ours.handle_timeout(before)
-        for to, _, message in ours.out:
-            ours.not_sent(to, message, before)
+        for to, _, message in ours.box.out:
+            ours.sender.not_sent(to, message, before)
         waits.append(ours.next_timeout() - before)
     assert waits[:3] == pytest.approx([DEFAULT_LIMITS.retry_interval_s * factor for factor in (1, 2, 4)])
     assert max(waits) <= DEFAULT_LIMITS.retry_interval_max_s + 1e-9
-    ours.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
-    ours.not_sent(BO, Enquiry("m", 1), 1.0)
-    assert [one.sendings for _, one in ours.in_flight()] == [0, 1]
+    ours.sender.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
+    ours.sender.not_sent(BO, Enquiry("m", 1), 1.0)
+    assert [one.sendings for _, one in ours.sender.in_flight()] == [0, 1]
 
 
 def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     now = 0.0
-    while not ours.arrivals:
-        for to, _, message in ours.out:
-            ours.not_sent(to, message, now)
-        ours.out.clear()
-        now = ours.next_timeout() if not ours.arrivals else now
+    while not ours.box.arrivals:
+        for to, _, message in ours.box.out:
+            ours.sender.not_sent(to, message, now)
+        ours.box.out.clear()
+        now = ours.next_timeout() if not ours.box.arrivals else now
         ours.handle_timeout(now)
-    (home,) = ours.arrivals
+    (home,) = ours.box.arrivals
     assert (home.home, home.weight, home.reason) == (True, 0.5, "no socket takes what is for bo")
     assert now == pytest.approx(0.3)
-    assert len(ours.freed) == 1
-    assert not list(ours.in_flight())
-    assert ours.written_off == 0.0
-    ours.publish(Slot(BO, "m", ""), mass(2), now)
-    ((_, _, again),) = ours.out
+    assert len(ours.sender.freed) == 1
+    assert not list(ours.sender.in_flight())
+    assert ours.sender.written_off == 0.0
+    ours.sender.publish(Slot(BO, "m", ""), mass(2), now)
+    ((_, _, again),) = ours.box.out
     assert isinstance(again, Consignment)
     assert again.number == 2  # its number may have been on a piece that got through
 
 
 def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refused_later() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
-    ours.out.clear()
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.box.out.clear()
     for _ in range(2 * DEFAULT_LIMITS.unsent_tries_max):
         now = ours.next_timeout()
         ours.handle_timeout(now)
-        for to, _, message in ours.out:
-            ours.not_sent(to, message, now)
-        ours.out.clear()
-    assert not ours.arrivals
-    assert [one.sendings for _, one in ours.in_flight()] == [1]
+        for to, _, message in ours.box.out:
+            ours.sender.not_sent(to, message, now)
+        ours.box.out.clear()
+    assert not ours.box.arrivals
+    assert [one.sendings for _, one in ours.sender.in_flight()] == [1]
 
 
 def test_being_called_lost_twice_parks_once(world: World) -> None:
     world.cut_off("bo")
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
-    world["ada"].peer.reliable_messages.lost(PeerName("bo"), world.now, False, "silent")
+    world["ada"].peer.reliable_messages.sender.lost(PeerName("bo"), world.now, False, "silent")
     world.run(0.1)
     assert world["ada"].kinds("bo").count(EventKind.PARKED) == 1
 
@@ -488,10 +491,10 @@ def test_the_same_reason_for_coming_home_is_said_once() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     for number in 1, 2:
         parcel = Parcel((BO,), "m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5)
-        ours.publish(Slot(BO, "m", ""), parcel, 0.0)
-        ours.receipt(BO, Receipt("m", number, Verdict.REFUSED, "not finite"), 0.0)
-    assert len(ours.arrivals) == 2
-    assert [event.kind for event in ours.events] == [EventKind.CAME_HOME]
+        ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)
+        ours.sender.receipt(BO, Receipt("m", number, Verdict.REFUSED, "not finite"), 0.0)
+    assert len(ours.box.arrivals) == 2
+    assert [event.kind for event in ours.sender.events] == [EventKind.CAME_HOME]
 
 
 def test_a_stream_whose_receipt_was_lost_is_settled_although_later_frames_went_on(world: World) -> None:

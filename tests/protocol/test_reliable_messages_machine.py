@@ -63,7 +63,7 @@ class OneLink(RuleBasedStateMachine):
         self.posted.append(value)
         self.free -= 1
         parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=2.0**-value)
-        self.ada.publish(LINK, parcel, self.now)
+        self.ada.sender.publish(LINK, parcel, self.now)
         self._pump(socket)
 
     # --- the learner of bo ----------------------------------------------------------------------------------------
@@ -73,8 +73,8 @@ class OneLink(RuleBasedStateMachine):
     def settle(self, absorb: bool) -> None:
         arrival = self.waiting.pop(0)
         (self.absorbed if absorb else self.refused)[value_of(arrival)] += 1
-        self.bo.settle(Settlement(ADA, "m", arrival.version, absorb, "" if absorb else "not now"))
-        self.bo.settle(Settlement(ADA, "m", arrival.version, not absorb, "a second verdict is none"))
+        self.bo.receiver.settle(Settlement(ADA, "m", arrival.version, absorb, "" if absorb else "not now"))
+        self.bo.receiver.settle(Settlement(ADA, "m", arrival.version, not absorb, "a second verdict is none"))
         self._pump()
 
     # --- the network ----------------------------------------------------------------------------------------------
@@ -87,9 +87,9 @@ class OneLink(RuleBasedStateMachine):
         if lost or to_boot != self.real_bo_boot:
             return
         if isinstance(message, Consignment):
-            self.bo.arrived(ADA, Boot(1), message, self.now)
+            self.bo.receiver.arrived(ADA, Boot(1), message, self.now)
         elif isinstance(message, Enquiry):
-            self.bo.enquired(ADA, Boot(1), message)
+            self.bo.receiver.enquired(ADA, Boot(1), message)
         self._pump()
 
     @precondition(lambda self: self.to_ada)
@@ -99,7 +99,7 @@ class OneLink(RuleBasedStateMachine):
         from_boot, message = self.to_ada[index] if doubled else self.to_ada.pop(index)
         # Membership listens to the process that it knows, and to nobody it holds dead without a greeting.
         if not lost and isinstance(message, Receipt) and from_boot == self.bo_boot:
-            self.ada.receipt(BO, message, self.now)
+            self.ada.sender.receipt(BO, message, self.now)
         self._pump()
 
     @rule(seconds=st.sampled_from([0.01, 1.0, 10.0]), socket=st.booleans())
@@ -118,15 +118,15 @@ class OneLink(RuleBasedStateMachine):
         if for_good:
             self._restart_bo()
         self.bo_boot = None
-        self.ada.lost(BO, self.now, for_good, "left" if for_good else "silent")
+        self.ada.sender.lost(BO, self.now, for_good, "left" if for_good else "silent")
         self._pump()
-        for _, one in self.ada.in_flight():
+        for _, one in self.ada.sender.in_flight():
             assert one.parcel.step in self.on_the_wire, "never sent, and not sent home"
 
     @rule()
     def bo_is_heard(self) -> None:
         self.bo_boot = self.real_bo_boot
-        self.ada.returned(BO, self.now)
+        self.ada.sender.returned(BO, self.now)
         self._pump()
 
     @rule()
@@ -140,7 +140,7 @@ class OneLink(RuleBasedStateMachine):
         self.waiting.clear()
 
     def _pump(self, socket: bool = True) -> None:
-        sent, self.ada.out = self.ada.out, []
+        sent, self.ada.box.out = self.ada.box.out, []
         for _, to_boot, message in sent:
             if socket:
                 assert to_boot == self.bo_boot, "sent to nobody"
@@ -148,17 +148,17 @@ class OneLink(RuleBasedStateMachine):
                 if isinstance(message, Consignment):
                     self.on_the_wire.add(message.step)
             else:
-                self.ada.not_sent(BO, message, self.now)
-        answered, self.bo.out = self.bo.out, []
+                self.ada.sender.not_sent(BO, message, self.now)
+        answered, self.bo.box.out = self.bo.box.out, []
         self.to_ada += [(self.real_bo_boot, message) for _, _, message in answered]  # type: ignore[misc]
-        self.waiting += self.bo.arrivals
-        self.bo.arrivals = []
-        for arrival in self.ada.arrivals:
+        self.waiting += self.bo.box.arrivals
+        self.bo.box.arrivals = []
+        for arrival in self.ada.box.arrivals:
             assert arrival.home
             self.home[value_of(arrival)] += 1
-        self.ada.arrivals = []
-        self.free += len(self.ada.freed)
-        self.ada.freed = []
+        self.ada.box.arrivals = []
+        self.free += len(self.ada.sender.freed)
+        self.ada.sender.freed = []
 
     # --- the twin -------------------------------------------------------------------------------------------------
 
@@ -172,9 +172,9 @@ class OneLink(RuleBasedStateMachine):
     @invariant()
     def weight_is_somewhere(self) -> None:
         never_sent = sum(2.0**-value for value in self.posted if value not in self.on_the_wire)
-        assert self.ada.written_off <= 1.0 - never_sent, "written off without having been sent"
-        in_flight = {one.parcel.step for _, one in self.ada.in_flight()}
-        written_off = self.ada.written_off
+        assert self.ada.sender.written_off <= 1.0 - never_sent, "written off without having been sent"
+        in_flight = {one.parcel.step for _, one in self.ada.sender.in_flight()}
+        written_off = self.ada.sender.written_off
         gone = 0.0
         for value in self.posted:
             if value not in in_flight and not self.home[value]:
@@ -187,10 +187,10 @@ class OneLink(RuleBasedStateMachine):
 
     @invariant()
     def the_bound_holds(self) -> None:
-        in_flight = len(list(self.ada.in_flight()))
+        in_flight = len(list(self.ada.sender.in_flight()))
         assert in_flight + self.free == DEFAULT_LIMITS.in_flight_mass_max
         assert len(self.waiting) <= DEFAULT_LIMITS.in_flight_mass_max
-        for window in self.bo.windows.values():
+        for window in self.bo.receiver.windows.values():
             assert len(window.verdicts) <= 2
             assert not window.early
 
@@ -207,7 +207,7 @@ class OneLink(RuleBasedStateMachine):
                 self.settle(absorb=True)
             while self.to_ada:
                 self.carry_to_ada(0, doubled=False, lost=False)
-        assert not list(self.ada.in_flight())
+        assert not list(self.ada.sender.in_flight())
         self.nothing_is_used_twice()
         self.weight_is_somewhere()
 

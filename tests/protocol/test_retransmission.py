@@ -117,8 +117,8 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
     assert not world["ada"].peer.in_flight()
-    assert not world["ada"].peer.reliable_messages.resending.arriving[world["bo"].peer.me.name, 0].answered
-    assert not world["ada"].peer.reliable_messages.resending._settling
+    assert not world["ada"].peer.reliable_messages.sender.resending.arriving[world["bo"].peer.me.name, 0].answered
+    assert not world["ada"].peer.reliable_messages.sender.resending._settling
 
 
 def test_a_parcel_for_a_slow_learner_is_sent_again_long_before_it_would_be_settled() -> None:
@@ -168,7 +168,7 @@ def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -
 def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
     timeout_s, tries = DEFAULT_LIMITS.consign_timeout_min_s, DEFAULT_LIMITS.consign_tries
     ours, sent_s = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1), [0.0]
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     while sent_s[-1] < 60.0:
         sent_s.append(ours.next_timeout())
         ours.handle_timeout(sent_s[-1])
@@ -181,10 +181,10 @@ def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
 def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_more_seldom_sooner() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
     size = int(DEFAULT_LIMITS.confirm_bytes_per_s)  # a second, as long as nothing is known of the link
-    ours.publish(Slot(BO, "m", ""), mass(1, size), 0.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1, size), 0.0)
     assert ours.next_timeout() == pytest.approx(1.0 + DEFAULT_LIMITS.consign_timeout_min_s, abs=0.1)
-    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
-    ours.publish(Slot(BO, "m", ""), mass(2, size), 10.0)
+    ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
+    ours.sender.publish(Slot(BO, "m", ""), mass(2, size), 10.0)
     sent_s = [10.0]
     for _ in range(DEFAULT_LIMITS.consign_tries_few + 2):
         sent_s.append(ours.next_timeout())
@@ -195,47 +195,47 @@ def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_m
 
 def test_what_is_learned_of_large_bodies_says_nothing_of_small_ones() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1, int(DEFAULT_LIMITS.confirm_bytes_per_s)), 0.0)
-    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.9)
-    ours.publish(Slot(BO, "m", ""), mass(2), 10.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1, int(DEFAULT_LIMITS.confirm_bytes_per_s)), 0.0)
+    ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.9)
+    ours.sender.publish(Slot(BO, "m", ""), mass(2), 10.0)
     assert ours.next_timeout() == pytest.approx(10.0 + DEFAULT_LIMITS.consign_timeout_min_s)
 
 
 def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_one_sending() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
-    assert not ours.lossy
-    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
+    assert not ours.sender.lossy
+    ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
     for number in range(2, 2 + DEFAULT_LIMITS.lossy_parcels):
-        assert ours.lossy == {BO}
-        ours.publish(Slot(BO, "m", ""), mass(number), float(number))
-        ours.receipt(BO, Receipt("m", number, Verdict.ABSORBED), number + 0.01)
-    assert not ours.lossy
+        assert ours.sender.lossy == {BO}
+        ours.sender.publish(Slot(BO, "m", ""), mass(number), float(number))
+        ours.sender.receipt(BO, Receipt("m", number, Verdict.ABSORBED), number + 0.01)
+    assert not ours.sender.lossy
 
 
 def lossy() -> ReliableMessages:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
-    ours.publish(Slot(BO, "m", ""), mass(1), 0.0)
+    ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
-    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
-    assert ours.lossy == {BO}
+    ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)
+    assert ours.sender.lossy == {BO}
     return ours
 
 
 def test_two_receipts_for_one_parcel_show_that_nothing_was_lost() -> None:
     ours = lossy()
-    ours.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
-    assert not ours.lossy
+    ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.3)
+    assert not ours.sender.lossy
 
 
 def test_who_is_dead_or_silent_is_not_lossy() -> None:
     ours = lossy()
-    ours.lost(BO, 2.0, False, "silent")
-    assert not ours.lossy
+    ours.sender.lost(BO, 2.0, False, "silent")
+    assert not ours.sender.lossy
     ours = lossy()
-    ours.publish(Slot(BO, "m", ""), mass(2), 0.2)
-    while ours.lossy:
+    ours.sender.publish(Slot(BO, "m", ""), mass(2), 0.2)
+    while ours.sender.lossy:
         now = ours.next_timeout()
         ours.handle_timeout(now)
     silent_s = DEFAULT_LIMITS.lossy_tries * DEFAULT_LIMITS.consign_timeout_min_s

@@ -1,0 +1,225 @@
+"""The sender's half of reliable messages: what is in flight, when it is sent again, and what comes back.
+
+The rules are at the head of protocol/reliable_messages.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gossipdistill.events import Event, EventKind
+from gossipdistill.ids import Boot, PeerName, Version
+from gossipdistill.limits import Limits
+from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Enquiry, Message, Parcel, Receipt, Slot, Verdict
+from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.parcels import Line, Outbox, Outstanding
+from gossipdistill.protocol.resending import Resending
+
+_DOUBLINGS_MAX = 16
+"""Of an interval whose bound is reached by then; a stream may be refused for ever."""
+
+
+@dataclass(slots=True)
+class ReliableSender:
+    """`boot_of` names the living process of a peer to send to; None: nobody."""
+
+    limits: Limits
+    boot: Boot
+    boot_of: Callable[[PeerName], int | None]
+    box: Outbox
+    lines: dict[Slot, Line] = field(default_factory=dict)
+    freed: list[Slot] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    written_off: float = 0.0
+    """The weight that is lost with processes which ended, since the start."""
+    _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
+    _said: set[tuple[str, str]] = field(default_factory=set)
+    resending: Resending = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.resending = Resending(self.limits)
+
+    @property
+    def lossy(self) -> frozenset[PeerName]:
+        """To these peers mass has had to be sent again lately; the same object until that changes."""
+        return self.resending.lossy
+
+    def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
+        """The learner has posted; the mailbox has seen to it that there was room."""
+        line = self.lines.setdefault(slot, Line())
+        one = Outstanding(parcel)
+        line.in_flight.append(one)
+        problem = self._problem(parcel)
+        if problem:
+            self._end(slot, line, one, now, home=problem)
+        else:
+            self._send(slot, line, one, now)
+
+    def receipt(self, sender: PeerName, receipt: Receipt, now: float) -> None:
+        """The recipient says what became of one. A verdict on what is settled already is an echo."""
+        self.resending.heard(sender, now)
+        slot = Slot(sender, receipt.topic, "")
+        line = self.lines.get(slot)
+        one = next((o for o in line.in_flight if o.number == receipt.number), None) if line is not None else None
+        if line is None or one is None or not one.sendings:
+            if line is not None and line.resent == receipt.number:
+                self.resending.in_vain(sender, line.resent_bytes)
+                line.resent = 0
+            return
+        if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
+            self.resending.answered(sender, one, now - one.sent_s, receipt.verdict is not Verdict.HELD)
+        if receipt.verdict is Verdict.HELD:
+            if one.held and one.sendings > 1 and not one.enquired:
+                self.resending.in_vain(sender, one.parcel.payload.nbytes)
+            if not one.held:
+                one.held = True
+                one.tries = 0
+                wait_s = self.resending.hold_s(sender, one)
+                self._due(slot, line, one, max(one.sent_s, now - wait_s / 2) + wait_s)
+            elif one.enquired:
+                self._due(slot, line, one, now + self.resending.hold_s(sender, one))
+        else:
+            self.resending.settled(sender, one)
+            refused = receipt.verdict is Verdict.REFUSED
+            self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
+
+    def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
+        """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
+        if not isinstance(message, Consignment):
+            return
+        slot = Slot(recipient, message.topic, "")
+        line = self.lines.get(slot, Line())
+        for one in line.in_flight:
+            if one.number == message.number and not one.held:
+                one.sendings -= 1
+                one.refusals += 1
+                # Mass that waits is half of a learner's weight kept from everybody, until a death is known.
+                tried = one.refusals >= self.limits.unsent_tries_max
+                if tried and not one.sendings and one.parcel.delivery is DeliveryClass.MASS:
+                    self._end(slot, line, one, now, home=f"no socket takes what is for {recipient}")
+                    return
+                gap_s = self.limits.retry_interval_s * 2 ** min(one.refusals - 1, _DOUBLINGS_MAX)
+                one.tries = 0
+                self._due(slot, line, one, now + min(gap_s, self.limits.retry_interval_max_s))
+
+    def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
+        """A peer is dead, or (`for_good`) has left the run or turned us away."""
+        self.resending.gone(peer)
+        for slot, line in self._lines_to(peer):
+            for one in list(line.in_flight):
+                if not one.sendings:
+                    self._end(slot, line, one, now, home=f"{peer} {why}")
+                elif for_good or one.parcel.delivery is DeliveryClass.STREAM:
+                    self._write_off(slot, line, one, now, f"{peer} {why}")
+                elif not one.parked:
+                    one.parked = True
+                    self._due(slot, line, one, NEVER)
+                    reason = f"{one.parcel.topic} {one.number} of weight {one.parcel.weight:.4g} waits for it: {why}"
+                    self.events.append(Event(EventKind.PARKED, now, peer, reason, one.detail(slot)))
+
+    def parted(self, peer: PeerName, boot: Boot, absorbed: tuple[tuple[str, int], ...] | None, now: float) -> None:
+        """The last word of a process: what of my mass was absorbed over there, and that nothing else ever will be."""
+        for slot, line in self._lines_to(peer) if absorbed is not None else ():
+            for one in [one for one in line.in_flight if one.sendings and one.to_boot == boot]:
+                if one.parcel.delivery is DeliveryClass.MASS:
+                    used = absorbed is not None and (slot.topic, one.number) in absorbed
+                    self._end(slot, line, one, now, home=None if used else f"{peer} has left without it")
+
+    def returned(self, peer: PeerName, now: float) -> None:
+        """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
+        boot = self.boot_of(peer)
+        for slot, line in self._lines_to(peer):
+            for one in list(line.in_flight):
+                if one.sendings and boot is not None and one.to_boot != boot:
+                    self._write_off(slot, line, one, now, f"{peer} has restarted")
+            for one in list(line.in_flight):
+                one.parked, one.tries = False, 0
+                self._send(slot, line, one, now)
+
+    def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
+        boot = self.boot_of(slot.peer)
+        if boot is None:
+            self._due(slot, line, one, NEVER)  # `returned` or `lost` will come
+            return
+        if line.to_boot != boot:
+            line.to_boot, line.numbered = boot, 0
+        if one.to_boot != boot:
+            line.numbered += 1
+            one.number, one.to_boot = line.numbered, boot
+        if one.held:
+            self.box.out.append((slot.peer, boot, Enquiry(slot.topic, one.number)))
+            one.enquired = True
+        else:
+            parcel = one.parcel
+            what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
+            self.box.out.append((slot.peer, boot, Consignment(slot.topic, one.number, *what)))
+            one.sendings, one.sent_s = one.sendings + 1, now
+        one.tries += 1
+        self._due(slot, line, one, now + self.resending.wait_s(slot.peer, one))
+
+    def _due(self, slot: Slot, line: Line, one: Outstanding, due_s: float) -> None:
+        one.due_s = due_s
+        self._deadlines.set(slot, min((other.due_s for other in line.in_flight), default=NEVER))
+
+    def _write_off(self, slot: Slot, line: Line, one: Outstanding, now: float, why: str) -> None:
+        weight = one.parcel.weight
+        self.written_off += weight
+        if one.parcel.delivery is DeliveryClass.MASS:
+            reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
+            self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, one.detail(slot)))
+        else:
+            line.numbered += self.limits.in_flight_stream_max  # so that the reader sees a gap, and does not wait
+        self._end(slot, line, one, now, home=None)
+
+    def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
+        """Forget it. With `home`, the reason, its mass is my learner's again."""
+        line.in_flight.remove(one)
+        line.resent = one.number if one.sendings > 1 and not one.enquired else 0
+        line.resent_bytes = one.parcel.payload.nbytes
+        self._due(slot, line, one, NEVER)
+        self.freed.append(slot)
+        if home is None or one.parcel.delivery is DeliveryClass.STREAM:
+            return
+        parcel, version = one.parcel, Version(self.boot, one.number)
+        what = (parcel.topic, version, parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
+        mass = (parcel.delivery, parcel.weight, parcel.degree)
+        self.box.arrivals.append(Arrival(slot.peer, *what, *mass, home=True, reason=home))
+        if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
+            self._said.add((slot.peer, home))
+            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, one.detail(slot)))
+
+    def _problem(self, parcel: Parcel) -> str:
+        """Why no reader would accept this parcel; empty if one would."""
+        size, arrays = parcel.payload.nbytes, len(parcel.payload.layout)
+        if size <= self.limits.payload_bytes_max and arrays <= self.limits.arrays_max:
+            return ""
+        bound = f"{self.limits.payload_bytes_max / 1e6:.1f} MB in {self.limits.arrays_max}"
+        return f"not sent: {parcel.topic} has {size / 1e6:.1f} MB in {arrays} arrays, and a payload at most {bound}"
+
+    def _lines_to(self, peer: PeerName) -> list[tuple[Slot, Line]]:
+        return [(slot, line) for slot, line in self.lines.items() if slot.peer == peer]
+
+    def next_timeout(self) -> float:
+        """When the first one is to be sent again or enquired after."""
+        return self._deadlines.next_s()
+
+    def handle_timeout(self, now: float) -> None:
+        """Say again, or ask, whatever is overdue."""
+        for slot in self._deadlines.pop_due(now):
+            line = self.lines[slot]
+            for one in line.in_flight:
+                if now >= one.due_s:
+                    if one.sendings and not one.held:
+                        self.resending.sent_again(slot.peer, one, now)
+                    self._send(slot, line, one, now)
+
+    def has_something_for(self, peer: PeerName) -> bool:
+        """Whether something on the way to this peer is not settled."""
+        return any(line.in_flight for _, line in self._lines_to(peer))
+
+    def in_flight(self) -> Iterator[tuple[Slot, Outstanding]]:
+        """Everything that is on its way, held or parked."""
+        for slot, line in self.lines.items():
+            for one in line.in_flight:
+                yield slot, one
