@@ -27,13 +27,14 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.boots import Boots
 from gossipdistill.protocol.callers import Callers
-from gossipdistill.protocol.delivery import Delivery
 from gossipdistill.protocol.detector import Detector
 from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.refusals import Refusals
 from gossipdistill.protocol.reliable_receiver import ReliableReceiver
 from gossipdistill.protocol.reliable_sender import ReliableSender
+from gossipdistill.protocol.state_receiver import StateReceiver
+from gossipdistill.protocol.state_sender import StateSender
 from gossipdistill.protocol.suspicion import Suspicion
 from gossipdistill.sim.checkers import Violation
 from gossipdistill.sim.learners import Publisher, Walker
@@ -120,11 +121,12 @@ BUGS = (
         "if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:", "if False:"),
     Bug("a late verdict on a frame is forgotten", ReliableReceiver, "_repeat", "elif window.stream:", "elif False:"),
     # --- states ---
-    Bug("a version without the boot", Delivery, "arrived", "Version(boot, state.number)", "Version(0, state.number)"),
-    Bug("an older state replaces a newer one", Delivery, "arrived", "if version <= known.version:", "if False:"),
-    Bug("a lost confirmation blocks its slot", Delivery, "handle_timeout",
+    Bug("a version without the boot", StateReceiver, "arrived",
+        "Version(boot, state.number)", "Version(0, state.number)"),
+    Bug("an older state replaces a newer one", StateReceiver, "arrived", "if version <= known.version:", "if False:"),
+    Bug("a lost confirmation blocks its slot", StateSender, "handle_timeout",
         "del known.unconfirmed[number]", "known.unconfirmed[number] = NEVER"),
-    Bug("a confirmation of what was never sent is believed", Delivery, "confirmed",
+    Bug("a confirmation of what was never sent is believed", StateSender, "confirmed",
         "if known is None or confirm.number > known.number:", "if known is None:"),
     # --- the mailbox ---
     Bug("an unlocked slot: one post overwrites another", Mailbox, "post",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
+from gossipdistill.limits import Limits
 from gossipdistill.messages import Arrival, Consignment, Message, Parcel, Receipt, Slot
 from gossipdistill.protocol.deadlines import NEVER
+from gossipdistill.protocol.owed_confirmations import OwedConfirmations
 
 
 @dataclass(slots=True)
@@ -66,3 +68,36 @@ class ReceiveWindow:
     """Delivered, and not settled by my learner."""
     early: dict[int, Consignment] = field(default_factory=dict)
     verdicts: dict[int, Receipt] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class LinkCounts:
+    """What happened on the way to or from one peer since the start."""
+
+    published: int = 0
+    superseded: int = 0
+    resent: int = 0
+    overtaken: int = 0
+
+
+@dataclass(slots=True)
+class StateOutbox:
+    """What both halves of states have to say, in order, what they have for the learner, and what they count."""
+
+    owed: OwedConfirmations
+    out: list[tuple[PeerName, Message]] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    counts: dict[PeerName, LinkCounts] = field(default_factory=dict)
+
+    def count(self, peer: PeerName) -> LinkCounts:
+        """Of the way to and from this peer."""
+        return self.counts.setdefault(peer, LinkCounts())
+
+
+def oversize(parcel: Parcel, limits: Limits) -> str:
+    """Why no reader would accept this payload, in words; empty if one would."""
+    size, arrays = parcel.payload.nbytes, len(parcel.payload.layout)
+    if size <= limits.payload_bytes_max and arrays <= limits.arrays_max:
+        return ""
+    bound = f"{limits.payload_bytes_max / 1e6:.1f} MB in {limits.arrays_max}"
+    return f"{size / 1e6:.1f} MB in {arrays} arrays, and a payload has at most {bound}"

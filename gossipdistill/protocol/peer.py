@@ -56,13 +56,13 @@ from gossipdistill.presence import (
     RefusalCode,
 )
 from gossipdistill.protocol.callers import Callers
-from gossipdistill.protocol.delivery import Delivery, LinkCounts
 from gossipdistill.protocol.key_distribution import KeyDistribution
 from gossipdistill.protocol.members import Identity, Member, Status
 from gossipdistill.protocol.membership import Membership
-from gossipdistill.protocol.parcels import Outstanding
+from gossipdistill.protocol.parcels import LinkCounts, Outstanding
 from gossipdistill.protocol.peer_scores import PeerScores
 from gossipdistill.protocol.reliable_messages import ReliableMessages
+from gossipdistill.protocol.states import States
 
 
 class Peer:
@@ -85,7 +85,7 @@ class Peer:
         self.membership = Membership(me, limits, expected, closed, contacts, chance)
         self.key_distribution = KeyDistribution(self.membership.table)
         self.boots = self.membership.boots
-        self.delivery = Delivery(limits, self.is_alive)
+        self.states = States(limits, self.is_alive)
         self.reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
         self._peer_scores = PeerScores(limits)
         self._callers = Callers(limits)
@@ -105,7 +105,7 @@ class Peer:
         if parcel.delivery is not DeliveryClass.STATE:
             self.reliable_messages.sender.publish(slot, parcel, now)
         elif slot.peer != self.me.name:
-            self.delivery.publish(slot, parcel, now)
+            self.states.sender.publish(slot, parcel, now)
 
     def use(self, intake: Intake) -> None:
         """What my learner has a use for now; before that is said, anything."""
@@ -113,7 +113,7 @@ class Peer:
 
     def taken(self, slot: Slot, now: float) -> None:
         """The learner has taken what lay in this slot of its inbox."""
-        self.delivery.taken(slot, now)
+        self.states.receiver.taken(slot, now)
 
     def settle(self, settlement: Settlement) -> None:
         """The learner's verdict on an arrival of mass or of a stream."""
@@ -178,17 +178,17 @@ class Peer:
         match message:
             case State():
                 for confirm in message.confirms:
-                    self.delivery.confirmed(sender, confirm, now)
+                    self.states.sender.confirmed(sender, confirm, now)
                 if not self.turns_down(sender, message.topic, now) and not self.drop_muted(sender, now):
-                    self._note_arrival(sender, self.delivery.arrived(sender, boot, message, now), now)
+                    self._note_arrival(sender, self.states.receiver.arrived(sender, boot, message, now), now)
             case Announce():
                 unknown = self.turns_down(sender, message.topic, now)
                 if not unknown and not self._is_oversize(sender, message, now) and not self.drop_muted(sender, now):
-                    self.delivery.announced(sender, boot, message, now)
+                    self.states.receiver.announced(sender, boot, message, now)
             case Want():
-                self.delivery.wanted(sender, message, now)
+                self.states.sender.wanted(sender, message, now)
             case Confirm():
-                self.delivery.confirmed(sender, message, now)
+                self.states.sender.confirmed(sender, message, now)
             case Consignment():
                 if not self.turns_down(sender, message.topic, now):
                     unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
@@ -250,13 +250,13 @@ class Peer:
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
         """The driver could not hand this message to its socket."""
-        self.delivery.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
+        self.states.sender.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
         self.reliable_messages.sender.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def connection_ended(self, name: PeerName, now: float) -> None:
         """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
         or is known over there by its number, so it can be said again at once."""
-        self.delivery.returned(name, False, now)
+        self.states.sender.returned(name, False, now)
         self.reliable_messages.sender.returned(name, now)
 
     def forget_processes(self, name: PeerName, why: str, now: float) -> None:
@@ -264,14 +264,14 @@ class Peer:
         self.boots.named.pop(name, None)
         self.membership.refusals.all_of(name, why, now)
         self._note_changes(now)
-        self.delivery.forget_processes(name)
+        self.states.receiver.forget_processes(name)
         self.reliable_messages.receiver.forget_processes(name)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at `now`."""
         self.membership.handle_timeout(now)
         self._note_changes(now)
-        self.delivery.handle_timeout(now)
+        self.states.handle_timeout(now)
         self.reliable_messages.handle_timeout(now)
         self._peer_scores.handle_timeout(now)
 
@@ -284,10 +284,10 @@ class Peer:
     def transmits(self) -> list[Transmit]:
         """Drain what is to be sent, in order."""
         table, before = self.membership.table, self.key_distribution.before
-        if not (table.out or self.delivery.out or self.reliable_messages.box.out):
+        if not (table.out or self.states.box.out or self.reliable_messages.box.out):
             return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
-        for to, message in self.delivery.out:
+        for to, message in self.states.box.out:
             member = table.rows.get(to)
             if member is not None:  # else it has been forgotten, and whatever this is finds no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
@@ -295,14 +295,14 @@ class Peer:
             member = table.rows.get(to)
             if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
                 drained.append(self._transmit(to, boot, member.address, message))
-        for part in (table, self.delivery, self.reliable_messages.box):
+        for part in (table, self.states.box, self.reliable_messages.box):
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def arrivals(self) -> list[Arrival]:
         """Drain what came for the learner."""
-        drained = self.delivery.arrivals + self.reliable_messages.box.arrivals
-        self.delivery.arrivals, self.reliable_messages.box.arrivals = [], []
+        drained = self.states.box.arrivals + self.reliable_messages.box.arrivals
+        self.states.box.arrivals, self.reliable_messages.box.arrivals = [], []
         return drained
 
     def freed(self) -> list[Slot]:
@@ -312,11 +312,11 @@ class Peer:
 
     def awaits_taking(self) -> bool:
         """Whether the owner is to call `taken` as soon as the learner has taken something."""
-        return self.delivery.awaits_taking()
+        return self.states.receiver.awaits_taking()
 
     def events(self) -> list[Event]:
         """Drain what happened."""
-        parts = (self.membership.table, self.delivery, self.reliable_messages.sender, self._peer_scores)
+        parts = (self.membership.table, self.states.sender, self.reliable_messages.sender, self._peer_scores)
         drained = [event for part in parts for event in part.events] + self._events
         if drained:
             self._events = []
@@ -326,7 +326,7 @@ class Peer:
 
     def next_timeout(self) -> float:
         """The clock reading at which `handle_timeout` wants to be called."""
-        business_s = min(self.delivery.next_timeout(), self.reliable_messages.next_timeout())
+        business_s = min(self.states.next_timeout(), self.reliable_messages.next_timeout())
         return min(self.membership.next_timeout(), business_s, self._peer_scores.next_timeout())
 
     def neighbourhood(self) -> Neighbourhood | None:
@@ -387,12 +387,12 @@ class Peer:
 
     def link_counts(self) -> dict[PeerName, LinkCounts]:
         """Published, superseded, resent and overtaken versions per peer."""
-        return self.delivery.counts
+        return self.states.box.counts
 
     @property
     def confirmed_by(self) -> frozenset[PeerName]:
         """Who has confirmed a state of mine."""
-        return frozenset(slot.peer for slot, known in list(self.delivery.outgoing.items()) if known.confirmed)
+        return frozenset(slot.peer for slot, known in list(self.states.sender.outgoing.items()) if known.confirmed)
 
     @property
     def malformed(self) -> dict[str, int]:
@@ -416,7 +416,7 @@ class Peer:
         return self.membership.table.rows[name].boot if self.is_alive(name) else None
 
     def _has_something_for(self, name: PeerName) -> bool:
-        return self.reliable_messages.sender.has_something_for(name) or self.delivery.has_something_for(name)
+        return self.reliable_messages.sender.has_something_for(name) or self.states.sender.has_something_for(name)
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""
@@ -427,7 +427,7 @@ class Peer:
                 self.reliable_messages.sender.lost(peer, now, for_good, why)
             for peer, restarted in back:
                 self.key_distribution.tell_all(peer)
-                self.delivery.returned(peer, restarted, now)
+                self.states.sender.returned(peer, restarted, now)
                 self.reliable_messages.sender.returned(peer, now)
 
     def _turn_away(self, sender: PeerName, reason: str, now: float) -> None:

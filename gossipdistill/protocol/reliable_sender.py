@@ -13,7 +13,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Enquiry, Message, Parcel, Receipt, Slot, Verdict
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
-from gossipdistill.protocol.parcels import Line, Outbox, Outstanding
+from gossipdistill.protocol.parcels import Line, Outbox, Outstanding, oversize
 from gossipdistill.protocol.resending import Resending
 
 _DOUBLINGS_MAX = 16
@@ -50,9 +50,9 @@ class ReliableSender:
         line = self.lines.setdefault(slot, Line())
         one = Outstanding(parcel)
         line.in_flight.append(one)
-        problem = self._problem(parcel)
+        problem = oversize(parcel, self.limits)
         if problem:
-            self._end(slot, line, one, now, home=problem)
+            self._end(slot, line, one, now, home=f"not sent: {parcel.topic} has {problem}")
         else:
             self._send(slot, line, one, now)
 
@@ -188,14 +188,6 @@ class ReliableSender:
         if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
             self._said.add((slot.peer, home))
             self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, one.detail(slot)))
-
-    def _problem(self, parcel: Parcel) -> str:
-        """Why no reader would accept this parcel; empty if one would."""
-        size, arrays = parcel.payload.nbytes, len(parcel.payload.layout)
-        if size <= self.limits.payload_bytes_max and arrays <= self.limits.arrays_max:
-            return ""
-        bound = f"{self.limits.payload_bytes_max / 1e6:.1f} MB in {self.limits.arrays_max}"
-        return f"not sent: {parcel.topic} has {size / 1e6:.1f} MB in {arrays} arrays, and a payload at most {bound}"
 
     def _lines_to(self, peer: PeerName) -> list[tuple[Slot, Line]]:
         return [(slot, line) for slot, line in self.lines.items() if slot.peer == peer]

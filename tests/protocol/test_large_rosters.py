@@ -284,7 +284,7 @@ def test_one_who_is_forgotten_is_confirmed_nothing_and_says_it_again(world: Worl
     world.run(10.0)
     assert world["p17"].values("p03") == [7, 8]
     assert world.said("p17", "p03", Confirm)
-    assert not world["p03"].peer.delivery.has_something_for(PeerName("p17"))
+    assert not world["p03"].peer.states.sender.has_something_for(PeerName("p17"))
 
 
 def test_one_who_is_forgotten_in_the_moment_of_its_greeting_is_not_greeted(world: World) -> None:

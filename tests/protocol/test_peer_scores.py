@@ -188,7 +188,7 @@ def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World
         say(world, Enquiry(f"topic {number}", 0))
     assert peer.turned_away == {"bo: topic": 4 * 999}
     assert world["ada"].arrivals == []
-    assert (peer.delivery.incoming, peer.reliable_messages.receiver.windows) == ({}, {})
+    assert (peer.states.receiver.incoming, peer.reliable_messages.receiver.windows) == ({}, {})
     assert len(world.said("ada", "bo", object)) == before, "none is confirmed, so an honest sender says it again"
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     assert not peer.is_muted(BO, world.now)

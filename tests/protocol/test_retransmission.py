@@ -89,7 +89,7 @@ def test_a_version_that_was_sent_twice_teaches_nothing() -> None:
     world.run(1.0)
     assert len(world.said("ada", "bo", State)) == 2
     assert world.said("bo", "ada", Confirm)
-    assert not world["ada"].peer.delivery._timeouts[world["bo"].peer.me.name].answered
+    assert not world["ada"].peer.states.sender.timeouts[world["bo"].peer.me.name].answered
 
 
 def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> None:

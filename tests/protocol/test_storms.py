@@ -80,7 +80,7 @@ class Storm:
 
     def check_always(self) -> None:
         for process in self.world.processes.values():
-            for known in process.peer.delivery.outgoing.values():
+            for known in process.peer.states.sender.outgoing.values():
                 assert len(known.unconfirmed) <= DEFAULT_LIMITS.unconfirmed_max
             for sender in NAMES:
                 versions = [arrival.version for arrival in process.arrivals if arrival.sender == sender]

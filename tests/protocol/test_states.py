@@ -23,7 +23,7 @@ from gossipdistill.messages import (
     Want,
 )
 from gossipdistill.presence import Ping
-from gossipdistill.protocol.delivery import Delivery
+from gossipdistill.protocol.states import States
 
 from .harness import Sent, World, payload
 
@@ -341,7 +341,7 @@ def test_a_sender_has_only_so_many_slots() -> None:
         ):
             world.inject("bo", Envelope(PeerName("ada"), Boot(1000), "bo", 2000, message))
     assert len(world["bo"].arrivals) == 2
-    assert len(world["bo"].peer.delivery.incoming) == 4
+    assert len(world["bo"].peer.states.receiver.incoming) == 4
 
 
 def test_a_payload_that_no_reader_would_take_is_not_sent_and_said_once_per_topic() -> None:
@@ -400,8 +400,8 @@ def test_someone_who_publishes_to_itself_or_to_nobody_is_ignored() -> None:
 # --- alone, without a peer around it ----------------------------------------------------------------------------------
 
 
-def alone(**bounds: int) -> Delivery:
-    return Delivery(DEFAULT_LIMITS.__class__(**bounds), lambda peer: True)
+def alone(**bounds: int) -> States:
+    return States(DEFAULT_LIMITS.__class__(**bounds), lambda peer: True)
 
 
 def state(topic: str, number: int, *confirms: Confirm) -> State:
@@ -413,75 +413,75 @@ BO = PeerName("bo")
 
 def test_what_a_socket_did_not_take_of_a_slot_that_is_not_mine_changes_nothing() -> None:
     ours = alone()
-    ours.not_sent(BO, state("x", 1), 0.0)
-    ours.not_sent(BO, Want("x", "", 1), 0.0)
-    assert (ours.out, ours.next_timeout()) == ([], float("inf"))
+    ours.sender.not_sent(BO, state("x", 1), 0.0)
+    ours.sender.not_sent(BO, Want("x", "", 1), 0.0)
+    assert (ours.box.out, ours.next_timeout()) == ([], float("inf"))
 
 
 def test_confirmations_that_rode_on_a_state_that_was_not_taken_are_owed_again() -> None:
     ours = alone()
-    ours.arrived(BO, Boot(9), state("y", 4), 0.0)
-    ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
-    ((_, sent),) = ours.out
+    ours.receiver.arrived(BO, Boot(9), state("y", 4), 0.0)
+    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ((_, sent),) = ours.box.out
     assert isinstance(sent, State)
     assert sent.confirms == (Confirm("y", "", 4),)
-    ours.out.clear()
-    ours.not_sent(BO, sent, 0.0)
+    ours.box.out.clear()
+    ours.sender.not_sent(BO, sent, 0.0)
     ours.handle_timeout(10.0)
-    assert ours.out[0] == (BO, Confirm("y", "", 4))
-    assert [message.confirms for _, message in ours.out[1:] if isinstance(message, State)] == [()]
+    assert ours.box.out[0] == (BO, Confirm("y", "", 4))
+    assert [message.confirms for _, message in ours.box.out[1:] if isinstance(message, State)] == [()]
 
 
 def test_a_sender_has_so_many_slots_and_what_comes_for_the_next_is_confirmed_and_dropped() -> None:
     ours = alone(slots_per_peer_max=1)
-    ours.arrived(BO, Boot(9), state("x", 1), 0.0)
-    ours.arrived(BO, Boot(9), state("y", 2), 0.0)
-    assert [arrival.topic for arrival in ours.arrivals] == ["x"]
-    assert ours.out == [(BO, Confirm("y", "", 2))]
-    ours.announced(BO, Boot(9), Announce("z", "", 3, 10), 0.0)
-    assert len(ours.out) == 1
+    ours.receiver.arrived(BO, Boot(9), state("x", 1), 0.0)
+    ours.receiver.arrived(BO, Boot(9), state("y", 2), 0.0)
+    assert [arrival.topic for arrival in ours.box.arrivals] == ["x"]
+    assert ours.box.out == [(BO, Confirm("y", "", 2))]
+    ours.receiver.announced(BO, Boot(9), Announce("z", "", 3, 10), 0.0)
+    assert len(ours.box.out) == 1
 
 
 def test_an_announcement_that_waited_is_forgotten_when_its_state_comes_anyway_or_its_sender_restarts() -> None:
     ours = alone()
-    ours.arrived(BO, Boot(9), state("x", 1), 0.0)
-    ours.announced(BO, Boot(9), Announce("x", "", 2, 10), 0.0)
-    assert ours.awaits_taking()
-    ours.arrived(BO, Boot(9), state("x", 2), 0.0)
-    assert not ours.awaits_taking()
-    ours.announced(BO, Boot(9), Announce("x", "", 5, 10), 0.0)
-    assert ours.awaits_taking()
-    ours.arrived(BO, Boot(9), state("x", 3), 0.0)
-    assert ours.awaits_taking()
-    ours.arrived(BO, Boot(10), state("x", 1), 0.0)
-    assert not ours.awaits_taking()
+    ours.receiver.arrived(BO, Boot(9), state("x", 1), 0.0)
+    ours.receiver.announced(BO, Boot(9), Announce("x", "", 2, 10), 0.0)
+    assert ours.receiver.awaits_taking()
+    ours.receiver.arrived(BO, Boot(9), state("x", 2), 0.0)
+    assert not ours.receiver.awaits_taking()
+    ours.receiver.announced(BO, Boot(9), Announce("x", "", 5, 10), 0.0)
+    assert ours.receiver.awaits_taking()
+    ours.receiver.arrived(BO, Boot(9), state("x", 3), 0.0)
+    assert ours.receiver.awaits_taking()
+    ours.receiver.arrived(BO, Boot(10), state("x", 1), 0.0)
+    assert not ours.receiver.awaits_taking()
 
 
 def test_taking_what_never_came_changes_nothing() -> None:
     ours = alone()
-    ours.taken(Slot(BO, "x", ""), 0.0)
-    assert ours.out == []
+    ours.receiver.taken(Slot(BO, "x", ""), 0.0)
+    assert ours.box.out == []
 
 
 def test_somebody_elses_return_sends_nothing_again() -> None:
     ours = alone()
-    ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
-    ours.out.clear()
-    ours.returned(PeerName("cy"), True, 0.0)
-    assert ours.out == []
+    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ours.box.out.clear()
+    ours.sender.returned(PeerName("cy"), True, 0.0)
+    assert ours.box.out == []
 
 
 def test_a_large_state_is_given_its_whole_time_and_teaches_nothing_about_the_small_ones() -> None:
     ours, large = alone(), DEFAULT_LIMITS.push_bytes_max + 4
     for number in range(1, 30):
-        ours.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(number), 1, 1), 0.0)
-        ours.confirmed(BO, Confirm("x", "", number), 0.01)
-    timeout_s = ours._timeout_with(BO).seconds()
+        ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(number), 1, 1), 0.0)
+        ours.sender.confirmed(BO, Confirm("x", "", number), 0.01)
+    timeout_s = ours.sender._timeout_with(BO).seconds()
     assert timeout_s < DEFAULT_LIMITS.confirm_timeout_s / 2, "bo confirms quickly"
-    ours.publish(Slot(BO, "w", ""), Parcel((BO,), "w", payload(1, large), 1, 1), 10.0)
+    ours.sender.publish(Slot(BO, "w", ""), Parcel((BO,), "w", payload(1, large), 1, 1), 10.0)
     assert ours.next_timeout() - 10.0 == pytest.approx(2.0 + large / DEFAULT_LIMITS.confirm_bytes_per_s)
-    ours.confirmed(BO, Confirm("w", "", 30), 11.9)
-    assert ours._timeout_with(BO).seconds() == timeout_s
+    ours.sender.confirmed(BO, Confirm("w", "", 30), 11.9)
+    assert ours.sender._timeout_with(BO).seconds() == timeout_s
 
 
 def test_a_piece_that_nobody_has_put_together_is_no_state() -> None:

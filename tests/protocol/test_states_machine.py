@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Announce, Confirm, Message, Mode, Parcel, Slot, State, Want
-from gossipdistill.protocol.delivery import Delivery
+from gossipdistill.protocol.states import States
 
 from .harness import payload
 
@@ -30,8 +30,8 @@ class OneLink(RuleBasedStateMachine):
         self.now = 0.0
         self.alive = True
         self.ada_boot, self.bo_boot = 1, 1
-        self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
-        self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
+        self.ada = States(DEFAULT_LIMITS, lambda peer: self.alive)
+        self.bo = States(DEFAULT_LIMITS, lambda peer: True)
         self.to_bo: list[tuple[int, int, Message]] = []
         self.to_ada: list[tuple[int, int, Message]] = []
         self.published = 0
@@ -49,14 +49,14 @@ class OneLink(RuleBasedStateMachine):
     def publish(self, socket: bool) -> None:
         self.published += 1
         parcel = Parcel((BO,), "x", payload(self.published), self.published, self.published, self.mode)
-        self.ada.publish(LINK, parcel, self.now)
+        self.ada.sender.publish(LINK, parcel, self.now)
         self._pump(socket)
 
     @precondition(lambda self: not self.taken)
     @rule()
     def take(self) -> None:
         self.taken = True
-        self.bo.taken(Slot(ADA, "x", ""), self.now)
+        self.bo.receiver.taken(Slot(ADA, "x", ""), self.now)
         self._pump()
 
     # --- the network ----------------------------------------------------------------------------------------------
@@ -81,19 +81,19 @@ class OneLink(RuleBasedStateMachine):
         for _ in range(times if (from_boot, to_boot) == (self.ada_boot, self.bo_boot) else 0):
             if isinstance(message, State):
                 for confirm in message.confirms:
-                    self.bo.confirmed(ADA, confirm, self.now)
-                self.bo.arrived(ADA, Boot(from_boot), message, self.now)
+                    self.bo.sender.confirmed(ADA, confirm, self.now)
+                self.bo.receiver.arrived(ADA, Boot(from_boot), message, self.now)
             elif isinstance(message, Announce):
-                self.bo.announced(ADA, Boot(from_boot), message, self.now)
+                self.bo.receiver.announced(ADA, Boot(from_boot), message, self.now)
             self._pump()
 
     def _to_ada(self, sent: tuple[int, int, Message], times: int) -> None:
         from_boot, to_boot, message = sent
         for _ in range(times if (from_boot, to_boot) == (self.bo_boot, self.ada_boot) else 0):
             if isinstance(message, Confirm):
-                self.ada.confirmed(BO, message, self.now)
+                self.ada.sender.confirmed(BO, message, self.now)
             elif isinstance(message, Want):
-                self.ada.wanted(BO, message, self.now)
+                self.ada.sender.wanted(BO, message, self.now)
             self._pump()
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 3.0]), socket=st.booleans())
@@ -114,31 +114,31 @@ class OneLink(RuleBasedStateMachine):
                 pass
             case "bo restarts":
                 self.bo_boot += 1
-                self.bo = Delivery(DEFAULT_LIMITS, lambda peer: True)
+                self.bo = States(DEFAULT_LIMITS, lambda peer: True)
                 self.taken = True
                 self.seen.clear()
             case "ada restarts":
                 self.ada_boot += 1
-                self.ada = Delivery(DEFAULT_LIMITS, lambda peer: self.alive)
-                self.bo.returned(ADA, True, self.now)
+                self.ada = States(DEFAULT_LIMITS, lambda peer: self.alive)
+                self.bo.sender.returned(ADA, True, self.now)
         self.alive = True
-        self.ada.returned(BO, what == "bo restarts", self.now)
+        self.ada.sender.returned(BO, what == "bo restarts", self.now)
         self._pump()
 
     def _pump(self, socket: bool = True) -> None:
-        sent, self.ada.out = self.ada.out, []
+        sent, self.ada.box.out = self.ada.box.out, []
         for _, message in sent:
             assert self.alive, "sent to somebody who is silent"
             if socket:
                 self.to_bo.append((self.ada_boot, self.bo_boot, message))
             else:
-                self.ada.not_sent(BO, message, self.now)
-        answered, self.bo.out = self.bo.out, []
+                self.ada.sender.not_sent(BO, message, self.now)
+        answered, self.bo.box.out = self.bo.box.out, []
         self.to_ada += [(self.bo_boot, self.ada_boot, message) for _, message in answered]
-        for arrival in self.bo.arrivals:
+        for arrival in self.bo.box.arrivals:
             self.taken = False
             self.seen.append(arrival.step)
-        self.bo.arrivals = []
+        self.bo.box.arrivals = []
 
     # --- the twin -------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class OneLink(RuleBasedStateMachine):
 
     @invariant()
     def no_more_is_on_the_wire_than_allowed(self) -> None:
-        known = self.ada.outgoing.get(LINK)
+        known = self.ada.sender.outgoing.get(LINK)
         if known is not None:
             assert len(known.unconfirmed) <= (1 if self.mode is Mode.PULL else DEFAULT_LIMITS.unconfirmed_max)
 
@@ -171,7 +171,7 @@ class OneLink(RuleBasedStateMachine):
                     self.take()
                 while self.to_ada:
                     self._to_ada(self.to_ada.pop(0), 1)
-        known = self.ada.outgoing.get(LINK)
+        known = self.ada.sender.outgoing.get(LINK)
         if known is not None:
             assert self.seen, "nothing arrived"
             assert self.seen[-1] == known.parcel.step == self.published
