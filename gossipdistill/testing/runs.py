@@ -12,7 +12,7 @@ from gossipdistill.launchers.chaos import afflict
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import check
 from gossipdistill.observe.endings import ended_well
-from gossipdistill.observe.told import Told
+from gossipdistill.observe.told import Failure, Happened, Phase, Told, Waiting
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,16 @@ def run(
     said: list[str] = []
 
     def watch(name: str, record: Told) -> None:
-        text = next((getattr(record, part) for part in ("line", "message", "text") if hasattr(record, part)), None)
-        if text is not None:
-            said.append(f"{name}: {text}" if name else str(text))
+        match record:
+            case Happened():
+                text = record.line
+            case Failure():
+                text = record.message
+            case Phase() | Waiting():
+                text = record.text
+            case _:
+                return
+        said.append(f"{name}: {text}" if name else text)
 
     local = LocalRun(specs, specs[0].folder.parent, watch, max_restarts)
     local.run()
