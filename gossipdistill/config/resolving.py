@@ -48,8 +48,7 @@ def _placed(error: ConfigError, layer: Layer | None, layers: Sequence[Layer]) ->
     layer = layer or next((layer for layer in layers if layer.file), None)
     if error.file is not None or layer is None:
         return error
-    file = layer.file or layer.origin
-    return ConfigError(error.problem, file=file, key=error.key, value=error.value, accepted=error.accepted)
+    return ConfigError(error.problem, file=layer.where, key=error.key, value=error.value, accepted=error.accepted)
 
 
 SECTION_NAMES = {"task": "task.name", "strategy": "strategy.name"}
