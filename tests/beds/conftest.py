@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,14 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     assert together <= MINUTES_TOGETHER_MAX, f"the beds declare {together:g} minutes: {beds}"
     each = ", ".join(f"{name.removeprefix('test_')} {minutes:g}" for name, minutes in beds.items())
     return [f"beds: at most {together:g} minutes together: {each}"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hanging_up_ends() -> Iterator[None]:
+    """Also where the beds themselves were started by `nohup`, which processes hand on and workers respect."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")
