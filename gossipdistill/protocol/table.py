@@ -198,8 +198,9 @@ class Table:
 
     def note_refused(self, member: Member, boot: int) -> None:
         """Without keys anybody may have said it: so its boot is not believed, and the same process may greet again."""
-        if self.proven:
-            member.boot = boot
+        if self.proven and boot > member.boot:
+            # What the process before it has said last, and of its incarnations, is not this one's.
+            member.boot, member.incarnation, member.last_word = boot, -1, False
         member.declined = not self.proven
 
     def settle(self, member: Member, now: float) -> None:

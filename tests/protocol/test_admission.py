@@ -157,6 +157,25 @@ def test_a_name_looked_for_at_the_wrong_address_is_said_once_and_looked_for_agai
     assert len(world.said("ada", "cy", Greeting)) > 20
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("code", [RefusalCode.WIRE_VERSION, RefusalCode.FINGERPRINT, RefusalCode.NOT_IN_ROSTER])
+def test_a_new_process_that_declines_and_then_greets_is_not_taken_for_the_one_that_left(
+    keyed: bool, code: RefusalCode
+) -> None:
+    world = together("ada", "bo", keyed=keyed)
+    world.leave("bo")
+    world.run(0.1)
+    peer, bo = world["ada"].peer, PeerName("bo")
+    assert peer.status_of(bo) is Status.LEFT
+    peer.receive(Envelope(bo, Boot(9000), "ada", 0, Refusal(code, "I had not read my settings")), world.now)
+    assert peer.status_of(bo) is Status.REFUSED
+    peer.receive(Envelope(bo, Boot(9000), "ada", 0, Greeting(address_of(1), 1, FINGERPRINT, (), True)), world.now)
+    assert peer.status_of(bo) is Status.ALIVE
+    member = peer.membership.table.find(bo)
+    assert member is not None
+    assert (member.boot, member.incarnation, member.last_word) == (9000, -1, False)
+
+
 OTHER = "bo speaks wire version 2 and ada 3: install the same gossipdistill on both"
 
 
