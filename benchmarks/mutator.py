@@ -117,10 +117,10 @@ class Mutator:
     def _one_in(self, count: int) -> bool:
         return self.chance.randrange(count) == 0
 
-    def nr(self) -> int:
+    def number(self) -> int:
         return self.chance.choice((self.chance.randrange(12), self.chance.randrange(300), self.chance.randrange(2**62)))
 
-    def peer(self) -> PeerName:
+    def name(self) -> PeerName:
         return PeerName(self.chance.choice(STRANGERS if self._one_in(12) else self.names))
 
     def _boot_of(self, name: str) -> int:
@@ -134,18 +134,18 @@ class Mutator:
         if answering:
             heard = self.chance.choice(self._heard)
             message = self._answer(heard.message)
-            sender = PeerName(heard.to) if heard.to and not self._one_in(8) else self.peer()
+            sender = PeerName(heard.to) if heard.to and not self._one_in(8) else self.name()
         else:
-            message, sender = self.chance.choice(_MAKERS)(self), self.peer()
+            message, sender = self.chance.choice(_MAKERS)(self), self.name()
         if sender in self.spared:
             sender = PeerName(self.chance.choice(STRANGERS))
         to = self.names[0] if not self._one_in(15) else self.chance.choice(("", *self.names))
-        to_boot = self.my_boot if not self._one_in(12) else self.chance.choice((0, 1, self.my_boot - 1, self.nr()))
+        to_boot = self.my_boot if not self._one_in(12) else self.chance.choice((0, 1, self.my_boot - 1, self.number()))
         return Envelope(sender, Boot(max(self._boot_of(sender), 0)), to, to_boot, message)
 
     def _answer(self, message: Message) -> Message:
         """To what the target said: honest mostly, about a neighbouring number else."""
-        lie = self.chance.choice((0, 0, 0, 0, 1, -1, self.nr()))
+        lie = self.chance.choice((0, 0, 0, 0, 1, -1, self.number()))
         number = max(getattr(message, "number", 0) + lie, 0)
         match message:
             case Ping() | PingRequest():
@@ -153,7 +153,7 @@ class Mutator:
                 if self._one_in(5):
                     return Nack(number, self._claims())
                 told = (about, max(self._boot_of(about or "bo"), 0), self._refutation())
-                return Ack(number, self.nr(), self._one_in(9), self._claims(), *told)
+                return Ack(number, self.number(), self._one_in(9), self._claims(), *told)
             case Consignment() | Enquiry():
                 verdict = self.chance.choice(list(Verdict))
                 return Receipt(message.topic, number, verdict, self.chance.choice(("", "not finite")))
@@ -172,14 +172,14 @@ class Mutator:
         return tuple(self._claim() for _ in range(self.chance.choice((0, 0, 1, 2, 8))))
 
     def _refutation(self) -> int:
-        return self.chance.choice((0, 0, 0, 1, 2, 16, 17, self.nr()))
+        return self.chance.choice((0, 0, 0, 1, 2, 16, 17, self.number()))
 
     def _claim(self) -> Claim:
-        name = PeerName(self.names[0]) if self._one_in(4) else self.peer()
+        name = PeerName(self.names[0]) if self._one_in(4) else self.name()
         incarnation = self._refutation()
         where = self._address() if self._one_in(3) else None
         kind = self.chance.choice(list(ClaimKind))
-        return Claim(name, max(self._boot_of(name), 0), incarnation, kind, self.peer(), where, self.chance.randrange(9))
+        return Claim(name, max(self._boot_of(name), 0), incarnation, kind, self.name(), where, self.chance.randrange(9))
 
     def _address(self) -> Address:
         known = place_address(self.chance.randrange(len(self.names)))
@@ -201,7 +201,7 @@ class Mutator:
         place = self.chance.randrange(len(self.names) + 2)
         prints = FINGERPRINT if not self._one_in(6) else {"run": "another"}
         known = tuple(
-            Contact(self.peer(), self._address(), self.chance.randrange(9)) for _ in range(self.chance.randrange(3))
+            Contact(self.name(), self._address(), self.chance.randrange(9)) for _ in range(self.chance.randrange(3))
         )
         features = self.chance.choice(((), (), ("deltas",), ("f" * 32,) * 32))
         return Greeting(self._address(), place, prints, known, self._one_in(2), features)
@@ -210,18 +210,18 @@ class Mutator:
         delivery = self.chance.choice((DeliveryClass.MASS, DeliveryClass.STREAM))
         weight = self.chance.choice((0.0, 0.25, 1.0, 1e9, 5e-324))
         topic = delivery.value if not self._one_in(4) else self._topic()
-        return Consignment(topic, self.nr(), 1, 1, delivery, weight, self.chance.randrange(9), self._payload())
+        return Consignment(topic, self.number(), 1, 1, delivery, weight, self.chance.randrange(9), self._payload())
 
     def _state(self) -> State:
-        confirms = tuple(Confirm(self._topic(), "", self.nr()) for _ in range(self.chance.randrange(3)))
+        confirms = tuple(Confirm(self._topic(), "", self.number()) for _ in range(self.chance.randrange(3)))
         key = self.chance.choice(("", "", "k"))
-        return State(self._topic(), key, self.nr(), self.nr(), 1, self._payload(), confirms)
+        return State(self._topic(), key, self.number(), self.number(), 1, self._payload(), confirms)
 
     def _piece(self) -> Piece:
         size = self.limits.piece_bytes_max
-        offset = self.chance.choice((0, size, 2 * size, size - 1, size + 1, 2**63 - 1 - size, self.nr()))
+        offset = self.chance.choice((0, size, 2 * size, size - 1, size + 1, 2**63 - 1 - size, self.number()))
         body = self.chance.randbytes(self.chance.choice((0, 1, size - 1, size)))
-        return Piece(self.chance.choice(list(DeliveryClass)), self._topic(), "", self.nr(), offset, body)
+        return Piece(self.chance.choice(list(DeliveryClass)), self._topic(), "", self.number(), offset, body)
 
     # --- spoilt --------------------------------------------------------------------------------------------------
 
@@ -310,18 +310,18 @@ class Mutator:
 
 _MAKERS: tuple[Callable[[Mutator], Message], ...] = (
     Mutator._greeting,
-    lambda m: Refusal(m.chance.choice(list(RefusalCode)), "because", m.chance.choice(("", m.peer()))),
-    lambda m: Announce(m._topic(), "", m.nr(), m.nr()),
-    lambda m: Want(m._topic(), "", m.nr()),
-    lambda m: Confirm(m._topic(), "", m.nr()),
-    lambda m: Leave("finished", m._one_in(2)) if m._one_in(5) else Ping(m.nr(), 1, False),
-    lambda m: Ping(m.nr(), m.nr(), m._one_in(2), m._claims(), m._refutation()),
-    lambda m: PingRequest(m.nr(), m.peer(), m._claims()),
-    lambda m: Ack(m.nr(), m.nr(), False, m._claims(), m.chance.choice(("", m.peer())), m.nr(),
+    lambda m: Refusal(m.chance.choice(list(RefusalCode)), "because", m.chance.choice(("", m.name()))),
+    lambda m: Announce(m._topic(), "", m.number(), m.number()),
+    lambda m: Want(m._topic(), "", m.number()),
+    lambda m: Confirm(m._topic(), "", m.number()),
+    lambda m: Leave("finished", m._one_in(2)) if m._one_in(5) else Ping(m.number(), 1, False),
+    lambda m: Ping(m.number(), m.number(), m._one_in(2), m._claims(), m._refutation()),
+    lambda m: PingRequest(m.number(), m.name(), m._claims()),
+    lambda m: Ack(m.number(), m.number(), False, m._claims(), m.chance.choice(("", m.name())), m.number(),
                   m._refutation()),
-    lambda m: Nack(m.nr(), m._claims()),
-    lambda m: Receipt(m._topic(), m.nr(), m.chance.choice(list(Verdict)), "because"),
-    lambda m: Enquiry(m._topic(), m.nr()),
+    lambda m: Nack(m.number(), m._claims()),
+    lambda m: Receipt(m._topic(), m.number(), m.chance.choice(list(Verdict)), "because"),
+    lambda m: Enquiry(m._topic(), m.number()),
     Mutator._consignment,
     Mutator._state,
     Mutator._state,

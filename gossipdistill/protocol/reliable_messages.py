@@ -1,6 +1,6 @@
 """Delivery of *mass* and *streams*: exactly once, settled by the learner, with a bound on what is unsettled.
 
-The life of a consignment, as its sender sees it
+The life of a reliable message, as its sender sees it
 
     queued --taken by the socket--> sent --receipt "held"--> held       (from then on enquired after, never sent again)
     sent or held --"absorbed"--> gone        sent or held --"refused"--> home: its mass is the sender's again
@@ -18,8 +18,8 @@ Rules of this file
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
 4. Streams carry no weight: what would be parked or go home is dropped instead. What was dropped may still wait for the
    learner over there, in whose place nothing else is taken.
-5. What has no receipt is sent again when the patience with this peer is over, and what is held is enquired after when
-   the patience with its learner is over: see protocol/resending.py.
+5. What has no receipt is sent again when the timeout of this peer is over, and what is held is enquired after when
+   the timeout of its learner is over: see protocol/resending.py.
 6. A learner that does not settle within `held_after_s` is spoken for: "held". So a parcel that was lost is sent again
    after a round trip, not after a step.
 """

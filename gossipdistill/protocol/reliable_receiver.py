@@ -84,7 +84,7 @@ class ReliableReceiver:
         return waits > 0 and waits + size > self.limits.waiting_bytes_max(self.intake.largest)
 
     def enquired(self, sender: PeerName, boot: Boot, status_query: Enquiry) -> None:
-        """The sender of a consignment asks what became of it."""
+        """The sender asks what became of a message."""
         window = self._window(sender, boot, status_query.topic)
         if window is not None and status_query.number <= window.delivered:
             self._repeat(sender, window, status_query.topic, status_query.number)
@@ -141,7 +141,7 @@ class ReliableReceiver:
             self.windows[slot] = ReceiveWindow(Boot(0))
 
     def _window(self, sender: PeerName, boot: Boot, topic: str) -> ReceiveWindow | None:
-        """The shelf of this process of the sender; None when it has used up its share of them."""
+        """The receive window for this process of the sender; None when it has used up its share of them."""
         slot = Slot(sender, topic, "")
         window = self.windows.get(slot)
         if window is None:

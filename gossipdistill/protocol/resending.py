@@ -7,7 +7,7 @@ Rules of this file
    Then the way is cut, or full: each time is twice the last, up to `consign_timeout_max_s`. For large bodies that is so
    after `consign_tries_few`: what is sent again too soon makes a full way fuller.
    Enquiries follow the same rule; from an answer, "held", to the next it takes as long as the learner usually does.
-3. Two receipts for one parcel: nothing was lost, the way has become longer. The patience is twice as long, until one is
+3. Two receipts for one parcel: nothing was lost, the way has become longer. The timeout is twice as long, until one is
    answered in time: from parcels that are all sent twice it would never be learned.
 4. A peer that has settled mass which had to be sent again is *lossy*, until `lossy_parcels` in a row needed one
    sending, or nothing is heard of it for as long as `lossy_tries` sendings take, or rule 3 says otherwise. To it the

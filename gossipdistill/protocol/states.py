@@ -11,7 +11,7 @@ Rules of this file
 4. A pushed state is confirmed by the next state that goes the other way, at the latest after `confirm_delay_s`; at
    once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
 5. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
-   word again when its patience is over: as long as this peer's confirmations usually take, `confirm_timeout_s` at most.
+   word again when the timeout is over: as long as this peer's confirmations usually take, `confirm_timeout_s` at most.
    The reader answers each announcement, with a confirmation, or with a wish as soon as its learner is ready.
 """
 
