@@ -28,7 +28,8 @@ LIMITS = Limits(
     probe_interval_s=0.25, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1,
     confirm_timeout_s=0.5, flush_s=0.05,
 )  # fmt: skip
-DEADLINE_S = 8.0
+DEADLINE_S = 60.0
+"""A test that passes waits a small part of it, also where other processes take most of the processor."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 _given_out: set[int] = set()
