@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gossipdistill.config.layers import Layer
+from gossipdistill.config.origins import chosen
 from gossipdistill.config.plan import Asked, plan_local
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
@@ -42,6 +43,6 @@ def plan(
     specs = plan_local(asked)
     specs[-1] = replace(specs[-1], slowdown=slowdown_of_last)
     for place, model in enumerate(models):
-        own = Layer("benchmark", {"task.model": model, "name": specs[place].config.name})
+        own = Layer(chosen("benchmark"), {"task.model": model, "name": specs[place].config.name})
         specs[place] = replace(specs[place], resolved=resolve([*asked.layers(), own]))
     return specs

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gossipdistill.assembly.batches import rows_of_step
-from gossipdistill.config.presets import FIRST_LIGHT_ORIGIN
+from gossipdistill.config.origins import TYPED, Source
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import EventKind
@@ -87,9 +87,10 @@ def _refuse_groups_apart(spec: WorkerSpec, strategy: Strategy, schedule: Schedul
 def fewer_will_do(spec: WorkerSpec) -> bool:
     """Whether `task.examples_per_peer` was written for other peers than there are now: by the ready-made run, or by a
     run file whose peers the command line or the environment has replaced."""
-    written = spec.resolved.origins.get("task.examples_per_peer", "")
-    changed = spec.resolved.origins.get("peers", "").startswith(("command line", "environment")) or not spec.names
-    return written == FIRST_LIGHT_ORIGIN or (written.startswith("run file") and changed)
+    written, peers = map(spec.resolved.origins.get, ("task.examples_per_peer", "peers"))
+    changed = (peers is not None and peers.source in TYPED) or not spec.names
+    source = written.source if written is not None else None
+    return source is Source.FIRST_LIGHT or (source is Source.RUN_FILE and changed)
 
 
 def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gossipdistill.bundled import read_text, read_toml
-from gossipdistill.config.presets import FIRST_LIGHT, FIRST_LIGHT_ORIGIN
+from gossipdistill.config.origins import Origin, Source
+from gossipdistill.config.presets import FIRST_LIGHT
 from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.tables import Dotted, flatten, nest
 from gossipdistill.errors import ConfigError, UsageError
@@ -27,14 +28,14 @@ from gossipdistill.toml import parse_toml
 class Layer:
     """Values by dotted key and where they come from; `file` is for error messages about them."""
 
-    origin: str
+    origin: Origin
     values: Dotted
     file: Path | None = None
 
     @property
     def where(self) -> Path | str:
         """For an error message: the file, or words for what is none."""
-        return self.file or self.origin
+        return self.file or str(self.origin)
 
     def without(self, keys: Collection[str]) -> Layer:
         """The same, these keys left out."""
@@ -46,11 +47,11 @@ class Resolved:
     """A checked configuration and the origin of every key that is not at its default."""
 
     config: RunConfig
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
     base: Path | None = None
     """Folder that relative paths of the run file are relative to."""
 
-    def changed(self, values: Dotted, origin: str) -> Resolved:
+    def changed(self, values: Dotted, origin: Origin) -> Resolved:
         """The same with a few keys set anew by ourselves; they are not checked again."""
         flat = flatten(self.config.model_dump(mode="json", exclude_unset=True)) | dict(values)
         return Resolved(RunConfig.model_validate(nest(flat)), self.origins | dict.fromkeys(values, origin), self.base)
@@ -58,31 +59,34 @@ class Resolved:
     def as_json(self) -> dict[str, Any]:
         """For `config.json`: each key with its value and its origin."""
         flat = flatten(self.config.model_dump(mode="json"))
-        return {key: {"value": value, "from": self.origins.get(key, "default")} for key, value in sorted(flat.items())}
+        return {
+            key: {"value": value, "from": str(self.origins.get(key, "default"))} for key, value in sorted(flat.items())
+        }
 
 
 def file_layer(path: Path | None) -> Layer:
     """The run file; the ready-made run `first-light` when there is none."""
     if path is None:
-        return Layer(FIRST_LIGHT_ORIGIN, FIRST_LIGHT)
+        return Layer(Origin(Source.FIRST_LIGHT), FIRST_LIGHT)
     values = flatten(read_toml(path))
     if not values and not read_text(path).strip():
         raise ConfigError("is empty; `gossipdistill new FOLDER` writes one to begin with", file=path)
-    return Layer(f"run file {path}", values, path)
+    return Layer(Origin(Source.RUN_FILE, str(path)), values, path)
 
 
 def environment_layers(environ: Mapping[str, str] = os.environ) -> list[Layer]:
     """GOSSIPDISTILL_SET, `key=value key=value`, and above it GOSSIPDISTILL_PEERS."""
     try:
         settings = shlex.split(environ.get("GOSSIPDISTILL_SET", ""))
-        layers = [Layer("environment GOSSIPDISTILL_SET", parse_settings(settings))]
+        layers = [Layer(Origin(Source.ENVIRONMENT, "GOSSIPDISTILL_SET"), parse_settings(settings))]
     except (ValueError, UsageError) as error:
         raise ConfigError(
             f"cannot be read: {error}", key="GOSSIPDISTILL_SET", value=environ["GOSSIPDISTILL_SET"],
             accepted="key=value key=value",
         ) from None  # fmt: skip
     if environ.get("GOSSIPDISTILL_PEERS"):
-        layers.append(Layer("environment GOSSIPDISTILL_PEERS", {"peers": environ["GOSSIPDISTILL_PEERS"]}))
+        values = {"peers": environ["GOSSIPDISTILL_PEERS"]}
+        layers.append(Layer(Origin(Source.ENVIRONMENT, "GOSSIPDISTILL_PEERS"), values))
     return layers
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gossipdistill import bundled
 from gossipdistill.config.dealing import part_of, refuse_one_part_twice
 from gossipdistill.config.layers import Layer, Resolved, environment_layers, file_layer, parse_settings
+from gossipdistill.config.origins import COMMAND_LINE, TYPED, Origin, Source, chosen
 from gossipdistill.config.resolving import SECTION_NAMES, resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import Cpus, Threads, with_threads
@@ -73,14 +74,15 @@ class Asked:
         }
         values = {key: value for key, value in typed.items() if value is not None} | parse_settings(self.settings or ())
         file = file_layer(self.run_file) if self.run_file is not None or ready_made is None else ready_made
-        above = [*environment_layers(), Layer("command line", values)]
+        above = [*environment_layers(), Layer(COMMAND_LINE, values)]
         if self.run_file is None:
             file = _fitting(file, above)
         return [layer.without(self.without) for layer in (file, *above)]
 
     def base_of(self, resolved: Resolved, key: str) -> Path:
         """Folder that a path under `key` is relative to: that of the run file if the key stands there."""
-        if self.run_file is not None and resolved.origins.get(key, "").startswith("run file"):
+        origin = resolved.origins.get(key)
+        if self.run_file is not None and origin is not None and origin.source is Source.RUN_FILE:
             return (self.here / self.run_file).resolve().parent
         return self.here
 
@@ -129,41 +131,55 @@ def plan_local(
     refuse_one_part_twice(parts, common.config.task.shards, file)
     dropped = set(drop_from_roster)
     each = (threads or threads_here)(len(roster.peer))
+    addresses = _addresses_of(roster)
     specs = []
     for place, entry in enumerate(roster.peer):
         own = {key: value for key, value in entry.set.items() if key not in dropped}
         resolved = resolve(with_roster_entry(layers, entry.name, own))
-        specs.append(
-            WorkerSpec(
-                name=entry.name,
-                place=place,
-                count=len(roster.peer),
-                resolved=resolved,
-                folder=folder / entry.name,
-                listen=_local(entry.address),
-                advertise=_local(entry.address),
-                names=roster.names,
-                addresses=tuple(_local(other.address) for other in roster.peer),
-                shard=parts[entry.name],
-                slowdown=entry.slowdown,
-                device=entry.device or asked.device,
-                data_dir=asked.data_dir,
-                released_by_launcher=True,
-                resume=resume,
-                topology_base=asked.base_of(resolved, "topology"),
-                user_folder=asked.here,
-                keys=choose(
-                    asked.key_options, entry.name, common.config.name, file, roster if file is not None else None, ()
-                ),
-            )
-        )
-    return [with_threads(replace(spec, notices=unused_here(spec.resolved)), each) for spec in specs]
+        spec = planned_peer(asked, resolved, folder, roster, place, addresses)
+        keys = choose(asked.key_options, entry.name, common.config.name, file, roster if file is not None else None, ())
+        spec = replace(spec, keys=keys, released_by_launcher=True, resume=resume, notices=unused_here(resolved))
+        specs.append(with_threads(spec, each))
+    return specs
+
+
+def planned_peer(
+    asked: Asked, resolved: Resolved, folder: Path, roster: Roster, place: int, addresses: tuple[Address, ...]
+) -> WorkerSpec:
+    """The peer at this place of a roster, as each command plans it, in the run of this folder. `addresses` are those of
+    all peers, by place."""
+    entry = roster.peer[place]
+    spec = _peer(asked, resolved, folder / entry.name, place, len(roster.peer), part_of(roster, entry.name))
+    spec = replace(spec, listen=addresses[place], advertise=addresses[place], names=roster.names, addresses=addresses)
+    return replace(spec, slowdown=entry.slowdown, device=entry.device or asked.device)
+
+
+def _peer(asked: Asked, resolved: Resolved, folder: Path, place: int, count: int, shard: tuple[int, int]) -> WorkerSpec:
+    """What is said alike of a peer with a roster and of one without; it is called as its folder is."""
+    return WorkerSpec(
+        folder.name,
+        place,
+        count,
+        resolved,
+        folder,
+        NOWHERE,
+        NOWHERE,
+        shard=shard,
+        device=asked.device,
+        data_dir=asked.data_dir,
+        topology_base=asked.base_of(resolved, "topology"),
+        user_folder=asked.here,
+    )
+
+
+def _addresses_of(roster: Roster) -> tuple[Address, ...]:
+    """The addresses of all peers, by place."""
+    return tuple(_local(entry.address) for entry in roster.peer)
 
 
 def unused_here(resolved: Resolved) -> tuple[str, ...]:
     """Keys of a simulation that somebody typed for a real run; in a run file they may stand for `simulate`."""
-    typed = ("command line", "environment")
-    keys = [key for key, origin in resolved.origins.items() if key.startswith("sim.") and origin.startswith(typed)]
+    keys = [key for key, origin in resolved.origins.items() if key.startswith("sim.") and origin.source in TYPED]
     return tuple(f"{key} is not used here: it is for gossipdistill simulate" for key in keys)
 
 
@@ -176,10 +192,8 @@ def settle(specs: Sequence[WorkerSpec]) -> list[WorkerSpec]:
         # A file that was never used before: a collective cannot begin anew in an old one.
         meeting = folder.resolve() / f"rendezvous-{time.time_ns()}"
         values["strategy.rendezvous"] = f"file://{meeting}"
-    return [
-        replace(spec, folder=folder / spec.name, resolved=spec.resolved.changed(values, "chosen by the launcher"))
-        for spec in specs
-    ]
+    origin = chosen("chosen by the launcher")
+    return [replace(spec, folder=folder / spec.name, resolved=spec.resolved.changed(values, origin)) for spec in specs]
 
 
 def _local_roster(asked: Asked, common: Resolved) -> Roster:
@@ -222,7 +236,19 @@ def plan_worker(
     _refuse_no_meeting(common)
     # A worker that is given no peers at all is the first one of a run without a roster.
     if ("peers" not in common.origins and shard is not None) or classify(where) == "addresses":
-        return _without_roster(asked, common, name, listen, advertise, shard, start_when, start_within_s, fresh)
+        spec, sharing = _without_roster(asked, common, name, listen, advertise, shard)
+    else:
+        spec, sharing = _with_roster(asked, common, name, listen, advertise, shard)
+    notices = unused_here(spec.resolved)
+    spec = replace(spec, start_when=start_when, start_within_s=start_within_s, resume=not fresh, notices=notices)
+    return with_threads(spec, threads_here(sharing, 1))
+
+
+def _with_roster(
+    asked: Asked, common: Resolved, name: str, listen: str | None, advertise: str | None, shard: str | None
+) -> tuple[WorkerSpec, int]:
+    """The peer, and how many of them share this machine."""
+    where = common.config.peers
     if "peers" not in common.origins:
         raise UsageError(
             "where are the others? Give --peers ROSTER or --peers HOST:PORT,...; the first peer of a run without a "
@@ -234,7 +260,6 @@ def plan_worker(
             accepted="a roster, or addresses with --shard K/N; a count is for: gossipdistill run",
         )  # fmt: skip
     roster = load_roster(where, asked.base_of(common, "peers"))
-    place = roster.place(name)
     entry = roster.entry(name)
     known = entry.address if entry.address != NOWHERE else None
     listening, advertised = _places(listen or entry.listen, advertise, known)
@@ -245,43 +270,17 @@ def plan_worker(
     keys = choose(asked.key_options, name, common.config.name, file, roster, addresses)
     _refuse_taken(name, _local(listening))
     resolved = resolve(with_roster_entry(asked.layers(), name, dict(entry.set)))
-    spec = WorkerSpec(
-        name=name,
-        place=place,
-        count=len(roster.peer),
-        resolved=resolved,
-        folder=asked.out / common.config.name / name,
-        listen=_local(listening),
-        advertise=_local(advertised),
-        names=roster.names,
-        addresses=tuple(_local(other.address) for other in roster.peer),
-        shard=parts[name],
-        slowdown=entry.slowdown,
-        device=entry.device or asked.device,
-        data_dir=asked.data_dir,
-        start_when=start_when,
-        start_within_s=start_within_s,
-        resume=not fresh,
-        topology_base=asked.base_of(resolved, "topology"),
-        user_folder=asked.here,
-        keys=keys,
-        insecure=keys is None and on_another_machine(addresses) is not None,
-        notices=unused_here(resolved),
-    )
-    return with_threads(spec, threads_here(_on_one_machine(roster, entry.address), 1))
+    folder = asked.out / common.config.name
+    spec = planned_peer(asked, resolved, folder, roster, roster.place(name), _addresses_of(roster))
+    spec = replace(spec, listen=_local(listening), advertise=_local(advertised), shard=parts[name])
+    spec = replace(spec, keys=keys, insecure=keys is None and on_another_machine(addresses) is not None)
+    return spec, _on_one_machine(roster, entry.address)
 
 
 def _without_roster(
-    asked: Asked,
-    common: Resolved,
-    name: str,
-    listen: str | None,
-    advertise: str | None,
-    shard: str | None,
-    start_when: int,
-    start_within_s: float,
-    fresh: bool,
-) -> WorkerSpec:
+    asked: Asked, common: Resolved, name: str, listen: str | None, advertise: str | None, shard: str | None
+) -> tuple[WorkerSpec, int]:
+    """The peer, and how many of them share this machine."""
     seeds = () if "peers" not in common.origins else tuple(parse_seeds(common.config.peers))
     if asked.key_options.join is not None and not seeds:
         join = read_join(asked.key_options.join, common.config.name)
@@ -301,28 +300,9 @@ def _without_roster(
     keys = choose(asked.key_options, name, common.config.name, None, None, addresses)
     _refuse_taken(name, _local(listening))
     here = count if all(is_loopback(a.host) for a in (advertised, *seeds) if a.host) else 1
-    spec = WorkerSpec(
-        name=name,
-        place=index,
-        count=count,
-        resolved=common,
-        folder=asked.out / common.config.name / name,
-        listen=_local(listening),
-        advertise=_local(advertised),
-        seeds=tuple(_local(address) for address in seeds),
-        shard=(index, count),
-        device=asked.device,
-        data_dir=asked.data_dir,
-        start_when=start_when,
-        start_within_s=start_within_s,
-        resume=not fresh,
-        topology_base=asked.base_of(common, "topology"),
-        user_folder=asked.here,
-        keys=keys,
-        insecure=keys is None and on_another_machine(addresses) is not None,
-        notices=unused_here(common),
-    )
-    return with_threads(spec, threads_here(here, 1))
+    spec = _peer(asked, common, asked.out / common.config.name / name, index, count, (index, count))
+    spec = replace(spec, listen=_local(listening), advertise=_local(advertised), seeds=tuple(map(_local, seeds)))
+    return replace(spec, keys=keys, insecure=keys is None and on_another_machine(addresses) is not None), here
 
 
 def _places(listen: str | None, advertise: str | None, known: Address | None) -> tuple[Address, Address]:
@@ -369,7 +349,7 @@ def _refuse_no_meeting(common: Resolved) -> None:
 def with_roster_entry(layers: Sequence[Layer], name: str, values: dict[str, object]) -> list[Layer]:
     """The layers with those of this peer's roster entry above the run file and below environment and command line."""
     file, *above = layers
-    return [file, Layer(f"roster entry of {name}", values), *above]
+    return [file, Layer(Origin(Source.ROSTER_ENTRY, name), values), *above]
 
 
 def new_run_folder(out: Path, name: str) -> Path:

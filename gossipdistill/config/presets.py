@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-FIRST_LIGHT_ORIGIN = "first-light"
-
-
 FIRST_LIGHT: dict[str, Any] = {
     "name": "first-light",
     "seconds": 15.0,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gossipdistill.config.layers import Layer, Resolved
+from gossipdistill.config.origins import Origin, chosen
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.schema import RunConfig
 from gossipdistill.config.tables import Dotted
@@ -99,7 +100,7 @@ class WorkerSpec:
             ConfigError: naming the key, the value and what would be accepted.
         """
         endless = {} if {"steps", "seconds"} & set(keys) else {"seconds": _ENDLESS_S}
-        resolved = resolve([Layer("default", endless), Layer("keys", keys)])
+        resolved = resolve([Layer(chosen("default"), endless), Layer(chosen("keys"), keys)])
         addresses = (NOWHERE,) * len(names)
         return cls(
             name,
@@ -134,7 +135,7 @@ class WorkerSpec:
         fields = {key: value for key, value in asdict(self).items() if key != "resolved"}
         fields["resolved"] = {
             "config": self.resolved.config.model_dump(mode="json"),
-            "origins": self.resolved.origins,
+            "origins": {key: str(origin) for key, origin in self.resolved.origins.items()},
         }
         fields["faults"] = self.faults.model_dump(mode="json", exclude_none=True) if self.faults else None
         return json.dumps(fields, default=str, indent=1)
@@ -179,6 +180,5 @@ class WorkerSpec:
             if fields["keys"]
             else None,
         }
-        return WorkerSpec(
-            resolved=Resolved(RunConfig.model_validate(resolved["config"]), resolved["origins"]), **fields
-        )
+        origins = {key: Origin.read(text) for key, text in resolved["origins"].items()}
+        return WorkerSpec(resolved=Resolved(RunConfig.model_validate(resolved["config"]), origins), **fields)

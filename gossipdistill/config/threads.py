@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from gossipdistill.config.origins import Origin, Source, chosen
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.drivers.machine_limits import cpu_quota
 
@@ -52,7 +53,7 @@ class Threads:
     """A number of threads for each peer, and why."""
 
     count: int
-    origin: str
+    origin: Origin
     """For `config.json`."""
     notice: str = ""
     """What the user ought to know; empty where nothing is unusual."""
@@ -72,18 +73,18 @@ def choose(peers: int, starting: int, cpus: Cpus, environ: Mapping[str, str]) ->
             continue
         first = said.split(",")[0].strip()
         if first.isdecimal() and int(first) >= 1:
-            return Threads(int(first), f"environment {name}", passed_over)
+            return Threads(int(first), Origin(Source.ENVIRONMENT, name), passed_over)
         passed_over = f"{name} = {said!r} is no number of threads and is not used"
     share = max(1, cpus.usable // max(peers, 1))
     count = min(share, max(1, cpus.free // max(starting, 1)))
     place = f"{cpus.usable} CPU{'s' * (cpus.usable != 1)} for {peers} peer{'s' * (peers != 1)} here"
     if count == share:
-        return Threads(count, f"chosen: {place}", passed_over)
+        return Threads(count, chosen(f"chosen: {place}"), passed_over)
     taken = f"{cpus.usable - cpus.free} of them busy with other work"
     notices = [passed_over] if passed_over else []
     if 2 * count <= share:
         notices.append(f"{place}, {taken}: {told(count)} for each peer ({KEY} = N asks for another number)")
-    return Threads(count, f"chosen: {place}, {taken}", "; ".join(notices))
+    return Threads(count, chosen(f"chosen: {place}, {taken}"), "; ".join(notices))
 
 
 def with_threads(spec: WorkerSpec, threads: Threads) -> WorkerSpec:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gossipdistill.config.origins import chosen
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import Event, EventKind
@@ -84,7 +85,7 @@ def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
     if _CHECKPOINTS in spec.resolved.origins:
         return spec
     values = {_CHECKPOINTS: CHECKPOINT_EVERY_S}
-    return replace(spec, resolved=spec.resolved.changed(values, "chosen for the fault plan"))
+    return replace(spec, resolved=spec.resolved.changed(values, chosen("chosen for the fault plan")))
 
 
 class Chaos:

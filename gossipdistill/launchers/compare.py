@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from gossipdistill.config.layers import Layer, Resolved
+from gossipdistill.config.origins import chosen
 from gossipdistill.config.plan import Asked, new_run_folder, plan_local, settle, with_roster_entry
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
@@ -127,8 +128,7 @@ class Comparison:
         for layer in self.asked.layers():
             for key, value in layer.values.items():
                 if key.startswith("strategy.") and key not in {"strategy.name"} | _options_but_of(None):
-                    file = layer.file or layer.origin
-                    raise ConfigError(f"unknown key; {nearest(key, known)}", file=file, key=key, value=value)
+                    raise ConfigError(f"unknown key; {nearest(key, known)}", file=layer.where, key=key, value=value)
 
     def _head(self, common: Resolved, folder: Path, findings: Findings | None) -> dict[str, Any]:
         config = common.config
@@ -190,9 +190,9 @@ class Comparison:
         }
         values |= {"seconds": seconds} if seconds else {}
         asked = replace(self._asked(strategy), out=folder or self.asked.out)
-        extra, dropped = [Layer("compare", values)], _options_but_of(strategy)
+        extra, dropped = [Layer(chosen("compare"), values)], _options_but_of(strategy)
         if strategy_of(strategy).needs.alike_models or pooled:
-            extra.insert(0, Layer("compare: one architecture", self._first_model(asked, extra)))
+            extra.insert(0, Layer(chosen("compare: one architecture"), self._first_model(asked, extra)))
             dropped |= set(_MODEL_KEYS)
 
         def threads(peers: int) -> Threads:
@@ -292,7 +292,7 @@ def _options_but_of(strategy: str | None) -> set[str]:
 def _pooled(specs: Sequence[WorkerSpec]) -> WorkerSpec:
     """One worker on the union of the shards. It is alone, so its configuration says so: nobody reads the topology."""
     first = specs[0]
-    resolved = first.resolved.changed({"topology": "complete"}, "compare: one worker alone")
+    resolved = first.resolved.changed({"topology": "complete"}, chosen("compare: one worker alone"))
     return replace(
         first, resolved=resolved, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0,
     )  # fmt: skip

@@ -16,7 +16,8 @@ from gossipdistill.assembly.building import build_model, build_schedule, fingerp
 from gossipdistill.assembly.publishing import refuse_unsendable
 from gossipdistill.config.dealing import part_of, refuse_one_part_twice
 from gossipdistill.config.layers import Layer, Resolved
-from gossipdistill.config.plan import Asked, new_run_folder, with_roster_entry
+from gossipdistill.config.origins import chosen
+from gossipdistill.config.plan import Asked, new_run_folder, planned_peer, with_roster_entry
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.schema import RunConfig, SimKeys
 from gossipdistill.config.spec import WorkerSpec
@@ -71,7 +72,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
     Raises:
         ConfigError, UsageError: as the user is to read it.
     """
-    layers = asked.layers(Layer("simulate", SIMULATED))
+    layers = asked.layers(Layer(chosen("simulate"), SIMULATED))
     common = resolve(layers)
     if classify(common.config.peers) == "addresses":
         raise ConfigError(
@@ -87,25 +88,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
         resolved: Resolved = common
         if entry.set:
             resolved = resolve(with_roster_entry(layers, entry.name, dict(entry.set)))
-        specs.append(
-            WorkerSpec(
-                name=entry.name,
-                place=place,
-                count=len(roster.peer),
-                resolved=resolved,
-                folder=folder / entry.name,
-                listen=addresses[place],
-                advertise=addresses[place],
-                names=roster.names,
-                addresses=addresses,
-                shard=parts[entry.name],
-                slowdown=entry.slowdown,
-                device="cpu",
-                data_dir=asked.data_dir,
-                topology_base=asked.base_of(resolved, "topology"),
-                user_folder=asked.here,
-            )
-        )
+        specs.append(planned_peer(asked, resolved, folder, roster, place, addresses))
     if specs[0].config.strategy_class().delivery is Delivery.COLLECTIVE:
         raise NeedsError(f"strategy {specs[0].config.strategy.name} has a transport of its own, which is not simulated")
     notices = [
@@ -117,7 +100,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
         notices.append(
             "train.checkpoints_kept is not used: a simulation keeps the newest checkpoint of each peer in memory"
         )
-    return [replace(spec, notices=tuple(notices)) for spec in specs]
+    return [replace(spec, device="cpu", notices=tuple(notices)) for spec in specs]
 
 
 class EventLog(Observer):

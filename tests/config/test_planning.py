@@ -12,6 +12,7 @@ import torch
 
 from gossipdistill.assembly.building import build_learner, build_model, build_schedule, build_task, fingerprint_of
 from gossipdistill.config.layers import Layer, environment_layers, parse_settings
+from gossipdistill.config.origins import Origin, Source, chosen
 from gossipdistill.config.plan import Asked, plan_local, plan_worker, settle
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
@@ -268,7 +269,7 @@ def test_an_environment_that_cannot_be_read_is_named() -> None:
 
 
 def test_sections_may_be_named_by_a_single_word() -> None:
-    config = resolve([Layer("a file", {"task": "quadratic", "strategy": "isolated", "steps": 1})]).config
+    config = resolve([Layer(chosen("a file"), {"task": "quadratic", "strategy": "isolated", "steps": 1})]).config
     assert (config.task.name, config.strategy.name) == ("quadratic", "isolated")
 
 
@@ -314,3 +315,10 @@ def test_a_model_that_seeds_itself_is_told_where_peers_are_to_differ(
     learner, _ = build_learner(spec, made, build_task(spec, made))
     sys.modules.pop("seeded")
     assert any("seeds torch's generator itself" in warning for warning in learner.ledger.warnings) is told
+
+
+@pytest.mark.parametrize("origin", [Origin(source, which) for source in Source for which in ("", "a b", "run file")])
+def test_an_origin_survives_as_text_where_its_source_has_words(origin: Origin) -> None:
+    again = Origin.read(str(origin))
+    assert str(again) == str(origin)
+    assert again == origin or origin.source is Source.CHOSEN

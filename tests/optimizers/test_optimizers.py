@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gossipdistill.config.layers import Layer
+from gossipdistill.config.origins import chosen
 from gossipdistill.config.resolving import resolve
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.checkpoint import Checkpoint
@@ -276,7 +277,7 @@ def test_mistakes_are_named(folder: Path, name: str, decay: float, options: dict
 
 
 def test_a_run_file_names_it_and_is_told_of_mistakes() -> None:
-    layers = [Layer("x", {"steps": 1, "train.optimizer": "sgd_c", "train.optimizer_options.topc": 5})]
+    layers = [Layer(chosen("x"), {"steps": 1, "train.optimizer": "sgd_c", "train.optimizer_options.topc": 5})]
     train_keys = resolve(layers).config.train
     assert (train_keys.optimizer, train_keys.optimizer_options) == ("sgd_c", {"topc": 5})
     for key, value, problem in (
@@ -284,4 +285,4 @@ def test_a_run_file_names_it_and_is_told_of_mistakes() -> None:
         ("train.optimizer_options.topk", 5, "y.toml: train.optimizer_options.topk = 5: .* did you mean topc"),
     ):
         with pytest.raises(ConfigError, match=problem):
-            resolve([*layers, Layer("y", {key: value}, Path("y.toml"))])
+            resolve([*layers, Layer(chosen("y"), {key: value}, Path("y.toml"))])

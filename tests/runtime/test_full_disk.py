@@ -19,6 +19,7 @@ from torch import nn
 from gossipdistill.assembly import building
 from gossipdistill.cli.options import written_to
 from gossipdistill.config.layers import Layer
+from gossipdistill.config.origins import COMMAND_LINE
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder, Disk, KeptRoom, Parts
@@ -59,7 +60,7 @@ def spec_at(folder: Path) -> WorkerSpec:
         "train.checkpoint_every_s": 1e-6,
     }  # fmt: skip
     return WorkerSpec(
-        name="ada", place=0, count=1, resolved=resolve([Layer("command line", values)]), folder=folder / "run" / "ada",
+        name="ada", place=0, count=1, resolved=resolve([Layer(COMMAND_LINE, values)]), folder=folder / "run" / "ada",
         listen=NOWHERE, advertise=NOWHERE, shard=(0, 1), device="cpu",
     )  # fmt: skip
 

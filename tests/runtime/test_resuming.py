@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gossipdistill.assembly.building import refuse_unkept
 from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.layers import Layer, Resolved
+from gossipdistill.config.origins import COMMAND_LINE
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import CheckpointFolder
@@ -31,7 +32,7 @@ TASK = Task(model=lambda: nn.Linear(3, 2), train=(X, Y), validation=(X, Y), loss
 def settings(**values: object) -> Resolved:
     named = {key.replace("__", "."): value for key, value in values.items()}
     given = {"steps": 40, "train.lr": 0.1, "train.lr_schedule": "constant", "strategy.name": "isolated"} | named
-    return resolve([Layer("command line", given)])
+    return resolve([Layer(COMMAND_LINE, given)])
 
 
 def worker(resolved: Resolved) -> Worker:
