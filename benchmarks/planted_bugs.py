@@ -103,7 +103,7 @@ BUGS = (
     Bug("numbers are reset when a peer refutes and is heard again", ReliableSender, "returned",
         "one.parked, one.tries = False, 0", "one.parked, one.tries, line.numbered = False, 0, 0"),
     Bug("a parcel for an ended process is sent to its successor", ReliableSender, "returned",
-        "if one.sendings and boot is not None and one.to_boot != boot:", "if False:"),
+        "if one.sendings and living is not None and one.to_boot != living.boot:", "if False:"),
     Bug("numbers of a restarted sender count as its predecessor's", ReliableReceiver, "_window",
         "if window.boot < boot:", "if False:"),
     Bug("a refusal is taken for an absorption", ReliableSender, "receipt",

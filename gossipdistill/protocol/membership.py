@@ -7,18 +7,17 @@ Rules of this file
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
-from gossipdistill.limits import Limits
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Ack, Address, ClaimKind, Contact, Greeting, Leave, Nack, Ping, PingRequest
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.boots import Boots
+from gossipdistill.protocol.delivery import Delivery
 from gossipdistill.protocol.detector import Detector
-from gossipdistill.protocol.directory import Directory, Rotation
+from gossipdistill.protocol.directory import Rotation
 from gossipdistill.protocol.hearsay import Hearsay
 from gossipdistill.protocol.members import Identity, Member, Status, fingerprint_difference
 from gossipdistill.protocol.own_pause import OwnPause
@@ -30,46 +29,33 @@ from gossipdistill.protocol.table import Outbound, Table, Timer
 __all__ = ["Identity", "Member", "Membership", "Outbound", "Status", "fingerprint_difference"]
 
 ProbeWord = Ping | PingRequest | Ack | Nack | Leave
-Absorbed = tuple[tuple[str, int], ...] | None
 
 
 class Membership:
-    """Who is there, and the messages it takes to know."""
+    """Who is there, and the messages it takes to know. A member for which `delivery` has something is not forgotten."""
 
-    def __init__(
-        self, me: Identity, limits: Limits, expected: int, closed: bool, contacts: Sequence[Contact],
-        chance: random.Random,
-    ) -> None:  # fmt: skip
-        directory = contacts if isinstance(contacts, Directory) else Directory(contacts)
-        if not closed:
-            contacts, directory = directory, Directory()
-        size = len(directory) if closed else expected
-        presumes = size > limits.greeted_at_start_max
-        self.me, self.limits = me, limits
-        self.table = Table(me, limits, expected, closed, directory, chance, presumes)
+    def __init__(self, table: Table, delivery: Delivery) -> None:
+        self.me, self.limits = table.me, table.limits
+        self.table, self.delivery = table, delivery
         self.probe_messages = ProbeMessages(self.table)
-        self.health = LocalHealth(limits.local_health_max)
+        self.health = LocalHealth(self.limits.local_health_max)
         self.admission = Admission(self.table)
         self.refusals = self.admission.refusals
         self.boots = Boots(self.table)
         self.detector = Detector(self.table, self.probe_messages, self.admission, self.health)
         self.hearsay = Hearsay(self.table, self.probe_messages, self.admission, self.health, self.detector)
-        self.prober = Prober(self.table, self.probe_messages, self.detector, self.health, Rotation(chance))
-        self.needed: Callable[[PeerName], bool] = lambda name: False
-        """Whether something is still under way to this member, so that it must not be forgotten; set by the owner."""
-        self._first: Sequence[Contact] = contacts if not closed else () if presumes else directory
+        self.prober = Prober(self.table, self.probe_messages, self.detector, self.health, Rotation(table.chance))
         self._started_s = 0.0
         self.own_pause = OwnPause(self.table, self.prober)
 
-    def start(self, seeds: Iterable[Address], now: float) -> None:
+    def start(self, contacts: Sequence[Contact], seeds: Iterable[Address], now: float) -> None:
         """Learn whom to look for. Greetings go out at the next time-out, which is due at once."""
         timers, table = self.table.timers, self.table
         self._started_s = self.boots.started_s = now
         self.admission.seeds = [address for address in seeds if address != self.me.address]
-        for contact in self._first:
+        for contact in () if table.closed and table.presumes else contacts:
             if contact.name != self.me.name:
                 self.admission.greet_first(table.add(contact, now), now)
-        self._first = ()
         self.probe_messages.claim_that_i_live()
         timers.set(Timer("turn"), now + table.chance.uniform(0.0, self.limits.probe_interval_s))
         timers.set(Timer("view"), now + self.limits.view_after_s)
@@ -116,7 +102,7 @@ class Membership:
             case "seed":
                 self.admission.greet_seeds(now)
             case "drop":
-                self.table.drop(name, PeerName(name) in self.prober.business or self.needed(PeerName(name)), now)
+                self.table.drop(name, self._is_needed(PeerName(name)), now)
             case "newer":
                 self.refusals.challenges_due(now)
             case "view":
@@ -128,7 +114,11 @@ class Membership:
         member = self.table.find(name)
         if member is None or not self._is_strange(member) or not self.table.can_dial(member.address):
             return False
-        return not self.table.presumes or member.name in self.prober.business or self.needed(member.name)
+        return not self.table.presumes or self._is_needed(member.name)
+
+    def _is_needed(self, name: PeerName) -> bool:
+        """Whether there is business with this member, or something on its way to it."""
+        return name in self.prober.business or self.delivery.has_something_for(name)
 
     @staticmethod
     def _is_strange(member: Member) -> bool:
@@ -271,17 +261,19 @@ class Membership:
             self.table.timers.set(Timer("turn"), now)
         self.probe_messages.step, self.probe_messages.done = step, done
 
-    def leave(self, reason: str, crashed: bool, absorbed: Callable[[PeerName, int], Absorbed]) -> None:
-        """Queue my last word to everybody who might still listen; of a large roster, to a few besides. `absorbed` says
-        what of the mass of a peer's process was."""
-        table = self.table
+    def leave(self, reason: str, crashed: bool) -> None:
+        """Queue my last word to everybody who might still listen; of a large roster, to a few besides. It says what of
+        the mass of a peer's process was absorbed."""
+        table, receiver = self.table, self.delivery.reliable_messages.receiver
         names = {m.name: None for m in table.rows.values() if m.status in (Status.ALIVE, Status.SUSPECT)}
         if table.presumes:
             everybody = table.names()
             names |= {everybody[table.chance.randrange(len(everybody))]: None for _ in range(self.limits.watched_max)}
         for name in names:  # myself perhaps included: to that name nothing is sent
             member = table.find(name)
-            acknowledged = absorbed(name, member.boot) if member and member.accepted and not crashed else None
+            acknowledged = (
+                receiver.absorbed_of(name, member.boot) if member and member.accepted and not crashed else None
+            )
             self.probe_messages.send(name, Leave(reason, crashed, acknowledged))
 
 

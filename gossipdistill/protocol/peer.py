@@ -56,13 +56,13 @@ from gossipdistill.presence import (
     RefusalCode,
 )
 from gossipdistill.protocol.callers import Callers
+from gossipdistill.protocol.delivery import Delivery
 from gossipdistill.protocol.key_distribution import KeyDistribution
 from gossipdistill.protocol.members import Identity, Member, Status
 from gossipdistill.protocol.membership import Membership
 from gossipdistill.protocol.parcels import LinkCounts, Outstanding
 from gossipdistill.protocol.peer_scores import PeerScores
-from gossipdistill.protocol.reliable_messages import ReliableMessages
-from gossipdistill.protocol.states import States
+from gossipdistill.protocol.table import table_at_start
 
 
 class Peer:
@@ -82,11 +82,12 @@ class Peer:
         """`contacts` may be a `Directory`, which all peers of a process can share. `rng` decides whom to probe next."""
         self.me, self.limits = me, limits
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
-        self.membership = Membership(me, limits, expected, closed, contacts, chance)
-        self.key_distribution = KeyDistribution(self.membership.table)
+        table = table_at_start(me, expected, closed, contacts, limits, chance)
+        delivery = Delivery(limits, me.boot, table.partners)
+        self.states, self.reliable_messages = delivery.states, delivery.reliable_messages
+        self.membership = Membership(table, delivery)
+        self.key_distribution = KeyDistribution(table)
         self.boots = self.membership.boots
-        self.states = States(limits, self.is_alive)
-        self.reliable_messages = ReliableMessages(limits, me.boot, self.boot_of)
         self._peer_scores = PeerScores(limits)
         self._callers = Callers(limits)
         self._muted, self._lossy = self._peer_scores.muted, self.reliable_messages.sender.lossy
@@ -94,8 +95,7 @@ class Peer:
         self._malformed: dict[tuple[str, str], int] = {}
         self.withheld: Counter[str] = Counter()
         """By kind, messages that were not sent since their reader has not named the feature that they need."""
-        self.membership.needed = self._has_something_for
-        self.membership.start(seeds, now)
+        self.membership.start(contacts, seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Peer:
 
     def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen. `crashed`: not on purpose, so I may be back."""
-        self.membership.leave(reason, crashed, self.reliable_messages.receiver.absorbed_of)
+        self.membership.leave(reason, crashed)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -413,10 +413,8 @@ class Peer:
 
     def boot_of(self, name: PeerName) -> int | None:
         """The process of this peer with which there is business now."""
-        return self.membership.table.rows[name].boot if self.is_alive(name) else None
-
-    def _has_something_for(self, name: PeerName) -> bool:
-        return self.reliable_messages.sender.has_something_for(name) or self.states.sender.has_something_for(name)
+        member = self.membership.table.partners.get(name)
+        return member.boot if member is not None else None
 
     def _note_changes(self, now: float) -> None:
         """Tell delivery who is lost and who is back."""

@@ -26,11 +26,12 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
+from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.parcels import Outbox
 from gossipdistill.protocol.reliable_receiver import ReliableReceiver
 from gossipdistill.protocol.reliable_sender import ReliableSender
@@ -38,17 +39,17 @@ from gossipdistill.protocol.reliable_sender import ReliableSender
 
 @dataclass(slots=True)
 class ReliableMessages:
-    """Both directions of mass and streams. `boot_of` names the living process of a peer to send to; None: nobody."""
+    """Both directions of mass and streams. `partners` are the peers that may be sent to now."""
 
     limits: Limits
     boot: Boot
-    boot_of: Callable[[PeerName], int | None]
+    partners: Mapping[PeerName, Member]
     box: Outbox = field(default_factory=Outbox)
     sender: ReliableSender = field(init=False)
     receiver: ReliableReceiver = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sender = ReliableSender(self.limits, self.boot, self.boot_of, self.box)
+        self.sender = ReliableSender(self.limits, self.boot, self.partners, self.box)
         self.receiver = ReliableReceiver(self.limits, self.box)
 
     def next_timeout(self) -> float:

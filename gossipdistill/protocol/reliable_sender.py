@@ -5,7 +5,7 @@ The rules are at the head of protocol/reliable_messages.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.events import Event, EventKind
@@ -13,6 +13,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Enquiry, Message, Parcel, Receipt, Slot, Verdict
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.parcels import Line, Outbox, Outstanding, oversize
 from gossipdistill.protocol.resending import Resending
 
@@ -22,11 +23,11 @@ _DOUBLINGS_MAX = 16
 
 @dataclass(slots=True)
 class ReliableSender:
-    """`boot_of` names the living process of a peer to send to; None: nobody."""
+    """`partners` are the peers that may be sent to now."""
 
     limits: Limits
     boot: Boot
-    boot_of: Callable[[PeerName], int | None]
+    partners: Mapping[PeerName, Member]
     box: Outbox
     lines: dict[Slot, Line] = field(default_factory=dict)
     freed: list[Slot] = field(default_factory=list)
@@ -128,20 +129,21 @@ class ReliableSender:
 
     def returned(self, peer: PeerName, now: float) -> None:
         """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
-        boot = self.boot_of(peer)
+        living = self.partners.get(peer)
         for slot, line in self._lines_to(peer):
             for one in list(line.in_flight):
-                if one.sendings and boot is not None and one.to_boot != boot:
+                if one.sendings and living is not None and one.to_boot != living.boot:
                     self._write_off(slot, line, one, now, f"{peer} has restarted")
             for one in list(line.in_flight):
                 one.parked, one.tries = False, 0
                 self._send(slot, line, one, now)
 
     def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
-        boot = self.boot_of(slot.peer)
-        if boot is None:
+        living = self.partners.get(slot.peer)
+        if living is None:
             self._due(slot, line, one, NEVER)  # `returned` or `lost` will come
             return
+        boot = living.boot
         if line.to_boot != boot:
             line.to_boot, line.numbered = boot, 0
         if one.to_boot != boot:

@@ -5,12 +5,13 @@ The rules are at the head of protocol/states.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Arrival, Confirm, Slot, State, Want
+from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.parcels import StateOutbox
 
 
@@ -25,10 +26,10 @@ class Incoming:
 
 @dataclass(slots=True)
 class StateReceiver:
-    """`is_alive` says whether a peer may be asked."""
+    """`partners` are the peers that may be asked now."""
 
     limits: Limits
-    is_alive: Callable[[PeerName], bool]
+    partners: Mapping[PeerName, Member]
     box: StateOutbox
     incoming: dict[Slot, Incoming] = field(default_factory=dict)
     _awaiting: set[Slot] = field(default_factory=set)
@@ -88,7 +89,7 @@ class StateReceiver:
             self._ask(slot, known)
 
     def _ask(self, slot: Slot, known: Incoming) -> None:
-        if known.announced > known.version.number and known.learner_has_it and self.is_alive(slot.peer):
+        if known.announced > known.version.number and known.learner_has_it and slot.peer in self.partners:
             self.box.out.append((slot.peer, Want(slot.topic, slot.key, known.announced)))
 
     def forget_processes(self, peer: PeerName) -> None:

@@ -5,7 +5,7 @@ The rules are at the head of protocol/states.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.events import Event, EventKind
@@ -13,6 +13,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Announce, Confirm, Message, Mode, Parcel, Slot, State, Want
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
+from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.parcels import StateOutbox, oversize
 from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
@@ -48,10 +49,10 @@ class Outgoing:
 
 @dataclass(slots=True)
 class StateSender:
-    """`is_alive` says whether a peer may be sent to."""
+    """`partners` are the peers that may be sent to now."""
 
     limits: Limits
-    is_alive: Callable[[PeerName], bool]
+    partners: Mapping[PeerName, Member]
     box: StateOutbox
     outgoing: dict[Slot, Outgoing] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -143,7 +144,7 @@ class StateSender:
 
     def _advance(self, slot: Slot, known: Outgoing, now: float) -> None:
         """Send or announce the newest version if rule 1 allows it now."""
-        if self.is_alive(slot.peer) and known.sent() < known.number:
+        if slot.peer in self.partners and known.sent() < known.number:
             pull = known.parcel.mode is Mode.PULL
             if len(known.unconfirmed) >= (1 if pull else self.limits.unconfirmed_max):
                 pass

@@ -17,11 +17,12 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
+from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.owed_confirmations import OwedConfirmations
 from gossipdistill.protocol.parcels import StateOutbox
 from gossipdistill.protocol.state_receiver import StateReceiver
@@ -30,18 +31,18 @@ from gossipdistill.protocol.state_sender import StateSender
 
 @dataclass(slots=True)
 class States:
-    """Both directions of the state class. `is_alive` says whether a peer may be sent to."""
+    """Both directions of the state class. `partners` are the peers that may be sent to now."""
 
     limits: Limits
-    is_alive: Callable[[PeerName], bool]
+    partners: Mapping[PeerName, Member]
     box: StateOutbox = field(init=False)
     sender: StateSender = field(init=False)
     receiver: StateReceiver = field(init=False)
 
     def __post_init__(self) -> None:
         self.box = StateOutbox(OwedConfirmations(self.limits.confirm_delay_s))
-        self.sender = StateSender(self.limits, self.is_alive, self.box)
-        self.receiver = StateReceiver(self.limits, self.is_alive, self.box)
+        self.sender = StateSender(self.limits, self.partners, self.box)
+        self.receiver = StateReceiver(self.limits, self.partners, self.box)
 
     def next_timeout(self) -> float:
         """When something is overdue."""

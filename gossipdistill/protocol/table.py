@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,8 +69,8 @@ class Table:
     """Who is called every now and then, longest ago first."""
     suspects: dict[PeerName, None] = field(default_factory=dict)
     unreachable: dict[PeerName, None] = field(default_factory=dict)
-    partners: dict[PeerName, None] = field(default_factory=dict)
-    """Those with whom parcels may travel now."""
+    partners: dict[PeerName, Member] = field(default_factory=dict)
+    """The rows of those with whom parcels may travel now."""
     timers: Deadlines[Timer] = field(default_factory=Deadlines)
     out: list[Outbound] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -218,7 +219,7 @@ class Table:
             return
         self._urgent = True
         if member.in_business():
-            self.partners[member.name] = None
+            self.partners[member.name] = member
             self.back.append((member.name, False))
         else:
             del self.partners[member.name]
@@ -253,3 +254,14 @@ class Table:
         alive = frozenset(m.name for m in rows if m.status in here and not m.unreachable)
         places = {m.name: m.place for m in rows} | {self.me.name: self.me.place}
         return Neighbourhood(self.expected, alive, done, gone, statuses, places, unheard=unheard)
+
+
+def table_at_start(
+    me: Identity, expected: int, closed: bool, contacts: Sequence[Contact], limits: Limits, chance: random.Random
+) -> Table:
+    """The table at the start of a run: without rows."""
+    if not closed:
+        contacts = ()
+    directory = contacts if isinstance(contacts, Directory) else Directory(contacts)
+    size = len(directory) if closed else expected
+    return Table(me, limits, expected, closed, directory, chance, presumes=size > limits.greeted_at_start_max)

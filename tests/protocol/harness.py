@@ -30,7 +30,7 @@ from gossipdistill.messages import (
 )
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.directory import Rotation
-from gossipdistill.protocol.members import Identity
+from gossipdistill.protocol.members import Identity, Member
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.turn import drain, feed
 from gossipdistill.wire.crossing import cross
@@ -44,6 +44,12 @@ def address_of(place: int) -> Address:
 
 def payload(value: int, size: int = 8) -> Payload:
     return Payload((ArrayLayout("x", (size // 4,), "raw", size),), value.to_bytes(4, "big") * (size // 4))
+
+
+def living(boot: int = 1) -> dict[PeerName, Member]:
+    """Rows of others with whom there is business, all of this boot."""
+    names = map(PeerName, ("ada", "bo", "cy", "dee"))
+    return {name: Member(name, address_of(0), 0, boot=boot) for name in names}
 
 
 def value_of(arrival: Arrival) -> int:

@@ -25,7 +25,7 @@ from gossipdistill.presence import Claim, ClaimKind, Leave, Ping
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 
-from .harness import World, payload, value_of
+from .harness import World, living, payload, value_of
 
 BO = PeerName("bo")
 
@@ -196,7 +196,7 @@ def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of
 
 def test_a_last_word_speaks_of_its_own_process_alone() -> None:
     """What went to the process before it is the matter of whoever hears that there is a new one."""
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.sender.parted(BO, Boot(2), (), 0.1)
     assert [one.number for _, one in ours.sender.in_flight()] == [1]
@@ -293,7 +293,7 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
 
 def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
     limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
-    ours = ReliableMessages(limits, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(limits, Boot(1), living())
     for number, topic in enumerate(["a", "b", "c"], start=1):
         ours.receiver.arrived(BO, Boot(9), reliable(topic, number), 0.0)
     assert [arrival.topic for arrival in ours.box.arrivals] == ["a", "b"]
@@ -309,7 +309,7 @@ def large(topic: str, number: int, stream: bool = False) -> Consignment:
 
 def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_processes() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
-    ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
+    ours = ReliableMessages(limits, Boot(1), living(9))
     came = [ours.receiver.arrived(BO, Boot(9), large(f"m{number}", 1), 0.0) for number in range(5)]
     assert came == ["", "", "full", "full", "full"]
     assert ours.receiver.arrived(BO, Boot(10), large("m0", 1), 0.0) == "full", (
@@ -326,19 +326,19 @@ def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_proces
 
 def test_frames_that_come_before_their_turn_take_room_too() -> None:
     limits = DEFAULT_LIMITS.__class__(sender_bytes_max=130 * 1024)
-    ours = ReliableMessages(limits, Boot(1), lambda peer: 9)
+    ours = ReliableMessages(limits, Boot(1), living(9))
     came = [ours.receiver.arrived(BO, Boot(9), large(f"s{number}", 2, stream=True), 0.0) for number in range(4)]
     assert came == ["", "", "full", "full"]
     assert ours.box.arrivals == []
 
 
 def test_one_payload_has_room_however_large_it_is() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS.__class__(sender_bytes_max=1024), Boot(1), lambda peer: 9)
+    ours = ReliableMessages(DEFAULT_LIMITS.__class__(sender_bytes_max=1024), Boot(1), living(9))
     assert [ours.receiver.arrived(BO, Boot(9), large(topic, 1), 0.0) for topic in "ab"] == ["", "full"]
 
 
 def test_of_mass_one_parcel_waits_for_the_learner_and_the_next_is_sent_again() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 9)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living(9))
     came = [ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0) for number in range(1, 10_000)]
     assert came == ["", *["full"] * 9_998]
     ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[0].version, absorbed=True))
@@ -347,7 +347,7 @@ def test_of_mass_one_parcel_waits_for_the_learner_and_the_next_is_sent_again() -
 
 
 def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.receiver.arrived(BO, Boot(9), reliable("m", 5), 0.0)
     ours.receiver.arrived(BO, Boot(10), reliable("m", 1), 0.0)
     first, second = ours.box.arrivals
@@ -360,7 +360,7 @@ def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
 
 def test_what_an_ended_process_of_the_sender_had_sent_is_not_said_to_be_held_to_the_new_one() -> None:
     """Its number 5 would be one that the new process has yet to give away."""
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.receiver.arrived(BO, Boot(9), reliable("m", 5), 0.0)
     ours.receiver.arrived(BO, Boot(10), reliable("m", 1), 0.0)
     ours.handle_timeout(DEFAULT_LIMITS.held_after_s)
@@ -386,7 +386,7 @@ def test_a_verdict_on_what_an_ended_process_had_sent_settles_nothing_of_its_succ
 
 def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its_recipient() -> None:
     """Its first sending was not lost, it only took longer than I waited."""
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     for number in range(1, 20):
         ours.sender.publish(Slot(BO, "m", ""), mass(number), 0.0)
         ours.sender.receipt(BO, Receipt("m", number, Verdict.ABSORBED), 0.1)
@@ -402,13 +402,13 @@ def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its
 
 
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.receiver.enquired(BO, Boot(9), Enquiry("m", 1))
     assert ours.box.out == []
 
 
 def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     for number in range(1, 6):
         ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0)
         ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, absorbed=True))
@@ -420,7 +420,7 @@ def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
 
 
 def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_for_what_it_did_not_take() -> None:
-    ours = ReliableMessages(replace(DEFAULT_LIMITS, consign_timeout_min_s=1.0), Boot(1), lambda peer: 1)
+    ours = ReliableMessages(replace(DEFAULT_LIMITS, consign_timeout_min_s=1.0), Boot(1), living())
     for value in 1, 2:
         parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
         ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)
@@ -443,7 +443,7 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
 
 
 def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     now = 0.0
     while not ours.box.arrivals:
@@ -465,7 +465,7 @@ def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> N
 
 
 def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refused_later() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.box.out.clear()
     for _ in range(2 * DEFAULT_LIMITS.unsent_tries_max):
@@ -488,7 +488,7 @@ def test_being_called_lost_twice_parks_once(world: World) -> None:
 
 
 def test_the_same_reason_for_coming_home_is_said_once() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     for number in 1, 2:
         parcel = Parcel((BO,), "m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5)
         ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)

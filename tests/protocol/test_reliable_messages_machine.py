@@ -26,7 +26,7 @@ from gossipdistill.messages import (
 )
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 
-from .harness import payload, value_of
+from .harness import living, payload, value_of
 
 ADA, BO = PeerName("ada"), PeerName("bo")
 LINK = Slot(BO, "m", "")
@@ -38,11 +38,11 @@ class OneLink(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.bo_boot: int | None = 10
+        self.partners = living(10)
         """The process of bo that ada believes alive."""
         self.real_bo_boot = 10
-        self.ada = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: self.bo_boot)
-        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(10), lambda peer: 1)
+        self.ada = ReliableMessages(DEFAULT_LIMITS, Boot(1), self.partners)
+        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(10), living())
         self.to_bo: list[tuple[int, Message]] = []
         self.to_ada: list[Message] = []
         self.waiting: list[Arrival] = []
@@ -98,7 +98,7 @@ class OneLink(RuleBasedStateMachine):
         index = which % len(self.to_ada)
         from_boot, message = self.to_ada[index] if doubled else self.to_ada.pop(index)
         # Membership listens to the process that it knows, and to nobody it holds dead without a greeting.
-        if not lost and isinstance(message, Receipt) and from_boot == self.bo_boot:
+        if not lost and isinstance(message, Receipt) and from_boot == self._bo_boot():
             self.ada.sender.receipt(BO, message, self.now)
         self._pump()
 
@@ -111,13 +111,13 @@ class OneLink(RuleBasedStateMachine):
 
     # --- what ada's membership says -------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.bo_boot is not None)
+    @precondition(lambda self: self.partners)
     @rule(for_good=st.booleans())
     def bo_seems_gone(self, for_good: bool) -> None:
         # As in membership: business ends first, then the loss is told. One that left comes back as a new process.
         if for_good:
             self._restart_bo()
-        self.bo_boot = None
+        self.partners.clear()
         self.ada.sender.lost(BO, self.now, for_good, "left" if for_good else "silent")
         self._pump()
         for _, one in self.ada.sender.in_flight():
@@ -125,7 +125,7 @@ class OneLink(RuleBasedStateMachine):
 
     @rule()
     def bo_is_heard(self) -> None:
-        self.bo_boot = self.real_bo_boot
+        self.partners.update(living(self.real_bo_boot))
         self.ada.sender.returned(BO, self.now)
         self._pump()
 
@@ -136,14 +136,18 @@ class OneLink(RuleBasedStateMachine):
 
     def _restart_bo(self) -> None:
         self.real_bo_boot += 1
-        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(self.real_bo_boot), lambda peer: 1)
+        self.bo = ReliableMessages(DEFAULT_LIMITS, Boot(self.real_bo_boot), living())
         self.waiting.clear()
+
+    def _bo_boot(self) -> int | None:
+        """The process of bo with which ada has business."""
+        return self.partners[BO].boot if self.partners else None
 
     def _pump(self, socket: bool = True) -> None:
         sent, self.ada.box.out = self.ada.box.out, []
         for _, to_boot, message in sent:
             if socket:
-                assert to_boot == self.bo_boot, "sent to nobody"
+                assert to_boot == self._bo_boot(), "sent to nobody"
                 self.to_bo.append((to_boot, message))
                 if isinstance(message, Consignment):
                     self.on_the_wire.add(message.step)

@@ -12,7 +12,7 @@ from gossipdistill.messages import Confirm, Consignment, DeliveryClass, Parcel, 
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
-from .harness import World, payload
+from .harness import World, living, payload
 
 BO = PeerName("bo")
 
@@ -167,7 +167,7 @@ def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -
 
 def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
     timeout_s, tries = DEFAULT_LIMITS.consign_timeout_min_s, DEFAULT_LIMITS.consign_tries
-    ours, sent_s = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1), [0.0]
+    ours, sent_s = ReliableMessages(DEFAULT_LIMITS, Boot(1), living()), [0.0]
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     while sent_s[-1] < 60.0:
         sent_s.append(ours.next_timeout())
@@ -179,7 +179,7 @@ def test_what_is_sent_in_vain_for_long_is_sent_ever_more_seldom() -> None:
 
 
 def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_more_seldom_sooner() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     size = int(DEFAULT_LIMITS.confirm_bytes_per_s)  # a second, as long as nothing is known of the link
     ours.sender.publish(Slot(BO, "m", ""), mass(1, size), 0.0)
     assert ours.next_timeout() == pytest.approx(1.0 + DEFAULT_LIMITS.consign_timeout_min_s, abs=0.1)
@@ -194,7 +194,7 @@ def test_a_large_body_is_sent_again_after_what_such_bodies_have_taken_and_ever_m
 
 
 def test_what_is_learned_of_large_bodies_says_nothing_of_small_ones() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1, int(DEFAULT_LIMITS.confirm_bytes_per_s)), 0.0)
     ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.9)
     ours.sender.publish(Slot(BO, "m", ""), mass(2), 10.0)
@@ -202,7 +202,7 @@ def test_what_is_learned_of_large_bodies_says_nothing_of_small_ones() -> None:
 
 
 def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_one_sending() -> None:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
     assert not ours.sender.lossy
@@ -215,7 +215,7 @@ def test_a_peer_that_has_settled_what_was_sent_again_is_lossy_until_much_needed_
 
 
 def lossy() -> ReliableMessages:
-    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), lambda peer: 1)
+    ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.handle_timeout(ours.next_timeout())
     ours.sender.receipt(BO, Receipt("m", 1, Verdict.ABSORBED), 0.2)

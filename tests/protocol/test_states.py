@@ -25,7 +25,7 @@ from gossipdistill.messages import (
 from gossipdistill.presence import Ping
 from gossipdistill.protocol.states import States
 
-from .harness import Sent, World, payload
+from .harness import Sent, World, living, payload
 
 PULL = Mode.PULL
 
@@ -401,7 +401,7 @@ def test_someone_who_publishes_to_itself_or_to_nobody_is_ignored() -> None:
 
 
 def alone(**bounds: int) -> States:
-    return States(DEFAULT_LIMITS.__class__(**bounds), lambda peer: True)
+    return States(DEFAULT_LIMITS.__class__(**bounds), living())
 
 
 def state(topic: str, number: int, *confirms: Confirm) -> State:

@@ -16,7 +16,7 @@ from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Announce, Confirm, Message, Mode, Parcel, Slot, State, Want
 from gossipdistill.protocol.states import States
 
-from .harness import payload
+from .harness import living, payload
 
 ADA, BO = PeerName("ada"), PeerName("bo")
 LINK = Slot(BO, "x", "")
@@ -28,10 +28,10 @@ class OneLink(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.alive = True
+        self.partners = living()
         self.ada_boot, self.bo_boot = 1, 1
-        self.ada = States(DEFAULT_LIMITS, lambda peer: self.alive)
-        self.bo = States(DEFAULT_LIMITS, lambda peer: True)
+        self.ada = States(DEFAULT_LIMITS, self.partners)
+        self.bo = States(DEFAULT_LIMITS, living())
         self.to_bo: list[tuple[int, int, Message]] = []
         self.to_ada: list[tuple[int, int, Message]] = []
         self.published = 0
@@ -108,27 +108,27 @@ class OneLink(RuleBasedStateMachine):
     def upheaval(self, what: str) -> None:
         match what:
             case "silent":
-                self.alive = False
+                self.partners.clear()
                 return
             case "heard":
                 pass
             case "bo restarts":
                 self.bo_boot += 1
-                self.bo = States(DEFAULT_LIMITS, lambda peer: True)
+                self.bo = States(DEFAULT_LIMITS, living())
                 self.taken = True
                 self.seen.clear()
             case "ada restarts":
                 self.ada_boot += 1
-                self.ada = States(DEFAULT_LIMITS, lambda peer: self.alive)
+                self.ada = States(DEFAULT_LIMITS, self.partners)
                 self.bo.sender.returned(ADA, True, self.now)
-        self.alive = True
+        self.partners.update(living())
         self.ada.sender.returned(BO, what == "bo restarts", self.now)
         self._pump()
 
     def _pump(self, socket: bool = True) -> None:
         sent, self.ada.box.out = self.ada.box.out, []
         for _, message in sent:
-            assert self.alive, "sent to somebody who is silent"
+            assert self.partners, "sent to somebody who is silent"
             if socket:
                 self.to_bo.append((self.ada_boot, self.bo_boot, message))
             else:
