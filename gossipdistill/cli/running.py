@@ -99,9 +99,10 @@ def run(
     with busy(err_console, "importing torch") as say:
         from gossipdistill.config.plan import Asked, plan_local, settle
         from gossipdistill.keys.choice import KeyOptions
-        from gossipdistill.launchers.chaos import afflict
+        from gossipdistill.launchers.chaos import afflict, injection_of
         from gossipdistill.launchers.local import LocalRun
         from gossipdistill.launchers.preflight import check, title_of
+        from gossipdistill.launchers.restarts import AtMost
         from gossipdistill.observe.display import Display
         from gossipdistill.observe.report import render
 
@@ -117,7 +118,7 @@ def run(
         title = title_of(specs, findings)
     print_notices(notice for spec in specs for notice in spec.notices)
     with Display(err_console, title) as display:
-        local = LocalRun(specs, specs[0].folder.parent, display, max_restarts)
+        local = LocalRun(specs, specs[0].folder.parent, display, AtMost(max_restarts), injection_of(specs))
         code = local.run()
     written = written_to(folder / "summary.json", local.summary.get("unwritten", ()))
     again = f"Again:     gossipdistill show {_again(out, folder)}"

@@ -1,19 +1,17 @@
-"""The launcher's side of a fault plan: sends the signals, says what begins and ends, and measures what was expected.
+"""The launcher's side of a fault plan: which signals are sent, what begins and ends, and what was expected of the run.
 
-It acts on the launcher's clock since the release. A peer that the plan stops is no lost peer, and one that it starts
+A peer that the plan stops is no lost peer, and one that it starts
 again goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gossipdistill.config.origins import chosen
 from gossipdistill.config.spec import WorkerSpec
@@ -21,14 +19,10 @@ from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import ActKind, FaultPlan, ProcessAct, ProcessFaults, load_fault_plan
 from gossipdistill.faults.measuring import Measurements
+from gossipdistill.launchers.injection import Do, Injection, NoFaults, SignalTo, StartAgain
+from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.told import Done, Progress, Ready, Told
 from gossipdistill.strategies import Delivery
-
-if TYPE_CHECKING:
-    from gossipdistill.launchers.processes import Child
-
-Say = Callable[[Event], None]
-Start = Callable[[WorkerSpec, int], None]
 
 CHECKPOINT_EVERY_S = 2.0
 """In a run whose plan starts peers again; the default would be too seldom for a short run."""
@@ -88,6 +82,12 @@ def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
     return replace(spec, resolved=spec.resolved.changed(values, chosen("chosen for the fault plan")))
 
 
+def injection_of(specs: Sequence[WorkerSpec]) -> Injection:
+    """The policy of the fault plan that these peers are under; that of no faults without one."""
+    first = specs[0]
+    return NoFaults() if first.faults is None else Chaos(first.faults, first.names, [spec.name for spec in specs])
+
+
 class Chaos:
     """A fault plan at work on the processes of one run. `names` are the peers in roster order; those that are `here`
     (default: all) are this launcher's, and the others' launchers act on theirs."""
@@ -115,28 +115,28 @@ class Chaos:
         ]
         return min([self._schedule.next_s(), *borders])
 
-    def turn(self, now_s: float, children: Mapping[str, Child], start: Start, say: Say) -> None:
-        """Do and say what is due `now_s` seconds after the release."""
-        self._tell_borders(now_s, say)
+    def due(self, now_s: float, children: Mapping[str, Child]) -> list[Do]:
+        """What begins or ends, and what is to be done to processes."""
+        todo: list[Do] = [*self._borders(now_s)]
         due, self._postponed = [*self._postponed, *self._schedule.due(now_s)], []
-        living = [name for name, child in children.items() if child.exit_code is None]
+        living = [name for name, child in children.items() if child.lives]
         for act in due:
             if act.peer in self._here:
-                self._act(act, children[act.peer], start)
+                todo += self._acted(act, children[act.peer])
         everybody = self._here.issuperset(self._names)
         if living and everybody and self._paused.issuperset(living):  # the others are done: nobody waits for the plan
-            for name in living:
-                self._signal(children[name], signal.SIGCONT)
-                self._paused.discard(name)
+            todo += [SignalTo(name, signal.SIGCONT) for name in living]
+            self._paused.difference_update(living)
+        return todo
 
-    def _act(self, act: ProcessAct, child: Child, start: Start) -> None:
+    def _acted(self, act: ProcessAct, child: Child) -> list[Do]:
         if act.kind is ActKind.RESTART:
-            if child.exit_code is None:
+            if child.lives:
                 self._postponed.append(act)  # it has not quite ended yet
             elif child.result is None or child.result["status"] != "finished":
                 self._down.discard(act.peer)
-                start(replace(child.spec, resume=True), child.restarts + 1)
-        elif act.kind in _SIGNALS and child.exit_code is None and not _is_done(child):
+                return [StartAgain(act.peer)]
+        elif act.kind in _SIGNALS and child.lives and child.result is None:  # one that is done only serves
             self._courses[act.fault].acts += act.kind is not ActKind.RESUME
             if act.kind in (ActKind.KILL, ActKind.LEAVE):
                 self._down.add(act.peer)
@@ -145,32 +145,27 @@ class Chaos:
                 self._paused.add(act.peer)
             else:
                 self._paused.discard(act.peer)
-            self._signal(child, _SIGNALS[act.kind])
+            return [SignalTo(act.peer, _SIGNALS[act.kind])]
         elif act.kind in (ActKind.SLOW, ActKind.CLOCK_JUMP):  # the worker does it to itself
             self._courses[act.fault].acts += act.amount != 1.0 or act.kind is ActKind.CLOCK_JUMP
+        return []
 
-    def _signal(self, child: Child, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            if number == signal.SIGTERM:
-                child.process.send_signal(number)
-            else:
-                os.killpg(child.process.pid, number)  # with what a user's task has started
-
-    def _tell_borders(self, now_s: float, say: Say) -> None:
+    def _borders(self, now_s: float) -> Iterator[Event]:
         for number, (fault, course) in enumerate(zip(self.plan.fault, self._courses, strict=True), start=1):
             detail: dict[str, str | int | float] = {"fault": number, "kind": fault.kind}
             if course.began_s is None and fault.begin_s <= now_s:
                 course.began_s = now_s
-                say(Event(EventKind.FAULT, now_s, "", f"{number} begins: {fault.words()}", detail))
+                yield Event(EventKind.FAULT, now_s, "", f"{number} begins: {fault.words()}", detail)
             if course.ended_s is None and fault.end_s <= now_s:
                 course.ended_s = now_s
                 if fault.end_s > fault.begin_s:
-                    say(Event(EventKind.FAULT, now_s, "", f"{number} is over: {fault.words()}", detail))
+                    yield Event(EventKind.FAULT, now_s, "", f"{number} is over: {fault.words()}", detail)
 
     # --- what the launcher sees ------------------------------------------------------------------------------------
 
-    def heard(self, name: str, child: Child, record: Told, now_s: float) -> None:
-        """A worker said something, `now_s` seconds after the release."""
+    def heard(self, child: Child, record: Told, now_s: float) -> None:
+        """Of progress and of an end it takes note."""
+        name = child.spec.name
         match record:
             case Progress():
                 self.measured.report(name, now_s, record.step, record.links)
@@ -209,8 +204,3 @@ class Chaos:
         """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
         accuracies = {peer["name"]: peer["val_accuracy"] for peer in peers if peer["status"] == "finished"}
         return self.measured.verdicts(accuracies, trouble)
-
-
-def _is_done(child: Child) -> bool:
-    """It has trained to its end and only serves: to stop it now would only hurt the results."""
-    return child.result is not None

@@ -11,7 +11,7 @@ from typing import Any
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError
-from gossipdistill.launchers.chaos import Chaos
+from gossipdistill.launchers.injection import Injection
 from gossipdistill.launchers.lost_work import SHORT
 from gossipdistill.launchers.processes import Child, how_it_ended
 from gossipdistill.observe.endings import exit_code_of
@@ -26,7 +26,7 @@ class Ended:
     specs: Sequence[WorkerSpec]
     folder: Path
     children: Mapping[str, Child]
-    chaos: Chaos | None
+    injection: Injection
     stopped_by: int | None
     """This signal ended the run early."""
     wall_s: float
@@ -39,20 +39,15 @@ class Ended:
             code = self._code_of_none()
         if self.stopped_by is not None:
             code = 128 + self.stopped_by
-        faults: list[dict[str, Any]] = []
-        expectations: list[dict[str, Any]] = []
-        if self.chaos is not None:
-            faults = self.chaos.faults()
-            trouble = "the run was interrupted" if self.stopped_by is not None else None
-            expectations = self.chaos.expectations(peers, trouble)
-            if code == 0 and not all(verdict["met"] for verdict in expectations):
-                code = EXIT_UNMET
+        trouble = "the run was interrupted" if self.stopped_by is not None else None
+        faults, expectations = self.injection.faults(), self.injection.expectations(peers, trouble)
+        if code == 0 and not all(verdict["met"] for verdict in expectations):
+            code = EXIT_UNMET
         return summarise(self.specs[0].config, peers, self.wall_s, code, self.folder, faults, expectations)
 
     def stopped_as_asked(self, peer: Mapping[str, Any]) -> bool:
         """Whether it is gone because the fault plan ended it."""
-        stopped = self.chaos is not None and self.chaos.stopped(peer["name"])
-        return stopped and peer["status"] in ("lost", "left")
+        return self.injection.stopped(peer["name"]) and peer["status"] in ("lost", "left")
 
     def judged(self, child: Child) -> dict[str, Any]:
         """The entry of this peer; as one of less than its share where a restarted peer did not do it."""
@@ -73,7 +68,7 @@ class Ended:
         interrupted = "interrupted" if self.stopped_by == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self.stopped_by is not None else "lost"
         message = child.error.message if child.error else child.how or how_it_ended(child.exit_code)
-        if self.chaos is not None and self.chaos.stopped(child.spec.name):
+        if self.injection.stopped(child.spec.name):
             message += ", as the fault plan asked"
         return unknown_peer(child.spec.name) | {
             "status": status,

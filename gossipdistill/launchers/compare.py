@@ -22,7 +22,7 @@ from gossipdistill.config.resolving import resolve
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.config.threads import Cpus, Threads, choose
 from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError, nearest
-from gossipdistill.launchers.chaos import afflict
+from gossipdistill.launchers.chaos import afflict, injection_of
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import Findings, check
 from gossipdistill.observe.endings import trouble_of, warnings_of
@@ -172,7 +172,7 @@ class Comparison:
         watch = self.announce(f"{place}: {row.strategy}, seed {row.seed}{under}")
         try:
             specs = settle(afflict(specs, row.faults))
-            run = LocalRun(specs, specs[0].folder.parent, watch)
+            run = LocalRun(specs, specs[0].folder.parent, watch, injection=injection_of(specs))
             code = run.run()
         except GossipdistillError as error:
             # What one row suffers is not the fault of the others: it is told in its place.

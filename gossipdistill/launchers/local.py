@@ -1,4 +1,8 @@
-"""Several peers on this machine: start, release together, watch, restart, collect; and leave nothing behind."""
+"""Several peers on this machine: start, watch, stop and collect; and leave nothing behind.
+
+When training begins, whether a lost peer is started again, and which faults are injected are policies that a launcher
+is given.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,18 @@ from typing import Any
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import Disk, KeptRoom
-from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError, NeedsError
+from gossipdistill.errors import EXIT_LOST, ConfigError, GossipdistillError
 from gossipdistill.events import Event
 from gossipdistill.launchers.beginning import Beginning, Together
-from gossipdistill.launchers.chaos import Chaos
 from gossipdistill.launchers.collecting import Ended
+from gossipdistill.launchers.injection import Do, Injection, NoFaults, SignalTo, StartAgain
 from gossipdistill.launchers.processes import Child, Processes, how_it_ended, processes_ended_for_memory
+from gossipdistill.launchers.restarts import NoRestarts, Restarts
 from gossipdistill.observe.recorder import Recorder
 from gossipdistill.observe.report import as_json, noted
-from gossipdistill.observe.told import Done, Exited, Failure, Progress, Ready, Restarting, Result, Started, Told, Watch
+from gossipdistill.observe.told import Done, Exited, Failure, Progress, Ready, Result, Started, Told, Watch
 from gossipdistill.runtime.peer_files import needed
 from gossipdistill.runtime.stopping import signals_to_end
-from gossipdistill.strategies import Delivery
 
 Summary = Callable[[Ended], tuple[dict[str, Any], dict[str, Any]]]
 """What becomes of an ended run: its summary, with the exit code, and what is written to the file of the run."""
@@ -54,8 +58,8 @@ class LocalRun:
     specs: Sequence[WorkerSpec]
     folder: Path
     watch: Watch
-    max_restarts: int = 0
-    """A peer that is lost is started again at most this often."""
+    restarts: Restarts = field(default_factory=NoRestarts)
+    injection: Injection = field(default_factory=NoFaults)
     beginning: Beginning = field(default_factory=Together)
     summarise: Summary = of_the_whole_run
     file: Path | None = None
@@ -64,7 +68,6 @@ class LocalRun:
     processes: Processes = field(default_factory=Processes)
     released_s: float | None = None
     """Training began at this reading of the monotonic clock."""
-    _chaos: Chaos | None = None
     _recorder: Recorder | None = None
     _stop: int | None = None
     _started_s: float = 0.0
@@ -77,11 +80,7 @@ class LocalRun:
         Raises:
             GossipdistillError: when a worker could not take part, before anything was released.
         """
-        strategy = self.specs[0].config.strategy_class()
-        if self.max_restarts and strategy.delivery is Delivery.COLLECTIVE:
-            raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
-        if self.specs[0].faults is not None:
-            self._chaos = Chaos(self.specs[0].faults, self.specs[0].names, [spec.name for spec in self.specs])
+        self.restarts.check(self.specs[0].config.strategy_class())
         outcome = KeptRoom(self.file or self.folder / "summary.json", Disk())
         with needed(self.folder):
             outcome.disk.make_folder(outcome.file.parent)
@@ -89,13 +88,11 @@ class LocalRun:
         self._started_s, self._ended_for_memory = time.monotonic(), processes_ended_for_memory()
         with self._signals():
             try:
-                for spec in self.specs:
-                    if self._stop is None:
-                        self._start(spec)
+                self.start()
                 while self._goes_on():
                     self.turn()
                 if self._stop is not None:
-                    self._end(self._stop)
+                    self.stop(self._stop)
             except BaseException:
                 outcome.give_back()
                 raise
@@ -123,16 +120,27 @@ class LocalRun:
 
     # --- starting ------------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """Start all workers, unless a signal asks for an end meanwhile.
+
+        Raises:
+            ConfigError: when a peer's folder cannot be used.
+        """
+        for spec in self.specs:
+            if self._stop is None:
+                self._start(spec)
+
     def _start(self, spec: WorkerSpec, restarts: int = 0) -> None:
         child = self.processes.start(self.beginning.spec_of(spec, restarts), restarts)
         self.watch(spec.name, Started(child.process.pid, restarts))
 
-    def _start_again(self, spec: WorkerSpec, restarts: int = 0) -> None:
+    def _start_again(self, name: str) -> None:
         """Others train on meanwhile: what keeps this one from starting is said, and it stays lost."""
+        child = self.processes.children[name]
         try:
-            self._start(spec, restarts)
+            self._start(replace(child.spec, resume=True), child.restarts + 1)
         except ConfigError as error:
-            self.watch(spec.name, Failure(f"cannot be started again: {error}"))
+            self.watch(name, Failure(f"cannot be started again: {error}"))
 
     def _elapsed_s(self) -> float:
         """Since the release."""
@@ -152,18 +160,19 @@ class LocalRun:
         if self.processes.living():
             return True
         finished = any(child.result is not None for child in self.processes.children.values())
-        return self._chaos is not None and self._chaos.awaits_restart() and not finished
+        return self.injection.awaits_restart() and not finished
 
     def turn(self) -> None:
-        """Do what the fault plan asks for by now, and take one record of a worker, if one comes in time.
+        """Do what the policy of faults asks for by now, and take one record of a worker, if one comes in time.
 
         Raises:
             GossipdistillError: when a worker cannot take part, and nothing was released.
         """
         wait_s = 0.1
-        if self._chaos is not None and self.released_s is not None:
-            self._chaos.turn(self._elapsed_s(), self.processes.children, self._start_again, self._say)
-            wait_s = min(wait_s, max(self._chaos.next_s() - self._elapsed_s(), 0.001))
+        if self.released_s is not None:
+            for do in self.injection.due(self._elapsed_s(), self.processes.children):
+                self._do(do)
+            wait_s = min(wait_s, max(self.injection.next_s() - self._elapsed_s(), 0.001))
         heard = self.processes.heard(wait_s)
         if heard is None:
             self._refuse_late()
@@ -182,8 +191,8 @@ class LocalRun:
             raise GossipdistillError(f"not ready within {_READY_WITHIN_S:.0f} s: {names}; see {logs}")
 
     def _heard(self, name: str, child: Child, record: Told) -> None:
-        if self._chaos is not None and self.released_s is not None:
-            self._chaos.heard(name, child, record, self._elapsed_s())
+        if self.released_s is not None:
+            self.injection.heard(child, record, self._elapsed_s())
         match record:
             case Ready():
                 child.ready = record
@@ -206,13 +215,22 @@ class LocalRun:
             raise _refusal(name, child)
         child.how = how_it_ended(child.exit_code, processes_ended_for_memory() > self._ended_for_memory)
         self.watch(name, Exited(child.how, child.result is not None, status))
-        planned = self._chaos is not None and self._chaos.stopped(name)
-        child.work.ended()
-        child.work.planned |= planned
-        if child.result is None and child.restarts < self.max_restarts and self._stop is None and not planned:
+        planned = self.injection.stopped(name)
+        child.work.ended(planned)
+        again = self.restarts.next_of(child)
+        if again is not None and child.result is None and self._stop is None and not planned:
             child.work.crashes += 1
-            self.watch(name, Restarting(child.restarts + 1, self.max_restarts))
-            self._start_again(replace(child.spec, resume=True), child.restarts + 1)
+            self.watch(name, again)
+            self._start_again(name)
+
+    def _do(self, do: Do) -> None:
+        match do:
+            case SignalTo(name, number):
+                self.processes.signal(name, number)
+            case StartAgain(name):
+                self._start_again(name)
+            case Event():
+                self._say(do)
 
     def _say(self, event: Event) -> None:
         """Tell what the plan does, and write it into the events of the run."""
@@ -227,8 +245,8 @@ class LocalRun:
             self.processes.kill_all()
         self._stop = number
 
-    def _end(self, number: int) -> None:
-        """Pass the signal on, collect the results that come in time, kill the rest."""
+    def stop(self, number: int) -> None:
+        """Pass the signal on, and collect the results that come in time."""
         deadline_s = time.monotonic() + _GRACE_S
         self.processes.pass_on(number)
         self.processes.pass_on(signal.SIGCONT)  # one that a fault plan has stopped is to hear it too
@@ -247,7 +265,7 @@ class LocalRun:
         be written becomes part of the summary."""
         wall_s = time.monotonic() - (self.released_s or self._started_s)
         children = self.processes.children
-        ended = Ended(self.specs, self.folder, children, self._chaos, self._stop, wall_s)
+        ended = Ended(self.specs, self.folder, children, self.injection, self._stop, wall_s)
         self.summary, written = self.summarise(ended)
         unwritten: list[str] = []
         with noted(unwritten):

@@ -37,8 +37,9 @@ class Work:
         """A record of progress: `steps_per_s` since this process began to train, `elapsed_s` ago."""
         self._here = (progress.steps_per_s * progress.elapsed_s, progress.elapsed_s)
 
-    def ended(self) -> None:
-        """This process has ended: the next one counts from zero."""
+    def ended(self, planned: bool = False) -> None:
+        """This process has ended, by a fault plan where that is `planned`: the next one counts from zero."""
+        self.planned |= planned
         (steps, trained_s), self._here = self._here, (0.0, 0.0)
         self._steps += steps
         self._trained_s += trained_s

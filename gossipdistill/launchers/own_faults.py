@@ -11,6 +11,7 @@ from typing import Any
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.launchers.beginning import ByItself
+from gossipdistill.launchers.chaos import injection_of
 from gossipdistill.launchers.collecting import Ended
 from gossipdistill.launchers.local import LocalRun, WorkerError
 from gossipdistill.observe.endings import exit_code_of
@@ -25,8 +26,15 @@ def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
         if not isinstance(record, Failure):  # `of_one_peer` raises it
             watch(name, record)
 
-    file = spec.folder / FAULTS_FILE
-    return LocalRun([spec], spec.folder / "plan", told, 0, ByItself(), of_one_peer, file)
+    return LocalRun(
+        [spec],
+        spec.folder / "plan",
+        told,
+        injection=injection_of([spec]),
+        beginning=ByItself(),
+        summarise=of_one_peer,
+        file=spec.folder / FAULTS_FILE,
+    )
 
 
 def of_one_peer(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -41,6 +49,5 @@ def of_one_peer(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
     peer = ended.entry(child)
     code = 0 if ended.stopped_as_asked(peer) else exit_code_of([peer])
     code = 128 + ended.stopped_by if ended.stopped_by is not None else code
-    assert ended.chaos is not None
-    faults = ended.chaos.faults()
+    faults = ended.injection.faults()
     return summarise(spec.config, [peer], ended.wall_s, code, spec.folder.parent, faults), {"faults": faults}

@@ -129,6 +129,16 @@ class Processes:
             if child.process.returncode is None and (child.ready is not None or not ready_only):
                 child.process.send_signal(number)
 
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to the newest process of this peer; all but SIGTERM also to what a user's task has started. To
+        one that is gone already is no error."""
+        process = self.children[name].process
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if number == signal.SIGTERM:
+                process.send_signal(number)
+            else:
+                os.killpg(process.pid, number)
+
     def kill_all(self) -> None:
         """Nothing is left when this returns."""
         for child in self.children.values():

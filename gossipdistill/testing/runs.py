@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gossipdistill.config.plan import Asked, plan_local, settle
-from gossipdistill.launchers.chaos import afflict
+from gossipdistill.launchers.chaos import afflict, injection_of
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import check
+from gossipdistill.launchers.restarts import AtMost
 from gossipdistill.observe.endings import ended_well
 from gossipdistill.observe.told import Failure, Happened, Phase, Told, Waiting
 
@@ -117,6 +118,6 @@ def run(
                 return
         said.append(f"{name}: {text}" if name else text)
 
-    local = LocalRun(specs, specs[0].folder.parent, watch, max_restarts)
+    local = LocalRun(specs, specs[0].folder.parent, watch, AtMost(max_restarts), injection_of(specs))
     local.run()
     return RunResult(local.summary, specs[0].folder.parent, tuple(said))

@@ -185,7 +185,7 @@ class FakeRun:
 
     asked: ClassVar[list[Sequence[WorkerSpec]]] = []
 
-    def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object) -> None:
+    def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object, **policies: object) -> None:
         self.asked.append(specs)
         peers = [unknown_peer(spec.name) | {"status": "finished", "wall_s": 4.2, "warnings": []} for spec in specs]
         verdicts = [{"met": False, "line": "NOT MET: pace_ratio"}] if specs[0].faults else []

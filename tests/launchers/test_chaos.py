@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from gossipdistill.errors import ConfigError
+from gossipdistill.errors import ConfigError, NeedsError
 from gossipdistill.events import Event
 from gossipdistill.faults import FaultPlan
 from gossipdistill.launchers import chaos
 from gossipdistill.launchers.chaos import Chaos
-from gossipdistill.observe.told import Progress
+from gossipdistill.launchers.injection import SignalTo, StartAgain
+from gossipdistill.launchers.processes import Child, Processes
+from gossipdistill.launchers.restarts import AtMost, NoRestarts
+from gossipdistill.observe.told import Progress, Restarting
 from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.release import Release
+from gossipdistill.strategies import strategy_of
 
 NAMES = ("ada", "bo")
 
@@ -30,53 +35,31 @@ class Stage:
     """A launcher's view of two processes, and what is done to them."""
 
     plan: FaultPlan
-    done: list[tuple[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chaos = Chaos(self.plan, NAMES)
-        self.children = {name: self._child(name, pid) for pid, name in enumerate(NAMES, start=100)}
-
-    def _child(self, name: str, pid: int) -> Any:
-        def send_signal(number: int) -> None:
-            self.done.append((name, signal.Signals(number).name))
-
-        process = SimpleNamespace(pid=pid, send_signal=send_signal)
-        return SimpleNamespace(spec=Spec(name), process=process, exit_code=None, result=None, restarts=0)
-
-    def killpg(self, pid: int, number: int) -> None:
-        self.done.append((NAMES[pid - 100], signal.Signals(number).name))
-
-    def start(self, spec: Any, restarts: int) -> None:
-        self.done.append((spec.name, f"start {restarts}, resume {spec.resume}"))
-        self.children[spec.name].exit_code = None
+        self.children = {name: Child(cast(Any, SimpleNamespace(name=name)), cast(Any, None)) for name in NAMES}
 
     def turn(self, now_s: float) -> list[tuple[str, str]]:
-        self.done.clear()
-        self.chaos.turn(now_s, self.children, self.start, self.say)
-        return list(self.done)
-
-    def say(self, event: Event) -> None:
-        self.said.append(f"{event.at_s:g} {event.line()}")
-
-
-@dataclass(frozen=True)
-class Spec:
-    name: str
-    resume: bool = False
-
-
-@pytest.fixture
-def stage_of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def make(*faults: dict[str, Any]) -> Stage:
-        stage = Stage(planned(*faults))
-        monkeypatch.setattr(chaos.os, "killpg", stage.killpg)
-        return stage
-
-    return make
+        done = []
+        for do in self.chaos.due(now_s, self.children):
+            match do:
+                case SignalTo(name, number):
+                    done.append((name, signal.Signals(number).name))
+                case StartAgain(name):
+                    done.append((name, "start"))
+                    self.children[name].exit_code = None
+                case Event():
+                    self.said.append(f"{do.at_s:g} {do.line()}")
+        return done
 
 
-def test_a_killed_peer_is_started_again_once_it_has_ended(stage_of: Any) -> None:
+def stage_of(*faults: dict[str, Any]) -> Stage:
+    return Stage(planned(*faults))
+
+
+def test_a_killed_peer_is_started_again_once_it_has_ended() -> None:
     stage = stage_of({"kind": "kill", "peer": "bo", "at_s": 5, "restart_after_s": 3})
     assert stage.chaos.next_s() == 5
     assert stage.turn(4.9) == []
@@ -86,7 +69,7 @@ def test_a_killed_peer_is_started_again_once_it_has_ended(stage_of: Any) -> None
     assert stage.turn(8.0) == []  # it has not ended yet
     assert stage.chaos.awaits_restart()
     stage.children["bo"].exit_code = -9
-    assert stage.turn(8.1) == [("bo", "start 1, resume True")]
+    assert stage.turn(8.1) == [("bo", "start")]
     assert not stage.chaos.stopped("bo")
     assert not stage.chaos.awaits_restart()
     assert stage.said == [
@@ -97,16 +80,16 @@ def test_a_killed_peer_is_started_again_once_it_has_ended(stage_of: Any) -> None
     assert (entry["began_s"], entry["ended_s"], entry["fired"]) == (5.0, 8.0, 1)
 
 
-def test_a_peer_is_asked_to_end_and_one_that_finished_is_left_alone(stage_of: Any) -> None:
+def test_a_peer_is_asked_to_end_and_one_that_finished_is_left_alone() -> None:
     stage = stage_of({"kind": "restart", "peer": ["ada", "bo"], "at_s": 5})
     stage.children["ada"].result = {"status": "finished"}
     assert stage.turn(5.0) == [("bo", "SIGTERM")]
     stage.children["ada"].exit_code = stage.children["bo"].exit_code = 0
     stage.children["bo"].result = {"status": "left"}
-    assert stage.turn(5.5) == [("bo", "start 1, resume True")]
+    assert stage.turn(5.5) == [("bo", "start")]
 
 
-def test_a_pause_ends_with_its_window_or_when_nobody_else_is_left(stage_of: Any) -> None:
+def test_a_pause_ends_with_its_window_or_when_nobody_else_is_left() -> None:
     pause = {"kind": "pause", "peer": "bo", "from_s": 1, "to_s": 4}
     stage = stage_of(pause)
     assert stage.turn(1) == [("bo", "SIGSTOP")]
@@ -119,7 +102,7 @@ def test_a_pause_ends_with_its_window_or_when_nobody_else_is_left(stage_of: Any)
     assert early.turn(2.1) == []
 
 
-def test_a_launcher_of_one_peer_leaves_the_others_to_theirs(stage_of: Any) -> None:
+def test_a_launcher_of_one_peer_leaves_the_others_to_theirs() -> None:
     stage = stage_of(
         {"kind": "pause", "peer": "bo", "from_s": 1, "to_s": 4},
         {"kind": "kill", "peer": "ada", "at_s": 5, "restart_after_s": 50},
@@ -140,18 +123,29 @@ def test_a_plan_needs_names() -> None:
         chaos.afflict([spec], "bad-day")
 
 
-def test_a_process_that_is_gone_already_is_no_error(stage_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = stage_of({"kind": "kill", "peer": "bo", "at_s": 1})
-
-    def gone(pid: int, number: int) -> None:
-        raise ProcessLookupError
-
-    monkeypatch.setattr(chaos.os, "killpg", gone)
-    assert stage.turn(1) == []
-    assert stage.chaos.stopped("bo")
+def test_a_signal_to_a_process_that_is_gone_already_is_no_error() -> None:
+    ended = subprocess.Popen(["true"], start_new_session=True)
+    ended.wait()
+    processes = Processes()
+    processes.children["bo"] = Child(cast(Any, SimpleNamespace(name="bo")), ended)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        processes.signal("bo", number)
 
 
-def test_bent_messages_are_counted_over_restarts(stage_of: Any) -> None:
+def test_a_lost_peer_is_started_again_so_many_times_and_never_by_a_collective() -> None:
+    child = stage_of().children["bo"]
+    assert NoRestarts().next_of(child) is None
+    assert AtMost(1).next_of(child) == Restarting(1, 1)
+    child.restarts = 1
+    assert AtMost(1).next_of(child) is None
+    collective = strategy_of("all_reduce")
+    NoRestarts().check(collective)
+    AtMost(0).check(collective)
+    with pytest.raises(NeedsError, match="leave out --max-restarts"):
+        AtMost(1).check(collective)
+
+
+def test_bent_messages_are_counted_over_restarts() -> None:
     stage = stage_of(
         {"kind": "drop", "peer": "bo", "probability": 0.5},
         {"kind": "slow", "peer": "bo", "from_s": 1, "to_s": 2, "factor": 3},
@@ -161,7 +155,7 @@ def test_bent_messages_are_counted_over_restarts(stage_of: Any) -> None:
     child = stage.children["bo"]
     for restarts, counts in ((0, {"0": 3}), (0, {"0": 5}), (1, {"0": 2})):
         child.restarts = restarts
-        stage.chaos.heard("bo", child, Progress(step=1, faults=counts), 1.0)
+        stage.chaos.heard(child, Progress(step=1, faults=counts), 1.0)
     stage.turn(2.0)
     assert [entry["fired"] for entry in stage.chaos.faults()] == [7, 1, 1, 0]
     assert [entry["began_s"] for entry in stage.chaos.faults()] == [2.0, 2.0, 2.0, None]

@@ -24,7 +24,7 @@ class CutRun:
     number: ClassVar[int] = 0
     score: ClassVar[float] = 0.5
 
-    def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object) -> None:
+    def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object, **policies: object) -> None:
         CutRun.number += 1
         cut = CutRun.number == 4
         statuses = ["finished", "interrupted" if cut else "finished"]
@@ -90,7 +90,7 @@ def test_newcomer_15_what_was_run_stays_readable_by_show(cut_short: tuple[int, d
 def test_newcomer_15_a_comparison_can_be_shown_before_its_first_run_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*args: object) -> None:
+    def stop(*args: object, **policies: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("gossipdistill.launchers.compare.LocalRun", stop)

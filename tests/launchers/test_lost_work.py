@@ -11,6 +11,7 @@ import pytest
 
 from gossipdistill.errors import EXIT_LOST
 from gossipdistill.launchers.collecting import Ended
+from gossipdistill.launchers.injection import NoFaults
 from gossipdistill.launchers.lost_work import Work
 from gossipdistill.launchers.processes import Child
 from gossipdistill.observe.endings import exit_code_of, reasons_of
@@ -78,7 +79,7 @@ def test_the_summary_calls_it_short_and_the_exit_code_is_10(tmp_path: Path) -> N
         return Child(spec, process, result=finished | {"steps": steps}, work=work)
 
     children = [child(crashed((2500, 25)), 2500), child(crashed((400, 4), (27, 0.4)), 27)]
-    ended = Ended([], tmp_path, {str(place): one for place, one in enumerate(children)}, None, None, 25.0)
+    ended = Ended([], tmp_path, {str(place): one for place, one in enumerate(children)}, NoFaults(), None, 25.0)
     entries = [ended.judged(one) for one in children]
     assert [entry["status"] for entry in entries] == ["finished", "short"]
     assert exit_code_of(entries) == EXIT_LOST == exit_code_of(entries[1:])

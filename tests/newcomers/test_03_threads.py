@@ -37,7 +37,7 @@ def test_threads_follow_the_environment_else_the_free_cpus(
 ) -> None:
     threads = choose(peers, starting, cpus, environ)
     assert threads.count == count
-    assert origin in threads.origin
+    assert origin in str(threads.origin)
 
 
 def test_who_has_few_threads_or_a_wrong_variable_is_told() -> None:
