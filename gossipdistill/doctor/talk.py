@@ -88,7 +88,6 @@ class _Line:
                     raise AddressError(f"cannot listen at port {port} of {listen.host}: {error.strerror}") from None
         door = self._sockets.zap_handler
         if door is not None and door.socket is not None:
-            door.refused = self._note
             self._poller.register(door.socket, zmq.POLLIN)
         for name, address in dial.items():
             try:
@@ -108,8 +107,7 @@ class _Line:
         self._send(self._meetings.due(now, wall_s))
         for socket, _ in self._poller.poll(_TURN_MS):
             if socket not in self._origins:
-                assert self._sockets.zap_handler is not None
-                self._sockets.zap_handler.answer()
+                self._answer_callers()
                 continue
             channel, name = self._origins[socket]
             for _ in range(_MESSAGES_PER_TURN):
@@ -137,9 +135,14 @@ class _Line:
         if not name:
             self._routers[channel] = socket
 
-    def _note(self, address: str, key: str) -> None:
-        if len(self.turned_away) < _TURNED_AWAY_MAX:
-            self.turned_away[address] = key
+    def _answer_callers(self) -> None:
+        door = self._sockets.zap_handler
+        assert door is not None
+        door.answer()
+        while door.refused:
+            caller = door.refused.popleft()
+            if len(self.turned_away) < _TURNED_AWAY_MAX:
+                self.turned_away[caller.host] = caller.key
 
     def _who(self, name: str, part: zmq.Frame) -> str | None:
         """Whose key the other end has proved to hold; None without keys."""

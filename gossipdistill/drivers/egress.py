@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.faulty import Corrupt
+from gossipdistill.drivers.faulty import Flip
 from gossipdistill.drivers.ingress import is_present
-from gossipdistill.drivers.links import Link
+from gossipdistill.drivers.link import Link
 from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.send_scheduler import SendScheduler
 from gossipdistill.drivers.sending import Sending, Way, channel_of
-from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.drivers.sockets import Channel
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Transmit
@@ -25,43 +25,58 @@ from gossipdistill.protocol.peer import Peer
 
 @dataclass(slots=True)
 class Egress:
-    """The outgoing half of one driver. `turn` is called when a connection has ended: the protocol acts on it."""
+    """The outgoing half of one driver."""
 
     peer: Peer
     limits: Limits
     clock: Callable[[], float]
     sending: Sending
-    sockets: Sockets
-    turn: Callable[[], None]
+    monitors: Monitors
     scheduler: SendScheduler[Way] = field(init=False)
-    monitors: Monitors = field(init=False)
 
     def __post_init__(self) -> None:
-        self.scheduler = SendScheduler(self.limits, self._put, self._sent)
-        self.monitors = Monitors(self.sockets, self._connection_ended)
+        self.scheduler = SendScheduler(self.limits, self.sending)
 
     @property
     def is_busy(self) -> bool:
         """Whether large bodies are on their way."""
         return bool(self.scheduler.lanes)
 
-    def hand_out(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
+    def hand_out(self, transmit: Transmit, late: bool = False, flip: Flip | None = None) -> None:
         """One message on its way, as a whole or piece by piece."""
         if channel_of(transmit.envelope) is Channel.DATA:
-            taken = self.scheduler.add(transmit, late, corrupt)
+            taken = self.scheduler.add(transmit, late, flip)
             self._mind_the_connection(transmit.envelope.to)
         else:
-            taken = self._put(transmit, None, corrupt) is not None
+            taken = self.sending.put(transmit, None, flip) is not None
+        self.part_from_the_closed()
         if not taken and not late:  # rule 1
             self.peer.not_sent(transmit, self.clock())
 
     def pump(self) -> bool:
         """Large bodies go on as far as there is room. Whether one could go on at once."""
+        self.part_from_the_closed()
         more = self.scheduler.pump()
+        self.part_from_the_closed()
         ended, self.sending.ended = self.sending.ended, []
         for route in ended:
-            self.way_ended(route)
+            self._way_ended(route)
         return more
+
+    def connections_ended(self) -> bool:
+        """Tell the protocol of the data connections that have ended, and had carried large bodies; a body may have been
+        handed out whole. Whether there was one."""
+        ended, self.monitors.ended = self.monitors.ended, []
+        for link, name in ended:
+            self._way_ended(link, name)
+        return bool(ended)
+
+    def part_from_the_closed(self) -> None:
+        """What was on its way through links that were closed on purpose is given up."""
+        links = self.sending.links
+        while links.closed:
+            self._give_up(self.scheduler.drop_way(links.closed[0]))
+            del links.closed[0]
 
     def part_from_the_gone(self) -> None:
         """A peer that is not there holds up no body."""
@@ -72,23 +87,12 @@ class Egress:
         for name in names:
             self._give_up(self.scheduler.drop(name))
 
-    def close(self, link: Link) -> None:
-        """This link ends on purpose, with what is on its way."""
-        self.monitors.end(link)
-        self._give_up(self.scheduler.drop_way(link))
-
-    def way_ended(self, way: Way, *names: str) -> None:
+    def _way_ended(self, way: Way, *names: str) -> None:
         """A connection to these peers, and to the recipients of bodies on their way, has ended (rule 2)."""
         given_up = self.scheduler.drop_way(way)
         self._give_up(given_up)
         for name in dict.fromkeys([*names, *(transmit.envelope.to for transmit in given_up)]):
             self.peer.connection_ended(PeerName(name), self.clock())
-
-    def _put(self, transmit: Transmit, way: Way | None, corrupt: Corrupt | None = None) -> Way | None:
-        return self.sending.put(transmit, way, self.clock(), corrupt)
-
-    def _sent(self, transmit: Transmit) -> None:
-        self.sending.traffic_of(transmit.envelope.to).messages_sent += 1
 
     def _mind_the_connection(self, name: str) -> None:
         """Large bodies to this peer are in transfer, or none: in queues that are lost with their connection."""
@@ -96,11 +100,6 @@ class Egress:
         for transfer in lane.transfers if lane is not None else ():
             if isinstance(transfer.way, Link) and transfer.way.sockets:
                 self.monitors.begin(transfer.way, name)
-
-    def _connection_ended(self, link: Link, name: str) -> None:
-        """A data connection that has carried large bodies to this peer; it may be a body that was handed out whole."""
-        self.way_ended(link, name)
-        self.turn()
 
     def _give_up(self, given_up: list[Transmit]) -> None:
         for transmit in given_up:

@@ -6,11 +6,10 @@ by its socket is lost silently: telling the protocol that it was never on the wi
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple
 
 from gossipdistill.faults import LinkFaults
 from gossipdistill.messages import Consignment, State, Transmit
@@ -23,14 +22,33 @@ _HEADER_BYTES = 120
 """Of a message without payload, for a rate limit."""
 
 Frames = list[bytes | memoryview]
-Corrupt = Callable[[Frames], Frames]
 
 
-class Put(Protocol):
-    """Hands one message to its socket. `late`: do not tell the protocol when the socket does not take it. `corrupt`
-    changes the encoded frames."""
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Flips one bit of one frame, in a copy; which one is drawn by `seed`."""
 
-    def __call__(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None: ...
+    seed: str
+
+    def flipped(self, frames: Sequence[bytes | memoryview]) -> Frames:
+        """The frames with that bit flipped."""
+        draws, changed = random.Random(self.seed), list(frames)
+        place = draws.choice([n for n, frame in enumerate(frames) if len(frame)])
+        frame = bytearray(frames[place])
+        frame[draws.randrange(len(frame))] ^= 1 << draws.randrange(8)
+        changed[place] = bytes(frame)
+        return changed
+
+
+class Copy(NamedTuple):
+    """One copy of a message that the plan lets pass, `delay_s` from now. `late`: the protocol is not told when no
+    socket takes it. `flip` changes its frames."""
+
+    transmit: Transmit
+    delay_s: float
+    late: bool
+    flip: Flip | None
+    size: int
 
 
 @dataclass(slots=True)
@@ -45,45 +63,32 @@ class FaultySender:
     _held_messages: int = 0
     _held_bytes: int = 0
 
-    def send(self, transmit: Transmit, put: Put) -> None:
-        """Let the plan decide on one message (on the loop's own thread)."""
+    def copies(self, transmit: Transmit) -> list[Copy]:
+        """What the plan makes of one message (on the loop's own thread). Those with a delay are under way until
+        `release`."""
         envelope, size = transmit.envelope, _size(transmit)
         to = str(envelope.to) or self.names.get(transmit.address, "")
         outcome = self.links.outcome(str(envelope.sender), to, size, self.elapsed_s())
-        corrupt = Flip(f"{envelope.sender}/{to}/{self.links.counts.total()}") if outcome.corrupt else None
-        for copy, delay_s in enumerate(outcome.delays_s):
-            if delay_s > 0:
-                self._hold(delay_s, size, transmit, corrupt, put)
-            else:
-                put(transmit, late=copy > 0, corrupt=corrupt)
+        flip = Flip(f"{envelope.sender}/{to}/{self.links.counts.total()}") if outcome.corrupt else None
+        copies = [
+            Copy(transmit, delay_s, number > 0 or delay_s > 0, flip, size)
+            for number, delay_s in enumerate(outcome.delays_s)
+        ]
+        return [copy for copy in copies if copy.delay_s <= 0 or self._holds(size)]
 
-    def _hold(self, delay_s: float, size: int, transmit: Transmit, corrupt: Corrupt | None, put: Put) -> None:
+    def release(self, copy: Copy) -> None:
+        """Its delay is over."""
+        self._held_messages -= 1
+        self._held_bytes -= copy.size
+
+    def _holds(self, size: int) -> bool:
+        """Whether there is room for one more under way."""
         if self._held_messages >= HELD_MESSAGES_MAX or self._held_bytes + size > HELD_BYTES_MAX:
             self.overflowed += 1
-            return
+            return False
         self._held_messages += 1
         self._held_bytes += size
-        asyncio.get_running_loop().call_later(delay_s, self._release, size, transmit, corrupt, put)
-
-    def _release(self, size: int, transmit: Transmit, corrupt: Corrupt | None, put: Put) -> None:
-        self._held_messages -= 1
-        self._held_bytes -= size
-        put(transmit, late=True, corrupt=corrupt)
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """Flips one bit of one frame, in a copy; which one is drawn by `seed`."""
-
-    seed: str
-
-    def __call__(self, frames: Sequence[bytes | memoryview]) -> Frames:
-        draws, flipped = random.Random(self.seed), list(frames)
-        place = draws.choice([n for n, frame in enumerate(frames) if len(frame)])
-        spoilt = bytearray(frames[place])
-        spoilt[draws.randrange(len(spoilt))] ^= 1 << draws.randrange(8)
-        flipped[place] = bytes(spoilt)
-        return flipped
+        return True
 
 
 def _size(transmit: Transmit) -> int:

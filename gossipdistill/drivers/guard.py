@@ -9,44 +9,30 @@ Rules of this file
 3. When files are short, or strangers hold too many, half of the connections on which no member has spoken are ended,
    the oldest first of the addresses that have most; so a peer that holds many keeps nobody out, and one that has
    just come has time to speak.
-4. It looks four times a second, and at once when somebody knocks. While there is more to read than is read it looks the
-   sooner the more waits: before more than may can come at the highest rate. Looking takes a twentieth of the time at
-   most.
-5. What libzmq tells of each knock is read in turns, at every look too: nothing depends on a signal that may be missed,
-   and no I/O thread waits for this reader (see `Sockets.monitor`).
-6. Elsewhere than on Linux nothing of this can be told, and nothing is done.
+4. When to look is said by `Knocks`. Elsewhere than on Linux nothing of this can be told, and nothing is done.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import zmq
-
-from gossipdistill.drivers.buffers import Freed
+from gossipdistill.drivers.buffers import Buffers, Freed
+from gossipdistill.drivers.event_sink import EventSink
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.links import Links
 from gossipdistill.drivers.resources import Connection, Connections, Resources, bytes_received, cut, drop_syns
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
+from gossipdistill.drivers.sockets import Channel
 from gossipdistill.drivers.unread_bytes import Backlog, Measure, UnreadLedger
-from gossipdistill.events import Event, EventKind
-from gossipdistill.mailbox import Mailbox
+from gossipdistill.events import EventKind
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
 _LOOKED_AT_MAX = 256
 """Connections whose bytes are counted in one look; with more, they take turns."""
-_KNOCKS_PER_TURN = 256
-"""Knocks read of one listener in one turn of the loop: about a millisecond."""
-_DUE_SHARE = 0.9
-_LOOKING_SHARE = 0.05
-"""Of the time, that looking may take."""
 _SAID_EVERY_S = 10.0
 """That the listeners closed, or that room was made for want of files, is said at most this often."""
+FarEnds = Mapping[tuple[str, int], Channel]
 
 
 def first_to_go(silent: Sequence[Connection]) -> list[Connection]:
@@ -63,30 +49,17 @@ def first_to_go(silent: Sequence[Connection]) -> list[Connection]:
 
 @dataclass(slots=True)
 class Guard:
-    """Of one driver. Who is cut off is held against it, where keys say who it is; `fail` is told of a fault of ours."""
+    """Of one driver. Who is cut off is held against it if keys say who it is: `is_proven`."""
 
     peer: Peer
-    mailbox: Mailbox
-    sockets: Sockets
-    links: Links
-    clock: Callable[[], float]
-    fail: Callable[[Exception], None]
-    is_behind: Callable[[], bool]
-    """Whether there is more to read than was read."""
-    bodies_bytes: Callable[[], int]
+    events: EventSink
+    unread_bytes: UnreadLedger
+    buffers: Buffers
     """What bodies of several messages take, which is no backlog."""
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources
+    is_proven: bool
     gate: Gate = field(init=False)
-    unread_bytes: UnreadLedger = field(init=False)
-    knocked: int = 0
-    """How often somebody knocked."""
-    _routers: list[ZmqSocket] = field(default_factory=list)
     _ports: set[int] = field(default_factory=set)
-    _knocks: list[ZmqSocket] = field(default_factory=list)
-    _timer: asyncio.TimerHandle | None = None
-    _again: asyncio.Handle | None = None
-    _somebody_knocked: bool = False
-    """Since the last look."""
     _looked_s: float = float("-inf")
     _closed_s: float = float("-inf")
     _closing_said: bool = False
@@ -101,100 +74,35 @@ class Guard:
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.peer.limits)
-        self.unread_bytes = UnreadLedger(self.peer.limits)
         self._freed = Freed(self.peer.limits.freed_bytes_max)
         memory = self.resources.memory_bytes()
         self._resident_bytes_max = None if memory is None else int(self.peer.limits.resident_share_max * memory)
 
-    def begin(self, routers: Collection[ZmqSocket], at: Address) -> None:
-        """Look from now on. The `routers` listen `at` a control port and the next."""
-        if not self.sockets.reconnects:
-            return  # within one process nobody knocks
-        self._routers, self._ports = list(routers), {at.port, at.data_port}
-        loop = asyncio.get_running_loop()
-        for router in self._routers:
-            knocks = self.sockets.monitor(router, zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED)
-            self._knocks.append(knocks)
-            loop.add_reader(int(knocks.getsockopt(zmq.FD)), self._knocked)
-        self._look()
+    def begin(self, at: Address) -> None:
+        """Others connect `at` a control port and the next."""
+        self._ports = {at.port, at.data_port}
+        self.unread_bytes.is_watched = True
 
     def end(self) -> None:
-        """Look no longer: the sockets are about to be closed."""
-        for handle in (self._timer, self._again):
-            if handle is not None:
-                handle.cancel()
-        self._timer = self._again = None
-        for knocks in self._knocks:
-            asyncio.get_running_loop().remove_reader(int(knocks.getsockopt(zmq.FD)))
-        self._knocks.clear()
+        """It is looked at nothing any more."""
+        self.unread_bytes.is_watched = False
 
-    def delivered(self, frame: zmq.Frame, frames: int, size: int, sender: str, unread: bool) -> None:
-        """A message was read, or dropped `unread`; `frame` is one of its frames."""
-        if self._knocks:
-            with contextlib.suppress(zmq.ZMQError):  # of who speaks ZMTP 1 or 2, libzmq does not say it
-                self.unread_bytes.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
-
-    # --- looking -------------------------------------------------------------------------------------------------
-
-    def _knocked(self) -> None:
-        """A descriptor has fired, or there is more to read than fits into one turn."""
-        try:
-            self._heed()
-            if self._knocks:
-                self._somebody_knocked = True
-                self._look_soon()
-        except Exception as error:
-            self.fail(error)
-
-    def _heed_on(self) -> None:
-        self._again = None
-        self._knocked()
-
-    def _heed(self) -> None:
-        """Read a turn's share of the knocks; the rest in later turns."""
-        heard = [drain(knocks, _KNOCKS_PER_TURN) for knocks in self._knocks]
-        self.knocked += sum(heard)
-        if _KNOCKS_PER_TURN in heard and self._again is None:
-            self._again = asyncio.get_running_loop().call_soon(self._heed_on)
-
-    def _look_soon(self) -> None:
-        since_s = self.clock() - self._looked_s
-        if since_s >= self.peer.limits.guard_interval_min_s:
-            self._look()
-        else:
-            self._look_in(self.peer.limits.guard_interval_min_s - since_s)
-
-    def _look_in(self, wait_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
-
-    def _look(self) -> None:
-        try:
-            began_s = self.clock()
-            self._heed()
-            is_due = began_s - self._looked_s >= _DUE_SHARE * self.peer.limits.guard_interval_s
-            if is_due or self._somebody_knocked or self.is_behind():
-                self._look_around(began_s)
-        except Exception as error:
-            self.fail(error)
-        else:
-            self._look_in(max(self._next_look_s(), (self.clock() - began_s) / _LOOKING_SHARE))
-
-    def _next_look_s(self) -> float:
-        """Before more can have come than may wait."""
+    def next_look_s(self) -> float:
+        """How long after the last look the next is due: before more can have come than may wait."""
         limits = self.peer.limits
         room_s = (limits.queued_bytes_max - self._level) / limits.data_bytes_per_s_max
         return min(max(room_s, limits.guard_interval_min_s), limits.guard_interval_s)
 
-    def _look_around(self, now: float) -> None:
-        since_s, self._looked_s, self._somebody_knocked = now - self._looked_s, now, False
-        usage = self._usage()
+    def look(self, is_behind: bool, dialled: FarEnds, now: float) -> None:
+        """Do what must be done now. `is_behind`: there is more to read than was read. `dialled`: where my connections
+        go."""
+        since_s, self._looked_s = now - self._looked_s, now
+        usage = self._usage(is_behind)
         self._freed.look(self._level)
         change = self.gate.look(usage)
         short = self.gate.sheds(usage) or self.gate.is_behind(usage)
-        if change is not None or short or since_s >= self._next_look_s() / 2:
-            self._look_at_connections(usage, change is not None, now)
+        if change is not None or short or since_s >= self.next_look_s() / 2:
+            self._look_at_connections(usage, change is not None, dialled, now)
         if change is not None:
             self._say_change(*change, now)
 
@@ -208,18 +116,17 @@ class Guard:
             return
         else:
             self._closing_said = False
-        self._say(kind, "", reason)
+        self.events.tell(kind, reason)
 
-    def _usage(self) -> Usage:
+    def _usage(self, is_behind: bool) -> Usage:
         found = self.resources
         resident = found.resident_bytes()
-        of_messages = None if resident is None else resident - self.bodies_bytes()
-        self._level = self._backlog.look(of_messages, self.is_behind())
+        of_messages = None if resident is None else resident - self.buffers.mapped_bytes()
+        self._level = self._backlog.look(of_messages, is_behind)
         return Usage(found.open_files(), found.files_max(), resident, self._resident_bytes_max, self._level)
 
-    def _look_at_connections(self, usage: Usage, changed: bool, now: float) -> None:
+    def _look_at_connections(self, usage: Usage, changed: bool, dialled: FarEnds, now: float) -> None:
         theirs, mine = list[tuple[Connection, bool]](), list[tuple[Connection, bool]]()
-        dialled = self.links.far_ends()
         for one in self._connections.all():
             if one.listens:
                 if changed and one.port in self._ports:
@@ -239,7 +146,7 @@ class Guard:
             self._catch_up(theirs + mine, silent, now)
         if self.gate.sheds(usage) and not cut_off and others:
             ended = sum(map(cut, others))
-            self._say(EventKind.CUT_OFF, "", f"memory is short: {ended} connections of others are ended")
+            self.events.tell(EventKind.CUT_OFF, f"memory is short: {ended} connections of others are ended")
 
     def _catch_up(self, all_of_them: list[tuple[Connection, bool]], silent: list[Connection], now: float) -> None:
         """More waits than may: no more data of anybody, until it is less."""
@@ -253,7 +160,9 @@ class Guard:
         ended = sum(map(cut, chosen))
         if ended and now - self._ended_silent_s >= _SAID_EVERY_S:
             self._ended_silent_s = now
-            self._say(EventKind.CUT_OFF, "", f"{why}: {ended} are ended of {of} connections on which no member spoke")
+            self.events.tell(
+                EventKind.CUT_OFF, f"{why}: {ended} are ended of {of} connections on which no member spoke"
+            )
 
     def _look_at_bytes(self, all_of_them: list[tuple[Connection, bool]], now: float) -> int:
         """Pause, and end, those of which too much waits. How many were ended."""
@@ -279,11 +188,8 @@ class Guard:
     def _hold_against(self, one: Connection, waits: int, now: float) -> None:
         sender = self.unread_bytes.sender_of(one.fd)
         problem = f"{waits / 1e6:.0f} MB that came from {one.peer[0]}:{one.peer[1]} wait, more than may: cut off"
-        self._say(EventKind.CUT_OFF, sender, problem)
-        self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.sockets.curve is not None)
-
-    def _say(self, kind: EventKind, name: str, reason: str) -> None:
-        self.mailbox.tell(None, [Event(kind, self.clock(), name, reason)])
+        self.events.tell(EventKind.CUT_OFF, problem, sender)
+        self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.is_proven)
 
     def _shut(self, listener: Connection) -> None:
         """Close a listener, or open it, as the gate is."""

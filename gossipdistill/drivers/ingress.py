@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.links import Link, ReadableSocket, Routes
+from gossipdistill.drivers.link import Link, Routes
 from gossipdistill.drivers.newcomers import Newcomers
 from gossipdistill.drivers.rate_limits import RateLimits
+from gossipdistill.drivers.readable_sockets import ReadableSocket
 from gossipdistill.drivers.security import Curve, may_say
 from gossipdistill.drivers.sending import Sending
 from gossipdistill.drivers.sockets import Channel

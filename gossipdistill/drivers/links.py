@@ -16,79 +16,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import zmq
 
+from gossipdistill.drivers.event_sink import EventSink
+from gossipdistill.drivers.link import NEVER, Link
+from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.names import look_up
-from gossipdistill.drivers.rate_limits import Budget
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
+from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
-from gossipdistill.presence import NOWHERE, Address
+from gossipdistill.presence import Address
+from gossipdistill.protocol.peer import Peer
 
 _TRY_AGAIN_S = 2.0
 """Between two attempts to resolve a name, or to open a socket when there were too many."""
-_DEAF_AFTER_S = 1.0
-"""A link that has taken nothing for so long, and takes nothing now, is passed by if there is a way back."""
 _KEY_MISSED_TIMES = 3
 _REFUSED_AFTER_S = 4.0
 """A sealed link that has taken nothing for so long may have been refused."""
-_NEVER = float("-inf")
-
-
-@dataclass(slots=True)
-class Link:
-    """The way to one control address: two sockets, opened once the name is resolved to `host`."""
-
-    address: Address
-    name: str = ""
-    """Who is meant to be there; "" when only the address is known."""
-    place: tuple[Address, str] = (NOWHERE, "")
-    sockets: tuple[ZmqSocket, ...] = ()
-    host: str = ""
-    resolving: asyncio.Task[None] | None = None
-    try_at_s: float = _NEVER
-    failures: int = 0
-    opened_s: float = _NEVER
-    key: str = ""
-    """The key that the other end has proved to hold; "" without keys."""
-    used_s: float = _NEVER
-    heard: bool = False
-    """Whether anything that made a message has come through it."""
-    took_s: list[float] = field(default_factory=lambda: [_NEVER, _NEVER])
-    """When control and data last accepted a message, since they were opened."""
-    budget: Budget = field(default_factory=dict)
-
-    def is_deaf(self, channel: Channel, now: float) -> bool:
-        """Whether a refusal just now means that nobody is connected, rather than that the queue is full."""
-        if channel is Channel.CONTROL:
-            return now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
-        # A slow reader's data queue may be full for long; its control queue is not.
-        return self.took_s[Channel.DATA] == _NEVER or now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadableSocket:
-    """A socket to read: a ROUTER, or one of the two of a link."""
-
-    socket: ZmqSocket
-    channel: Channel
-    link: Link | None = None
 
 
 @dataclass(slots=True)
 class Links:
-    """All links by control address. `opened` and `closing` are told about each pair of sockets; `warn` in words."""
+    """All links by control address."""
 
     sockets: Sockets
     limits: Limits
-    members: Callable[[], Collection[Address]]
-    opened: Callable[[Link], None]
-    closing: Callable[[Link], None]
-    warn: Callable[[str], None]
+    peer: Peer
+    readable: ReadableSockets
+    monitors: Monitors
+    events: EventSink
     by_place: dict[tuple[Address, str], Link] = field(default_factory=dict)
     """By address; with keys also by name, or who claims another's address would have it dialled with the wrong key."""
+    closed: list[Link] = field(default_factory=list)
+    """Links whose sockets were closed since the owner looked: what was on its way through them is lost."""
 
     def to(self, address: Address, name: str, now: float) -> Link:
         """The link to this address, which is opened if need be."""
@@ -116,7 +80,7 @@ class Links:
         for link in self.by_place.values():
             if link.name in names:
                 self._close(link)
-                link.host, link.try_at_s = "", _NEVER
+                link.host, link.try_at_s = "", NEVER
 
     def has_heard(self, address: Address) -> bool:
         """Whether a message has come through a link to this address."""
@@ -135,7 +99,7 @@ class Links:
         await asyncio.gather(*resolving, return_exceptions=True)
 
     def _make_room(self) -> None:
-        members = self.members()
+        members = self.peer.addresses()
         strangers = [link for link in self.by_place.values() if link.address not in members]
         for link in strangers[: len(strangers) + 1 - self.limits.stranger_links_max]:
             self._drop(link)
@@ -150,7 +114,9 @@ class Links:
 
     def _close(self, link: Link) -> None:
         if link.sockets:
-            self.closing(link)
+            self.readable.leave(link.sockets)
+            self.monitors.end(link)
+            self.closed.append(link)
             self.sockets.close(*link.sockets)
             link.sockets = ()
 
@@ -163,7 +129,7 @@ class Links:
         except (OSError, ValueError, IndexError) as error:  # ValueError: no name at all, such as "a..b"
             link.failures += 1
             if link.failures == 3:
-                self.warn(f"cannot resolve the name {link.address.host}: {error}; trying on")
+                self.events.tell(EventKind.WARNING, f"cannot resolve the name {link.address.host}: {error}; trying on")
             return
         link.failures = 0
         if host != link.host or not link.sockets or self._is_refused(link, link.try_at_s):
@@ -175,7 +141,7 @@ class Links:
 
     def _open(self, link: Link, host: str, now: float) -> None:
         self._close(link)
-        link.host, link.took_s, link.opened_s = host, [_NEVER, _NEVER], now
+        link.host, link.took_s, link.opened_s = host, [NEVER, NEVER], now
         try:
             link.sockets = self.sockets.connect(Address(host, link.address.port), link.name)
             link.key = self.sockets.key_of(link.name)
@@ -184,56 +150,10 @@ class Links:
             # A key may come with the next words of others, in a run with a join secret.
             if link.failures == (1 if isinstance(error, zmq.ZMQError) else _KEY_MISSED_TIMES):
                 reason = error.strerror if isinstance(error, zmq.ZMQError) else error.args[0]
-                self.warn(f"cannot open a connection to {link.address}: {reason}; trying on")
+                self.events.tell(EventKind.WARNING, f"cannot open a connection to {link.address}: {reason}; trying on")
             return
-        self.opened(link)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Route:
-    """The way back to a process that dialled me: by channel, what my ROUTER calls its connection. A connection that was
-    made anew is another route."""
-
-    boot: int
-    connections: Mapping[Channel, bytes]
-
-
-@dataclass(slots=True)
-class Routes:
-    """Ways back by name: to members, and to the last few strangers, who choose their names themselves."""
-
-    strangers_max: int
-    members: dict[str, Route] = field(default_factory=dict)
-    strangers: dict[str, Route] = field(default_factory=dict)
-
-    def note(self, name: str, boot: int, channel: Channel, connection: bytes, is_member: bool) -> None:
-        """A message of this process came through that connection."""
-        table = self.members if is_member else self.strangers
-        known = table.get(name)
-        if known is not None:
-            if known.boot > boot or (known.boot == boot and known.connections.get(channel) == connection):
-                return
-            if known.boot == boot:
-                table[name] = Route(boot, {**known.connections, channel: connection})
-                return
-        if not is_member:
-            while len(table) >= self.strangers_max and name not in table:
-                del table[next(iter(table))]
-        table[name] = Route(boot, {channel: connection})
-
-    def to(self, name: str, boot: int) -> Route | None:
-        """The way back to this process; with boot 0 to any of that name."""
-        for table in self.members, self.strangers:
-            route = table.get(name)
-            if route is not None and boot in (0, route.boot):
-                return route
-        return None
-
-    def drop(self, names: Collection[str]) -> None:
-        """Nothing more is said to these."""
-        for table in self.members, self.strangers:
-            for name in names:
-                table.pop(name, None)
+        for channel, socket in zip(Channel, link.sockets, strict=True):
+            self.readable.listen_to(ReadableSocket(socket, channel, link))
 
 
 def _is_literal(host: str) -> bool:

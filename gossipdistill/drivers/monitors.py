@@ -7,13 +7,10 @@ a link that has carried a large body has one.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import zmq
-
-from gossipdistill.drivers.links import Link
+from gossipdistill.drivers.driver_loop import DriverLoop
+from gossipdistill.drivers.link import Link
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
 
 _ENDS_AT_ONCE = 64
@@ -21,12 +18,13 @@ _ENDS_AT_ONCE = 64
 
 @dataclass(slots=True)
 class Monitors:
-    """The monitors of one driver, by the data socket that each listens to. `ended(link, name)` is told of each
-    connection to `name` that has ended."""
+    """The monitors of one driver, by the data socket that each listens to."""
 
     sockets: Sockets
-    ended: Callable[[Link, str], None]
+    loop: DriverLoop
     by_socket: dict[ZmqSocket, ZmqSocket] = field(default_factory=dict)
+    ended: list[tuple[Link, str]] = field(default_factory=list)
+    """Connections that have ended since the owner looked, each with the peer to which it was."""
 
     def begin(self, link: Link, name: str) -> None:
         """Listen from now on until the link is closed, if this was not done before."""
@@ -34,19 +32,25 @@ class Monitors:
         if data in self.by_socket or not self.sockets.reconnects:
             return
         monitor = self.by_socket[data] = self.sockets.monitor(data)
-        asyncio.get_running_loop().add_reader(int(monitor.getsockopt(zmq.FD)), self._read, monitor, link, name)
+        self.loop.listen(monitor, self._heard, monitor, link, name)
         self._read(monitor, link, name)  # a descriptor says nothing before its socket was asked once
 
     def end(self, link: Link) -> None:
         """Listen no longer: its sockets are about to be closed."""
         monitor = self.by_socket.pop(link.sockets[Channel.DATA], None)
         if monitor is not None:
-            asyncio.get_running_loop().remove_reader(int(monitor.getsockopt(zmq.FD)))
+            self.loop.listen_no_more(monitor)
+
+    def _heard(self, monitor: ZmqSocket, link: Link, name: str) -> None:
+        """Its descriptor has fired."""
+        self._read(monitor, link, name)
+        if self.ended:
+            self.loop.turn()
 
     def _read(self, monitor: ZmqSocket, link: Link, name: str) -> None:
-        """Its descriptor has fired. Empty it, or it would not fire again; several ends are as good as one."""
+        """Empty it, or its descriptor would not fire again; several ends are as good as one."""
         heard = False
         while drain(monitor, _ENDS_AT_ONCE):
             heard = True
         if heard:
-            self.ended(link, name)
+            self.ended.append((link, name))

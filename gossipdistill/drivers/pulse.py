@@ -7,9 +7,12 @@ says so to a monitor. One that stands still says nothing, and all its connection
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import os
 from dataclasses import dataclass, field
+from typing import IO
 
+from gossipdistill.drivers.driver_loop import DriverLoop
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
 
 BEAT_S = 1.0
@@ -24,22 +27,23 @@ class StandstillError(RuntimeError):
 
 @dataclass(slots=True)
 class Pulse:
-    """Of one driver. `tell` is called with each beat; `fail` once, when an I/O thread has been silent for too long."""
+    """Of one driver."""
 
     sockets: Sockets
-    tell: Callable[[], None]
-    fail: Callable[[Exception], None]
+    loop: DriverLoop
     silent: dict[Channel, int] = field(default_factory=dict)
     """Beats since the last word, by I/O thread."""
     _monitors: dict[Channel, ZmqSocket] = field(default_factory=dict)
+    _heartbeat: IO[bytes] | None = None
     _timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """From now on, on the running loop."""
+    def begin(self, heartbeat: IO[bytes] | None) -> None:
+        """From now on. `heartbeat` is given a byte with each beat, as long as it is open."""
+        self._heartbeat = heartbeat
         for channel in Channel if self.sockets.reconnects else ():
             self._monitors[channel] = self.sockets.pulse(channel)
             self.silent[channel] = 0
-        self._beat()
+        self.loop.call(self._beat)
 
     def end(self) -> None:
         """No longer: the sockets are about to be closed."""
@@ -55,7 +59,8 @@ class Pulse:
         if still:
             waited_s = _SILENT_BEATS_MAX * BEAT_S
             problem = f"libzmq's I/O thread for {' and '.join(still)} has stood still for {waited_s:.0f} s"
-            self.fail(StandstillError(problem))
-            return
-        self.tell()
-        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+            raise StandstillError(problem)
+        if self._heartbeat is not None:
+            with contextlib.suppress(OSError, ValueError):  # closed, or its reader is slow
+                os.write(self._heartbeat.fileno(), b".")
+        self._timer = self.loop.call_later(BEAT_S, self._beat)

@@ -7,14 +7,15 @@ takes long; what is left is read in the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+from dataclasses import dataclass
 
 import zmq
 
 from gossipdistill.drivers.ingress import Ingress
-from gossipdistill.drivers.links import ReadableSocket
-from gossipdistill.drivers.sockets import may_read
+from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
+from gossipdistill.drivers.sockets import Channel, may_read
+from gossipdistill.drivers.unread_bytes import UnreadLedger
 from gossipdistill.limits import Limits
 
 _FRAMES_MAX = 2
@@ -29,22 +30,26 @@ class Reading:
 
     limits: Limits
     ingress: Ingress
-    delivered: Callable[[zmq.Frame, int, int, str, bool], None]
-    """Told of each message: one of its frames, their number, its size, who speaks on its connection, and whether it was
-    dropped unread."""
-    behind: set[ReadableSocket] = field(default_factory=set)
-    """Sockets that were not read to their end the last time."""
-    _overlong: set[ReadableSocket] = field(default_factory=set)
-    """Sockets whose next frames are the rest of a message of more frames than any has."""
+    sockets: ReadableSockets
+    unread: UnreadLedger
+
+    def drain_all(self, first: ReadableSocket | None) -> None:
+        """Read from those that may have something, control before data, each a turn's share; always from `first`."""
+        ready = self.sockets.ready
+        if first is not None:
+            ready[first] = None
+        for readable in sorted(ready, key=_channel_of):
+            if not self.drain(readable):
+                ready.pop(readable, None)
 
     def drain(self, readable: ReadableSocket) -> bool:
         """Read a turn's share. Whether there may be more."""
-        self.behind.discard(readable)
+        self.sockets.behind.discard(readable)
         ingress, left_bytes = self.ingress, self.limits.turn_bytes_max
         for _ in range(self.limits.turn_messages_max):
             if not may_read(readable.socket):  # asking is ten times cheaper than an exception
                 return False
-            if readable in self._overlong and not self._skip(readable):
+            if readable in self.sockets.overlong and not self._skip(readable):
                 break
             parts = self._next(readable)
             if not parts:
@@ -56,13 +61,13 @@ class Reading:
             else:
                 key = str(parts[-1].get("User-Id")) if readable.link is None else readable.link.key
                 speaker = ingress.receive_sealed(frames, readable, key, ingress.curve)
-            self.delivered(parts[0], len(parts), size, speaker, ingress.unread > unread)
+            self._delivered(parts[0], len(parts), size, speaker, ingress.unread > unread)
             left_bytes -= size
             if left_bytes <= 0:
                 break
         if not may_read(readable.socket):
             return False
-        self.behind.add(readable)
+        self.sockets.behind.add(readable)
         return True
 
     def _next(self, readable: ReadableSocket) -> list[zmq.Frame]:
@@ -76,7 +81,7 @@ class Reading:
                 return []  # only before the first: a message comes whole
             if not parts[-1].more:
                 return parts
-        self._overlong.add(readable)
+        self.sockets.overlong.add(readable)
         return parts
 
     def _skip(self, readable: ReadableSocket) -> bool:
@@ -86,12 +91,17 @@ class Reading:
             frame = readable.socket.recv(zmq.NOBLOCK, copy=False)
             size, frames = size + len(frame), frames + 1
             if not frame.more:
-                self._overlong.discard(readable)
+                self.sockets.overlong.discard(readable)
                 break
-        self.delivered(frame, frames, size, "", True)
+        self._delivered(frame, frames, size, "", True)
         return not frame.more
 
-    def leave(self, readable: ReadableSocket) -> None:
-        """This socket is read no longer."""
-        self.behind.discard(readable)
-        self._overlong.discard(readable)
+    def _delivered(self, frame: zmq.Frame, frames: int, size: int, sender: str, unread: bool) -> None:
+        """A message was read, or dropped `unread`; `frame` is one of its frames."""
+        if self.unread.is_watched:
+            with contextlib.suppress(zmq.ZMQError):  # of who speaks ZMTP 1 or 2, libzmq does not say it
+                self.unread.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
+
+
+def _channel_of(readable: ReadableSocket) -> Channel:
+    return readable.channel

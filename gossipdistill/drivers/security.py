@@ -12,11 +12,11 @@ Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. A secret is 
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import zmq
 from zmq.utils import z85
@@ -108,22 +108,29 @@ def may_say(name: str, envelope: Envelope) -> bool:
     return is_doctor and isinstance(envelope.message, Greeting | Refusal)
 
 
+class RefusedCaller(NamedTuple):
+    """A caller that was turned away: its IP address and key, that in words, and whether its key has not been so before,
+    as far as that is remembered."""
+
+    host: str
+    key: str
+    problem: str
+    is_new: bool
+
+
 @dataclass(slots=True, eq=False)
 class ZapHandler:
     """Answers libzmq's questions (RFC 27, ZAP) about callers, by the current keys of a `Curve`. Never waits.
-
-    `said` is told once of each key that was turned away, in words; `turned_away` counts by reason.
-    """
+    `turned_away` counts by reason."""
 
     curve: Curve
-    said: Callable[[str], None] = lambda reason: None
-    refused: Callable[[str, str], None] = lambda address, key: None
-    """Told of the IP address and the key of each caller that was turned away."""
     newcomers: Newcomers = field(default_factory=Newcomers)
     """Callers with unknown keys that are let in to enrol, in a run with a join secret. What they say beyond that is not
     listened to."""
     clock: Callable[[], float] = time.monotonic
     turned_away: Counter[str] = field(default_factory=Counter)
+    refused: deque[RefusedCaller] = field(default_factory=lambda: deque(maxlen=_NAMED_MAX))
+    """The last callers that were turned away for their keys, until the owner has looked."""
     socket: zmq.Socket[bytes] | None = None
     _named: set[str] = field(default_factory=set)
 
@@ -132,28 +139,6 @@ class ZapHandler:
         socket.setsockopt(zmq.LINGER, 0)
         socket.bind(_ENDPOINT)
         self.socket = socket
-
-    def attend(
-        self, loop: asyncio.AbstractEventLoop, said: Callable[[str], None], failed: Callable[[Exception], None]
-    ) -> None:
-        """Answer from now on whenever somebody asks, on this loop. `failed` is told of a fault of ours."""
-        assert self.socket is not None
-        self.said = said
-        loop.add_reader(int(self.socket.getsockopt(zmq.FD)), self._asked, loop, failed)
-        self._asked(loop, failed)
-
-    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer no more."""
-        if self.socket is not None:
-            loop.remove_reader(int(self.socket.getsockopt(zmq.FD)))
-            self.socket = None
-
-    def _asked(self, loop: asyncio.AbstractEventLoop, failed: Callable[[Exception], None]) -> None:
-        try:
-            if self.socket is not None and self.answer():
-                loop.call_soon(self._asked, loop, failed)
-        except Exception as error:
-            failed(error)
 
     def answer(self) -> bool:
         """Answer a turn's share of questions. Whether there may be more."""
@@ -183,11 +168,12 @@ class ZapHandler:
             return b"200", b"may enrol", encoded
         reason = "unknown_key" if former is None else "revoked_key"
         self.turned_away[reason] += 1
-        self.refused(host, key)
-        if key not in self._named and len(self._named) < _NAMED_MAX:
+        is_new = key not in self._named and len(self._named) < _NAMED_MAX
+        if is_new:
             self._named.add(key)
-            whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
-            self.said(f"a caller from {host} was turned away: it has {whose}, {key}")
+        whose = "a key that is not trusted" if former is None else f"the revoked key of {former}"
+        problem = f"a caller from {host} was turned away: it has {whose}, {key}"
+        self.refused.append(RefusedCaller(host, key, problem, is_new))
         return b"400", b"key not trusted", b""
 
 

@@ -11,23 +11,32 @@ Rules of this file
 2. A state that is overtaken by a newer one is still sent to its end: else a fast publisher would never get one through.
 3. All pieces of a body go the same way. When that way ends, so does the body: half a body never arrives, so it counts
    as not sent.
-4. Pure but for `put`, which is given the message, the way to go (None: any) and what is to spoil its frames in a run
-   with a fault plan, and returns the way that took it, or None.
+4. Pure but for what it is given to send through.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from gossipdistill.drivers.faulty import Corrupt
+from gossipdistill.drivers.faulty import Flip
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, DeliveryClass, Envelope, State, Transmit
 from gossipdistill.wire.pieces import split
 
 Way = TypeVar("Way")
+
+
+class Outlet(Protocol[Way]):
+    """What messages are sent through: in a driver, its `Sending`."""
+
+    def put(self, transmit: Transmit, way: Way | None, flip: Flip | None = None, /) -> Way | None:
+        """Offer a message to one way (None: any); the way that took it, or None. `flip` changes its frames."""
+
+    def sent(self, transmit: Transmit, /) -> None:
+        """A message was handed over to its last piece."""
 
 
 @dataclass(slots=True)
@@ -52,14 +61,13 @@ class Lane(Generic[Way]):
 
 @dataclass(slots=True)
 class SendScheduler(Generic[Way]):
-    """All bodies on their way out. `ended` is told of each that was handed over to its last piece."""
+    """All bodies on their way out."""
 
     limits: Limits
-    put: Callable[[Transmit, Way | None, Corrupt | None], Way | None]
-    ended: Callable[[Transmit], None]
+    outlet: Outlet[Way]
     lanes: dict[str, Lane[Way]] = field(default_factory=dict)
 
-    def add(self, transmit: Transmit, quiet: bool = False, corrupt: Corrupt | None = None) -> bool:
+    def add(self, transmit: Transmit, quiet: bool = False, flip: Flip | None = None) -> bool:
         """Take on a message of the data channel. False: not sent, try again later.
 
         What fits into one piece goes out at once, between the pieces of larger ones; and so does a first piece.
@@ -69,9 +77,9 @@ class SendScheduler(Generic[Way]):
         parts = split(transmit.envelope, self.limits)
         first = next(parts)
         if first is transmit.envelope:
-            if self.put(transmit, None, corrupt) is None:
+            if self.outlet.put(transmit, None, flip) is None:
                 return False
-            self.ended(transmit)
+            self.outlet.sent(transmit)
             return True
         lane = self.lanes.get(name, Lane())
         before = [*(one.whole for one in lane.transfers), *lane.waiting]
@@ -84,7 +92,7 @@ class SendScheduler(Generic[Way]):
                 lane.waiting.append(transmit)
             return waits
         transfer = Transfer[Way](transmit, parts, first, quiet=quiet)
-        if not self._offer(transfer, corrupt):
+        if not self._offer(transfer, flip):
             return False
         lane.transfers.append(transfer)
         self.lanes[name] = lane
@@ -125,7 +133,7 @@ class SendScheduler(Generic[Way]):
             if transfer.part is not None:
                 lane.transfers.append(transfer)
             else:
-                self.ended(transfer.whole)
+                self.outlet.sent(transfer.whole)
                 self._follow(name, lane, _delivery(transfer.whole))
             return True
         return False
@@ -140,9 +148,9 @@ class SendScheduler(Generic[Way]):
         if not lane.transfers:
             del self.lanes[name]
 
-    def _offer(self, transfer: Transfer[Way], corrupt: Corrupt | None = None) -> bool:
+    def _offer(self, transfer: Transfer[Way], flip: Flip | None = None) -> bool:
         assert transfer.part is not None
-        way = self.put(_with_envelope(transfer.whole, transfer.part), transfer.way, corrupt)
+        way = self.outlet.put(_with_envelope(transfer.whole, transfer.part), transfer.way, flip)
         if way is None:
             return False
         transfer.way, transfer.part = way, next(transfer.parts, None)

@@ -10,13 +10,14 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import zmq
 
-from gossipdistill.drivers.faulty import Corrupt
-from gossipdistill.drivers.links import Link, Links, Route, Routes
+from gossipdistill.drivers.faulty import Flip
+from gossipdistill.drivers.link import Link, Route, Routes
+from gossipdistill.drivers.links import Links
 from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
 from gossipdistill.messages import Consignment, Envelope, Message, Piece, State, Transmit
 from gossipdistill.presence import NOWHERE, Here
@@ -53,17 +54,21 @@ class Sending:
     routes: Routes
     routers: dict[Channel, ZmqSocket]
     traffic: dict[str, Traffic]
+    clock: Callable[[], float]
     touched: dict[ZmqSocket, bool] = field(default_factory=dict)
     ended: list[Route] = field(default_factory=list)
     """Ways back that were tried and are no more, until the driver has looked."""
 
-    def put(self, transmit: Transmit, way: Way | None, now: float, corrupt: Corrupt | None = None) -> Way | None:
-        """Offer a message to one way, or to all there are; the way that took it, or None. `corrupt` bends frames."""
-        envelope = transmit.envelope
+    def put(self, transmit: Transmit, way: Way | None, flip: Flip | None = None) -> Way | None:
+        """Offer a message to one way, or to all there are; the way that took it, or None. `flip` changes its frames."""
+        envelope, now = transmit.envelope, self.clock()
         channel = channel_of(envelope)
-        if isinstance(way, Link) and not (way.sockets and may_write(way.sockets[channel])):
-            return None  # the next piece of a body: asked often, and seldom worth encoding
-        frames = encode(envelope) if corrupt is None else corrupt(encode(envelope))
+        if isinstance(way, Link):
+            if way in self.links.closed:
+                return None  # it may be open again, but what went before has been lost
+            if not (way.sockets and may_write(way.sockets[channel])):
+                return None  # the next piece of a body: asked often, and seldom worth encoding
+        frames = encode(envelope) if flip is None else flip.flipped(encode(envelope))
         size = sum(map(len, frames))
         traffic = self.traffic_of(envelope.to)
         for candidate in (way,) if way is not None else self._ways(transmit, now):
@@ -78,6 +83,10 @@ class Sending:
                 self.links.tend(candidate, now)
         traffic.not_taken += 1
         return None
+
+    def sent(self, transmit: Transmit) -> None:
+        """A message of the data channel was handed over to its last piece."""
+        self.traffic_of(transmit.envelope.to).messages_sent += 1
 
     def answer(self, channel: Channel, connection: bytes, to: str, to_boot: int, message: Message) -> None:
         """One word back on the connection of somebody of whom nothing else is known; it is no loss if it is lost."""

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from gossipdistill.drivers.driver_loop import DriverLoop
+from gossipdistill.drivers.event_sink import EventSink
 from gossipdistill.drivers.links import Links
 from gossipdistill.drivers.names import look_up
+from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
@@ -38,32 +41,25 @@ class Door(Enum):
 
 @dataclass(slots=True)
 class Unanswered:
-    """The watch of one driver. `say` takes a sentence; nothing is said twice of one address while it is so."""
+    """The watch of one driver. Nothing is said twice of one address while it is so."""
 
     peer: Peer
     links: Links
     limits: Limits
     clock: Callable[[], float]
-    say: Callable[[str], None]
-    fail: Callable[[Exception], None]
-    """Takes a fault of ours."""
+    events: EventSink
+    loop: DriverLoop
     _watching: asyncio.Task[None] | None = None
     _said: dict[Address, tuple[str, str]] = field(default_factory=dict)
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin(self) -> None:
         """Look now and then, from now on."""
-        self._watching = loop.create_task(self.watch())
-        self._watching.add_done_callback(self._ended)
+        self._watching = self.loop.start(self.watch())
 
     def end(self) -> None:
         """Look no more."""
         if self._watching is not None:
             self._watching.cancel()
-
-    def _ended(self, watching: asyncio.Task[None]) -> None:
-        error = None if watching.cancelled() else watching.exception()
-        if isinstance(error, Exception):
-            self.fail(error)
 
     async def watch(self) -> None:
         """Look now and then, ever more seldom, until cancelled."""
@@ -83,7 +79,7 @@ class Unanswered:
             who = f"{name} has not answered at {address}" if name else f"nobody has answered at {address}"
             if address in still and self._said.get(address) != (who, reason):
                 self._said[address] = (who, reason)
-                self.say(f"{who} for {since_s:.0f} s: {reason}")
+                self.events.tell(EventKind.VIEW, f"{who} for {since_s:.0f} s: {reason}")
 
     def lines(self) -> list[str]:
         """What was said, last of each address and without the time; for a peer that nobody has ever answered."""

@@ -59,6 +59,8 @@ class UnreadLedger:
 
     limits: Limits
     by_fd: dict[int, UnreadBytes] = field(default_factory=dict)
+    is_watched: bool = False
+    """Whether somebody looks; else nothing need be noted."""
 
     def delivered(self, fd: int, frames: int, size: int, sender: str, unread: bool = False) -> None:
         """A message of so many frames and bytes was handed over, or dropped `unread`."""

@@ -2,7 +2,7 @@
 
 Rules of this file
 1. One turn is: mailbox -> protocol -> sockets -> mailbox. Nothing in it waits, and no turn takes long.
-2. A fault of ours in a call-back ends `run` with that fault; half a network thread would be worse than none.
+2. A fault of ours ends `run` with that fault (see `DriverLoop`).
 3. Control is read before data, so that a process is greeted before its first state is judged.
 """
 
@@ -11,24 +11,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from typing import IO
 
 from gossipdistill.drivers.buffers import Buffers, keep_freed
+from gossipdistill.drivers.driver_loop import DriverLoop
 from gossipdistill.drivers.egress import Egress
-from gossipdistill.drivers.faulty import Corrupt, FaultySender
+from gossipdistill.drivers.event_sink import EventSink
+from gossipdistill.drivers.faulty import Copy, FaultySender
 from gossipdistill.drivers.guard import Guard
 from gossipdistill.drivers.ingress import Ingress
-from gossipdistill.drivers.links import Link, Links, ReadableSocket, Routes
+from gossipdistill.drivers.knocks import Knocks
+from gossipdistill.drivers.link import Routes
+from gossipdistill.drivers.links import Links
+from gossipdistill.drivers.monitors import Monitors
 from gossipdistill.drivers.pulse import Pulse
-from gossipdistill.drivers.readable_sockets import ReadableSockets
+from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
 from gossipdistill.drivers.reading import Reading
 from gossipdistill.drivers.resources import Resources
 from gossipdistill.drivers.security import Curve
 from gossipdistill.drivers.sending import Sending, Traffic
 from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext
 from gossipdistill.drivers.unanswered import Unanswered
+from gossipdistill.drivers.unread_bytes import UnreadLedger
+from gossipdistill.drivers.zap_service import ZapService
 from gossipdistill.errors import AddressError
-from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
@@ -62,48 +68,50 @@ class Driver:
     faults: FaultySender | None = None
     """Bends what is sent, in a run with a fault plan."""
     resources: Resources = field(default_factory=Resources)
-    alive: Callable[[], None] = lambda: None
-    """Told about once a second that the loop and libzmq's I/O threads go on."""
+    heartbeat: IO[bytes] | None = None
+    """Given a byte about once a second while the loop and libzmq's I/O threads go on."""
+    loop: DriverLoop = field(init=False)
+    events: EventSink = field(init=False)
     sockets: Sockets = field(init=False)
+    readable: ReadableSockets = field(init=False)
     links: Links = field(init=False)
     routes: Routes = field(init=False)
     _unanswered: Unanswered = field(init=False)
     egress: Egress = field(init=False)
     ingress: Ingress = field(init=False)
-    readable: ReadableSockets = field(init=False)
-    guard: Guard = field(init=False)
+    reading: Reading = field(init=False)
+    knocks: Knocks = field(init=False)
     _buffers: Buffers = field(init=False)
     pulse: Pulse = field(init=False)
+    _zap_service: ZapService | None = None
     routers: dict[Channel, ReadableSocket] = field(default_factory=dict)
     _open: bool = False
-    _loop: asyncio.AbstractEventLoop | None = None
     _timer: asyncio.TimerHandle | None = None
     _again: asyncio.Handle | None = None
     _leaving: str | None = None
-    _failure: Exception | None = None
-    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        limits = self.limits
+        peer, limits, clock = self.peer, self.limits, self.clock
         if self.curve is not None:
-            self.peer.key_distribution.prove_senders()
+            peer.key_distribution.prove_senders()
+        self.loop, self.events = DriverLoop(self._read), EventSink(self.mailbox, clock)
         self.sockets = Sockets(limits, self.transport, self.context, self.curve)
-        warn, say = partial(self._tell, EventKind.WARNING), partial(self._tell, EventKind.VIEW)
-        self.links = Links(self.sockets, limits, self.peer.addresses, self._watch, self._unwatch, warn)
-        self._unanswered = Unanswered(self.peer, self.links, limits, self.clock, say, self.fail)
+        self.readable = ReadableSockets(self.loop)
+        monitors = Monitors(self.sockets, self.loop)
+        self.links = Links(self.sockets, limits, peer, self.readable, monitors, self.events)
+        self._unanswered = Unanswered(peer, self.links, limits, clock, self.events, self.loop)
         self.routes = Routes(limits.strangers_max)
-        sending = Sending(self.peer, self.links, self.routes, {}, self.traffic)
-        self.egress = Egress(self.peer, limits, self.clock, sending, self.sockets, self.wake)
+        sending = Sending(peer, self.links, self.routes, {}, self.traffic, clock)
+        self.egress = Egress(peer, limits, clock, sending, monitors)
         keep_freed(2 * limits.data_messages_queued_max * limits.piece_bytes_max)
         self._buffers = Buffers(limits.payload_bytes_max, limits.body_idle_s)
+        unread = UnreadLedger(limits)
+        guard = Guard(peer, self.events, unread, self._buffers, self.resources, self.curve is not None)
+        self.knocks = Knocks(guard, self.sockets, self.links, self.readable, self.loop, clock)
+        self.pulse = Pulse(self.sockets, self.loop)
         assembly = Assembly(limits, self._buffers.allocate)
-        self.guard = Guard(
-            self.peer, self.mailbox, self.sockets, self.links, self.clock, self.fail,
-            lambda: bool(self.readable.reading.behind), self._buffers.mapped_bytes, self.resources,
-        )  # fmt: skip
-        self.pulse = Pulse(self.sockets, self.alive, self.fail)
-        self.ingress = Ingress(self.peer, limits, self.routes, sending, assembly, self.clock, self.curve)
-        self.readable = ReadableSockets(Reading(limits, self.ingress, self.guard.delivered), self._read)
+        self.ingress = Ingress(peer, limits, self.routes, sending, assembly, clock, self.curve)
+        self.reading = Reading(limits, self.ingress, self.readable, unread)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -127,31 +135,31 @@ class Driver:
 
     async def run(self) -> None:
         """Serve until `stop` was called and the last words are out."""
-        self._loop = self.readable.loop = asyncio.get_running_loop()
+        self.loop.begin()
         try:
-            self._keep_the_door(self._loop)
+            self._keep_the_door()
             for readable in self.routers.values():
                 self.readable.listen_to(readable)
-            self.guard.begin(self.egress.sending.routers.values(), self.listen)
-            self.pulse.begin()
+            self.knocks.begin(self.egress.sending.routers.values(), self.listen)
+            self.pulse.begin(self.heartbeat)
             if self.sockets.reconnects:
-                self._unanswered.begin(self._loop)
+                self._unanswered.begin()
             self.wake()
-            await self._stopped.wait()
-            if self._failure is not None:
-                raise self._failure
+            await self.loop.ended.wait()
+            if self.loop.failure is not None:
+                raise self.loop.failure
             await asyncio.sleep(self.limits.flush_s)
         finally:
             for handle in (self._timer, self._again):
                 if handle is not None:
                     handle.cancel()
             self._unanswered.end()
-            self.guard.end()
+            self.knocks.end()
             self.pulse.end()
             await self.links.close()
             self.readable.leave(self.readable.by_socket)
-            if self.sockets.zap_handler is not None:
-                self.sockets.zap_handler.leave(self._loop)
+            if self._zap_service is not None:
+                self._zap_service.end()
             self.close()
 
     def close(self) -> None:
@@ -167,7 +175,7 @@ class Driver:
             self.wake()  # what the learner has left goes first: the last word says what was absorbed
             self.peer.leave(reason, crashed)
             self.wake()
-            self._stopped.set()
+            self.loop.ended.set()
 
     def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
         """From now on these are the roster's keys, also on connections that are open, and nobody of a `revoked` name
@@ -195,58 +203,61 @@ class Driver:
 
     def wake(self) -> None:
         """The learner has posted or taken something, or it is time (to be called on the loop's own thread)."""
-        if not self._open or self._loop is None or self._failure is not None:
+        self.loop.call(self._turn)
+
+    def fail(self, error: Exception) -> None:
+        """End `run` with this fault."""
+        self.loop.fail(error)
+
+    def _turn(self) -> None:
+        if not self._open or self.loop.running is None:
             return
-        try:
-            self._work(self.clock())
-            self._flow()
-            self._buffers.rest(self.clock())
-        except Exception as error:
-            self.fail(error)
-            return
+        self._work(self.clock())
+        self._flow()
+        self._buffers.rest(self.clock())
         if self._timer is not None:
             self._timer.cancel()
         wait_s = self.peer.next_timeout() - self.clock()
         if self.egress.is_busy:  # should a signal that there is room ever be missed
             wait_s = min(wait_s, self.limits.retry_interval_s)
-        self._timer = self._loop.call_later(max(wait_s, 0.001), self.wake)
+        self._timer = self.loop.call_later(max(wait_s, 0.001), self._turn)
 
     def _flow(self) -> None:
         """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
         more = self.egress.pump()
         touched, self.egress.sending.touched = self.egress.sending.touched, {}
         room = self.readable.look_again(touched) and self.egress.is_busy
-        if more or room or self.readable.ready:
+        if more or room or self.readable.ready or self.egress.monitors.ended:
             self._soon()
 
     def _soon(self) -> None:
         """Another turn as soon as the loop has served its other duties."""
-        if self._again is None and self._loop is not None:
-            self._again = self._loop.call_soon(self._read_on)
+        if self._again is None:
+            self._again = self.loop.call_soon(self._read_on)
 
     def _work(self, now: float) -> None:
         if self.curve is not None:
             self.ingress.take_up_keys(self.curve)
-        done = turn(self.peer, self.mailbox, now, self._send)
-        if done.again and self._loop is not None:
-            self._loop.call_soon(self.wake)
+        done = turn(self.peer, self.mailbox, now, self.egress.hand_out if self.faults is None else self._hand_out_bent)
+        if done.again:
+            self.loop.call_soon(self._turn)
         if done.neighbourhood is not None:
             self.egress.part_from_the_gone()
             self.ingress.forget()  # nobody who is gone holds up a body that is half in
 
-    def _send(self, transmit: Transmit) -> None:
-        if self.faults is None:
-            self.egress.hand_out(transmit)
-        else:
-            self.faults.send(transmit, self._hand_out_bent)
+    def _hand_out_bent(self, transmit: Transmit) -> None:
+        """What a fault plan lets pass, now or late."""
+        assert self.faults is not None
+        for copy in self.faults.copies(transmit):
+            if copy.delay_s > 0:
+                self.loop.call_later(copy.delay_s, self._hand_out_late, copy)
+            else:
+                self.egress.hand_out(transmit, copy.late, copy.flip)
 
-    def _hand_out_bent(self, transmit: Transmit, late: bool = False, corrupt: Corrupt | None = None) -> None:
-        """What a fault plan lets pass, now or `late` (then from a timer of the loop)."""
-        try:
-            self.egress.hand_out(transmit, late, corrupt)
-        except Exception as error:
-            self.fail(error)
-        if late:
+    def _hand_out_late(self, copy: Copy) -> None:
+        if self.faults is not None and self._open:
+            self.faults.release(copy)
+            self.egress.hand_out(copy.transmit, copy.late, copy.flip)
             self._soon()
 
     def _read_on(self) -> None:
@@ -254,41 +265,21 @@ class Driver:
         self._read()
 
     def _read(self) -> None:
-        if not self._open or self._loop is None or self._failure is not None:
+        """Read what has come; the protocol has its turn if there is something for it."""
+        if not self._open or self.loop.running is None:
             return
         before = self.ingress.handed_over
-        try:
-            self.readable.drain(self.routers.get(Channel.CONTROL))
-            if self.ingress.handed_over == before:
-                self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
-                return
-        except Exception as error:
-            self.fail(error)
-            return
-        self.wake()
+        self.reading.drain_all(self.routers.get(Channel.CONTROL))
+        if self.egress.connections_ended() or self.ingress.handed_over != before:
+            self._turn()
+        else:
+            self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
 
-    def fail(self, error: Exception) -> None:
-        """End `run` with this fault."""
-        self._failure = error
-        self._stopped.set()
-
-    # --- sockets -------------------------------------------------------------------------------------------------
-
-    def _watch(self, link: Link) -> None:
-        for channel, socket in zip(Channel, link.sockets, strict=True):
-            self.readable.listen_to(ReadableSocket(socket, channel, link))
-
-    def _unwatch(self, link: Link) -> None:
-        self.readable.leave(link.sockets)
-        self.egress.close(link)
-
-    def _keep_the_door(self, loop: asyncio.AbstractEventLoop) -> None:
-        door, book = self.sockets.zap_handler, self.peer.key_distribution.book
-        if door is not None:
+    def _keep_the_door(self) -> None:
+        zap, book = self.sockets.zap_handler, self.peer.key_distribution.book
+        if zap is not None:
             if book is not None and book.secret is not None:
-                door.newcomers = self.ingress.newcomers
-                door.newcomers.places_max = self.limits.newcomers_max
-            door.attend(loop, partial(self._tell, EventKind.REFUSED, code="key"), self.fail)
-
-    def _tell(self, kind: EventKind, reason: str, **detail: str) -> None:
-        self.mailbox.tell(None, [Event(kind, self.clock(), "", reason, {**detail})])
+                zap.newcomers = self.ingress.newcomers
+                zap.newcomers.places_max = self.limits.newcomers_max
+            self._zap_service = ZapService(zap, self.loop, self.events)
+            self._zap_service.begin()

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import IO
 
 STANDSTILL_S = 60.0
 """So long the network thread may be silent. It says something each second, and no step of the learner keeps it from
@@ -26,7 +27,7 @@ _REPORT_S = 2.0
 
 
 class Watchdog:
-    """As the worker holds it. `beat` may be called from any thread, waits for nothing, and never fails."""
+    """As the worker holds it."""
 
     def __init__(self, standstill_s: float = STANDSTILL_S) -> None:
         self._standstill_s = standstill_s
@@ -50,11 +51,10 @@ class Watchdog:
             faulthandler.enable(sys.__stderr__ or 2)
         return ""
 
-    def beat(self) -> None:
-        """The network thread goes on."""
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):
-                os.write(self._process.stdin.fileno(), b".")
+    @property
+    def heartbeat(self) -> IO[bytes] | None:
+        """Where a byte says that the network thread goes on. A write does not wait. None: nobody watches."""
+        return self._process.stdin if self._process is not None else None
 
     def stop(self) -> None:
         """Watch no longer."""

@@ -127,6 +127,7 @@ class WorkerProcess:
                 if not spec.resume:
                     folder.clear()
             unwatched = self.watchdog.start()
+            driver.heartbeat = self.watchdog.heartbeat
             network.start(driver)
             watch = self._watch_keys(network)
             try:
@@ -202,10 +203,8 @@ class WorkerProcess:
             closed=bool(spec.names),
             now=injected.clock(),
         )
-        driver = Driver(
-            peer, network.mailbox, spec.listen, DEFAULT_LIMITS, injected.clock, curve=self._secured(peer, boot),
-            alive=self.watchdog.beat,
-        )  # fmt: skip
+        curve = self._secured(peer, boot)
+        driver = Driver(peer, network.mailbox, spec.listen, DEFAULT_LIMITS, injected.clock, curve=curve)
         if injected.links is not None:
             names = dict(zip(spec.addresses, spec.names, strict=True))
             driver.faults = FaultySender(injected.links, injected.elapsed_s, names)

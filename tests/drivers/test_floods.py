@@ -25,10 +25,10 @@ def dial(address: Address, times: int) -> None:
 
 def test_ten_thousand_connections_to_either_port_hold_nothing_up(nodes: list[Node]) -> None:
     ada, bo = pair(nodes)
-    guard = ada.driver.guard
+    knocks = ada.driver.knocks
     for value, port in enumerate((ada.roster["ada"].port, ada.roster["ada"].data_port), 1):
         dial(Address("127.0.0.1", port), 10_000)
-        wait_until(lambda: guard.knocked >= value * 10_000)  # noqa: B023
+        wait_until(lambda: knocks.count >= value * 10_000)  # noqa: B023
         exchange_works(ada, bo, value)
     wait_until(lambda: not any(map(may_read, ada.driver.sockets._monitors.values())))
 
@@ -36,11 +36,11 @@ def test_ten_thousand_connections_to_either_port_hold_nothing_up(nodes: list[Nod
 def test_no_signal_is_needed_for_knocks_to_be_read(nodes: list[Node]) -> None:
     """libzmq's descriptors fire at edges: whoever waits for one that was missed waits for ever."""
     ada, bo = pair(nodes)
-    guard = ada.driver.guard
-    ada.network.call(lambda: [asyncio.get_running_loop().remove_reader(int(one.fd)) for one in guard._knocks])
-    before = guard.knocked
+    knocks = ada.driver.knocks
+    ada.network.call(lambda: [asyncio.get_running_loop().remove_reader(int(one.fd)) for one in knocks.monitors])
+    before = knocks.count
     dial(ada.roster["ada"], 3000)
-    wait_until(lambda: guard.knocked - before >= 3000)
+    wait_until(lambda: knocks.count - before >= 3000)
     exchange_works(ada, bo, 1)
 
 

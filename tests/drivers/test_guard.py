@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.links import ReadableSocket
+from gossipdistill.drivers.readable_sockets import ReadableSocket
 from gossipdistill.drivers.reading import Reading
 from gossipdistill.drivers.resources import (
     Resources,
@@ -308,4 +308,4 @@ def test_a_message_of_too_many_frames_is_refused_and_holds_nobody_up(nodes: list
             eve.socket.send_multipart([b""] * 5000)
             wait_until(lambda: ada.driver.peer.malformed.get("parts") == 1 + data)  # noqa: B023
             exchange_works(ada, bo, 1 + data)
-            wait_until(lambda: not ada.driver.readable.reading._overlong)
+            wait_until(lambda: not ada.driver.readable.overlong)

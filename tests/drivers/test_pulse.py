@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+from typing import IO
 
 import pytest
 import zmq
 
 from gossipdistill.drivers import pulse as pulse_module
+from gossipdistill.drivers.driver_loop import DriverLoop
 from gossipdistill.drivers.pulse import Pulse, StandstillError
 from gossipdistill.drivers.sockets import Channel, Sockets, drain
 
@@ -20,13 +23,11 @@ def test_each_io_thread_is_heard_again_and_again(nodes: list[Node]) -> None:
     ada, _ = pair(nodes)
     pulse = ada.driver.pulse
     heard = dict.fromkeys(Channel, 0)
-    told: list[int] = []
-    pulse.tell = lambda: told.append(1)
 
     def twice() -> bool:
         for channel, beats in pulse.silent.items():
             heard[channel] += beats == 0
-        return min(heard.values()) > 2 and len(told) > 1
+        return min(heard.values()) > 2
 
     wait_until(twice)
 
@@ -66,17 +67,20 @@ def test_one_that_stays_silent_ends_the_network(monkeypatch: pytest.MonkeyPatch)
         def pulse(self, channel: Channel) -> Channel:  # type: ignore[override]
             return channel
 
-    async def until_it_fails() -> tuple[int, Exception]:
-        failed, told = asyncio.get_running_loop().create_future(), list[int]()
-        sockets = Monitors(LIMITS)
-        pulse = Pulse(sockets, lambda: told.append(1), failed.set_result)
-        pulse.begin()
-        error = await failed
+    async def until_it_fails(heartbeat: IO[bytes]) -> Exception | None:
+        loop, sockets = DriverLoop(lambda: None), Monitors(LIMITS)
+        loop.begin()
+        pulse = Pulse(sockets, loop)
+        pulse.begin(heartbeat)
+        await loop.ended.wait()
         pulse.end()
         sockets.close_all()
-        return len(told), error
+        return loop.failure
 
-    beats, error = asyncio.run(until_it_fails())
-    assert beats == pulse_module._SILENT_BEATS_MAX
+    read, write = os.pipe()
+    with open(read, "rb") as beats:
+        with open(write, "wb") as heartbeat:
+            error = asyncio.run(until_it_fails(heartbeat))
+        assert beats.read() == b"." * pulse_module._SILENT_BEATS_MAX
     assert isinstance(error, StandstillError)
     assert "I/O thread for data" in str(error)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gossipdistill.drivers.faulty import Corrupt
+from gossipdistill.drivers.faulty import Flip
 from gossipdistill.drivers.send_scheduler import SendScheduler
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
@@ -25,9 +25,9 @@ class Wire:
         self.room: dict[str, int] = {}
         self.way = "link"
         self.ended: list[int] = []
-        self.send_scheduler: SendScheduler[str] = SendScheduler(limits, self.put, self.end)
+        self.send_scheduler: SendScheduler[str] = SendScheduler(limits, self)
 
-    def put(self, transmit: Transmit, way: str | None, corrupt: Corrupt | None) -> str | None:
+    def put(self, transmit: Transmit, way: str | None, flip: Flip | None = None) -> str | None:
         envelope = transmit.envelope
         if not self.room.get(envelope.to, 0) or (way is not None and way != self.way):
             return None
@@ -38,7 +38,7 @@ class Wire:
         self.log.append((envelope.to, f"{message.number}{part}"))
         return self.way
 
-    def end(self, transmit: Transmit) -> None:
+    def sent(self, transmit: Transmit) -> None:
         message = transmit.envelope.message
         assert isinstance(message, State | Consignment)
         self.ended.append(message.number)

@@ -41,12 +41,12 @@ def run(code: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_process_that_stands_still_with_pythons_lock_is_ended_and_says_where() -> None:
     code = """
-import ctypes
+import ctypes, os
 from gossipdistill.runtime.watchdog import Watchdog
 library = ctypes.PyDLL(None)  # which keeps the lock
 dog = Watchdog(1.0)
 assert dog.start() == ""
-dog.beat()
+os.write(dog.heartbeat.fileno(), b".")
 """
     with run(code) as process:
         _, err = process.communicate(timeout=30)
@@ -57,7 +57,7 @@ dog.beat()
 
 def test_sigterm_ends_a_process_whose_main_thread_is_blocked() -> None:
     code = """
-import ctypes
+import ctypes, os
 from gossipdistill.runtime.stopping import StopRequest
 library = ctypes.CDLL(None)
 StopRequest(grace_s=0.1).install()
@@ -127,12 +127,13 @@ def test_a_stopped_process_is_known(sleeper: subprocess.Popen[bytes]) -> None:
 def test_it_goes_with_its_worker() -> None:
     dog = Watchdog()
     assert dog.start() == ""
-    process = dog._process
+    process, heartbeat = dog._process, dog.heartbeat
     assert process is not None
-    dog.beat()
+    assert heartbeat is not None
+    assert os.write(heartbeat.fileno(), b".") == 1
     dog.stop()
     assert process.returncode == 0
-    dog.beat()
+    assert heartbeat.closed
 
 
 def test_it_goes_with_its_worker_although_all_of_its_group_was_stopped() -> None:
