@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 
 import zmq
 
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.drivers.network_thread import NetworkThread
-from gossipdistill.drivers.security import Curve
-from gossipdistill.drivers.sockets import Channel, Sockets
 from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.drivers.zeromq.security import Curve
+from gossipdistill.drivers.zeromq.sockets import Sockets
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (

@@ -9,8 +9,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from benchmarks.movers import BODY_BYTES, FRAME_BYTES, Attended, Node, cpu_s
-from gossipdistill.drivers.security import Curve
-from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.security import Curve
+from gossipdistill.drivers.zeromq.sockets import Sockets
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import DeliveryClass
 from gossipdistill.presence import Address

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.movers import cpu_s, until
 from gossipdistill.drivers.network_thread import NetworkThread
-from gossipdistill.drivers.resources import Resources
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.overload.resources import Resources
 from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import ArrayLayout, Mode, Parcel, Payload

@@ -77,7 +77,7 @@ OF_STORAGE = frozenset(
 
 
 _NO_FILE = (errno.EMFILE, errno.ENFILE)
-"""No more files may be open: under a flood of connections that lasts for milliseconds, see drivers/guard.py."""
+"""No more files may be open: under a flood of connections that lasts for milliseconds, see drivers/overload/."""
 _FILE_WITHIN_S, _TRY_AGAIN_S = 1.0, 0.01
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.drivers.machine_limits import memory_bytes
+from gossipdistill.drivers.overload.machine_limits import memory_bytes
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.evaluation import evaluating, generators_kept
 from gossipdistill.tasks import Task

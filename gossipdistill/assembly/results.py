@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from gossipdistill.assembly.examining import Verdict
-from gossipdistill.drivers.sending import Traffic
+from gossipdistill.drivers.zeromq.sending import Traffic
 from gossipdistill.learning.ledger import Distribution, bin_to_age_s
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.strategies.base import Delivery

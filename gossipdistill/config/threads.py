@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from gossipdistill.config.origins import Origin, Source, chosen
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.drivers.machine_limits import cpu_quota
+from gossipdistill.drivers.overload.machine_limits import cpu_quota
 
 KEY = "train.threads"
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -16,7 +16,7 @@ from gossipdistill.doctor.checks import CHECKS
 from gossipdistill.doctor.keys import look_at_keys
 from gossipdistill.doctor.meetings import Meetings
 from gossipdistill.doctor.talk import Progress, talk
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.ids import next_boot
 from gossipdistill.machine.lookups import LookUp, look_up_all

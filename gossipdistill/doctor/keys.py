@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gossipdistill.doctor.case import Case, Keys
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.errors import IdentityError
 from gossipdistill.keys.choice import on_another_machine
 from gossipdistill.keys.secrets import first_there, read_secret, usual_places

@@ -12,7 +12,7 @@ from importlib import metadata
 import gossipdistill
 from gossipdistill.config.threads import Cpus
 from gossipdistill.doctor.case import Machine, Port
-from gossipdistill.drivers.resources import files_within_reach
+from gossipdistill.drivers.overload.resources import files_within_reach
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.machine.listening import bind_error
 from gossipdistill.machine.lookups import LookUp, holder

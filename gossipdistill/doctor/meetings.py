@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gossipdistill.doctor.case import Meeting
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Confirm, DeliveryClass, Envelope, Message, Piece
 from gossipdistill.presence import Ack, Address, Greeting, Ping, Refusal, RefusalCode

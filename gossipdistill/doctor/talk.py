@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 import zmq
 
 from gossipdistill.doctor.meetings import Meetings, Send
-from gossipdistill.drivers.resources import Resources
-from gossipdistill.drivers.security import DOCTOR, Curve
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.resources import Resources
+from gossipdistill.drivers.zeromq.security import DOCTOR, Curve
+from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket
 from gossipdistill.errors import AddressError
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.presence import Address

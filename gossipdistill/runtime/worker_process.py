@@ -16,11 +16,11 @@ from gossipdistill.assembly.examining import Examiner
 from gossipdistill.assembly.publishing import refuse_unsendable
 from gossipdistill.assembly.worker import Parts
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.drivers.faulty import FaultySender
 from gossipdistill.drivers.network_thread import NetworkThread
-from gossipdistill.drivers.resources import ask_for_files
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.overload.resources import ask_for_files
 from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.drivers.zeromq.faulty import FaultySender
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.durable import CheckpointFolder, Disk
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.events import Event, EventKind

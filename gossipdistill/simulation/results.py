@@ -10,7 +10,7 @@ from typing import Any
 from gossipdistill.assembly.examining import Verdict
 from gossipdistill.assembly.results import peer_result
 from gossipdistill.config.schema import RunConfig
-from gossipdistill.drivers.sending import Traffic
+from gossipdistill.drivers.zeromq.sending import Traffic
 from gossipdistill.faults import FaultPlan
 from gossipdistill.observe.report import summarise
 from gossipdistill.protocol.peer import Peer

@@ -11,7 +11,7 @@ import pytest
 from gossipdistill.doctor.case import Case, Keys, Machine
 from gossipdistill.doctor.examine import Asked, examine
 from gossipdistill.doctor.keys import look_at_keys
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.errors import IdentityError
 from gossipdistill.keys.issuing import new, revoke, trust
 from gossipdistill.keys.secrets import make_pair, read_secret

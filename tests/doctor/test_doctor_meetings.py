@@ -8,7 +8,7 @@ import pytest
 
 from gossipdistill.doctor.case import Meeting
 from gossipdistill.doctor.meetings import LARGE_PIECES, LARGE_TRANSFERS_MAX, PIECE_BYTES, Meetings, Send
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope, Piece
 from gossipdistill.presence import NOWHERE, Address, Greeting, Refusal, RefusalCode

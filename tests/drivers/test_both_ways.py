@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zmq
 
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope, Mode

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gossipdistill.drivers.buffers import Buffers, _is_idle
+from gossipdistill.drivers.overload.buffers import Buffers, _is_idle
 
 STATM = Path("/proc/self/statm")
 
@@ -104,7 +104,7 @@ def _resident_bytes() -> int:
 
 _COME_AND_GO = """
 import resource, sys
-from gossipdistill.drivers.buffers import keep_freed
+from gossipdistill.drivers.overload.buffers import keep_freed
 
 if sys.argv[1] == "keep":
     keep_freed(32 << 20)
@@ -129,8 +129,8 @@ def test_frames_that_come_and_go_do_not_touch_fresh_pages_each_time() -> None:
 
 _FREED = """
 import ctypes
-from gossipdistill.drivers.buffers import Freed
-from gossipdistill.drivers.resources import Resources
+from gossipdistill.drivers.overload.buffers import Freed
+from gossipdistill.drivers.overload.resources import Resources
 
 MIB, libc = 1 << 20, ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

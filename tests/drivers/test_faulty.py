@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gossipdistill.drivers import faulty
-from gossipdistill.drivers.faulty import Copy, FaultySender, Flip
+from gossipdistill.drivers.zeromq import faulty
+from gossipdistill.drivers.zeromq.faulty import Copy, FaultySender, Flip
 from gossipdistill.faults import FaultPlan, LinkFaults
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Confirm, Envelope, Transmit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from gossipdistill.drivers.sockets import Sockets, drain, may_read
+from gossipdistill.drivers.zeromq.sockets import Sockets, drain, may_read
 from gossipdistill.presence import Address
 
 from .harness import LIMITS, Node, exchange_works, free_address, pair, wait_until

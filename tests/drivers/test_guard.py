@@ -10,10 +10,8 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.readable_sockets import ReadableSocket
-from gossipdistill.drivers.reading import Reading
-from gossipdistill.drivers.resources import (
+from gossipdistill.drivers.overload.gate import Gate, Usage
+from gossipdistill.drivers.overload.resources import (
     Resources,
     ask_for_files,
     bytes_received,
@@ -21,7 +19,9 @@ from gossipdistill.drivers.resources import (
     cut,
     files_within_reach,
 )
-from gossipdistill.drivers.unread_bytes import Backlog, Measure, UnreadLedger
+from gossipdistill.drivers.overload.unread_bytes import Backlog, Measure, UnreadLedger
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket
+from gossipdistill.drivers.zeromq.reading import Reading
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gossipdistill.config.threads import Cpus
-from gossipdistill.drivers.machine_limits import cpu_quota, memory_bytes
-from gossipdistill.drivers.resources import Resources
+from gossipdistill.drivers.overload.machine_limits import cpu_quota, memory_bytes
+from gossipdistill.drivers.overload.resources import Resources
 
 UNLIMITED_V1 = "9223372036854771712"
 

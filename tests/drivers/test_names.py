@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from gossipdistill.drivers.names import look_up
 from gossipdistill.drivers.network_thread import new_event_loop
+from gossipdistill.drivers.zeromq.names import look_up
 from gossipdistill.presence import Address
 
 

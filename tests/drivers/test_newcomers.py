@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from gossipdistill.drivers.guard import first_to_go
-from gossipdistill.drivers.newcomers import Newcomers
-from gossipdistill.drivers.resources import Connection
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.guard import first_to_go
+from gossipdistill.drivers.overload.newcomers import Newcomers
+from gossipdistill.drivers.overload.resources import Connection
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import Envelope

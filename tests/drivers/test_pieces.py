@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gossipdistill.drivers.readable_sockets import ReadableSocket
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
@@ -78,7 +78,7 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     """`bo` reads nothing from its data sockets any more, neither from those who dialled it nor from whom it dialled.
     What leaves `ada` for it is bounded, since `bo` pauses the connection, what it keeps is the one body in transfer,
     and `cy` gets everything."""
-    monkeypatch.setattr("gossipdistill.drivers.knocks._LOOKING_SHARE", 1.0)
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.knocks._LOOKING_SHARE", 1.0)
     size = 10 * MIB
     # Made before anything is sent: that holds Python's lock for half a second, in which no loop here has a turn.
     for_bo = [parcel("bo", 12 * size, 0, *what) for what in ((DeliveryClass.STATE, "s"), (DeliveryClass.MASS, "m"))]

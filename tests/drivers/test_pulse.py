@@ -11,10 +11,11 @@ from typing import IO
 import pytest
 import zmq
 
-from gossipdistill.drivers import pulse as pulse_module
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.pulse import Pulse, StandstillError
-from gossipdistill.drivers.sockets import Channel, Sockets, drain
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq import pulse as pulse_module
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.pulse import Pulse, StandstillError
+from gossipdistill.drivers.zeromq.sockets import Sockets, drain
 
 from .harness import LIMITS, Node, free_address, pair, wait_until
 

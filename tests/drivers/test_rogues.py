@@ -12,8 +12,8 @@ import pytest
 import zmq
 
 from benchmarks.rogue_cast import CAST, Rogue, Target
-from gossipdistill.drivers.resources import connections
-from gossipdistill.drivers.security import Curve
+from gossipdistill.drivers.overload.resources import connections
+from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.events import EventKind
 from gossipdistill.presence import NOWHERE
 

@@ -10,9 +10,10 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from gossipdistill.drivers.newcomers import Newcomers
-from gossipdistill.drivers.security import Curve, ZapHandler
-from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.newcomers import Newcomers
+from gossipdistill.drivers.zeromq.security import Curve, ZapHandler
+from gossipdistill.drivers.zeromq.sockets import Sockets
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import Envelope, Leave, Message, Mode

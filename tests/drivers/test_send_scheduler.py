@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gossipdistill.drivers.faulty import Flip
-from gossipdistill.drivers.send_scheduler import SendScheduler
+from gossipdistill.drivers.zeromq.faulty import Flip
+from gossipdistill.drivers.zeromq.send_scheduler import SendScheduler
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Payload, Piece, State, Transmit

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zmq
 
-from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.sockets import Sockets
 from gossipdistill.limits import DEFAULT_LIMITS
 
 from .harness import free_address

@@ -13,10 +13,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import zmq
 
-from gossipdistill.drivers import unanswered
 from gossipdistill.drivers.network_thread import NetworkThread
-from gossipdistill.drivers.unanswered import why
-from gossipdistill.drivers.zeromq import Driver
+from gossipdistill.drivers.zeromq import Driver, unanswered
+from gossipdistill.drivers.zeromq.unanswered import why
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.presence import Address
@@ -65,7 +64,7 @@ def test_newcomer_13_a_closed_port_a_name_without_address_and_another_program(mo
     def unknown(*args: object, **options: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr("gossipdistill.drivers.names.sockets.getaddrinfo", unknown)
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.names.sockets.getaddrinfo", unknown)
     words = asyncio.run(why(Address("bo.lba", 7400)))
     assert words.startswith("the name bo.lba is not found (Name or service not known)")
 

@@ -150,14 +150,14 @@ def know_names(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], asked: 
             raise answer
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, address.port)) for one in answer]
 
-    monkeypatch.setattr("gossipdistill.drivers.links.look_up", look_up)
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.links.look_up", look_up)
 
 
 @pytest.mark.parametrize("answer", [None, OSError(-2, "Name or service not known"), UnicodeError("label empty")])
 def test_a_name_that_cannot_be_resolved_delays_nobody_and_is_said_once(
     answer: Any, nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossipdistill.drivers.links._TRY_AGAIN_S", 0.02)
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.links._TRY_AGAIN_S", 0.02)
     asked: list[str] = []
     know_names(monkeypatch, {"eve.lab": answer}, asked)
     roster = {"ada": free_address(), "bo": free_address(), "eve": free_address("eve.lab")}
@@ -180,7 +180,7 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`localhost` is often ::1 first; and a container that was replaced has another address than before."""
-    monkeypatch.setattr("gossipdistill.drivers.links._TRY_AGAIN_S", 0.1)
+    monkeypatch.setattr("gossipdistill.drivers.zeromq.links._TRY_AGAIN_S", 0.1)
     know_names(monkeypatch, {"bo.lab": ["127.0.0.9", "127.0.0.1"]}, [])
     roster = {"ada": free_address(), "bo": free_address("bo.lab")}
     ada = Node("ada", roster)

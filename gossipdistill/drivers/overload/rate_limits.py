@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.limits import Limits
 from gossipdistill.protocol.token_bucket import TokenBucket
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.guard import Guard
-from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.readable_sockets import ReadableSockets
-from gossipdistill.drivers.sockets import Sockets, ZmqSocket, drain
+from gossipdistill.drivers.overload.guard import Guard
+from gossipdistill.drivers.zeromq.links import Links
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSockets
+from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 from gossipdistill.presence import Address
 
 _KNOCKS_PER_TURN = 256

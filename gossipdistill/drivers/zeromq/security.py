@@ -21,7 +21,7 @@ from typing import NamedTuple
 import zmq
 from zmq.utils import z85
 
-from gossipdistill.drivers.newcomers import Newcomers
+from gossipdistill.drivers.overload.newcomers import Newcomers
 from gossipdistill.messages import Envelope
 from gossipdistill.presence import Greeting, Refusal
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.link import Link
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.link import Link
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 
 _ENDS_AT_ONCE = 64
 

@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 
 import zmq
 
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.drivers.event_sink import EventSink
-from gossipdistill.drivers.link import NEVER, Link
-from gossipdistill.drivers.monitors import Monitors
-from gossipdistill.drivers.names import look_up
-from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
-from gossipdistill.drivers.sockets import Channel, Sockets
+from gossipdistill.drivers.zeromq.link import NEVER, Link
+from gossipdistill.drivers.zeromq.monitors import Monitors
+from gossipdistill.drivers.zeromq.names import look_up
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket, ReadableSockets
+from gossipdistill.drivers.zeromq.sockets import Sockets
 from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.link import Link, Routes
-from gossipdistill.drivers.newcomers import Newcomers
-from gossipdistill.drivers.rate_limits import RateLimits
-from gossipdistill.drivers.readable_sockets import ReadableSocket
-from gossipdistill.drivers.security import Curve, may_say
-from gossipdistill.drivers.sending import Sending
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.newcomers import Newcomers
+from gossipdistill.drivers.overload.rate_limits import RateLimits
+from gossipdistill.drivers.zeromq.link import Link, Routes
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket
+from gossipdistill.drivers.zeromq.security import Curve, may_say
+from gossipdistill.drivers.zeromq.sending import Sending
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, Envelope, Piece, State

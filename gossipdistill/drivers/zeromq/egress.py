@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.faulty import Flip
-from gossipdistill.drivers.ingress import is_present
-from gossipdistill.drivers.link import Link
-from gossipdistill.drivers.monitors import Monitors
-from gossipdistill.drivers.send_scheduler import SendScheduler
-from gossipdistill.drivers.sending import Sending, Way, channel_of
-from gossipdistill.drivers.sockets import Channel
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.faulty import Flip
+from gossipdistill.drivers.zeromq.ingress import is_present
+from gossipdistill.drivers.zeromq.link import Link
+from gossipdistill.drivers.zeromq.monitors import Monitors
+from gossipdistill.drivers.zeromq.send_scheduler import SendScheduler
+from gossipdistill.drivers.zeromq.sending import Sending, Way, channel_of
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Transmit

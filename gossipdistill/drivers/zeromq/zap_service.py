@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gossipdistill.drivers.driver_loop import DriverLoop
 from gossipdistill.drivers.event_sink import EventSink
-from gossipdistill.drivers.security import ZapHandler
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.security import ZapHandler
 from gossipdistill.events import EventKind
 
 

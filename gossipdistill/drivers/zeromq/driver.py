@@ -13,27 +13,28 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
-from gossipdistill.drivers.buffers import Buffers, keep_freed
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.egress import Egress
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.drivers.event_sink import EventSink
-from gossipdistill.drivers.faulty import Copy, FaultySender
-from gossipdistill.drivers.guard import Guard
-from gossipdistill.drivers.ingress import Ingress
-from gossipdistill.drivers.knocks import Knocks
-from gossipdistill.drivers.link import Routes
-from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.monitors import Monitors
-from gossipdistill.drivers.pulse import Pulse
-from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
-from gossipdistill.drivers.reading import Reading
-from gossipdistill.drivers.resources import Resources
-from gossipdistill.drivers.security import Curve
-from gossipdistill.drivers.sending import Sending, Traffic
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqContext
-from gossipdistill.drivers.unanswered import Unanswered
-from gossipdistill.drivers.unread_bytes import UnreadLedger
-from gossipdistill.drivers.zap_service import ZapService
+from gossipdistill.drivers.overload.buffers import Buffers, keep_freed
+from gossipdistill.drivers.overload.guard import Guard
+from gossipdistill.drivers.overload.resources import Resources
+from gossipdistill.drivers.overload.unread_bytes import UnreadLedger
+from gossipdistill.drivers.zeromq.egress import Egress
+from gossipdistill.drivers.zeromq.faulty import Copy, FaultySender
+from gossipdistill.drivers.zeromq.ingress import Ingress
+from gossipdistill.drivers.zeromq.knocks import Knocks
+from gossipdistill.drivers.zeromq.link import Routes
+from gossipdistill.drivers.zeromq.links import Links
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.monitors import Monitors
+from gossipdistill.drivers.zeromq.pulse import Pulse
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket, ReadableSockets
+from gossipdistill.drivers.zeromq.reading import Reading
+from gossipdistill.drivers.zeromq.security import Curve
+from gossipdistill.drivers.zeromq.sending import Sending, Traffic
+from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqContext
+from gossipdistill.drivers.zeromq.unanswered import Unanswered
+from gossipdistill.drivers.zeromq.zap_service import ZapService
 from gossipdistill.errors import AddressError
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
@@ -43,8 +44,6 @@ from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.turn import turn
 from gossipdistill.wire.pieces import Assembly
-
-__all__ = ["Curve", "Driver", "Traffic"]
 
 
 @dataclass(slots=True)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.rate_limits import Budget
-from gossipdistill.drivers.sockets import Channel, ZmqSocket
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.rate_limits import Budget
+from gossipdistill.drivers.zeromq.sockets import ZmqSocket
 from gossipdistill.presence import NOWHERE, Address
 
 _DEAF_AFTER_S = 1.0

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 
 import zmq
 
-from gossipdistill.drivers.faulty import Flip
-from gossipdistill.drivers.link import Link, Route, Routes
-from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_write
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.faulty import Flip
+from gossipdistill.drivers.zeromq.link import Link, Route, Routes
+from gossipdistill.drivers.zeromq.links import Links
+from gossipdistill.drivers.zeromq.sockets import ZmqSocket, may_write
 from gossipdistill.messages import Consignment, Envelope, Message, Piece, State, Transmit
 from gossipdistill.presence import NOWHERE, Here
 from gossipdistill.protocol.peer import Peer

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gossipdistill.drivers.driver_loop import DriverLoop
 from gossipdistill.drivers.event_sink import EventSink
-from gossipdistill.drivers.links import Links
-from gossipdistill.drivers.names import look_up
+from gossipdistill.drivers.zeromq.links import Links
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.names import look_up
 from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address

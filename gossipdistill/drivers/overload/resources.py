@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gossipdistill.drivers.machine_limits import memory_bytes
+from gossipdistill.drivers.overload.machine_limits import memory_bytes
 
 _BYTES_RECEIVED_AT = 128
 """Offset of `tcpi_bytes_received` in `struct tcp_info`, an unsigned 64-bit number; of Linux 4.1 and later."""

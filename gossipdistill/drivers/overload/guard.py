@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.buffers import Buffers, Freed
+from gossipdistill.drivers.channels import Channel
 from gossipdistill.drivers.event_sink import EventSink
-from gossipdistill.drivers.gate import Gate, Usage
-from gossipdistill.drivers.resources import Connection, Connections, Resources, bytes_received, cut, drop_syns
-from gossipdistill.drivers.sockets import Channel
-from gossipdistill.drivers.unread_bytes import Backlog, Measure, UnreadLedger
+from gossipdistill.drivers.overload.buffers import Buffers, Freed
+from gossipdistill.drivers.overload.gate import Gate, Usage
+from gossipdistill.drivers.overload.resources import Connection, Connections, Resources, bytes_received, cut, drop_syns
+from gossipdistill.drivers.overload.unread_bytes import Backlog, Measure, UnreadLedger
 from gossipdistill.events import EventKind
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer

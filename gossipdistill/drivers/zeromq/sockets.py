@@ -14,13 +14,13 @@ Rules of this file
 
 from __future__ import annotations
 
-from enum import IntEnum
 from itertools import count
 
 import zmq
 
-from gossipdistill.drivers.resources import tells_bytes
-from gossipdistill.drivers.security import DOMAIN, Curve, ZapHandler
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.resources import tells_bytes
+from gossipdistill.drivers.zeromq.security import DOMAIN, Curve, ZapHandler
 from gossipdistill.errors import AddressError
 from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
@@ -31,13 +31,6 @@ _SEAL_BYTES = 256
 _IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)  # arithmetic of enums takes as long as the question
 ZmqSocket = zmq.Socket[bytes]
 ZmqContext = zmq.Context[ZmqSocket]
-
-
-class Channel(IntEnum):
-    """What a socket is for; the value is added to the control port."""
-
-    CONTROL = 0
-    DATA = 1
 
 
 class Sockets:

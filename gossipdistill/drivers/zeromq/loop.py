@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import zmq
 
-from gossipdistill.drivers.sockets import ZmqSocket
+from gossipdistill.drivers.zeromq.sockets import ZmqSocket
 
 
 @dataclass(slots=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import zmq
 
-from gossipdistill.drivers.ingress import Ingress
-from gossipdistill.drivers.readable_sockets import ReadableSocket, ReadableSockets
-from gossipdistill.drivers.sockets import Channel, may_read
-from gossipdistill.drivers.unread_bytes import UnreadLedger
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.overload.unread_bytes import UnreadLedger
+from gossipdistill.drivers.zeromq.ingress import Ingress
+from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket, ReadableSockets
+from gossipdistill.drivers.zeromq.sockets import may_read
 from gossipdistill.limits import Limits
 
 _FRAMES_MAX = 2

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from gossipdistill.drivers.faulty import Flip
+from gossipdistill.drivers.zeromq.faulty import Flip
 from gossipdistill.limits import Limits
 from gossipdistill.messages import Consignment, DeliveryClass, Envelope, State, Transmit
 from gossipdistill.wire.pieces import split

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.link import Link
-from gossipdistill.drivers.sockets import Channel, ZmqSocket, may_read, may_write
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.link import Link
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.sockets import ZmqSocket, may_read, may_write
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,9 @@ import os
 from dataclasses import dataclass, field
 from typing import IO
 
-from gossipdistill.drivers.driver_loop import DriverLoop
-from gossipdistill.drivers.sockets import Channel, Sockets, ZmqSocket, drain
+from gossipdistill.drivers.channels import Channel
+from gossipdistill.drivers.zeromq.loop import DriverLoop
+from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 
 BEAT_S = 1.0
 _SILENT_BEATS_MAX = 60
