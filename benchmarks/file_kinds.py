@@ -41,7 +41,7 @@ from gossipdistill.observe.story import tell
 from gossipdistill.roster import read_roster
 from gossipdistill.runtime.start_count import StartCount
 from gossipdistill.tasks.idx import read_idx
-from gossipdistill.tasks.tabular import _records
+from gossipdistill.tasks.tabular import read_records
 from gossipdistill.topology import load_topology
 
 PEERS = ("ada", "bo", "cy", "dee")
@@ -437,7 +437,7 @@ ADULT = (
 
 
 def _read_adult(folder: Path, content: bytes) -> str:
-    return str(len(_records(_put(folder, "adult.data", content), hashlib.sha256(content).hexdigest())))
+    return str(len(read_records(_put(folder, "adult.data", content), hashlib.sha256(content).hexdigest())))
 
 
 KINDS = (

@@ -2,25 +2,20 @@
 
     python -m benchmarks.planted_bugs [--only TEXT] [--storms 200] [--write]
 
-A checker that never fails proves nothing. A bug is a piece of source that is replaced in one method, or in one function
-of a module; the table (bug, checker, seed, storm number) is written to benchmarks/results/planted_bugs.md. Bugs of what
-is done about a cheat with mass are hunted in storms of mass (mass_storms.py).
+A checker that never fails proves nothing. The table (bug, checker, seed, storm number) is written to
+benchmarks/results/planted_bugs.md. Bugs of what is done about a cheat with mass are hunted in storms of mass
+(mass_storms.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from benchmarks import mass_storms
+from benchmarks.planting import Bug
 from gossipdistill.learning import mass, norms
 from gossipdistill.learning.reciprocity import Reciprocity
 from gossipdistill.mailbox import Mailbox
@@ -47,38 +42,11 @@ PEERS_MAX = 40
 
 
 @dataclass(frozen=True)
-class Bug:
-    """`old` is replaced by `new` in the source of `kind.method`, where it stands exactly once."""
+class StormBug(Bug):
+    """A bug that storms are to show."""
 
-    name: str
-    kind: type | ModuleType
-    method: str
-    old: str
-    new: str
     by_mass: bool = False
     """Whether it is hunted in storms of mass."""
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """The package with this bug in it."""
-        sound = inspect.getattr_static(self.kind, self.method)
-        source = textwrap.dedent(inspect.getsource(sound))
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.old!r} stands {source.count(self.old)} times in {self.method}")
-        module = self.kind if isinstance(self.kind, ModuleType) else sys.modules[self.kind.__module__]
-        made: dict[str, Any] = {}
-        exec("from __future__ import annotations\n" + source.replace(self.old, self.new), vars(module), made)
-        if isinstance(self.kind, ModuleType):  # in place, for those who have imported it by its name
-            sound.__code__, code = made[self.method].__code__, sound.__code__
-        else:
-            setattr(self.kind, self.method, made[self.method])
-        try:
-            yield
-        finally:
-            if isinstance(self.kind, ModuleType):
-                sound.__code__ = code
-            else:
-                setattr(self.kind, self.method, sound)
 
 
 @dataclass(frozen=True)
@@ -93,90 +61,91 @@ class Catch:
 
 BUGS = (
     # --- mass and streams ---
-    Bug("no dedup: what is resent is delivered again", ReliableReceiver, "arrived", "if ahead <= 0:", "if False:"),
-    Bug("a lost receipt is not given again", ReliableReceiver, "_repeat", "if number in window.verdicts:",
+    StormBug("no dedup: what is resent is delivered again", ReliableReceiver, "if ahead <= 0:", "if False:"),
+    StormBug("a lost receipt is not given again", ReliableReceiver, "if number in window.verdicts:",
         "if number in window.verdicts:\n        return\n    if False:"),
-    Bug("a lost parcel is not sent again", ReliableSender, "handle_timeout", "if now >= one.due_s:", "if False:"),
-    Bug("a parcel on the wire is reclaimed at a death", ReliableSender, "lost", "if not one.sendings:", "if True:"),
-    Bug("a parcel that was on the wire goes home when a socket takes it no more", ReliableSender, "not_sent",
+    StormBug("a lost parcel is not sent again", ReliableSender, "if now >= one.due_s:", "if False:"),
+    StormBug("a parcel on the wire is reclaimed at a death", ReliableSender, "if not one.sendings:", "if True:"),
+    StormBug("a parcel that was on the wire goes home when a socket takes it no more", ReliableSender,
         "if tried and not one.sendings and", "if"),
-    Bug("numbers are reset when a peer refutes and is heard again", ReliableSender, "returned",
+    StormBug("numbers are reset when a peer refutes and is heard again", ReliableSender,
         "one.parked, one.tries = False, 0", "one.parked, one.tries, line.numbered = False, 0, 0"),
-    Bug("a parcel for an ended process is sent to its successor", ReliableSender, "returned",
+    StormBug("a parcel for an ended process is sent to its successor", ReliableSender,
         "if one.sendings and living is not None and one.to_boot != living.boot:", "if False:"),
-    Bug("numbers of a restarted sender count as its predecessor's", ReliableReceiver, "_window",
+    StormBug("numbers of a restarted sender count as its predecessor's", ReliableReceiver,
         "if window.boot < boot:", "if False:"),
-    Bug("a refusal is taken for an absorption", ReliableSender, "receipt",
+    StormBug("a refusal is taken for an absorption", ReliableSender,
         "receipt.verdict is Verdict.REFUSED", "False"),
-    Bug("what is held counts as settled", ReliableSender, "receipt",
+    StormBug("what is held counts as settled", ReliableSender,
         "one.held = True", "self._end(slot, line, one, now, home=None)"),
-    Bug("a link is freed twice", ReliableSender, "_end",
+    StormBug("a link is freed twice", ReliableSender,
         "self.freed.append(slot)", "self.freed.extend([slot, slot])"),
-    Bug("a link is freed only if nothing goes home", ReliableSender, "_end",
+    StormBug("a link is freed only if nothing goes home", ReliableSender,
         "self.freed.append(slot)", "self.freed.extend([slot] if home is None else [])"),
-    Bug("what goes home is dropped", ReliableSender, "_end", "if home is None or", "if True or"),
-    Bug("a write-off is not said", ReliableSender, "_write_off",
-        "if one.parcel.delivery is DeliveryClass.MASS:", "if False:"),
-    Bug("frames that come early are passed over", ReliableReceiver, "arrived",
+    StormBug("what goes home is dropped", ReliableSender, "if home is None or", "if True or"),
+    StormBug("a write-off is not said", ReliableSender,
+        "if one.parcel.delivery is DeliveryClass.MASS:\n        reason", "if False:\n        reason"),
+    StormBug("frames that come early are passed over", ReliableReceiver,
         "if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:", "if False:"),
-    Bug("a late verdict on a frame is forgotten", ReliableReceiver, "_repeat", "elif window.stream:", "elif False:"),
+    StormBug("a late verdict on a frame is forgotten", ReliableReceiver, "elif window.stream:", "elif False:"),
     # --- states ---
-    Bug("a version without the boot", StateReceiver, "arrived",
+    StormBug("a version without the boot", StateReceiver,
         "Version(boot, state.number)", "Version(0, state.number)"),
-    Bug("an older state replaces a newer one", StateReceiver, "arrived", "if version <= known.version:", "if False:"),
-    Bug("a lost confirmation blocks its slot", StateSender, "handle_timeout",
-        "del known.unconfirmed[number]", "known.unconfirmed[number] = NEVER"),
-    Bug("a confirmation of what was never sent is believed", StateSender, "confirmed",
+    StormBug("an older state replaces a newer one", StateReceiver, "if version <= known.version:", "if False:"),
+    StormBug("a lost confirmation blocks its slot", StateSender,
+        "for number in overdue:\n            del known.unconfirmed[number]",
+        "for number in overdue:\n            known.unconfirmed[number] = NEVER"),
+    StormBug("a confirmation of what was never sent is believed", StateSender,
         "if known is None or confirm.number > known.number:", "if known is None:"),
     # --- the mailbox ---
-    Bug("an unlocked slot: one post overwrites another", Mailbox, "post",
+    StormBug("an unlocked slot: one post overwrites another", Mailbox,
         "self._consigned.append((slot, parcel))", "self._consigned = [(slot, parcel)]"),
-    Bug("an unlocked take: what comes meanwhile is cleared", Mailbox, "take",
+    StormBug("an unlocked take: what comes meanwhile is cleared", Mailbox,
         "arrivals = list(self._inbox.values())", "arrivals = list(self._inbox.values())[:2]"),
-    Bug("arrivals are told apart by their number alone", Mailbox, "deliver",
+    StormBug("arrivals are told apart by their number alone", Mailbox,
         "self._inbox[slot, self._delivered] = arrival", "self._inbox[slot, arrival.version.number] = arrival"),
-    Bug("no link is ever busy", Mailbox, "post",
+    StormBug("no link is ever busy", Mailbox,
         "if self._in_flight[slot] < room", "if True"),
-    Bug("all lanes of a link are one", Mailbox, "post", "self._consigned.append((slot,",
+    StormBug("all lanes of a link are one", Mailbox, "self._consigned.append((slot,",
         "self._consigned.append((Slot(peer, topic, parcel.key),"),
     # --- membership ---
-    Bug("business of the predecessor is done by the successor", Peer, "_receive",
+    StormBug("business of the predecessor is done by the successor", Peer,
         "if envelope.to_boot not in (0, self.me.boot):",
         "if envelope.to_boot not in (0, self.me.boot) and isinstance(message, Refusal | Ping | Ack | Leave):"),
-    Bug("words to the predecessor are heard by the successor", Peer, "_receive",
+    StormBug("words to the predecessor are heard by the successor", Peer,
         "if envelope.to_boot not in (0, self.me.boot):", "if False:"),
-    Bug("a resurrected boot: a late greeting of an ended process is accepted", Admission, "greeted",
+    StormBug("a resurrected boot: a late greeting of an ended process is accepted", Admission,
         "if boot < member.boot:", "if False:"),
-    Bug("who says that I am superseded is believed", Refusals, "_called_old",
+    StormBug("who says that I am superseded is believed", Refusals,
         "if sender == me.name and table.proven and boot > me.boot:", "if refusal.newer_boot > me.boot:"),
-    Bug("a boot is believed however far in the future", Boots, "is_beyond",
+    StormBug("a boot is believed however far in the future", Boots,
         "return boot", "return False and boot"),
-    Bug("a death is believed on hearsay", Hearsay, "_hear_accusation", "if case.failures:", "if True:"),
-    Bug("the dead are never called again", Detector, "call_the_dead", "if not table.dead:", "if True:"),
-    Bug("a word of the dead does not bring them back", Detector, "heard",
-        "if member.status is not Status.ALIVE:", "if member.status is Status.SUSPECT:"),
-    Bug("a suspicion has no end", Suspicion, "deadline_s",
+    StormBug("a death is believed on hearsay", Hearsay, "if case.failures:", "if True:"),
+    StormBug("the dead are never called again", Detector, "if not table.dead:", "if True:"),
+    StormBug("a word of the dead does not bring them back", Detector,
+        "if member.status is not Status.ALIVE:\n        if", "if member.status is Status.SUSPECT:\n        if"),
+    StormBug("a suspicion has no end", Suspicion,
         "if self.wanted == 0:", "return self.since_s + 1e9\n    if False:"),
     # --- a cheat with mass ---
-    Bug("the size of what comes is not judged", norms, "judge_size",
+    StormBug("the size of what comes is not judged", norms,
         "if not math.isfinite(own.norm):", "if True:", by_mass=True),
-    Bug("the weight of a parcel is not bounded", mass, "_read",
+    StormBug("the weight of a parcel is not bounded", mass,
         "0.5 * mass.weight_min <= arrival.weight <= mass.weight_max", "True", by_mass=True),
-    Bug("who never gives is given for ever", Reciprocity, "welcome",
+    StormBug("who never gives is given for ever", Reciprocity,
         "to = [name for name in free", "return tuple(free)\n    to = [name for name in free", by_mass=True),
-    Bug("starts are believed without end", Callers, "turn_away",
+    StormBug("starts are believed without end", Callers,
         "if caller.boot and not caller.starts.spend(1.0, now):", "if False:", by_mass=True),
     # --- learners ---
-    Bug("a learner forgets to settle", Walker, "step",
+    StormBug("a learner forgets to settle", Walker,
         "[verdict for verdict in verdicts if verdict is not None]", "[v for v in verdicts[1:] if v is not None]"),
-    Bug("a learner gives away what was not taken", Walker, "_send", "if self.mailbox.post(parcel):",
+    StormBug("a learner gives away what was not taken", Walker, "if self.mailbox.post(parcel):",
         "if self.mailbox.post(parcel) or True:"),
-    Bug("a learner waits for its neighbours", Publisher, "step", "self.step_number += 1",
+    StormBug("a learner waits for its neighbours", Publisher, "self.step_number += 1",
         "self.step_number += len(self.mailbox.neighbourhood().alive) > 1 or self.step_number < 20"),
 )  # fmt: skip
 
 
-def hunt(bug: Bug, storms: int = STORMS, first_seed: int = 0) -> Catch | None:
+def hunt(bug: StormBug, storms: int = STORMS, first_seed: int = 0) -> Catch | None:
     """The first storm that shows the bug; None if none does."""
     with bug.planted():
         for number in range(1, storms + 1):
@@ -211,7 +180,7 @@ def main() -> int:
         catch = hunt(bug, asked.storms)
         missed += catch is None
         found = f"{catch.checker} | {catch.seed} | {catch.number}" if catch else "**not caught** | - | -"
-        rows.append(f"| {bug.name} | `{bug.kind.__name__.removeprefix('gossipdistill.')}.{bug.method}` | {found} |")
+        rows.append(f"| {bug.name} | `{bug.place}` | {found} |")
         print(rows[-1], catch.what[:150] if catch else "", flush=True)
     if asked.write:
         head = (

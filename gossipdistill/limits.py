@@ -40,6 +40,8 @@ class Limits:
     """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
     `retry_interval_max_s`."""
     retry_interval_max_s: float = 0.5
+    reopen_interval_s: float = 2.0
+    """Between two attempts to resolve a name, or to open a socket when there were too many."""
     probe_interval_s: float = 0.5
     """One member is asked for a sign of life in each interval, unless it has given one lately."""
     probe_timeout_s: float = 0.2

@@ -78,7 +78,7 @@ class Watched(Timed):
         self._sampled_s = self.world.now
         losses = []
         for spec in self.healthy:
-            learner, task = self._peers[spec.name].worker.learner, self._peers[spec.name].worker.task
+            learner, task = self.peers[spec.name].worker.learner, self.peers[spec.name].worker.task
             x, y = (part[:ROWS] for part in task.validation)
             losses.append(float(task.loss(learner.predict(learner.model, x), y)))
         note(self.lows, self.world.now, mean(losses))

@@ -62,4 +62,4 @@ class Watched(Timed):
     @property
     def workers(self) -> dict[str, Worker]:
         """The newest worker of each name."""
-        return {name: peer.worker for name, peer in self._peers.items()}
+        return {name: peer.worker for name, peer in self.peers.items()}

@@ -74,7 +74,7 @@ class Display:
         self._ended = threading.Event()
         self._talking = threading.RLock()
         self._notices = Notices()
-        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
+        self._live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self.__rich__)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
 
     def __enter__(self) -> Display:
@@ -188,7 +188,8 @@ class Display:
                 doing.setdefault(row.state, []).append(name)
         return "; ".join(f"{_names(names)}: {state}" for state, names in doing.items())
 
-    def _render(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
+        """A title, a line of time, and a row for each peer."""
         # A copy: it is drawn by a thread of its own.
         rows = list(self._rows.items())
         late = [name for name, row in rows if row.state not in (READY, TRAINING, *_ENDS) and not row.record]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, ItemsView
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -43,6 +43,10 @@ class Deadlines(Generic[Key]):
         while self._heap and self._due_s.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else NEVER
+
+    def items(self) -> ItemsView[Key, float]:
+        """Each key that has a deadline, with it."""
+        return self._due_s.items()
 
     def pop_due(self, now: float) -> list[Key]:
         """The keys whose deadline has come, earliest first; they have none afterwards."""

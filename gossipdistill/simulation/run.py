@@ -187,7 +187,8 @@ class Simulation:
     log: EventLog = field(default_factory=EventLog)
     summary: dict[str, Any] = field(default_factory=dict)
     world: World = field(init=False)
-    _peers: dict[str, SimulatedPeer] = field(default_factory=dict)
+    peers: dict[str, SimulatedPeer] = field(default_factory=dict)
+    """The last process of each name."""
     _register: _Register = field(default_factory=_Register)
     _exchanged: int = 0
     _done_s: float | None = None
@@ -258,7 +259,7 @@ class Simulation:
         """Virtual time of the end, as far as it is known: after `seconds`, or a moment after the last step of all."""
         seconds = self.specs[0].config.seconds
         ends_s = float(seconds) if seconds is not None else INFINITE
-        living = [self._peers[name] for name in self.world.hosts]
+        living = [self.peers[name] for name in self.world.hosts]
         if self._done_s is None and all(peer.finished for peer in living) and (living or not self._awaits_start()):
             self._done_s = max([self._register.ended_s, *(peer.finished_s or 0.0 for peer in living)])
         return ends_s if self._done_s is None else min(ends_s, self._done_s + _LAST_WORDS_S)
@@ -277,18 +278,18 @@ class Simulation:
         config = self.specs[0].config
         shares = [self.world.now / config.seconds] if config.seconds is not None else []
         if config.steps is not None and self.world.hosts:
-            shares.append(min(self._peers[name].worker.learner.step for name in self.world.hosts) / config.steps)
+            shares.append(min(self.peers[name].worker.learner.step for name in self.world.hosts) / config.steps)
         return min(max(shares, default=0.0), 1.0)
 
     def spawn(self, launch: Launch) -> SimulatedPeer:
-        before = self._peers.get(launch.name)
+        before = self.peers.get(launch.name)
         if before is not None:
             self._ended += before.worker.learner.ledger.exchanges
         made = self._peer_factory.born(
             launch.name, launch.mailbox, self._paces[launch.place], before, lambda: self.world.now
         )
         made.tell = lambda event: self.log.said(self.world.now, launch.name, event)
-        self._peers[launch.name] = made
+        self.peers[launch.name] = made
         return made
 
     def _checkers(self, options: object) -> list[Checker]:
@@ -305,13 +306,13 @@ class Simulation:
 
     def _sample(self) -> None:
         since_s, self._sampled_s = self.world.now - self._sampled_s, self.world.now
-        curve, living = self.curve, [self._peers[name] for name in self.world.hosts]
+        curve, living = self.curve, [self.peers[name] for name in self.world.hosts]
         curve.at_s.append(round(self.world.now, 6))
         losses = [peer.worker.task_loss for peer in living]
         finite = [loss for loss in losses if loss == loss and abs(loss) < INFINITE]
         curve.loss.append(sum(finite) / len(finite) if finite else None)
         curve.consensus.append(consensus_distance(living))
-        exchanged = self._ended + sum(peer.worker.learner.ledger.exchanges for peer in self._peers.values())
+        exchanged = self._ended + sum(peer.worker.learner.ledger.exchanges for peer in self.peers.values())
         curve.exchanges_per_s.append((exchanged - self._exchanged) / since_s / max(len(living), 1))
         self._exchanged = exchanged
         curve.alive.append(len(living))
@@ -326,7 +327,7 @@ class Simulation:
         code = EXIT_INTERRUPTED if interrupted else 1 if violations else 0
         entries = [
             peer_entry(
-                self._peers[spec.name],
+                self.peers[spec.name],
                 self._register.hosts[spec.name],
                 world.now,
                 interrupted,
@@ -374,7 +375,7 @@ class Simulation:
     def _notes(self) -> list[str]:
         """Where a real run would have gone otherwise."""
         linger_s = self.specs[0].config.linger_s
-        finished = [s for s in (self._peers[name].finished_s for name in self.world.hosts) if s is not None]
+        finished = [s for s in (self.peers[name].finished_s for name in self.world.hosts) if s is not None]
         early = sum(max(finished) - at_s > linger_s for at_s in finished)
         if not early:
             return []

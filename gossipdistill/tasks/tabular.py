@@ -95,7 +95,7 @@ Records = list[list[str]]
 def read(data_dir: Path | None) -> _Data:
     """All records; they are kept for the other peers of this process."""
     paths = locate(FOLDER, list(FILES), URL, data_dir)
-    training, test = (_records(path, digest) for path, digest in zip(paths, FILES.values(), strict=True))
+    training, test = (read_records(path, digest) for path, digest in zip(paths, FILES.values(), strict=True))
     x, test_x = _encoded(training, test)
     y, test_y = (torch.tensor([record[-1].startswith(">") for record in part]).long() for part in (training, test))
     order = torch.from_numpy(frozen_random(SPLIT_SEED).permutation(len(y)).astype(np.int64))
@@ -103,8 +103,12 @@ def read(data_dir: Path | None) -> _Data:
     return _Data(x[pool], y[pool], x[aside], (test_x, test_y))
 
 
-def _records(path: Path, sha256: str) -> Records:
-    """The fields of each record of a file; comments (beginning with |) and empty lines are passed over."""
+def read_records(path: Path, sha256: str) -> Records:
+    """The fields of each record of a file; comments (beginning with |) and empty lines are passed over.
+
+    Raises:
+        DataMissingError: when the file has another digest, or a record another number of fields.
+    """
     content = read_whole(path, _BYTES_MAX)
     check_digest(content, sha256, path)
     lines = content.decode("ascii", errors="replace").splitlines()

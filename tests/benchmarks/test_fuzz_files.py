@@ -9,7 +9,7 @@ import pytest
 from benchmarks.file_kinds import KINDS, Kind
 from benchmarks.file_mutator import Spoiler
 from benchmarks.fuzz_files import PAST_MIN, FoundError, Fuzz, shares
-from benchmarks.fuzz_files_planted import BUGS, Bug, hunt
+from benchmarks.fuzz_files_planted import BUGS, ReaderBug, hunt
 
 MUTANTS = 150
 """Of each kind. A failure says the command that shows it again."""
@@ -39,7 +39,7 @@ def test_a_mutant_is_what_its_kind_seed_and_number_say() -> None:
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if bug.name in QUICK], ids=lambda bug: bug.name)
-def test_planted_bugs_are_found(bug: Bug) -> None:
+def test_planted_bugs_are_found(bug: ReaderBug) -> None:
     assert hunt(bug) is not None
 
 

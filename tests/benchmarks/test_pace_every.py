@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks import pace_every
+from benchmarks.machine import circumstances
 from benchmarks.plans import plan
+from benchmarks.scenes import Windows
 from gossipdistill.strategies import STRATEGIES
 
 
@@ -40,7 +42,7 @@ def test_free_ones_must_keep_pace_and_exchanges_and_lockstep_ones_must_wait_as_t
     for verdict in pace_every.verdicts([repeat], list(repeat)):
         passed[verdict.target.split(":")[0].split(",")[0]].append(verdict.passed)
     assert passed == {"sgp": [True, True], "osgp": [False, False], "dpsgd": [True], "decentlam": [False]}
-    text = "\n".join(pace_every._line([repeat], key) for key in repeat)
+    text = "\n".join(pace_every.report(circumstances("x"), [repeat], list(repeat), Windows()))
     assert "| dpsgd | every round | 50.0 | 5.0 | 0.100 | 0.100 | 0.100, 0.100 |" in text
     assert "| isolated | never | 50.0 | 50.0 | 1.000 | 0.100 | - |" in text
 

@@ -10,8 +10,9 @@ import pytest
 from gossipdistill.config.plan import Asked, plan_local, plan_worker
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import ConfigError
+from gossipdistill.events import Event, EventKind
 from gossipdistill.launchers.compare import Comparison
-from gossipdistill.runtime.welcome import _from_my_side
+from gossipdistill.runtime.welcome import Welcome
 from gossipdistill.simulation.run import plan_simulation
 
 Plan = Callable[[Asked], list[WorkerSpec]]
@@ -80,7 +81,9 @@ def test_newcomer_10_a_shard_on_the_command_line_of_a_worker_counts_as_well(tmp_
 
 
 def test_newcomer_10_without_a_roster_the_refusal_speaks_of_shards() -> None:
-    assert _from_my_side("place 1/2 is ada's", "ada") == (
-        "shard 1/2 is ada's already; give this peer another: --shard K/2"
-    )
-    assert "there are 2 shards" in _from_my_side("place 3/2 does not exist", "ada")
+    welcome = Welcome("bo", boot=1)
+    for by, reason in (("ada", "place 1/2 is ada's"), ("cy", "place 3/2 does not exist")):
+        welcome.hear(Event(EventKind.REFUSED_BY, 0.0, by, reason, {"i_am_newer": 1}), 0.0)
+    taken, missing = (str(welcome.refusals[by]) for by in ("ada", "cy"))
+    assert taken == "refused by ada: shard 1/2 is ada's already; give this peer another: --shard K/2"
+    assert "there are 2 shards" in missing

@@ -113,7 +113,7 @@ def test_one_who_is_killed_and_started_again_gets_the_newest(cluster: Cluster) -
 def test_one_who_is_killed_is_dead_and_mass_on_the_way_is_parked_until_it_is_certain(cluster: Cluster) -> None:
     ada, bo = cluster.start_all("ada", "bo")
     ada.post("bo", 1, delivery=MASS, weight=0.5)
-    cluster.until(lambda: bo.mailbox.neighbourhood() and bo.mailbox._inbox)  # held, and not settled
+    cluster.until(lambda: bo.mailbox.neighbourhood() and bo.mailbox.waiting())  # held, and not settled
     cluster.kill("bo")
     cluster.until(lambda: ada.heard(EventKind.PARKED, "bo"))
     assert ada.heard(EventKind.DEAD, "bo")

@@ -30,7 +30,7 @@ def test_ten_thousand_connections_to_either_port_hold_nothing_up(nodes: list[Nod
         dial(Address("127.0.0.1", port), 10_000)
         wait_until(lambda: knocks.count >= value * 10_000)  # noqa: B023
         exchange_works(ada, bo, value)
-    wait_until(lambda: not any(map(may_read, ada.driver.sockets._monitors.values())))
+    wait_until(lambda: not any(map(may_read, ada.driver.sockets.monitors.values())))
 
 
 def test_no_signal_is_needed_for_knocks_to_be_read(nodes: list[Node]) -> None:

@@ -82,6 +82,6 @@ def test_one_that_stays_silent_ends_the_network(monkeypatch: pytest.MonkeyPatch)
     with open(read, "rb") as beats:
         with open(write, "wb") as heartbeat:
             error = asyncio.run(until_it_fails(heartbeat))
-        assert beats.read() == b"." * pulse_module._SILENT_BEATS_MAX
+        assert beats.read() == b"." * pulse_module.SILENT_BEATS_MAX
     assert isinstance(error, StandstillError)
     assert "I/O thread for data" in str(error)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from gossipdistill.messages import Mode
 from gossipdistill.presence import Address
 
 from .harness import (
+    LIMITS,
     LoopFactory,
     Node,
     Stranger,
@@ -157,11 +159,11 @@ def know_names(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], asked: 
 def test_a_name_that_cannot_be_resolved_delays_nobody_and_is_said_once(
     answer: Any, nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gossipdistill.drivers.zeromq.links._TRY_AGAIN_S", 0.02)
+    limits = replace(LIMITS, reopen_interval_s=0.02)
     asked: list[str] = []
     know_names(monkeypatch, {"eve.lab": answer}, asked)
     roster = {"ada": free_address(), "bo": free_address(), "eve": free_address("eve.lab")}
-    ada, bo = Node("ada", roster), Node("bo", roster)
+    ada, bo = (Node(name, roster, limits=limits) for name in ("ada", "bo"))
     nodes += [ada, bo]
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"), 2.0)
     exchange_works(ada, bo, 1)
@@ -180,11 +182,11 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(
     nodes: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`localhost` is often ::1 first; and a container that was replaced has another address than before."""
-    monkeypatch.setattr("gossipdistill.drivers.zeromq.links._TRY_AGAIN_S", 0.1)
+    limits = replace(LIMITS, reopen_interval_s=0.1)
     know_names(monkeypatch, {"bo.lab": ["127.0.0.9", "127.0.0.1"]}, [])
     roster = {"ada": free_address(), "bo": free_address("bo.lab")}
-    ada = Node("ada", roster)
-    bo = Node("bo", roster, listen=Address("127.0.0.1", roster["bo"].port))
+    ada = Node("ada", roster, limits=limits)
+    bo = Node("bo", roster, limits=limits, listen=Address("127.0.0.1", roster["bo"].port))
     nodes += [ada, bo]
     wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
     exchange_works(ada, bo, 1)

@@ -94,7 +94,7 @@ def test_each_key_of_train_means_the_same_in_a_simulation_or_is_told(tmp_path: P
     real = build_worker(plan_local(asked)[0], Mailbox())
     run = Simulation(plan_simulation(asked))
     run.world.start_all()
-    assert figures(run._peers["ada"].worker) == figures(real)
+    assert figures(run.peers["ada"].worker) == figures(real)
     assert type(real.learner.optimizer) is torch.optim.Adam
     told = plan_simulation(replace(asked, settings=["train.checkpoints_kept=9"]))[0].notices
     assert [key for key in TOLD if any(f"train.{key} is not used" in notice for notice in told)] == sorted(TOLD)
@@ -130,6 +130,6 @@ def test_a_process_that_is_started_again_follows_the_clock_of_the_run(tmp_path: 
     specs = plan_simulation(Asked(peers="3", seconds=10.0, out=tmp_path))
     run = Simulation(specs, load_plan(specs, str(tmp_path / "plan.toml")))
     assert run.run() == 0
-    rates = {name: peer.worker.learner.optimizer.param_groups[0]["lr"] for name, peer in run._peers.items()}
+    rates = {name: peer.worker.learner.optimizer.param_groups[0]["lr"] for name, peer in run.peers.items()}
     assert rates["bo"] == pytest.approx(rates["ada"], abs=1e-4)
     assert rates["bo"] < 1e-3  # the cosine ends with the run

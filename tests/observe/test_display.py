@@ -31,7 +31,7 @@ class Screen:
 
     def lines(self) -> list[str]:
         console = Console(file=io.StringIO(), width=self.width, height=40)
-        console.print(self.display._render())
+        console.print(self.display)
         return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
     def said(self) -> list[str]:

@@ -184,7 +184,7 @@ def test_live_rows_fit(width: int) -> None:
         display(name, told({"type": "started", "pid": 31337}))
         display(name, told(progress))
     display("bo", told({"type": "exited", "how": "killed by SIGKILL", "finished": False}))
-    lines = drawn(display._render(), width)[1:]
+    lines = drawn(display, width)[1:]
     assert all("…" not in line and len(line) <= width for line in lines)
     assert lines[2].split()[:3] == ["ada", "31337", "training"]
     assert "3 of 4" in lines[2]

@@ -517,7 +517,7 @@ def test_who_comes_when_i_am_done_is_told_so_in_my_next_turn_although_it_has_jus
     world.report_progress("ada", 700, done=True)
     world.run(0.1)
     timers = world["ada"].peer.membership.table.timers
-    (turn_s,) = [due_s for timer, due_s in timers._due_s.items() if timer.what == "turn"]
+    (turn_s,) = [due_s for timer, due_s in timers.items() if timer.what == "turn"]
     world.run(turn_s - 0.1 - world.now)
     world.start("cy")
     world.run(0.1 + 0.01)

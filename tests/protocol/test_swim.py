@@ -33,7 +33,7 @@ def together(*names: str, **options: object) -> World:
 
 def due(world: World, name: str) -> list[tuple[float, Timer]]:
     """What its membership has to do yet, and when."""
-    return [(due_s, timer) for timer, due_s in world[name].peer.membership.table.timers._due_s.items()]
+    return [(due_s, timer) for timer, due_s in world[name].peer.membership.table.timers.items()]
 
 
 def claims(world: World, to: str, *said: Claim, by: str = "bo") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.mass_storms import STRATEGIES, blow, mass_storm_of
-from benchmarks.planted_bugs import BUGS, Bug, hunt
+from benchmarks.planted_bugs import BUGS, StormBug, hunt
 from gossipdistill.sim.cheat import Trick
 
 _SEEDS = range(8)
@@ -32,6 +32,6 @@ def test_every_trick_is_played_at_every_strategy() -> None:
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if bug.by_mass], ids=lambda bug: bug.name)
-def test_a_bug_in_what_is_done_about_it_is_caught(bug: Bug) -> None:
+def test_a_bug_in_what_is_done_about_it_is_caught(bug: StormBug) -> None:
     caught = hunt(bug, storms=2, first_seed=_CAUGHT_IN[bug.name])
     assert caught is not None

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.planted_bugs import BUGS, Bug, hunt
+from benchmarks.planted_bugs import BUGS, StormBug, hunt
 from benchmarks.recordings import FOLDER, told
 from benchmarks.recordings.storms import Shown, recorded
 from gossipdistill.faults.plan import check_names
@@ -28,7 +28,7 @@ _ONCE_VIOLATED = (591, 9717, 20778, 21021, 28054, 40206)
 and 21021: a greeting came after its sender's end, and was believed for longer than the stated bound. 28054: frames that
 their sender had given up waited in a mailbox beside new ones. 591: without keys, a refusal in the name of one that was
 still to come locked it out. 40206: a process that had declined was taken for the one before it, which had left."""
-_QUICK_BUGS = [bug for bug in BUGS if bug.method in ("arrived", "take", "handle_timeout", "receipt")]
+_QUICK_BUGS = [bug for bug in BUGS if bug.sound().__name__ in ("arrived", "take", "handle_timeout", "receipt")]
 
 
 @pytest.mark.parametrize("first", range(0, STORMS, _GROUP))
@@ -86,15 +86,16 @@ def test_the_same_seed_gives_the_same_transcript_whatever_the_hash_seed() -> Non
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_every_planted_bug_still_fits_the_source(bug: Bug) -> None:
-    before = getattr(bug.kind, bug.method).__code__
+def test_every_planted_bug_still_fits_the_source(bug: StormBug) -> None:
+    sound = bug.sound()
+    before = sound.__code__
     with bug.planted():
-        assert getattr(bug.kind, bug.method).__code__ is not before
-    assert getattr(bug.kind, bug.method).__code__ is before
+        assert sound.__code__ is not before
+    assert sound.__code__ is before
 
 
 @pytest.mark.parametrize("bug", _QUICK_BUGS[:6], ids=lambda bug: bug.name)
-def test_a_planted_bug_is_caught(bug: Bug) -> None:
+def test_a_planted_bug_is_caught(bug: StormBug) -> None:
     caught = hunt(bug, storms=200)
     assert caught is not None
 

@@ -137,9 +137,8 @@ def test_a_busy_link_is_passed_over_and_the_mass_stays() -> None:
     ada.step(0.1)  # neither has settled
     assert ada.gossip.endpoint.mailbox.collect().parcels == []
     assert state_of(ada).weight == pytest.approx(1 / 3)
-    ada.gossip.endpoint.mailbox.free(
-        [next(slot for slot in [*ada.gossip.endpoint.mailbox._in_flight] if slot.peer == "cy")]
-    )
+    mailbox = ada.gossip.endpoint.mailbox
+    mailbox.free([slot for slot in mailbox.in_flight() if slot.peer == "cy"])
     ada.step(0.2)
     assert [(slot.peer, parcel.weight) for slot, parcel in ada.gossip.endpoint.mailbox.collect().parcels] == [
         ("cy", pytest.approx(1 / 6))

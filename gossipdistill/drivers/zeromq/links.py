@@ -33,8 +33,6 @@ from gossipdistill.limits import Limits
 from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
-_TRY_AGAIN_S = 2.0
-"""Between two attempts to resolve a name, or to open a socket when there were too many."""
 _KEY_MISSED_TIMES = 3
 _REFUSED_AFTER_S = 4.0
 """A sealed link that has taken nothing for so long may have been refused."""
@@ -70,7 +68,7 @@ class Links:
         """Open a link, or open it again: a name may have moved to another machine (a container that was replaced)."""
         if now < link.try_at_s or (link.resolving is not None and not link.resolving.done()):
             return
-        link.try_at_s = now + _TRY_AGAIN_S
+        link.try_at_s = now + self.limits.reopen_interval_s
         if self.sockets.reconnects and not _is_literal(link.address.host):
             link.resolving = asyncio.get_running_loop().create_task(self._resolve(link))
         elif not link.sockets or not self.sockets.reconnects or self._is_refused(link, now):

@@ -17,7 +17,7 @@ from gossipdistill.drivers.zeromq.loop import DriverLoop
 from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 
 BEAT_S = 1.0
-_SILENT_BEATS_MAX = 60
+SILENT_BEATS_MAX = 60
 """So many beats without a word of an I/O thread. Beats, not seconds: a process that was stopped meanwhile is well."""
 _WORDS_AT_ONCE = 64
 
@@ -56,9 +56,9 @@ class Pulse:
     def _beat(self) -> None:
         for channel, monitor in self._monitors.items():
             self.silent[channel] = 0 if drain(monitor, _WORDS_AT_ONCE) else self.silent[channel] + 1
-        still = [channel.name.lower() for channel, beats in self.silent.items() if beats > _SILENT_BEATS_MAX]
+        still = [channel.name.lower() for channel, beats in self.silent.items() if beats > SILENT_BEATS_MAX]
         if still:
-            waited_s = _SILENT_BEATS_MAX * BEAT_S
+            waited_s = SILENT_BEATS_MAX * BEAT_S
             problem = f"libzmq's I/O thread for {' and '.join(still)} has stood still for {waited_s:.0f} s"
             raise StandstillError(problem)
         if self._heartbeat is not None:

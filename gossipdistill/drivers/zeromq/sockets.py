@@ -59,7 +59,8 @@ class Sockets:
         self.zap_handler: ZapHandler | None = None
         """Who answers for the sockets that listen; their owner has it do so. None without keys, or if none listens."""
         self._made: set[ZmqSocket] = set()
-        self._monitors: dict[ZmqSocket, ZmqSocket] = {}
+        self.monitors: dict[ZmqSocket, ZmqSocket] = {}
+        """The last monitor of each socket that has one."""
         self._numbers = count()
 
     @property
@@ -130,7 +131,7 @@ class Sockets:
         """
         endpoint = f"inproc://monitor.{id(self):x}.{next(self._numbers)}"
         socket.monitor(endpoint, events)
-        made = self._monitors[socket] = self._context.socket(zmq.PAIR)
+        made = self.monitors[socket] = self._context.socket(zmq.PAIR)
         made.setsockopt(zmq.RCVHWM, 0)
         made.setsockopt(zmq.LINGER, 0)
         made.connect(endpoint)
@@ -150,7 +151,7 @@ class Sockets:
         """Close these at once; nothing lingers."""
         for socket in sockets:
             self._made.discard(socket)
-            monitor = self._monitors.pop(socket, None)
+            monitor = self.monitors.pop(socket, None)
             if monitor is not None:
                 socket.monitor(None, 0)  # first: an I/O thread would wait for a reader that is gone
                 monitor.close(linger=0)
