@@ -36,7 +36,7 @@ from gossipdistill.keys.secrets import read_secret
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.observe import report
 from gossipdistill.observe.fitting import PlainConsole
-from gossipdistill.observe.show import find_and_wait
+from gossipdistill.observe.show import find_and_wait, render
 from gossipdistill.observe.story import tell
 from gossipdistill.roster import read_roster
 from gossipdistill.runtime.start_count import StartCount
@@ -210,9 +210,9 @@ EVENTS = [EVENT, EVENT | {"kind": "parked"}, EVENT | {"kind": "joined", "at_s": 
 
 
 def _shown(folder: Path) -> str:
-    found, render = find_and_wait(folder.parent, folder.name, 0.0, PlainConsole(file=io.StringIO()))
+    found = find_and_wait(folder.parent, folder.name, 0.0, PlainConsole(file=io.StringIO()))
     parse_json(report.as_json(found))
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.plain(), allow_nan=False)
     return _drawn(render(found))
 
 

@@ -17,7 +17,7 @@ from gossipdistill import files, printable, toml
 from gossipdistill.faults import plan
 from gossipdistill.keys import secrets
 from gossipdistill.learning import checkpoint_content
-from gossipdistill.observe import records, story
+from gossipdistill.observe import outputs, record, story
 from gossipdistill.topology import load
 
 BUDGET = 100_000
@@ -47,8 +47,9 @@ BUGS = (
         "except ValueError:", "except UnicodeError:", ("run file", "roster")),
     ReaderBug("bytes that are no text go through", files, "except UnicodeDecodeError as error:",
         "except UnicodeTranslateError as error:", ("fault plan", "secret key")),
-    ReaderBug("the shape of a record is not checked: a list where a text is meant", records,
-        "check_shape(shape, value)", "pass", ("summary.json", "compare.json")),
+    ReaderBug("the shape of a record is not checked: a list where a text is meant", record,
+        "check_shape(shape, read_object(path))", "shape.model_construct(**read_object(path))",
+        ("summary.json", "compare.json")),
     ReaderBug("a kind of fault may be a list", plan, "not isinstance(kind, str) or kind not in KINDS",
         "kind not in KINDS", ("fault plan",)),
     ReaderBug("a fault needs no kind", plan, 'if "kind" not in table:', "if False:", ("fault plan",)),
@@ -70,7 +71,7 @@ BUGS = (
         "            attempt()", "            pass", ("checkpoint, JSON",)),
     ReaderBug("tensors that are none go through", checkpoint_content, "except Exception as error:  # whatever",
         "except KeyError as error:  # whatever", ("checkpoint, tensors",)),
-    ReaderBug("outputs that are none go through", records, "except Exception as error:",
+    ReaderBug("outputs that are none go through", outputs, "except Exception as error:",
         "except MemoryError as error:", ("validation.safetensors",)),
 )  # fmt: skip
 

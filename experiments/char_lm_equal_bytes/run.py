@@ -54,15 +54,15 @@ def simulate(row: str, seed: int) -> dict[str, Any]:
         )
         simulation = Simulation(plan_simulation(asked))
         code = simulation.run()
-    peers = simulation.summary["peers"]
-    if code or any(peer["steps"] != simulation.specs[0].config.steps for peer in peers):
+    peers = simulation.summary.peers
+    if code or any(peer.steps != simulation.specs[0].config.steps for peer in peers):
         raise RuntimeError(f"{row}, seed {seed}: not everybody finished")
     return {
         "row": row,
         "seed": seed,
-        "bits": {peer["name"]: round(peer["metrics"]["bits_per_character"], 4) for peer in peers},
-        "accuracy": {peer["name"]: round(100 * peer["val_accuracy"], 2) for peer in peers},
-        "megabytes": round(sum(peer["bytes_sent"] for peer in peers) / len(peers) / 1e6, 3),
+        "bits": {peer.name: round(peer.metrics["bits_per_character"], 4) for peer in peers},
+        "accuracy": {peer.name: round(100 * peer.val_accuracy, 2) for peer in peers},
+        "megabytes": round(sum(peer.bytes_sent for peer in peers) / len(peers) / 1e6, 3),
         "cpu_s": round(time.process_time() - began_s, 1),
     }
 

@@ -97,7 +97,7 @@ def run(key: dict[str, Any]) -> Cell:
         if key["method"] != COLLECTIVE:
             simulation = Watched(specs)
             simulation.run()
-            violations = simulation.summary["simulation"]["violations"]
+            violations = simulation.figures.violations
             if violations:
                 raise RuntimeError(f"{key}: {violations[0]}")
             return {"lows": simulation.lows, "ended_s": round(simulation.world.now, 3)}

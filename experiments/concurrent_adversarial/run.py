@@ -113,9 +113,9 @@ def simulated(key: Key, part: str) -> Cell:
         )
         simulation = Simulation(plan_simulation(asked))
         simulation.run()
-    ada = simulation.summary["peers"][0]
+    ada = simulation.summary.peers[0]
     return {
-        "accuracy": round(100 * ada["val_accuracy"], 2),
+        "accuracy": round(100 * ada.val_accuracy, 2),
         "wall_s": round(steps * PASS_S * row.passes, 2),
         "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / (steps * row.peers), 3),
     }

@@ -107,13 +107,13 @@ def simulated(key: Key, part: str) -> Cell:
         )
         simulation = Kept(plan_simulation(asked))
         simulation.run()
-    entries = simulation.summary["peers"]
+    entries = simulation.summary.peers
     led = [sum(getattr(worker.gossip.state, "followed", {}).values()) for worker in simulation.workers.values()]
     periods = [max(worker.gossip.endpoint.cadence.exchanges, 1) for worker in simulation.workers.values()]
     return {
-        "accuracy": {entry["name"]: round(100 * entry["val_accuracy"], 2) for entry in entries},
+        "accuracy": {entry.name: round(100 * entry.val_accuracy, 2) for entry in entries},
         "led": round(sum(one / of for one, of in zip(led, periods, strict=True)) / len(led), 3),
-        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / sum(entry["steps"] for entry in entries), 3),
+        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / sum(entry.steps for entry in entries), 3),
     }
 
 

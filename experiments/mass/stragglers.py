@@ -54,16 +54,16 @@ def run(key: Key) -> dict[str, Any]:
         specs[-1] = replace(specs[-1], slowdown=key["slowdown"])
         simulation = Watched(specs)
         simulation.run()
-    if simulation.summary["simulation"]["violations"]:
-        raise RuntimeError(f"{key}: {simulation.summary['simulation']['violations'][0]}")
-    entries = {entry["name"]: entry for entry in simulation.summary["peers"]}
+    if simulation.figures.violations:
+        raise RuntimeError(f"{key}: {simulation.figures.violations[0]}")
+    entries = {entry.name: entry for entry in simulation.summary.peers}
     models = [flat_parameters(worker.learner.model) for worker in simulation.workers.values()]
     return {
-        "accuracy": [round(100 * entries[spec.name]["val_accuracy"], 2) for spec in simulation.healthy],
+        "accuracy": [round(100 * entries[spec.name].val_accuracy, 2) for spec in simulation.healthy],
         "finite": all(bool(model.isfinite().all()) for model in models),
         "heaviest": round(max(simulation.heaviest.values()), 4),
         "kept": round(max(simulation.kept.values()), 4),
-        "megabytes": round(sum(entries[spec.name]["bytes_sent"] for spec in simulation.healthy) / 3e6, 3),
+        "megabytes": round(sum(entries[spec.name].bytes_sent for spec in simulation.healthy) / 3e6, 3),
     }
 
 

@@ -108,8 +108,8 @@ def run(key: Key) -> dict[str, Any]:
         )  # fmt: skip
         simulation = Watched(plan_simulation(asked), look=look)
         simulation.run()
-    if simulation.summary["simulation"]["violations"]:
-        raise RuntimeError(f"{key}: {simulation.summary['simulation']['violations'][0]}")
+    if simulation.figures.violations:
+        raise RuntimeError(f"{key}: {simulation.figures.violations[0]}")
     workers = simulation.workers
     models = np.stack([flat_parameters(worker.learner.model).double().numpy() for worker in workers.values()])
     averaged = np.mean([sums[name] / last for name in workers], axis=0)

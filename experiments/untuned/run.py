@@ -139,13 +139,13 @@ def simulated(cell: Key, variant: Variant) -> Cell:
         )
         simulation = Simulation(plan_simulation(asked), stopwatch=time.perf_counter)
         simulation.run()
-    entries = simulation.summary["peers"]
-    if simulation.summary["simulation"]["violations"]:
-        raise RuntimeError(f"{cell}: {simulation.summary['simulation']['violations'][0]}")
+    entries = simulation.summary.peers
+    if simulation.figures.violations:
+        raise RuntimeError(f"{cell}: {simulation.figures.violations[0]}")
     return {
-        "accuracy": {entry["name"]: _percent(entry["val_accuracy"]) for entry in entries},
-        "bad_ends": {entry["name"]: entry["status"] for entry in entries if entry["status"] != "finished"},
-        "megabytes": round(sum(entry["bytes_sent"] for entry in entries) / len(entries) / 1e6, 3),
+        "accuracy": {entry.name: _percent(entry.val_accuracy) for entry in entries},
+        "bad_ends": {entry.name: entry.status for entry in entries if entry.status != "finished"},
+        "megabytes": round(sum(entry.bytes_sent for entry in entries) / len(entries) / 1e6, 3),
     }
 
 

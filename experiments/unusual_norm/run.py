@@ -80,11 +80,11 @@ def honest(setting: str, strategy: str, seed: int) -> dict[str, int]:
             specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
         simulation = Simulation(specs)
         simulation.run()
-    entries = simulation.summary["peers"]
-    assert all(entry["status"] == "finished" for entry in entries)
+    entries = simulation.summary.peers
+    assert all(entry.status == "finished" for entry in entries)
     return {
-        "models": sum(entry["parcels_used"] for entry in entries),
-        "unusual": sum(sum(entry["unusual_norms"].values()) for entry in entries),
+        "models": sum(entry.parcels_used for entry in entries),
+        "unusual": sum(sum(entry.unusual_norms.values()) for entry in entries),
     }
 
 

@@ -74,15 +74,15 @@ def simulated(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         simulation = Timed(specs_of(cell, Path(out)))
         simulation.run()
-    entries = {entry["name"]: entry for entry in simulation.summary["peers"]}
+    entries = {entry.name: entry for entry in simulation.summary.peers}
     healthy = [entries[spec.name] for spec in simulation.healthy]
-    if simulation.summary["simulation"]["violations"]:
-        raise RuntimeError(f"{cell}: {simulation.summary['simulation']['violations'][0]}")
+    if simulation.figures.violations:
+        raise RuntimeError(f"{cell}: {simulation.figures.violations[0]}")
     return {
-        "accuracy": {entry["name"]: round(100 * entry["val_accuracy"], 2) for entry in healthy},
-        "megabytes": round(sum(entry["bytes_sent"] for entry in healthy) / len(healthy) / 1e6, 3),
+        "accuracy": {entry.name: round(100 * entry.val_accuracy, 2) for entry in healthy},
+        "megabytes": round(sum(entry.bytes_sent for entry in healthy) / len(healthy) / 1e6, 3),
         "wall_s": round(max(simulation.through_s[spec.name] for spec in simulation.healthy), 3),
-        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / sum(e["steps"] for e in entries.values()), 4),
+        "cpu_ms_per_step": round(1e3 * simulation.world.learner_s / sum(e.steps for e in entries.values()), 4),
     }
 
 

@@ -48,7 +48,7 @@ def doctor(
     with _waiting() as progress:
         summary = examine(Asked(peers, name, listen, advertise, seconds, key, secure), progress)
     print_result(summary, output, render)
-    raise typer.Exit(summary["exit_code"])
+    raise typer.Exit(summary.exit_code)
 
 
 @contextmanager

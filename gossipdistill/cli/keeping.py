@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from gossipdistill.cli.options import Format, FormatOption, out_console, print_result
+from gossipdistill.observe.record import Record
 
 keys_app = typer.Typer(help="Who may take part: a pair of keys per peer.", no_args_is_help=True)
 
 RosterOption = Annotated[
     str, typer.Option("--peers", metavar="FILE", envvar="GOSSIPDISTILL_PEERS", help="The roster; a .toml file.")
 ]
+
+
+class KeyRecord(Record):
+    """What is known here of one peer's keys."""
+
+    name: str
+    public_key: str | None
+    state: str
+    secret: str | None
+
+
+class KeysRecord(Record):
+    """What `keys show --format json` prints."""
+
+    version: int = Field(1, validation_alias="schema")
+    peers: str
+    keys: list[KeyRecord]
 
 
 @keys_app.command("new")
@@ -81,13 +100,11 @@ def keys_show(peers: RosterOption, output: FormatOption = Format.TABLE) -> None:
 
     file = find("peers", peers)
     listed = show(file)
-    summary: dict[str, Any] = {
-        "schema": 1, "peers": str(file),
-        "keys": [
-            {"name": one.name, "public_key": one.public or None, "state": one.state, "secret": one.secret or None}
-            for one in listed
-        ],
-    }  # fmt: skip
+    keys = [
+        KeyRecord(name=one.name, public_key=one.public or None, state=one.state, secret=one.secret or None)
+        for one in listed
+    ]
+    summary = KeysRecord(version=1, peers=str(file), keys=keys)
     print_result(summary, output, lambda _: _table([(one.name, one.public, one.state, one.secret) for one in listed]))
 
 

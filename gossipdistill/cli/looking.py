@@ -37,9 +37,9 @@ def show(
     output: FormatOption = Format.TABLE,
 ) -> None:
     """The final table of a run, again."""
-    from gossipdistill.observe.show import find_and_wait
+    from gossipdistill.observe.show import find_and_wait, render
 
-    summary, render = find_and_wait(out, run, wait_s, err_console)
+    summary = find_and_wait(out, run, wait_s, err_console)
     print_result(summary, output, render)
 
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 
 from gossipdistill.observe.fitting import console
+from gossipdistill.observe.record import Record
 from gossipdistill.observe.report import as_json
 
 out_console = console()
@@ -72,13 +73,12 @@ FormatOption = Annotated[
     Format, typer.Option("--format", metavar="table|json", help="json: one object on standard output, nothing else.")
 ]
 RUNS = Path("runs")
+Shown = TypeVar("Shown", bound=Record)
 
 
-def print_result(
-    summary: dict[str, Any], output: Format, render: Callable[[dict[str, Any]], RenderableType], *lines: str
-) -> None:
+def print_result(summary: Shown, output: Format, render: Callable[[Shown], RenderableType], *lines: str) -> None:
     """One JSON object and nothing else; or a table, with `lines` below it."""
-    for problem in summary.get("unwritten", ()):
+    for problem in summary.plain().get("unwritten", ()):
         err_console.print(f"not written: {problem}", style="red", markup=False, soft_wrap=True)
     if output is Format.JSON:
         print(as_json(summary), flush=True)

@@ -120,12 +120,12 @@ def run(
     with Display(err_console, title) as display:
         local = LocalRun(specs, specs[0].folder.parent, display, AtMost(max_restarts), injection_of(specs))
         code = local.run()
-    written = written_to(folder / "summary.json", local.summary.get("unwritten", ()))
+    written = written_to(folder / "summary.json", local.summary.unwritten)
     again = f"Again:     gossipdistill show {_again(out, folder)}"
     if output is Format.JSON:
-        for verdict in local.summary["expectations"]:
-            if not verdict["met"]:
-                err_console.print(verdict["line"], style="red", markup=False, soft_wrap=True)
+        for verdict in local.summary.expectations:
+            if not verdict.met:
+                err_console.print(verdict.line, style="red", markup=False, soft_wrap=True)
     print_result(local.summary, output, render, written, again)
     raise typer.Exit(code)
 
@@ -187,7 +187,7 @@ def worker(
             code, summary = injected.run(), injected.summary
     folder = spec.typed(spec.folder)
     everybody = f"    All peers: gossipdistill show {_again(out, folder.parent)}"
-    written = written_to(folder / RESULT_FILE, summary["peers"][0].get("unwritten", ()), everybody)
+    written = written_to(folder / RESULT_FILE, summary.peers[0].unwritten, everybody)
     print_result(summary, output, render, written)
     raise typer.Exit(code)
 
@@ -227,7 +227,7 @@ def compare(
 
         comparison = Comparison(asked, _split(strategies), _numbers(seeds), announce, faults)
         code = comparison.run()
-    folder = out / comparison.summary["name"]
+    folder = out / comparison.summary.name
     print_result(
         comparison.summary, output, render,
         "Try next:  kill -9 one of them yourself:  gossipdistill run --seconds 60   "

@@ -88,7 +88,7 @@ def simulate(
     with _Bar(specs[0].config.seconds, len(specs)) as bar, aside():
         simulation = Simulation(specs, load_plan(specs, faults), bar.show, stop)
         code = simulation.run()
-    folder = specs[0].typed(specs[0].folder.parent.parent / simulation.summary["name"])
+    folder = specs[0].typed(specs[0].folder.parent.parent / simulation.summary.name)
     unwritten: list[str] = []
     drawn = ""
     if plot is not None:
@@ -96,9 +96,9 @@ def simulate(
             simulated.plot(simulation.summary, asked.here / plot)
             drawn = f", drawn to {plot}"
     if unwritten:
-        simulation.summary["unwritten"] = [*simulation.summary.get("unwritten", ()), *unwritten]
+        simulation.summary = simulation.summary.but(unwritten=[*simulation.summary.unwritten, *unwritten])
         code = code or EXIT_LOST
-    written = written_to(folder / "summary.json", simulation.summary.get("unwritten", ()), drawn)
+    written = written_to(folder / "summary.json", simulation.summary.unwritten, drawn)
     print_result(simulation.summary, output, simulated.render, written)
     raise typer.Exit(code)
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gossipdistill.bundled import find
 from gossipdistill.doctor import local
@@ -20,6 +19,7 @@ from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.ids import next_boot
 from gossipdistill.machine.lookups import LookUp, look_up_all
+from gossipdistill.observe.examination import ExaminationRecord, FindingRecord, MeetingRecord
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import PeerEntry, Roster, classify, load_roster, parse_address
 
@@ -44,7 +44,7 @@ class Asked:
     machine: Machine = field(default_factory=local.machine)
 
 
-def examine(asked: Asked, progress: Progress) -> dict[str, Any]:
+def examine(asked: Asked, progress: Progress) -> ExaminationRecord:
     """The summary of all findings: what `--format json` prints.
 
     Raises:
@@ -168,31 +168,40 @@ def _met(case: Case, look_ups: Mapping[str, LookUp], seconds: float, progress: P
     return replace(case, meetings=in_order, waited_s=waited_s, keys=replace(case.keys, others=others))
 
 
-def _summary(case: Case) -> dict[str, Any]:
-    findings: list[dict[str, str]] = []
+def _summary(case: Case) -> ExaminationRecord:
+    findings: list[FindingRecord] = []
     exit_code = 0
     for title, check in CHECKS.items():
-        for found in check.look(case):
-            if found.verdict is Verdict.PROBLEM:
+        for one in check.look(case):
+            if one.verdict is Verdict.PROBLEM:
                 exit_code = exit_code or check.exit_code
+            verdict = one.verdict.value
             findings.append(
-                {"check": title, "about": found.about, "verdict": found.verdict.value, "found": found.found,
-                 "advice": found.advice}
-            )  # fmt: skip
-    counts = Counter(found["verdict"] for found in findings)
-    return {
-        "schema": 1, "peers": case.where, "name": case.name or None, "exit_code": exit_code,
-        "waited_s": round(case.waited_s, 2), "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
-        "versions": dict(case.machine.versions), "findings": findings,
-        "others": {name: _figures(met) for name, met in case.meetings.items()},
-    }  # fmt: skip
+                FindingRecord(check=title, about=one.about, verdict=verdict, found=one.found, advice=one.advice)
+            )
+    counts = Counter(found.verdict for found in findings)
+    return ExaminationRecord(
+        version=1,
+        peers=case.where,
+        name=case.name or None,
+        exit_code=exit_code,
+        waited_s=round(case.waited_s, 2),
+        counts={verdict.value: counts[verdict.value] for verdict in Verdict},
+        versions=dict(case.machine.versions),
+        findings=findings,
+        others={name: _figures(met) for name, met in case.meetings.items()},
+    )
 
 
-def _figures(met: Meeting) -> dict[str, Any]:
-    """What a script may want to compare; null where it was not measured."""
-    rate = met.large_bytes / met.large_s if met.large_s else None
-    return {
-        "kind": met.kind or None, "reached": met.reached, "reaches_me": met.reaches_me,
-        "round_trip_s": met.round_trip_s, "small_transfer_s": met.small_s, "large_transfer_bytes": met.large_bytes,
-        "large_transfer_bytes_per_s": rate, "clock_ahead_s": met.clock_ahead_s, "versions": dict(met.versions),
-    }  # fmt: skip
+def _figures(met: Meeting) -> MeetingRecord:
+    return MeetingRecord(
+        kind=met.kind or None,
+        reached=met.reached,
+        reaches_me=met.reaches_me,
+        round_trip_s=met.round_trip_s,
+        small_transfer_s=met.small_s,
+        large_transfer_bytes=met.large_bytes,
+        large_transfer_bytes_per_s=met.large_bytes / met.large_s if met.large_s else None,
+        clock_ahead_s=met.clock_ahead_s,
+        versions=dict(met.versions),
+    )

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gossipdistill.faults.expect import Expect
 from gossipdistill.faults.plan import FaultPlan
@@ -63,6 +63,31 @@ class Figure(NamedTuple):
 
     value: float | None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One expectation, of these peers, and what was measured."""
+
+    expected: Expect
+    peers: tuple[str, ...]
+    figure: Figure
+
+    @property
+    def met(self) -> bool:
+        """Whether something was measured, and is as expected."""
+        return self.figure.value is not None and self.expected.met(self.figure.value)
+
+    def line(self) -> str:
+        """In words."""
+        expected, peers, (value, why) = self.expected, self.peers, self.figure
+        between = "between" if expected.metric == "exchange_ratio" else "of"
+        whose = _and(peers) if 0 < len(peers) <= 6 else f"{len(peers)} peers"
+        if expected.whose == "mean":
+            whose = f"{len(peers)} finished peer{'s' * (len(peers) != 1)}, their mean,"
+        measured = f"is not measured ({why})" if value is None else f"is {value:.3g}"
+        met = "met" if self.met else "NOT MET"
+        return f"{met}: {expected.metric} {between} {whose} {measured}; expected: {expected.bound()}"
 
 
 class Measurements:
@@ -118,27 +143,19 @@ class Measurements:
 
     # --- out -----------------------------------------------------------------------------------------------------
 
-    def verdicts(self, accuracies: Mapping[str, float | None], trouble: str | None = None) -> list[dict[str, Any]]:
-        """Each expectation with what was measured and whether it is met, as in `summary.json`.
+    def verdicts(self, accuracies: Mapping[str, float | None], trouble: str | None = None) -> list[Verdict]:
+        """Each expectation with what was measured and whether it is met.
 
         `accuracies` are those of the finished peers; with `trouble` (the run was cut short) nothing is met.
         """
         return [self._verdict(expected, accuracies, trouble) for expected in self._plan.expect]
 
-    def _verdict(self, expected: Expect, accuracies: Mapping[str, float | None], trouble: str | None) -> dict[str, Any]:
+    def _verdict(self, expected: Expect, accuracies: Mapping[str, float | None], trouble: str | None) -> Verdict:
         members = expected.members(self._names, self._touched, self._restarted)
         if expected.whose == "mean":
             members = tuple(name for name in members if accuracies.get(name) is not None)
         figure = Figure(None, trouble) if trouble else self._figure(expected, members, accuracies)
-        met = figure.value is not None and expected.met(figure.value)
-        verdict: dict[str, Any] = {"metric": expected.metric, "peers": list(members)}
-        for name, bound in (("at_least", expected.at_least), ("at_most", expected.at_most)):
-            verdict |= {} if bound is None else {name: bound}
-        value = None if figure.value is None else round(figure.value, 4)
-        verdict |= {"measured": value, "met": met}
-        if figure.why:
-            verdict["reason"] = figure.why
-        return verdict | {"line": _line(expected, members, figure, met)}
+        return Verdict(expected, members, figure)
 
     def _figure(self, expected: Expect, members: Sequence[str], accuracies: Mapping[str, float | None]) -> Figure:
         match expected.metric:
@@ -265,16 +282,6 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
     mean = sum(total for _, total in points) / len(points)
     spread = sum((at_s - mean_s) ** 2 for at_s, _ in points)
     return sum((at_s - mean_s) * (total - mean) for at_s, total in points) / spread
-
-
-def _line(expected: Expect, members: Sequence[str], figure: Figure, met: bool) -> str:
-    between = "between" if expected.metric == "exchange_ratio" else "of"
-    whom = _and(members) if 0 < len(members) <= 6 else f"{len(members)} peers"
-    if expected.whose == "mean":
-        whom = f"{len(members)} finished peer{'s' * (len(members) != 1)}, their mean,"
-    measured = f"is not measured ({figure.why})" if figure.value is None else f"is {figure.value:.3g}"
-    verdict = "met" if met else "NOT MET"
-    return f"{verdict}: {expected.metric} {between} {whom} {measured}; expected: {expected.bound()}"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from gossipdistill.config.origins import chosen
 from gossipdistill.config.spec import WorkerSpec
@@ -21,6 +20,7 @@ from gossipdistill.faults import ActKind, FaultPlan, ProcessAct, ProcessFaults, 
 from gossipdistill.faults.measuring import Measurements
 from gossipdistill.launchers.injection import Do, Injection, NoFaults, SignalTo, StartAgain
 from gossipdistill.launchers.processes import Child
+from gossipdistill.observe.records import FaultRecord, PeerRecord, VerdictRecord
 from gossipdistill.observe.told import Done, Progress, Ready, Told
 from gossipdistill.strategies import Delivery
 
@@ -133,7 +133,7 @@ class Chaos:
         if act.kind is ActKind.RESTART:
             if child.lives:
                 self._postponed.append(act)  # it has not quite ended yet
-            elif child.result is None or child.result["status"] != "finished":
+            elif child.result is None or child.result.status != "finished":
                 self._down.discard(act.peer)
                 return [StartAgain(act.peer)]
         elif act.kind in _SIGNALS and child.lives and child.result is None:  # one that is done only serves
@@ -187,20 +187,19 @@ class Chaos:
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
-    def faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[FaultRecord]:
         """What became of each fault, as in `summary.json`. `fired` counts bent messages, or processes that it hit."""
         bent: Counter[int] = Counter()
         for counts in self._fired.values():
             bent.update(counts)
         entries = []
         for number, (fault, course) in enumerate(zip(self.plan.fault, self._courses, strict=True)):
-            entry = fault.model_dump(mode="json", exclude_none=True) | {"what": fault.words()}
             began_s = None if course.began_s is None else round(course.began_s, 3)
             ended_s = None if course.ended_s is None else round(course.ended_s, 3)
-            entries.append(entry | {"began_s": began_s, "ended_s": ended_s, "fired": course.acts + bent[number]})
+            entries.append(FaultRecord.of(fault, began_s, ended_s, course.acts + bent[number]))
         return entries
 
-    def expectations(self, peers: Iterable[Mapping[str, Any]], trouble: str | None) -> list[dict[str, Any]]:
+    def expectations(self, peers: Iterable[PeerRecord], trouble: str | None) -> list[VerdictRecord]:
         """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
-        accuracies = {peer["name"]: peer["val_accuracy"] for peer in peers if peer["status"] == "finished"}
-        return self.measured.verdicts(accuracies, trouble)
+        accuracies = {peer.name: peer.val_accuracy for peer in peers if peer.status == "finished"}
+        return [VerdictRecord.of(verdict) for verdict in self.measured.verdicts(accuracies, trouble)]

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import EXIT_NONE_FINISHED, EXIT_UNMET, ConfigError
@@ -15,7 +14,8 @@ from gossipdistill.launchers.injection import Injection
 from gossipdistill.launchers.lost_work import SHORT
 from gossipdistill.launchers.processes import Child, how_it_ended
 from gossipdistill.observe.endings import exit_code_of
-from gossipdistill.observe.records import PeerRecord, read_record
+from gossipdistill.observe.record import read_record
+from gossipdistill.observe.records import PeerRecord, SummaryRecord
 from gossipdistill.observe.report import summarise, unknown_peer
 
 
@@ -31,35 +31,34 @@ class Ended:
     """This signal ended the run early."""
     wall_s: float
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> SummaryRecord:
         """Of the whole run, as `summary.json` has it, with the exit code."""
         peers = [self.judged(child) for child in self.children.values()]
-        code = exit_code_of(peers, [peer["name"] for peer in peers if self.stopped_as_asked(peer)])
+        code = exit_code_of(peers, [peer.name for peer in peers if self.stopped_as_asked(peer)])
         if code == EXIT_NONE_FINISHED:
             code = self._code_of_none()
         if self.stopped_by is not None:
             code = 128 + self.stopped_by
         trouble = "the run was interrupted" if self.stopped_by is not None else None
         faults, expectations = self.injection.faults(), self.injection.expectations(peers, trouble)
-        if code == 0 and not all(verdict["met"] for verdict in expectations):
+        if code == 0 and not all(verdict.met for verdict in expectations):
             code = EXIT_UNMET
         return summarise(self.specs[0].config, peers, self.wall_s, code, self.folder, faults, expectations)
 
-    def stopped_as_asked(self, peer: Mapping[str, Any]) -> bool:
+    def stopped_as_asked(self, peer: PeerRecord) -> bool:
         """Whether it is gone because the fault plan ended it."""
-        return self.injection.stopped(peer["name"]) and peer["status"] in ("lost", "left")
+        return self.injection.stopped(peer.name) and peer.status in ("lost", "left")
 
-    def judged(self, child: Child) -> dict[str, Any]:
+    def judged(self, child: Child) -> PeerRecord:
         """The entry of this peer; as one of less than its share where a restarted peer did not do it."""
         entry, config = self.entry(child), child.spec.config
         others = [other.work.rate() for other in self.children.values() if other is not child]
-        problem = child.work.problem(entry["steps"], config.seconds, config.steps, others)
-        if entry["status"] != "finished" or not problem:
+        problem = child.work.problem(entry.steps, config.seconds, config.steps, others)
+        if entry.status != "finished" or not problem:
             return entry
-        warnings = [*entry["warnings"], f"{SHORT}: {problem}"]
-        return entry | {"status": SHORT, "reason": problem, "warnings": warnings}
+        return entry.but(status=SHORT, reason=problem, warnings=[*entry.warnings, f"{SHORT}: {problem}"])
 
-    def entry(self, child: Child) -> dict[str, Any]:
+    def entry(self, child: Child) -> PeerRecord:
         """The peer's own result, or what the launcher knows of one that could not write it."""
         if child.result is not None:
             return child.result
@@ -70,15 +69,15 @@ class Ended:
         message = child.error.message if child.error else child.how or how_it_ended(child.exit_code)
         if self.injection.stopped(child.spec.name):
             message += ", as the fault plan asked"
-        return unknown_peer(child.spec.name) | {
-            "status": status,
-            "pid": child.process.pid,
-            "incarnations": child.restarts + 1,
-            "steps": child.progress.step,
-            "steps_per_s": round(child.progress.steps_per_s, 3),
-            "parcels_used": child.progress.exchanges,
-            "warnings": [message],
-        }
+        return unknown_peer(child.spec.name).but(
+            status=status,
+            pid=child.process.pid,
+            incarnations=child.restarts + 1,
+            steps=child.progress.step,
+            steps_per_s=round(child.progress.steps_per_s, 3),
+            parcels_used=child.progress.exchanges,
+            warnings=[message],
+        )
 
     def _code_of_none(self) -> int:
         """No peer finished: that of a refusal, if all were refused alike before their first step."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gossipdistill.config.layers import Layer, Resolved
 from gossipdistill.config.origins import chosen
@@ -27,6 +27,7 @@ from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import Findings, check
 from gossipdistill.observe.endings import trouble_of, warnings_of
 from gossipdistill.observe.notices import merged
+from gossipdistill.observe.records import Budget, CompareRecord, CompareRow, SettingRecord, SummaryRecord
 from gossipdistill.observe.report import noted, write_json
 from gossipdistill.observe.told import Watch
 from gossipdistill.roster import load_roster
@@ -74,7 +75,7 @@ class Comparison:
     seeds: Sequence[int]
     announce: Announce
     faults: str | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: CompareRecord = field(init=False, repr=False)
     cpus: Cpus = field(default_factory=Cpus.read)
     """Read once: the rows that have run are no reason to give the next one fewer threads."""
 
@@ -105,7 +106,7 @@ class Comparison:
                         break
         except _StoppedError as stopped:
             self._note(stopped.exit_code, None, folder)
-        return int(self.summary["exit_code"])
+        return self.summary.exit_code
 
     def rows(self) -> list[Row]:
         """What is run, in this order.
@@ -130,43 +131,41 @@ class Comparison:
                 if key.startswith("strategy.") and key not in {"strategy.name"} | _options_but_of(None):
                     raise ConfigError(f"unknown key; {nearest(key, known)}", file=layer.where, key=key, value=value)
 
-    def _head(self, common: Resolved, folder: Path, findings: Findings | None) -> dict[str, Any]:
-        config = common.config
-        return {
-            "schema": 1,
-            "name": folder.name,
-            "task": config.task.name,
-            "budget": {"steps": config.steps, "seconds": config.seconds},
-            "step_time_s": config.train.step_time_s,
-            "examples_per_peer": findings.examples["used"] if findings else config.task.examples_per_peer,
-            "transfer_examples": findings.examples["transfer"] if findings else 0,
-            "examples": findings.examples if findings else None,
-            "classes": findings.classes if findings else True,
-            "config": common.as_json(),
-            "peers": len(load_roster(config.peers, self.asked.base_of(common, "peers")).peer),
-            "strategies": list(self.strategies),
-            "seeds": list(self.seeds),
-            "runs": [],
-            "exit_code": 0,
-        }
+    def _head(self, common: Resolved, folder: Path, findings: Findings | None) -> CompareRecord:
+        config, examples = common.config, findings.examples if findings else None
+        return CompareRecord(
+            version=1,
+            name=folder.name,
+            task=config.task.name,
+            budget=Budget(steps=config.steps, seconds=config.seconds),
+            step_time_s=config.train.step_time_s,
+            examples_per_peer=examples.used if examples else config.task.examples_per_peer,
+            transfer_examples=examples.transfer if examples else 0,
+            examples=examples,
+            classes=findings.classes if findings else True,
+            config={key: SettingRecord.model_validate(entry) for key, entry in common.as_json().items()},
+            peers=len(load_roster(config.peers, self.asked.base_of(common, "peers")).peer),
+            strategies=list(self.strategies),
+            seeds=list(self.seeds),
+            runs=[],
+            exit_code=0,
+        )
 
-    def _note(self, code: int, entry: dict[str, Any] | None, folder: Path) -> None:
-        if entry is not None:
-            self.summary["runs"].append(entry)
-        self.summary["exit_code"] = max(self.summary["exit_code"], code)
+    def _note(self, code: int, entry: CompareRow | None, folder: Path) -> None:
+        runs = [*self.summary.runs, *([entry] if entry is not None else [])]
+        self.summary = self.summary.but(runs=runs, exit_code=max(self.summary.exit_code, code))
         unwritten: list[str] = []
         with noted(unwritten):
             write_json(folder / "compare.json", self.summary)
-        self.summary.pop("unwritten", None)
+        self.summary = self.summary.without("unwritten")
         if unwritten:
-            self.summary["unwritten"] = unwritten
-            if entry is None and not self.summary["runs"] and code == 0:
+            if not runs and code == 0:
                 raise ConfigError(f"cannot be written: {unwritten[0]}", file=folder)
-            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
+            self.summary = self.summary.but(unwritten=unwritten, exit_code=self.summary.exit_code or EXIT_LOST)
 
-    def _one(self, row: Row, folder: Path, place: str) -> tuple[int, dict[str, Any]]:
+    def _one(self, row: Row, folder: Path, place: str) -> tuple[int, CompareRow]:
         # The same strategy and seed without faults went just before.
-        seconds = self.summary["runs"][-1]["trained_s"] if row.faults else None
+        seconds = self.summary.runs[-1].trained_s if row.faults else None
         specs = self.plan(row, folder, seconds)
         under = f", under {row.plan}" if row.faults else ""
         watch = self.announce(f"{place}: {row.strategy}, seed {row.seed}{under}")
@@ -217,37 +216,37 @@ class Comparison:
         return {key: value for key, value in chosen.items() if value is not None}
 
 
-def entry_of(row: Row, summary: dict[str, Any] | None, specs: Sequence[WorkerSpec], problem: str) -> dict[str, Any]:
+def entry_of(row: Row, summary: SummaryRecord | None, specs: Sequence[WorkerSpec], problem: str) -> CompareRow:
     """One run as an entry of `compare.json`; without a summary it never began, and `problem` says why."""
-    peers = summary["peers"] if summary else []
-    finished = [peer for peer in peers if peer["status"] == "finished"]
+    peers = summary.peers if summary else []
+    finished = [peer for peer in peers if peer.status == "finished"]
     troubles = [trouble for peer in peers if (trouble := trouble_of(peer))]
 
-    def mean(key: str) -> float | None:
-        values = [peer[key] for peer in finished if peer[key] is not None]
+    def mean(figures: Iterable[float | None]) -> float | None:
+        values = [figure for figure in figures if figure is not None]
         return sum(values) / len(values) if values else None
 
-    return {
-        "strategy": row.strategy,
-        "seed": row.seed,
-        "faults": row.plan,
-        "run": summary["name"] if summary else None,
-        "exit_code": summary["exit_code"] if summary else None,
-        "peers": len(specs),
-        "finished": len(finished),
-        "troubles": [problem] if problem else troubles,
-        "warnings": merged([(peer["name"], text) for peer in finished for text in warnings_of(peer)], len(specs)),
-        "models": [str(spec.config.task_options().get("model", "")) for spec in specs],
-        "val_accuracy": summary["val_accuracy"] if summary else None,
-        "val_loss": mean("val_loss"),
-        "bytes_sent_per_peer": mean("bytes_sent"),
-        "bytes_are_computed": any(peer.get("bytes_are_computed") for peer in finished),
-        "cpu_s_per_step": mean("cpu_s_per_step"),
-        "steps": mean("steps"),
-        "wall_s": summary["wall_s"] if summary else None,
-        "trained_s": max((peer["wall_s"] for peer in finished), default=None),
-        "expectations": summary["expectations"] if summary else [],
-    }
+    return CompareRow(
+        strategy=row.strategy,
+        seed=row.seed,
+        faults=row.plan,
+        run=summary.name if summary else None,
+        exit_code=summary.exit_code if summary else None,
+        peers=len(specs),
+        finished=len(finished),
+        troubles=[problem] if problem else troubles,
+        warnings=merged([(peer.name, text) for peer in finished for text in warnings_of(peer)], len(specs)),
+        models=[str(spec.config.task_options().get("model", "")) for spec in specs],
+        val_accuracy=summary.val_accuracy if summary else None,
+        val_loss=mean(peer.val_loss for peer in finished),
+        bytes_sent_per_peer=mean(peer.bytes_sent for peer in finished),
+        bytes_are_computed=any(peer.bytes_are_computed for peer in finished),
+        cpu_s_per_step=mean(peer.cpu_s_per_step for peer in finished),
+        steps=mean(peer.steps for peer in finished),
+        wall_s=summary.wall_s if summary else None,
+        trained_s=max((peer.wall_s for peer in finished if peer.wall_s is not None), default=None),
+        expectations=summary.expectations if summary else [],
+    )
 
 
 def check_name(name: str) -> None:

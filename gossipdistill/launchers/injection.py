@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gossipdistill.events import Event
 from gossipdistill.launchers.processes import Child
+from gossipdistill.observe.records import FaultRecord, PeerRecord, VerdictRecord
 from gossipdistill.observe.told import Told
 
 
@@ -50,10 +51,10 @@ class Injection(Protocol):
     def awaits_restart(self) -> bool:
         """Whether a peer is still to be started again, so that the run is not over though no process lives."""
 
-    def faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[FaultRecord]:
         """What became of each fault, as in `summary.json`."""
 
-    def expectations(self, peers: Iterable[Mapping[str, Any]], trouble: str | None) -> list[dict[str, Any]]:
+    def expectations(self, peers: Iterable[PeerRecord], trouble: str | None) -> list[VerdictRecord]:
         """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
 
 
@@ -79,10 +80,10 @@ class NoFaults:
         """No."""
         return False
 
-    def faults(self) -> list[dict[str, Any]]:
+    def faults(self) -> list[FaultRecord]:
         """None."""
         return []
 
-    def expectations(self, peers: Iterable[Mapping[str, Any]], trouble: str | None) -> list[dict[str, Any]]:
+    def expectations(self, peers: Iterable[PeerRecord], trouble: str | None) -> list[VerdictRecord]:
         """None."""
         return []

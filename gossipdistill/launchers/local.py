@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.durable import Disk, KeptRoom
@@ -23,13 +22,15 @@ from gossipdistill.launchers.collecting import Ended
 from gossipdistill.launchers.injection import Do, Injection, NoFaults, SignalTo, StartAgain
 from gossipdistill.launchers.processes import Child, Processes, how_it_ended, processes_ended_for_memory
 from gossipdistill.launchers.restarts import NoRestarts, Restarts
+from gossipdistill.observe.record import Record
 from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.records import SummaryRecord
 from gossipdistill.observe.report import as_json, noted
 from gossipdistill.observe.told import Done, Exited, Failure, Progress, Ready, Result, Started, Told, Watch
 from gossipdistill.runtime.peer_files import needed
 from gossipdistill.runtime.stopping import signals_to_end
 
-Summary = Callable[[Ended], tuple[dict[str, Any], dict[str, Any]]]
+Summary = Callable[[Ended], tuple[SummaryRecord, Record]]
 """What becomes of an ended run: its summary, with the exit code, and what is written to the file of the run."""
 
 _READY_WITHIN_S = 180.0
@@ -45,7 +46,7 @@ class WorkerError(GossipdistillError):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
-def of_the_whole_run(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
+def of_the_whole_run(ended: Ended) -> tuple[SummaryRecord, Record]:
     """The summary of all peers, which is also the file."""
     summary = ended.summary()
     return summary, summary
@@ -64,7 +65,7 @@ class LocalRun:
     summarise: Summary = of_the_whole_run
     file: Path | None = None
     """The file of the run is this one; unset, it is summary.json in `folder`."""
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: SummaryRecord = field(init=False, repr=False)
     processes: Processes = field(default_factory=Processes)
     released_s: float | None = None
     """Training began at this reading of the monotonic clock."""
@@ -210,7 +211,7 @@ class LocalRun:
 
     def _ended(self, name: str, child: Child) -> None:
         child.exit_code = child.process.returncode
-        status = child.result["status"] if child.result is not None else None
+        status = child.result.status if child.result is not None else None
         if self.released_s is None and (child.error is not None or child.exit_code >= 0):
             raise _refusal(name, child)
         child.how = how_it_ended(child.exit_code, processes_ended_for_memory() > self._ended_for_memory)
@@ -271,9 +272,8 @@ class LocalRun:
         with noted(unwritten):
             outcome.write(f"{as_json(written, indent=1)}\n".encode())
         if unwritten:
-            self.summary["unwritten"] = unwritten
-            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
-        return int(self.summary["exit_code"])
+            self.summary = self.summary.but(unwritten=unwritten, exit_code=self.summary.exit_code or EXIT_LOST)
+        return self.summary.exit_code
 
 
 def _refusal(name: str, child: Child) -> WorkerError:

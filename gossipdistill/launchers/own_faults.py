@@ -7,14 +7,13 @@ everybody.
 
 from __future__ import annotations
 
-from typing import Any
-
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.launchers.beginning import ByItself
 from gossipdistill.launchers.chaos import injection_of
 from gossipdistill.launchers.collecting import Ended
 from gossipdistill.launchers.local import LocalRun, WorkerError
 from gossipdistill.observe.endings import exit_code_of
+from gossipdistill.observe.records import FaultsRecord, SummaryRecord
 from gossipdistill.observe.report import FAULTS_FILE, summarise
 from gossipdistill.observe.told import Failure, Told, Watch
 
@@ -37,7 +36,7 @@ def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
     )
 
 
-def of_one_peer(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
+def of_one_peer(ended: Ended) -> tuple[SummaryRecord, FaultsRecord]:
     """The summary of one peer, whose exit code is 0 also if the plan has ended it, and what became of the plan.
 
     Raises:
@@ -50,4 +49,4 @@ def of_one_peer(ended: Ended) -> tuple[dict[str, Any], dict[str, Any]]:
     code = 0 if ended.stopped_as_asked(peer) else exit_code_of([peer])
     code = 128 + ended.stopped_by if ended.stopped_by is not None else code
     faults = ended.injection.faults()
-    return summarise(spec.config, [peer], ended.wall_s, code, spec.folder.parent, faults), {"faults": faults}
+    return summarise(spec.config, [peer], ended.wall_s, code, spec.folder.parent, faults), FaultsRecord(faults=faults)

@@ -18,6 +18,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.learning.snapshot import architecture_hash
 from gossipdistill.machine.devices import choose_device
 from gossipdistill.observe.dealt import data_words
+from gossipdistill.observe.records import ExamplesRecord
 from gossipdistill.runtime.aside import aside
 
 
@@ -25,7 +26,7 @@ from gossipdistill.runtime.aside import aside
 class Findings:
     """What the preflight learns on the way, for the head of a table."""
 
-    examples: dict[str, int | None]
+    examples: ExamplesRecord
     """Of the first peer, as in its `result.json`."""
     classes: bool
 
@@ -59,7 +60,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
             refuse_unsendable(spec, parts.strategy, task, model)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             models.append(_Model(spec.name, architecture_hash(model), parameters))
-            findings = findings or Findings(task.examples(), task.distillable)
+            findings = findings or Findings(ExamplesRecord.model_validate(task.examples()), task.distillable)
     if strategy_needs_alike(specs):
         refuse_unlike(specs[0].config.strategy.name, models)
     assert findings is not None

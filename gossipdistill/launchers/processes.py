@@ -11,7 +11,6 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import gossipdistill
 from gossipdistill.assembly.blaming import LOG
@@ -20,6 +19,7 @@ from gossipdistill.config.threads import VARIABLES
 from gossipdistill.durable import Disk, put
 from gossipdistill.files import UnusableError, decoded, parse_json
 from gossipdistill.launchers.lost_work import Work
+from gossipdistill.observe.records import PeerRecord
 from gossipdistill.observe.told import Failure, Progress, Ready, Told
 from gossipdistill.observe.told import decoded as told_of
 from gossipdistill.runtime.folder_lock import refuse_held
@@ -37,7 +37,7 @@ class Child:
     process: subprocess.Popen[bytes]
     ready: Ready | None = None
     progress: Progress = field(default_factory=Progress)
-    result: dict[str, Any] | None = None
+    result: PeerRecord | None = None
     error: Failure | None = None
     exit_code: int | None = None
     how: str = ""

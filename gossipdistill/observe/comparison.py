@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.fitting import Column, Fitting
+from gossipdistill.observe.records import CompareRecord, CompareRow, ExamplesRecord, VerdictRecord
 from gossipdistill.observe.report import size
-from gossipdistill.printable import printable_all
 
 LABELS = {
     "isolated": "alone",
@@ -46,52 +48,92 @@ REMARKS = {
 }
 
 
-def rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Per strategy and fault plan: figures as (mean over seeds, standard error or None), in the order that was asked
-    for."""
-    table = []
-    for kind in dict.fromkeys(map(_kind, summary["runs"])):
-        begun = [run for run in summary["runs"] if _kind(run) == kind]
-        runs = [run for run in begun if not is_cut_short(run)]
-
-        def over(key: str, runs: list[dict[str, Any]] = runs) -> tuple[float, float | None] | None:
-            return spread([run[key] for run in runs if run[key] is not None])
-
-        scores = [run["val_accuracy"] for run in runs if run["val_accuracy"]]
-        table.append(
-            {
-                "strategy": kind[0],
-                "faults": kind[1],
-                "expectations": [verdict for run in runs for verdict in run.get("expectations", [])],
-                "models": begun[0]["models"],
-                "seeds": sum(run["finished"] > 0 for run in runs),
-                "cut_short": len(runs) < len(begun),
-                "seeds_wanted": len(summary["seeds"]),
-                "finished": f"{sum(r['finished'] for r in runs)} of {sum(r['peers'] for r in runs)}",
-                "all_finished": all(r["finished"] == r["peers"] for r in runs),
-                "troubles": [trouble for run in runs for trouble in run["troubles"]],
-                "warnings": list(dict.fromkeys(text for run in runs for text in run["warnings"])),
-                "computed": any(run["bytes_are_computed"] for run in runs),
-                "mean": spread([100 * score["mean"] for score in scores]),
-                "worst": spread([100 * score["worst"] for score in scores]),
-                "loss": over("val_loss"),
-                "bytes": over("bytes_sent_per_peer"),
-                "cpu_s": over("cpu_s_per_step"),
-            }
-        )
-    return table
+Mean = tuple[float, float | None]
+"""(mean over seeds, standard error or None)."""
 
 
-def is_cut_short(run: dict[str, Any]) -> bool:
+@dataclass(frozen=True)
+class Row:
+    """What the table says of one strategy under one fault plan, or under none."""
+
+    strategy: str
+    faults: str | None
+    begun: Sequence[CompareRow]
+    """Its runs, those included that were cut short."""
+    seeds_wanted: int
+
+    @cached_property
+    def runs(self) -> list[CompareRow]:
+        """Those of which the figures count."""
+        return [run for run in self.begun if not is_cut_short(run)]
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a signal ended one of its runs."""
+        return len(self.runs) < len(self.begun)
+
+    @property
+    def expectations(self) -> list[VerdictRecord]:
+        """Of all its runs."""
+        return [verdict for run in self.runs for verdict in run.expectations]
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds of which some peer has finished."""
+        return sum(run.finished > 0 for run in self.runs)
+
+    @property
+    def finished(self) -> str:
+        """How many peers have finished, in words."""
+        return f"{sum(run.finished for run in self.runs)} of {sum(run.peers for run in self.runs)}"
+
+    @property
+    def said(self) -> list[str]:
+        """The troubles and warnings of its runs, and whether its expectations are met."""
+        troubles = [trouble for run in self.runs for trouble in run.troubles]
+        warnings = dict.fromkeys(text for run in self.runs for text in run.warnings)
+        return [*troubles, *warnings, *(verdict.line for verdict in self.expectations)]
+
+    @cached_property
+    def mean(self) -> Mean | None:
+        """Of the peers' mean accuracies, in percent."""
+        return spread([100 * run.val_accuracy.mean for run in self.runs if run.val_accuracy])
+
+    @property
+    def worst(self) -> Mean | None:
+        """Of the peers' worst accuracies, in percent."""
+        return spread([100 * run.val_accuracy.worst for run in self.runs if run.val_accuracy])
+
+    @property
+    def loss(self) -> Mean | None:
+        """Of validation losses."""
+        return spread([run.val_loss for run in self.runs if run.val_loss is not None])
+
+    @property
+    def sent(self) -> Mean | None:
+        """Bytes of each peer."""
+        return spread([run.bytes_sent_per_peer for run in self.runs if run.bytes_sent_per_peer is not None])
+
+    @property
+    def cpu_s(self) -> Mean | None:
+        """Processor time of a step."""
+        return spread([run.cpu_s_per_step for run in self.runs if run.cpu_s_per_step is not None])
+
+
+def rows(summary: CompareRecord) -> list[Row]:
+    """Per strategy and fault plan, in the order that was asked for."""
+    kinds: dict[tuple[str, str | None], list[CompareRow]] = {}
+    for run in summary.runs:
+        kinds.setdefault((run.strategy, run.faults), []).append(run)
+    return [Row(strategy, faults, begun, len(summary.seeds)) for (strategy, faults), begun in kinds.items()]
+
+
+def is_cut_short(run: CompareRow) -> bool:
     """Whether a signal ended this run before all its peers had finished: its figures are those of no seed."""
-    return (run.get("exit_code") or 0) > 127 and run["finished"] < run["peers"]
+    return (run.exit_code or 0) > 127 and run.finished < run.peers
 
 
-def _kind(run: dict[str, Any]) -> tuple[str, str | None]:
-    return run["strategy"], run.get("faults")  # results of earlier releases know of no faults
-
-
-def spread(values: list[float]) -> tuple[float, float | None] | None:
+def spread(values: Sequence[float]) -> Mean | None:
     """(mean, standard error of the mean; None for a single value); None without values."""
     if not values:
         return None
@@ -102,12 +144,12 @@ def spread(values: list[float]) -> tuple[float, float | None] | None:
     return mean, math.sqrt(variance / len(values))
 
 
-def render(summary: dict[str, Any]) -> RenderableType:
+def render(summary: CompareRecord) -> RenderableType:
     """The table of a comparison, for a rich console."""
-    summary = printable_all(summary)
+    summary = summary.printable()
     figures = rows(summary)
-    base = next((row["cpu_s"][0] for row in figures if row["strategy"] == "isolated" and row["cpu_s"]), None)
-    scored = any(row["mean"] for row in figures)
+    base = next((row.cpu_s[0] for row in figures if row.strategy == "isolated" and row.cpu_s), None)
+    scored = any(row.mean for row in figures)
     columns = [
         Column("", folding=True),
         *(
@@ -121,56 +163,55 @@ def render(summary: dict[str, Any]) -> RenderableType:
     ]
     lines: list[list[RenderableType]] = []
     for row in figures:
-        alone = row["strategy"] == "pooled"
-        scores = [_text(row["mean"], 1), _text(row["worst"], 1)] if scored else [_text(row["loss"], 4)]
-        cpu = "-" if alone or row["cpu_s"] is None else _relative(row["cpu_s"][0], base)
-        sent = "-" if alone or row["bytes"] is None else size(row["bytes"][0])
-        label = f"  the same, under {row['faults']}" if row["faults"] else _label(row) + _models(row)
+        alone = row.strategy == "pooled"
+        scores = [_text(row.mean, 1), _text(row.worst, 1)] if scored else [_text(row.loss, 4)]
+        cpu = "-" if alone or row.cpu_s is None else _relative(row.cpu_s[0], base)
+        sent = "-" if alone or row.sent is None else size(row.sent[0])
+        label = f"  the same, under {row.faults}" if row.faults else _label(row) + _models(row)
         lines.append([label + _seeds(row), *scores, sent, cpu, Text(_remark(row), style="dim")])
     parts: list[RenderableType] = [Text(_head(summary), style="bold"), Text(""), Fitting(columns, lines), Text("")]
     return Group(*parts, *(Text(note) for note in [*_interruption(summary), *_notes(figures)]))
 
 
-def _interruption(summary: dict[str, Any]) -> list[str]:
+def _interruption(summary: CompareRecord) -> list[str]:
     """What a signal has left undone; nothing of a comparison that ran to its end."""
-    if summary.get("exit_code", 0) <= 127:
+    if summary.exit_code <= 127:
         return []
-    cut = [f"{run['strategy']} with seed {run['seed']}" for run in summary["runs"] if is_cut_short(run)]
-    begun = {run["strategy"] for run in summary["runs"]}
-    missing = [name for name in summary.get("strategies", ()) if name not in begun]
+    cut = [f"{run.strategy} with seed {run.seed}" for run in summary.runs if is_cut_short(run)]
+    begun = {run.strategy for run in summary.runs}
+    missing = [name for name in summary.strategies if name not in begun]
     parts = [f"cut short and not counted: {', '.join(cut)}"] if cut else []
     parts += [f"not begun: {', '.join(missing)}"] if missing else []
     return ["; ".join(["interrupted", *parts])]
 
 
-def _label(row: dict[str, Any]) -> str:
-    return LABELS.get(row["strategy"], str(row["strategy"]))
+def _label(row: Row) -> str:
+    return LABELS.get(row.strategy, row.strategy)
 
 
-def _seeds(row: dict[str, Any]) -> str:
+def _seeds(row: Row) -> str:
     """Over how many seeds a row is, where that is not all of them; beside its label, which is never left out."""
-    if row["seeds"] >= row["seeds_wanted"] or not (row["cut_short"] or row["seeds_wanted"] > 1):
+    if row.seeds >= row.seeds_wanted or not (row.cut_short or row.seeds_wanted > 1):
         return ""
-    return f", over {row['seeds']} of {row['seeds_wanted']} seeds" if row["seeds"] else ", no seed finished"
+    return f", over {row.seeds} of {row.seeds_wanted} seeds" if row.seeds else ", no seed finished"
 
 
-def _remark(row: dict[str, Any]) -> str:
-    remarks = [] if row["all_finished"] else [f"{row['finished']} peers finished"]
-    if verdicts := row["expectations"]:
-        remarks.append(f"{sum(verdict['met'] for verdict in verdicts)} of {len(verdicts)} expectations met")
-    remarks += [REMARKS[row["strategy"]]] if row["strategy"] in REMARKS and not row["faults"] else []
-    remarks += ["bytes by formula"] if row["computed"] else []
+def _remark(row: Row) -> str:
+    remarks = [] if all(run.finished == run.peers for run in row.runs) else [f"{row.finished} peers finished"]
+    if verdicts := row.expectations:
+        remarks.append(f"{sum(verdict.met for verdict in verdicts)} of {len(verdicts)} expectations met")
+    remarks += [REMARKS[row.strategy]] if row.strategy in REMARKS and not row.faults else []
+    remarks += ["bytes by formula"] if any(run.bytes_are_computed for run in row.runs) else []
     return "; ".join(remarks)
 
 
-def _notes(figures: list[dict[str, Any]]) -> list[str]:
+def _notes(figures: list[Row]) -> list[str]:
     """What went wrong, row by row, and what the table means."""
     notes = []
     for row in figures:
-        label = _label(row) + (f", under {row['faults']}" if row["faults"] else "")
-        verdicts = [verdict["line"] for verdict in row["expectations"]]
-        notes += [f"{label}: {text}" for text in [*row["troubles"], *row["warnings"], *verdicts]]
-    if any(row["strategy"] == "codistill_predictions" for row in figures):
+        label = _label(row) + (f", under {row.faults}" if row.faults else "")
+        notes += [f"{label}: {text}" for text in row.said]
+    if any(row.strategy == "codistill_predictions" for row in figures):
         notes.append(
             'In the rows "by predictions" no example, label or weight left a peer. '
             "(What predictions can reveal: docs/privacy.md)"
@@ -178,31 +219,36 @@ def _notes(figures: list[dict[str, Any]]) -> list[str]:
     return notes
 
 
-def _head(summary: dict[str, Any]) -> str:
-    config = {key: entry["value"] for key, entry in summary["config"].items()}
-    peers, budget, seeds = summary["peers"], summary["budget"], summary["seeds"]
-    first = f"{summary['task']}, {peers} peer{'s' * (peers != 1)}"
-    classes = config.get("task.classes_per_peer") if summary["classes"] else None
-    examples = summary.get("examples") or {
-        "used": summary["examples_per_peer"], "pool": None, "asked": None, "transfer": summary["transfer_examples"]
-    }  # fmt: skip
-    if ":" not in str(summary["task"]) and (examples["asked"] or 0) <= examples["used"]:
-        examples = examples | {"pool": None}  # a ready-made task, as it was asked for: its pool is no news
-    dealt = data_words([examples], str(config.get("task.shards")), classes) if examples["used"] else ""
+def _head(summary: CompareRecord) -> str:
+    config = {key: entry.value for key, entry in summary.config.items()}
+    peers, budget, seeds = summary.peers, summary.budget, summary.seeds
+    first = f"{summary.task}, {peers} peer{'s' * (peers != 1)}"
+    classes = config.get("task.classes_per_peer") if summary.classes else None
+    examples = summary.examples or ExamplesRecord.model_validate(
+        {
+            "used": max(summary.examples_per_peer or 0, 0),
+            "pool": None,
+            "asked": None,
+            "transfer": summary.transfer_examples,
+        }
+    )
+    if ":" not in summary.task and (examples.asked or 0) <= examples.used:
+        examples = examples.but(pool=None)  # a ready-made task, as it was asked for: its pool is no news
+    dealt = data_words([examples], str(config.get("task.shards")), classes) if examples.used else ""
     parts = [f"{first}: {dealt}" if dealt else first]
-    pace = f" of {1000 * summary['step_time_s']:g} ms (padded)" if summary["step_time_s"] else ""
-    limits = [f"{budget['steps']} steps{pace}"] if budget["steps"] else []
-    limits += [f"{budget['seconds']:g} s"] if budget["seconds"] else []
+    pace = f" of {1000 * summary.step_time_s:g} ms (padded)" if summary.step_time_s else ""
+    limits = [f"{budget.steps} steps{pace}"] if budget.steps else []
+    limits += [f"{budget.seconds:g} s"] if budget.seconds else []
     parts.append(", at most ".join(limits))
-    whole = all(row["seeds"] == len(seeds) for row in rows(summary))
+    whole = all(row.seeds == len(seeds) for row in rows(summary))
     of_seeds = f"{len(seeds)} seeds" if whole else f"over the seeds of {len(seeds)} that finished"
     parts.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"{of_seeds}, mean ± standard error")
     return "; ".join(parts)
 
 
-def _models(row: dict[str, Any]) -> str:
-    counted = Counter(model for model in row["models"] if model)
-    if row["strategy"] in ("pooled", "isolated") or not counted:
+def _models(row: Row) -> str:
+    counted = Counter(model for model in row.begun[0].models if model)
+    if row.strategy in ("pooled", "isolated") or not counted:
         return ""
     return (
         " ("
@@ -211,7 +257,7 @@ def _models(row: dict[str, Any]) -> str:
     )
 
 
-def _text(value: tuple[float, float | None] | None, digits: int) -> str:
+def _text(value: Mean | None, digits: int) -> str:
     if value is None:
         return "-"
     mean, error = value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from gossipdistill.observe.records import ExamplesRecord
 
 _HOW = {"same": ", the same for all"}
 
 
-def data_words(entries: Iterable[Mapping[str, Any] | None], how: str = "disjoint", classes: int | None = None) -> str:
+def data_words(entries: Iterable[ExamplesRecord | None], how: str = "disjoint", classes: int | None = None) -> str:
     """One phrase for all peers of a run, or "" where nothing is known.
 
     Args:
@@ -19,8 +20,8 @@ def data_words(entries: Iterable[Mapping[str, Any] | None], how: str = "disjoint
     known = [entry for entry in entries if entry]
     if not known:
         return ""
-    used, pools = sorted({entry["used"] for entry in known}), {entry["pool"] for entry in known}
-    asked, shared = {entry["asked"] for entry in known}, {entry["transfer"] for entry in known}
+    used, pools = sorted({entry.used for entry in known}), {entry.pool for entry in known}
+    asked, shared = {entry.asked for entry in known}, {entry.transfer for entry in known}
     text = f"{used[0]:,}" if len(used) == 1 else f"{used[0]:,} to {used[-1]:,}"
     if len(pools) == 1 and (pool := pools.pop()) is not None:
         text += f" of {pool:,}"

@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from pydantic import Field
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gossipdistill.printable import printable_all
+from gossipdistill.observe.record import Number, Record
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
-def render(summary: dict[str, Any]) -> RenderableType:
+class FindingRecord(Record):
+    """What one check of a doctor has found; `verdict` is ok, warning or problem."""
+
+    check: str
+    about: str
+    verdict: str
+    found: str
+    advice: str
+
+
+class MeetingRecord(Record):
+    """What a script may want to compare of one other peer; null where it was not measured."""
+
+    kind: str | None
+    reached: bool
+    reaches_me: bool
+    round_trip_s: Number | None
+    small_transfer_s: Number | None
+    large_transfer_bytes: int
+    large_transfer_bytes_per_s: Number | None
+    clock_ahead_s: Number | None
+    versions: dict[str, str]
+
+
+class ExaminationRecord(Record):
+    """All findings of a doctor: what `--format json` prints."""
+
+    version: int = Field(1, validation_alias="schema")
+    peers: str
+    name: str | None
+    exit_code: int
+    waited_s: Number
+    counts: dict[str, int]
+    versions: dict[str, str]
+    findings: list[FindingRecord]
+    others: dict[str, MeetingRecord]
+
+
+def render(summary: ExaminationRecord) -> RenderableType:
     """The table, and one line for the whole."""
-    summary = printable_all(summary)
+    summary = summary.printable()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("about", no_wrap=True)
     table.add_column("found", overflow="fold")
     before = ""
-    for found in summary["findings"]:
-        title, verdict = found["check"], found["verdict"]
-        said = Text(found["found"])
-        if found["advice"]:
-            said.append(f"\n-> {found['advice']}", style=_STYLES[verdict])
+    for found in summary.findings:
+        title, verdict = found.check, found.verdict
+        said = Text(found.found)
+        if found.advice:
+            said.append(f"\n-> {found.advice}", style=_STYLES[verdict])
         shown = title if title != before else ""
-        table.add_row(shown, Text(verdict, style=_STYLES[verdict]), Text(found["about"]), said)
+        table.add_row(shown, Text(verdict, style=_STYLES[verdict]), Text(found.about), said)
         before = title
     return Group(table, Text(""), Text(_whole(summary)))
 
 
-def _whole(summary: dict[str, Any]) -> str:
-    counts = summary["counts"]
+def _whole(summary: ExaminationRecord) -> str:
+    counts = summary.counts
     if not counts["problem"] and not counts["warning"]:
         return f"All is well: {counts['ok']} checks."
     parts = [_count(counts[verdict], verdict) for verdict in ("problem", "warning") if counts[verdict]]

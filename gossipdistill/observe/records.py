@@ -1,38 +1,23 @@
-"""The files of a run read back: what each must hold so that it can be shown. All of them may be anybody's, or damaged.
-
-Only what is shown is checked; other keys may follow, and keys that releases before this one did not write may be
-missing. Numbers are finite and texts may hold anything: they are made printable where they are shown.
-"""
+"""The files of a run: what each holds, and must hold so that it can be shown."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, RootModel
-from safetensors.numpy import load
+from pydantic import ConfigDict, Field, RootModel
 
-from gossipdistill.errors import ConfigError
-from gossipdistill.files import Shape, UnusableError, check_shape, read_bytes, read_object
-
-OUTPUTS_BYTES_MAX = 4 * 1024**3
-"""Of the outputs for the validation set."""
-
-Count = Annotated[int, Field(ge=0)]
+from gossipdistill.faults.kinds import Fault
+from gossipdistill.faults.measuring import Verdict
+from gossipdistill.observe.record import Count, Number, Record, Written, read_record
 
 
-class Record(BaseModel):
-    """A JSON object of which some keys are known."""
+class Spread(Record):
+    """A distribution, such as the ages of what was used of others, in seconds."""
 
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class Age(Record):
-    """Of what was used of others, in seconds."""
-
-    median: float | None
+    median: Number | None
+    p95: Written[Number | None] = None
+    max: Written[Number | None] = None
 
 
 class ExamplesRecord(Record):
@@ -44,6 +29,17 @@ class ExamplesRecord(Record):
     transfer: Count
 
 
+class LinkRecord(Record):
+    """What a peer has had of one sender."""
+
+    sender: Written[str] = Field("", validation_alias="from")
+    to: Written[str] = ""
+    exchanges: Written[int] = 0
+    exchanges_per_s: Written[Number] = 0.0
+    dropped: Written[int] = 0
+    age_s_p95: Written[Number | None] = None
+
+
 class PeerRecord(Record):
     """`result.json`, and an entry of the `peers` of `summary.json`."""
 
@@ -51,41 +47,57 @@ class PeerRecord(Record):
     status: str
     incarnations: Count
     steps: Count
-    steps_per_s: float
-    cpu_s_per_step: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    metrics: dict[str, float | None]
-    bytes_sent: float | None
-    bytes_received: float | None
+    steps_per_s: Number
+    cpu_s_per_step: Number | None
+    val_loss: Number | None
+    val_accuracy: Number | None
+    metrics: dict[str, Number | None]
+    bytes_sent: Number | None
+    bytes_received: Number | None
     parcels_used: Count
-    age_s: Age | None
+    age_s: Spread | None
     quarantined: dict[str, int]
     warnings: list[str]
     reason: str = ""
     """Why its training has not ended well."""
-    troubles: list[str] = []
+    troubles: list[str] = Field(default_factory=list)
     """Why it is no success all the same that it has finished; they are among the warnings."""
-    push_sum_weight: float | None = None
-    unusual_norms: dict[str, int] = {}
-    out_of_range: dict[str, int] = {}
-    turned_away: dict[str, int] = {}
-    waited_s: float | None = None
-    wall_s: float | None = None
+    push_sum_weight: Number | None = None
+    unusual_norms: dict[str, int] = Field(default_factory=dict)
+    out_of_range: dict[str, int] = Field(default_factory=dict)
+    turned_away: dict[str, int] = Field(default_factory=dict)
+    waited_s: Number | None = None
+    wall_s: Number | None = None
     serving: bool = False
     bytes_are_computed: bool = False
-    links: list[dict[str, Any]] = []
+    links: list[LinkRecord] = Field(default_factory=list)
     examples: ExamplesRecord | None = None
-    unwritten: list[str] = []
+    unwritten: list[str] = Field(default_factory=list)
+    pid: Written[int | None] = None
+    cores: Written[Number | None] = None
+    threads: Written[int] = 1
+    messages_sent: Written[int | None] = None
+    messages_received: Written[int | None] = None
+    first_exchange_s: Written[Number | None] = None
+    staleness_steps: Written[Spread | None] = None
+    malformed: Written[dict[str, int]] = Field(default_factory=dict)
+    lived_s: Written[Number | None] = None
+    """The virtual time that a simulated process has lived."""
 
 
 class FaultRecord(Record):
-    """What became of one fault of a plan."""
+    """What became of one fault of a plan; its keys in the plan come before these."""
 
     what: str
-    began_s: float | None
-    ended_s: float | None
+    began_s: Number | None
+    ended_s: Number | None
     fired: int | None
+
+    @classmethod
+    def of(cls, fault: Fault, began_s: float | None, ended_s: float | None, fired: int) -> FaultRecord:
+        """As `summary.json` has it."""
+        entry = fault.model_dump(mode="json", exclude_none=True) | {"what": fault.words()}
+        return cls.model_validate(entry | {"began_s": began_s, "ended_s": ended_s, "fired": fired})
 
 
 class FaultsRecord(Record):
@@ -94,25 +106,86 @@ class FaultsRecord(Record):
     faults: list[FaultRecord]
 
 
-class Verdict(Record):
+class VerdictRecord(Record):
     """Whether an expectation of a plan was met."""
 
     line: str
     met: bool
+    metric: Written[str] = ""
+    peers: Written[list[str]] = Field(default_factory=list)
+    at_least: Written[Number | None] = None
+    at_most: Written[Number | None] = None
+    measured: Written[Number | None] = None
+    reason: Written[str] = ""
+    """Why nothing was measured."""
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> VerdictRecord:
+        """As `summary.json` has it."""
+        bounds = {"at_least": verdict.expected.at_least, "at_most": verdict.expected.at_most}
+        figure = verdict.figure
+        return cls.model_validate(
+            {"metric": verdict.expected.metric, "peers": list(verdict.peers)}
+            | {name: bound for name, bound in bounds.items() if bound is not None}
+            | {"measured": None if figure.value is None else round(figure.value, 4), "met": verdict.met}
+            | ({"reason": figure.why} if figure.why else {})
+            | {"line": verdict.line()}
+        )
 
 
 class Scores(Record):
     """Accuracy over the peers that finished, as a comparison shows it."""
 
-    mean: float
-    worst: float
+    mean: Number
+    worst: Number
 
 
 class AllScores(Scores):
     """And as a run does."""
 
-    ensemble: float | None
+    ensemble: Number | None
     over: Count
+
+
+class Spans(Record):
+    """The mean over peers, and both ends."""
+
+    mean: Number
+    least: Number
+    most: Number
+
+
+class CurveRecord(Record):
+    """What is drawn over virtual time; one entry per sample in each list."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    at_s: list[Number]
+    loss: list[Number | None]
+    consensus: list[Number | None]
+    exchanges_per_s: list[Number]
+    alive: list[int]
+
+
+class SimulationRecord(Record):
+    """What only a simulation knows."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    virtual_s: Number
+    building_s: Number
+    learner_s: Number
+    events: int
+    events_per_s: Number
+    protocol_us_per_event: Number
+    memory_mib: Number
+    consensus_distance: Number | None
+    mass_error: Number | None
+    violations: list[str]
+    notes: list[str]
+    messages: dict[str, int]
+    curve: CurveRecord
+    per_peer: dict[str, Spans | None]
 
 
 class SummaryRecord(Record):
@@ -123,14 +196,19 @@ class SummaryRecord(Record):
     strategy: str
     topology: str
     seed: int
-    wall_s: float
+    wall_s: Number
     val_accuracy: AllScores | None
     peers: list[PeerRecord]
-    push_sum_weight: float | None = None
-    faults: list[FaultRecord] = []
-    expectations: list[Verdict] = []
+    push_sum_weight: Number | None = None
+    faults: list[FaultRecord] = Field(default_factory=list)
+    expectations: list[VerdictRecord] = Field(default_factory=list)
     data: str | None = None
-    unwritten: list[str] = []
+    unwritten: list[str] = Field(default_factory=list)
+    version: Written[int] = Field(1, validation_alias="schema")
+    exit_code: Written[int] = 0
+    links: Written[list[LinkRecord]] = Field(default_factory=list)
+    versions: Written[dict[str, str]] = Field(default_factory=dict)
+    simulation: Written[SimulationRecord | None] = None
 
 
 class SettingRecord(Record):
@@ -156,18 +234,22 @@ class CompareRow(Record):
     warnings: list[str]
     models: list[str]
     val_accuracy: Scores | None
-    val_loss: float | None
-    bytes_sent_per_peer: float | None
+    val_loss: Number | None
+    bytes_sent_per_peer: Number | None
     bytes_are_computed: bool
-    cpu_s_per_step: float | None
-    expectations: list[Verdict] = []
+    cpu_s_per_step: Number | None
+    expectations: list[VerdictRecord] = Field(default_factory=list)
+    run: Written[str | None] = None
+    steps: Written[Number | None] = None
+    wall_s: Written[Number | None] = None
+    trained_s: Written[Number | None] = None
 
 
 class Budget(Record):
     """When the runs of a comparison end."""
 
     steps: int | None
-    seconds: float | None
+    seconds: Number | None
 
 
 class CompareRecord(Record):
@@ -176,56 +258,29 @@ class CompareRecord(Record):
     task: str
     peers: Count
     budget: Budget
-    step_time_s: float
+    step_time_s: Number
     examples_per_peer: int | None
     transfer_examples: Count
     classes: bool
     seeds: Annotated[list[int], Field(min_length=1)]
     exit_code: int = 0
     examples: ExamplesRecord | None = None
-    strategies: list[str] = []
+    strategies: list[str] = Field(default_factory=list)
     config: dict[str, SettingRecord]
     runs: list[CompareRow]
+    version: Written[int] = Field(1, validation_alias="schema")
+    name: Written[str] = ""
+    unwritten: Written[list[str]] = Field(default_factory=list)
 
 
 class EventRecord(Record):
     """One line of `events.jsonl`."""
 
-    at_s: float
+    at_s: Number
     kind: str
     peer: str
     reason: str
-    detail: dict[str, str | int | float] = {}
-
-
-def read_record(path: Path, shape: type[Shape]) -> dict[str, Any]:
-    """The JSON object in a file of a run, which has this shape; as it is written there.
-
-    Raises:
-        ConfigError: naming the file, the key and what is wrong with it.
-    """
-    try:
-        value = read_object(path)
-        check_shape(shape, value)
-    except UnusableError as reason:
-        raise ConfigError(f"is damaged: {reason}", file=path) from None
-    return value
-
-
-def read_outputs(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """(outputs [V, ...], labels [V, ...]) of a `validation.safetensors`.
-
-    Raises:
-        UnusableError: when there is no such file, or it holds something else.
-    """
-    content = read_bytes(path, OUTPUTS_BYTES_MAX)
-    try:
-        held = load(content)
-        return held["outputs"].astype(np.float64), held["labels"]
-    except KeyError as error:
-        raise UnusableError(f"holds no {error.args[0]!r}") from None
-    except Exception as error:  # whatever the parser of another library raises: it is about this file
-        raise UnusableError(f"is no safetensors file ({type(error).__name__}: {error})") from None
+    detail: dict[str, str | int | float] = Field(default_factory=dict)
 
 
 def read_setting(path: Path, key: str) -> Any:
@@ -234,4 +289,5 @@ def read_setting(path: Path, key: str) -> Any:
     Raises:
         ConfigError: when the file is damaged.
     """
-    return read_record(path, ConfigRecord).get(key, {}).get("value")
+    setting = read_record(path, ConfigRecord).root.get(key)
+    return setting.value if setting is not None else None

@@ -12,27 +12,29 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 import gossipdistill
 from gossipdistill.durable import Disk, put, reason_of
 from gossipdistill.errors import ConfigError, nearest
-from gossipdistill.files import UnusableError, changed_s, entries, is_folder, is_there
+from gossipdistill.files import changed_s, entries, is_folder, is_there
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.endings import ended_well, exit_code_of, reasons_of, warnings_of
 from gossipdistill.observe.fitting import Column, Fitting
 from gossipdistill.observe.notices import merged
+from gossipdistill.observe.outputs import ensemble_accuracy
+from gossipdistill.observe.record import Record, plain, read_record
 from gossipdistill.observe.records import (
+    AllScores,
     ConfigRecord,
+    FaultRecord,
     FaultsRecord,
     PeerRecord,
+    SettingRecord,
     SummaryRecord,
-    read_outputs,
-    read_record,
+    VerdictRecord,
 )
-from gossipdistill.printable import printable_all
 
 
 class _Named(Protocol):
@@ -52,60 +54,56 @@ class _Named(Protocol):
 
 def summarise(
     config: _Named,
-    peers: list[dict[str, Any]],
+    peers: Sequence[PeerRecord],
     wall_s: float,
     exit_code: int,
     folder: Path,
-    faults: Sequence[dict[str, Any]] = (),
-    expectations: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
+    faults: Sequence[FaultRecord] = (),
+    expectations: Sequence[VerdictRecord] = (),
+) -> SummaryRecord:
     """The one object of `summary.json`. Means are over finished peers."""
-    finished = [peer for peer in peers if peer["status"] == "finished"]
-    scores = [peer["val_accuracy"] for peer in finished if peer["val_accuracy"] is not None]
+    finished = [peer for peer in peers if peer.status == "finished"]
+    scores = [peer.val_accuracy for peer in finished if peer.val_accuracy is not None]
     accuracy = None
     if scores:
-        ensemble, problems = _ensemble_accuracy(folder, [peer["name"] for peer in finished])
-        peers = [_warned(peer, problems.get(peer["name"])) for peer in peers]
-        accuracy = {
-            "mean": round(float(np.mean(scores)), 6),
-            "worst": round(min(scores), 6),
-            "ensemble": ensemble,
-            "over": len(scores),
-        }
-    return {
-        "schema": 1,
-        "name": folder.name,
-        "task": config.task.name,
-        "strategy": config.strategy.name,
-        "topology": config.topology,
-        "seed": config.seed,
-        "wall_s": round(wall_s, 3),
-        "exit_code": exit_code,
-        "val_accuracy": accuracy,
-        "push_sum_weight": _sum_of_weights(peers),
-        "data": data_words((peer.get("examples") for peer in peers), config.task.shards, config.task.classes_per_peer),
-        "peers": [{key: value for key, value in peer.items() if key != "links"} for peer in peers],
-        "links": [link for peer in peers for link in peer.get("links", [])],
-        "faults": list(faults),
-        "expectations": list(expectations),
-        "versions": {
+        ensemble, problems = ensemble_accuracy(folder, [peer.name for peer in finished])
+        peers = [_warned(peer, problems.get(peer.name)) for peer in peers]
+        mean, worst = round(float(np.mean(scores)), 6), round(min(scores), 6)
+        accuracy = AllScores(mean=mean, worst=worst, ensemble=ensemble, over=len(scores))
+    return SummaryRecord(
+        version=1,
+        name=folder.name,
+        task=config.task.name,
+        strategy=config.strategy.name,
+        topology=config.topology,
+        seed=config.seed,
+        wall_s=round(wall_s, 3),
+        exit_code=exit_code,
+        val_accuracy=accuracy,
+        push_sum_weight=_sum_of_weights(peers),
+        data=data_words((peer.examples for peer in peers), config.task.shards, config.task.classes_per_peer),
+        peers=[peer.without("links") for peer in peers],
+        links=[link for peer in peers for link in peer.links],
+        faults=list(faults),
+        expectations=list(expectations),
+        versions={
             "gossipdistill": gossipdistill.__version__,
             "torch": metadata.version("torch"),
             "python": platform.python_version(),
         },
-    }
+    )
 
 
-def _sum_of_weights(peers: Sequence[Mapping[str, Any]]) -> float | None:
+def _sum_of_weights(peers: Sequence[PeerRecord]) -> float | None:
     """The push-sum weights that the peers hold at their ends; None where no strategy of mass was at work."""
-    held = [peer["push_sum_weight"] for peer in peers if peer.get("push_sum_weight") is not None]
+    held = [peer.push_sum_weight for peer in peers if peer.push_sum_weight is not None]
     return round(sum(held), 6) if held else None
 
 
-def _weights_warning(summary: Mapping[str, Any]) -> list[str]:
+def _weights_warning(summary: SummaryRecord) -> list[str]:
     """A word on weights that do not add up: each peer begins with 1, the killed take theirs along, and more than there
     ever was has been made up by somebody."""
-    total, count = summary.get("push_sum_weight"), len(summary["peers"])
+    total, count = summary.push_sum_weight, len(summary.peers)
     if total is None or count / 3 <= total <= 3 * count:
         return []
     return [f"the push-sum weights of {count} peers add up to {total:.3g}, not to about {count}: {_WEIGHTS_MEAN}"]
@@ -114,37 +112,6 @@ def _weights_warning(summary: Mapping[str, Any]) -> list[str]:
 _WEIGHTS_MEAN = "peers were killed, mass was still on its way, or somebody takes or gives what is not theirs"
 
 
-def _ensemble_accuracy(folder: Path, names: Sequence[str]) -> tuple[float | None, dict[str, str]]:
-    """Accuracy of the mean of the peers' class probabilities [V, C], None where that means nothing; and by name what is
-    wrong with a peer's file."""
-    total: npt.NDArray[Any] | None = None
-    labels: npt.NDArray[Any] | None = None
-    problems: dict[str, str] = {}
-    meaningful = True
-    for name in names:
-        try:
-            logits, mine = read_outputs(folder / name / OUTPUTS_FILE)
-        except UnusableError as reason:
-            problems |= {} if reason.missing else {name: f"{OUTPUTS_FILE} {reason}; the ensemble is left out"}
-            meaningful = False
-            continue
-        if logits.ndim != 2 or mine.ndim != 1 or mine.dtype.kind not in "iu" or not np.isfinite(logits).all():
-            meaningful = False
-            continue
-        if len(mine) != len(logits) or (total is not None and logits.shape != total.shape) or not logits.size:
-            problems[name] = f"{OUTPUTS_FILE} holds outputs {list(logits.shape)} for labels {list(mine.shape)}"
-            meaningful = False
-            continue
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-        total = probabilities if total is None else total + probabilities
-        labels = mine
-    if total is None or labels is None or not meaningful:
-        return None, problems
-    return round(float((total.argmax(axis=1) == labels).mean()), 6), problems
-
-
-OUTPUTS_FILE = "validation.safetensors"
 FAULTS_FILE = "faults.json"
 """In the folder of a peer that did to itself what a fault plan says."""
 _COLUMNS = (
@@ -162,47 +129,47 @@ _COLUMNS = (
 )
 
 
-def _warned(peer: dict[str, Any], problem: str | None) -> dict[str, Any]:
-    return peer if problem is None else peer | {"warnings": [*peer["warnings"], problem]}
+def _warned(peer: PeerRecord, problem: str | None) -> PeerRecord:
+    return peer if problem is None else peer.but(warnings=[*peer.warnings, problem])
 
 
-def render(summary: dict[str, Any]) -> RenderableType:
+def render(summary: SummaryRecord) -> RenderableType:
     """The final table of a run, for a rich console."""
-    summary = printable_all(summary)
-    count = len(summary["peers"])
+    summary = summary.printable()
+    count = len(summary.peers)
     head = (
-        f"{summary['name']}: {summary['task']}, {summary['strategy']}, {summary['topology']}, "
-        f"{count} peer{'s' * (count > 1)}, seed {summary['seed']}, {summary['wall_s']:.1f} s"
+        f"{summary.name}: {summary.task}, {summary.strategy}, {summary.topology}, "
+        f"{count} peer{'s' * (count > 1)}, seed {summary.seed}, {summary.wall_s:.1f} s"
     )
-    table = Fitting(_COLUMNS, [_row(peer) for peer in summary["peers"]])
+    table = Fitting(_COLUMNS, [_row(peer) for peer in summary.peers])
     parts: list[RenderableType] = [Text(head, style="bold")]
-    parts += [Text(f"data: {summary['data']}")] if summary.get("data") else []
+    parts += [Text(f"data: {summary.data}")] if summary.data else []
     parts.append(table)
     parts += [Text(line, style="bold red" if bad else "") for line, bad in _notes(summary)]
-    parts += [Text(_fault_line(number, fault)) for number, fault in enumerate(summary.get("faults", ()), start=1)]
-    for verdict in summary.get("expectations", ()):
-        parts.append(Text(verdict["line"], style="" if verdict["met"] else "bold red"))
+    parts += [Text(_fault_line(number, fault)) for number, fault in enumerate(summary.faults, start=1)]
+    for verdict in summary.expectations:
+        parts.append(Text(verdict.line, style="" if verdict.met else "bold red"))
     return Group(*parts)
 
 
-def _row(peer: dict[str, Any]) -> list[Text | str]:
+def _row(peer: PeerRecord) -> list[Text | str]:
     style = "" if ended_well(peer) else "bold red"
-    status = peer["status"]
-    if peer["incarnations"] > 1:
-        status += f" (start {peer['incarnations']})"
-    age = peer["age_s"]["median"] if peer["age_s"] else None
+    status = peer.status
+    if peer.incarnations > 1:
+        status += f" (start {peer.incarnations})"
+    age = peer.age_s.median if peer.age_s else None
     return [
-        peer["name"],
+        peer.name,
         Text(status, style=style),
-        str(peer["steps"]),
-        _figure(peer["steps_per_s"], 1),
-        _figure(_times(peer["val_accuracy"], 100), 1),
-        _figure(peer["val_loss"], 3),
-        size(peer["bytes_sent"]),
-        size(peer["bytes_received"]),
-        str(peer["parcels_used"]),
+        str(peer.steps),
+        _figure(peer.steps_per_s, 1),
+        _figure(_times(peer.val_accuracy, 100), 1),
+        _figure(peer.val_loss, 3),
+        size(peer.bytes_sent),
+        size(peer.bytes_received),
+        str(peer.parcels_used),
         _figure(age, 2),
-        _figure(_times(peer["cpu_s_per_step"], 1000), 2),
+        _figure(_times(peer.cpu_s_per_step, 1000), 2),
     ]
 
 
@@ -210,70 +177,68 @@ _HARM = ("muted", "rate", "bytes", "oversize", "replay", "slots")
 """Reasons for turning messages away that ought to be known; a few others are of every life, such as `repeated`."""
 
 
-def _notes(summary: dict[str, Any]) -> list[tuple[str, bool]]:
+def _notes(summary: SummaryRecord) -> list[tuple[str, bool]]:
     """Lines below the table, and whether each says why something is no success."""
     notes = []
-    accuracy = summary["val_accuracy"]
+    accuracy = summary.val_accuracy
     if accuracy:
-        over = f"over {accuracy['over']} of {len(summary['peers'])} peers"
-        over += " (those that finished)" if accuracy["over"] < len(summary["peers"]) else ""
-        text = f"accuracy: mean {100 * accuracy['mean']:.1f} %, worst {100 * accuracy['worst']:.1f} %"
-        if accuracy["ensemble"] is not None and accuracy["over"] > 1:
-            text += f", ensemble {100 * accuracy['ensemble']:.1f} %"
+        over = f"over {accuracy.over} of {len(summary.peers)} peers"
+        over += " (those that finished)" if accuracy.over < len(summary.peers) else ""
+        text = f"accuracy: mean {100 * accuracy.mean:.1f} %, worst {100 * accuracy.worst:.1f} %"
+        if accuracy.ensemble is not None and accuracy.over > 1:
+            text += f", ensemble {100 * accuracy.ensemble:.1f} %"
         notes.append(f"{text}, {over}")
-    elif not any(peer["status"] == "finished" for peer in summary["peers"]):
+    elif not any(peer.status == "finished" for peer in summary.peers):
         notes.append("no peer finished, so there is no mean")
-    bad = [(peer["name"], text) for peer in summary["peers"] for text in reasons_of(peer)]
-    said = [(peer["name"], text) for peer in summary["peers"] for text in warnings_of(peer)]
-    count = len(summary["peers"])
+    bad = [(peer.name, text) for peer in summary.peers for text in reasons_of(peer)]
+    said = [(peer.name, text) for peer in summary.peers for text in warnings_of(peer)]
+    count = len(summary.peers)
     wrong = [*merged(bad, count), *_weights_warning(summary)]
     told = [(line, True) for line in wrong] + [(line, False) for line in merged(said, count)]
     return [*((note, False) for note in notes), *told, *((note, False) for note in _figures(summary))]
 
 
-def _figures(summary: dict[str, Any]) -> list[str]:
+def _figures(summary: SummaryRecord) -> list[str]:
     """What was measured, refused and waited for."""
     notes = []
-    for peer in summary["peers"]:
-        metrics = {name: value for name, value in peer["metrics"].items() if name != "accuracy"}
+    for peer in summary.peers:
+        metrics = {name: value for name, value in peer.metrics.items() if name != "accuracy"}
         if metrics:
-            notes.append(f"{peer['name']}: " + ", ".join(f"{name} {_figure(v, 4)}" for name, v in metrics.items()))
-        if peer["quarantined"]:
-            refused = ", ".join(f"{key} x{count}" for key, count in peer["quarantined"].items())
-            notes.append(f"{peer['name']}: payloads refused: {refused}")
-        if peer.get("unusual_norms"):
-            unusual = ", ".join(f"{key} x{count}" for key, count in peer["unusual_norms"].items())
-            notes.append(f"{peer['name']}: weights of an unusual norm: {unusual}")
-        if peer.get("malformed"):
-            notes.append(f"{peer['name']}: malformed messages: {peer['malformed']}")
-        harm = {key: n for key, n in peer.get("turned_away", {}).items() if key.rpartition(": ")[2] in _HARM}
+            notes.append(f"{peer.name}: " + ", ".join(f"{name} {_figure(v, 4)}" for name, v in metrics.items()))
+        if peer.quarantined:
+            refused = ", ".join(f"{key} x{count}" for key, count in peer.quarantined.items())
+            notes.append(f"{peer.name}: payloads refused: {refused}")
+        if peer.unusual_norms:
+            unusual = ", ".join(f"{key} x{count}" for key, count in peer.unusual_norms.items())
+            notes.append(f"{peer.name}: weights of an unusual norm: {unusual}")
+        if peer.malformed:
+            notes.append(f"{peer.name}: malformed messages: {peer.malformed}")
+        harm = {key: n for key, n in peer.turned_away.items() if key.rpartition(": ")[2] in _HARM}
         if harm:
             away = ", ".join(f"{key} x{count}" for key, count in harm.items())
-            notes.append(f"{peer['name']}: turned away: {away}")
-    waited = {peer["name"]: peer["waited_s"] for peer in summary["peers"] if peer.get("waited_s") is not None}
+            notes.append(f"{peer.name}: turned away: {away}")
+    waited = {peer.name: peer.waited_s for peer in summary.peers if peer.waited_s is not None}
     if waited:
         each = ", ".join(f"{name} {waited_s:.1f} s" for name, waited_s in waited.items())
-        notes.append(
-            f"{summary['strategy']} goes in lockstep, each round waits for the slowest neighbour; waited: {each}"
-        )
-    if any(peer.get("bytes_are_computed") for peer in summary["peers"]):
+        notes.append(f"{summary.strategy} goes in lockstep, each round waits for the slowest neighbour; waited: {each}")
+    if any(peer.bytes_are_computed for peer in summary.peers):
         notes.append("bytes sent are by the formula of the collective, not counted at sockets")
     return notes
 
 
-def _fault_line(number: int, fault: dict[str, Any]) -> str:
-    if fault["began_s"] is None:
-        return f"fault {number}: {fault['what']}: did not begin before the end"
-    until = "the end" if fault["ended_s"] is None else f"{fault['ended_s']:.1f} s"
-    at_once = fault["ended_s"] == fault["began_s"]
-    when = f"at {until}" if at_once else f"{fault['began_s']:.1f} s to {until}"
-    fired = "" if fault["fired"] is None else f" (fired {fault['fired']} x)"
-    return f"fault {number}, {when}: {fault['what']}{fired}"
+def _fault_line(number: int, fault: FaultRecord) -> str:
+    if fault.began_s is None:
+        return f"fault {number}: {fault.what}: did not begin before the end"
+    until = "the end" if fault.ended_s is None else f"{fault.ended_s:.1f} s"
+    at_once = fault.ended_s == fault.began_s
+    when = f"at {until}" if at_once else f"{fault.began_s:.1f} s to {until}"
+    fired = "" if fault.fired is None else f" (fired {fault.fired} x)"
+    return f"fault {number}, {when}: {fault.what}{fired}"
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """Standard JSON: what diverged is no number there, so a figure that is not finite becomes null."""
-    return json.dumps(_finite_or_none(value), indent=indent, allow_nan=False)
+    return json.dumps(_finite_or_none(plain(value)), indent=indent, allow_nan=False)
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -281,12 +246,10 @@ def _finite_or_none(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite_or_none(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite_or_none(entry) for entry in value]
-    return value
+    return [_finite_or_none(entry) for entry in value] if isinstance(value, list) else value
 
 
-def write_json(path: Path, value: dict[str, Any], disk: Disk | None = None) -> None:
+def write_json(path: Path, value: Record | Mapping[str, Any], disk: Disk | None = None) -> None:
     """Write one object; a reader finds the old file or the whole new one.
 
     Raises:
@@ -332,7 +295,7 @@ def find_run(out: Path, run: str | None) -> Path:
     raise ConfigError(f"no such run in {out}; {nearest(run, known)}", key="RUN", value=run)
 
 
-def load_summary(folder: Path) -> dict[str, Any]:
+def load_summary(folder: Path) -> SummaryRecord:
     """`summary.json` of a run; made from the peers' own results where nobody wrote one (a cluster, containers).
 
     Raises:
@@ -351,9 +314,9 @@ def _is_run(folder: Path) -> bool:
 class _Settings:
     """A `config.json` read back, as far as a summary needs it."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, SettingRecord]) -> None:
         def value(key: str) -> Any:
-            return values.get(key, {}).get("value")
+            return values[key].value if key in values else None
 
         self.name, self.topology = str(value("name")), str(value("topology"))
         self.seed = value("seed") if isinstance(value("seed"), int) else 0
@@ -363,27 +326,27 @@ class _Settings:
         self.strategy = type("Strategy", (), {"name": str(value("strategy.name"))})
 
 
-def _collected(folder: Path) -> dict[str, Any]:
+def _collected(folder: Path) -> SummaryRecord:
     configs = entries(folder, "*/config.json")
     peers = [_entry_of(config.parent) for config in configs]
     settings = _Settings(_first_readable(configs))
-    wall_s = max((peer.get("wall_s") or 0.0 for peer in peers), default=0.0)
+    wall_s = max((peer.wall_s or 0.0 for peer in peers), default=0.0)
     return summarise(settings, peers, wall_s, exit_code_of(peers), folder, _collected_faults(folder))
 
 
-def _entry_of(folder: Path) -> dict[str, Any]:
+def _entry_of(folder: Path) -> PeerRecord:
     """What a peer has written at its end, or that it has not, or nothing that can be read. It is called as its folder
     is: what it says of its own name might lead elsewhere."""
     path = folder / "result.json"
     if not is_there(path):
         return unknown_peer(folder.name)
     try:
-        return read_record(path, PeerRecord) | {"name": folder.name}
+        return read_record(path, PeerRecord).but(name=folder.name)
     except ConfigError as error:
-        return unknown_peer(folder.name) | {"warnings": [f"{path.name} {error.problem}"]}
+        return unknown_peer(folder.name).but(warnings=[f"{path.name} {error.problem}"])
 
 
-def _first_readable(configs: Sequence[Path]) -> dict[str, Any]:
+def _first_readable(configs: Sequence[Path]) -> Mapping[str, SettingRecord]:
     """The settings of the first peer whose `config.json` can be read.
 
     Raises:
@@ -392,35 +355,46 @@ def _first_readable(configs: Sequence[Path]) -> dict[str, Any]:
     first: ConfigError | None = None
     for config in configs:
         try:
-            return read_record(config, ConfigRecord)
+            return read_record(config, ConfigRecord).root
         except ConfigError as error:
             first = first or error
     raise first or ConfigError("holds no config.json of any peer")
 
 
-def _collected_faults(folder: Path) -> list[dict[str, Any]]:
+def _collected_faults(folder: Path) -> list[FaultRecord]:
     """What became of the faults of a plan that each peer has followed on its own. Each tells what hit it, and how many
     messages of its own were bent."""
-    told = [read_record(file, FaultsRecord)["faults"] for file in entries(folder, f"*/{FAULTS_FILE}")]
+    told = [read_record(file, FaultsRecord).faults for file in entries(folder, f"*/{FAULTS_FILE}")]
     merged = []
     for same in zip(*told, strict=False):
-        began_s = [entry["began_s"] for entry in same if entry["began_s"] is not None]
-        ended_s = [entry["ended_s"] for entry in same if entry["ended_s"] is not None]
-        times = {"began_s": min(began_s, default=None), "ended_s": max(ended_s, default=None)}
-        merged.append(same[0] | times | {"fired": sum(entry["fired"] or 0 for entry in same)})
+        began_s = min((entry.began_s for entry in same if entry.began_s is not None), default=None)
+        ended_s = max((entry.ended_s for entry in same if entry.ended_s is not None), default=None)
+        merged.append(same[0].but(began_s=began_s, ended_s=ended_s, fired=sum(entry.fired or 0 for entry in same)))
     return merged
 
 
-def unknown_peer(name: str) -> dict[str, Any]:
+def unknown_peer(name: str) -> PeerRecord:
     """The entry of a peer that has left no result: it is running still, or was lost."""
-    empty = dict.fromkeys(
-        ("cpu_s_per_step", "val_loss", "val_accuracy", "bytes_sent", "bytes_received", "messages_sent",
-         "messages_received", "staleness_steps", "age_s")
-    )  # fmt: skip
-    return empty | {
-        "name": name, "status": "lost", "incarnations": 1, "steps": 0, "steps_per_s": 0.0, "metrics": {},
-        "parcels_used": 0, "quarantined": {}, "warnings": ["no result was written: still running, or lost"],
-    }  # fmt: skip
+    return PeerRecord(
+        cpu_s_per_step=None,
+        val_loss=None,
+        val_accuracy=None,
+        bytes_sent=None,
+        bytes_received=None,
+        messages_sent=None,
+        messages_received=None,
+        staleness_steps=None,
+        age_s=None,
+        name=name,
+        status="lost",
+        incarnations=1,
+        steps=0,
+        steps_per_s=0.0,
+        metrics={},
+        parcels_used=0,
+        quarantined={},
+        warnings=["no result was written: still running, or lost"],
+    )
 
 
 def size(count: float | None) -> str:

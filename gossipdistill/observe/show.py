@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, RenderableType
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.files import changed_s, entries, is_there
 from gossipdistill.observe import comparison, report
-from gossipdistill.observe.records import CompareRecord, PeerRecord, read_record, read_setting
+from gossipdistill.observe.record import read_record
+from gossipdistill.observe.records import CompareRecord, PeerRecord, SummaryRecord, read_setting
 from gossipdistill.roster import classify, load_roster
 
-Render = Callable[[dict[str, Any]], RenderableType]
+Found = SummaryRecord | CompareRecord
 _LOOK_EVERY_S = 0.5
 _WRITES_EVERY_S = 25.0
 """A worker saves its checkpoint every ten seconds, unless told otherwise."""
 
 
-def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -> tuple[dict[str, Any], Render]:
-    """The summary of a run (or of a comparison) and what renders it.
+def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -> Found:
+    """The summary of a run, or of a comparison.
 
     With `wait_s`, waits until there is a run and all its peers have written their results.
     """
@@ -45,8 +44,13 @@ def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -
             said = missing
         time.sleep(_LOOK_EVERY_S)
     if is_there(folder / "compare.json"):
-        return read_record(folder / "compare.json", CompareRecord), comparison.render
-    return report.load_summary(folder), report.render
+        return read_record(folder / "compare.json", CompareRecord)
+    return report.load_summary(folder)
+
+
+def render(found: Found) -> RenderableType:
+    """Its table."""
+    return report.render(found) if isinstance(found, SummaryRecord) else comparison.render(found)
 
 
 def _missing(folder: Path) -> str:
@@ -76,7 +80,7 @@ def _expected(folder: Path) -> list[str]:
 def _is_serving(path: Path) -> bool:
     """Whether this result says that its peer serves the others still; a damaged one will not be written again."""
     with contextlib.suppress(ConfigError):
-        return bool(read_record(path, PeerRecord).get("serving"))
+        return read_record(path, PeerRecord).serving
     return False
 
 

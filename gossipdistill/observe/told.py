@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from gossipdistill.observe.records import PeerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It has trained to its end, with this result (see `records.PeerRecord`), and serves the others."""
+    """It has trained to its end, with this result, and serves the others."""
 
     KIND: ClassVar[str] = "done"
-    result: dict[str, Any]
+    result: PeerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Result:
     """The last word of a worker that ends in order."""
 
     KIND: ClassVar[str] = "result"
-    result: dict[str, Any]
+    result: PeerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,8 @@ _SAID = {"awaited": "for"}
 
 def encoded(told: Told) -> dict[str, Any]:
     """The JSON object of this record."""
+    if isinstance(told, Done | Result):
+        return {"type": told.KIND, "result": told.result.plain()}
     return {"type": told.KIND} | {_SAID.get(key, key): value for key, value in asdict(told).items()}
 
 
@@ -165,6 +170,11 @@ def decoded(record: Mapping[str, Any]) -> Told | None:
         return None
     given = {one.name: _SAID.get(one.name, one.name) for one in fields(kind)}
     try:
+        if kind is Done or kind is Result:
+            # Here, not above: see the head of this file.
+            from gossipdistill.observe.records import PeerRecord
+
+            return kind(PeerRecord.model_validate(record["result"]))
         return kind(**{name: record[key] for name, key in given.items() if key in record})
-    except TypeError:  # a field that each record of this kind has is missing
+    except (TypeError, KeyError, ValueError):  # a field that each record of this kind has is missing
         return None

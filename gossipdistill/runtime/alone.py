@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from typing import Any
 
 from gossipdistill.assembly.blaming import LOG
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.errors import GossipdistillError
 from gossipdistill.observe.endings import exit_code_of
+from gossipdistill.observe.records import SummaryRecord
 from gossipdistill.observe.report import summarise
 from gossipdistill.observe.told import Started, Told, Watch
 from gossipdistill.printable import printable_lines
@@ -20,7 +20,7 @@ from gossipdistill.runtime.stopping import StopRequest
 from gossipdistill.runtime.worker_process import WorkerProcess
 
 
-def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, dict[str, Any]]:
+def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, SummaryRecord]:
     """Run one peer to its end; returns the exit code and a summary of this peer alone."""
     stop = StopRequest()
     stop.install()
@@ -39,7 +39,7 @@ def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, dict[str, Any]]:
         raise SystemExit(stop.exit_code) from None  # whatever broke while everything was being stopped
     stop.settled()
     code = stop.exit_code or exit_code_of([result])
-    summary = summarise(spec.config, [result], result["wall_s"], code, spec.folder.parent)
+    summary = summarise(spec.config, [result], result.wall_s or 0.0, code, spec.folder.parent)
     return code, summary
 
 

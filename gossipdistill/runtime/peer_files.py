@@ -19,7 +19,9 @@ from torch import Tensor
 from gossipdistill.durable import Disk, KeptRoom, put, reason_of
 from gossipdistill.errors import ConfigError
 from gossipdistill.learning.checkpoint import file_parts
-from gossipdistill.observe.report import FAULTS_FILE, OUTPUTS_FILE, as_json
+from gossipdistill.observe.outputs import OUTPUTS_FILE
+from gossipdistill.observe.records import PeerRecord
+from gossipdistill.observe.report import FAULTS_FILE, as_json
 
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
@@ -66,7 +68,7 @@ class PeerFiles:
             put(self.folder / "config.json", [(as_json(settings, indent=1) + "\n").encode()], self.disk, synced=False)
             self._result.take()
 
-    def write_result(self, result: dict[str, Any], last: bool = False) -> None:
+    def write_result(self, result: PeerRecord, last: bool = False) -> None:
         """Write the result as it is now; `last` gives back what is left of its room."""
         self._note(RESULT_FILE, lambda: self._result.write(f"{as_json(result, indent=1)}\n".encode(), last))
 

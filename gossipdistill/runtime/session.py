@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from gossipdistill.errors import GossipdistillError, UserCodeError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.records import PeerRecord
 from gossipdistill.observe.told import Done, Progress, Report, Result
 from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.peer_files import PeerFiles
@@ -71,7 +71,7 @@ class Session:
             time.sleep(self._life.look(self.injected.clock()) or 0.0)
             self.look()
 
-    def train_and_serve(self) -> dict[str, Any]:
+    def train_and_serve(self) -> PeerRecord:
         """Train to the limit, write the result, then serve on until the others are done."""
         worker, learner = self.worker, self.worker.learner
         self.clock.begin(learner.step)
@@ -111,7 +111,7 @@ class Session:
                 self.recorder.record(event)
             result = self._result(status, wall_s, cpu_s, figures, verdict)
             self.report(Done(result))
-            self.files.write_result(result | {"serving": True})
+            self.files.write_result(result.but(serving=True))
             self._serve()
         for event in worker.gossip.endpoint.mailbox.drain_events(math.inf):
             self.recorder.record(event)
@@ -156,7 +156,7 @@ class Session:
         else:
             self._life.finish(now)
 
-    def _end_for_cause(self, result: dict[str, Any]) -> None:
+    def _end_for_cause(self, result: PeerRecord) -> None:
         """With a reason of its own to end, nothing is left to do but to write the result and to say why."""
         if self._fatal is not None and self.stop.reason is None:
             self.files.write_result(result, last=True)
@@ -275,7 +275,7 @@ class Session:
 
     def _result(
         self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict
-    ) -> dict[str, Any]:
+    ) -> PeerRecord:
         unwritten = self.checkpoints.unwritten()
         unwritten += [self.recorder.problem] if self.recorder.problem else []
         unwritten += self.files.problems()
@@ -285,8 +285,8 @@ class Session:
             figures, verdict,
         )  # fmt: skip
         told = [f"not written: {problem}" for problem in unwritten]
-        both = {key: [*told, *result[key]] for key in ("troubles", "warnings")}
-        return result | both | {"unwritten": unwritten}
+        troubles, warnings = [*told, *result.troubles], [*told, *result.warnings]
+        return result.but(troubles=troubles, warnings=warnings, unwritten=unwritten)
 
 
 def _real(tensor: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -34,6 +33,7 @@ from gossipdistill.learning.live_validation import LiveValidation
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.dealt import data_words
 from gossipdistill.observe.recorder import Recorder
+from gossipdistill.observe.records import ExamplesRecord, PeerRecord
 from gossipdistill.observe.told import Phase, Ready, Report
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.boots import highest_at
@@ -73,7 +73,7 @@ class WorkerProcess:
     disk: Disk = field(default_factory=Disk)
     watchdog: Watchdog = field(default_factory=Watchdog)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> PeerRecord:
         """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
 
         Raises:
@@ -98,7 +98,7 @@ class WorkerProcess:
         rows = self.spec.config.train.batch_size
         return LiveValidation(worker.learner, worker.task.validation, figures, time.monotonic, rows)
 
-    def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> dict[str, Any]:
+    def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> PeerRecord:
         """As the process of this name after the one numbered `above`."""
         spec = self.spec
         torch.set_num_threads(spec.threads)
@@ -185,7 +185,7 @@ class WorkerProcess:
         if not self.spec.released_by_launcher:  # which has said it for all
             keys = self.spec.config.task
             classes = keys.classes_per_peer if task.distillable else None
-            told = data_words([task.examples()], keys.shards, classes)
+            told = data_words([ExamplesRecord.model_validate(task.examples())], keys.shards, classes)
         self.report(Ready(prints, parameters, learner.step, told))
 
     def _driver(self, network: NetworkThread, boot: int, prints: dict[str, str], injected: InjectedFaults) -> Driver:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from gossipdistill.faults import FaultPlan
 from gossipdistill.faults.measuring import Measurements
+from gossipdistill.observe.records import PeerRecord, VerdictRecord
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
 from gossipdistill.simulation.peer import SimulatedPeer
@@ -38,7 +38,8 @@ class Judge(Observer):
         if simulated.finished:
             self._measured.done(host.name, now_s)
 
-    def verdicts(self, peers: Iterable[Mapping[str, Any]], interrupted: bool) -> list[dict[str, Any]]:
+    def verdicts(self, peers: Iterable[PeerRecord], interrupted: bool) -> list[VerdictRecord]:
         """As in `summary.json`, from the entries of the peers."""
-        accuracies = {peer["name"]: peer["val_accuracy"] for peer in peers if peer["status"] == "finished"}
-        return self._measured.verdicts(accuracies, "the simulation was interrupted" if interrupted else None)
+        accuracies = {peer.name: peer.val_accuracy for peer in peers if peer.status == "finished"}
+        trouble = "the simulation was interrupted" if interrupted else None
+        return [VerdictRecord.of(verdict) for verdict in self._measured.verdicts(accuracies, trouble)]

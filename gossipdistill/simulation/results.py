@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from gossipdistill.assembly.examining import Verdict
 from gossipdistill.assembly.results import peer_result
-from gossipdistill.config.schema import RunConfig
 from gossipdistill.drivers.zeromq.sending import Traffic
 from gossipdistill.faults import FaultPlan
-from gossipdistill.observe.report import summarise
+from gossipdistill.observe.records import FaultRecord, PeerRecord, Spans, SummaryRecord
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.sim.host import Host
 from gossipdistill.simulation.peer import SimulatedPeer
@@ -40,7 +37,7 @@ class _Host:
         }
 
 
-def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: bool, ended: bool) -> dict[str, Any]:
+def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: bool, ended: bool) -> PeerRecord:
     """One peer's entry. A process that the plan ended for good is `lost`, and is not judged."""
     worker = simulated.worker
     status = "lost" if ended else "interrupted" if interrupted else "finished"
@@ -57,47 +54,44 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
         worker, _Host(host), status, host.incarnation, simulated.steps_before, simulated.trained_s(now_s), 0.0,
         host.local(began_s), figures, verdict,
     )  # fmt: skip
-    return entry | {"pid": None, "cpu_s_per_step": None, "cores": None, "lived_s": round(now_s - host.started_s, 3)}
+    return entry.but(pid=None, cpu_s_per_step=None, cores=None, lived_s=round(now_s - host.started_s, 3))
 
 
-def summarise_simulation(
-    config: RunConfig,
-    folder: Path,
-    entries: list[dict[str, Any]],
-    wall_s: float,
-    code: int,
-    figures: dict[str, Any],
-    plan: FaultPlan | None,
-    fired: Mapping[int, int],
-) -> dict[str, Any]:
-    """The one object of `summary.json`, with `simulation` in it. `fired` counts bent messages by place in the plan."""
-    faults: list[dict[str, Any]] = []
+def faults_of(plan: FaultPlan | None, virtual_s: float, fired: Mapping[int, int]) -> list[FaultRecord]:
+    """What became of the faults of a plan; `fired` counts bent messages by place in it."""
+    faults = []
     for number, fault in enumerate(plan.fault if plan else ()):
-        began_s = fault.begin_s if fault.begin_s <= figures["virtual_s"] else None
-        end_s = fault.end_s if began_s is not None and fault.end_s <= figures["virtual_s"] else None
+        began_s = fault.begin_s if fault.begin_s <= virtual_s else None
+        end_s = fault.end_s if began_s is not None and fault.end_s <= virtual_s else None
         what = {"kind": fault.kind, "what": fault.words(), "began_s": began_s, "ended_s": end_s}
-        faults.append(what | {"fired": fired.get(number)})
-    summary = summarise(config, entries, wall_s, code, folder, faults)
-    if len(summary["links"]) > _LINKS_MAX:
-        summary["links"] = []
-    ended = [entry for entry in entries if entry["status"] == "finished"] or entries
-    metrics: dict[str, Any] = {}
-    for name in sorted({name for entry in ended for name in entry["metrics"]}):
-        metrics[name] = spread([entry["metrics"].get(name) for entry in ended])
-    per_peer = {
-        "val_loss": spread([entry["val_loss"] for entry in ended]),
-        "steps_per_s": spread([entry["steps_per_s"] for entry in ended]),
-        "exchanges_per_s": spread([entry["parcels_used"] / max(entry["wall_s"], 1e-9) for entry in ended]),
-        "messages_per_s": spread([entry["messages_sent"] / max(entry["lived_s"], 1e-9) for entry in ended]),
-        "bytes_per_s": spread([entry["bytes_sent"] / max(entry["lived_s"], 1e-9) for entry in ended]),
+        faults.append(FaultRecord.model_validate(what | {"fired": fired.get(number)}))
+    return faults
+
+
+def per_peer(entries: Sequence[PeerRecord]) -> dict[str, Spans | None]:
+    """The spread of figures over the peers that finished, or over all where none has."""
+    ended = [entry for entry in entries if entry.status == "finished"] or entries
+    figures: dict[str, list[float | None]] = {
+        "val_loss": [entry.val_loss for entry in ended],
+        "steps_per_s": [entry.steps_per_s for entry in ended],
+        "exchanges_per_s": [entry.parcels_used / max(entry.wall_s or 0.0, 1e-9) for entry in ended],
+        "messages_per_s": [(entry.messages_sent or 0) / max(entry.lived_s or 0.0, 1e-9) for entry in ended],
+        "bytes_per_s": [(entry.bytes_sent or 0) / max(entry.lived_s or 0.0, 1e-9) for entry in ended],
     }
-    return summary | {"simulation": figures | {"per_peer": per_peer | metrics}}
+    metrics = sorted({name for entry in ended for name in entry.metrics})
+    figures |= {name: [entry.metrics.get(name) for entry in ended] for name in metrics}
+    return {name: spread(values) for name, values in figures.items()}
 
 
-def spread(values: Sequence[float | None]) -> dict[str, float] | None:
+def without_too_many_links(summary: SummaryRecord) -> SummaryRecord:
+    """The same, its links left out where they are too many."""
+    return summary.but(links=[]) if len(summary.links) > _LINKS_MAX else summary
+
+
+def spread(values: Sequence[float | None]) -> Spans | None:
     """Mean and both ends of what is not null; None where all is."""
     known = [value for value in values if value is not None]
     if not known:
         return None
     mean = sum(known) / len(known)
-    return {"mean": round(mean, 6), "least": round(min(known), 6), "most": round(max(known), 6)}
+    return Spans(mean=round(mean, 6), least=round(min(known), 6), most=round(max(known), 6))

@@ -29,7 +29,8 @@ from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.endings import exit_code_of
 from gossipdistill.observe.recorder import FILE
-from gossipdistill.observe.report import noted, write_json
+from gossipdistill.observe.records import CurveRecord, SimulationRecord, SummaryRecord
+from gossipdistill.observe.report import noted, summarise, write_json
 from gossipdistill.roster import classify, load_roster
 from gossipdistill.sim.checkers import Checker, Conditions, FaultsRecover, NobodyWaits, all_checkers
 from gossipdistill.sim.checkers.mass import MassConserved
@@ -40,7 +41,7 @@ from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
 from gossipdistill.simulation.expectations import Judge
 from gossipdistill.simulation.peer import PeerFactory, SimulatedPeer
-from gossipdistill.simulation.results import peer_entry, summarise_simulation
+from gossipdistill.simulation.results import faults_of, peer_entry, per_peer, without_too_many_links
 from gossipdistill.strategies.base import Delivery, RoundOptions
 
 SIMULATED: dict[str, Any] = {
@@ -185,7 +186,9 @@ class Simulation:
     """Tells the learners' time (s) from the protocol's; a clock of the wall is cheaper where processor time is dear."""
     curve: Curve = field(default_factory=Curve)
     log: EventLog = field(default_factory=EventLog)
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: SummaryRecord = field(init=False, repr=False)
+    figures: SimulationRecord = field(init=False, repr=False)
+    """They are part of the summary."""
     world: World = field(init=False)
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
     """The last process of each name."""
@@ -336,41 +339,40 @@ class Simulation:
             for spec in self.specs
         ]
         verdicts = self.judge.verdicts(entries, interrupted) if self.judge is not None else []
-        lost = [entry["name"] for entry in entries if entry["status"] == "lost"]  # as the plan asked
+        lost = [entry.name for entry in entries if entry.status == "lost"]  # as the plan asked
         if code == 0 and len(lost) < len(entries):
             code = exit_code_of(entries, lost)
-        if code == 0 and not all(verdict["met"] for verdict in verdicts):
+        if code == 0 and not all(verdict.met for verdict in verdicts):
             code = EXIT_UNMET
         mass_error = next(checker.error for checker in self.checkers if isinstance(checker, MassConserved))
-        figures = {
-            "virtual_s": round(world.now, 3),
-            "building_s": round(building_s, 3),
-            "learner_s": round(learner_s, 3),
-            "events": world.events_handled,
-            "events_per_s": round(world.events_handled / max(wall_s, 1e-9), 1),
-            "protocol_us_per_event": round(1e6 * (cpu_s - learner_s) / max(world.events_handled, 1), 2),
-            "memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-            "consensus_distance": self.curve.consensus[-1] if self.curve.consensus else None,
-            "mass_error": mass_error if self._is_mass else None,
-            "violations": violations,
-            "notes": self._notes(),
-            "messages": dict(sorted(world.kinds_sent.items())),
-            "curve": vars(self.curve),
-        }
-        fired = dict(world.network.faults.counts) if world.network.faults is not None else {}
-        self.summary = summarise_simulation(
-            self.specs[0].config, folder, entries, wall_s, code, figures, self.plan, fired
+        self.figures = SimulationRecord(
+            virtual_s=round(world.now, 3),
+            building_s=round(building_s, 3),
+            learner_s=round(learner_s, 3),
+            events=world.events_handled,
+            events_per_s=round(world.events_handled / max(wall_s, 1e-9), 1),
+            protocol_us_per_event=round(1e6 * (cpu_s - learner_s) / max(world.events_handled, 1), 2),
+            memory_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            consensus_distance=self.curve.consensus[-1] if self.curve.consensus else None,
+            mass_error=mass_error if self._is_mass else None,
+            violations=violations,
+            notes=self._notes(),
+            messages=dict(sorted(world.kinds_sent.items())),
+            curve=CurveRecord.model_validate(vars(self.curve)),
+            per_peer=per_peer(entries),
         )
-        self.summary["expectations"] = verdicts
+        fired = dict(world.network.faults.counts) if world.network.faults is not None else {}
+        faults = faults_of(self.plan, self.figures.virtual_s, fired)
+        summary = summarise(self.specs[0].config, entries, wall_s, code, folder, faults, verdicts)
+        self.summary = without_too_many_links(summary).but(simulation=self.figures)
         unwritten: list[str] = []
         with noted(unwritten):
             write_json(folder / "summary.json", self.summary)
             write_json(folder / "config.json", self.specs[0].resolved.as_json())
             self.log.save(folder)
         if unwritten:
-            self.summary["unwritten"] = unwritten
-            self.summary["exit_code"] = self.summary["exit_code"] or EXIT_LOST
-        return int(self.summary["exit_code"])
+            self.summary = self.summary.but(unwritten=unwritten, exit_code=self.summary.exit_code or EXIT_LOST)
+        return self.summary.exit_code
 
     def _notes(self) -> list[str]:
         """Where a real run would have gone otherwise."""

@@ -12,7 +12,6 @@ from gossipdistill.launchers.chaos import afflict, injection_of
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import check
 from gossipdistill.launchers.restarts import AtMost
-from gossipdistill.observe.endings import ended_well
 from gossipdistill.observe.told import Failure, Happened, Phase, Told, Waiting
 
 
@@ -47,7 +46,7 @@ class RunResult:
         lost = [
             f"{name} {peer['status']}: {'; '.join(peer['warnings']) or 'no reason given'}"
             for name, peer in self.peers.items()
-            if not ended_well(peer)
+            if peer["status"] != "finished" or peer.get("troubles")
         ]
         raise AssertionError("\n".join([f"exit code {self.exit_code} of the run in {self.folder}", *unmet, *lost]))
 
@@ -120,4 +119,4 @@ def run(
 
     local = LocalRun(specs, specs[0].folder.parent, watch, AtMost(max_restarts), injection_of(specs))
     local.run()
-    return RunResult(local.summary, specs[0].folder.parent, tuple(said))
+    return RunResult(local.summary.plain(), specs[0].folder.parent, tuple(said))

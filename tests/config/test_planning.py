@@ -22,7 +22,8 @@ from gossipdistill.errors import ConfigError, NeedsError, UsageError
 from gossipdistill.launchers.compare import POOLED, Comparison, Row
 from gossipdistill.launchers.preflight import check
 from gossipdistill.learning.snapshot import weights_hash
-from gossipdistill.observe.report import unknown_peer
+from gossipdistill.observe.records import VerdictRecord
+from gossipdistill.observe.report import summarise, unknown_peer
 from gossipdistill.presence import NOWHERE, Address
 
 ROSTER = """
@@ -187,13 +188,12 @@ class FakeRun:
 
     def __init__(self, specs: Sequence[WorkerSpec], folder: Path, watch: object, **policies: object) -> None:
         self.asked.append(specs)
-        peers = [unknown_peer(spec.name) | {"status": "finished", "wall_s": 4.2, "warnings": []} for spec in specs]
-        verdicts = [{"met": False, "line": "NOT MET: pace_ratio"}] if specs[0].faults else []
-        self.summary = {"name": folder.name, "exit_code": 0, "peers": peers, "val_accuracy": None, "wall_s": 5.0,
-                        "expectations": verdicts}  # fmt: skip
+        peers = [unknown_peer(spec.name).but(status="finished", wall_s=4.2, warnings=[]) for spec in specs]
+        verdicts = [VerdictRecord(met=False, line="NOT MET: pace_ratio")] if specs[0].faults else []
+        self.summary = summarise(specs[0].config, peers, 5.0, 0, folder, (), verdicts)
 
     def run(self) -> int:
-        return 20 if self.summary["expectations"] else 0
+        return 20 if self.summary.expectations else 0
 
 
 def test_under_a_plan_what_gossips_runs_again_for_as_long_as_it_took_before(
@@ -212,9 +212,9 @@ def test_under_a_plan_what_gossips_runs_again_for_as_long_as_it_took_before(
     assert ran == [(name.format(seed), seconds) for seed in (0, 1) for name, seconds in of_a_seed]
     assert [specs[0].faults is not None for specs in FakeRun.asked] == [False, False, True, False] * 2
     assert {specs[0].config.steps for specs in FakeRun.asked} == {5}
-    told = comparison.summary["runs"]
-    assert [entry["faults"] for entry in told] == [None, None, "bad", None] * 2
-    assert [len(entry["expectations"]) for entry in told] == [0, 0, 1, 0] * 2
+    told = comparison.summary.runs
+    assert [entry.faults for entry in told] == [None, None, "bad", None] * 2
+    assert [len(entry.expectations) for entry in told] == [0, 0, 1, 0] * 2
 
 
 def test_a_plan_needs_something_to_disturb_and_is_read_before_the_first_run(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gossipdistill.errors import IdentityError
 from gossipdistill.keys.issuing import new, revoke, trust
 from gossipdistill.keys.secrets import make_pair, read_secret
 from gossipdistill.machine.listening import free_ports
+from gossipdistill.observe.examination import ExaminationRecord
 from gossipdistill.presence import Address
 from gossipdistill.roster import read_roster
 
@@ -69,9 +70,9 @@ def test_what_is_wrong_with_a_secret_is_said_with_what_to_do(lab: Path) -> None:
     assert "--renew" in looked(lab)[0].advice
 
 
-def both(ada: Path, bo: Path) -> dict[str, dict[str, Any]]:
+def both(ada: Path, bo: Path) -> dict[str, ExaminationRecord]:
     """Two doctors in this process, each with its own roster."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, ExaminationRecord] = {}
 
     def one(name: str, file: Path) -> None:
         found[name] = examine(Asked(str(file), name, seconds=4.0, secure=True, machine=MACHINE), lambda *_: None)
@@ -93,8 +94,8 @@ def test_a_peer_that_comes_with_another_key_is_named(lab: Path) -> None:
     (lab.parent / "keys/bo.secret").rename(other.parent / "keys/bo.secret")
     (made,) = new(other, ["bo"], renew=True)
     found = both(lab, other)
-    mine = {(one["check"], one["about"]): one for one in found["ada"]["findings"] if one["verdict"] == "problem"}
-    assert made.public in mine["keys", "bo"]["found"]
+    mine = {(one.check, one.about): one for one in found["ada"].findings if one.verdict == "problem"}
+    assert made.public in mine["keys", "bo"].found
     assert ("reaching", "bo") in mine
-    assert found["ada"]["exit_code"] == IdentityError.exit_code
-    assert not found["ada"]["others"]["bo"]["reached"]
+    assert found["ada"].exit_code == IdentityError.exit_code
+    assert not found["ada"].others["bo"].reached

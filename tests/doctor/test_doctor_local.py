@@ -104,29 +104,29 @@ def test_this_machine_alone(tmp_path: Path, held: int) -> None:
     """The peer of this machine is found by its address, and the others are not called."""
     where = write(tmp_path, ("ada", f"127.0.0.1:{held}"), ("bo", "240.0.0.7:7400"))
     summary = examine(Asked(where, seconds=0), quiet)
-    assert (summary["name"], summary["others"], summary["waited_s"]) == ("ada", {}, 0)
-    problems = {found["check"]: found["found"] for found in summary["findings"] if found["verdict"] == "problem"}
+    assert (summary.name, summary.others, summary.waited_s) == ("ada", {}, 0)
+    problems = {found.check: found.found for found in summary.findings if found.verdict == "problem"}
     assert set(problems) == {"addresses", "keys", "ports"}
     assert f"port {held} of 127.0.0.1 cannot be listened on" in problems["ports"]
-    assert summary["exit_code"] == 3  # of the first problem
-    assert summary["counts"]["problem"] == 4  # of keys two: no secret, and no public keys
+    assert summary.exit_code == 3  # of the first problem
+    assert summary.counts["problem"] == 4  # of keys two: no secret, and no public keys
 
 
 def test_who_is_here_must_be_said_where_several_are(tmp_path: Path) -> None:
     where = write(tmp_path, ("ada", "127.0.0.1:23500"), ("bo", "localhost:23502"))
     summary = examine(Asked(where), quiet)
-    assert (summary["name"], summary["exit_code"]) == (None, 3)
-    assert "say which: --name ada" in str(summary["findings"])
+    assert (summary.name, summary.exit_code) == (None, 3)
+    assert "say which: --name ada" in str(summary.findings)
 
 
 def test_where_a_worker_would_listen(tmp_path: Path) -> None:
     where = write(tmp_path, ("ada", "240.0.0.6:7400"), ("bo", "240.0.0.7:7400"))
     summary = examine(Asked(where, "ada", listen="127.0.0.1:23504", seconds=0), quiet)
-    assert "ports 23504 and 23505 of 127.0.0.1 can be listened on" in str(summary["findings"])
+    assert "ports 23504 and 23505 of 127.0.0.1 can be listened on" in str(summary.findings)
     everywhere = examine(Asked(where, "ada", "0.0.0.0:23504", "0.0.0.0:23504", seconds=0), quiet)
-    assert "say where they can: --advertise HOST:23504" in str(everywhere["findings"])
+    assert "say where they can: --advertise HOST:23504" in str(everywhere.findings)
     alone = examine(Asked(where, "ada", "none", seconds=0), quiet)
-    assert "ports" not in {found["check"] for found in alone["findings"]}
+    assert "ports" not in {found.check for found in alone.findings}
     with pytest.raises(UsageError, match="leave out --advertise"):
         examine(Asked(where, "ada", "none", "240.0.0.6:7400"), quiet)
 

@@ -218,7 +218,7 @@ def test_whatever_is_written_is_a_plan_that_can_run_or_an_error_for_the_user(
     for at_s in (0.0, 1.0, 5.0, 11.0):
         outcome = links.outcome("ada", "bo", 100, at_s)
         assert all(delay_s >= 0 for delay_s in outcome.delays_s)
-    assert [verdict["met"] for verdict in Measurements(plan, PEERS).verdicts({})] == [False] * len(plan.expect)
+    assert [verdict.met for verdict in Measurements(plan, PEERS).verdicts({})] == [False] * len(plan.expect)
 
 
 @pytest.mark.parametrize("kind", ["[]", "{}", '["kill"]', "1979-05-27", "nan", '"\\u001b[2J"'])

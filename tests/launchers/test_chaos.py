@@ -18,6 +18,7 @@ from gossipdistill.launchers.chaos import Chaos
 from gossipdistill.launchers.injection import SignalTo, StartAgain
 from gossipdistill.launchers.processes import Child, Processes
 from gossipdistill.launchers.restarts import AtMost, NoRestarts
+from gossipdistill.observe.report import unknown_peer
 from gossipdistill.observe.told import Progress, Restarting
 from gossipdistill.runtime.injected_faults import InjectedFaults
 from gossipdistill.runtime.release import Release
@@ -77,15 +78,15 @@ def test_a_killed_peer_is_started_again_once_it_has_ended() -> None:
         "8 fault: 1 is over: bo is killed, and started again 3 s later",
     ]
     (entry,) = stage.chaos.faults()
-    assert (entry["began_s"], entry["ended_s"], entry["fired"]) == (5.0, 8.0, 1)
+    assert (entry.began_s, entry.ended_s, entry.fired) == (5.0, 8.0, 1)
 
 
 def test_a_peer_is_asked_to_end_and_one_that_finished_is_left_alone() -> None:
     stage = stage_of({"kind": "restart", "peer": ["ada", "bo"], "at_s": 5})
-    stage.children["ada"].result = {"status": "finished"}
+    stage.children["ada"].result = unknown_peer("ada").but(status="finished")
     assert stage.turn(5.0) == [("bo", "SIGTERM")]
     stage.children["ada"].exit_code = stage.children["bo"].exit_code = 0
-    stage.children["bo"].result = {"status": "left"}
+    stage.children["bo"].result = unknown_peer("bo").but(status="left")
     assert stage.turn(5.5) == [("bo", "start")]
 
 
@@ -114,7 +115,7 @@ def test_a_launcher_of_one_peer_leaves_the_others_to_theirs() -> None:
     assert stage.turn(4) == [("bo", "SIGCONT")]
     assert stage.turn(5) == []
     assert not stage.chaos.awaits_restart()
-    assert [entry["fired"] for entry in stage.chaos.faults()] == [1, 0]
+    assert [entry.fired for entry in stage.chaos.faults()] == [1, 0]
 
 
 def test_a_plan_needs_names() -> None:
@@ -157,8 +158,8 @@ def test_bent_messages_are_counted_over_restarts() -> None:
         child.restarts = restarts
         stage.chaos.heard(child, Progress(step=1, faults=counts), 1.0)
     stage.turn(2.0)
-    assert [entry["fired"] for entry in stage.chaos.faults()] == [7, 1, 1, 0]
-    assert [entry["began_s"] for entry in stage.chaos.faults()] == [2.0, 2.0, 2.0, None]
+    assert [entry.fired for entry in stage.chaos.faults()] == [7, 1, 1, 0]
+    assert [entry.began_s for entry in stage.chaos.faults()] == [2.0, 2.0, 2.0, None]
     assert "2 fault: 3 begins: the clock of bo jumps 3 s forwards" in stage.said
     assert not any("3 is over" in line for line in stage.said)
 

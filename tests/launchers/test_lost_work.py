@@ -71,22 +71,22 @@ def test_who_was_never_lost_or_was_ended_by_the_plan_or_has_all_its_steps_is_not
 
 def test_the_summary_calls_it_short_and_the_exit_code_is_10(tmp_path: Path) -> None:
     config = SimpleNamespace(seconds=25.0, steps=None)
-    finished = unknown_peer("ada") | {"status": "finished", "warnings": ["one of its own"]}
+    finished = unknown_peer("ada").but(status="finished", warnings=["one of its own"])
 
     def child(work: Work, steps: int) -> Child:
         process: Any = SimpleNamespace(pid=1, stdin=io.BytesIO())
         spec: Any = SimpleNamespace(config=config, name="ada", folder=tmp_path)
-        return Child(spec, process, result=finished | {"steps": steps}, work=work)
+        return Child(spec, process, result=finished.but(steps=steps), work=work)
 
     children = [child(crashed((2500, 25)), 2500), child(crashed((400, 4), (27, 0.4)), 27)]
     ended = Ended([], tmp_path, {str(place): one for place, one in enumerate(children)}, NoFaults(), None, 25.0)
     entries = [ended.judged(one) for one in children]
-    assert [entry["status"] for entry in entries] == ["finished", "short"]
+    assert [entry.status for entry in entries] == ["finished", "short"]
     assert exit_code_of(entries) == EXIT_LOST == exit_code_of(entries[1:])
     (reason,) = reasons_of(entries[1])
-    assert reason in entries[1]["warnings"]
+    assert reason in entries[1].warnings
     assert reason.startswith("short: 27 steps of about 24")
-    assert entries[0]["warnings"] == ["one of its own"]
+    assert entries[0].warnings == ["one of its own"]
 
 
 def times(every_s: float, wanted_s: float | None = None) -> list[float]:

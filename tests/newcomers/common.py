@@ -35,10 +35,10 @@ def heights(shard) -> Task:
 """
 
 
-def simulated(tmp_path: Path, *settings: str, **asked: Any) -> dict[str, Any]:
+def simulated(tmp_path: Path, *settings: str, **asked: Any) -> Simulation:
     run = Simulation(plan_simulation(Asked(**({"peers": "3", "settings": settings, "out": tmp_path} | asked))))
-    assert run.run() == run.summary["exit_code"]
-    return run.summary
+    assert run.run() == run.summary.exit_code
+    return run
 
 
 def comparison(tmp_path: Path, topology: str, strategies: list[str], **asked: Any) -> Comparison:

@@ -26,7 +26,7 @@ def test_the_pooled_row_needs_nothing_of_a_topology(kind: str, tmp_path: Path) -
     compared = comparison(tmp_path, "mine.toml", ["isolated", POOLED])
     for name in compared.strategies:
         specs = compared.plan(Row(name, 0))
-        assert check(specs).examples["used"] == (400 if name == POOLED else 100)
+        assert check(specs).examples.used == (400 if name == POOLED else 100)
     (alone,) = specs
     assert build_schedule(alone, alone.config.make_strategy()).out_neighbours("ada", 0) == ()
     assert alone.resolved.as_json()["topology"] == {"value": "complete", "from": "compare: one worker alone"}

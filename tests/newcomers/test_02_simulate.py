@@ -25,14 +25,14 @@ from tests.newcomers.common import simulated
 def test_a_simulation_of_so_many_steps_ends_with_them_and_divides_by_the_time_they_took(
     seconds: float | None, tmp_path: Path
 ) -> None:
-    summary = simulated(tmp_path, steps=30, seconds=seconds)
-    assert (summary["exit_code"], summary["simulation"]["violations"]) == (0, [])
-    assert [(peer["status"], peer["steps"]) for peer in summary["peers"]] == [("finished", 30)] * 3
-    slowest_s = max(peer["wall_s"] for peer in summary["peers"])
-    assert summary["simulation"]["virtual_s"] == pytest.approx(slowest_s + 1.0, abs=0.01)
-    assert all(9.0 < peer["steps_per_s"] < 11.5 for peer in summary["peers"])  # sim.step_time_s is 0.1
+    run = simulated(tmp_path, steps=30, seconds=seconds)
+    assert (run.summary.exit_code, run.figures.violations) == (0, [])
+    assert [(peer.status, peer.steps) for peer in run.summary.peers] == [("finished", 30)] * 3
+    slowest_s = max(peer.wall_s or 0.0 for peer in run.summary.peers)
+    assert run.figures.virtual_s == pytest.approx(slowest_s + 1.0, abs=0.01)
+    assert all(9.0 < peer.steps_per_s < 11.5 for peer in run.summary.peers)  # sim.step_time_s is 0.1
     again = simulated(tmp_path, steps=30, seconds=seconds)
-    assert summary["simulation"]["virtual_s"] == again["simulation"]["virtual_s"]
+    assert run.figures.virtual_s == again.figures.virtual_s
 
 
 SILENT: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -46,8 +46,8 @@ SILENT: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("what", SILENT)
 def test_nothing_is_violated_where_nothing_was_to_be_said(what: str, tmp_path: Path) -> None:
     asked, settings = SILENT[what]
-    summary = simulated(tmp_path, *settings, "train.step_time_s=0.5", **asked)
-    assert summary["simulation"]["violations"] == []
+    run = simulated(tmp_path, *settings, "train.step_time_s=0.5", **asked)
+    assert run.figures.violations == []
 
 
 def test_silence_where_something_was_posted_is_still_violated(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_silence_where_something_was_posted_is_still_violated(tmp_path: Path) ->
     checker = next(one for one in run.checkers if isinstance(one, FaultsRecover))
     run.world.hooks.on_arrival.remove(checker.on_arrival)
     assert run.run() == 1
-    assert any("nothing at all has arrived" in text for text in run.summary["simulation"]["violations"])
+    assert any("nothing at all has arrived" in text for text in run.figures.violations)
 
 
 SHARED: dict[str, Any] = {
@@ -118,9 +118,7 @@ def test_what_a_real_run_would_do_otherwise_is_told(tmp_path: Path) -> None:
     assert specs[0].notices == ("cy: device = cuda:3 is not used, as a simulation computes on the CPU",)
     run = Simulation(specs)
     assert run.run() == 0
-    assert run.summary["simulation"]["notes"][0].startswith(
-        "2 peers were done more than linger_s = 2 s before the last"
-    )
+    assert run.figures.notes[0].startswith("2 peers were done more than linger_s = 2 s before the last")
     real = plan_local(Asked(peers="2", settings=["sim.loss=0.5"], out=tmp_path))
     assert "sim.loss is not used here: it is for gossipdistill simulate" in real[0].notices
 

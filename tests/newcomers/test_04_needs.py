@@ -49,7 +49,7 @@ def test_adpsgd_needs_neither_links_both_ways_nor_a_bipartite_graph(tmp_path: Pa
     found = {}
     for name in ("adpsgd", "isolated"):
         line = {"strategy": name, "topology": ONE_WAY, "seconds": 15.0, "settings": ["exchange.every_steps=2"]}
-        found[name] = simulated(tmp_path, **line)["simulation"]["consensus_distance"]
+        found[name] = simulated(tmp_path, **line).figures.consensus_distance
     assert found["adpsgd"] < 0.1 * found["isolated"]
 
 

@@ -86,4 +86,4 @@ SIZES = [
 @pytest.mark.parametrize(("name", "peers"), SIZES)
 def test_every_ready_made_topology_runs_with_as_many_peers_as_it_is_for(name: str, peers: str, tmp_path: Path) -> None:
     found = check(plan_local(Asked(topology=name, peers=peers, out=tmp_path)))
-    assert found.examples["used"] == {"4": 100, "8": 100, "9": 88}[peers]
+    assert found.examples.used == {"4": 100, "8": 100, "9": 88}[peers]

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from rich.console import RenderableType
 from safetensors.numpy import save_file
+from test_run_outcomes import simulation_of
 
 from gossipdistill.errors import ConfigError
 from gossipdistill.observe import examination, report, simulated
 from gossipdistill.observe.display import Display
+from gossipdistill.observe.examination import ExaminationRecord
 from gossipdistill.observe.fitting import PlainConsole
-from gossipdistill.observe.show import find_and_wait
+from gossipdistill.observe.records import SummaryRecord
+from gossipdistill.observe.show import find_and_wait, render
 from gossipdistill.observe.story import tell
 from gossipdistill.observe.told import decoded as told
 from gossipdistill.printable import printable
@@ -101,7 +104,7 @@ def test_no_text_of_a_run_folder_acts_on_the_terminal(tmp_path: Path, width: int
         folder = tmp_path / name.removesuffix(".json")
         folder.mkdir()
         (folder / name).write_text(json.dumps(held))
-        found, render = find_and_wait(tmp_path, folder.name, 0.0, console)
+        found = find_and_wait(tmp_path, folder.name, 0.0, console)
         said = drawn(render(found), width)
         assert is_harmless(said)
         assert report.as_json(found).isprintable()  # for programs: nothing is lost
@@ -109,7 +112,7 @@ def test_no_text_of_a_run_folder_acts_on_the_terminal(tmp_path: Path, width: int
         if width == 400:
             assert printable(EVIL)[:20] in said
             assert "[red][/]:smile:" in said
-    found, render = find_and_wait(tmp_path, collected(tmp_path / "run", EVIL).name, 0.0, console)
+    found = find_and_wait(tmp_path, collected(tmp_path / "run", EVIL).name, 0.0, console)
     said = drawn(render(found), width)
     assert is_harmless(said)
     assert width == 60 or said.count("[red][/]:smile:") >= 8
@@ -145,15 +148,13 @@ def test_nothing_that_a_worker_says_acts_on_the_terminal(terminal: bool) -> None
 
 def test_a_table_of_the_doctor_and_of_a_simulation_says_what_it_is_given_to_say() -> None:
     finding = {"check": EVIL, "verdict": "problem", "about": EVIL, "found": EVIL, "advice": EVIL}
-    assert is_harmless(
-        drawn(examination.render({"findings": [finding], "counts": {"problem": 1, "warning": 0, "ok": 0}}))
-    )
-    figures = {
-        "virtual_s": 1.0, "per_peer": {EVIL: {"mean": 1.0, "least": 1.0, "most": 1.0}}, "consensus_distance": None,
-        "mass_error": None, "events": 1, "events_per_s": 1.0, "protocol_us_per_event": 1.0,
-        "learner_s": 1.0, "memory_mib": 1.0, "checks": [], "violations": [],
+    whole = {
+        "schema": 1, "peers": EVIL, "name": EVIL, "exit_code": 1, "waited_s": 0.0, "versions": {}, "others": {},
+        "findings": [finding], "counts": {"problem": 1, "warning": 0, "ok": 0},
     }  # fmt: skip
-    assert is_harmless(drawn(simulated.render(summary(EVIL) | {"simulation": figures})))
+    assert is_harmless(drawn(examination.render(ExaminationRecord.model_validate(whole))))
+    run = SummaryRecord.model_validate(summary(EVIL)).but(simulation=simulation_of(EVIL))
+    assert is_harmless(drawn(simulated.render(run)))
 
 
 BAD: dict[str, str] = {
@@ -204,7 +205,7 @@ def test_whatever_a_key_holds_the_table_is_shown_or_refused(tmp_path: Path, name
     for changed in wrong(held)[::3]:
         (tmp_path / "run" / name).write_text(json.dumps(changed))
         try:
-            found, render = find_and_wait(tmp_path, "run", 0.0, PlainConsole(file=io.StringIO()))
+            found = find_and_wait(tmp_path, "run", 0.0, PlainConsole(file=io.StringIO()))
         except ConfigError as error:
             refusals.append(str(error))
             continue
@@ -229,12 +230,18 @@ def test_a_damaged_file_of_a_peer_is_told_in_the_table_or_refused(tmp_path: Path
     assert "is damaged: is no JSON" in said
 
 
+def ensemble_of(run: Path) -> float | None:
+    accuracy = report.load_summary(run).val_accuracy
+    assert accuracy is not None
+    return accuracy.ensemble
+
+
 def test_a_bad_validation_file_leaves_out_the_ensemble_and_is_told(tmp_path: Path) -> None:
     run = collected(tmp_path / "run")
     file = run / "ada" / "validation.safetensors"
     good = {"outputs": np.ones((4, 2), np.float32), "labels": np.zeros(4, np.int64)}
     save_file(good, file)
-    assert report.load_summary(run)["val_accuracy"]["ensemble"] == 1.0
+    assert ensemble_of(run) == 1.0
     whole = file.read_bytes()
     held: dict[str, bytes | dict[str, np.ndarray[Any, Any]]] = {
         "is no safetensors file": b"",
@@ -249,12 +256,11 @@ def test_a_bad_validation_file_leaves_out_the_ensemble_and_is_told(tmp_path: Pat
             file.write_bytes(content)
         else:
             save_file(content, file)
-        found = report.load_summary(run)
-        assert found["val_accuracy"]["ensemble"] is None
-        assert words in found["peers"][0]["warnings"][-1]
+        assert ensemble_of(run) is None
+        assert words in report.load_summary(run).peers[0].warnings[-1]
     file.unlink()
     os.mkfifo(file)
-    assert "is a pipe" in report.load_summary(run)["peers"][0]["warnings"][-1]
+    assert "is a pipe" in report.load_summary(run).peers[0].warnings[-1]
 
 
 def test_lines_that_are_no_events_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,18 +14,29 @@ from gossipdistill.launchers.compare import Row, entry_of
 from gossipdistill.observe import report, simulated
 from gossipdistill.observe.endings import exit_code_of, trouble_of
 from gossipdistill.observe.fitting import console
-from gossipdistill.observe.show import find_and_wait
+from gossipdistill.observe.records import PeerRecord, SimulationRecord, SummaryRecord
+from gossipdistill.observe.show import find_and_wait, render
 
 SILENT = "nothing was exchanged: bo lived for 9 s, and nothing of theirs has come"
 NAN = "parameter 0.weight is not finite; try train.lr below 3"
 
 
-def diverged(name: str) -> dict[str, Any]:
+def diverged(name: str) -> PeerRecord:
     return peer(name, "diverged", reason=NAN, warnings=[f"diverged: {NAN}"], val_loss=None, val_accuracy=0.1)
 
 
-def silent(name: str) -> dict[str, Any]:
+def silent(name: str) -> PeerRecord:
     return peer(name, troubles=[SILENT], warnings=["at chance: so", SILENT])
+
+
+def simulation_of(figure: str) -> SimulationRecord:
+    curve: dict[str, list[float]] = {key: [] for key in ("at_s", "loss", "consensus", "exchanges_per_s", "alive")}
+    whole = {
+        "virtual_s": 1, "building_s": 0.1, "per_peer": {figure: {"mean": 1, "least": 1, "most": 1}}, "mass_error": None,
+        "violations": [], "events": 1, "events_per_s": 1.0, "protocol_us_per_event": 1.0, "consensus_distance": None,
+        "learner_s": 0.0, "memory_mib": 1.0, "notes": [], "messages": {}, "curve": curve,
+    }  # fmt: skip
+    return SimulationRecord.model_validate(whole)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +54,7 @@ def silent(name: str) -> dict[str, Any]:
         ([report.unknown_peer("bo")], ("bo",), EXIT_NONE_FINISHED),
     ],
 )
-def test_the_exit_code(peers: list[dict[str, Any]], asked: tuple[str, ...], code: int) -> None:
+def test_the_exit_code(peers: list[PeerRecord], asked: tuple[str, ...], code: int) -> None:
     assert exit_code_of(peers, asked) == code
 
 
@@ -64,17 +74,16 @@ def test_the_table_says_success_of_nothing_that_is_none() -> None:
     assert [any(word in line for line in red) for word in ("diverged: par", "nothing was", "at chance")] == [
         True, True, False,
     ]  # fmt: skip
-    nobody = drawn(report.render(summary(diverged("ada")) | {"val_accuracy": None}), 120)
+    nobody = drawn(report.render(summary(diverged("ada")).but(val_accuracy=None)), 120)
     assert "no peer finished, so there is no mean" in nobody
 
 
 def test_a_comparison_names_them_in_their_row() -> None:
-    whole = summary(peer("ada"), diverged("bo"), silent("cy")) | {"expectations": [], "exit_code": 10}
-    whole["peers"] = [one | {"wall_s": 3.0} for one in whole["peers"]]
+    whole = summary(*(one.but(wall_s=3.0) for one in (peer("ada"), diverged("bo"), silent("cy")))).but(exit_code=10)
     entry = entry_of(Row("sgp", 0), whole, [], "")
-    assert entry["troubles"] == [f"bo diverged ({NAN})", f"cy finished ({SILENT})"]
-    assert entry["warnings"] == ["cy: at chance: so"]
-    assert (entry["finished"], entry["val_loss"]) == (2, pytest.approx(0.2412))
+    assert entry.troubles == [f"bo diverged ({NAN})", f"cy finished ({SILENT})"]
+    assert entry.warnings == ["cy: at chance: so"]
+    assert (entry.finished, entry.val_loss) == (2, pytest.approx(0.2412))
     assert trouble_of(report.unknown_peer("dee")) == "dee lost (no result was written: still running, or lost)"
     assert trouble_of(peer("ada")) == ""
 
@@ -82,22 +91,18 @@ def test_a_comparison_names_them_in_their_row() -> None:
 def test_show_collects_them_from_what_workers_wrote(tmp_path: Path) -> None:
     write_peer(tmp_path / "r", "ada", silent("ada"))
     write_peer(tmp_path / "r", "bo", diverged("bo"))
-    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
-    assert found["exit_code"] == EXIT_LOST
+    found = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert isinstance(found, SummaryRecord)
+    assert found.exit_code == EXIT_LOST
     lines = drawn(render(found), 120)
     assert f"ada: {SILENT}" in lines
     assert f"bo: diverged: {NAN}" in lines
-    assert json.loads(json.dumps(found))["peers"][1]["reason"] == NAN
+    assert json.loads(report.as_json(found))["peers"][1]["reason"] == NAN
 
 
 def test_a_simulation_names_a_few_and_counts_the_rest() -> None:
     many = [diverged(f"p{n}") for n in range(9)] + [peer("ada")]
-    sim = {
-        "virtual_s": 1, "per_peer": {"val_loss": {"mean": 1, "least": 1, "most": 1}}, "consensus_distance": None,
-        "mass_error": None, "violations": [], "events": 1, "events_per_s": 1.0, "protocol_us_per_event": 1.0,
-        "learner_s": 0.0, "memory_mib": 1.0,
-    }  # fmt: skip
-    whole = summary(*many) | {"simulation": sim, "faults": [], "expectations": []}
+    whole = summary(*many).but(simulation=simulation_of("val_loss"))
     lines = drawn(simulated.render(whole), 150)
     assert "peers: 9 diverged, 1 finished" in lines
     assert f"p0, p1, p2 and 6 more: diverged: {NAN}" in lines

@@ -16,7 +16,8 @@ from gossipdistill.files import read_object
 from gossipdistill.observe import comparison, report
 from gossipdistill.observe.display import Display
 from gossipdistill.observe.fitting import Column, Fitting, console
-from gossipdistill.observe.show import find_and_wait
+from gossipdistill.observe.records import CompareRecord, CompareRow, PeerRecord, SummaryRecord
+from gossipdistill.observe.show import find_and_wait, render
 from gossipdistill.observe.told import decoded as told
 
 
@@ -27,22 +28,23 @@ def drawn(renderable: RenderableType, width: int) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
-def peer(name: str, status: str = "finished", **changed: Any) -> dict[str, Any]:
+def peer(name: str, status: str = "finished", **changed: Any) -> PeerRecord:
     whole = {
         "name": name, "status": status, "incarnations": 1, "steps": 12750, "steps_per_s": 149.7,
         "cpu_s_per_step": 0.00112, "val_loss": 0.2412, "val_accuracy": 0.932, "metrics": {"accuracy": 0.932},
         "bytes_sent": 2_700_000, "bytes_received": 2_700_000, "parcels_used": 1225, "age_s": {"median": 0.12},
         "quarantined": {}, "warnings": [],
     }  # fmt: skip
-    return whole | changed
+    return PeerRecord.model_validate(whole | changed)
 
 
-def summary(*peers: dict[str, Any]) -> dict[str, Any]:
-    return {
+def summary(*peers: PeerRecord) -> SummaryRecord:
+    whole = {
         "schema": 1, "name": "first-light", "task": "digits", "strategy": "codistill_predictions",
         "topology": "complete", "seed": 0, "wall_s": 15.4, "exit_code": 0,
         "val_accuracy": {"mean": 0.929, "worst": 0.915, "ensemble": 0.931, "over": 3}, "peers": list(peers),
     }  # fmt: skip
+    return SummaryRecord.model_validate(whole)
 
 
 PEERS = (peer("ada"), peer("bo", "interrupted", incarnations=2), report.unknown_peer("cy"), peer("dee"))
@@ -53,7 +55,7 @@ PEERS = (peer("ada"), peer("bo", "interrupted", incarnations=2), report.unknown_
 )
 def test_weights_that_do_not_add_up_are_told(held: list[float], told: bool) -> None:
     peers = [peer(name, push_sum_weight=weight) for name, weight in zip(("ada", "bo", "cy"), held, strict=True)]
-    lines = " ".join(drawn(report.render(summary(*peers) | {"push_sum_weight": sum(held)}), 120))
+    lines = " ".join(drawn(report.render(summary(*peers).but(push_sum_weight=sum(held))), 120))
     assert ("the push-sum weights of 3 peers add up to" in lines) == told
     assert "add up" not in " ".join(drawn(report.render(summary(*PEERS)), 120)), "no strategy of mass"
 
@@ -88,22 +90,23 @@ def test_columns_go_by_their_importance() -> None:
     assert drawn(table, 10)[0].split() == ["name"]
 
 
-def run_row(strategy: str, seed: int = 0, **changed: Any) -> dict[str, Any]:
+def run_row(strategy: str, seed: int = 0, **changed: Any) -> CompareRow:
     whole = {
         "strategy": strategy, "seed": seed, "peers": 4, "finished": 4, "troubles": [], "warnings": [],
         "models": ["mlp", "cnn", "mlp", "cnn"], "val_accuracy": {"mean": 0.9, "worst": 0.8}, "val_loss": 0.3,
         "bytes_sent_per_peer": 2_700_000.0, "bytes_are_computed": False, "cpu_s_per_step": 0.002,
     }  # fmt: skip
-    return whole | changed
+    return CompareRow.model_validate(whole | changed)
 
 
-def compared(*runs: dict[str, Any], seeds: tuple[int, ...] = (0,)) -> dict[str, Any]:
+def compared(*runs: CompareRow, seeds: tuple[int, ...] = (0,)) -> CompareRecord:
     config = {"task.shards": "label_skew", "task.classes_per_peer": 3}
-    return {
+    whole = {
         "task": "digits", "peers": 4, "examples_per_peer": 100, "transfer_examples": 600, "classes": True,
         "budget": {"steps": 750, "seconds": None}, "step_time_s": 0.02, "seeds": list(seeds), "runs": list(runs),
         "config": {key: {"value": value, "from": "default"} for key, value in config.items()},
     }  # fmt: skip
+    return CompareRecord.model_validate(whole)
 
 
 def test_the_table_of_a_comparison() -> None:
@@ -213,7 +216,7 @@ def test_a_console_that_is_no_terminal_is_wide(monkeypatch: pytest.MonkeyPatch) 
 # --- runs on disk ----------------------------------------------------------------------------------------------------
 
 
-def write_peer(folder: Path, name: str, result: dict[str, Any] | None) -> None:
+def write_peer(folder: Path, name: str, result: PeerRecord | None) -> None:
     values = {"name": "r", "peers": "2", "topology": "complete", "seed": 0, "task.name": "digits", "strategy.name": "x"}
     (folder / name).mkdir(parents=True)
     config = {key: {"value": value, "from": "default"} for key, value in values.items()}
@@ -225,9 +228,10 @@ def write_peer(folder: Path, name: str, result: dict[str, Any] | None) -> None:
 def test_show_collects_what_workers_wrote(tmp_path: Path) -> None:
     write_peer(tmp_path / "r", "ada", peer("ada", wall_s=3.0))
     write_peer(tmp_path / "r", "bo", None)
-    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
-    assert [entry["status"] for entry in found["peers"]] == ["finished", "lost"]
-    assert found["exit_code"] == 10
+    found = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert isinstance(found, SummaryRecord)
+    assert [entry.status for entry in found.peers] == ["finished", "lost"]
+    assert found.exit_code == 10
     assert any("bo" in line for line in drawn(render(found), 120))
 
 
@@ -238,8 +242,8 @@ def test_show_collects_what_each_peer_did_to_itself_by_a_plan(tmp_path: Path) ->
     for name, entry in (("ada", fault(3.1, 5.0, 0)), ("bo", fault(3.0, 5.2, 1)), ("cy", fault(None, None, 0))):
         write_peer(tmp_path / "r", name, peer(name))
         report.write_json(tmp_path / "r" / name / report.FAULTS_FILE, {"faults": [entry]})
-    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
-    assert found["faults"] == [fault(3.0, 5.2, 1)]
+    found = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert found.plain()["faults"] == [fault(3.0, 5.2, 1)]
     assert "fault 1, 3.0 s to 5.2 s: bo is killed (fired 1 x)" in "\n".join(drawn(render(found), 120))
 
 
@@ -258,9 +262,9 @@ def test_show_waits_for_those_who_still_write_only(tmp_path: Path) -> None:
 def test_show_finds_comparisons_and_says_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     report.write_json(tmp_path / "c/compare.json", compared(run_row("isolated")))
-    found, render = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
-    assert render is comparison.render
-    assert found["runs"]
+    found = find_and_wait(tmp_path, None, 0.0, console(stderr=True))
+    assert isinstance(found, CompareRecord)
+    assert found.runs
     with pytest.raises(ConfigError, match="did you mean c"):
         report.find_run(tmp_path, "cc")
     (tmp_path / "c/compare.json").write_text("{")

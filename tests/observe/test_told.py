@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gossipdistill.observe.report import unknown_peer
 from gossipdistill.observe.told import (
     Done,
     Exited,
@@ -26,7 +27,7 @@ from gossipdistill.observe.told import (
 RECORDS = [
     Phase("importing torch"), Ready({"run": "x"}, 12, 3, "100 examples"), Waiting("1 of 2 here", "bo"),
     Progress(7, 0.5, 2.0, 3.5, None, 4, 2, 2, left_s=1.0, links={"bo": 3}, ages={"bo": {"5": 1}}, faults={"0": 2}),
-    Done({"status": "finished"}), Result({"status": "left"}), Failure("no such key", 3, True),
+    Done(unknown_peer("ada").but(status="finished")), Result(unknown_peer("bo")), Failure("no such key", 3, True),
     Happened(1.5, "dead", "bo: dead", "bo"), Started(7, 1), Exited("exit code 1", False), Restarting(1, 3),
 ]  # fmt: skip
 

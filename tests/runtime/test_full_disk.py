@@ -28,7 +28,8 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.observe.records import PeerRecord, read_record
+from gossipdistill.observe.record import read_record
+from gossipdistill.observe.records import PeerRecord, SummaryRecord
 from gossipdistill.observe.report import render
 from gossipdistill.observe.told import Happened, Told
 from gossipdistill.presence import NOWHERE
@@ -225,14 +226,14 @@ class Ended:
     """A worker's end, as the user sees it."""
 
     code: int
-    summary: dict[str, Any]
+    summary: SummaryRecord
     said: list[str]
     table: str
 
     @property
-    def peer(self) -> dict[str, Any]:
-        (one,) = self.summary["peers"]
-        return dict(one)
+    def peer(self) -> PeerRecord:
+        (one,) = self.summary.peers
+        return one
 
 
 def run(folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Ended:
@@ -266,13 +267,13 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def assert_right(ended: Ended, folder: Path, where: str, result_too: bool = True) -> None:
     """The table has the figures and names what is missing; what is there is whole; nothing half written is left."""
-    assert ended.peer["status"] == "finished", where
-    assert ended.peer["steps"] == STEPS, where
+    assert ended.peer.status == "finished", where
+    assert ended.peer.steps == STEPS, where
     assert "finished" in ended.table, where
-    assert f"{100 * ended.peer['val_accuracy']:.1f}" in ended.table, where
-    unwritten = ended.peer["unwritten"]
+    assert f"{100 * (ended.peer.val_accuracy or 0.0):.1f}" in ended.table, where
+    unwritten = ended.peer.unwritten
     assert ended.code == (10 if unwritten else 0), (where, unwritten)
-    assert ended.summary["exit_code"] == ended.code, where
+    assert ended.summary.exit_code == ended.code, where
     for problem in unwritten:
         assert f"not written: {problem}" in ended.table, where
         assert str(folder) in problem, where  # the path is named
@@ -281,8 +282,8 @@ def assert_right(ended: Ended, folder: Path, where: str, result_too: bool = True
     ours = folder / "run" / "ada"
     if not any("result.json" in problem for problem in unwritten):
         result = read_record(ours / "result.json", PeerRecord)
-        assert (result["val_loss"], result["steps"]) == (ended.peer["val_loss"], STEPS), where
-        assert result["unwritten"] == unwritten, where
+        assert (result.val_loss, result.steps) == (ended.peer.val_loss, STEPS), where
+        assert result.unwritten == unwritten, where
     else:
         assert not result_too, where
     last = CheckpointFolder(ours / "checkpoints", {"peer": "ada"})
@@ -302,7 +303,7 @@ def operations(folder: Path, kind: type[Recorded], monkeypatch: pytest.MonkeyPat
     ended = run(folder, disk, monkeypatch)
     assert_right(ended, folder, "nothing went wrong")
     assert ended.code == 0
-    assert ended.peer["unwritten"] == []
+    assert ended.peer.unwritten == []
     return disk.done
 
 
@@ -400,7 +401,7 @@ def test_a_summary_that_cannot_be_written_is_in_the_table_and_the_exit_code(tmp_
     (tmp_path / "run").mkdir()
     local.released_s = 0.0
     assert local.finish(outcome) == 11  # no peer has finished: that says more
-    (problem,) = local.summary["unwritten"]
+    (problem,) = local.summary.unwritten
     assert problem == f"{tmp_path / 'run' / 'summary.json'}: the disk says no"
     assert written_to(tmp_path / "run" / "summary.json", [problem]) == ""
     assert written_to(tmp_path / "run" / "summary.json", []) == f"Written to {tmp_path / 'run' / 'summary.json'}"
@@ -422,9 +423,9 @@ def test_a_state_that_cannot_be_kept_ends_no_training_and_is_said_once(
     ended = run(tmp_path, Disk(), monkeypatch)
     problem = "optimizer.state.0.handle is of type object, which a checkpoint cannot hold; there is none yet"
     assert ended.said.count(f"warning: no checkpoint could be written: {problem}") == 1
-    assert ended.peer["unwritten"] == [f"the last checkpoint: {problem}"]
-    assert (ended.code, ended.peer["status"], ended.peer["steps"]) == (10, "finished", STEPS)
-    assert read_record(tmp_path / "run" / "ada" / "result.json", PeerRecord)["unwritten"] == ended.peer["unwritten"]
+    assert ended.peer.unwritten == [f"the last checkpoint: {problem}"]
+    assert (ended.code, ended.peer.status, ended.peer.steps) == (10, "finished", STEPS)
+    assert read_record(tmp_path / "run" / "ada" / "result.json", PeerRecord).unwritten == ended.peer.unwritten
 
 
 def test_what_cannot_be_logged_is_passed_over() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gossipdistill.observe.report import unknown_peer
 from gossipdistill.observe.told import Happened, Progress, Ready, Result
 from gossipdistill.runtime.telling import Telling
 
@@ -38,7 +39,7 @@ def test_nothing_waits_for_a_launcher_that_does_not_read(pipe: tuple[int, Tellin
         telling(Progress(step=step))
     telling(Happened(1.0, "joined", "of interest"))
     telling(Progress(step=5001))
-    telling(Result({}))
+    telling(Result(unknown_peer("ada")))
     told = lines(end, "result")
     assert [one["type"] for one in told if one["type"] != "progress"] == ["ready", "event", "result"]
     steps = [one["step"] for one in told if one["type"] == "progress"]
@@ -53,4 +54,4 @@ def test_it_says_so_when_nobody_reads_any_more(pipe: tuple[int, Telling]) -> Non
     telling(Ready())
     telling.settle()
     with pytest.raises(BrokenPipeError):
-        telling(Result({}))
+        telling(Result(unknown_peer("ada")))

@@ -1,0 +1,111 @@
+"""The codec of what lies in a run's folder: a class for each kind of JSON object, read and written by one rule.
+
+All files may be anybody's, or damaged. Only what is shown is checked. Other keys may follow, and keys that releases
+before this one did not write may be missing. A record is written as it was read or made: the same keys in the same
+order, none added. Numbers are finite and texts may hold anything: they are made printable where they are shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+
+from gossipdistill.errors import ConfigError
+from gossipdistill.files import Shape, UnusableError, check_shape, read_object
+from gossipdistill.printable import printable_all
+
+T = TypeVar("T")
+
+
+def _as_it_was(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    check(value)
+    return value
+
+
+def _unchecked(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:
+        return value
+
+
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, WrapValidator(_as_it_was)]
+"""A whole number stays one."""
+Written = Annotated[T, WrapValidator(_unchecked)]
+"""What we write so, and read as anybody has written it."""
+
+
+class Record(BaseModel):
+    """A JSON object of which some keys are known."""
+
+    model_config = ConfigDict(
+        strict=True, extra="allow", allow_inf_nan=False, frozen=True, populate_by_name=True, protected_namespaces=()
+    )
+    _keys: tuple[str, ...] = PrivateAttr(())
+    """The keys that were given, by the names of fields where they have one."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_order(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Self:
+        made: Self = check(value)
+        if isinstance(value, dict):
+            names = {str(field.validation_alias): name for name, field in cls.model_fields.items()}
+            made._keys = tuple(names.get(str(key), str(key)) for key in value)
+        return made
+
+    def _held(self) -> dict[str, Any]:
+        everything = self.__dict__ | (self.__pydantic_extra__ or {})
+        return {key: everything[key] for key in self._keys}
+
+    def plain(self) -> dict[str, Any]:
+        """The JSON object."""
+        fields = type(self).model_fields
+        names = {key: str(fields[key].validation_alias or key) if key in fields else key for key in self._keys}
+        return {names[key]: plain(value) for key, value in self._held().items()}
+
+    def but(self, **changes: object) -> Self:
+        """The same with other values of these keys; new ones come last."""
+        return type(self).model_validate(self._held() | changes)
+
+    def without(self, key: str) -> Self:
+        """The same without this key."""
+        return type(self).model_validate({name: value for name, value in self._held().items() if name != key})
+
+    def printable(self) -> Self:
+        """The same, with each text fit for a terminal."""
+        return type(self).model_validate(printable_all(self.plain()))
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it, in which each record is an object."""
+    if isinstance(value, Record):
+        return value.plain()
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return value
+
+
+def read_record(path: Path, shape: type[Shape]) -> Shape:
+    """The JSON object in a file of a run, which has this shape.
+
+    Raises:
+        ConfigError: naming the file, the key and what is wrong with it.
+    """
+    try:
+        return check_shape(shape, read_object(path))
+    except UnusableError as reason:
+        raise ConfigError(f"is damaged: {reason}", file=path) from None
