@@ -102,7 +102,7 @@ class Target:
     def _messages(self) -> list[Frames]:
         name = self.chance.choice([name for name in NAMES[1:] if name not in self.spared])
         gone = (Status.REFUSED, Status.LEFT, Status.UNHEARD, Status.DEAD, None)
-        if self.chance.random() < 0.15 and self.peer.status_of(PeerName(name)) in gone:
+        if self.chance.random() < 0.15 and self.peer.view.status_of(PeerName(name)) in gone:
             return [self.mutator.greet_anew(name)]  # else everybody would soon be refused for the liars' greetings
         return self.mutator.messages()
 
@@ -128,7 +128,7 @@ class Target:
             return
         self.counts["received"] += 1
         self.counts[f"kind {type(whole.message).__name__}"] += 1
-        self.counts["received from the living"] += self.peer.is_alive(whole.sender)
+        self.counts["received from the living"] += self.peer.view.is_alive(whole.sender)
         self.peer.receive(whole, self.now)
 
     def _refuse(self, by: str, error: WireError) -> None:
@@ -136,9 +136,9 @@ class Target:
         self.counts["past the header"] += by == "decode" and bool(error.sender) and error.code not in HEADER_CODES
         sender = error.sender if error.sender not in self.spared else ""
         if error.version is not None and sender:
-            self.peer.receive_other_version(sender, error.boot, error.version, WIRE_VERSION, self.now)
+            self.peer.unreadable.other_version(sender, error.boot, error.version, WIRE_VERSION, self.now)
         else:
-            self.peer.receive_malformed(sender, error.code.value, error.problem, self.now)
+            self.peer.unreadable.malformed(sender, error.code.value, error.problem, self.now)
 
     # --- the owner's part ----------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ class Parcels(Observer):
 def _whole(world: World) -> bool:
     """Whether everybody counts everybody among the living."""
     names = world.names
-    return all(host.peer.is_present(name) for host in world.hosts.values() for name in names if name != host.name)
+    return all(host.peer.view.is_present(name) for host in world.hosts.values() for name in names if name != host.name)
 
 
 def _steppers(world: World) -> list[ScheduledWalker]:
@@ -111,7 +111,7 @@ def cut_and_heal(peers: int, cut_s: float, seed: int) -> dict[str, Any]:
     world.run_for(20.0)
     weight, value = (sum(each) for each in zip(*((s.w, s.x[0]) for s in _steppers(world)), strict=True))
     wrong = [key for key in parcels.posted if parcels.used[key] + parcels.home[key] != 1]
-    in_flight = sum(len(host.peer.in_flight()) for host in world.hosts.values())
+    in_flight = sum(len(host.peer.reliable_messages.sender.in_flight()) for host in world.hosts.values())
     return {
         "peers": peers,
         "cut_s": cut_s,
@@ -124,7 +124,7 @@ def cut_and_heal(peers: int, cut_s: float, seed: int) -> dict[str, Any]:
         "value_error": abs(value - peers * mean) / (peers * mean),
         "apart_at_heal": apart,
         "apart_after": after,
-        "written_off": sum(host.peer.written_off for host in world.hosts.values()),
+        "written_off": sum(host.peer.reliable_messages.sender.written_off for host in world.hosts.values()),
     }
 
 

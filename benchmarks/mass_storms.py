@@ -83,7 +83,7 @@ class WeightsAddUp(Checker):
     def on_tick(self, now_s: float, world: World) -> None:
         honest = [host for host in world.hosts.values() if host.name != self.cheat]
         held = [host.stepper.worker.gossip.held_weight() for host in honest if isinstance(host.stepper, SimulatedPeer)]
-        under_way = [one.parcel.weight for host in honest for _, one in host.peer.in_flight()]
+        under_way = [one.parcel.weight for host in honest for _, one in host.peer.reliable_messages.sender.in_flight()]
         total = math.fsum([*held, *under_way])
         if not LEAST <= total <= WEIGHTS_MAX * len(honest):
             self.violate(now_s, f"the weights of {len(honest)} honest peers have a sum of {total:.4g}")

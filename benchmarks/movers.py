@@ -150,7 +150,7 @@ class Node:
     def ask(self, every_s: float, until_is: threading.Event) -> None:
         """Question and answer, one at a time, as the protocol gives it: what became of the first consignment of
         "probe"? Each at least `every_s` after the one before."""
-        to = self.peer.address_of(self.other)
+        to = self.peer.table.address_of(self.other)
         assert to is not None
         question = Transmit(to, Envelope(PeerName(self.name), Boot(1), self.other, 1, Enquiry("probe", 1)))
 

@@ -23,8 +23,8 @@ from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.boots import Boots
 from gossipdistill.protocol.callers import Callers
 from gossipdistill.protocol.detector import Detector
+from gossipdistill.protocol.dispatcher import Dispatcher
 from gossipdistill.protocol.hearsay import Hearsay
-from gossipdistill.protocol.peer import Peer
 from gossipdistill.protocol.refusals import Refusals
 from gossipdistill.protocol.reliable_receiver import ReliableReceiver
 from gossipdistill.protocol.reliable_sender import ReliableSender
@@ -109,10 +109,10 @@ BUGS = (
     StormBug("all lanes of a link are one", Mailbox, "self._consigned.append((slot,",
         "self._consigned.append((Slot(peer, topic, parcel.key),"),
     # --- membership ---
-    StormBug("business of the predecessor is done by the successor", Peer,
+    StormBug("business of the predecessor is done by the successor", Dispatcher,
         "if envelope.to_boot not in (0, self.me.boot):",
         "if envelope.to_boot not in (0, self.me.boot) and isinstance(message, Refusal | Ping | Ack | Leave):"),
-    StormBug("words to the predecessor are heard by the successor", Peer,
+    StormBug("words to the predecessor are heard by the successor", Dispatcher,
         "if envelope.to_boot not in (0, self.me.boot):", "if False:"),
     StormBug("a resurrected boot: a late greeting of an ended process is accepted", Admission,
         "if boot < member.boot:", "if False:"),

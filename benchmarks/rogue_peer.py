@@ -92,8 +92,8 @@ class Trainer:
         door = self.driver.sockets.zap_handler
         found = {
             "at_s": time.monotonic(), "steps": self.steps, "cpu_s": cpu_s(), "exchanges": self.exchanges,
-            "foreign": self.foreign, "traffic": traffic, "malformed": dict(self.peer.malformed),
-            "turned_away": dict(self.peer.turned_away), "events": dict(self.events),
+            "foreign": self.foreign, "traffic": traffic, "malformed": dict(self.peer.unreadable.counts),
+            "turned_away": dict(self.peer.scores.turned_away_in_words), "events": dict(self.events),
             "door": dict(door.turned_away) if door is not None else {},
             "resident_max": self.resident_max, "files_max": self.files_max,
         }  # fmt: skip

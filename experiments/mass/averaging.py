@@ -154,7 +154,7 @@ def _on_the_way(world: World, name: PeerName) -> Iterator[Parcel | Arrival]:
     """What `name` has sent, and nobody has absorbed; what is coming home to it lies in its mailbox."""
     host = world.hosts[name]
     yield from (arrival for arrival in host.mailbox.waiting() if arrival.home)
-    for slot, one in host.peer.in_flight():
+    for slot, one in host.peer.reliable_messages.sender.in_flight():
         if not _absorbed(world, name, slot, one.number, host.boot):
             yield one.parcel
 

@@ -55,7 +55,7 @@ def run(count: int = 6, cycles: int = 500, seed: int = 0, loss: bool = True) -> 
     for _ in range(cycles):
         victim = PeerName(chance.choice(names))
         saved[victim] = _model(workers[victim])
-        written_off += world.host(victim).peer.written_off
+        written_off += world.host(victim).peer.reliable_messages.sender.written_off
         world.kill(victim)
         world.run_for(chance.uniform(0.1, 8.0))
         sums.append(sum(weights_of(world, workers)))
@@ -68,7 +68,8 @@ def run(count: int = 6, cycles: int = 500, seed: int = 0, loss: bool = True) -> 
     return {
         "peers": count, "cycles": cycles, "loss": 0.5 if loss else 0.0, "finite": finite,
         "weights_min": min(sums), "weights_max": max(sums), "weight_min": smallest[0],
-        "written_off": written_off + sum(host.peer.written_off for host in world.hosts.values()),
+        "written_off": written_off
+        + sum(host.peer.reliable_messages.sender.written_off for host in world.hosts.values()),
         "distance_to_optimum": float(np.abs(models - centres.mean(axis=0)).max()),
         "virtual_s": round(world.now, 1), "events": world.events_handled,
     }  # fmt: skip

@@ -78,8 +78,8 @@ def peer_result(
         quarantined=dict(ledger.quarantined),
         unusual_norms=dict(ledger.unusual),
         out_of_range=dict(ledger.out_of_range),
-        malformed=driver.peer.malformed,
-        turned_away=driver.peer.turned_away,
+        malformed=driver.peer.unreadable.counts,
+        turned_away=driver.peer.scores.turned_away_in_words,
         reason=verdict.outcome.reason if status == verdict.outcome.ending.value else "",
         troubles=list(verdict.troubles),
         warnings=[*verdict.warnings, *ledger.warnings],
@@ -89,7 +89,7 @@ def peer_result(
 
 def _link(worker: Worker, driver: Counted, sender: str, wall_s: float) -> LinkRecord:
     link = worker.learner.ledger.links[sender]
-    counts = {str(name): count for name, count in driver.peer.link_counts().items()}.get(sender)
+    counts = {str(name): count for name, count in driver.peer.states.box.counts.items()}.get(sender)
     age_s = bin_to_age_s(link.ages.quantile(0.95))
     return LinkRecord(
         sender=sender,

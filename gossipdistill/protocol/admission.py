@@ -42,6 +42,13 @@ class Admission:
         if len(table.rows) + 1 < table.expected:
             table.out += [Outbound("", 0, address, self._greeting(reply_wanted=True)) for address in self.seeds]
 
+    def addresses(self) -> set[Address]:
+        """Where all members and seeds listen."""
+        table = self.table
+        named = {contact.address for contact in table.directory if contact.name not in table.rows}
+        rows = {member.address for member in table.rows.values()}
+        return (named | rows | set(self.seeds)) - {table.me.address}
+
     def unanswered(self) -> list[tuple[str, Address]]:
         """Whom I call in vain: (name, or "" of a seed, and address) of those who have never said a word; nobody, when
         all are known. Of a large roster few are called, and silence says nothing."""
@@ -113,14 +120,14 @@ class Admission:
         if boot < member.boot:
             table.say(caller, self.refusals.superseded(member, boot))
             return
-        if greeting.address != member.address and table.keeps_its_name(member, boot):
+        if greeting.address != member.address and self.refusals.keeps_its_name(member, boot):
             self.refusals.name_in_use(member, caller, now)
             return
         code, difference = self._difference(member, greeting)
         if difference:
-            if table.is_refused_anew(member, boot):
+            if self.refusals.is_refused_anew(member, boot):
                 table.become(member, Status.REFUSED, EventKind.REFUSED, difference, now)
-                table.note_refused(member, boot)
+                self.refusals.note_refused(member, boot)
             member.accepted = False
             table.say(caller, Refusal(code, difference))
         elif member.status is not Status.REFUSED or member.declined or boot > member.boot:

@@ -80,7 +80,7 @@ class Detector:
         if boot > member.boot > 0:
             self.admission.greet_on_a_hint(member, now)
             return
-        if not self.table.can_dial(member.address):
+        if not self.table.me.can_dial(member.address):
             self._indirectly_acked_only(member, boot, by, now)
             return
         if member.status is not Status.ALIVE and (member.accepted or self.table.presumes):
@@ -237,7 +237,7 @@ class Detector:
         table.dead.move_to_end(name)
         member = table.rows[name]
         self.probe_messages.ping(name)
-        if not table.presumes and table.can_dial(member.address):
+        if not table.presumes and table.me.can_dial(member.address):
             self.admission.call_again(member)
         self._call_the_dead_by(now)
 

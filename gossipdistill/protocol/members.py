@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import FEATURES
-from gossipdistill.presence import Address
+from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.protocol.suspicion import Suspicion
 
 
@@ -34,6 +34,10 @@ class Identity:
     place: int
     fingerprint: Mapping[str, str]
     features: tuple[str, ...] = FEATURES
+
+    def can_dial(self, address: Address) -> bool:
+        """Whether one of us can open a link to the other."""
+        return address != NOWHERE or self.address != NOWHERE
 
 
 @dataclass(slots=True)

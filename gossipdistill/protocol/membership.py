@@ -25,6 +25,7 @@ from gossipdistill.protocol.probe import Prober
 from gossipdistill.protocol.probe_messages import ProbeMessages
 from gossipdistill.protocol.suspicion import LocalHealth
 from gossipdistill.protocol.table import Outbound, Table, Timer
+from gossipdistill.protocol.view import View
 
 __all__ = ["Identity", "Member", "Membership", "Outbound", "Status", "fingerprint_difference"]
 
@@ -37,6 +38,7 @@ class Membership:
     def __init__(self, table: Table, delivery: Delivery) -> None:
         self.me, self.limits = table.me, table.limits
         self.table, self.delivery = table, delivery
+        self.view = View(table)
         self.probe_messages = ProbeMessages(self.table)
         self.health = LocalHealth(self.limits.local_health_max)
         self.admission = Admission(self.table)
@@ -108,11 +110,11 @@ class Membership:
             case "view":
                 self.table.events += view_of(self.table, self._started_s, now)
             case _:  # a snapshot that was held back
-                self.table.snapshot_due(now)
+                self.table.pace.now_s = now
 
     def _is_greeted(self, name: str) -> bool:
         member = self.table.find(name)
-        if member is None or not self._is_strange(member) or not self.table.can_dial(member.address):
+        if member is None or not self._is_strange(member) or not self.me.can_dial(member.address):
             return False
         return not self.table.presumes or self._is_needed(member.name)
 
@@ -196,7 +198,7 @@ class Membership:
     def _is_of_a_newer(self, member: Member, boot: int, now: float) -> bool:
         """Whether a word comes from a process that does not have its name yet. It may be a restart at the same address,
         where a greeting finds it."""
-        if not self.table.keeps_its_name(member, boot):
+        if not self.refusals.keeps_its_name(member, boot):
             return False
         self.admission.greet_on_a_hint(member, now)
         return True
@@ -233,7 +235,7 @@ class Membership:
     def _note_progress(self, member: Member | None, word: Ping | Ack) -> None:
         if member is None:
             return
-        self.table.changed = self.table.changed or member.done != word.done
+        self.table.pace.changed = self.table.pace.changed or member.done != word.done
         member.step, member.done = word.step, word.done
         member.incarnation = max(member.incarnation, word.incarnation)
 
@@ -261,7 +263,7 @@ class Membership:
             self.table.timers.set(Timer("turn"), now)
         self.probe_messages.step, self.probe_messages.done = step, done
 
-    def leave(self, reason: str, crashed: bool) -> None:
+    def leave(self, reason: str, crashed: bool = False) -> None:
         """Queue my last word to everybody who might still listen; of a large roster, to a few besides. It says what of
         the mass of a peer's process was absorbed."""
         table, receiver = self.table, self.delivery.reliable_messages.receiver

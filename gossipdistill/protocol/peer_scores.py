@@ -54,6 +54,11 @@ class PeerScores:
     _records: dict[PeerName, Record] = field(default_factory=dict)
     _ends: Deadlines[PeerName] = field(default_factory=Deadlines)
 
+    @property
+    def turned_away_in_words(self) -> dict[str, int]:
+        """By "peer: reason"; ": reason" for those of strangers."""
+        return {f"{name}: {reason}": count for (name, reason), count in sorted(self.turned_away.items())}
+
     def turn_away(self, name: str, reason: str, now: float, problem: str = "") -> None:
         """Something of it was not taken. With a `problem`, in words, the first of its kind is an event."""
         self.turned_away[name, reason] += 1

@@ -166,7 +166,7 @@ class Prober:
 
     def _is_probed(self, member: Member) -> bool:
         if member.status is Status.UNHEARD:  # in a small run it is greeted, unless neither can dial the other
-            return self.table.presumes or not self.table.can_dial(member.address)
+            return self.table.presumes or not self.table.me.can_dial(member.address)
         return member.status is Status.SUSPECT or (member.status is Status.ALIVE and not member.unreachable)
 
     def _whose_turn(self, picked: dict[PeerName, Member], now: float) -> list[PeerName]:

@@ -59,7 +59,7 @@ class ProbeMessages:
     def send(self, to: PeerName, message: Message) -> None:
         """To the process that I have accepted, or to any of that name."""
         address, member = self.table.address_of(to), self.table.find(to)
-        if address is not None and self.table.can_dial(address):
+        if address is not None and self.table.me.can_dial(address):
             boot = member.boot if member is not None and member.accepted else 0
             self.table.out.append(Outbound(to, boot, address, message))
 

@@ -47,14 +47,14 @@ class Refusals:
         elif code is RefusalCode.WRONG_NAME or member is None:
             # The one who answers is well; it is the one looked for who is not where I thought. I try on.
             if member is not None and member.status is not Status.ALIVE:
-                member.reason, table.changed = detail, True
+                member.reason, table.pace.changed = detail, True
             self.note(EventKind.REFUSED_BY, sender, code, detail, now, told)
-        elif (boot == member.boot and member.met) or table.keeps_its_name(member, boot):
+        elif (boot == member.boot and member.met) or self.keeps_its_name(member, boot):
             return False
-        elif table.is_refused_anew(member, boot):
+        elif self.is_refused_anew(member, boot):
             member.accepted, member.reason = False, detail
             table.reset(member, Status.REFUSED, now)
-            table.note_refused(member, boot)
+            self.note_refused(member, boot)
             member.declined = True
             table.lost.append((member.name, True, detail))
             table.note(EventKind.REFUSED_BY, sender, detail, now, {"code": code.value, **told})
@@ -127,13 +127,13 @@ class Refusals:
             return False
         if boot < member.boot or (boot == member.boot and member.accepted):
             return True  # said before by another process, or in its name: a process does not change its version
-        if table.keeps_its_name(member, boot):
+        if self.keeps_its_name(member, boot):
             self.note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, told)
             return False
-        if table.is_refused_anew(member, boot):
+        if self.is_refused_anew(member, boot):
             member.accepted = False
             table.become(member, Status.REFUSED, EventKind.REFUSED, refusal.detail, now, told)
-            table.note_refused(member, boot)
+            self.note_refused(member, boot)
             member.greet_gap_s, member.greet_at_s = table.limits.greet_interval_s, now
         if now >= member.greet_at_s:  # ever more seldom: a refusal may be lost, and it may answer each of them
             table.say(Member(sender, member.address, member.place, boot=boot), refusal)
@@ -150,6 +150,27 @@ class Refusals:
         table.reset(member, Status.REFUSED, now)
         table.become(member, Status.REFUSED, EventKind.REFUSED, why, now, {"code": REVOKED})
         member.boot, member.incarnation, member.accepted, member.met, member.last_word = 0, -1, False, False, False
+
+    # --- whose process counts --------------------------------------------------------------------------------------
+
+    def keeps_its_name(self, member: Member, boot: int) -> bool:
+        """Whether a process that I hear keeps its name from a newer one: without keys nothing proves that the two are
+        the same peer."""
+        answers = member.accepted and member.status in (Status.ALIVE, Status.SUSPECT)
+        return not self.table.proven and answers and boot > member.boot > 0
+
+    def is_refused_anew(self, member: Member, boot: int) -> bool:
+        """Whether the refusal of this process, or by it, is news."""
+        if member.status is not Status.REFUSED:
+            return boot >= member.boot
+        return self.table.proven and boot > member.boot
+
+    def note_refused(self, member: Member, boot: int) -> None:
+        """Without keys anybody may have said it: so its boot is not believed, and the same process may greet again."""
+        if self.table.proven and boot > member.boot:
+            # What the process before it has said last, and of its incarnations, is not this one's.
+            member.boot, member.incarnation, member.last_word = boot, -1, False
+        member.declined = not self.table.proven
 
     # --- saying so -------------------------------------------------------------------------------------------------
 

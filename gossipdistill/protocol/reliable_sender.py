@@ -5,7 +5,7 @@ The rules are at the head of protocol/reliable_messages.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gossipdistill.events import Event, EventKind
@@ -212,8 +212,6 @@ class ReliableSender:
         """Whether something on the way to this peer is not settled."""
         return any(line.in_flight for _, line in self._lines_to(peer))
 
-    def in_flight(self) -> Iterator[tuple[Slot, Outstanding]]:
+    def in_flight(self) -> list[tuple[Slot, Outstanding]]:
         """Everything that is on its way, held or parked."""
-        for slot, line in self.lines.items():
-            for one in line.in_flight:
-                yield slot, one
+        return [(slot, one) for slot, line in self.lines.items() for one in line.in_flight]

@@ -79,6 +79,11 @@ class StateSender:
             known.parcel, known.number = parcel, self._number
         self._advance(slot, known, now)
 
+    @property
+    def confirmed_by(self) -> frozenset[PeerName]:
+        """Who has confirmed a state of mine; may be asked from any thread."""
+        return frozenset(slot.peer for slot, known in list(self.outgoing.items()) if known.confirmed)
+
     def confirmed(self, sender: PeerName, confirm: Confirm, now: float) -> None:
         """A version has arrived over there, and so have, or are lost, those before it: there is room for the next."""
         slot = Slot(sender, confirm.topic, confirm.key)

@@ -18,15 +18,13 @@ from typing import NamedTuple
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Message, Neighbourhood
+from gossipdistill.messages import Message
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.deadlines import Deadlines
-from gossipdistill.protocol.directory import Directory, Present
+from gossipdistill.protocol.directory import Directory
 from gossipdistill.protocol.members import Identity, Member, Status
 
 GONE = (Status.DEAD, Status.LEFT, Status.REFUSED)
-_NO_ADDRESS = Address("", 0)
-_SNAPSHOT_EVERY_S = 0.25
 Detail = dict[str, str | int | float]
 
 
@@ -44,6 +42,17 @@ class Timer(NamedTuple):
 
     what: str
     name: str = ""
+
+
+@dataclass(slots=True)
+class SnapshotPace:
+    """When the learner is told next: as soon as something has changed that is urgent, or else from `due_s` on."""
+
+    changed: bool = True
+    urgent: bool = True
+    due_s: float = 0.0
+    now_s: float = 0.0
+    """This is when something changed last, or was looked at."""
 
 
 @dataclass(slots=True)
@@ -74,15 +83,13 @@ class Table:
     timers: Deadlines[Timer] = field(default_factory=Deadlines)
     out: list[Outbound] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    changed: bool = True
+    pace: SnapshotPace = field(default_factory=SnapshotPace)
     lost: list[tuple[PeerName, bool, str]] = field(default_factory=list)
     """Who became dead, or (True) left or was refused, since the owner looked last, and why."""
     back: list[tuple[PeerName, bool]] = field(default_factory=list)
     """Who came (back) into business since the owner looked last, and whether as another process."""
-    _absent: set[PeerName] = field(default_factory=set)
-    _urgent: bool = True
-    _snapshot_at_s: float = 0.0
-    _now_s: float = 0.0
+    absent: set[PeerName] = field(default_factory=set)
+    """These are suspect, gone or not to be reached."""
 
     def find(self, name: str) -> Member | None:
         """The row of a member, if it has one."""
@@ -104,7 +111,7 @@ class Table:
             self.order.append(contact.name)
         if self.presumes:
             self.timers.set(Timer("drop", contact.name), now + self.limits.business_s)
-        self.changed = True
+        self.pace.changed = True
         return member
 
     def drop(self, name: str, needed: bool, now: float) -> None:
@@ -124,40 +131,17 @@ class Table:
         """Everybody whom probes go round, myself perhaps included."""
         return self.directory.names if self.closed else self.order
 
-    def keeps_its_name(self, member: Member, boot: int) -> bool:
-        """Whether a process that I hear keeps its name from a newer one: without keys nothing proves that the two are
-        the same peer."""
-        answers = member.accepted and member.status in (Status.ALIVE, Status.SUSPECT)
-        return not self.proven and answers and boot > member.boot > 0
-
     def address_of(self, name: str) -> Address | None:
         """Where a member listens."""
         member = self.find(name)
         contact = member if member is not None else self.directory.get(name)
         return contact.address if contact is not None and name != self.me.name else None
 
-    def can_dial(self, address: Address) -> bool:
-        """Whether one of us can open a link to the other."""
-        return address != _NO_ADDRESS or self.me.address != _NO_ADDRESS
-
     def living(self) -> int:
         """How many are here as far as I know, with me."""
         if self.presumes:
-            return max(self.expected - len(self._absent), 1)
+            return max(self.expected - len(self.absent), 1)
         return 1 + sum(member.status is Status.ALIVE for member in self.rows.values())
-
-    def is_present(self, name: PeerName) -> bool:
-        """Whether a member counts as one of the living."""
-        if not self.presumes:
-            member = self.rows.get(name)
-            return member is not None and member.status is Status.ALIVE and not member.unreachable
-        known = name in self.directory.places or name in self.rows
-        return known and name not in self._absent and name != self.me.name
-
-    def features_of(self, name: str) -> frozenset[str]:
-        """What the process of this member that I have accepted has named in its greeting."""
-        member = self.find(name)
-        return member.features if member is not None and member.accepted else frozenset()
 
     def say(self, member: Member, message: Message) -> None:
         """To that process of it which I know."""
@@ -180,7 +164,7 @@ class Table:
             # Certain is only its own last word: others may say it of one that was stopped.
             for_good = status is Status.REFUSED or (status is Status.LEFT and member.last_word)
             self.lost.append((member.name, for_good, reason))
-            self._urgent = True
+            self.pace.urgent = True
         self.note(kind, member.name, reason, now, detail)
         self.settle(member, now)
 
@@ -191,69 +175,30 @@ class Table:
         self.suspects.pop(member.name, None)
         self.settle(member, now)
 
-    def is_refused_anew(self, member: Member, boot: int) -> bool:
-        """Whether the refusal of this process, or by it, is news."""
-        if member.status is not Status.REFUSED:
-            return boot >= member.boot
-        return self.proven and boot > member.boot
-
-    def note_refused(self, member: Member, boot: int) -> None:
-        """Without keys anybody may have said it: so its boot is not believed, and the same process may greet again."""
-        if self.proven and boot > member.boot:
-            # What the process before it has said last, and of its incarnations, is not this one's.
-            member.boot, member.incarnation, member.last_word = boot, -1, False
-        member.declined = not self.proven
-
     def settle(self, member: Member, now: float) -> None:
         """After any change of a row: who is in business, and what is to be kept."""
-        self.changed, self._now_s = True, now
-        if self.presumes and now < self._snapshot_at_s:
-            self.timers.set(Timer("snapshot"), self._snapshot_at_s)
+        pace = self.pace
+        pace.changed, pace.now_s = True, now
+        if self.presumes and now < pace.due_s:
+            self.timers.set(Timer("snapshot"), pace.due_s)
         if member.unreachable:
             self.unreachable[member.name] = None
         else:
             self.unreachable.pop(member.name, None)
         absent = member.status in (Status.SUSPECT, *GONE) or member.unreachable
-        (self._absent.add if absent else self._absent.discard)(member.name)
+        (self.absent.add if absent else self.absent.discard)(member.name)
         if member.in_business() == (member.name in self.partners):
             return
-        self._urgent = True
+        self.pace.urgent = True
         if member.in_business():
             self.partners[member.name] = member
             self.back.append((member.name, False))
         else:
             del self.partners[member.name]
 
-    def snapshot_due(self, now: float) -> None:
-        """Changes that were held back may be told."""
-        self._now_s = now
-
     def note(self, kind: EventKind, name: str, reason: str, now: float, detail: Detail | None = None) -> None:
         """An event about a member."""
         self.events.append(Event(kind, now, name, reason, detail or {}))
-
-    def neighbourhood(self) -> Neighbourhood | None:
-        """The table as a snapshot for the learner; None when nothing changed since the last call.
-
-        In a large run changes that concern no partner of mine are told together, ever less often as more are absent, so
-        that snapshots cost a bounded share of the time.
-        """
-        if not self.changed or (self.presumes and not self._urgent and self._now_s < self._snapshot_at_s):
-            return None
-        self.changed = self._urgent = False
-        self._snapshot_at_s = self._now_s + _SNAPSHOT_EVERY_S * (1 + len(self._absent) / 64)
-        rows = self.rows.values()
-        done = frozenset(m.name for m in rows if m.done)
-        gone = frozenset(m.name for m in rows if m.status in GONE)
-        unheard = frozenset(m.name for m in rows if m.status is Status.UNHEARD)
-        statuses = {m.name: f"{m.status.value}: {m.reason}" for m in rows}
-        if self.presumes and self.closed:
-            present = Present(self.directory.places, frozenset(self._absent | {self.me.name}))
-            return Neighbourhood(self.expected, present, done, gone, statuses, self.directory.places, unheard=unheard)
-        here = (Status.ALIVE, Status.UNHEARD) if self.presumes else (Status.ALIVE,)
-        alive = frozenset(m.name for m in rows if m.status in here and not m.unreachable)
-        places = {m.name: m.place for m in rows} | {self.me.name: self.me.place}
-        return Neighbourhood(self.expected, alive, done, gone, statuses, places, unheard=unheard)
 
 
 def table_at_start(

@@ -56,14 +56,14 @@ def feed(peer: Peer, mailbox: Mailbox, now: float) -> Collected:
     """Give the peer what the learner has left in the mailbox, which is returned."""
     collected = mailbox.collect()
     for slot in collected.taken:
-        peer.taken(slot, now)
+        peer.states.receiver.taken(slot, now)
     for settlement in collected.settlements:
-        peer.settle(settlement)
-    peer.complain(collected.complaints, now)
+        peer.reliable_messages.receiver.settle(settlement)
+    peer.payloads.complain(collected.complaints, now)
     for slot, parcel in collected.parcels:
         peer.publish(slot, parcel, now)
-    peer.use(mailbox.intake)
-    peer.report_progress(*mailbox.progress(), now)
+    peer.reliable_messages.receiver.intake = mailbox.intake
+    peer.membership.report_progress(*mailbox.progress(), now)
     return collected
 
 
@@ -74,11 +74,11 @@ def drain(peer: Peer, mailbox: Mailbox, now: float, send: Send) -> Turn:
     arrivals = peer.arrivals()
     for arrival in arrivals:
         if mailbox.deliver(arrival):
-            peer.crowded(arrival.sender, now)
+            peer.payloads.crowded(arrival.sender, now)
     freed = peer.freed()
     if freed:
         mailbox.free(freed)
-    again = mailbox.await_taking(peer.awaits_taking())
+    again = mailbox.await_taking(peer.states.receiver.awaits_taking())
     events, neighbourhood = peer.events(), peer.neighbourhood()
     if events or neighbourhood is not None:
         mailbox.tell(neighbourhood, events)

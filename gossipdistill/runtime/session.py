@@ -271,7 +271,7 @@ class Session:
         )
 
     def _confirmed_by(self) -> list[str]:
-        return [str(name) for name in self.driver.peer.confirmed_by]
+        return [str(name) for name in self.driver.peer.states.sender.confirmed_by]
 
     def _result(
         self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict

@@ -36,7 +36,7 @@ class Steps:
                 host.leaving = reason
                 host.stepper.part(host.local(self._time.now))
                 return
-            host.peer.leave(reason)
+            host.peer.membership.leave(reason)
             self._threads.drain(host)
         self._hosts.end(host.name, "left")
 

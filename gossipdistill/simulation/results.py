@@ -46,7 +46,7 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
     figures, verdict = None, Verdict()
     if not ended:
         outputs, figures = worker.evaluate()
-        confirmed = [str(name) for name in host.peer.confirmed_by]
+        confirmed = [str(name) for name in host.peer.states.sender.confirmed_by]
         verdict = simulated.examiner.end(outputs, figures, host.local(now_s), confirmed)
         status = verdict.outcome.ending.value if status == "finished" else status
     began_s = simulated.began_s if simulated.began_s is not None else host.started_s

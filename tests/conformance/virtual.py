@@ -37,7 +37,7 @@ class _Process:
         except WireError as error:
             if error.version is None:
                 raise
-            self.peer.receive_other_version(claimed, error.boot, error.version, WIRE_VERSION, now)
+            self.peer.unreadable.other_version(claimed, error.boot, error.version, WIRE_VERSION, now)
             return
         whole = self.assembly.feed(envelope)
         if whole is not None:
@@ -72,7 +72,7 @@ class VirtualCluster(Cluster):
         del self._processes[name]
 
     def leave(self, name: str, reason: str, crashed: bool = False) -> None:
-        self._processes[name].peer.leave(reason, crashed)
+        self._processes[name].peer.membership.leave(reason, crashed)
         self._turn(name)
         self.kill(name)
 

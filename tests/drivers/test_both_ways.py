@@ -76,7 +76,7 @@ def test_who_answers_on_my_connection_is_whom_i_dialled(nodes: list[Node]) -> No
         wait_until(lambda: victim.sees(other.name))
         lie = Envelope(PeerName(other.name), Boot(1), victim.name, 1, Ping(1, 99, True))
         eve.send_multipart([caller, *encode(lie)])
-        wait_until(lambda: victim.driver.peer.malformed.get("sender"))
+        wait_until(lambda: victim.driver.peer.unreadable.counts.get("sender"))
     assert EventKind.MALFORMED in victim.kinds("eve")
     assert other.name not in victim.mailbox.neighbourhood().done
 

@@ -159,7 +159,7 @@ def test_a_body_is_begun_again_when_its_connection_breaks(
     (arrival,) = wait_until(lambda: received(ada, bo, delivery, mode))
     assert arrival.payload.body == BODY
     assert data.cuts == 1
-    assert ada.driver.peer.status_of(PeerName("bo")) is Status.ALIVE
+    assert ada.driver.peer.view.status_of(PeerName("bo")) is Status.ALIVE
 
 
 @KINDS

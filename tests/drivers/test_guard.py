@@ -214,7 +214,7 @@ def test_a_message_that_never_ends_is_cut_off_and_its_sender_named(nodes: list[N
         assert monitor.poll(5000), "the connection is cut"
         eve.socket.disable_monitor()
     wait_until(lambda: EventKind.CUT_OFF in ada.kinds("eve"))
-    assert ada.driver.peer.turned_away["eve: hoard"] >= 1
+    assert ada.driver.peer.scores.turned_away_in_words["eve: hoard"] >= 1
     exchange_works(ada, bo, 1)
 
 
@@ -306,6 +306,6 @@ def test_a_message_of_too_many_frames_is_refused_and_holds_nobody_up(nodes: list
     for data in False, True:
         with Stranger(ada.roster["ada"], "eve/5", data=data) as eve:
             eve.socket.send_multipart([b""] * 5000)
-            wait_until(lambda: ada.driver.peer.malformed.get("parts") == 1 + data)  # noqa: B023
+            wait_until(lambda: ada.driver.peer.unreadable.counts.get("parts") == 1 + data)  # noqa: B023
             exchange_works(ada, bo, 1 + data)
             wait_until(lambda: not ada.driver.readable.overlong)

@@ -29,7 +29,7 @@ def door(reason: str) -> Check:
 
 
 def malformed(code: str) -> Check:
-    return lambda ada: ada.driver.peer.malformed.get(code)
+    return lambda ada: ada.driver.peer.unreadable.counts.get(code)
 
 
 SHOWS: dict[str, Check] = {

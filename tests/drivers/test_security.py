@@ -82,7 +82,7 @@ def say(socket: zmq.Socket[bytes], sender: str, message: Message, boot: int = 1,
 
 
 def malformed(node: Node, code: str) -> int:
-    return node.driver.peer.malformed.get(code, 0)
+    return node.driver.peer.unreadable.counts.get(code, 0)
 
 
 # --- at the door ----------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_key_that_nobody_trusts_is_turned_away_with_an_event(nodes: list[Node]
     assert [(event.kind, event.peer) for event in said] == [(EventKind.REFUSED, "")]
     assert f"it has a key that is not trusted, {stranger[0].decode()}" in said[0].reason
     exchange_works(ada, bo, 1)
-    assert not ada.driver.peer.malformed
+    assert not ada.driver.peer.unreadable.counts
     assert set(ada.driver.traffic) == {"bo"}
 
 
@@ -114,7 +114,7 @@ def test_who_has_no_key_at_all_gets_nothing_through(nodes: list[Node]) -> None:
             assert monitor.poll(8000), "the connection is cut"
             socket.disable_monitor()
     exchange_works(ada, bo, 1)
-    assert not ada.driver.peer.malformed
+    assert not ada.driver.peer.unreadable.counts
 
 
 def test_without_a_doorkeeper_nobody_is_let_in() -> None:
@@ -191,7 +191,7 @@ def test_a_doctor_may_greet_under_the_key_of_its_peer(nodes: list[Node]) -> None
         eve.send_multipart(encode(Envelope(PeerName("doctor.eve"), Boot(5), "doctor.nobody", 0, greeting)))
         assert eve.poll(8000)
         assert "this address belongs to ada" in str(decode(eve.recv_multipart()).message)
-    assert not ada.driver.peer.malformed
+    assert not ada.driver.peer.unreadable.counts
 
 
 def test_another_wire_version_is_refused_by_the_name_of_its_key_and_is_no_offence(nodes: list[Node]) -> None:
@@ -343,7 +343,7 @@ def test_who_has_not_the_join_secret_is_told_why_and_heard_no_further(nodes: lis
         wait_until(lambda: ada.driver.ingress.unheard >= 2)
     assert not ada.sees("eve")
     exchange_works(ada, bo, 1)
-    assert not ada.driver.peer.malformed
+    assert not ada.driver.peer.unreadable.counts
 
 
 def test_a_newcomer_of_another_wire_version_is_told_so_and_no_member_for_it(nodes: list[Node]) -> None:

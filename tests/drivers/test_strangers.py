@@ -41,9 +41,9 @@ def test_rubbish_is_counted_said_once_and_hurts_nobody(data: bool, nodes: list[N
             mallory.say(b"")
             mallory.say(msgpack.packb([WIRE_VERSION, 99, "mallory", 7, "ada", 0]))
             mallory.say(b"\x98\x03" + b"\x91" * 1020 + b"\xc0\xa3ada\x01\xa0\x00\x01\xc2")
-        wait_until(lambda: sum(ada.driver.peer.malformed.values()) == 120)
+        wait_until(lambda: sum(ada.driver.peer.unreadable.counts.values()) == 120)
     exchange_works(ada, bo, 1)
-    assert ada.kinds("mallory").count(EventKind.MALFORMED) == len(ada.driver.peer.malformed)
+    assert ada.kinds("mallory").count(EventKind.MALFORMED) == len(ada.driver.peer.unreadable.counts)
     assert "mallory" not in ada.driver.traffic
 
 
@@ -53,10 +53,10 @@ def test_a_name_that_the_connection_does_not_have_is_not_believed(nodes: list[No
     for name, boot in ("mallory", 1), ("bo", 2):
         # Until `ada` sees the first connection end, it drops what comes on another of the same identity.
         with Stranger(ada.roster["ada"], f"whatever/{name}") as mallory:
-            before = ada.driver.peer.malformed.get("sender", 0)
+            before = ada.driver.peer.unreadable.counts.get("sender", 0)
             mallory.say(*encode(Envelope(PeerName(name), Boot(boot), "ada", 1, Ping(0, 99, False))))
             mallory.say(*leave)
-            wait_until(lambda b=before: ada.driver.peer.malformed.get("sender", 0) > b)
+            wait_until(lambda b=before: ada.driver.peer.unreadable.counts.get("sender", 0) > b)
     assert "bo" not in ada.mailbox.neighbourhood().done
     exchange_works(ada, bo, 1)
 
@@ -77,7 +77,7 @@ def test_another_wire_version_is_refused_with_an_event_and_told_in_its_own(versi
         with Stranger(roster["ada"], "bo/5") as bo:
             for _ in range(3):
                 bo.say(msgpack.packb([version, 1, "bo", 5, "ada", 0, "fields of another version"]))
-            wait_until(lambda: ada.driver.peer.malformed.get("version") == 3)
+            wait_until(lambda: ada.driver.peer.unreadable.counts.get("version") == 3)
             wait_until(lambda: ada.kinds("bo"))  # counted a little before it is told
             assert [(event.kind, event.reason) for event in ada.events() if event.peer == "bo"] == [
                 (EventKind.REFUSED, speaks("bo", version))
@@ -122,7 +122,7 @@ def test_a_frame_beyond_the_limit_is_refused_by_the_socket(nodes: list[Node]) ->
             assert monitor.poll(5000), "the connection is cut"
             mallory.socket.disable_monitor()
     exchange_works(ada, bo, 1)
-    assert ada.driver.peer.malformed == {}
+    assert ada.driver.peer.unreadable.counts == {}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_links_to_strangers_and_to_former_addresses_are_few(nodes: list[Node]) -
             for who, socket_ in ("eve", eve), ("zed", zed):
                 greeting = Greeting(Address("127.0.0.1", 1 + number), 2, {"run": "test"}, (), True)
                 socket_.say(*encode(Envelope(PeerName(who), Boot(5), "ada", 0, greeting)))
-        wait_until(lambda: ada.driver.peer.address_of("eve") == Address("127.0.0.1", 50))
+        wait_until(lambda: ada.driver.peer.table.address_of("eve") == Address("127.0.0.1", 50))
         wait_until(lambda: ada.sees("bo") and bo.sees("ada"))
         exchange_works(ada, bo, 1)
     assert len(ada.driver.links.by_place) <= 2 + LIMITS.stranger_links_max
@@ -172,4 +172,4 @@ def test_who_speaks_an_early_zmtp_is_not_listened_to(greeting: bytes, nodes: lis
                 while eve.recv(64):
                     pass
             exchange_works(ada, bo, 1 + data)
-    assert not ada.driver.peer.malformed
+    assert not ada.driver.peer.unreadable.counts

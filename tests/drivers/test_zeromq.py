@@ -55,7 +55,7 @@ def test_a_burst_of_more_than_a_turn_is_read_to_its_end(loop: LoopFactory, nodes
     with Stranger(address, "bo/5") as bo:
         for _ in range(200):
             bo.say(b"rubbish")
-        wait_until(lambda: ada.driver.peer.malformed.get("not_msgpack", 0) == 200)
+        wait_until(lambda: ada.driver.peer.unreadable.counts.get("not_msgpack", 0) == 200)
 
 
 def test_bytes_are_counted_as_the_lengths_of_the_frames(nodes: list[Node]) -> None:

@@ -171,7 +171,7 @@ class World:
             del self.processes[address]
 
     def leave(self, name: str) -> None:
-        self[name].peer.leave("finished")
+        self[name].peer.membership.leave("finished")
         self._pump(self[name])
         self.kill(name)
 
@@ -301,7 +301,7 @@ class World:
 
     def take(self, name: str, sender: str, topic: str = "x") -> None:
         """The learner of `name` empties one slot of its inbox."""
-        self[name].peer.taken(Slot(PeerName(sender), topic, ""), self.now)
+        self[name].peer.states.receiver.taken(Slot(PeerName(sender), topic, ""), self.now)
         self._pump(self[name])
 
     def settle(self, name: str, absorbed: bool, reason: str = "") -> None:
@@ -319,7 +319,9 @@ class World:
     def all_alive(self) -> bool:
         """Whether everybody believes everybody alive, and was met."""
         names = [process.peer.me.name for process in self.processes.values()]
-        return all(p.peer.is_alive(name) for p in self.processes.values() for name in names if name != p.peer.me.name)
+        return all(
+            p.peer.view.is_alive(name) for p in self.processes.values() for name in names if name != p.peer.me.name
+        )
 
 
 def _over_the_wire(envelope: Envelope) -> Envelope:

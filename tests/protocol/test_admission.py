@@ -65,7 +65,7 @@ def test_with_keys_a_process_that_was_refused_stays_so_although_it_says_now_what
     world.log.clear()
     greeting = Greeting(address_of(1), 1, FINGERPRINT)
     world.inject("ada", Envelope(PeerName("bo"), refused, "ada", 0, greeting))
-    assert world["ada"].peer.status_of(PeerName("bo")) is Status.REFUSED
+    assert world["ada"].peer.view.status_of(PeerName("bo")) is Status.REFUSED
     assert world.said("ada", "bo", Greeting) == []
     world.inject("ada", Envelope(PeerName("bo"), Boot(refused + 1), "ada", 0, greeting))
     assert world["ada"].kinds("bo")[-1] is RETURNED
@@ -93,7 +93,7 @@ def test_without_keys_no_refusal_in_its_name_locks_out_one_that_is_still_to_come
     ada, bo, later = world["ada"], PeerName("bo"), Boot(10**9)
     for number in range(20):
         if code is None:
-            ada.peer.receive_other_version(bo, later + number, 1, 3, world.now)
+            ada.peer.unreadable.other_version(bo, later + number, 1, 3, world.now)
         else:
             world.inject("ada", Envelope(bo, Boot(later + number), "ada", 0, Refusal(code, "a lie")))
         world.run(0.1)
@@ -121,12 +121,12 @@ def test_ten_thousand_strangers_cost_no_memory_and_few_events() -> None:
     for number in range(10_000):
         greeting = Greeting(Address("10.9.9.9", 1 + number), 0, {}, (), True)
         peer.receive(Envelope(PeerName(f"m{number}"), Boot(1), "ada", 0, greeting), world.now)
-        peer.receive_malformed(f"m{number}", "kind", "rubbish", world.now)
+        peer.unreadable.malformed(f"m{number}", "kind", "rubbish", world.now)
         peer.transmits()
     assert len(peer.events()) <= 2 * DEFAULT_LIMITS.strangers_max + 2
-    assert peer.malformed == {"kind": 10_000}
-    assert len(peer._malformed) <= DEFAULT_LIMITS.strangers_max + 1
-    assert len(peer.addresses()) == 1
+    assert peer.unreadable.counts == {"kind": 10_000}
+    assert len(peer.unreadable._malformed) <= DEFAULT_LIMITS.strangers_max + 1
+    assert len(peer.membership.admission.addresses()) == 1
 
 
 def test_a_wrong_name_at_an_address_hurts_only_the_name_that_is_not_there() -> None:
@@ -153,7 +153,7 @@ def test_a_name_looked_for_at_the_wrong_address_is_said_once_and_looked_for_agai
     assert sorted(world["ada"].kinds("cy")) == [REFUSED, REFUSED_BY]
     (wrong,) = [event for event in world["ada"].events if event.kind is REFUSED_BY]
     assert wrong.reason == "this address belongs to cy, not to bo"
-    assert world["ada"].peer.status_of(PeerName("bo")) is Status.UNHEARD
+    assert world["ada"].peer.view.status_of(PeerName("bo")) is Status.UNHEARD
     assert len(world.said("ada", "cy", Greeting)) > 20
 
 
@@ -166,11 +166,11 @@ def test_a_new_process_that_declines_and_then_greets_is_not_taken_for_the_one_th
     world.leave("bo")
     world.run(0.1)
     peer, bo = world["ada"].peer, PeerName("bo")
-    assert peer.status_of(bo) is Status.LEFT
+    assert peer.view.status_of(bo) is Status.LEFT
     peer.receive(Envelope(bo, Boot(9000), "ada", 0, Refusal(code, "I had not read my settings")), world.now)
-    assert peer.status_of(bo) is Status.REFUSED
+    assert peer.view.status_of(bo) is Status.REFUSED
     peer.receive(Envelope(bo, Boot(9000), "ada", 0, Greeting(address_of(1), 1, FINGERPRINT, (), True)), world.now)
-    assert peer.status_of(bo) is Status.ALIVE
+    assert peer.view.status_of(bo) is Status.ALIVE
     member = peer.membership.table.find(bo)
     assert member is not None
     assert (member.boot, member.incarnation, member.last_word) == (9000, -1, False)
@@ -184,7 +184,7 @@ def test_another_wire_version_is_refused_once_and_told_in_its_own() -> None:
     world.kill("bo")
     peer = world["ada"].peer
     for _ in range(5):
-        assert peer.receive_other_version("bo", 9000, 2, 3, world.now) is None
+        assert peer.unreadable.other_version("bo", 9000, 2, 3, world.now) is None
     (event,) = peer.events()
     assert (event.kind, event.peer, event.reason) == (REFUSED, "bo", OTHER)
     assert event.detail == {"code": "wire_version", "i_am_newer": 0}
@@ -193,13 +193,13 @@ def test_another_wire_version_is_refused_once_and_told_in_its_own() -> None:
     assert told.envelope.message == Refusal(RefusalCode.WIRE_VERSION, OTHER)
     (frame,) = encode(told.envelope)
     assert msgpack.unpackb(frame) == [2, 3, "ada", 1000, "bo", 9000, "wire_version", OTHER, "", 3]
-    assert peer.malformed == {"version": 5}
+    assert peer.unreadable.counts == {"version": 5}
     for _ in range(1000):  # it may answer each refusal with one of its own
         world.run(0.1)
-        peer.receive_other_version("bo", 9000, 2, 3, world.now)
+        peer.unreadable.other_version("bo", 9000, 2, 3, world.now)
     assert len(world.said("ada", "bo", Refusal)) < 15
     assert world["ada"].kinds("bo") == [JOINED]
-    assert not peer.is_alive(PeerName("bo"))
+    assert not peer.view.is_alive(PeerName("bo"))
 
 
 def test_each_process_of_another_wire_version_is_refused_and_one_of_mine_is_welcome_again() -> None:
@@ -207,13 +207,13 @@ def test_each_process_of_another_wire_version_is_refused_and_one_of_mine_is_welc
     world.kill("bo")
     peer = world["ada"].peer
     for boot in 9000, 9001, 9000:
-        peer.receive_other_version("bo", boot, 2, 3, world.now)
+        peer.unreadable.other_version("bo", boot, 2, 3, world.now)
     assert [event.kind for event in peer.events()] == [REFUSED, REFUSED]
     world.start("bo", boot=9500)
     world.run(3.0)
     assert world["ada"].kinds("bo")[-1] is RETURNED
     assert world["bo"].kinds("ada") == [JOINED]  # refusals of the processes before it came late, and concern it not
-    assert world["bo"].peer.turned_away["ada: for_another_process"] > 0
+    assert world["bo"].peer.scores.turned_away_in_words["ada: for_another_process"] > 0
     assert world.all_alive()
 
 
@@ -223,16 +223,16 @@ def test_a_process_that_is_here_does_not_change_its_version(boot: int) -> None:
     world = together("ada", "bo")
     assert world["bo"].peer.me.boot == 2000
     peer = world["ada"].peer
-    assert peer.receive_other_version("bo", boot, 2, 3, world.now) is None
-    assert (peer.events(), peer.transmits(), peer.malformed) == ([], [], {"version": 1})
-    assert peer.is_alive(PeerName("bo"))
+    assert peer.unreadable.other_version("bo", boot, 2, 3, world.now) is None
+    assert (peer.events(), peer.transmits(), peer.unreadable.counts) == ([], [], {"version": 1})
+    assert peer.view.is_alive(PeerName("bo"))
 
 
 @pytest.mark.parametrize(("boot", "newer"), [(999, 1), (1001, 0)])
 def test_who_came_later_is_said_where_versions_differ(boot: int, newer: int) -> None:
     world = World("ada", "bo")
     world.kill("bo")
-    world["ada"].peer.receive_other_version("bo", boot, 2, 3, world.now)
+    world["ada"].peer.unreadable.other_version("bo", boot, 2, 3, world.now)
     (event,) = world["ada"].peer.events()
     assert event.detail["i_am_newer"] == newer
 
@@ -243,14 +243,14 @@ def test_a_stranger_of_another_wire_version_is_said_once_and_is_to_be_answered_w
     peer = world.start("ada", place=0).peer
     peer.transmits()
     for _ in range(5):
-        refusal = peer.receive_other_version("zed", 5, 2, 3, world.now)
+        refusal = peer.unreadable.other_version("zed", 5, 2, 3, world.now)
         assert refusal == Refusal(RefusalCode.WIRE_VERSION, OTHER.replace("bo", "zed", 1))
         assert refusal.wire_version == 2
     (event,) = peer.events()
     assert (event.kind, event.peer, event.reason) == (REFUSED, "zed", OTHER.replace("bo", "zed", 1))
     assert event.detail == {"code": "wire_version", "i_am_newer": int(not closed)}  # to a roster it is nobody
     assert peer.transmits() == []
-    nameless = peer.receive_other_version("", 5, 4, 3, world.now)
+    nameless = peer.unreadable.other_version("", 5, 4, 3, world.now)
     assert nameless is not None
     assert nameless.detail == "the caller speaks wire version 4 and ada 3: install the same gossipdistill on both"
 
@@ -264,24 +264,27 @@ def test_those_who_have_never_said_a_word_are_named_until_all_are_known() -> Non
         world.kill(name)
     world.run(1.0)
     ada = world["ada"].peer
-    assert ada.unanswered() == [("bo", address_of(1)), ("cy", address_of(2))]  # nobody can call dee
+    assert ada.membership.admission.unanswered() == [
+        ("bo", address_of(1)),
+        ("cy", address_of(2)),
+    ]  # nobody can call dee
     world.start("bo")
     world.run(2.0)
-    assert ada.unanswered() == [("cy", address_of(2))]
+    assert ada.membership.admission.unanswered() == [("cy", address_of(2))]
     world.start("cy")
     world.start("dee", listens=False)
     world.run(2.0)
-    assert ada.unanswered() == []
+    assert ada.membership.admission.unanswered() == []
 
 
 def test_a_seed_that_has_never_answered_is_named_by_its_address_alone() -> None:
     world = World("ada", "bo", closed=False)
     ada = world.start("ada", place=0, seeds=[address_of(1)]).peer
     world.run(1.0)
-    assert ada.unanswered() == [("", address_of(1))]
+    assert ada.membership.admission.unanswered() == [("", address_of(1))]
     world.start("bo", place=1)
     world.run(3.0)
-    assert ada.unanswered() == []
+    assert ada.membership.admission.unanswered() == []
 
 
 # --- features -------------------------------------------------------------------------------------------------------
@@ -297,7 +300,7 @@ def test_what_a_greeting_names_is_known_until_another_process_is_here() -> None:
     world = World("ada", "bo", "cy", keyed=True)
     world.start("bo", features=("deltas", "never-heard-of"))
     world.run(1.0)
-    features_of = world["ada"].peer.features_of
+    features_of = world["ada"].peer.view.features_of
     assert features_of(PeerName("bo")) == {"deltas", "never-heard-of"}
     assert features_of(PeerName("cy")) == features_of(PeerName("zed")) == features_of(PeerName("")) == set()
     assert world.all_alive()  # they are no part of the fingerprint
@@ -313,7 +316,7 @@ def test_what_a_refused_process_names_is_not_kept() -> None:
     world.start("bo", fingerprint={}, features=("deltas",))
     world.run(1.0)
     assert world["ada"].kinds("bo") == [REFUSED]
-    assert world["ada"].peer.features_of(PeerName("bo")) == set()
+    assert world["ada"].peer.view.features_of(PeerName("bo")) == set()
 
 
 @pytest.mark.usefixtures("wants_need_a_feature")
@@ -393,7 +396,7 @@ def test_one_who_was_away_when_the_others_were_named_is_still_learned_of() -> No
     world.run(3.0)
     world.start("cy", place=2, seeds=[address_of(0)])  # ada does not name a suspect
     world.run(1.0)
-    assert not world["cy"].peer.is_alive(PeerName("bo"))
+    assert not world["cy"].peer.view.is_alive(PeerName("bo"))
     world.cut.clear()
     world.run(4.0)
     assert world.all_alive()
@@ -448,7 +451,7 @@ def test_a_third_peer_that_another_names_is_greeted_only_if_its_place_is_free(pl
     world.inject("ada", Envelope(PeerName("bo"), boot, "ada", world["ada"].peer.me.boot, told))
     world.run(0.5)
     assert bool(world.said("ada", "zed", Greeting)) == known
-    assert (world["ada"].peer.address_of("zed") == address_of(9)) == known
+    assert (world["ada"].peer.table.address_of("zed") == address_of(9)) == known
 
 
 def test_a_seed_that_is_oneself_under_another_address_is_harmless() -> None:

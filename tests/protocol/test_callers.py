@@ -43,14 +43,14 @@ def test_a_member_that_starts_anew_for_ever_takes_a_parcel_with_each_start_that_
     greeting = Greeting(address_of(2), 2, FINGERPRINT, (), reply_wanted=True)
     for number in range(1, SECONDS * PER_S):
         world.inject("ada", Envelope(cy.name, Boot(cy.boot + number), "ada", ada.peer.me.boot, greeting))
-        if ada.peer.is_alive(cy.name) and not ada.peer.in_flight():
+        if ada.peer.view.is_alive(cy.name) and not ada.peer.reliable_messages.sender.in_flight():
             world.consign("ada", "cy", number, 0.1)
         if not number % 15:
             world.run(15 / PER_S)
     lost = [event for event in ada.events if event.kind is EventKind.WRITTEN_OFF]
     assert 3 <= len(lost) <= DEFAULT_LIMITS.starts_max + SECONDS / DEFAULT_LIMITS.start_again_s
-    assert ada.peer.written_off == pytest.approx(0.1 * len(lost))
-    assert ada.peer.turned_away["cy: starts"] > 50
+    assert ada.peer.reliable_messages.sender.written_off == pytest.approx(0.1 * len(lost))
+    assert ada.peer.scores.turned_away_in_words["cy: starts"] > 50
 
 
 def test_a_restart_is_believed_at_once_and_one_after_many_within_the_bound() -> None:
@@ -61,7 +61,7 @@ def test_a_restart_is_believed_at_once_and_one_after_many_within_the_bound() -> 
         world.kill("cy")
         world.start("cy")
         waited_s.append(0.0)
-        while world["ada"].peer.boot_of(world["cy"].peer.me.name) != world["cy"].peer.me.boot:
+        while world["ada"].peer.view.boot_of(world["cy"].peer.me.name) != world["cy"].peer.me.boot:
             world.run(0.1)
             waited_s[-1] += 0.1
     assert max(waited_s[:3]) <= 0.3
@@ -76,12 +76,12 @@ def test_greetings_of_ever_newer_processes_are_mostly_not_looked_at() -> None:
     replies, events = flood(world, address_of(2))
     assert events <= LOOKED_AT + 5
     assert replies <= 3 * LOOKED_AT
-    assert world["ada"].peer.turned_away["cy: greetings"] >= SECONDS * PER_S - LOOKED_AT
+    assert world["ada"].peer.scores.turned_away_in_words["cy: greetings"] >= SECONDS * PER_S - LOOKED_AT
     mailbox = Mailbox()
     mailbox.tell(None, world["ada"].events)
     told = [event for event in mailbox.drain_events(world.now) if event.kind is EventKind.RETURNED]
     assert len(told) <= DEFAULT_LIMITS.events_at_once + 1
-    assert world["ada"].peer.is_alive(world["bo"].peer.me.name)
+    assert world["ada"].peer.view.is_alive(world["bo"].peer.me.name)
 
 
 def test_who_calls_from_elsewhere_takes_no_greeting_from_the_name_that_it_uses() -> None:
@@ -90,9 +90,9 @@ def test_who_calls_from_elsewhere_takes_no_greeting_from_the_name_that_it_uses()
     boot = world["cy"].peer.me.boot
     for number in range(500):
         greet(world, "cy", boot - 1, Address("10.0.0.9", 9000 + number % 7), 2)
-    assert world["ada"].peer.turned_away["cy: greetings"] >= 400
+    assert world["ada"].peer.scores.turned_away_in_words["cy: greetings"] >= 400
     world.kill("cy")
     world.run(5.0)
     world.start("cy")
     world.run(2.0)
-    assert world["ada"].peer.is_alive(world["cy"].peer.me.name)
+    assert world["ada"].peer.view.is_alive(world["cy"].peer.me.name)

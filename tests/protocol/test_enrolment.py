@@ -166,7 +166,7 @@ def test_a_newcomer_that_knows_one_peer_is_known_to_all_and_knows_them() -> None
     room = Room({"ada": ("bo",), "bo": ("ada",), "cy": ("ada",)})
     room.run(4.0)
     assert [set(room.keys(name)) for name in NAMES] == [set(NAMES)] * 3
-    assert all(room.peers[one].is_alive(PeerName(other)) for one in NAMES for other in NAMES if one != other)
+    assert all(room.peers[one].view.is_alive(PeerName(other)) for one in NAMES for other in NAMES if one != other)
     assert (EventKind.ENROLLED, "cy", "it has the join secret") in room.events["ada"]
     assert {kind for kind, peer, _ in room.events["bo"] if peer == "cy"} >= {EventKind.ENROLLED, EventKind.JOINED}
     assert room.refused == []
@@ -192,7 +192,7 @@ def test_who_has_another_join_secret_is_refused_with_the_reason_and_hurts_nobody
         (EventKind.REFUSED, "cy", "it does not have the join secret of this run")
     ]
     assert room.peers["ada"].key_distribution.refused["wrong_proof"] > 1
-    assert room.peers["ada"].is_alive(PeerName("bo"))
+    assert room.peers["ada"].view.is_alive(PeerName("bo"))
 
 
 @pytest.mark.parametrize("met", ["one peer", "two peers"])
@@ -204,9 +204,9 @@ def test_two_newcomers_that_race_for_one_name_harm_nobody_else(met: str) -> None
     mine = {one: room.keys(one)["cy"] for one in ("ada", "bo")}
     assert (mine["ada"] == mine["bo"]) == (met == "one peer")
     for one, other in ("ada", "bo"), ("bo", "ada"):
-        assert room.peers[one].is_alive(PeerName(other))
+        assert room.peers[one].view.is_alive(PeerName(other))
         assert EventKind.DEAD not in {kind for kind, peer, _ in room.events[one] if peer == other}
-        assert room.peers[one].is_alive(PeerName("cy"))
+        assert room.peers[one].view.is_alive(PeerName("cy"))
     told = [reason for one in ("ada", "bo") for kind, peer, reason in room.events[one] if kind is EventKind.REFUSED]
     assert 1 <= len(told) <= 2
     assert all(reason.startswith("its name has another key already") for reason in told)
@@ -275,5 +275,5 @@ def test_without_a_book_nothing_is_said_of_enrolments() -> None:
 def test_with_a_book_and_no_join_secret_there_is_nothing_to_tell() -> None:
     room = Room(dict.fromkeys(NAMES, NAMES), secret=None)
     room.run(2.0)
-    assert all(room.peers[one].is_alive(PeerName(other)) for one in NAMES for other in NAMES if one != other)
+    assert all(room.peers[one].view.is_alive(PeerName(other)) for one in NAMES for other in NAMES if one != other)
     assert not [message for _, message in room.said if isinstance(message, Enrolments)]

@@ -103,4 +103,4 @@ def test_what_may_be_lost_with_a_connection_is_said_again_at_once_and_delivered_
     assert world["bo"].values("ada") == [7]
     world.run(5.0)
     assert world["bo"].values("ada") == [7]
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()

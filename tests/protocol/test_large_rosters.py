@@ -29,7 +29,7 @@ def world() -> World:
 
 def present(world: World, name: str) -> int:
     """How many count `name` among the living."""
-    return sum(p.peer.is_present(PeerName(name)) for p in world.processes.values() if p.peer.me.name != name)
+    return sum(p.peer.view.is_present(PeerName(name)) for p in world.processes.values() if p.peer.me.name != name)
 
 
 def rows(world: World) -> int:
@@ -73,7 +73,7 @@ def test_with_keys_a_newer_process_of_one_in_business_is_greeted_at_its_first_pi
     world.publish("p03", "p17", 7)
     world.run(0.1)
     p03, p17 = world["p03"].peer, world["p17"].peer.me
-    assert p03.status_of(p17.name) is Status.ALIVE
+    assert p03.view.status_of(p17.name) is Status.ALIVE
     before = len(world.said("p03", "p17", Greeting))
     world.inject("p03", Envelope(p17.name, Boot(p17.boot + 1), p03.me.name, p03.me.boot, Ping(900, 1, False)))
     world.run(0.1)
@@ -93,7 +93,7 @@ def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death
     p00.membership.prober.rotation = AlwaysMyself(random.Random(0))
     world.run(20.0)
     assert present(world, "p05") == 0
-    assert world["p00"].peer.status_of(PeerName("p05")) is Status.DEAD
+    assert world["p00"].peer.view.status_of(PeerName("p05")) is Status.DEAD
 
 
 def test_one_who_has_just_heard_the_accused_tells_the_others_of_its_refutation(world: World) -> None:
@@ -119,7 +119,7 @@ def test_one_who_left_and_starts_again_is_present_again(world: World) -> None:
     world.leave("p05")
     world.run(10.0)
     assert present(world, "p05") == 0
-    assert world["p00"].peer.status_of(PeerName("p05")) is Status.LEFT
+    assert world["p00"].peer.view.status_of(PeerName("p05")) is Status.LEFT
     world.start("p05")
     world.run(10.0)
     assert present(world, "p05") == 23
@@ -149,9 +149,9 @@ def test_who_came_back_and_whose_greeting_was_answered_in_vain_is_greeted_until_
     world.run(0.05)
     world.cut.clear()
     world.run(2.0)
-    assert world["p00"].peer.is_alive(PeerName("p05"))
-    assert world["p05"].peer.is_alive(PeerName("p00"))
-    assert not world["p00"].peer.in_flight()
+    assert world["p00"].peer.view.is_alive(PeerName("p05"))
+    assert world["p05"].peer.view.is_alive(PeerName("p00"))
+    assert not world["p00"].peer.reliable_messages.sender.in_flight()
 
 
 def test_halves_that_were_apart_are_whole_within_five_seconds(world: World) -> None:
@@ -170,8 +170,8 @@ def test_one_who_starts_after_the_rumour_is_told_who_is_gone(world: World) -> No
     world.run(60.0)
     world.start("p07")
     world.run(5.0)
-    assert world["p07"].peer.status_of(PeerName("p05")) is Status.DEAD
-    assert world["p07"].peer.status_of(PeerName("p06")) is Status.LEFT
+    assert world["p07"].peer.view.status_of(PeerName("p05")) is Status.DEAD
+    assert world["p07"].peer.view.status_of(PeerName("p06")) is Status.LEFT
 
 
 def test_those_who_left_and_those_who_died_are_called_now_and_then(world: World) -> None:
@@ -206,9 +206,9 @@ def test_one_who_missed_a_death_is_reminded_of_it(reminders: int) -> None:
     world.run(60.0)
     late = Envelope(PeerName("p05"), boot, "p03", 0, Ping(1, 0, False, (), 0))  # it was under way all the time
     world["p03"].peer.receive(late, world.now)
-    assert world["p03"].peer.is_present(PeerName("p05"))
+    assert world["p03"].peer.view.is_present(PeerName("p05"))
     world.run(4.0)  # of its own it would probe it when its turn comes, once in 24 intervals of half a second
-    assert world["p03"].peer.is_present(PeerName("p05")) == (not reminders)
+    assert world["p03"].peer.view.is_present(PeerName("p05")) == (not reminders)
 
 
 def test_nobody_is_reminded_of_a_death_once_its_holder_has_heard_the_new_process(world: World) -> None:
@@ -228,15 +228,15 @@ def test_a_snapshot_that_was_held_back_is_told_later(world: World) -> None:
     world.run(1.0)
     table = world["p03"].peer.membership.table
     table.become(table.row(PeerName("p05"), world.now), Status.SUSPECT, EventKind.SUSPECT, "for once", world.now)
-    first = table.neighbourhood()
+    first = world["p03"].peer.view.neighbourhood()
     assert first is not None
     assert PeerName("p05") not in first.alive
     table.become(table.row(PeerName("p06"), world.now), Status.SUSPECT, EventKind.SUSPECT, "for twice", world.now)
-    assert table.neighbourhood() is None, "two within a quarter of a second"
+    assert world["p03"].peer.view.neighbourhood() is None, "two within a quarter of a second"
     later_s = world.now + 0.5
     table.timers.pop_due(later_s)
-    table.snapshot_due(later_s)
-    second = table.neighbourhood()
+    table.pace.now_s = later_s
+    second = world["p03"].peer.view.neighbourhood()
     assert second is not None
     assert PeerName("p06") not in second.alive
 
@@ -254,8 +254,8 @@ def test_who_is_present_is_a_set_like_any_other(world: World) -> None:
     assert alive - {PeerName("p00")} == others - {"p00"}
     assert type(alive & frozenset(alive)) is frozenset, "what is made of it is a set of its own"
     assert repr(alive) == "Present(21 of 24)", "thousands of names would fill every log"
-    assert world["p03"].peer.status_of(PeerName("p00")) is Status.UNHEARD, "presumed"
-    assert world["p03"].peer.status_of(PeerName("mallory")) is None
+    assert world["p03"].peer.view.status_of(PeerName("p00")) is Status.UNHEARD, "presumed"
+    assert world["p03"].peer.view.status_of(PeerName("mallory")) is None
 
 
 @pytest.mark.parametrize(("kept_max", "kept"), [(2, {"p02", "p03"}), (3, {"p01", "p02", "p03"})])
@@ -309,13 +309,13 @@ def test_a_probe_of_a_new_process_with_whose_predecessor_there_was_business_is_a
     world.inject("p03", Envelope(PeerName("p17"), boot, "p03", 0, Ping(1, 0, False)))
     world.run(0.5)
     assert world["p17"].values("p03") == [7], "the newest state, and nothing new was published"
-    assert world["p03"].peer.boot_of(PeerName("p17")) == boot
+    assert world["p03"].peer.view.boot_of(PeerName("p17")) == boot
 
 
 def test_a_last_word_goes_to_a_few_others_and_never_to_oneself(world: World) -> None:
     told = {}
     for name in NAMES:
-        world[name].peer.leave("finished")
+        world[name].peer.membership.leave("finished")
         told[name] = [one.envelope.to for one in world[name].peer.transmits()]
     assert not [name for name in NAMES if name in told[name]]
     assert all(1 <= len(set(names)) == len(names) <= DEFAULT_LIMITS.watched_max for names in told.values())

@@ -71,7 +71,7 @@ def test_a_kill_is_suspected_by_all_within_two_seconds_and_dead_later_each_said_
         assert news[1].at_s - killed_s <= 1.3
         assert news[2].at_s - killed_s <= 4.0
         assert re.match(r"silent for \d\.\d s: no answer to me, nor to (ada|bo|cy), ", news[1].reason)
-        assert world[me].peer.status_of(PeerName("dee")) is Status.DEAD
+        assert world[me].peer.view.status_of(PeerName("dee")) is Status.DEAD
 
 
 def test_lost_words_suspect_nobody_for_long() -> None:
@@ -180,7 +180,7 @@ def test_a_word_of_a_new_process_before_its_greeting_is_answered_by_a_greeting_n
         world.inject("ada", Envelope(PeerName("bo"), newer, "ada", 0, state))
     world.run(0.5)
     assert world["ada"].values("bo") == []
-    assert world["ada"].peer.status_of(PeerName("bo")) is Status.UNHEARD
+    assert world["ada"].peer.view.status_of(PeerName("bo")) is Status.UNHEARD
     assert 1 <= len([sent for sent in world.said("ada", "bo", Greeting) if sent.at_s > 101.0]) <= 6
     world.start("bo", boot=newer)
     world.run(1.5)
@@ -194,7 +194,7 @@ def test_without_keys_words_in_the_name_of_a_newer_process_do_not_part_from_the_
     words: list[Message] = [State("x", "", 1, 0, 0, payload(5)), Ping(1, 1, False), Ack(1, 1, False), Leave("finished")]
     for word in 5 * words:
         world.inject("ada", Envelope(bo.name, Boot(bo.boot + 5), "ada", 0, word))
-        assert world["ada"].peer.is_alive(bo.name)
+        assert world["ada"].peer.view.is_alive(bo.name)
     world.run(1.0)
     assert world["ada"].kinds("bo") == [JOINED]
     assert world.all_alive()
@@ -242,7 +242,7 @@ def test_with_keys_the_older_of_two_processes_ends_when_the_newer_has_answered_i
     assert "a newer process of bo was heard by bo" in told.reason
     assert kinds_of(newer, EventKind.SUPERSEDED) == []
     assert world["ada"].kinds("bo") == [JOINED, RETURNED]
-    assert world["ada"].peer.is_alive(PeerName("bo"))
+    assert world["ada"].peer.view.is_alive(PeerName("bo"))
 
 
 def test_with_keys_a_newer_process_that_does_not_answer_any_more_ends_nobody() -> None:
@@ -267,21 +267,21 @@ def test_without_keys_the_process_that_answers_keeps_its_name_and_the_other_trie
         assert kinds_of(process, EventKind.SUPERSEDED) == []
     assert world["ada"].kinds("bo").count(JOINED) == 1
     assert world["ada"].kinds("bo").count(RETURNED) == 0
-    assert world["ada"].peer.boot_of(PeerName("bo")) == old.peer.me.boot
+    assert world["ada"].peer.view.boot_of(PeerName("bo")) == old.peer.me.boot
     for name in "ada", "cy":
         (refused,) = [event for event in newer.events if event.peer == name]
         assert (refused.kind, refused.detail["name_in_use"]) == (REFUSED_BY, 1)
         assert f"the name bo is in use at {address_of(1)}" in refused.reason
     del world.processes[address_of(1)]
     world.run(20.0)
-    assert world["ada"].peer.boot_of(PeerName("bo")) == newer.peer.me.boot
+    assert world["ada"].peer.view.boot_of(PeerName("bo")) == newer.peer.me.boot
 
 
 def test_without_keys_a_newer_process_at_the_same_address_takes_over_at_once() -> None:
     world = together()
     newer = world.start("bo")
     world.run(1.0)
-    assert world["ada"].peer.boot_of(PeerName("bo")) == newer.peer.me.boot
+    assert world["ada"].peer.view.boot_of(PeerName("bo")) == newer.peer.me.boot
 
 
 def test_a_process_with_an_older_boot_is_refused_and_learns_which_it_would_have_to_be_above() -> None:
@@ -339,15 +339,15 @@ def test_without_keys_a_refusal_in_the_name_of_one_that_is_dead_does_not_lock_it
     for number in range(3):
         world.stop("bo")
         world.run(8.0)
-        assert world["ada"].peer.status_of(PeerName("bo")) in (Status.DEAD, Status.REFUSED)
+        assert world["ada"].peer.view.status_of(PeerName("bo")) in (Status.DEAD, Status.REFUSED)
         later = Boot(bo.boot + 5000)
         if number == 0:
             world.inject("ada", Envelope(bo.name, later, "ada", 0, Refusal(RefusalCode.FINGERPRINT, "a lie")))
         elif number == 1:
             world.inject("ada", Envelope(bo.name, later, "ada", 0, Greeting(bo.address, 1, {"run": "another"})))
         else:
-            world["ada"].peer.receive_other_version("bo", later, 2, 3, world.now)
-        assert world["ada"].peer.status_of(PeerName("bo")) is Status.REFUSED
+            world["ada"].peer.unreadable.other_version("bo", later, 2, 3, world.now)
+        assert world["ada"].peer.view.status_of(PeerName("bo")) is Status.REFUSED
         world.resume("bo", clock_first=True)
         world.run(8.0)
         assert world.all_alive()
@@ -369,10 +369,10 @@ def test_a_boot_far_in_the_future_locks_nobody_out(proven: bool) -> None:
     for boot in FAR, bo.boot + 500 * DAY_MS:
         for word in words:
             world.inject("ada", Envelope(bo.name, Boot(boot), "ada", 0, word))
-        world["ada"].peer.receive_other_version("bo", boot, 2, 3, world.now)
+        world["ada"].peer.unreadable.other_version("bo", boot, 2, 3, world.now)
     claims = tuple(Claim(bo.name, FAR, 3, kind, PeerName("cy")) for kind in ClaimKind)
     world.inject("ada", Envelope(PeerName("cy"), world["cy"].peer.me.boot, "ada", 0, Ping(1, 1, False, claims)))
-    assert world["ada"].peer.turned_away["bo: boot"] == 12
+    assert world["ada"].peer.scores.turned_away_in_words["bo: boot"] == 12
     (said,) = kinds_of(world["ada"], EventKind.QUARANTINED)
     assert "more than 400 days ahead" in said.reason
     world.run(2.0)
@@ -413,7 +413,7 @@ def test_what_a_relay_says_of_a_boot_far_in_the_future_is_not_believed(boot: int
             assert isinstance(asked.message, PingRequest)
             word = Ack(asked.message.number, 1, False, (), "bo", boot)
             world.inject("ada", Envelope(cy.name, cy.boot, "ada", ada.peer.me.boot, word))
-    assert (ada.peer.status_of(PeerName("bo")) is Status.ALIVE) is believed
+    assert (ada.peer.view.status_of(PeerName("bo")) is Status.ALIVE) is believed
 
 
 def test_a_newer_process_that_others_tell_of_is_greeted() -> None:
@@ -457,7 +457,7 @@ def test_with_a_new_key_a_peer_begins_anew_however_high_the_boots_under_its_form
     world.run(1.0)
     assert world["ada"].values("bo")[-2:] == world["cy"].values("bo")[-2:] == [9, 9]
     assert world["bo"].values("ada")[-1:] == [7]
-    assert not any(world[name].peer.in_flight() for name in ("ada", "bo", "cy"))
+    assert not any(world[name].peer.reliable_messages.sender.in_flight() for name in ("ada", "bo", "cy"))
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------
@@ -528,25 +528,25 @@ def test_who_comes_when_i_am_done_is_told_so_in_my_next_turn_although_it_has_jus
 def test_where_a_member_listens_is_known_of_members_only() -> None:
     world = together("ada", "bo")
     peer = world["ada"].peer
-    assert peer.address_of("bo") == address_of(1)
-    assert peer.address_of("ada") is None, "nobody dials itself"
-    assert peer.address_of("zed") is None
-    assert (peer.status_of(PeerName("bo")), peer.status_of(PeerName("zed"))) == (Status.ALIVE, None)
+    assert peer.table.address_of("bo") == address_of(1)
+    assert peer.table.address_of("ada") is None, "nobody dials itself"
+    assert peer.table.address_of("zed") is None
+    assert (peer.view.status_of(PeerName("bo")), peer.view.status_of(PeerName("zed"))) == (Status.ALIVE, None)
 
 
 def test_present_are_those_who_were_heard_and_neither_silent_nor_out_of_my_reach() -> None:
     world = World("ada", "bo", "cy", "dee")
     peer = world["ada"].peer
-    assert not any(peer.is_present(name) for name in world.names), "nobody was heard yet"
+    assert not any(peer.view.is_present(name) for name in world.names), "nobody was heard yet"
     world.run(1.0)
-    assert [peer.is_present(PeerName(name)) for name in ("ada", "bo", "cy", "dee", "zed")] == [
+    assert [peer.view.is_present(PeerName(name)) for name in ("ada", "bo", "cy", "dee", "zed")] == [
         False, True, True, True, False,
     ]  # fmt: skip
     world.kill("cy")
     world.cut = {("ada", "dee"), ("dee", "ada")}
     world.run(10.0)
-    assert peer.status_of(PeerName("dee")) is Status.ALIVE
-    assert [peer.is_present(PeerName(name)) for name in ("bo", "cy", "dee")] == [True, False, False]
+    assert peer.view.status_of(PeerName("dee")) is Status.ALIVE
+    assert [peer.view.is_present(PeerName(name)) for name in ("bo", "cy", "dee")] == [True, False, False]
     assert world["ada"].view.alive == {"bo"}
 
 

@@ -325,7 +325,7 @@ class Membership(RuleBasedStateMachine):
     def ends(self, name: PeerName, how: str) -> None:
         if name in self.world.living():
             if how != "killed":
-                self.world[name].peer.leave("because", crashed=how == "crashed")
+                self.world[name].peer.membership.leave("because", crashed=how == "crashed")
                 self.world._pump(self.world[name])
             self.world.end(name, how)
 
@@ -394,8 +394,8 @@ class Membership(RuleBasedStateMachine):
             for row in process.peer.membership.table.rows.values():
                 truth = "lives" if row.name in living else "has ended"
                 told = f"{process.peer.me.name} holds {row.name} {row.status} ({row.reason}), which {truth}"
-                assert process.peer.is_present(row.name) == (row.name in living), told
-                assert process.peer.is_alive(row.name) == (row.name in living), told
+                assert process.peer.view.is_present(row.name) == (row.name in living), told
+                assert process.peer.view.is_alive(row.name) == (row.name in living), told
                 assert row.status is not SUSPECT, told
                 if row.name in living:
                     assert row.boot == living[row.name], told

@@ -28,7 +28,7 @@ def world() -> World:
 
 def complain(world: World, about: str, times: int = MORE, reason: str = "not_finite") -> None:
     ada = world["ada"]
-    ada.peer.complain([Complaint(PeerName(about), reason)] * times, world.now)
+    ada.peer.payloads.complain([Complaint(PeerName(about), reason)] * times, world.now)
     world.run(0.0)
     world._pump(ada)
 
@@ -71,7 +71,7 @@ def test_who_keeps_offending_is_muted_with_the_reason_and_returns(world: World) 
         world.publish("bo", "ada", value)
         world.run(1.0)
     assert world["ada"].values("bo") == []
-    assert world["ada"].peer.turned_away["bo: muted"] >= 3
+    assert world["ada"].peer.scores.turned_away_in_words["bo: muted"] >= 3
     world.publish("ada", "bo", 9)
     world.run(DEFAULT_LIMITS.mute_s)
     assert world["bo"].values("ada") == [9]  # it is not listened to; it may still listen
@@ -84,7 +84,7 @@ def test_a_muted_peer_stays_a_member_and_is_answered(world: World) -> None:
     complain(world, "bo")
     world.run(DEFAULT_LIMITS.mute_s - 0.1)
     for name, other in ("ada", "bo"), ("bo", "ada"), ("cy", "bo"):
-        assert world[name].peer.is_alive(PeerName(other))
+        assert world[name].peer.view.is_alive(PeerName(other))
         assert not {EventKind.SUSPECT, EventKind.DEAD} & set(world[name].kinds(other))
     assert world.said("ada", "bo", Ack)
 
@@ -104,7 +104,7 @@ def test_the_mass_of_a_muted_peer_goes_home_and_none_is_lost(world: World) -> No
     world.consign("bo", "ada", 3, 0.125)
     world.run(0.1)
     assert world["ada"].values("bo") == [1, 3]
-    assert not world["bo"].peer.in_flight()
+    assert not world["bo"].peer.reliable_messages.sender.in_flight()
 
 
 def test_who_sends_spoilt_mass_is_muted_after_a_few_parcels_and_the_learner_is_told(world: World) -> None:
@@ -124,7 +124,7 @@ def test_each_mute_lasts_twice_as_long_until_all_is_forgotten(world: World) -> N
     for _ in range(9):
         complain(world, "bo")
         began_s = world.now
-        while world["ada"].peer.is_muted(BO, world.now):
+        while world["ada"].peer.scores.mutes(BO, world.now):
             complain(world, "bo", times=1)  # of what came before: nothing is added
             world.run(1.0)
         lasted.append(world.now - began_s)
@@ -138,8 +138,8 @@ def test_each_mute_lasts_twice_as_long_until_all_is_forgotten(world: World) -> N
 def test_announcements_of_a_muted_peer_are_not_answered_and_a_giant_one_is_an_offence(world: World) -> None:
     for _ in range(MORE):
         say(world, Announce("x", "", 1, DEFAULT_LIMITS.payload_bytes_max + 1))
-    assert world["ada"].peer.is_muted(BO, world.now)
-    assert world["ada"].peer.turned_away["bo: oversize"] == MORE
+    assert world["ada"].peer.scores.mutes(BO, world.now)
+    assert world["ada"].peer.scores.turned_away_in_words["bo: oversize"] == MORE
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     before = len(world.said("ada", "bo", object))
     say(world, Announce("x", "", 1, 8))
@@ -152,11 +152,11 @@ def test_a_version_that_comes_again_is_counted_and_a_stream_of_them_is_a_replay(
     arrived = len(world["ada"].arrivals)
     for _ in range(DEFAULT_LIMITS.repeats_max):
         say(world, state(1))
-    assert world["ada"].peer.turned_away == {"bo: repeated": DEFAULT_LIMITS.repeats_max}
+    assert world["ada"].peer.scores.turned_away_in_words == {"bo: repeated": DEFAULT_LIMITS.repeats_max}
     assert EventKind.QUARANTINED not in world["ada"].kinds("bo")
     for _ in range(MORE):
         say(world, state(2))
-    assert world["ada"].peer.turned_away["bo: replay"] == MORE
+    assert world["ada"].peer.scores.turned_away_in_words["bo: replay"] == MORE
     assert world["ada"].kinds("bo")[-2:] == [EventKind.QUARANTINED, EventKind.MUTED]
     assert len(world["ada"].arrivals) == arrived
 
@@ -165,15 +165,15 @@ def test_replayed_mass_is_absorbed_once(world: World) -> None:
     for _ in range(10):
         say(world, Consignment("m", 1, 1, 1, DeliveryClass.MASS, 0.5, 0, payload(1)))
     assert world["ada"].values("bo") == [1]
-    assert world["ada"].peer.turned_away["bo: repeated"] == 9
+    assert world["ada"].peer.scores.turned_away_in_words["bo: repeated"] == 9
 
 
 def test_too_many_topics_are_said_and_held_against_nobody(world: World) -> None:
     for number in range(1, DEFAULT_LIMITS.slots_per_peer_max + 4):
         say(world, State(f"topic {number}", "", number, 1, 1, payload(1)))
-    assert world["ada"].peer.turned_away == {"bo: slots": 3}
+    assert world["ada"].peer.scores.turned_away_in_words == {"bo: slots": 3}
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
-    assert not world["ada"].peer.is_muted(BO, world.now)
+    assert not world["ada"].peer.scores.mutes(BO, world.now)
 
 
 def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World) -> None:
@@ -186,12 +186,12 @@ def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World
         say(world, Announce(f"topic {number}", "", number, 8))
         say(world, Consignment(f"topic {number}", 1, 1, 1, DeliveryClass.MASS, 0.5, 0, payload(1)))
         say(world, Enquiry(f"topic {number}", 0))
-    assert peer.turned_away == {"bo: topic": 4 * 999}
+    assert peer.scores.turned_away_in_words == {"bo: topic": 4 * 999}
     assert world["ada"].arrivals == []
     assert (peer.states.receiver.incoming, peer.reliable_messages.receiver.windows) == ({}, {})
     assert len(world.said("ada", "bo", object)) == before, "none is confirmed, so an honest sender says it again"
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
-    assert not peer.is_muted(BO, world.now)
+    assert not peer.scores.mutes(BO, world.now)
     say(world, State("x", "", 1, 1, 1, payload(5)))
     assert world["ada"].values("bo") == [5]
 
@@ -207,32 +207,32 @@ def test_what_came_before_the_learner_had_a_use_for_it_comes_again(world: World)
     ada.intake = Intake(frozenset({"other", "x", "m"}))
     world.run(10.0)
     assert sorted(world["ada"].values("bo")) == [3, 4]
-    assert not world["bo"].peer.in_flight()
+    assert not world["bo"].peer.reliable_messages.sender.in_flight()
 
 
 def test_who_has_too_much_waiting_is_told_of_once_and_not_muted(world: World) -> None:
     for _ in range(100):
-        world["ada"].peer.crowded(BO, world.now)
+        world["ada"].peer.payloads.crowded(BO, world.now)
     world.run(0.0)
     world._pump(world["ada"])
-    assert world["ada"].peer.turned_away == {"bo: crowded": 100}
+    assert world["ada"].peer.scores.turned_away_in_words == {"bo: crowded": 100}
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
-    assert not world["ada"].peer.is_muted(BO, world.now)
+    assert not world["ada"].peer.scores.mutes(BO, world.now)
 
 
 def test_malformed_bytes_and_floods_count_only_where_the_sender_is_proven(world: World) -> None:
     peer = world["ada"].peer
     for proven in False, True:
         for _ in range(MORE // 2 + 1):
-            peer.receive_malformed("bo", "kind", "rubbish", world.now, proven)
-            peer.receive_too_much("bo", "rate", "too many", world.now, proven)
+            peer.unreadable.malformed("bo", "kind", "rubbish", world.now, proven)
+            peer.unreadable.too_much("bo", "rate", "too many", world.now, proven)
             for stranger in "", "mallory":
-                peer.receive_malformed(stranger, "kind", "rubbish", world.now, proven)
-                peer.receive_too_much(stranger, "rate", "too many", world.now, proven)
-        assert peer.is_muted(BO, world.now) == proven
-    peer.complain([Complaint(PeerName("mallory"), "shape")], world.now)
-    assert peer.drop_muted(BO, world.now)
-    assert not peer.drop_muted(PeerName("cy"), world.now)
+                peer.unreadable.malformed(stranger, "kind", "rubbish", world.now, proven)
+                peer.unreadable.too_much(stranger, "rate", "too many", world.now, proven)
+        assert peer.scores.mutes(BO, world.now) == proven
+    peer.payloads.complain([Complaint(PeerName("mallory"), "shape")], world.now)
+    assert peer.payloads.drop_muted(BO, world.now)
+    assert not peer.payloads.drop_muted(PeerName("cy"), world.now)
 
 
 def test_words_that_are_not_for_me_are_counted(world: World) -> None:
@@ -244,7 +244,7 @@ def test_words_that_are_not_for_me_are_counted(world: World) -> None:
         (PeerName("zed"), bo.boot, "ada", ada.boot),
     ):
         world.inject("ada", Envelope(sender, type(bo.boot)(boot), to, to_boot, state(5)))
-    assert world["ada"].peer.turned_away == {
+    assert world["ada"].peer.scores.turned_away_in_words == {
         ": not_admitted": 1, "bo: for_another_process": 1, "bo: not_admitted": 1, "bo: not_for_me": 1,
     }  # fmt: skip
     assert world["ada"].values("bo") == []

@@ -52,7 +52,7 @@ def test_mass_arrives_once_with_its_weight_and_frees_its_link(world: World) -> N
     (arrival,) = world["bo"].arrivals
     assert (value_of(arrival), arrival.weight, arrival.home) == (7, 0.25, False)
     assert len(world["ada"].freed) == 1
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,7 +61,7 @@ def test_mass_arrives_once_under_loss_duplication_and_reordering(world: World, s
     world.loss, world.duplication, world.delay_s = 0.5, 0.3, (0.0, 0.5)
     for value in range(1, 21):
         world.consign("ada", "bo", value, 1.0)
-        while world["ada"].peer.in_flight():
+        while world["ada"].peer.reliable_messages.sender.in_flight():
             world.run(1.0)
             assert world.now < 2000.0
     assert world["bo"].values("ada") == list(range(1, 21)), f"seed {seed}"
@@ -80,7 +80,7 @@ def test_a_body_is_not_sent_again_once_it_is_known_to_be_held(world: World, held
     assert 3 <= len(world.said("ada", "bo", Enquiry)) <= 20  # ever more seldom
     world.settle("bo", absorbed=True)
     world.run(0.1)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
 def test_a_lost_receipt_is_given_again_and_the_mass_is_not(world: World) -> None:
@@ -91,7 +91,7 @@ def test_a_lost_receipt_is_given_again_and_the_mass_is_not(world: World) -> None
     world.run(3.0)
     assert world["bo"].values("ada") == [7]
     assert [sent.message.verdict for sent in world.said("bo", "ada", Receipt)] == [Verdict.ABSORBED] * 2  # type: ignore[union-attr]
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
 def test_what_is_refused_goes_home_with_the_reason(world: World) -> None:
@@ -114,26 +114,26 @@ def test_what_was_on_the_wire_to_a_dead_peer_is_parked_and_goes_on_when_the_same
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
     assert EventKind.PARKED in world["ada"].kinds("bo")
-    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
+    assert [one.parked for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [True]
     assert world["ada"].freed == []
     assert world["ada"].arrivals == []
     world.cut.clear()
     world.run(5.0)
     assert world["bo"].values("ada") == [7]
-    assert not world["ada"].peer.in_flight()
-    assert world["ada"].peer.written_off == 0.0
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
 
 
 def test_what_was_on_the_wire_to_a_process_that_has_ended_is_written_off_and_never_reclaimed(world: World) -> None:
     world.kill("bo")
     world.consign("ada", "bo", 7, 0.25)
     world.run(20.0)
-    assert len(world["ada"].peer.in_flight()) == 1
+    assert len(world["ada"].peer.reliable_messages.sender.in_flight()) == 1
     world.start("bo")
     world.run(3.0)
     assert world["bo"].arrivals == []
     assert world["ada"].arrivals == []
-    assert world["ada"].peer.written_off == 0.25
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.25
     assert EventKind.WRITTEN_OFF in world["ada"].kinds("bo")
     assert len(world["ada"].freed) == 1
     world.consign("ada", "bo", 8, 0.125)
@@ -151,7 +151,7 @@ def test_what_was_never_on_the_wire_goes_home_when_its_recipient_dies(world: Wor
     assert home.home
     assert home.weight == 0.25
     assert "bo" in home.reason
-    assert world["ada"].peer.written_off == 0.0
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
 
 
 def test_what_a_peer_that_leaves_had_not_absorbed_comes_home(world: World) -> None:
@@ -163,9 +163,9 @@ def test_what_a_peer_that_leaves_had_not_absorbed_comes_home(world: World) -> No
     world.run(0.5)
     (home,) = world["ada"].arrivals
     assert (home.home, home.weight, home.reason) == (True, 0.25, "bo has left without it")
-    assert world["ada"].peer.written_off == 0.0
-    assert not world["ada"].peer.in_flight()
-    assert not world["cy"].peer.in_flight()
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
+    assert not world["cy"].peer.reliable_messages.sender.in_flight()
     assert not world["cy"].arrivals  # frames of a stream are worth nothing without their reader
 
 
@@ -178,9 +178,9 @@ def test_what_a_peer_that_leaves_had_absorbed_is_gone_although_the_receipt_was_l
     world.cut.clear()
     world.leave("bo")
     world.run(0.5)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert not world["ada"].arrivals
-    assert world["ada"].peer.written_off == 0.0
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
 
 
 def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of_it(world: World) -> None:
@@ -190,8 +190,8 @@ def test_what_was_on_the_wire_is_written_off_where_the_last_word_says_nothing_of
     world.run(0.1)
     boots = {name: world[name].peer.me.boot for name in ("ada", "bo")}
     world.inject("ada", Envelope(BO, boots["bo"], "ada", boots["ada"], Leave("finished")))
-    assert world["ada"].peer.written_off == 0.25
-    assert not world["ada"].peer.in_flight()
+    assert world["ada"].peer.reliable_messages.sender.written_off == 0.25
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
 def test_a_last_word_speaks_of_its_own_process_alone() -> None:
@@ -213,12 +213,12 @@ def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -
     world["bo"].learning = False
     world.consign("ada", "bo", 7, 0.25)
     world.run(0.1)
-    world["bo"].peer.leave("out of memory", crashed=True)
+    world["bo"].peer.membership.leave("out of memory", crashed=True)
     world.run(0.0)
     world._pump(world["bo"])
     world.kill("bo")
     world.run(0.5)
-    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
+    assert [one.parked for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [True]
 
 
 def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:
@@ -239,7 +239,7 @@ def test_a_stream_arrives_in_order_two_at_a_time(world: World, seed: int) -> Non
     world.loss, world.duplication, world.delay_s = 0.3, 0.3, (0.0, 0.5)
     value = 0
     while value < 20:
-        while len(world["ada"].peer.in_flight()) < 2 and value < 20:
+        while len(world["ada"].peer.reliable_messages.sender.in_flight()) < 2 and value < 20:
             value += 1
             world.consign("ada", "bo", value, 0.0, stream=True)
         world.run(1.0)
@@ -252,7 +252,7 @@ def test_a_stream_goes_on_after_frames_were_dropped_for_a_death_that_was_none(wo
     world.consign("ada", "bo", 1, 0.0, stream=True)
     world.consign("ada", "bo", 2, 0.0, stream=True)
     world.run(20.0)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert len(world["ada"].freed) == 2
     world.cut.clear()
     world.run(5.0)
@@ -275,7 +275,7 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
     world.run(0.1)
     world.cut_off("bo")
     world.run(20.0)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     world.cut.clear()
     world.run(5.0)
     world.consign("ada", "bo", 2, 0.0, stream=True)
@@ -284,11 +284,13 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
     assert bo.values("ada") == ([0, 2] if waiting == 1 else [0, 1])
     bo.learning = True
     for arrival in bo.arrivals[:2]:
-        bo.peer.settle(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
+        bo.peer.reliable_messages.receiver.settle(
+            Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
+        )
     world.run(9.0)
     assert bo.values("ada") == [*range(waiting), 2, 3]
-    assert not world["ada"].peer.in_flight()
-    assert bo.peer.turned_away["ada: full"] > 0
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
+    assert bo.peer.scores.turned_away_in_words["ada: full"] > 0
 
 
 def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
@@ -379,7 +381,7 @@ def test_a_verdict_on_what_an_ended_process_had_sent_settles_nothing_of_its_succ
     world.consign("ada", "bo", 8, 0.5)
     world.settle("bo", absorbed=True)
     world.run(0.45)  # the verdict on 7 has arrived, one on 8 could not
-    assert [one.parcel.weight for _, one in world["ada"].peer.in_flight()] == [0.5]
+    assert [one.parcel.weight for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [0.5]
     world.run(1.0)
     assert world["bo"].values("ada") == [7, 8]
 
@@ -506,9 +508,9 @@ def test_a_stream_whose_receipt_was_lost_is_settled_although_later_frames_went_o
     for value in range(2, 6):
         world.consign("ada", "bo", value, 0.0, stream=True)
         world.run(0.01)
-    assert [one.number for _, one in world["ada"].peer.in_flight()] == [1]
+    assert [one.number for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [1]
     world.run(3.0)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert world["bo"].values("ada") == [1, 2, 3, 4, 5]
 
 
@@ -523,11 +525,11 @@ def test_what_was_sent_to_one_that_others_call_gone_is_parked_and_not_written_of
     boots = {name: world[name].peer.me.boot for name in ("ada", "cy")}
     world.inject("ada", Envelope(PeerName("cy"), boots["cy"], "ada", boots["ada"], Ping(99, 0, False, (lie,), 0)))
     world.run(3.0)
-    assert world["ada"].peer.status_of(BO) is Status.LEFT
-    assert [one.parked for _, one in world["ada"].peer.in_flight()] == [True]
-    assert not world["ada"].peer.written_off
+    assert world["ada"].peer.view.status_of(BO) is Status.LEFT
+    assert [one.parked for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [True]
+    assert not world["ada"].peer.reliable_messages.sender.written_off
     world.resume("bo", clock_first=True)
     world.settle("bo", absorbed=True)
     world.run(5.0)
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert world["bo"].values("ada") == [7]

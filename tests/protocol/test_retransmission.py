@@ -104,7 +104,7 @@ def test_mass_that_is_lost_is_sent_again_as_soon_as_receipts_usually_come() -> N
     world.cut.clear()
     world.run(DEFAULT_LIMITS.consign_timeout_min_s)
     assert world["bo"].values("ada")[-1] == 11  # a peer without experience would still wait, up to `consign_timeout_s`
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
 def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
@@ -116,7 +116,7 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.cut.clear()
     world.run(1.0)
     assert len(world.said("ada", "bo", Consignment)) == 2
-    assert not world["ada"].peer.in_flight()
+    assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert not world["ada"].peer.reliable_messages.sender.resending.arriving[world["bo"].peer.me.name, 0].answered
     assert not world["ada"].peer.reliable_messages.sender.resending._settling
 

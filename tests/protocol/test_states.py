@@ -77,7 +77,7 @@ def test_at_most_two_versions_are_unconfirmed_and_then_the_newest_follows() -> N
     assert numbers(world.said("ada", "bo", State)) == [1, 2]
     world.run(3.0)
     assert world["bo"].values("ada") == [1, 2, 10]
-    counts = world["ada"].peer.link_counts()[PeerName("bo")]
+    counts = world["ada"].peer.states.box.counts[PeerName("bo")]
     assert (counts.published, counts.superseded, counts.resent) == (10, 7, 0)
 
 
@@ -130,7 +130,7 @@ def test_a_lost_state_is_followed_by_the_newest_not_by_itself() -> None:
         world.publish("ada", "bo", value)
     world.run(DEFAULT_LIMITS.confirm_timeout_s + 0.1)
     assert world["bo"].values("ada") == [3]
-    assert world["ada"].peer.link_counts()[PeerName("bo")].resent == 1
+    assert world["ada"].peer.states.box.counts[PeerName("bo")].resent == 1
 
 
 def test_a_version_that_is_still_on_its_way_is_not_sent_again_when_an_older_one_is_overdue() -> None:
@@ -152,7 +152,7 @@ def test_a_lost_confirmation_costs_one_copy() -> None:
     world.run(30.0)
     assert world["bo"].values("ada") == [1]
     assert len(world.said("ada", "bo", State)) == 2
-    assert world["bo"].peer.link_counts()[PeerName("ada")].overtaken == 1
+    assert world["bo"].peer.states.box.counts[PeerName("ada")].overtaken == 1
 
 
 def test_an_older_version_that_comes_late_is_confirmed_and_dropped() -> None:
@@ -315,7 +315,7 @@ def test_no_state_overtakes_the_greeting_that_it_needs() -> None:
         world.run(1.5)
         assert world["bo"].values("ada") == [1]
         assert world["ada"].values("bo") == [2]
-        assert world["ada"].peer.link_counts()[PeerName("bo")].resent == 0
+        assert world["ada"].peer.states.box.counts[PeerName("bo")].resent == 0
 
 
 def test_a_confirmation_for_my_predecessor_is_not_for_me() -> None:
@@ -502,11 +502,11 @@ def test_the_owner_is_asked_to_tell_of_a_taking_only_while_an_announced_state_wa
     bo = world["bo"].peer
     world.publish("ada", "bo", 1, PULL)
     world.run(1.0)
-    assert not bo.awaits_taking()
+    assert not bo.states.receiver.awaits_taking()
     world.publish("ada", "bo", 2, PULL)
     world.run(1.0)
-    assert bo.awaits_taking()
+    assert bo.states.receiver.awaits_taking()
     world.take("bo", "ada")
-    assert not bo.awaits_taking()
+    assert not bo.states.receiver.awaits_taking()
     world.run(1.0)
     assert world["bo"].values("ada") == [1, 2]

@@ -96,8 +96,8 @@ def test_a_direct_way_that_is_cut_is_bridged_by_others_and_makes_no_suspect() ->
     for me, other in ("ada", "dee"), ("dee", "ada"):
         assert world[me].kinds(other) == [JOINED, UNREACHABLE]
         assert "but not to me for" in world[me].events[-1].reason
-        assert world[me].peer.status_of(PeerName(other)) is Status.ALIVE
-        assert not world[me].peer.is_alive(PeerName(other))
+        assert world[me].peer.view.status_of(PeerName(other)) is Status.ALIVE
+        assert not world[me].peer.view.is_alive(PeerName(other))
     assert all(world[me].kinds("dee") == [JOINED] for me in ("bo", "cy"))
     world.cut.clear()
     world.run(4.0)
@@ -138,7 +138,7 @@ def test_what_a_relay_heard_before_the_last_word_does_not_bring_back_who_has_lef
     world.inject("ada", Envelope(PeerName("dee"), Boot(4000), "ada", 1000, Leave("finished")))
     vouch(world, number, relay, 4000)
     assert world["ada"].kinds("dee") == [JOINED, LEFT]
-    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
+    assert world["ada"].peer.view.status_of(PeerName("dee")) is Status.LEFT
 
 
 def test_a_relay_vouches_for_one_that_has_left_by_hearsay() -> None:
@@ -148,9 +148,9 @@ def test_a_relay_vouches_for_one_that_has_left_by_hearsay() -> None:
     world.run(INTERVAL_S)
     number, relay = asked_by_ada(world)  # again: one probe of its own has failed, and the claim is believed at once
     claims(world, "ada", claim("dee", ClaimKind.LEFT, 4000))
-    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
+    assert world["ada"].peer.view.status_of(PeerName("dee")) is Status.LEFT
     vouch(world, number, relay, 4000)
-    assert world["ada"].peer.status_of(PeerName("dee")) is Status.ALIVE
+    assert world["ada"].peer.view.status_of(PeerName("dee")) is Status.ALIVE
 
 
 def test_a_slow_peer_doubts_itself_first() -> None:
@@ -168,7 +168,7 @@ def test_a_slow_peer_doubts_itself_first() -> None:
     for _ in range(240):
         world.run(0.5)
         for name in world.names:
-            doubts[name] += world[name].peer.local_health
+            doubts[name] += world[name].peer.membership.health.score
     assert doubts[PeerName("slo")] > 2 * max(doubts[PeerName(name)] for name in ("ada", "bo", "cy")), doubts
     assert not any(DEAD in world[me].kinds(other) for me in world.names for other in world.names)
 
@@ -207,7 +207,7 @@ def test_a_dead_claim_alone_stays_a_suspicion_until_the_accused_answers() -> Non
     world.stop("cy")
     world.run(0.6)
     claims(world, "ada", claim("cy", ClaimKind.DEAD, 3000))
-    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    assert world["ada"].peer.view.status_of(PeerName("cy")) is Status.SUSPECT
     assert world["ada"].events[-1].reason == "called dead by bo"
     world.resume("cy", clock_first=True)
     world.run(1.0)
@@ -271,14 +271,14 @@ def test_the_accused_refutes_and_the_refutation_reaches_those_it_cannot_reach() 
     world.cut = {("cy", "ada"), ("ada", "cy")}
     world.run(0.6)
     claims(world, "ada", claim("cy", ClaimKind.SUSPECT, 3000))
-    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    assert world["ada"].peer.view.status_of(PeerName("cy")) is Status.SUSPECT
     claims(world, "cy", claim("cy", ClaimKind.SUSPECT, 3000))
     assert [event.reason for event in world["cy"].events if event.kind is REFUTED] == [
         "called suspect by bo, and not so"
     ]
     world.run(2.0)
     assert DEAD not in world["ada"].kinds("cy")
-    assert world["ada"].peer.status_of(PeerName("cy")) is Status.ALIVE
+    assert world["ada"].peer.view.status_of(PeerName("cy")) is Status.ALIVE
 
 
 def test_a_refutation_number_that_jumps_is_a_lie() -> None:
@@ -384,7 +384,7 @@ def test_a_suspect_has_its_whole_time_although_i_was_stopped_meanwhile() -> None
     world.stop("ada")
     world.run(30.0)
     world.resume("ada", clock_first=True)
-    assert world["ada"].peer.status_of(PeerName("cy")) is Status.SUSPECT
+    assert world["ada"].peer.view.status_of(PeerName("cy")) is Status.SUSPECT
     world.run(10.0)
     suspected_s, dead_s = (e.at_s for e in world["ada"].events if e.kind in (SUSPECT, DEAD))
     assert 31.5 <= dead_s - suspected_s <= 32.0, "two seconds, and those in which it could not have been heard"
@@ -395,7 +395,7 @@ def test_a_suspect_has_its_whole_time_although_i_was_stopped_meanwhile() -> None
 
 def test_a_crash_that_can_still_speak_is_a_death_at_once() -> None:
     world = together()
-    world["dee"].peer.leave("ValueError: no such thing", crashed=True)
+    world["dee"].peer.membership.leave("ValueError: no such thing", crashed=True)
     world._pump(world["dee"])
     world.kill("dee")
     world.run(0.1)
@@ -464,7 +464,7 @@ def test_a_lie_that_two_have_left_does_not_outlive_the_split_in_which_it_was_bel
     world.cut -= {("ada", "dee"), ("dee", "ada")}
     world.run(DEFAULT_LIMITS.greet_interval_max_s)
     for me, other in ("ada", "dee"), ("dee", "ada"):
-        assert world[me].peer.is_alive(PeerName(other))
+        assert world[me].peer.view.is_alive(PeerName(other))
 
 
 def test_who_has_left_by_hearsay_refutes_it_to_the_one_who_calls() -> None:
@@ -475,7 +475,7 @@ def test_who_has_left_by_hearsay_refutes_it_to_the_one_who_calls() -> None:
     world.run(2 * INTERVAL_S)
     claims(world, "ada", claim("dee", ClaimKind.LEFT, dee))
     world.run(1.0)
-    assert world["ada"].peer.status_of(PeerName("dee")) is Status.LEFT
+    assert world["ada"].peer.view.status_of(PeerName("dee")) is Status.LEFT
     world.cut = {("dee", "ada")}
     world.run(DEFAULT_LIMITS.greet_interval_max_s + 2 * INTERVAL_S)
     assert REFUTED in world["dee"].kinds("dee")
@@ -515,9 +515,9 @@ def test_two_that_nobody_can_dial_know_one_another_through_others() -> None:
     for me, other in ("cy", "dee"), ("dee", "cy"):
         assert world[me].kinds(other) == [JOINED]
         assert "neither of us can be dialled" in world[me].events[-1].reason
-        assert not world[me].peer.is_alive(PeerName(other))
+        assert not world[me].peer.view.is_alive(PeerName(other))
     for me, other in ("ada", "cy"), ("cy", "ada"), ("bo", "dee"), ("dee", "bo"):
-        assert world[me].peer.is_alive(PeerName(other))
+        assert world[me].peer.view.is_alive(PeerName(other))
     world.kill("dee")
     world.run(15.0)
     assert world["cy"].kinds("dee") == [JOINED, SUSPECT, DEAD]
@@ -533,7 +533,7 @@ def test_a_split_of_a_minute_heals_within_its_bound(size: int, within_s: float) 
     world = together(*names)
     world.cut_off(*names[: size // 2])
     world.run(60.0)
-    assert all(world[names[0]].peer.status_of(PeerName(other)) is Status.DEAD for other in names[size // 2 :])
+    assert all(world[names[0]].peer.view.status_of(PeerName(other)) is Status.DEAD for other in names[size // 2 :])
     world.cut.clear()
     world.run(within_s)
     assert world.all_alive()

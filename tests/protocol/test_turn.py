@@ -29,7 +29,7 @@ class Pair:
         self.mailboxes = {name: Mailbox(limits=LIMITS) for name in (ADA, BO)}
         self.peers = {name: self.start(name, place, contacts) for place, name in enumerate((ADA, BO))}
         self.run(2.0)
-        assert self.peers[ADA].is_alive(BO)
+        assert self.peers[ADA].view.is_alive(BO)
 
     def start(self, name: PeerName, place: int, contacts: list[Contact]) -> Peer:
         me = Identity(name, Boot(place + 1), address_of(place), place, {})
@@ -90,7 +90,7 @@ def test_what_the_learner_takes_during_a_turn_makes_another_one_due(pair: Pair) 
         pair.mailboxes[ADA].post(Parcel((BO,), "x", payload(step), step, step, Mode.PULL))
         pair.run(0.5)
     bo, mailbox = pair.peers[BO], pair.mailboxes[BO]
-    assert bo.awaits_taking(), "the second version is announced, and the first one was not taken yet"
+    assert bo.states.receiver.awaits_taking(), "the second version is announced, and the first one was not taken yet"
     feed(bo, mailbox, pair.now)
     assert [arrival.step for arrival in mailbox.take()] == [1]
     assert drain(bo, mailbox, pair.now, pair.deliver).again

@@ -83,7 +83,7 @@ def test_a_death_is_known_to_all_within_its_bound(many: Crowd) -> None:
         world.run_for(0.25)
     assert len(known[victim]) == MANY - 1
     assert max(known[victim]) <= killed_s + bound_s
-    assert all(host.peer.status_of(victim) is Status.DEAD for host in world.hosts.values())
+    assert all(host.peer.view.status_of(victim) is Status.DEAD for host in world.hosts.values())
     assert list(known) == [victim]
     assert many.deaths.false == []
     assert list(wrong_views(world)) == []

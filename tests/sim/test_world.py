@@ -41,7 +41,7 @@ def walker(launch: Launch) -> Walker:
 
 def all_alive(world: World) -> bool:
     return all(
-        host.peer.status_of(other) is Status.ALIVE
+        host.peer.view.status_of(other) is Status.ALIVE
         for host in world.hosts.values()
         for other in world.hosts
         if other != host.name

@@ -110,7 +110,7 @@ def test_nothing_of_it_is_applied_and_all_of_it_is_counted(strategy: str) -> Non
         assert bool(flat_parameters(run.workers[name].learner.model).isfinite().all())
         weight = DEFAULT_LIMITS.penalty_with_mass if strategy == "sgp" else 1
         assert weight * refused.total() >= DEFAULT_LIMITS.offences_max
-        away = host.peer.turned_away
+        away = host.peer.scores.turned_away_in_words
         assert away[f"{LIAR}: muted"] > 0, away
         least = 5 if strategy == "sgp" else 20  # who gives nothing that can be taken is soon given nothing to send on
         assert sum(away.get(f"{LIAR}: {reason}", 0) for reason in ("repeated", "replay", "muted")) > least, away

@@ -215,7 +215,7 @@ class AmongLiars(RuleBasedStateMachine):
     def some_mass(self, size: int) -> None:
         """The next when the last is settled: an honest sender has one on its way."""
         settled = Settlement(HONEST, "honest mass", Version(2_000, self.consigned), absorbed=True)
-        self.target.peer.settle(settled)
+        self.target.peer.reliable_messages.receiver.settle(settled)
         self.consigned += 1
         carried = self.payload(size)
         self.expected.append((DeliveryClass.MASS, self.consigned, bytes(carried.body)))

@@ -189,7 +189,7 @@ class Guard:
         sender = self.unread_bytes.sender_of(one.fd)
         problem = f"{waits / 1e6:.0f} MB that came from {one.peer[0]}:{one.peer[1]} wait, more than may: cut off"
         self.events.tell(EventKind.CUT_OFF, problem, sender)
-        self.peer.receive_too_much(sender, "hoard", problem, now, proven=self.is_proven)
+        self.peer.unreadable.too_much(sender, "hoard", problem, now, proven=self.is_proven)
 
     def _shut(self, listener: Connection) -> None:
         """Close a listener, or open it, as the gate is."""

@@ -172,7 +172,7 @@ class Driver:
         if self._leaving is None:
             self._leaving = reason
             self.wake()  # what the learner has left goes first: the last word says what was absorbed
-            self.peer.leave(reason, crashed)
+            self.peer.membership.leave(reason, crashed)
             self.wake()
             self.loop.ended.set()
 

@@ -83,7 +83,7 @@ class Ingress:
         if name is None:
             self.handed_over += 1
             problem = f"a message under the key {key}, which is not trusted any more"
-            self.peer.receive_malformed(former or "", REVOKED, problem, self.clock())
+            self.peer.unreadable.malformed(former or "", REVOKED, problem, self.clock())
             return former or ""
         envelope = self._decode(frames, name, readable, connection)
         if envelope is not None and not may_say(name, envelope):
@@ -169,26 +169,26 @@ class Ingress:
     ) -> None:
         """`speaker` is empty where there are keys, and it has none yet that would show that it is who it says."""
         self.handed_over += 1
-        known = self.peer.address_of(speaker) is not None
+        known = self.peer.table.address_of(speaker) is not None
         if connection and known and not self.peer.boots.is_beyond(error.boot, self.clock()):
             self.routes.note(speaker, error.boot, readable.channel, connection, True)
-        refusal = self.peer.receive_other_version(speaker, error.boot, theirs, WIRE_VERSION, self.clock())
+        refusal = self.peer.unreadable.other_version(speaker, error.boot, theirs, WIRE_VERSION, self.clock())
         if refusal is not None and connection and readable.channel is Channel.CONTROL:
             self.sending.answer(readable.channel, connection, error.sender, error.boot, refusal)
 
     def _is_unread(self, frames: Sequence[memoryview], speaker: str, readable: ReadableSocket, proven: bool) -> bool:
         """Whether this message is dropped as it is: too much of its sender has come, or its sender is muted."""
         now, name = self.clock(), PeerName(speaker)
-        is_member = self.peer.address_of(speaker) is not None
+        is_member = self.peer.table.address_of(speaker) is not None
         budget = readable.link.budget if readable.link is not None else None
         whose = speaker if is_member or self.curve is not None else ""  # a name that its key has shown
         breach = self._rate_limits.breach(whose, readable.channel, sum(map(len, frames)), now, budget)
         if breach is not None:
             self.unread += 1
             self.handed_over += 1
-            self.peer.receive_too_much(speaker, *breach, now, proven)
+            self.peer.unreadable.too_much(speaker, *breach, now, proven)
             return True
-        if is_member and frames and holds_state_or_piece(frames[0]) and self.peer.drop_muted(name, now):
+        if is_member and frames and holds_state_or_piece(frames[0]) and self.peer.payloads.drop_muted(name, now):
             self.assembly.forget(name)
             return True
         return False
@@ -196,14 +196,14 @@ class Ingress:
     def _refuse(self, speaker: str, error: WireError, proven: bool = False) -> None:
         """`proven`: nobody else can have said it, so it is held against the speaker."""
         self.handed_over += 1
-        self.peer.receive_malformed(speaker, error.code.value, error.problem, self.clock(), proven)
+        self.peer.unreadable.malformed(speaker, error.code.value, error.problem, self.clock(), proven)
 
     def _accept(self, envelope: Envelope, readable: ReadableSocket, connection: bytes, size: int) -> None:
         """It is from whom it says."""
         if readable.link is not None:
             readable.link.heard = True
         if connection and not self.peer.boots.is_beyond(envelope.boot, self.clock()):
-            is_member = self.peer.address_of(envelope.sender) is not None
+            is_member = self.peer.table.address_of(envelope.sender) is not None
             self.routes.note(envelope.sender, envelope.boot, readable.channel, connection, is_member)
         if not isinstance(envelope.message, Here):
             self._hand_over(envelope, size, self.clock())
@@ -215,18 +215,18 @@ class Ingress:
         whole: Envelope | None = envelope
         if isinstance(message, State | Consignment | Piece):
             in_pieces = isinstance(message, Piece) or _opens(message)
-            unknown = in_pieces and self.peer.turns_down(envelope.sender, message.topic, now)
+            unknown = in_pieces and self.peer.payloads.turns_down(envelope.sender, message.topic, now)
             if unknown or (in_pieces and not is_present(self.peer, envelope.sender)):
                 traffic.orphans += 1
                 return
             try:
-                if not self.peer.is_muted(envelope.sender, now):  # else mass is refused by its number, and whole
+                if not self.peer.scores.mutes(envelope.sender, now):  # else mass is refused by its number, and whole
                     whole = self.assembly.feed(envelope)
             except WireError as error:
                 traffic.orphans += 1
                 if error.code is not WireCode.PIECE:  # which happens to the honest: a connection ended in between
                     self.handed_over += 1
-                    self.peer.receive_malformed(envelope.sender, error.code.value, error.problem, now)
+                    self.peer.unreadable.malformed(envelope.sender, error.code.value, error.problem, now)
                 return
             traffic.messages_received += whole is not None
         if whole is not None:
@@ -236,7 +236,7 @@ class Ingress:
 
 def is_present(peer: Peer, name: str) -> bool:
     """Whether it is a member of whom we do not know that it has gone; a suspect may be slow with its large body."""
-    return peer.status_of(PeerName(name)) in (Status.ALIVE, Status.SUSPECT)
+    return peer.view.status_of(PeerName(name)) in (Status.ALIVE, Status.SUSPECT)
 
 
 def _of_another(link: Link, envelope: Envelope | None) -> str:

@@ -98,7 +98,7 @@ class Links:
         await asyncio.gather(*resolving, return_exceptions=True)
 
     def _make_room(self) -> None:
-        members = self.peer.addresses()
+        members = self.peer.membership.admission.addresses()
         strangers = [link for link in self.by_place.values() if link.address not in members]
         for link in strangers[: len(strangers) + 1 - self.limits.stranger_links_max]:
             self._drop(link)

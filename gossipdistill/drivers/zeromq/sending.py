@@ -102,7 +102,7 @@ class Sending:
         known = self.traffic.get(name)
         if known is None:
             known = Traffic()
-            if self.peer.address_of(name) is not None:
+            if self.peer.table.address_of(name) is not None:
                 self.traffic[name] = known
         return known
 

@@ -71,10 +71,16 @@ class Unanswered:
 
     async def look(self, since_s: float) -> None:
         """Call where nobody has answered in the `since_s` seconds since the start, all at once."""
-        silent = [(name, address) for name, address in self.peer.unanswered() if not self.links.has_heard(address)]
+        silent = [
+            (name, address)
+            for name, address in self.peer.membership.admission.unanswered()
+            if not self.links.has_heard(address)
+        ]
         silent = silent[:_SAID_MAX]
         reasons = await asyncio.gather(*(why(address) for _, address in silent))
-        still = {address for _, address in self.peer.unanswered() if not self.links.has_heard(address)}
+        still = {
+            address for _, address in self.peer.membership.admission.unanswered() if not self.links.has_heard(address)
+        }
         for (name, address), reason in zip(silent, reasons, strict=True):
             who = f"{name} has not answered at {address}" if name else f"nobody has answered at {address}"
             if address in still and self._said.get(address) != (who, reason):

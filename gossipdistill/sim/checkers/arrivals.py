@@ -47,7 +47,7 @@ class VersionsRise(Checker):
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         if event.kind not in (EventKind.JOINED, EventKind.RETURNED):
             return
-        key, boot = (host.name, host.boot, event.peer), host.peer.boot_of(PeerName(event.peer)) or 0
+        key, boot = (host.name, host.boot, event.peer), host.peer.view.boot_of(PeerName(event.peer)) or 0
         if 0 < boot < self._boots.get(key, 0):
             self.violate(now_s, f"{host.name} goes back to process {boot} of {event.peer} from {self._boots[key]}")
         self._boots[key] = max(boot, self._boots.get(key, 0))

@@ -33,7 +33,9 @@ class MailboxBounded(Checker):
             for (slot, _, delivery, home), count in waiting.items():
                 if count > room.get(delivery, 1) + home:
                     self.violate(now_s, f"{count} {delivery} arrivals of {slot} wait in the mailbox of {host.name}")
-            in_flight = Counter((slot, one.parcel.delivery) for slot, one in host.peer.in_flight())
+            in_flight = Counter(
+                (slot, one.parcel.delivery) for slot, one in host.peer.reliable_messages.sender.in_flight()
+            )
             for (slot, delivery), count in in_flight.items():
                 if count > room[delivery]:
                     self.violate(now_s, f"{host.name} has {count} unsettled parcels of {delivery} on {slot}")

@@ -6,7 +6,7 @@ in. At any time
     held + under way + lost = E        to 1e-9 in each component
 
     held        what the learners of living processes hold, and what came home and lies in their mailboxes
-    under way   every parcel that its living sender has not settled (`Peer.in_flight()`: queued, sent, held or parked),
+    under way   every parcel that its living sender has not settled (`in_flight()`: queued, sent, held or parked),
                 except those that the recipient has absorbed: their receipt is still on its way, their mass is held
     lost        what ended with processes: what they held and what they had under way that nobody had absorbed, and
                 what was written off unabsorbed. If such a parcel is absorbed after all (it was in the network, or in an
@@ -156,7 +156,7 @@ def _held(host: Host, learner: Weighty) -> Iterable[Mass]:
 
 
 def _under_way(host: Host) -> Iterator[tuple[Slot, Outstanding]]:
-    for slot, one in host.peer.in_flight():
+    for slot, one in host.peer.reliable_messages.sender.in_flight():
         if one.parcel.delivery is DeliveryClass.MASS:
             yield slot, one
 

@@ -55,7 +55,7 @@ class StartsBounded(Checker):
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         if event.kind not in (EventKind.JOINED, EventKind.RETURNED):
             return
-        boot, limits = host.peer.boot_of(PeerName(event.peer)) or 0, self.conditions.limits
+        boot, limits = host.peer.view.boot_of(PeerName(event.peer)) or 0, self.conditions.limits
         known = self._believed.setdefault((host.name, host.boot, event.peer), _Believed(boot, now_s))
         if boot <= known.boot:
             return

@@ -52,7 +52,11 @@ class FaultsRecover(Checker):
 
     def on_tick(self, now_s: float, world: World) -> None:
         if len(self._consigned) > 100 * len(world.hosts):
-            in_flight = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.in_flight()}
+            in_flight = {
+                id(one.parcel)
+                for host in world.hosts.values()
+                for _, one in host.peer.reliable_messages.sender.in_flight()
+            }
             self._consigned = {key: value for key, value in self._consigned.items() if key in in_flight}
 
     def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
@@ -74,7 +78,9 @@ class FaultsRecover(Checker):
             if have < due[-1]:
                 what = f"{slot.topic} {due[-1]} of {sender.name}, posted in the calm, has not reached {to.name}"
                 self.violate(now_s, f"{what} (which has {have})")
-        in_flight = {id(one.parcel) for host in world.hosts.values() for _, one in host.peer.in_flight()}
+        in_flight = {
+            id(one.parcel) for host in world.hosts.values() for _, one in host.peer.reliable_messages.sender.in_flight()
+        }
         for at_s, host, slot, parcel in self._consigned.values():
             late = at_s <= now_s - self.within_s and id(parcel) in in_flight
             if late and host.running and slot.peer in world.hosts:

@@ -62,7 +62,7 @@ class NobodyHeldDead(Checker):
         spoke, self._spoke = self._spoke, None
         if spoke is not None:
             host, name = spoke
-            if host.running and host.peer.status_of(name) is Status.DEAD:
+            if host.running and host.peer.view.status_of(name) is Status.DEAD:
                 self.violate(now_s, f"{host.name} holds {name} dead, and has just had a word of it")
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
@@ -108,7 +108,7 @@ class NobodyHeldDead(Checker):
             for by, since_s in holders.items():
                 host = world.hosts[by]
                 from_s = max(since_s, self.conditions.calm_from_s, held.started_s)
-                status = host.peer.status_of(name)
+                status = host.peer.view.status_of(name)
                 if status is Status.DEAD and now_s - from_s > self.bound_s:
                     self.violate(now_s, f"{by} holds {name} dead, which has lived for {now_s - from_s:.1f} s of calm")
 
@@ -133,7 +133,7 @@ def wrong_views(world: World) -> Iterator[tuple[PeerName, PeerName, str]]:
         for name in world.names:
             if name == host.name:
                 continue
-            status = host.peer.status_of(name)
+            status = host.peer.view.status_of(name)
             undecided = name not in living and status is Status.SUSPECT
             if undecided or (name in believed) != (name in living):
                 truth = "it lives" if name in living else "there is no such process"
