@@ -19,6 +19,9 @@ from gossipdistill.protocol.members import Member, Status, fingerprint_differenc
 from gossipdistill.protocol.refusals import Refusals
 from gossipdistill.protocol.table import Outbound, Table, Timer
 
+_SELDOM = 8
+"""The longest gap between two greetings is longer by this factor for a member that has refused me."""
+
 
 @dataclass(slots=True)
 class Admission:
@@ -76,8 +79,12 @@ class Admission:
     def greet_due(self, name: str, wanted: bool, now: float) -> None:
         """Call somebody that was never heard, or that may be back knowing me no longer; ever more seldom."""
         table, member = self.table, self.table.find(name)
-        # Without a roster even one that left: it may come back and not know whom to call.
-        if member is None or not (wanted or (member.status is Status.LEFT and not table.closed)):
+        if member is None:
+            return
+        # Without a roster even one that left: it may come back and not know whom to call. In a large run one that has
+        # refused me probes me without a greeting, if it has accepted me since, and its probes do not say so.
+        may_be_back = member.status is Status.LEFT and not table.closed
+        if not (wanted or may_be_back or (member.declined and table.presumes)):
             return
         if member.address.port or member.boot:  # a peer without an address is answered, not called
             table.say(member, self._greeting(reply_wanted=True))
@@ -85,7 +92,8 @@ class Admission:
 
     def _greet_later(self, member: Member, now: float) -> None:
         limits = self.table.limits
-        member.greet_gap_s = min(max(2 * member.greet_gap_s, limits.greet_interval_s), limits.greet_interval_max_s)
+        longest_s = limits.greet_interval_max_s * (_SELDOM if member.status is Status.REFUSED else 1)
+        member.greet_gap_s = min(max(2 * member.greet_gap_s, limits.greet_interval_s), longest_s)
         member.greet_at_s = now + member.greet_gap_s
         self.table.timers.set(Timer("greet", member.name), member.greet_at_s)
 

@@ -56,6 +56,9 @@ class Refusals:
             table.reset(member, Status.REFUSED, now)
             self.note_refused(member, boot)
             member.declined = True
+            if table.presumes:
+                member.greet_gap_s = table.limits.greet_interval_max_s / 2
+                table.timers.set(Timer("greet", member.name), now + table.limits.greet_interval_max_s)
             table.lost.append((member.name, True, detail))
             table.note(EventKind.REFUSED_BY, sender, detail, now, {"code": code.value, **told})
         return True

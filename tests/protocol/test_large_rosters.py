@@ -10,7 +10,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import Confirm, Envelope
-from gossipdistill.presence import Ack, Claim, ClaimKind, Contact, Greeting, Ping
+from gossipdistill.presence import Ack, Claim, ClaimKind, Contact, Greeting, Ping, Refusal, RefusalCode
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.table import Timer
 
@@ -78,6 +78,27 @@ def test_with_keys_a_newer_process_of_one_in_business_is_greeted_at_its_first_pi
     world.inject("p03", Envelope(p17.name, Boot(p17.boot + 1), p03.me.name, p03.me.boot, Ping(900, 1, False)))
     world.run(0.1)
     assert len(world.said("p03", "p17", Greeting)) > before
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["open", "keyed"])
+def test_who_is_said_to_refuse_is_asked_ever_more_seldom_and_is_back_with_its_answer(keyed: bool) -> None:
+    """Storms 47088 and 41156: in a large run the one may probe the other for ever, and its probes do not say that it
+    has accepted it."""
+    world = World(*NAMES, limits=Limits(greeted_at_start_max=8), keyed=keyed)
+    p03, p17, longest_s = world["p03"].peer, world["p17"].peer.me, world.limits.greet_interval_max_s
+    world.cut = {("p03", "p17"), ("p17", "p03")}
+    world.run(1.0)
+    refusal = Refusal(RefusalCode.WIRE_VERSION, "a lie")
+    world.inject("p03", Envelope(p17.name, p17.boot, p03.me.name, p03.me.boot, refusal))
+    assert p03.status_of(p17.name) is Status.REFUSED
+    world.log.clear()
+    world.run(100 * longest_s)
+    assert 10 < len(world.said("p03", "p17", Greeting)) < 20
+    assert p03.status_of(p17.name) is Status.REFUSED
+    world.cut = set()
+    world.run(8 * longest_s)
+    assert p03.is_alive(p17.name)
+    assert world["p17"].peer.is_alive(p03.me.name)
 
 
 def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death(world: World) -> None:

@@ -48,7 +48,8 @@ def views_bound_s(limits: Limits, peers: int) -> float:
     What a fault may leave behind takes, one after another: 20 probe intervals until somebody probes a member of whom
     nothing is known yet (each interval finds it with probability 1 - 1/e or more, so it is missed by all with 1e-9);
     a suspicion at its longest; and its rumour, or its refutation, as many intervals as it is carried. A member held
-    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`. One that has started anew
+    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`. In a large run a member
+    that is said to refuse is greeted after at most eight of these intervals. One that has started anew
     too often is believed after `start_again_s`.
     """
     members = max(peers, 10)
