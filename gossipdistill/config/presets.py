@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from gossipdistill.config.tables import Dotted
 
-FIRST_LIGHT: dict[str, Any] = {
+FIRST_LIGHT: Dotted = {
     "name": "first-light",
     "seconds": 15.0,
     "task.name": "digits",

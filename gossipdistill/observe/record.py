@@ -47,12 +47,17 @@ Written = Annotated[T, WrapValidator(_unchecked)]
 """What we write so, and read as anybody has written it."""
 
 
-class Record(BaseModel):
+class Known(BaseModel):
     """A JSON object of which some keys are known."""
 
     model_config = ConfigDict(
         strict=True, extra="allow", allow_inf_nan=False, frozen=True, populate_by_name=True, protected_namespaces=()
     )
+
+
+class Record(Known):
+    """A JSON object that is also written: with the keys that it was read or made with."""
+
     _keys: tuple[str, ...] = PrivateAttr(())
     """The keys that were given, by the names of fields where they have one."""
 

@@ -7,15 +7,20 @@ import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from gossipdistill.durable import Disk, reason_of
-from gossipdistill.events import Event
+from gossipdistill.events import Event, EventKind
 from gossipdistill.observe.told import Happened, Report
 
 FILE, OLDER_FILE = "events.jsonl", "events.1.jsonl"
 FILE_BYTES_MAX = 16 * 1024 * 1024
 """Of each of the two files; about a hundred thousand events."""
+
+
+def event_line(event: Event, at_s: float) -> str:
+    """The line of this event in `events.jsonl`, `at_s` after the start that the file calls 0."""
+    entry = {"at_s": round(at_s, 3), "kind": event.kind.value, "peer": event.peer, "reason": event.reason}
+    return json.dumps(entry | ({"detail": event.detail} if event.detail else {})) + "\n"
 
 
 class Recorder:
@@ -55,12 +60,9 @@ class Recorder:
     def record(self, event: Event) -> None:
         """Write one event at once: a killed process must leave its last words behind."""
         at_s = round(event.at_s - self._began_s, 3)
-        entry: dict[str, Any] = {"at_s": at_s, "kind": event.kind.value, "peer": event.peer, "reason": event.reason}
-        if event.detail:
-            entry["detail"] = event.detail
         self._report(Happened(at_s, event.kind.value, event.line(), event.peer))
         try:
-            self._write(json.dumps(entry) + "\n")
+            self._write(event_line(event, at_s))
         except OSError as error:
             error.filename = error.filename or str(self._file)
             self._lost += 1
@@ -88,6 +90,6 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._lost:
-            entry = {"at_s": 0.0, "kind": "warning", "peer": "", "reason": f"events are missing: {self.problem}"}
+            event = Event(EventKind.WARNING, 0.0, "", f"events are missing: {self.problem}")
             with contextlib.suppress(OSError):
-                self._write(json.dumps(entry) + "\n")
+                self._write(event_line(event, event.at_s))

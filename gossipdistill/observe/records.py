@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, RootModel
 
 from gossipdistill.faults.kinds import Fault
 from gossipdistill.faults.measuring import Verdict
-from gossipdistill.observe.record import Count, Number, Record, Written, read_record
+from gossipdistill.observe.record import Count, Known, Number, Record, Written, read_record
 
 
 class Spread(Record):
@@ -273,7 +273,7 @@ class CompareRecord(Record):
     unwritten: Written[list[str]] = Field(default_factory=list)
 
 
-class EventRecord(Record):
+class EventRecord(Known):
     """One line of `events.jsonl`."""
 
     at_s: Number

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -69,7 +69,7 @@ class Told:
     kind: str
     peer: str
     reason: str
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def line(self) -> str:
         """In words."""

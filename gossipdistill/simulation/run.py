@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,14 +19,15 @@ from gossipdistill.config.plan import Asked, new_run_folder, planned_peer, with_
 from gossipdistill.config.resolving import resolve
 from gossipdistill.config.schema import RunConfig, SimKeys
 from gossipdistill.config.spec import WorkerSpec
+from gossipdistill.config.tables import Dotted
 from gossipdistill.durable import Disk, put
 from gossipdistill.errors import EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNMET, ConfigError, NeedsError
-from gossipdistill.events import Event
+from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults, load_fault_plan
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.observe.endings import exit_code_of
-from gossipdistill.observe.recorder import FILE
+from gossipdistill.observe.recorder import FILE, event_line
 from gossipdistill.observe.records import CurveRecord, SimulationRecord, SummaryRecord
 from gossipdistill.observe.report import noted, summarise, write_json
 from gossipdistill.roster import classify, load_roster
@@ -44,7 +43,7 @@ from gossipdistill.simulation.peer import PeerFactory, SimulatedPeer
 from gossipdistill.simulation.results import faults_of, peer_entry, per_peer, without_too_many_links
 from gossipdistill.strategies.base import Delivery, RoundOptions
 
-SIMULATED: dict[str, Any] = {
+SIMULATED: Dotted = {
     "name": "simulated",
     "peers": "100",
     "topology": "one_peer_exponential",
@@ -112,25 +111,19 @@ class EventLog(Observer):
         self.dropped = 0
 
     def on_start(self, now_s: float, host: Host) -> None:
-        self._write(host.name, now_s, {"kind": "started", "peer": "", "reason": f"process {host.incarnation}"})
+        self.said(now_s, host.name, Event(EventKind.STARTED, now_s, "", f"process {host.incarnation}"))
 
     def on_end(self, now_s: float, host: Host, how: str) -> None:
-        self._write(host.name, now_s, {"kind": "finished", "peer": "", "reason": f"the process was {how}"})
+        self.said(now_s, host.name, Event(EventKind.FINISHED, now_s, "", f"the process was {how}"))
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         self.said(now_s, host.name, event)
 
     def said(self, now_s: float, name: str, event: Event) -> None:
         """An event of this peer's network or learner."""
-        entry: dict[str, Any] = {"kind": event.kind.value, "peer": event.peer, "reason": event.reason}
-        if event.detail:
-            entry["detail"] = event.detail
-        self._write(name, now_s, entry)
-
-    def _write(self, name: str, now_s: float, entry: dict[str, Any]) -> None:
         lines = self.lines.setdefault(name, [])
         if len(lines) < _EVENTS_KEPT_MAX:
-            lines.append(json.dumps({"at_s": round(now_s, 3), **entry}))
+            lines.append(event_line(event, now_s))
         else:
             self.dropped += 1
 
@@ -139,7 +132,7 @@ class EventLog(Observer):
         disk = Disk()
         for name, lines in self.lines.items():
             disk.make_folder(folder / name)
-            put(folder / name / FILE, ["".join(f"{line}\n" for line in lines).encode()], disk, synced=False)
+            put(folder / name / FILE, ["".join(lines).encode()], disk, synced=False)
 
 
 class _Register(Observer):
