@@ -12,6 +12,8 @@ from gossipdistill.launchers.chaos import afflict, injection_of
 from gossipdistill.launchers.local import LocalRun
 from gossipdistill.launchers.preflight import check
 from gossipdistill.launchers.restarts import AtMost
+from gossipdistill.observe.endings import ended_well
+from gossipdistill.observe.records import PeerRecord
 from gossipdistill.observe.told import Failure, Happened, Phase, Told, Waiting
 
 
@@ -46,7 +48,7 @@ class RunResult:
         lost = [
             f"{name} {peer['status']}: {'; '.join(peer['warnings']) or 'no reason given'}"
             for name, peer in self.peers.items()
-            if peer["status"] != "finished" or peer.get("troubles")
+            if not ended_well(PeerRecord.model_construct(**peer))
         ]
         raise AssertionError("\n".join([f"exit code {self.exit_code} of the run in {self.folder}", *unmet, *lost]))
 
