@@ -286,7 +286,7 @@ class _Duties:
         self.number += 1
         sort = DeliveryClass(delivery)
         if sort is not DeliveryClass.STATE:
-            until(lambda: PeerName(self.node.other) not in self.node.mailbox.busy(topic, sort))
+            until(lambda: PeerName(self.node.other) not in self.node.mailbox.room.busy(topic, sort))
         began_s = time.monotonic()
         self.node.post(self.body[:size], self.number, topic, sort)
         return began_s

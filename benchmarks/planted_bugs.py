@@ -18,7 +18,7 @@ from benchmarks import mass_storms
 from benchmarks.planting import Bug
 from gossipdistill.learning import mass, norms
 from gossipdistill.learning.reciprocity import Reciprocity
-from gossipdistill.mailbox import Mailbox
+from gossipdistill.mailbox import LinkRoom, Mailbox
 from gossipdistill.protocol.admission import Admission
 from gossipdistill.protocol.boots import Boots
 from gossipdistill.protocol.callers import Callers
@@ -104,7 +104,7 @@ BUGS = (
         "arrivals = list(self._inbox.values())", "arrivals = list(self._inbox.values())[:2]"),
     StormBug("arrivals are told apart by their number alone", Mailbox,
         "self._inbox[slot, self._delivered] = arrival", "self._inbox[slot, arrival.version.number] = arrival"),
-    StormBug("no link is ever busy", Mailbox,
+    StormBug("no link is ever busy", LinkRoom,
         "if self._in_flight[slot] < room", "if True"),
     StormBug("all lanes of a link are one", Mailbox, "self._consigned.append((slot,",
         "self._consigned.append((Slot(peer, topic, parcel.key),"),

@@ -83,7 +83,7 @@ class Lone:
         """The network takes what is posted, and all of it is settled at once."""
         collected = self.worker.gossip.endpoint.mailbox.collect()
         self.posted += [parcel for _, parcel in collected.parcels]
-        self.worker.gossip.endpoint.mailbox.free([slot for slot, parcel in collected.parcels if parcel.weight])
+        self.worker.gossip.endpoint.mailbox.room.free([slot for slot, parcel in collected.parcels if parcel.weight])
 
     def come_back(self, count: int) -> list[Arrival]:
         """The newest `count` parcels as if each came from whom it was for, put together from pieces."""

@@ -33,7 +33,7 @@ class ScheduledWalker(Walker):
         period = max(1, math.ceil(math.log2(len(self.names))))
         self.exchanges += 1
         to = self.names[(self.place + (1 << self.exchanges % period)) % len(self.names)]
-        if to not in self.mailbox.neighbourhood().alive or to in self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS):
+        if to not in self.mailbox.neighbourhood().alive or to in self.mailbox.room.busy(MASS_TOPIC, DeliveryClass.MASS):
             return
         if 0.5 * self.w < WEIGHT_MIN:
             return

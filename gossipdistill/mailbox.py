@@ -40,6 +40,74 @@ class Collected(NamedTuple):
     complaints: list[Complaint]
 
 
+class LinkRoom:
+    """How many more parcels of mass and streams each link may take: what was posted is unsettled until it is freed.
+
+    `lock` is the mailbox's. `lossy` are the peers to which mass has several lanes, as last told by the network.
+    """
+
+    def __init__(self, lock: AbstractContextManager[object], limits: Limits) -> None:
+        self._lock, self._limits = lock, limits
+        self.lossy: frozenset[PeerName] = frozenset()
+        self._seen_lossy: frozenset[PeerName] = frozenset()
+        """As `busy` has last seen it: what it calls free stays so until it is asked again."""
+        self._in_flight: Counter[Slot] = Counter()
+        self._in_flight_max = {
+            DeliveryClass.MASS: limits.in_flight_mass_max,
+            DeliveryClass.STREAM: limits.in_flight_stream_max,
+        }
+        self._bulky: dict[str, bool] = {}
+        """Of each topic, whether its last parcel was too large for more than one lane."""
+        self._weights: dict[Slot, float] = {}
+        """Of what is unsettled."""
+
+    def reserve(self, peer: PeerName, topic: str, parcel: Parcel) -> Slot | None:
+        """The link, and lane, by which this parcel goes; None while all are busy. The caller holds the lock."""
+        room = self._in_flight_max[parcel.delivery]
+        slots = [Slot(peer, lane, parcel.key) for lane in self._lanes(peer, topic, parcel.delivery)]
+        slot = next((slot for slot in slots if self._in_flight[slot] < room), None)
+        if slot is not None:
+            self._in_flight[slot] += 1
+            self._weights[slot] = parcel.weight
+            self._bulky[topic] = parcel.payload.nbytes > self._limits.lane_bytes_max
+        return slot
+
+    def busy(self, topic: str, delivery: DeliveryClass) -> frozenset[PeerName]:
+        """To whom nothing more of this topic may be posted until something is settled."""
+        with self._lock:
+            self._seen_lossy = frozenset() if self._bulky.get(topic) else self.lossy
+            room = self._in_flight_max[delivery]
+            full = {(slot.peer, slot.topic) for slot, n in self._in_flight.items() if n >= room}
+            peers = {peer for peer, _ in full}
+            return frozenset(p for p in peers if full.issuperset((p, one) for one in self._lanes(p, topic, delivery)))
+
+    def under_way(self) -> dict[PeerName, float]:
+        """The weight of the mass that is on its way to each peer, and not settled."""
+        weights: dict[PeerName, float] = {}
+        with self._lock:
+            for slot, weight in self._weights.items():
+                weights[slot.peer] = weights.get(slot.peer, 0.0) + weight
+        return weights
+
+    def free(self, slots: Iterable[Slot]) -> None:
+        """A parcel of each of these links is settled, gone home or written off: there is room for the next."""
+        with self._lock:
+            for slot in slots:
+                self._in_flight[slot] -= 1
+                if not self._in_flight[slot]:
+                    del self._in_flight[slot], self._weights[slot]
+
+    def in_flight(self) -> dict[Slot, int]:
+        """How many parcels of mass and streams were posted on each link and are not settled yet, for observers."""
+        with self._lock:
+            return dict(self._in_flight)
+
+    def _lanes(self, peer: PeerName, topic: str, delivery: DeliveryClass) -> list[str]:
+        """The topics by which a parcel of this one may go to this peer."""
+        many = delivery is DeliveryClass.MASS and peer in self._seen_lossy
+        return [topic, *(f"{topic}.{number}" for number in range(2, self._limits.lanes_max + 1) if many)]
+
+
 class Mailbox:
     """Outbox, inbox, the current neighbourhood and the events of the network, between two threads.
 
@@ -57,18 +125,8 @@ class Mailbox:
         self._wake = wake if wake is not None else lambda: None
         self._outbox: dict[Slot, Parcel] = {}
         self._consigned: list[tuple[Slot, Parcel]] = []
-        self._in_flight: Counter[Slot] = Counter()
-        self._in_flight_max = {
-            DeliveryClass.MASS: limits.in_flight_mass_max,
-            DeliveryClass.STREAM: limits.in_flight_stream_max,
-        }
+        self.room = LinkRoom(self._lock, limits)
         self._limits = limits
-        self._lossy: frozenset[PeerName] = frozenset()
-        """Who has several lanes. As `busy` has last seen it: what it calls free stays so until it is asked again."""
-        self._bulky: dict[str, bool] = {}
-        """Of each topic, whether its last parcel was too large for more than one lane."""
-        self._weights: dict[Slot, float] = {}
-        """Of what is unsettled."""
         self._settlements: list[Settlement] = []
         self._complaints: list[Complaint] = []
         self._inbox: dict[tuple[Slot, int], Arrival] = {}
@@ -81,9 +139,10 @@ class Mailbox:
         self._events = Condensed(limits, events_kept_max)
         self._events_told_s = float("-inf")
         self._neighbourhood = Neighbourhood()
-        self._step = 0
-        self._done = False
-        self._overwritten = 0
+        self.progress = (0, False)
+        """It is my step, and whether I am done; for probes."""
+        self.overwritten = 0
+        """It counts the parcels that were replaced by a newer one before the network could collect them."""
         self._taking_awaited = False
 
     # --- the training thread -------------------------------------------------------------------------------------
@@ -97,21 +156,16 @@ class Mailbox:
         with self._lock:
             self._note_use(parcel)
             if parcel.delivery is not DeliveryClass.STATE:
-                (peer,) = parcel.to
-                topic, room = parcel.topic, self._in_flight_max[parcel.delivery]
-                slots = [Slot(peer, lane, parcel.key) for lane in self._lanes(peer, topic, parcel.delivery)]
-                slot = next((slot for slot in slots if self._in_flight[slot] < room), None)
+                (peer,), topic = parcel.to, parcel.topic
+                slot = self.room.reserve(peer, topic, parcel)
                 if slot is None:
                     return False
-                self._in_flight[slot] += 1
                 parcel = replace(parcel, topic=slot.topic)
                 self._consigned.append((slot, parcel))
-                self._weights[slot] = parcel.weight
-                self._bulky[topic] = parcel.payload.nbytes > self._limits.lane_bytes_max
             else:
                 for peer in parcel.to:
                     slot = Slot(peer, parcel.topic, parcel.key)
-                    self._overwritten += slot in self._outbox
+                    self.overwritten += slot in self._outbox
                     self._outbox[slot] = parcel
         self._wake()
         return True
@@ -121,28 +175,6 @@ class Mailbox:
         if parcel.payload.nbytes > largest or not self.intake.knows(parcel.topic):
             more = topics | {parcel.topic} if topics is not None else None
             self.intake = Intake(more, max(largest, parcel.payload.nbytes))
-
-    def busy(self, topic: str, delivery: DeliveryClass) -> frozenset[PeerName]:
-        """To whom nothing more of this topic may be posted until something is settled."""
-        with self._lock:
-            self._lossy = frozenset() if self._bulky.get(topic) else self._neighbourhood.lossy
-            room = self._in_flight_max[delivery]
-            full = {(slot.peer, slot.topic) for slot, n in self._in_flight.items() if n >= room}
-            peers = {peer for peer, _ in full}
-            return frozenset(p for p in peers if full.issuperset((p, one) for one in self._lanes(p, topic, delivery)))
-
-    def under_way(self) -> dict[PeerName, float]:
-        """The weight of the mass that is on its way to each peer, and not settled."""
-        weights: dict[PeerName, float] = {}
-        with self._lock:
-            for slot, weight in self._weights.items():
-                weights[slot.peer] = weights.get(slot.peer, 0.0) + weight
-        return weights
-
-    def _lanes(self, peer: PeerName, topic: str, delivery: DeliveryClass) -> list[str]:
-        """The topics by which a parcel of this one may go to this peer."""
-        many = delivery is DeliveryClass.MASS and peer in self._lossy
-        return [topic, *(f"{topic}.{number}" for number in range(2, self._limits.lanes_max + 1) if many)]
 
     def take(self) -> list[Arrival]:
         """All arrivals since the last call, in order of their arrival: of states at most one per (sender, topic, key),
@@ -179,9 +211,9 @@ class Mailbox:
 
     def report_progress(self, step: int, done: bool) -> None:
         """Tell the network which step I am at (it travels in probes) and whether I only serve from now on."""
-        changed = done != self._done
-        self._step, self._done = step, done
-        if changed:
+        _, was_done = self.progress
+        self.progress = (step, done)
+        if done != was_done:
             self._wake()
 
     def drain_events(self, now: float | None = None) -> list[Event]:
@@ -191,11 +223,6 @@ class Mailbox:
             return []
         with self._lock:
             return self._events.drain(self._events_told_s if now is None else now)
-
-    @property
-    def overwritten(self) -> int:
-        """Parcels replaced by a newer one before the network could collect them."""
-        return self._overwritten
 
     # --- the network thread --------------------------------------------------------------------------------------
 
@@ -208,14 +235,6 @@ class Mailbox:
             self._taken.clear()
             self._consigned, self._settlements, self._complaints = [], [], []
         return collected
-
-    def free(self, slots: Iterable[Slot]) -> None:
-        """A parcel of each of these links is settled, gone home or written off: there is room for the next."""
-        with self._lock:
-            for slot in slots:
-                self._in_flight[slot] -= 1
-                if not self._in_flight[slot]:
-                    del self._in_flight[slot], self._weights[slot]
 
     def await_taking(self, awaited: bool) -> bool:
         """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
@@ -263,7 +282,7 @@ class Mailbox:
         """Publish a new snapshot of the others (None: unchanged) and what happened."""
         with self._lock:
             if neighbourhood is not None:
-                self._neighbourhood = neighbourhood
+                self._neighbourhood, self.room.lossy = neighbourhood, neighbourhood.lossy
             self._events.add(events)
             self._events_told_s = max([self._events_told_s, *(event.at_s for event in events)])
 
@@ -271,12 +290,3 @@ class Mailbox:
         """What the learner has not taken yet, oldest first, for observers."""
         with self._lock:
             return list(self._inbox.values())
-
-    def in_flight(self) -> dict[Slot, int]:
-        """How many parcels of mass and streams were posted on each link and are not settled yet, for observers."""
-        with self._lock:
-            return dict(self._in_flight)
-
-    def progress(self) -> tuple[int, bool]:
-        """(my step, whether I am done), for probes."""
-        return self._step, self._done

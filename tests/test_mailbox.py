@@ -179,7 +179,7 @@ def test_progress_wakes_the_network_only_when_training_ends() -> None:
     mailbox.report_progress(5, done=True)
     mailbox.report_progress(5, done=True)
     assert len(wakes) == 1
-    assert mailbox.progress() == (5, True)
+    assert mailbox.progress == (5, True)
 
 
 class WatchedLock:
@@ -293,11 +293,11 @@ def test_observers_see_how_many_parcels_of_a_link_are_unsettled_until_each_is_fr
         assert mailbox.post(Parcel((peer,), "m", Payload((), b""), 1, 1, delivery=delivery))
     mailbox.post(parcel(1, BO))
     to_bo, to_cy = Slot(BO, "m", ""), Slot(CY, "m", "")
-    assert mailbox.in_flight() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
+    assert mailbox.room.in_flight() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
     mailbox.collect()
-    mailbox.in_flight().clear()
-    mailbox.free([to_bo, to_cy])
-    assert mailbox.in_flight() == {to_bo: 1}, "collected is not settled"
+    mailbox.room.in_flight().clear()
+    mailbox.room.free([to_bo, to_cy])
+    assert mailbox.room.in_flight() == {to_bo: 1}, "collected is not settled"
 
 
 def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_of_its_own() -> None:
@@ -308,19 +308,19 @@ def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_o
         Parcel((bo,), "mass", Payload((), b""), n, n, delivery=DeliveryClass.MASS, weight=0.5) for n in range(lanes)
     ]
     for parcel in parcels:
-        assert bo not in mailbox.busy("mass", DeliveryClass.MASS)
+        assert bo not in mailbox.room.busy("mass", DeliveryClass.MASS)
         assert mailbox.post(parcel)
-    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert mailbox.room.busy("mass", DeliveryClass.MASS) == {bo}
     assert not mailbox.post(parcels[0])
     topics = [slot.topic for slot, _ in mailbox.collect().parcels]
     assert topics == ["mass", "mass.2", "mass.3", "mass.4"]
-    mailbox.free([Slot(bo, "mass.3", "")])
+    mailbox.room.free([Slot(bo, "mass.3", "")])
     assert mailbox.post(parcels[0])
     ((slot, parcel),) = mailbox.collect().parcels
     assert (slot.topic, parcel.topic) == ("mass.3", "mass.3")
     to_cy = Parcel((cy,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
     assert mailbox.post(to_cy)
-    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo, cy}
+    assert mailbox.room.busy("mass", DeliveryClass.MASS) == {bo, cy}
 
 
 def test_what_was_called_free_stays_free_until_it_is_asked_again() -> None:
@@ -328,10 +328,10 @@ def test_what_was_called_free_stays_free_until_it_is_asked_again() -> None:
     parcel = Parcel((bo,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
     mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
     assert mailbox.post(parcel)
-    assert not mailbox.busy("mass", DeliveryClass.MASS)
+    assert not mailbox.room.busy("mass", DeliveryClass.MASS)
     mailbox.tell(Neighbourhood(), [])
     assert mailbox.post(parcel)
-    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert mailbox.room.busy("mass", DeliveryClass.MASS) == {bo}
     assert not mailbox.post(parcel)
 
 
@@ -340,7 +340,7 @@ def test_of_large_payloads_there_is_one_lane() -> None:
     mailbox = Mailbox(limits=Limits(lane_bytes_max=3))
     parcel = Parcel((bo,), "mass", Payload((), b"1234"), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
     mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
-    assert not mailbox.busy("mass", DeliveryClass.MASS)
+    assert not mailbox.room.busy("mass", DeliveryClass.MASS)
     assert mailbox.post(parcel)
-    assert mailbox.busy("mass", DeliveryClass.MASS) == {bo}
+    assert mailbox.room.busy("mass", DeliveryClass.MASS) == {bo}
     assert not mailbox.post(parcel)

@@ -67,7 +67,7 @@ class Twin(RuleBasedStateMachine):
     def free(self, which: int) -> None:
         if self.open:
             slot, _ = self.open.pop(which % len(self.open))
-            self.mailbox.free([slot])
+            self.mailbox.room.free([slot])
 
     @rule(sender=peers, topic=topics)
     def state_arrives(self, sender: PeerName, topic: str) -> None:
@@ -114,7 +114,7 @@ class Twin(RuleBasedStateMachine):
     def busy_links_are_those_without_room(self) -> None:
         for delivery, room in ROOM.items():
             full = {s.peer for s, d in self.open if d is delivery and self.open.count((s, d)) >= room}
-            assert self.mailbox.busy(delivery.value, delivery) == full
+            assert self.mailbox.room.busy(delivery.value, delivery) == full
 
 
 TestTwin = Twin.TestCase

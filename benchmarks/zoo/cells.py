@@ -157,7 +157,7 @@ class Pair:
             came = _crossed(name, slot.peer, parcel, self._number, now)
             if parcel.delivery is not DeliveryClass.STATE:
                 self._sent[self._number] = came
-                self.workers[name].gossip.endpoint.mailbox.free([slot])
+                self.workers[name].gossip.endpoint.mailbox.room.free([slot])
             self.workers[slot.peer].gossip.endpoint.mailbox.deliver(came)
 
 

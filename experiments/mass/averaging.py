@@ -107,9 +107,9 @@ class Averager:
         view = worker.gossip.mix(arrivals, now) if arrivals else worker.gossip.endpoint.view([], now)
         if self.publishing:
             worker.gossip.endpoint.cadence.exchanges += 1
-            if not worker.gossip.endpoint.mailbox.busy(worker.gossip.strategy.topic, DeliveryClass.MASS).issuperset(
-                view.out_neighbours
-            ):
+            if not worker.gossip.endpoint.mailbox.room.busy(
+                worker.gossip.strategy.topic, DeliveryClass.MASS
+            ).issuperset(view.out_neighbours):
                 before = state_of(worker).weight
                 worker.gossip.publish(view, now)
                 self.exchanges += state_of(worker).weight != before

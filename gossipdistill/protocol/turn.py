@@ -63,7 +63,7 @@ def feed(peer: Peer, mailbox: Mailbox, now: float) -> Collected:
     for slot, parcel in collected.parcels:
         peer.publish(slot, parcel, now)
     peer.reliable_messages.receiver.intake = mailbox.intake
-    peer.membership.report_progress(*mailbox.progress(), now)
+    peer.membership.report_progress(*mailbox.progress, now)
     return collected
 
 
@@ -77,7 +77,7 @@ def drain(peer: Peer, mailbox: Mailbox, now: float, send: Send) -> Turn:
             peer.payloads.crowded(arrival.sender, now)
     freed = peer.freed()
     if freed:
-        mailbox.free(freed)
+        mailbox.room.free(freed)
     again = mailbox.await_taking(peer.states.receiver.awaits_taking())
     events, neighbourhood = peer.events(), peer.neighbourhood()
     if events or neighbourhood is not None:

@@ -114,7 +114,7 @@ class Walker:
         neighbourhood = self.mailbox.neighbourhood()
         self.mailbox.report_progress(self.step_number, done=True)
         successors = sorted(
-            neighbourhood.alive - neighbourhood.done - self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS)
+            neighbourhood.alive - neighbourhood.done - self.mailbox.room.busy(MASS_TOPIC, DeliveryClass.MASS)
         )
         if self.w > 0.0 and successors:
             payload = packed(self.x)
@@ -128,12 +128,12 @@ class Walker:
             self.mailbox.post(Parcel(*what_for, delivery=DeliveryClass.MASS, weight=self.w))
             self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
             self.w = 0.0
-        return 0.01 if now < until_s and self.mailbox.in_flight() else None
+        return 0.01 if now < until_s and self.mailbox.room.in_flight() else None
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive)
         if self.chance.random() < 0.5:  # a learner that does not look at busy links first is told by `post`
-            busy = self.mailbox.busy(MASS_TOPIC, DeliveryClass.MASS)
+            busy = self.mailbox.room.busy(MASS_TOPIC, DeliveryClass.MASS)
             alive = [name for name in alive if name not in busy]
         for to in self.chance.sample(alive, min(self.chance.randint(1, self.fan_out), len(alive))):
             share = self.chance.uniform(0.2, 0.6)
@@ -214,7 +214,7 @@ class Streamer:
         return self.pace.next_s()
 
     def _send(self) -> None:
-        alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.busy(STREAM_TOPIC, DeliveryClass.STREAM))
+        alive = sorted(self.mailbox.neighbourhood().alive - self.mailbox.room.busy(STREAM_TOPIC, DeliveryClass.STREAM))
         for to in self.chance.sample(alive, min(self.fan_out, len(alive))):
             frame = self.frames.get(to, 0) + 1
             payload, number = packed([float(frame)]), self.step_number

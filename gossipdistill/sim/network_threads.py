@@ -62,7 +62,7 @@ class NetworkThreads:
         """The process looks at its clock."""
         local_s, wanted_s = host.local(self._time.now), host.peer.next_timeout()
         if wanted_s - local_s < 1e-6:
-            host.peer.membership.report_progress(*host.mailbox.progress(), local_s)
+            host.peer.membership.report_progress(*host.mailbox.progress, local_s)
             host.peer.handle_timeout(max(local_s, wanted_s))  # the sum of two clocks is rounded
             self.drain(host)
         else:

@@ -177,11 +177,11 @@ class Endpoint:
         if not self.strategy.delivery.settled:
             return view
         delivery = DeliveryClass(self.strategy.delivery.value)
-        view = replace(view, busy=self.mailbox.busy(self.strategy.topic, delivery))
+        view = replace(view, busy=self.mailbox.room.busy(self.strategy.topic, delivery))
         if not publishes or self.strategy.delivery is not Delivery.MASS:
             return view
         two_way = self.neighbours.two_way(self.mailbox.neighbourhood())
-        return replace(view, two_way=two_way, under_way=self.mailbox.under_way())
+        return replace(view, two_way=two_way, under_way=self.mailbox.room.under_way())
 
     def coming(self) -> tuple[PeerName, ...]:
         """The living neighbours of the next exchanges, the nearest first."""

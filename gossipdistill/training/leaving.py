@@ -71,7 +71,7 @@ class Leaving:
         self._passed_over.update(arrival.sender for arrival in returned)
         endpoint.settle([])
         successors = tuple(name for name in endpoint.coming() if name not in self._passed_over)
-        busy = gossip.endpoint.mailbox.busy(gossip.strategy.topic, DeliveryClass.MASS)
+        busy = gossip.endpoint.mailbox.room.busy(gossip.strategy.topic, DeliveryClass.MASS)
         view = View(gossip.endpoint.cadence.exchanges, now, successors, busy=busy)
         parcels = gossip.strategy.hand_over(gossip.state, gossip.learner, returned, view)
         endpoint.post(parcels, now)
@@ -80,4 +80,4 @@ class Leaving:
     def _settled(self) -> bool:
         """Whether no mass is in flight from me to one of the living."""
         alive = self.gossip.endpoint.mailbox.neighbourhood().alive
-        return not any(slot.peer in alive for slot in self.gossip.endpoint.mailbox.in_flight())
+        return not any(slot.peer in alive for slot in self.gossip.endpoint.mailbox.room.in_flight())

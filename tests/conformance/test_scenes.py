@@ -59,7 +59,7 @@ def test_mass_is_absorbed_once_and_then_there_is_room(size: int, cluster: Cluste
         assert ada.post("bo", value, size, delivery=MASS, weight=0.5)
         assert not ada.post("bo", 99, size, delivery=MASS, weight=0.5), "one at a time"
         cluster.until(lambda v=value: bo.values("ada") == list(range(1, v + 1)))
-        cluster.until(lambda: not ada.mailbox.busy("mass", MASS))
+        cluster.until(lambda: not ada.mailbox.room.busy("mass", MASS))
     assert [one.weight for one in bo.arrivals()] == [0.5] * 3
     assert ada.arrivals() == []
 
@@ -85,13 +85,13 @@ def test_mass_that_is_refused_comes_home_with_its_weight(cluster: Cluster) -> No
     (home,) = ada.arrivals()
     assert (home.sender, home.step, home.weight, home.home) == ("bo", 7, 0.25, True)
     assert home.reason == "refused by bo: not finite"
-    assert not ada.mailbox.busy("mass", MASS)
+    assert not ada.mailbox.room.busy("mass", MASS)
 
 
 def test_a_stream_arrives_whole_and_in_order(cluster: Cluster) -> None:
     ada, bo = cluster.start_all("ada", "bo")
     for value in range(1, 9):
-        cluster.until(lambda: bo.arrivals() is not None and not ada.mailbox.busy("stream", STREAM))
+        cluster.until(lambda: bo.arrivals() is not None and not ada.mailbox.room.busy("stream", STREAM))
         assert ada.post("bo", value, LARGE if value % 2 else 8, delivery=STREAM)
     cluster.until(lambda: len(bo.values("ada")) == 8)
     assert bo.values("ada") == list(range(1, 9))
@@ -117,10 +117,10 @@ def test_one_who_is_killed_is_dead_and_mass_on_the_way_is_parked_until_it_is_cer
     cluster.kill("bo")
     cluster.until(lambda: ada.heard(EventKind.PARKED, "bo"))
     assert ada.heard(EventKind.DEAD, "bo")
-    assert ada.mailbox.busy("mass", MASS)
+    assert ada.mailbox.room.busy("mass", MASS)
     cluster.start("bo", boot=2)
     cluster.until(lambda: ada.heard(EventKind.WRITTEN_OFF, "bo"))
-    assert not ada.mailbox.busy("mass", MASS)
+    assert not ada.mailbox.room.busy("mass", MASS)
 
 
 def test_last_words_say_why(cluster: Cluster) -> None:

@@ -69,7 +69,7 @@ def test_all_classes_flow_at_once_and_both_ways(nodes: list[Node]) -> None:
         assert all(one.payload.body == body_of(size, one.step) for one in node.got)
     for node in ada, bo:
         for topic, delivery in ("m", DeliveryClass.MASS), ("r", DeliveryClass.STREAM):
-            wait_until(lambda n=node, t=topic, d=delivery: not n.mailbox.busy(t, d))
+            wait_until(lambda n=node, t=topic, d=delivery: not n.mailbox.room.busy(t, d))
 
 
 def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pace(

@@ -125,7 +125,7 @@ class LossyWorld(World):
                 again.append((name, slot, parcel))
                 continue
             self._number += 1
-            self.workers[name].gossip.endpoint.mailbox.free([slot])
+            self.workers[name].gossip.endpoint.mailbox.room.free([slot])
             self.workers[slot.peer].gossip.endpoint.mailbox.deliver(arrival(name, parcel, self._number, now))
         self.attempts = again
 

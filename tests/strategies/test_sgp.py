@@ -138,7 +138,7 @@ def test_a_busy_link_is_passed_over_and_the_mass_stays() -> None:
     assert ada.gossip.endpoint.mailbox.collect().parcels == []
     assert state_of(ada).weight == pytest.approx(1 / 3)
     mailbox = ada.gossip.endpoint.mailbox
-    mailbox.free([slot for slot in mailbox.in_flight() if slot.peer == "cy"])
+    mailbox.room.free([slot for slot in mailbox.room.in_flight() if slot.peer == "cy"])
     ada.step(0.2)
     assert [(slot.peer, parcel.weight) for slot, parcel in ada.gossip.endpoint.mailbox.collect().parcels] == [
         ("cy", pytest.approx(1 / 6))
@@ -290,11 +290,11 @@ def test_it_waits_for_a_free_link_and_for_its_turn() -> None:
     state_of(ada).weight = 1.6
     ada.step(1.0)  # nobody has settled
     assert ada.gossip.endpoint.mailbox.collect().parcels == []
-    ada.gossip.endpoint.mailbox.free([slot for slot, _ in parcels])
+    ada.gossip.endpoint.mailbox.room.free([slot for slot, _ in parcels])
     ada.step(1.1)
     assert ada.gossip.endpoint.mailbox.collect().parcels != []
     state_of(ada).weight = 1.6
-    ada.gossip.endpoint.mailbox.free([slot for slot, _ in parcels])
+    ada.gossip.endpoint.mailbox.room.free([slot for slot, _ in parcels])
     ada.step(1.2)  # twice a second at most
     assert ada.gossip.endpoint.mailbox.collect().parcels == []
 
@@ -307,7 +307,7 @@ def test_on_a_schedule_of_one_peer_at_a_time_pressing_goes_round_its_neighbours(
         ada.step(0.1 * step)
         posted = ada.gossip.endpoint.mailbox.collect().parcels
         told += [slot.peer for slot, _ in posted]
-        ada.gossip.endpoint.mailbox.free([slot for slot, _ in posted])
+        ada.gossip.endpoint.mailbox.room.free([slot for slot, _ in posted])
     assert told == ["bo", "cy", "bo", "cy"]
 
 

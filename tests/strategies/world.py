@@ -142,7 +142,7 @@ class World:
                 came = arrival(name, parcel, self._number, now, self.boots)
                 if parcel.delivery is not DeliveryClass.STATE:
                     self._on_the_way[self._number] = came
-                    self.workers[name].gossip.endpoint.mailbox.free([slot])
+                    self.workers[name].gossip.endpoint.mailbox.room.free([slot])
                 self.workers[slot.peer].gossip.endpoint.mailbox.deliver(came)
 
     @property

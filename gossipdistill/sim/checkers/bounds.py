@@ -39,7 +39,7 @@ class MailboxBounded(Checker):
             for (slot, delivery), count in in_flight.items():
                 if count > room[delivery]:
                     self.violate(now_s, f"{host.name} has {count} unsettled parcels of {delivery} on {slot}")
-            for slot, count in host.mailbox.in_flight().items():
+            for slot, count in host.mailbox.room.in_flight().items():
                 on_their_way = sum(in_flight[slot, delivery] for delivery in room)
                 if count != on_their_way:
                     self.violate(now_s, f"{host.name} counts {count} unsettled on {slot}, and {on_their_way} are")
@@ -63,7 +63,7 @@ class NobodyWaits(Checker):
         """By process: steps finished, and until when the next one must be."""
 
     def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
-        step, done = host.mailbox.progress()
+        step, done = host.mailbox.progress
         catches_up = isinstance(host.stepper, Newcomer) and host.stepper.catches_up
         if pause_s is None or done or catches_up:
             self._progress.pop((host.name, host.boot), None)
