@@ -6,19 +6,17 @@ python -m experiments.char_lm_equal_bytes.run --report                        th
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
-import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from gossipdistill.config.plan import Asked
-from gossipdistill.simulation.run import Simulation, plan_simulation
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.runs import completed, planned
+from experiments.common.spread import mean_and_error
+from gossipdistill.simulation.run import Simulation
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "runs.jsonl"
+CELLS = HERE / "results" / "cells.jsonl"
 SEEDS = (0, 1, 2)
 ALONE, BYTES = "alone", "predictions, top 8"
 TRANSFER_BATCH = "strategy.transfer_batch_size=32"
@@ -37,89 +35,56 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def simulate(row: str, seed: int) -> dict[str, Any]:
+def simulated(key: Key) -> Cell:
     """One run: bits per character and accuracy of each peer, and megabytes sent per peer."""
-    strategy, settings = ROWS[row]
-    began_s = time.process_time()
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            run_file=HERE / "run.toml",
-            strategy=strategy,
-            seconds=9.0,
-            seed=seed,
-            settings=settings,
-            data_dir=Path(os.environ["GOSSIPDISTILL_DATA"]) if "GOSSIPDISTILL_DATA" in os.environ else None,
-            device="cpu",
-            out=Path(out),
-        )
-        simulation = Simulation(plan_simulation(asked))
-        code = simulation.run()
-    peers = simulation.summary.peers
-    if code or any(peer.steps != simulation.specs[0].config.steps for peer in peers):
-        raise RuntimeError(f"{row}, seed {seed}: not everybody finished")
+    strategy, settings = ROWS[key["row"]]
+    run_file = HERE / "run.toml"
+    with planned(
+        run_file=run_file, strategy=strategy, seconds=9.0, seed=key["seed"], settings=settings
+    ) as specs:  # fmt: skip
+        peers = completed(Simulation(specs)).summary.peers
+    if any(peer.steps != specs[0].config.steps for peer in peers):
+        raise RuntimeError(f"{key}: not everybody finished")
     return {
-        "row": row,
-        "seed": seed,
         "bits": {peer.name: round(peer.metrics["bits_per_character"], 4) for peer in peers},
         "accuracy": {peer.name: round(100 * peer.val_accuracy, 2) for peer in peers},
         "megabytes": round(sum(peer.bytes_sent for peer in peers) / len(peers) / 1e6, 3),
-        "cpu_s": round(time.process_time() - began_s, 1),
     }
 
 
-def known() -> list[dict[str, Any]]:
-    """The runs that are there."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-
-
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """(mean, standard error of the mean)."""
-    mean = sum(values) / len(values)
-    spread = sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
-    return mean, (spread / len(values)) ** 0.5
-
-
-def table() -> str:
+def table(cells: Iterable[Cell]) -> str:
     """Means over peers and seeds; what differs from training alone is paired by seed."""
-    runs = {(run["row"], run["seed"]): run for run in known()}
+    runs = {(cell["key"]["row"], cell["key"]["seed"]): cell for cell in cells}
     lines = [
         "| | bits per character | against alone | against predictions, top 8 | accuracy % | MB sent per peer |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in ROWS:
-        seeds = [seed for seed in SEEDS if (row, seed) in runs]
+        seeds = sorted(seed for name, seed in runs if name == row)
         if not seeds:
             continue
-        cells = [row, f"{_mean(runs, row, seeds, 'bits'):.3f}"]
+        entries = [row, f"{_mean(runs, row, seeds, 'bits'):.3f}"]
         for base in (ALONE, BYTES):
             paired = [seed for seed in seeds if (base, seed) in runs]
             differences = [_mean(runs, row, [seed], "bits") - _mean(runs, base, [seed], "bits") for seed in paired]
-            cells.append("{:+.3f} ± {:.3f}".format(*mean_and_error(differences)) if row != base else "-")
-        cells.append(f"{_mean(runs, row, seeds, 'accuracy'):.1f}")
-        cells.append(f"{sum(runs[row, seed]['megabytes'] for seed in seeds) / len(seeds):.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
+            entries.append("{:+.3f} ± {:.3f}".format(*mean_and_error(differences)) if row != base else "-")
+        entries.append(f"{_mean(runs, row, seeds, 'accuracy'):.1f}")
+        entries.append(f"{sum(runs[row, seed]['megabytes'] for seed in seeds) / len(seeds):.2f}")
+        lines.append(command.line(entries))
     return "\n".join(lines) + "\n"
 
 
-def _mean(runs: dict[tuple[str, int], dict[str, Any]], row: str, seeds: list[int], what: str) -> float:
+def _mean(runs: dict[tuple[str, int], Cell], row: str, seeds: list[int], what: str) -> float:
     values = [value for seed in seeds for value in runs[row, seed][what].values()]
     return float(sum(values) / len(values))
 
 
 def main() -> None:
     """Every missing run, then the table."""
-    done = {(run["row"], run["seed"]) for run in known()}
-    missing = [(row, seed) for seed in SEEDS for row in ROWS if (row, seed) not in done and "--report" not in sys.argv]
-    for row, seed in missing:
-        found = simulate(row, seed)
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
-        print(found, flush=True)
-    (RESULTS.parent / "table.md").write_text(table(), encoding="utf-8")
-    print(table())
+    asked = command.begin(command.parser(__doc__, SEEDS, jobs=True))
+    if not asked.report:
+        fill(CELLS, ({"row": row, "seed": seed} for seed in asked.seeds for row in ROWS), simulated, asked.jobs)
+    command.write(HERE / "results" / "table.md", table(known(CELLS)))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ steps, examples and seeds, and is kept apart.
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +20,15 @@ import torch
 from experiments.codistillation_claims import straggler
 from experiments.codistillation_claims.churn import copies, ensembles, mean_of
 from experiments.codistillation_claims.table import Times, churn_table, time_table
+from experiments.common import command
 from experiments.common.cells import Cell, NotThereError, Store
 from experiments.common.lockstep import STEP_S, train, workers_of
+from experiments.common.runs import planned, settings_of
 from experiments.parity.search import START, Point, climb
-from gossipdistill.config.plan import Asked
-from gossipdistill.simulation.run import plan_simulation
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("adult", "fashion")
+PARTS = ("straggler", "churn")
 TUNING_SEEDS = (100, 101)
 """No table shows them, and their validation data are held out of the training part."""
 RATES = (0.025, 0.05, 0.1, 0.2)
@@ -138,21 +136,15 @@ class Claims:
         elif key["strategy"] != ALONE:
             keys["strategy.transfer_batch_size"] = 32
         steps = round(CHURN_STEPS * key["scale"])
-        with tempfile.TemporaryDirectory() as out:
-            specs = plan_simulation(
-                Asked(
-                    peers=str(COPIES),
-                    task=f"experiments.common.tasks:{key['task']}",
-                    strategy=key["strategy"],
-                    steps=steps,
-                    seed=10 * key["pair"] + again,
-                    device="cpu",
-                    data_dir=Path(os.environ["GOSSIPDISTILL_DATA"]) if "GOSSIPDISTILL_DATA" in os.environ else None,
-                    out=Path(out),
-                    settings=[f"{name}={value}" for name, value in keys.items()],
-                )
-            )
-        workers = workers_of(specs)
+        with planned(
+            peers=str(COPIES),
+            task=f"experiments.common.tasks:{key['task']}",
+            strategy=key["strategy"],
+            steps=steps,
+            seed=10 * key["pair"] + again,
+            settings=settings_of(keys),
+        ) as specs:
+            workers = workers_of(specs)
         train(workers, steps)
         return [worker.evaluate()[0].softmax(1) for worker in workers], workers[0].task.validation[1]
 
@@ -181,36 +173,29 @@ def _judged(p: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
 
 def main() -> None:
     """Every missing cell, then the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--parts", default="straggler,churn")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--cpu-minutes", type=float, default=float("inf"), help="begin no cell after so many")
-    parser.add_argument("--report", action="store_true")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    seeds = [int(seed) for seed in asked.seeds.split(",")]
-    path = RESULTS / ("full.jsonl" if asked.full else "cells.jsonl")
-    store = Store(path, not asked.report, 60 * asked.cpu_minutes)
-    claims = Claims(store, 8_000 if asked.full else 2_000, 4.0 if asked.full else 1.0)
+    parser = command.parser(__doc__, seeds=range(8))
+    parser.add_argument("--tasks", type=command.words, default=list(TASKS))
+    parser.add_argument("--parts", type=command.words, default=list(PARTS))
+    command.add_store(parser)
+    asked = command.begin(parser)
+    claims = Claims(Store.of(RESULTS, asked), 8_000 if asked.full else 2_000, 4.0 if asked.full else 1.0)
     text, whole = "", True
-    for part in asked.parts.split(","):
-        for task in asked.tasks.split(","):
+    for part in asked.parts:
+        for task in asked.tasks:
             try:
-                if part == "straggler":
-                    text += time_table(task, list(claims.times(task, seeds[:TIMED]))) + "\n"
+                if part == PARTS[0]:
+                    text += time_table(task, list(claims.times(task, asked.seeds[:TIMED]))) + "\n"
                 else:
-                    text += churn_table(task, ALONE, claims.churns(task, seeds)) + "\n"
+                    text += churn_table(task, ALONE, claims.churns(task, asked.seeds)) + "\n"
             except NotThereError:
                 text += f"{part}, {task}: not all cells are there yet\n\n"
                 whole = False
-    everything = (asked.tasks, asked.parts) == (",".join(TASKS), "straggler,churn")
+    everything = (asked.tasks, asked.parts) == (list(TASKS), list(PARTS))
     if everything and whole and not asked.full:
-        (RESULTS / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+        command.write(RESULTS / "table.md", text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

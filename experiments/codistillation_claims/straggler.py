@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -15,10 +13,9 @@ from torch import Tensor
 
 from experiments.common.cells import Cell
 from experiments.common.collective import STANDS_FOR_IT, Collective
+from experiments.common.runs import completed, planned, settings_of
 from experiments.common.timed import Timed
-from gossipdistill.config.plan import Asked
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.simulation.run import plan_simulation
 
 PEERS, SLOWDOWN = 4, 10.0
 COLLECTIVE = "all_reduce"
@@ -34,7 +31,8 @@ Curve = list[tuple[float, float]]
 """(virtual seconds, loss) at each look that found a lower loss than all before."""
 
 
-def specs_of(key: dict[str, Any], out: Path) -> list[WorkerSpec]:
+@contextmanager
+def specs_of(key: dict[str, Any]) -> Iterator[list[WorkerSpec]]:
     """The peers of a run with a constant rate, so that no schedule knows when it will end."""
     method = key["method"]
     keys = {
@@ -46,22 +44,17 @@ def specs_of(key: dict[str, Any], out: Path) -> list[WorkerSpec]:
     elif method == "codistill_checkpoints":
         keys["exchange.every_steps"] = 10
     steps = round(STEPS * key["scale"])
-    specs = plan_simulation(
-        Asked(
-            peers=str(PEERS),
-            task=f"experiments.common.tasks:{key['task']}",
-            strategy=STANDS_FOR_IT if method == COLLECTIVE else method,
-            steps=steps,
-            seed=key["seed"],
-            device="cpu",
-            data_dir=Path(os.environ["GOSSIPDISTILL_DATA"]) if "GOSSIPDISTILL_DATA" in os.environ else None,
-            out=out,
-            settings=[f"{name}={value}" for name, value in keys.items()],
-        )
-    )
-    if key["speeds"] == "straggler":
-        specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
-    return specs
+    with planned(
+        peers=str(PEERS),
+        task=f"experiments.common.tasks:{key['task']}",
+        strategy=STANDS_FOR_IT if method == COLLECTIVE else method,
+        steps=steps,
+        seed=key["seed"],
+        settings=settings_of(keys),
+    ) as specs:
+        if key["speeds"] == "straggler":
+            specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
+        yield specs
 
 
 @dataclass
@@ -92,14 +85,9 @@ def note(lows: Curve, now_s: float, loss: float) -> None:
 
 def run(key: dict[str, Any]) -> Cell:
     """The lows of one run."""
-    with tempfile.TemporaryDirectory() as out:
-        specs = specs_of(key, Path(out))
+    with specs_of(key) as specs:
         if key["method"] != COLLECTIVE:
-            simulation = Watched(specs)
-            simulation.run()
-            violations = simulation.figures.violations
-            if violations:
-                raise RuntimeError(f"{key}: {violations[0]}")
+            simulation = completed(Watched(specs))
             return {"lows": simulation.lows, "ended_s": round(simulation.world.now, 3)}
     peers, lows = Collective(specs), []
     steps = specs[0].config.steps or 1

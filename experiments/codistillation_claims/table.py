@@ -8,6 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 from experiments.common.cells import Cell
+from experiments.common.command import line
 from experiments.common.spread import interval
 
 
@@ -36,7 +37,7 @@ def time_table(task: str, rows: Sequence[Times]) -> str:
             f"{row.target:.2f}", row.target_of, f"`{row.method}`", f"{row.rate:g}", _seconds(calm), _seconds(slow),
             "-" if math.isnan(ratio) else f"{ratio:.1f}",
         ]  # fmt: skip
-        lines.append("| " + " | ".join(entries) + " |")
+        lines.append(line(entries))
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +64,7 @@ def churn_table(task: str, alone: str, rows: Mapping[str, Sequence[Cell]]) -> st
             entries.append("-" if name == alone else _saved(values, base))
         for figure, digits in (("accuracy", 2), ("loss", 3)):
             entries.append(f"{sum(float(cell[figure]) for cell in cells) / len(cells):.{digits}f}")
-        lines.append("| " + " | ".join(entries) + " |")
+        lines.append(line(entries))
     return "\n".join(lines) + "\n"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 Key = dict[str, Any]
 Cell = dict[str, Any]
@@ -43,6 +48,36 @@ def text_of(key: Key) -> str:
     return json.dumps(key, sort_keys=True)
 
 
+def fill(path: Path, wanted: Iterable[Key], run: Callable[[Key], Cell], jobs: int = 1) -> list[Cell]:
+    """Run what is missing of these cells in their order, `jobs` of them side by side. Each gets the processor time (s)
+    that it took as `cpu_s`. All cells that are there afterwards.
+
+    Args:
+        run: the figures of a cell; with several jobs a function of a module.
+    """
+    keys = list(missing(path, wanted))
+    for number, (key, figures) in enumerate(_each(keys, run, jobs), start=1):
+        print(f"{number} of {len(keys)}: {json.dumps(add(path, key, figures))[:300]}", flush=True)
+    return known(path)
+
+
+def _each(keys: Sequence[Key], run: Callable[[Key], Cell], jobs: int) -> Iterator[tuple[Key, Cell]]:
+    """The figures of each cell as soon as they are there."""
+    if jobs == 1:
+        yield from ((key, _timed(run, key)) for key in keys)
+        return
+    alone = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, alone, torch.set_num_threads, (1,)) as pool:
+        started = {pool.submit(_timed, run, key): key for key in keys}
+        yield from ((started[done], done.result()) for done in as_completed(started))
+
+
+def _timed(run: Callable[[Key], Cell], key: Key) -> Cell:
+    began_s = time.process_time()
+    figures = run(key)
+    return {**figures, "cpu_s": round(time.process_time() - began_s, 2)}
+
+
 class NotThereError(Exception):
     """A cell is missing, and none is to be run."""
 
@@ -59,6 +94,11 @@ class Store:
 
     def __post_init__(self) -> None:
         self.cells = {text_of(cell["key"]): cell for cell in known(self.path)}
+
+    @classmethod
+    def of(cls, results: Path, asked: argparse.Namespace) -> Store:
+        """As `--report`, `--full` and `--cpu-minutes` say."""
+        return cls(results / ("full.jsonl" if asked.full else "cells.jsonl"), not asked.report, 60 * asked.cpu_minutes)
 
     def cell(self, key: Key, run: Callable[[], Cell]) -> Cell:
         """The cell, from the file or anew.

@@ -4,14 +4,14 @@ network between the mailboxes is missing, which costs more than small models do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gossipdistill.assembly.building import build_schedule
 from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood
+from gossipdistill.messages import Arrival, Neighbourhood, Parcel, Slot
 from gossipdistill.training.worker import Worker
 
 STEP_S = 0.02
@@ -21,29 +21,40 @@ STEP_S = 0.02
 def workers_of(specs: Sequence[WorkerSpec]) -> list[Worker]:
     """One worker per specification, all of them known to be alive."""
     schedule = build_schedule(specs[0], specs[0].config.make_strategy())
-    workers = []
-    for spec in specs:
-        worker = build_worker(spec, Mailbox(), Given(schedule=schedule))
-        others = frozenset(PeerName(name) for name in spec.names if name != spec.name)
-        worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(specs), alive=others), ())
-        workers.append(worker)
-    return workers
+    return [build_worker(spec, all_alive(spec.name, spec.names), Given(schedule=schedule)) for spec in specs]
 
 
-def train(workers: Sequence[Worker], steps: int, until: int | None = None) -> None:
-    """All steps from where the workers are to `until` (unset: the last), everything delivered before the next one."""
+def all_alive(name: str, names: Sequence[str]) -> Mailbox:
+    """A mailbox of `name` in which all others are alive."""
+    mailbox, others = Mailbox(), frozenset(PeerName(other) for other in names if other != name)
+    mailbox.tell(Neighbourhood(expected=len(names), alive=others), ())
+    return mailbox
+
+
+def train(workers: Sequence[Worker], steps: int, until: int | None = None, step_s: float = STEP_S) -> None:
+    """All steps from where the workers are to `until` (unset: the last), everything delivered before the next one, and
+    `step_s` between them."""
     for step in range(workers[0].learner.step, steps if until is None else until):
         for worker in workers:
-            worker.step(STEP_S * step, step / steps)
-        deliver(workers, STEP_S * step)
+            worker.step(step_s * step, step / steps)
+        deliver(workers, step_s * step)
 
 
-def deliver(workers: Sequence[Worker], now: float) -> None:
-    """What lies in the mailboxes goes to those whom it is for. Versions rise with the sender's step."""
+def deliver(
+    workers: Sequence[Worker],
+    now: float,
+    sent: Callable[[str, Slot, Parcel], Parcel] = lambda by, to, parcel: parcel,
+) -> None:
+    """What lies in the mailboxes goes to its recipients; versions rise with the sender's step.
+
+    Args:
+        sent: what becomes of a parcel, from its sender's name and its slot.
+    """
     by_name = {worker.learner.name: worker for worker in workers}
     for worker in workers:
         for number, (slot, parcel) in enumerate(worker.gossip.endpoint.mailbox.collect().parcels):
             version = Version(Boot(1), worker.learner.step * 1_000_000 + number)
+            parcel = sent(worker.learner.name, slot, parcel)
             what = (parcel.step, parcel.exchange, parcel.payload, now)
             arrival = Arrival(PeerName(worker.learner.name), parcel.topic, version, *what)
             by_name[slot.peer].gossip.endpoint.mailbox.deliver(arrival)

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from experiments.untuned import data
+from experiments.common import data
 from gossipdistill.tasks import Shard, Task, accuracy, load_task
 from gossipdistill.tasks.models import cnn, mlp
 

@@ -10,21 +10,16 @@ own learning rate, chosen on a validation part with other seeds. One line of `re
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from experiments.common.cells import Cell, Key, add, known, missing
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.runs import completed, planned
 from experiments.common.spread import mean_and_error
-from experiments.untuned.data import folder
-from gossipdistill.config.plan import Asked
-from gossipdistill.simulation.run import Simulation, plan_simulation
+from gossipdistill.simulation.run import Simulation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -97,22 +92,16 @@ def simulated(key: Key, part: str) -> Cell:
         f"task.part={part}", "task.shards=same", f"task.examples_per_peer={EXAMPLES}", f"train.lr={key['rate']}",
         f"train.batch_size={key['batch']}", f"sim.step_time_s={PASS_S * row.passes}", *row.settings,
     ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            run_file=HERE / "run.toml",
-            peers=str(row.peers),
-            task="experiments.untuned.tasks:fashion",
-            strategy=row.strategy,
-            steps=steps,
-            seed=key["seed"],
-            settings=settings,
-            data_dir=folder(),
-            device="cpu",
-            out=Path(out),
-            here=HERE.parents[1],
-        )
-        simulation = Simulation(plan_simulation(asked))
-        simulation.run()
+    with planned(
+        run_file=HERE / "run.toml",
+        peers=str(row.peers),
+        task="experiments.untuned.tasks:fashion",
+        strategy=row.strategy,
+        steps=steps,
+        seed=key["seed"],
+        settings=settings,
+    ) as specs:
+        simulation = completed(Simulation(specs))
     ada = simulation.summary.peers[0]
     return {
         "accuracy": round(100 * ada.val_accuracy, 2),
@@ -145,31 +134,16 @@ def table(cells: list[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fill(path: Path, keys: list[Key], part: str) -> list[Cell]:
-    """Run what is missing; all cells."""
-    wanted = list(missing(path, keys))
-    for number, key in enumerate(wanted, start=1):
-        began_s = time.process_time()
-        cell = add(path, key, {**simulated(key, part), "cpu_s": round(time.process_time() - began_s, 2)})
-        print(f"{number} of {len(wanted)}: {cell}", flush=True)
-    return known(path)
-
-
 def main() -> None:
     """First the rates, then what is shown."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
+    asked = command.begin(command.parser(__doc__, jobs=True))
     shown = RESULTS / "cells.jsonl"
     if not asked.report:
-        chosen = fill(RESULTS / "choice.jsonl", list(keys_to_choose()), "validation")
-        fill(shown, list(keys_to_show(chosen)), "test")
-    text = table(known(shown))
-    (RESULTS / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+        choosing, showing = (partial(simulated, part=part) for part in ("validation", "test"))
+        chosen = fill(RESULTS / "choice.jsonl", keys_to_choose(), choosing, asked.jobs)
+        fill(shown, keys_to_show(chosen), showing, asked.jobs)
+    command.write(RESULTS / "table.md", table(known(shown)))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

@@ -1,4 +1,4 @@
-"""How fast averaging brings models together, against the spectral gap: python -m experiments.consensus.run"""
+"""`python -m experiments.consensus.run [--report]`: how fast averaging brings models together, and the spectral gap."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
 
+from experiments.common import command
 from gossipdistill.strategies import STRATEGIES, Delivery
 from gossipdistill.topology import load_topology, metropolis, uniform_column
 from tests.strategies.world import World, make_quadratic, make_strategy, place_at, point_of
@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 NAMES = tuple(f"p{place:02}" for place in range(16))
+SYMMETRIC = ("ring", "torus", "complete")
 TOPOLOGIES = ("ring", "torus", "exponential", "one_peer_exponential", "complete")
 WEIGHTS = ("gossip_averaging", "sgp", "osgp", "async_gradient_push", "adpsgd", "dpsgd", "dmsgd", "decentlam")
 ROUNDS = 24
@@ -25,7 +26,6 @@ ROUNDS = 24
 
 def distances(strategy: str, topology: str) -> list[float]:
     """Root mean square distance of 16 models to their mean, relative to the start, after each exchange; no training."""
-    torch.set_num_threads(1)
     world = World({name: make_quadratic(name, make_strategy(strategy), NAMES, topology) for name in NAMES})
     start = np.random.default_rng(0).standard_normal((len(NAMES), 5))
     for worker, point in zip(world.workers.values(), start, strict=True):
@@ -41,10 +41,9 @@ def distances(strategy: str, topology: str) -> list[float]:
 def predicted(topology: str) -> float:
     """Factor per exchange: the second largest modulus of the eigenvalues of one period's product, its root."""
     schedule = load_topology(topology, NAMES)
-    symmetric = topology in ("ring", "torus", "complete")
     product = np.eye(len(NAMES))
     for exchange in range(schedule.period):
-        product = (metropolis if symmetric else uniform_column)(schedule, exchange) @ product
+        product = (metropolis if topology in SYMMETRIC else uniform_column)(schedule, exchange) @ product
     moduli = np.sort(np.abs(np.linalg.eigvals(product)))
     return float(moduli[-2] ** (1.0 / schedule.period))
 
@@ -58,30 +57,43 @@ def measured(found: list[float]) -> str:
     return f"{(kept[-1] / kept[half]) ** (1.0 / (len(kept) - 1 - half)):.3f}"
 
 
+def measured_all() -> dict[str, dict[str, list[float]]]:
+    """Topology -> strategy -> its distances, for all that fit."""
+    return {
+        topology: {
+            name: distances(name, topology)
+            for name in WEIGHTS
+            if topology in SYMMETRIC or STRATEGIES[name].delivery is not Delivery.STREAM
+        }
+        for topology in TOPOLOGIES
+    }
+
+
 def main() -> None:
     """Write results/table.md, results/distances.json and results/consensus.png."""
-    (HERE / "results").mkdir(exist_ok=True)
-    found: dict[str, dict[str, list[float]]] = {}
-    rows = ["| topology | predicted | " + " | ".join(WEIGHTS) + " |", "|" + " --- |" * (2 + len(WEIGHTS))]
+    asked, kept = command.begin(command.parser(__doc__)), HERE / "results" / "distances.json"
+    kept.parent.mkdir(exist_ok=True)
+    if not asked.report:
+        kept.write_text(json.dumps(measured_all()), encoding="utf-8")
+    found: dict[str, dict[str, list[float]]] = json.loads(kept.read_text(encoding="utf-8"))
+    rows = [command.line(["topology", "predicted", *WEIGHTS]), "|" + " --- |" * (2 + len(WEIGHTS))]
     figure, axes = plt.subplots(1, len(TOPOLOGIES), figsize=(4 * len(TOPOLOGIES), 4), sharey=True)
     for axis, topology in zip(axes, TOPOLOGIES, strict=True):
-        rate = predicted(topology)
-        symmetric = topology in ("ring", "torus", "complete")
-        names = [n for n in WEIGHTS if symmetric or STRATEGIES[n].delivery is not Delivery.STREAM]
-        found[topology] = {name: distances(name, topology) for name in names}
-        for name, values in found[topology].items():
+        rate, here = predicted(topology), found[topology]
+        for name, values in here.items():
             axis.semilogy(np.maximum(values, 1e-7), label=name, linewidth=1)
         axis.semilogy(np.maximum(rate ** np.arange(ROUNDS + 1), 1e-7), "k--", label="spectral gap")
         axis.set(title=f"{topology} ({rate:.3f})", xlabel="exchanges", ylim=(1e-7, 2))
-        cells = [measured(found[topology][n]) if n in names else "-" for n in WEIGHTS]
-        rows.append(f"| {topology} | {rate:.3f} | " + " | ".join(cells) + " |")
-        print(rows[-1], flush=True)
+        rows.append(
+            command.line(
+                [topology, f"{rate:.3f}", *(measured(here[name]) if name in here else "-" for name in WEIGHTS)]
+            )
+        )
     axes[0].set_ylabel("distance to the mean, relative")
     axes[-1].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(HERE / "results" / "consensus.png", dpi=80)
-    (HERE / "results" / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    (HERE / "results" / "distances.json").write_text(json.dumps(found), encoding="utf-8")
+    command.write(HERE / "results" / "table.md", "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""`python -m experiments.critical_gradients.run`: steps to a loss of SGD_C, of a FIFO buffer of gradients, and of SGD.
+"""Steps to a loss of SGD_C, of a FIFO buffer of gradients, and of SGD.
+
+    python -m experiments.critical_gradients.run [--report]
 
 McRae et al. 2021 (2106.10708): is it the *size* of the remembered gradients that helps? Handwritten digits, batches of
 8, two models, no momentum, constant learning rates; each method at its own best rate of one grid. The loss is that of
@@ -7,17 +9,17 @@ all 800 training examples, looked at every 5 steps.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.spread import mean_and_error
 from gossipdistill.learning.learner import Draws
 from gossipdistill.optimizers import SGD_C
 from gossipdistill.tasks import Shard, load_task
@@ -62,53 +64,45 @@ def steps_to(target: float, hidden: tuple[int, ...], options: dict[str, Any], lr
     return None
 
 
-def best(search: Callable[[float, int], int | None]) -> tuple[float, list[int], list[int]]:
-    """(rate, steps per seed) of the rate with the fewest steps on average, among those that always arrive; and the
-    steps per seed at `SAME_RATE`."""
+def best(key: Key) -> Cell:
+    """The rate with the fewest steps on average, among those that always arrive, with the steps of each seed; and
+    those at `SAME_RATE`."""
+    model, options = key["model"], METHODS[key["method"]]
     found: list[tuple[float, float, list[int]]] = []
     for lr in RATES:
-        steps = [search(lr, seed) for seed in SEEDS]
+        steps = [steps_to(TARGETS[model], HIDDEN[model], options, lr, seed) for seed in SEEDS]
         arrived = [step for step in steps if step is not None]
         if len(arrived) == len(SEEDS):
             found.append((statistics.mean(arrived), lr, arrived))
     if not found:
         raise SystemExit("no rate of the grid always arrives")
     _, lr, steps_best = min(found)
-    return lr, steps_best, next(steps for _, rate, steps in found if rate == SAME_RATE)
+    return {"lr": lr, "steps": steps_best, "same": next(steps for _, rate, steps in found if rate == SAME_RATE)}
 
 
 def main() -> None:
     """Run everything and write the table."""
-    torch.set_num_threads(1)
-    began_s, rows = time.perf_counter(), []
-    for model, target in TARGETS.items():
-        plain: list[int] = []
-        for method, options in METHODS.items():
-            lr, steps, same = best(lambda lr, seed: steps_to(target, HIDDEN[model], options, lr, seed))  # noqa: B023
-            plain = plain or steps
-            gains = [one - other for one, other in zip(steps, plain, strict=True)]
-            error = statistics.stdev(gains) / len(gains) ** 0.5
-            row = {"model": model, "target": target, "method": method, "lr": lr, "steps": steps, "same": same}
-            rows.append(row | {"mean": statistics.mean(steps), "against_sgd": statistics.mean(gains), "error": error})
-            print(rows[-1], file=sys.stderr, flush=True)
-    write(rows, time.perf_counter() - began_s)
+    asked, cells = command.begin(command.parser(__doc__, jobs=True)), RESULTS / "cells.jsonl"
+    if not asked.report:
+        fill(cells, ({"model": model, "method": method} for model in TARGETS for method in METHODS), best, asked.jobs)
+    command.write(RESULTS / "table.md", table(known(cells)))
 
 
-def write(rows: list[dict[str, Any]], wall_s: float) -> None:
-    """table.json and table.md."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+def table(cells: Iterable[Cell]) -> str:
+    """table.md."""
+    found = {(cell["key"]["model"], cell["key"]["method"]): cell for cell in cells}
     lines = [
         f"| model, target loss | method | steps at {SAME_RATE} | best rate | steps at it | minus SGD, paired (s.e.) |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        gain = "-" if row["method"] == "SGD" else f"{row['against_sgd']:+.0f} ({row['error']:.0f})"
-        head = f"| {row['model']}, {row['target']} | {row['method']} | {statistics.mean(row['same']):.0f} |"
-        lines.append(f"{head} {row['lr']} | {row['mean']:.0f} | {gain} |")
-    text = "\n".join(lines) + f"\n\n{len(SEEDS)} seeds; {wall_s:.0f} s on one thread.\n"
-    (RESULTS / "table.md").write_text(text)
-    print(text)
+    for (model, method), cell in found.items():
+        pairs = zip(cell["steps"], found[model, "SGD"]["steps"], strict=True)
+        gain, error = mean_and_error([one - other for one, other in pairs])
+        same, steps = (statistics.mean(cell[name]) for name in ("same", "steps"))
+        against = "-" if method == "SGD" else f"{gain:+.0f} ({error:.0f})"
+        entries = [f"{model}, {TARGETS[model]}", method, f"{same:.0f}", f"{cell['lr']}", f"{steps:.0f}", against]
+        lines.append(command.line(entries))
+    return "\n".join(lines) + f"\n\n{len(SEEDS)} seeds.\n"
 
 
 if __name__ == "__main__":

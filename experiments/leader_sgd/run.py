@@ -9,25 +9,16 @@ One line of `results/cells.jsonl`, or of `results/choice.jsonl`, for each finish
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from experiments.common.cells import Cell, Key, add, known, missing
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.runs import completed, planned
 from experiments.common.spread import mean_and_error
-from experiments.untuned.data import folder
 from experiments.untuned.run import SKEW
-from gossipdistill.config.plan import Asked
-from gossipdistill.sim.host import Launch
-from gossipdistill.simulation.peer import SimulatedPeer
-from gossipdistill.simulation.run import Simulation, plan_simulation
-from gossipdistill.training.worker import Worker
+from gossipdistill.simulation.run import Simulation
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -72,18 +63,6 @@ def keys_to_choose() -> Iterator[Key]:
                 yield {"row": row, "task": task, "setting": setting, "seed": seed}
 
 
-@dataclass
-class Kept(Simulation):
-    """A simulation whose workers can be asked afterwards."""
-
-    workers: dict[str, Worker] = field(default_factory=dict)
-
-    def spawn(self, launch: Launch) -> SimulatedPeer:
-        made = super().spawn(launch)
-        self.workers[made.worker.learner.name] = made.worker
-        return made
-
-
 def simulated(key: Key, part: str) -> Cell:
     """Accuracy of each peer in percent, in which share of its exchange periods somebody led it, and CPU of a step."""
     strategy, _, pull = key["row"].partition(", pull ")
@@ -92,24 +71,19 @@ def simulated(key: Key, part: str) -> Cell:
     settings += {
         "iid": ("task.shards=disjoint",), "skewed": skewed, "unshared": UNSHARED, "in step": (*skewed, *IN_STEP)
     }[key["setting"]]  # fmt: skip
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            run_file=HERE / "run.toml",
-            task=f"experiments.untuned.tasks:{key['task']}",
-            strategy=strategy.partition(",")[0],
-            steps=STEPS,
-            seed=key["seed"],
-            settings=[*settings, f"task.part={part}"],
-            data_dir=folder(),
-            device="cpu",
-            out=Path(out),
-            here=HERE.parents[1],
-        )
-        simulation = Kept(plan_simulation(asked))
-        simulation.run()
+    with planned(
+        run_file=HERE / "run.toml",
+        task=f"experiments.untuned.tasks:{key['task']}",
+        strategy=strategy.partition(",")[0],
+        steps=STEPS,
+        seed=key["seed"],
+        settings=[*settings, f"task.part={part}"],
+    ) as specs:
+        simulation = completed(Simulation(specs))
+    workers = [peer.worker for peer in simulation.peers.values()]
     entries = simulation.summary.peers
-    led = [sum(getattr(worker.gossip.state, "followed", {}).values()) for worker in simulation.workers.values()]
-    periods = [max(worker.gossip.endpoint.cadence.exchanges, 1) for worker in simulation.workers.values()]
+    led = [sum(getattr(worker.gossip.state, "followed", {}).values()) for worker in workers]
+    periods = [max(worker.gossip.endpoint.cadence.exchanges, 1) for worker in workers]
     return {
         "accuracy": {entry.name: round(100 * entry.val_accuracy, 2) for entry in entries},
         "led": round(sum(one / of for one, of in zip(led, periods, strict=True)) / len(led), 3),
@@ -150,23 +124,15 @@ def _mean(cell: Cell) -> float:
 
 def main() -> None:
     """Every missing cell, then the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, jobs=True)
     parser.add_argument("--choose", action="store_true", help="the pulls, on the validation part")
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
+    asked = command.begin(parser)
     name, part = ("choice", "validation") if asked.choose else ("cells", "test")
     path = RESULTS / f"{name}.jsonl"
-    keys = [] if asked.report else list(missing(path, keys_to_choose() if asked.choose else keys_to_show()))
-    for number, key in enumerate(keys, start=1):
-        began_s = time.process_time()
-        cell = add(path, key, {**simulated(key, part), "cpu_s": round(time.process_time() - began_s, 2)})
-        print(f"{number} of {len(keys)}: {cell}", flush=True)
-    text = table(known(path))
-    (RESULTS / f"{'choice' if asked.choose else 'table'}.md").write_text(text, encoding="utf-8")
-    print(text)
+    if not asked.report:
+        fill(path, keys_to_choose() if asked.choose else keys_to_show(), partial(simulated, part=part), asked.jobs)
+    command.write(RESULTS / f"{'choice' if asked.choose else 'table'}.md", table(known(path)))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

@@ -1,4 +1,6 @@
-"""`python -m experiments.mass.agreement [--seeds N] [--losses ...]`: how fast push-sum agrees while the network loses.
+"""How fast push-sum agrees while the network loses.
+
+    python -m experiments.mass.agreement [--seeds 0,1,2] [--losses ...] [--report]
 
 Eight peers that only average, beside float64 running sums (1811.03761, algorithm 3) on the same kind of network, with
 the same latency, paces and sending times. Ours is the strategy `sgp`, the worker, the mailbox and the protocol at the
@@ -8,27 +10,26 @@ limits and the `exchange.per_second_max` of the product, with an exchange at eac
     rate          ln(1e4) / seconds until the distance is 1e-4: from the first parcel on, so with all that is learned
     ratio         ours / running sums, of the same seed; the mean over seeds is that of its logarithm
 
-The peers have met before, without loss. Results: `results/agreement.json`, one row a seed, and `results/agreement.md`,
-beside `results/agreement_before.json`: one seed, made when each wait for a receipt was twice the last and a link
-carried one parcel. Rows that are there are not made again.
+The peers have met before, without loss. Results: `results/agreement.jsonl`, one cell a seed, and
+`results/agreement.md`, beside `results/agreement_before.jsonl`: one seed, made when each wait for a receipt was twice
+the last and a link carried one parcel. Cells that are there are not made again.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
-import json
 import math
 import random
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
 from experiments.common.quadratic import point_worker, sgd
 from experiments.mass.averaging import Vector, starts
 from experiments.mass.twins import Textbook64
@@ -219,68 +220,59 @@ def ours(setting: Setting, seed: int, limits: Limits = DEFAULT_LIMITS) -> float:
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def measured(settings: Iterable[Setting], seeds: int, path: Path) -> list[dict[str, Any]]:
-    """A row for each setting and seed; those that `path` has already are not made again."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    known = {(row["graph"], row["step_s"], row["latency_s"], row["loss"], row["seed"]) for row in rows}
-    for seed, setting in itertools.product(range(seeds), settings):
-        if (*setting, seed) in known:
-            continue
-        sums, parcels = running_sums(setting, seed), ours(setting, seed)
-        rows.append({**setting._asdict(), "seed": seed, "running_sums": round(sums, 4), "ours": round(parcels, 4)})
-        path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-        print(rows[-1], file=sys.stderr, flush=True)
-    return rows
+def run(key: Key) -> Cell:
+    """Both rates of a cell."""
+    setting, seed = setting_of(key), key["seed"]
+    return {"running_sums": round(running_sums(setting, seed), 4), "ours": round(ours(setting, seed), 4)}
 
 
-def ratio(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+def setting_of(key: Key) -> Setting:
+    """Its row of the table."""
+    return Setting(*(key[name] for name in Setting._fields))
+
+
+def ratio(rows: Sequence[Cell]) -> tuple[float, float]:
     """(geometric mean of ours / running sums, its standard error)."""
     logs = np.log([row["ours"] / row["running_sums"] for row in rows])
     mean = float(np.exp(logs.mean()))
     return mean, mean * float(logs.std(ddof=1)) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
 
 
-def table(rows: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[Cell], before: Sequence[Cell]) -> str:
     """Markdown: a line for each graph, step and latency, a column for each loss."""
-    losses = sorted({row["loss"] for row in rows})
+    losses = sorted({row["key"]["loss"] for row in rows})
     heads = ["graph", "step", "latency", *(f"{loss:.0%} loss" for loss in losses)]
     lines = [
         "Ours / running sums: mean over seeds and its standard error; in brackets when waits doubled and a link",
         "carried one parcel.",
         "",
-        "| " + " | ".join(heads) + " |",
+        command.line(heads),
         "| --- | ---: | ---: |" + " ---: |" * len(losses),
     ]
     for graph, step_s, latency_s in itertools.product(GRAPHS, STEPS_S, LATENCIES_S):
         cells = [cell(Setting(graph, step_s, latency_s, loss), rows, before) for loss in losses]
-        lines.append("| " + " | ".join([graph, f"{step_s:g} s", f"{latency_s:g} s", *cells]) + " |")
+        lines.append(command.line([graph, f"{step_s:g} s", f"{latency_s:g} s", *cells]))
     return "\n".join(lines) + "\n"
 
 
-def cell(setting: Setting, rows: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]) -> str:
+def cell(setting: Setting, rows: Sequence[Cell], before: Sequence[Cell]) -> str:
     """What was found of one setting."""
-    found, earlier = (
-        [row for row in some if Setting(*(row[key] for key in Setting._fields)) == setting] for some in (rows, before)
-    )
+    found, earlier = ([row for row in some if setting_of(row["key"]) == setting] for some in (rows, before))
     text = "{:.2f} +- {:.2f}".format(*ratio(found)) if found else ""
     return text + (f" ({ratio(earlier)[0]:.2f})" if earlier else "")
 
 
 def main() -> None:
     """See the head of this file."""
-    parser = argparse.ArgumentParser(description="How fast push-sum agrees while the network loses.")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = command.parser(__doc__, seeds=(0, 1, 2), jobs=True)
     parser.add_argument("--losses", type=float, nargs="*", default=LOSSES)
     parser.add_argument("--name", default="agreement", help="of the two files in results/")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    wanted = [setting for setting in SETTINGS if setting.loss in args.losses]
-    rows = measured(wanted, args.seeds, RESULTS / f"{args.name}.json")
-    before = RESULTS / "agreement_before.json"
-    text = table(rows, json.loads(before.read_text()) if before.exists() else [])
-    (RESULTS / f"{args.name}.md").write_text(text)
-    print(text)
+    asked = command.begin(parser)
+    cells, wanted = RESULTS / f"{asked.name}.jsonl", [one for one in SETTINGS if one.loss in asked.losses]
+    if not asked.report:
+        fill(cells, ({**one._asdict(), "seed": seed} for seed in asked.seeds for one in wanted), run, asked.jobs)
+    text = table(known(cells), known(RESULTS / "agreement_before.jsonl"))
+    command.write(RESULTS / f"{asked.name}.md", text)
 
 
 if __name__ == "__main__":

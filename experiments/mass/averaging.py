@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from experiments.common.lossy import Storm
 from experiments.common.quadratic import point_worker, sgd
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
@@ -37,39 +38,10 @@ LIMITS = replace(
 )  # fmt: skip
 """Parcels of 40 bytes on a fast network are said again sooner than a model on a slow one; probes are ten times rarer,
 and so is the patience with who does not answer, for the sake of the time that all this takes."""
-LOSS, DUPLICATION, DELAY_S = 0.5, 0.2, 0.02
 WAKE_S = (0.1, 1.0)
 """Each peer wakes at a pace of its own between these: the fastest ten times as often as the slowest."""
 
 Vector = NDArray[np.float64]
-
-
-class Outcome(NamedTuple):
-    """What becomes of one message: a delay for each copy."""
-
-    delays_s: tuple[float, ...]
-    corrupt: bool = False
-
-
-@dataclass
-class Storm:
-    """Loses half of all messages and doubles a fifth of the rest; delays vary so much that messages overtake others."""
-
-    chance: random.Random
-    lost: int = 0
-    doubled: int = 0
-    calm: bool = False
-    loss: float = LOSS
-
-    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
-        if self.calm:
-            return Outcome((0.0,))
-        if self.chance.random() < self.loss:
-            self.lost += 1
-            return Outcome(())
-        copies = 1 + (self.chance.random() < DUPLICATION)
-        self.doubled += copies - 1
-        return Outcome(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
 
 
 def make_worker(launch: Launch, names: Sequence[str], start: Vector, topology: str, encoding: str, lr: float) -> Worker:

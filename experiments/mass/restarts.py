@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.mass.averaging import LIMITS, Storm, Vector, make_worker, starts, state_of, weights_of
+from experiments.common.lossy import Storm
+from experiments.mass.averaging import LIMITS, Vector, make_worker, starts, state_of, weights_of
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.sim.compute import Compute

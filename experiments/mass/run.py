@@ -1,16 +1,18 @@
-"""`python -m experiments.mass.run [EXCHANGES [PART ...]]`: the table, the plot and the raw figures in results/."""
+"""`python -m experiments.mass.run [--report] [EXCHANGES [PART ...]]`: the table, the plot and the raw figures in
+results/."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
+from experiments.common import command
 from experiments.mass import noise, restarts, twins
 from experiments.mass.averaging import Averaging, weights_of
 
@@ -108,7 +110,7 @@ def table(figures: dict[str, Any]) -> str:
         total = "not counted" if name != "naive" else f"{held - PEERS:+.1e}, held"
         lines.append(f"| {label} | {count:,} | | {error:.1e} | {total} | {least:.2g} |")
     heads = ("kills and restarts", "sum of the living weights", "smallest weight ever", "finite", "written off")
-    lines += ["", "| " + " | ".join(heads) + " |"]
+    lines += ["", command.line(heads)]
     lines += ["| --- | --- | ---: | --- | ---: |"]
     for one in figures["restarts"]:
         lines.append(
@@ -117,7 +119,7 @@ def table(figures: dict[str, Any]) -> str:
             f"{one['written_off']:.1f} |"
         )
     heads = ("training with noise: a step takes", "error without loss", "at 20 % loss", "ratio", "exchanges per step")
-    lines += ["", "| " + " | ".join(heads) + " |", "| ---: | ---: | ---: | ---: | --- |"]
+    lines += ["", command.line(heads), "| ---: | ---: | ---: | ---: | --- |"]
     for row in figures["noise"]:
         calm, lossy = (sum(row[kind]) / len(row[kind]) for kind in ("calm", "lossy"))
         before, after = row["exchanges_per_step"]
@@ -139,17 +141,20 @@ PARTS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def main(exchanges: int, parts: Sequence[str]) -> None:
-    """Make these parts (all, if none is named), each kept in a file of its own, then table and plot of all of them."""
+def main() -> None:
+    """The parts that are named, or all, each kept in a file of its own; then table and plot of all of them."""
+    parser = command.parser(__doc__)
+    parser.add_argument("exchanges", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; unset: all")
+    asked = command.begin(parser)
     RESULTS.mkdir(exist_ok=True)
-    for part in [part for part in parts or PARTS if part != "table"]:
-        found = PARTS[part](exchanges)
+    for part in () if asked.report else asked.parts or PARTS:
+        found = PARTS[part](asked.exchanges)
         (RESULTS / f"{part}.json").write_text(json.dumps(found, indent=1) + "\n")
     figures = {part: json.loads((RESULTS / f"{part}.json").read_text()) for part in PARTS}
-    (RESULTS / "table.md").write_text(table(figures))
+    command.write(RESULTS / "table.md", table(figures))
     plot(figures, RESULTS / "mass.png")
-    print(table(figures))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, sys.argv[2:])
+    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from experiments.common.command import line
 from experiments.common.spread import mean_and_error
 
 Cell = dict[str, Any]
@@ -18,7 +19,7 @@ def table(cells: Iterable[Cell]) -> str:
     alone = {cell["key"]["seed"]: _mean(cell) for cell in now if cell["key"]["strategy"] == "isolated"}
     heads = ("strategy", "slower", "bound", "trigger", "seeds", "accuracy", "gain over alone", "worst peer",
              "collapsed", "greatest weight", "kept")  # fmt: skip
-    lines = ["| " + " | ".join(heads) + " |", "| --- | ---: | ---: | --- |" + " ---: |" * (len(heads) - 4)]
+    lines = [line(heads), "| --- | ---: | ---: | --- |" + " ---: |" * (len(heads) - 4)]
     kinds = dict.fromkeys(_kind(cell) for cell in now)
     for kind in sorted(kinds, key=lambda kind: (kind[3], kind[1], kind[2], list(kinds).index(kind))):
         strategy, slowdown, unbounded, untriggered = kind
@@ -33,7 +34,7 @@ def table(cells: Iterable[Cell]) -> str:
             _collapsed(here) if exchanges else "",
             *(_greatest(here, name) if exchanges else "" for name in ("heaviest", "kept")),
         ]  # fmt: skip
-        lines.append("| " + " | ".join(row) + " |")
+        lines.append(line(row))
     return "\n".join(lines) + "\n"
 
 

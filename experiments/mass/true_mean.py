@@ -11,9 +11,6 @@ Finished cells are kept in results/true_mean.jsonl, so that an interrupted serie
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,13 +18,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from experiments.common.cells import Key, add, known, missing
+from experiments.common import command
+from experiments.common.cells import Key, fill, known
+from experiments.common.runs import completed, planned, settings_of
 from experiments.mass import true_mean_table
 from experiments.mass.watched import Watched
-from gossipdistill.config.plan import Asked
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.roster import load_roster
-from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.tasks import Shard, Task
 from gossipdistill.tasks.quadratic import Point, half_squared_distance
 from gossipdistill.topology import load_topology, uniform_column
@@ -100,16 +97,11 @@ def run(key: Key) -> dict[str, Any]:
         if worker.learner.step > steps - last:
             sums[name] = sums.get(name, 0.0) + flat_parameters(worker.learner.model).double().numpy()
 
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            peers=str(count), topology=graph(key["graph"]), task=f"{__spec__.name if __spec__ else __name__}:corners",
-            strategy=key["strategy"], steps=steps, seed=key["seed"], out=Path(out),
-            settings=[f"{name}={value}" for name, value in options.items()],
-        )  # fmt: skip
-        simulation = Watched(plan_simulation(asked), look=look)
-        simulation.run()
-    if simulation.figures.violations:
-        raise RuntimeError(f"{key}: {simulation.figures.violations[0]}")
+    with planned(
+        peers=str(count), topology=graph(key["graph"]), task=f"{__spec__.name if __spec__ else __name__}:corners",
+        strategy=key["strategy"], steps=steps, seed=key["seed"], settings=settings_of(options),
+    ) as specs:  # fmt: skip
+        simulation = completed(Watched(specs, look=look))
     workers = simulation.workers
     models = np.stack([flat_parameters(worker.learner.model).double().numpy() for worker in workers.values()])
     averaged = np.mean([sums[name] / last for name in workers], axis=0)
@@ -147,23 +139,14 @@ def keys(seeds: Sequence[int]) -> Iterator[Key]:
 
 def main() -> None:
     """Every missing cell, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser = command.parser(__doc__, seeds=(0, 1, 2), jobs=True)
     parser.add_argument("--cells", type=Path, default=CELLS)
-    parser.add_argument("--report", action="store_true")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
+    asked = command.begin(parser)
     if not asked.report:
-        wanted = list(missing(asked.cells, keys([int(seed) for seed in asked.seeds.split(",")])))
-        for number, key in enumerate(wanted, start=1):
-            began_s = time.process_time()
-            cell = add(asked.cells, key, run(key))
-            cpu_s = time.process_time() - began_s
-            print(f"{number} of {len(wanted)}: {key} {cell['mean']:.4f} {cell['worst']:.4f}, {cpu_s:.1f} s", flush=True)
+        fill(asked.cells, keys(asked.seeds), run, asked.jobs)
     weights = {name: stationary(name).tolist() for name in PEERS}
     text = true_mean_table.table(known(asked.cells), known(HERE / "results" / "true_mean_before.jsonl"), weights)
-    (HERE / "results" / "true_mean.md").write_text(text, encoding="utf-8")
-    print(text)
+    command.write(HERE / "results" / "true_mean.md", text)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.command import line
 from experiments.common.spread import mean_and_error
 
 Cell = dict[str, Any]
@@ -27,7 +28,7 @@ def table(cells: Iterable[Cell], before: Iterable[Cell], weights: Mapping[str, S
 
 
 def _of_setting(setting: str, now: list[Cell], then: list[Cell]) -> str:
-    lines = [f"### {setting}", "", "| " + " | ".join(HEADS) + " |", "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
+    lines = [f"### {setting}", "", line(HEADS), "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
     wanted = {
         (cell["key"]["graph"], cell["key"]["strategy"]): None for cell in now if cell["key"]["setting"] == setting
     }
@@ -40,7 +41,7 @@ def _of_setting(setting: str, now: list[Cell], then: list[Cell]) -> str:
             row += [_wanted(default, "averaged"), _shares(default)]
             row += [_wanted(default, name) for name in ("each", "worst")]
             row += [_one(default, "spread"), _one(default, "heaviest", 2), _one(unbounded, "mean")]
-            lines.append("| " + " | ".join(row) + " |")
+            lines.append(line(row))
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +70,7 @@ def _shares(cells: list[Cell]) -> str:
 
 def _limits(now: list[Cell], then: list[Cell], weights: Mapping[str, Sequence[float]]) -> str:
     heads = ("graph", "S", "seeds", "slope before", "slope", "from S = inf, in standard errors", "distance of the mean")
-    lines = ["### One limit", "", "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    lines = ["### One limit", "", line(heads), "| --- |" + " ---: |" * (len(heads) - 1)]
     noisy = [cell for cell in now if "noise" in cell["key"]]
     for graph in dict.fromkeys(cell["key"]["graph"] for cell in noisy):
         slopes: dict[float, list[float]] = {}

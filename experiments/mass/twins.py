@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.mass.averaging import DELAY_S, DUPLICATION, LOSS, WAKE_S, Vector, starts
+from experiments.common.lossy import DELAY_S, DUPLICATION, LOSS
+from experiments.mass.averaging import WAKE_S, Vector, starts
 
 Row = tuple[int, float, float, float]
 """(exchanges, largest error of an estimate, sum of the weights held, smallest weight)"""

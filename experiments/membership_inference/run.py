@@ -8,10 +8,7 @@ trained on what it was told; or inputs among which are the examples of all peers
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,26 +17,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.data import folder
+from experiments.common.lockstep import all_alive, train
 from experiments.membership_inference import attack
 from experiments.membership_inference.table import write
 from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning.disclosure import disclosed
 from gossipdistill.learning.learner import Draws
 from gossipdistill.learning.snapshot import load_arrays, unpack, unpack_model
-from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood, Payload
+from gossipdistill.messages import Payload
 from gossipdistill.tasks import Shard, Task, load_task
 from gossipdistill.training.ending import publish_final
 from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
-RUNS = RESULTS / "runs.jsonl"
-"""One line per run; those that are there are not run again."""
+CELLS = RESULTS / "cells.jsonl"
 NAMES = ("ada", "bo", "cy", "dee")
 SEEDS = (0, 1, 2)
 STEPS, BATCH, LR = 400, 32, 0.05
+STEP_S = 0.01
 OTHERS = 1_000
 """At most so many examples on which nobody trained."""
 SHADOWS = 16
@@ -84,7 +83,7 @@ def run(task: str, regime: str, seed: int, name: str) -> list[dict[str, Any]]:
     sent = kinds(CLASSES[task])[name]
     tasks, others = tasks_of(task, regime, seed, sent.among_inputs)
     workers = [worker_of(place, one, sent, seed) for place, one in enumerate(tasks)]
-    train(workers)
+    train(workers, STEPS, step_s=STEP_S)
     accuracy = 100 * sum(worker.evaluate()[1]["accuracy"] for worker in workers) / len(workers)
     found: dict[str, Any] = {"task": task, "regime": regime, "seed": seed, "sent": name, "accuracy": accuracy}
     if sent.strategy == "isolated":
@@ -134,9 +133,8 @@ def lessened(p: Tensor, options: dict[str, Any]) -> Tensor:
 
 def tasks_of(name: str, regime: str, seed: int, among_inputs: bool) -> tuple[list[Task], tuple[Tensor, Tensor]]:
     """The peers' tasks, and examples on which nobody trains."""
-    data_dir = os.environ.get("GOSSIPDISTILL_DATA")
-    folder = Path(data_dir) if data_dir else None
-    shards = [Shard(place, len(NAMES), "disjoint", EXAMPLES[name, regime], seed, folder) for place in range(len(NAMES))]
+    count, data_dir = len(NAMES), folder()
+    shards = [Shard(place, count, "disjoint", EXAMPLES[name, regime], seed, data_dir) for place in range(count)]
     tasks = [load_task(name, shard, {}) for shard in shards]
     x, y = (part[:OTHERS] for part in tasks[0].validation)
     if among_inputs:
@@ -153,30 +151,12 @@ def worker_of(place: int, task: Task, sent: Sent, seed: int) -> Worker:
     torch.manual_seed(1_000 * seed + spec.config.make_strategy().start_of(NAMES[place], place, len(NAMES)))
     model = task.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
-    worker = build_worker(spec, Mailbox(), Given(task=task, model=model, optimizer=optimizer))
-    alive = frozenset(PeerName(name) for name in NAMES if name != NAMES[place])
-    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=alive), ())
-    return worker
-
-
-def train(workers: list[Worker]) -> None:
-    """All steps, everything delivered before the next one."""
-    number = 0
-    for step in range(STEPS):
-        now = 0.01 * step
-        for worker in workers:
-            worker.step(now, step / STEPS)
-        for worker in workers:
-            for slot, parcel in worker.gossip.endpoint.mailbox.collect().parcels:
-                number += 1
-                what = (parcel.step, parcel.exchange, parcel.payload, now)
-                arrival = Arrival(PeerName(worker.learner.name), parcel.topic, Version(Boot(1), number), *what)
-                workers[NAMES.index(slot.peer)].gossip.endpoint.mailbox.deliver(arrival)
+    return build_worker(spec, all_alive(NAMES[place], NAMES), Given(task=task, model=model, optimizer=optimizer))
 
 
 def last_word(worker: Worker) -> Payload:
     """What a neighbour gets after the last step."""
-    publish_final(worker.gossip, 0.01 * STEPS)
+    publish_final(worker.gossip, STEP_S * STEPS)
     return worker.gossip.endpoint.mailbox.collect().parcels[0][1].payload
 
 
@@ -227,31 +207,25 @@ def candidates(tasks: list[Task], others: tuple[Tensor, Tensor]) -> tuple[Tensor
     return tuple(torch.cat([*(one.train[part] for one in tasks), others[part]]) for part in (0, 1))  # type: ignore[return-value]
 
 
-def wanted() -> Iterator[tuple[str, str, int, str]]:
-    """(task, regime, seed, what is sent) of all runs."""
-    for seed in SEEDS:
+def keys(seeds: Sequence[int]) -> Iterator[Key]:
+    """All runs, seed by seed."""
+    for seed in seeds:
         for task, regime in EXAMPLES:
             for name in kinds(CLASSES[task]):
-                yield task, regime, seed, name
+                yield {"task": task, "regime": regime, "seed": seed, "sent": name}
 
 
-def known() -> dict[tuple[str, str, int, str], dict[str, Any]]:
-    """The runs that are there."""
-    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
-    return {(one["task"], one["regime"], one["seed"], one["sent"]): one for one in map(json.loads, lines)}
+def figures(key: Key) -> Cell:
+    """What is found in one run, by what the victim sends."""
+    return {"found": run(key["task"], key["regime"], key["seed"], key["sent"])}
 
 
 def main() -> None:
     """Run what is not there yet; then table and plot."""
-    torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    for key in wanted():
-        if key not in known():
-            lines = "".join(json.dumps(one) + "\n" for one in run(*key))
-            with RUNS.open("a") as file:
-                file.write(lines)
-            print(lines, file=sys.stderr, flush=True)
-    write(list(known().values()), RESULTS)
+    asked = command.begin(command.parser(__doc__, SEEDS, jobs=True))
+    if not asked.report:
+        fill(CELLS, keys(asked.seeds), figures, asked.jobs)
+    write([found for cell in known(CELLS) for found in cell["found"]], RESULTS)
 
 
 if __name__ == "__main__":

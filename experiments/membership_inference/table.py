@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,20 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from experiments.common import command
+from experiments.common.spread import mean_and_error
+
 Runs = list[dict[str, Any]]
 ATTACKS = ("loss", "calibrated")
 SEEDS_MIN = 3
-
-
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """(mean, standard error of the mean)."""
-    return statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
 def write(runs: Runs, folder: Path) -> None:
     """table.md and membership.png."""
     settings = sorted({(run["task"], run["regime"]) for run in runs}, key=lambda one: (one[0], one[1] != "usual"))
     text = "\n".join(line for setting in settings for line in _table(of(runs, *setting), *setting))
-    (folder / "table.md").write_text(text)
+    command.write(folder / "table.md", text)
     _plot(runs, settings, folder / "membership.png")
-    print(text)
 
 
 def of(runs: Runs, task: str, regime: str) -> dict[str, Runs]:

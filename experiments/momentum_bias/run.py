@@ -1,4 +1,4 @@
-"""The bias of momentum on unlike data: python -m experiments.momentum_bias.run"""
+"""The bias of momentum on unlike data: python -m experiments.momentum_bias.run [--report]"""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
 from experiments.momentum_bias.recursions import FORMS, Gradient, Rows
 from gossipdistill.topology import load_topology, metropolis
 
@@ -35,18 +37,26 @@ def bias(form: str, beta: float, seed: int) -> float:
     return float(((x - best) ** 2).sum(axis=1).mean() / (best**2).sum())
 
 
+def run(key: Key) -> Cell:
+    """The figure of a cell."""
+    return {"bias": bias(key["form"], key["momentum"], 0)}
+
+
 def main() -> None:
     """Write results/table.md."""
-    head = "| momentum | " + " | ".join(FORMS) + " | " + " | ".join(f"{form} / SGD" for form in FORMS) + " |"
-    lines = [head, "|" + " --- |" * (1 + 2 * len(FORMS))]
-    plain = bias("adapt_then_combine", 0.0, 0)
+    asked, kept = command.begin(command.parser(__doc__, jobs=True)), HERE / "results" / "cells.jsonl"
+    if not asked.report:
+        fill(kept, ({"form": form, "momentum": beta} for beta in BETAS for form in FORMS), run, asked.jobs)
+    found = {(cell["key"]["form"], cell["key"]["momentum"]): cell["bias"] for cell in known(kept)}
+    plain = found["adapt_then_combine", 0.0]
+    lines = [
+        command.line(["momentum", *FORMS, *(f"{form} / SGD" for form in FORMS)]),
+        "|" + " --- |" * (1 + 2 * len(FORMS)),
+    ]
     for beta in BETAS:
-        row = [bias(form, beta, 0) for form in FORMS]
-        lines.append(f"| {beta} | " + " | ".join(f"{v:.3g}" for v in row) + " | ")
-        lines[-1] += " | ".join(f"{v / plain:.3g}" for v in row) + " |"
-        print(lines[-1], flush=True)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        row = [found[form, beta] for form in FORMS]
+        lines.append(command.line([f"{beta}", *(f"{v:.3g}" for v in row), *(f"{v / plain:.3g}" for v in row)]))
+    command.write(HERE / "results" / "table.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pairwise averages under loss, while peers train: python -m experiments.pair_average.run [EXCHANGES]"""
+"""Pairwise averages under loss, while peers train: python -m experiments.pair_average.run [--report] [EXCHANGES]"""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.lossy import Storm
 from experiments.common.quadratic import point_worker
-from gossipdistill.faults import Outcome
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.sim.compute import Compute, Pace
 from gossipdistill.sim.host import Launch
@@ -24,6 +26,7 @@ from gossipdistill.training.ending import finish
 from gossipdistill.training.worker import Worker
 
 PROGRESS_EVERY = 5_000
+COLUMNS = ("exchanges", "messages_lost", "steps", "mean_off")
 NAMES, DIM, LOSS, DUPLICATION, DELAY_S = ("p0", "p1", "p2", "p3", "p4"), 10, 0.2, 0.1, 0.01
 
 
@@ -45,23 +48,6 @@ def recorder(parameters: Sequence[torch.nn.Parameter]) -> Recorder:
     made = Recorder(parameters, lr=0.05, momentum=0.5)
     made.moved = torch.zeros(DIM, dtype=torch.float64)
     return made
-
-
-class Storm:
-    """Loses, doubles and reorders, until it is calm."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance, self.calm, self.lost = random.Random(f"pairs {seed}"), False, 0
-
-    def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
-        """When each copy arrives."""
-        if self.calm:
-            return Outcome((0.0,))
-        if self.chance.random() < LOSS:
-            self.lost += 1
-            return Outcome(())
-        copies = 1 + (self.chance.random() < DUPLICATION)
-        return Outcome(tuple(self.chance.expovariate(1.0 / DELAY_S) for _ in range(copies)))
 
 
 class Trainer:
@@ -102,7 +88,7 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
         workers[launch.name] = worker
         return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, seed, 1.0 + launch.place))
 
-    storm = Storm(seed)
+    storm = Storm(random.Random(f"pairs {seed}"), loss=LOSS, duplication=DUPLICATION, delay_s=DELAY_S)
     world = World(NAMES, spawn, Network(Quality(latency_s=0.002), faults=storm, seed=seed), seed=seed)
     world.start_all()
 
@@ -132,15 +118,21 @@ def conserved(exchanges: int, seed: int = 0) -> dict[str, float]:
     }
 
 
+def run(key: Key) -> Cell:
+    """The figures of a cell."""
+    return {**conserved(key["exchanges"], key["seed"])}
+
+
 def main() -> None:
     """Write results/table.md."""
-    row = conserved(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
-    text = "| " + " | ".join(row) + " |\n|" + " --- |" * len(row) + "\n"
-    text += "| " + " | ".join(f"{value:.3g}" if value < 1 else f"{value:,}" for value in row.values()) + " |\n"
-    print(text)
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    parser = command.parser(__doc__)
+    parser.add_argument("exchanges", type=int, nargs="?", default=100_000)
+    asked, kept = command.begin(parser), Path(__file__).parent / "results" / "cells.jsonl"
+    key = {"exchanges": asked.exchanges, "seed": 0}
+    cells = known(kept) if asked.report else fill(kept, [key], run)
+    (row,) = ({name: cell[name] for name in COLUMNS} for cell in cells if cell["key"] == key)
+    figures = command.line(f"{value:.3g}" if value < 1 else f"{value:,}" for value in row.values())
+    command.write(kept.with_name("table.md"), "\n".join([command.line(row), "|" + " --- |" * len(row), figures]) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from experiments.common.cells import Cell, Key, Store
 from experiments.common.collective import STANDS_FOR_IT, Collective
 from experiments.common.lockstep import STEP_S, train, workers_of
+from experiments.common.runs import planned, settings_of
 from experiments.parity.compute import Step, steps_within
 from experiments.parity.search import START, START_BOUNDED, Point, climb
-from gossipdistill.config.plan import Asked
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.simulation.run import plan_simulation
 
 TASKS = ("adult", "fashion", "cifar")
 DATA = ("disjoint", "same")
@@ -149,28 +146,22 @@ class Setting:
             "lr": point[0], "weight_decay": point[1], "seed": seed, "part": part, "size": self.size,
         }  # fmt: skip
 
-    def specs(self, point: Point, seed: int, part: str, out: Path) -> list[WorkerSpec]:
+    def specs(self, point: Point, seed: int, part: str) -> AbstractContextManager[list[WorkerSpec]]:
         """The peers of a run."""
-        keys = self.keys | {"train.lr": point[0], "train.weight_decay": point[1], "task.part": part}
-        return plan_simulation(
-            Asked(
-                peers=str(self.n),
-                task=f"experiments.common.tasks:{self.task}",
-                strategy=STANDS_FOR_IT if self.method == COLLECTIVE else self.method,
-                steps=self.steps,
-                seed=seed,
-                device="cpu",
-                data_dir=Path(os.environ["GOSSIPDISTILL_DATA"]) if "GOSSIPDISTILL_DATA" in os.environ else None,
-                out=out,
-                settings=[f"{key}={value}" for key, value in keys.items()],
-            )
+        return planned(
+            peers=str(self.n),
+            task=f"experiments.common.tasks:{self.task}",
+            strategy=STANDS_FOR_IT if self.method == COLLECTIVE else self.method,
+            steps=self.steps,
+            seed=seed,
+            settings=settings_of(self.keys | {"train.lr": point[0], "train.weight_decay": point[1], "task.part": part}),
         )
 
 
 def run(setting: Setting, point: Point, seed: int, part: str) -> Cell:
     """Train once: figures of single models, never of an ensemble, and the processor time of one peer."""
-    with tempfile.TemporaryDirectory() as out:
-        specs = setting.specs(point, seed, part, Path(out))
+    with setting.specs(point, seed, part) as specs:
+        pass
     if setting.method == COLLECTIVE:
         peers = Collective(specs)
         for step in range(setting.steps):

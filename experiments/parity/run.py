@@ -9,13 +9,10 @@ with more steps and examples and larger models, kept apart from the others.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
-
+from experiments.common import command
 from experiments.common.cells import Cell, NotThereError, Store
 from experiments.parity.bench import ALONE, COLLECTIVE, COUNTS, DATA, METHODS, TASKS, Bench, Setting
 from experiments.parity.table import Row, comparison
@@ -129,38 +126,32 @@ TABLES = {
 
 def main() -> None:
     """Every missing cell, then the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--counts", default=",".join(map(str, COUNTS)))
-    parser.add_argument("--tables", default=",".join(TABLES))
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--cpu-minutes", type=float, default=float("inf"), help="begin no cell after so many")
-    parser.add_argument("--report", action="store_true")
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    seeds, size = [int(seed) for seed in asked.seeds.split(",")], "full" if asked.full else "small"
-    counts = [int(count) for count in asked.counts.split(",")]
-    path = RESULTS / ("full.jsonl" if asked.full else "cells.jsonl")
-    bench = Bench(Store(path, not asked.report, 60 * asked.cpu_minutes))
+    parser = command.parser(__doc__, seeds=range(5))
+    parser.add_argument("--tasks", type=command.words, default=list(TASKS))
+    parser.add_argument("--counts", type=command.numbers, default=list(COUNTS))
+    parser.add_argument("--tables", type=command.words, default=list(TABLES))
+    command.add_store(parser)
+    asked = command.begin(parser)
+    size = "full" if asked.full else "small"
+    bench = Bench(Store.of(RESULTS, asked))
     text = ""
-    for name in asked.tables.split(","):
+    for name in asked.tables:
         title, heads, rows_of = TABLES[name]
         rows, left_out = [], 0
-        for task in asked.tasks.split(","):
-            for row in rows_of(bench, task, size, seeds, counts):
+        for task in asked.tasks:
+            for row in rows_of(bench, task, size, asked.seeds, asked.counts):
                 try:
                     rows.append(row())
                 except NotThereError:
                     left_out += 1
         missing = f"\n{left_out} rows are not there yet.\n" if left_out else ""
         text += f"## {title}\n\n{comparison(heads, rows)}{missing}\n"
-    whole = (asked.tasks, asked.tables, counts) == (",".join(TASKS), ",".join(TABLES), list(COUNTS))
+    whole = (asked.tasks, asked.tables, asked.counts) == (list(TASKS), list(TABLES), list(COUNTS))
     if whole and not asked.full:
-        (RESULTS / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+        command.write(RESULTS / "table.md", text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from experiments.common.cells import Cell
+from experiments.common.command import line
 from experiments.common.spread import interval
 
 MARGIN = -0.5
@@ -34,7 +35,7 @@ def comparison(heads: Sequence[str], rows: Sequence[Row]) -> str:
         *heads, "alone %", "all_reduce %", "codistilled %", "difference", "95 % interval", "verdict", "worst peer %",
         "rate, decay", "steps", "CPU",
     ]  # fmt: skip
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines = [line(columns), line("---" for _ in columns)]
     for row in rows:
         differences = [one["accuracy"] - base["accuracy"] for one, base in zip(row.cells, row.base, strict=True)]
         mean, low, high = interval(differences)
@@ -45,7 +46,7 @@ def comparison(heads: Sequence[str], rows: Sequence[Row]) -> str:
             f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", verdict(low, high), _mean(row.cells, "worst"),
             f"{key['lr']:g}, {key['weight_decay']:g}", f"{row.cells[0]['steps']}", f"{cpu:.2f} x",
         ]  # fmt: skip
-        lines.append("| " + " | ".join(entries) + " |")
+        lines.append(line(entries))
     return "\n".join(lines) + "\n"
 
 

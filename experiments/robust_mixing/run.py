@@ -7,10 +7,8 @@ share of the gossip gain that the seven honest peers keep: (accuracy - alone) / 
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -18,19 +16,20 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.lockstep import all_alive, deliver
+from experiments.common.spread import mean_and_error
 from gossipdistill.assembly.worker import Given, build_worker
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning import robust as robust_rules
 from gossipdistill.learning.snapshot import model_arrays, pack
-from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood
+from gossipdistill.messages import Parcel, Slot
 from gossipdistill.tasks import Shard, load_task
 from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = RESULTS / "cells.jsonl"
-"""One line per run; those that are there are not run again."""
 NAMES = tuple(f"p{place}" for place in range(8))
 LIAR, HONEST = NAMES[-1], NAMES[:-1]
 SEEDS = (0, 1, 2)
@@ -99,10 +98,7 @@ def make_worker(name: str, robust: str, seed: int) -> Worker:
         name, NAMES, keys | {"seed": seed, "exchange.every_steps": EVERY, "train.clip_norm": "off"}
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    worker = build_worker(spec, Mailbox(), Given(task=task, model=model, optimizer=optimizer))
-    others = frozenset(PeerName(other) for other in NAMES if other != name)
-    worker.gossip.endpoint.mailbox.tell(Neighbourhood(expected=len(NAMES), alive=others), ())
-    return worker
+    return build_worker(spec, all_alive(name, NAMES), Given(task=task, model=model, optimizer=optimizer))
 
 
 def run(
@@ -114,7 +110,6 @@ def run(
             return run("median", lie, seed, afterwards)
     workers = {name: make_worker(name, robust, seed) for name in NAMES}
     generator = torch.Generator().manual_seed(seed)
-    number = 0
     for step in range(STEPS):
         now = 0.01 * step
         for worker in workers.values():
@@ -122,45 +117,20 @@ def run(
         if robust == "alone" or (step + 1) % EVERY:
             continue
         models = {name: model_arrays(worker.learner.model) for name, worker in workers.items()}
-        for name, worker in workers.items():
-            for slot, parcel in worker.gossip.endpoint.mailbox.collect().parcels:
-                if name == LIAR and lie is not None:
-                    parcel = replace(parcel, payload=pack(lie(str(slot.peer), models, generator), "raw"))
-                number += 1
-                what = (parcel.step, parcel.exchange, parcel.payload, now)
-                arrival = Arrival(PeerName(name), parcel.topic, Version(Boot(1), number), *what)
-                workers[slot.peer].gossip.endpoint.mailbox.deliver(arrival)
+
+        def said(name: str, slot: Slot, parcel: Parcel) -> Parcel:
+            if name != LIAR or lie is None:
+                return parcel
+            return replace(parcel, payload=pack(lie(str(slot.peer), models, generator), "raw"))  # noqa: B023
+
+        deliver(list(workers.values()), now, said)
     afterwards(workers)
     return 100 * statistics.mean(workers[name].evaluate()[1]["accuracy"] for name in HONEST)
 
 
-def main() -> None:
-    """Run each cell that is not there yet, and write the table."""
-    torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    cells = known()
-    wanted = [("nobody lies", "alone", seed) for seed in SEEDS]
-    wanted += [(lie, rule, seed) for lie in LIES for rule in RULES for seed in SEEDS]
-    for lie, rule, seed in wanted:
-        if (lie, rule, seed) not in cells:
-            cells[lie, rule, seed] = run(rule, LIES[lie], seed)
-            line = {"lie": lie, "rule": rule, "seed": seed, "accuracy": cells[lie, rule, seed]}
-            with CELLS.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, file=sys.stderr, flush=True)
-    text = table(cells)
-    (RESULTS / "table.md").write_text(text)
-    print(text)
-
-
-def known() -> dict[tuple[str, str, int], float]:
-    """(lie, rule, seed) -> accuracy (%), of the cells that are there."""
-    lines = CELLS.read_text().splitlines() if CELLS.exists() else []
-    return {(one["lie"], one["rule"], one["seed"]): one["accuracy"] for one in map(json.loads, lines)}
-
-
-def table(cells: dict[tuple[str, str, int], float]) -> str:
+def table(found: Sequence[Cell]) -> str:
     """table.md."""
+    cells = {(cell["key"]["lie"], cell["key"]["rule"], cell["key"]["seed"]): cell["accuracy"] for cell in found}
     alone = [cells["nobody lies", "alone", seed] for seed in SEEDS]
     calm = [cells["nobody lies", "none", seed] for seed in SEEDS]
     gain = statistics.mean(calm) - statistics.mean(alone)
@@ -176,10 +146,28 @@ def table(cells: dict[tuple[str, str, int], float]) -> str:
         for rule in RULES:
             accuracies = [cells[lie, rule, seed] for seed in SEEDS]
             kept = [100 * (a - b) / (c - b) for a, b, c in zip(accuracies, alone, calm, strict=True)]
-            error = statistics.stdev(kept) / len(kept) ** 0.5
-            shown.append(f"{statistics.mean(accuracies):.1f} ({statistics.mean(kept):.0f} +- {error:.0f} %)")
+            shown.append("{:.1f} ({:.0f} +- {:.0f} %)".format(statistics.mean(accuracies), *mean_and_error(kept)))
         lines.append(f"| {lie} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def figures(key: Key) -> Cell:
+    """The accuracy of a cell."""
+    return {"accuracy": run(key["rule"], LIES[key["lie"]], key["seed"])}
+
+
+def keys(seeds: Sequence[int]) -> Iterator[Key]:
+    """Alone, and every rule under every lie."""
+    for lie, rule in (("nobody lies", "alone"), *((lie, rule) for lie in LIES for rule in RULES)):
+        yield from ({"lie": lie, "rule": rule, "seed": seed} for seed in seeds)
+
+
+def main() -> None:
+    """Run each cell that is not there yet, and write the table."""
+    asked = command.begin(command.parser(__doc__, SEEDS, jobs=True))
+    if not asked.report:
+        fill(CELLS, keys(asked.seeds), figures, asked.jobs)
+    command.write(RESULTS / "table.md", table(known(CELLS)))
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from experiments.common.cells import Cell, Key, add, known, missing
-from experiments.untuned.data import folder
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.runs import completed, planned
 from experiments.untuned.table import (
     ALONE,
     FAMILY,
@@ -38,8 +36,7 @@ from experiments.untuned.table import (
     places,
     table,
 )
-from gossipdistill.config.plan import Asked
-from gossipdistill.simulation.run import Simulation, plan_simulation
+from gossipdistill.simulation.run import Simulation
 from gossipdistill.strategies import strategy_of
 
 HERE = Path(__file__).parent
@@ -78,15 +75,6 @@ class Variant:
         """Where its cells are."""
         return RESULTS / (f"{self.name}.cells.jsonl" if self.name else "cells.jsonl")
 
-    def fill(self, wanted: Iterable[Key]) -> None:
-        """Run what is missing of these cells, in their order."""
-        keys = list(missing(self.path, wanted))
-        for number, key in enumerate(keys, start=1):
-            began_s = time.process_time()
-            figures = simulated(key, self)
-            cell = add(self.path, key, {**figures, "cpu_s": round(time.process_time() - began_s, 2)})
-            print(f"{number} of {len(keys)}: {cell}", flush=True)
-
     def settings_of(self, cell: Key) -> list[str]:
         """All settings of a cell; those of a strategy only where the strategy has such a key."""
         known = strategy_of(cell["strategy"]).options_type.model_fields
@@ -122,26 +110,17 @@ def more_seeds(cells: Sequence[Cell]) -> list[Key]:
 def simulated(cell: Key, variant: Variant) -> Cell:
     """Accuracy in percent of each peer, who came to a bad end and how, and megabytes sent per peer."""
     peers, topology = PEERS[cell["graph"]]
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            run_file=HERE / "bed.toml",
-            peers=peers,
-            topology=topology,
-            task=f"experiments.untuned.tasks:{cell['task']}",
-            strategy=cell["strategy"],
-            steps=max(round(STEPS * variant.scale), 1),
-            seed=cell["seed"],
-            settings=variant.settings_of(cell),
-            data_dir=folder(),
-            device="cpu",
-            out=Path(out),
-            here=HERE.parents[1],
-        )
-        simulation = Simulation(plan_simulation(asked), stopwatch=time.perf_counter)
-        simulation.run()
-    entries = simulation.summary.peers
-    if simulation.figures.violations:
-        raise RuntimeError(f"{cell}: {simulation.figures.violations[0]}")
+    with planned(
+        run_file=HERE / "bed.toml",
+        peers=peers,
+        topology=topology,
+        task=f"experiments.untuned.tasks:{cell['task']}",
+        strategy=cell["strategy"],
+        steps=max(round(STEPS * variant.scale), 1),
+        seed=cell["seed"],
+        settings=variant.settings_of(cell),
+    ) as specs:
+        entries = completed(Simulation(specs, stopwatch=time.perf_counter)).summary.peers
     return {
         "accuracy": {entry.name: _percent(entry.val_accuracy) for entry in entries},
         "bad_ends": {entry.name: entry.status for entry in entries if entry.status != "finished"},
@@ -156,17 +135,16 @@ def _percent(accuracy: float | None) -> float:
 
 def asked_for() -> argparse.Namespace:
     """What was typed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", help=f"unset: 0 to {SEEDS - 1}, of other strategies 0 to {SEEDS_OTHERS - 1}")
-    parser.add_argument("--rows", default=",".join((*FAMILY, *OTHERS)), help="strategies")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--shards", default=",".join(SHARDS))
-    parser.add_argument("--graphs", default=",".join(GRAPHS))
+    parser = command.parser(__doc__, jobs=True)
+    unset = f"unset: 0 to {SEEDS - 1}, of other strategies 0 to {SEEDS_OTHERS - 1}"
+    parser.add_argument("--seeds", type=command.numbers, help=unset)
+    everything = {"rows": [*FAMILY, *OTHERS], "tasks": TASKS, "shards": SHARDS, "graphs": GRAPHS}
+    for name, default in everything.items():
+        parser.add_argument(f"--{name}", type=command.words, default=list(default))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="kept apart as a variant")
     parser.add_argument("--validation", action="store_true", help="judge by the validation part; kept apart")
     parser.add_argument("--scale", type=float, default=1.0, help=f"of {STEPS} steps; kept apart")
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    return parser.parse_args()
+    return command.begin(parser)
 
 
 def main() -> None:
@@ -174,30 +152,26 @@ def main() -> None:
     asked = asked_for()
     variant = Variant(tuple(asked.set), "validation" if asked.validation else "test", asked.scale)
     where = [
-        place
-        for place in places()
-        if place[0] in asked.tasks.split(",")
-        and place[1] in asked.shards.split(",")
-        and place[2] in asked.graphs.split(",")
+        (task, shards, graph)
+        for task, shards, graph in places()
+        if task in asked.tasks and shards in asked.shards and graph in asked.graphs
     ]
-    rows = asked.rows.split(",")
+    rows, run = asked.rows, partial(simulated, variant=variant)
     for row in rows:
         strategy_of(row)
-    torch.set_num_threads(1)
     family, others = [row for row in FAMILY if row in rows], [row for row in OTHERS if row in rows]
     if not asked.report:
-        seeds = [int(seed) for seed in asked.seeds.split(",")] if asked.seeds else None
         for part in (family[:3], family[3:]):  # groups average weights as well: after the two that do not
-            variant.fill(keys_of(part, seeds or range(SEEDS), where))
-        while rows == [*FAMILY, *OTHERS] and not seeds and (wanted := more_seeds(known(variant.path))):
-            variant.fill(wanted)
-        variant.fill(keys_of(others, seeds or range(SEEDS_OTHERS), where))
+            fill(variant.path, keys_of(part, asked.seeds or range(SEEDS), where), run, asked.jobs)
+        while rows == [*FAMILY, *OTHERS] and not asked.seeds and (wanted := more_seeds(known(variant.path))):
+            fill(variant.path, wanted, run, asked.jobs)
+        fill(variant.path, keys_of(others, asked.seeds or range(SEEDS_OTHERS), where), run, asked.jobs)
     text = table(known(variant.path))
-    if not variant.name:
-        (RESULTS / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+    if variant.name:
+        print(text)
+    else:
+        command.write(RESULTS / "table.md", text)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

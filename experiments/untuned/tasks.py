@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from experiments.untuned import data
+from experiments.common import data
 from gossipdistill import Task
 from gossipdistill.tasks import Shard, accuracy
 from gossipdistill.tasks.models import mlp

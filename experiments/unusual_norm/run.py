@@ -7,24 +7,21 @@ experiments/robust_mixing. A model is unusual when its norm is more than four ti
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
-
+from experiments.common import command
+from experiments.common.cells import Cell, Key, fill, known
+from experiments.common.runs import completed, planned
 from experiments.robust_mixing.run import HONEST, LIAR, LIES, run
-from gossipdistill.config.plan import Asked
-from gossipdistill.simulation.run import Simulation, plan_simulation
+from gossipdistill.simulation.run import Simulation
 from gossipdistill.strategies import STRATEGIES
 from gossipdistill.training.worker import Worker
 
 RESULTS = Path(__file__).parent / "results"
-RUNS = RESULTS / "runs.jsonl"
-"""One line per run; those that are there are not run again."""
+CELLS = RESULTS / "cells.jsonl"
 SEEDS = (0, 1, 2)
 SECONDS = 8.0
 SLOWDOWN = 5.0
@@ -65,22 +62,10 @@ def takes(setting: str, strategy: str) -> bool:
 def honest(setting: str, strategy: str, seed: int) -> dict[str, int]:
     """Of one run: how many models were judged, and how many were unusual."""
     task, settings, slow = SETTINGS[setting]
-    with tempfile.TemporaryDirectory() as out:
-        asked = Asked(
-            peers="4",
-            task=task,
-            strategy=strategy,
-            seed=seed,
-            settings=[*COMMON, *settings],
-            device="cpu",
-            out=Path(out),
-        )
-        specs = plan_simulation(asked)
+    with planned(peers="4", task=task, strategy=strategy, seed=seed, settings=[*COMMON, *settings]) as specs:
         if slow:
             specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
-        simulation = Simulation(specs)
-        simulation.run()
-    entries = simulation.summary.peers
+        entries = completed(Simulation(specs)).summary.peers
     assert all(entry.status == "finished" for entry in entries)
     return {
         "models": sum(entry.parcels_used for entry in entries),
@@ -102,7 +87,20 @@ def lying(lie: str, rule: str, seed: int) -> dict[str, int]:
     return counts
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def counted(key: Key) -> Cell:
+    """The figures of a cell."""
+    counts = honest if key["what"] in SETTINGS else lying
+    return {**counts(key["what"], key["how"], key["seed"])}
+
+
+def keys(seeds: Sequence[int]) -> Iterator[Key]:
+    """Honest runs, then those with a liar."""
+    pairs = [(setting, name) for setting in SETTINGS for name in STRATEGIES_WITH_WEIGHTS if takes(setting, name)]
+    for what, how in (*pairs, *((lie, "median") for lie in LIES)):
+        yield from ({"what": what, "how": how, "seed": seed} for seed in seeds)
+
+
+def table(runs: list[Cell]) -> str:
     """table.md."""
     lines = [
         f"Four honest peers, {SECONDS:g} s of steps of 20 ms, {len(SEEDS)} seeds; all strategies together.", "",
@@ -110,9 +108,11 @@ def table(runs: list[dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | --- |",
     ]  # fmt: skip
     for setting in SETTINGS:
-        rows = [one for one in runs if one["what"] == setting]
+        rows = [one for one in runs if one["key"]["what"] == setting]
         models, unusual = (sum(row[key] for row in rows) for key in ("models", "unusual"))
-        which = {name: sum(row["unusual"] for row in rows if row["how"] == name) for name in STRATEGIES_WITH_WEIGHTS}
+        which = {
+            name: sum(row["unusual"] for row in rows if row["key"]["how"] == name) for name in STRATEGIES_WITH_WEIGHTS
+        }
         some = ", ".join(f"{name} {count}" for name, count in which.items() if count) or "none"
         lines.append(f"| {setting} | {models:,} | {unusual:,} | {100 * unusual / max(models, 1):.2f} % | {some} |")
     lines += [
@@ -120,7 +120,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         "| the eighth sends | models of it that were read | of unusual norm | share |", "| --- | ---: | ---: | ---: |",
     ]  # fmt: skip
     for lie in LIES:
-        rows = [one for one in runs if one["what"] == lie]
+        rows = [one for one in runs if one["key"]["what"] == lie]
         models, unusual = (sum(row[key] for row in rows) for key in ("models", "unusual"))
         lines.append(f"| {lie} | {models:,} | {unusual:,} | {100 * unusual / max(models, 1):.1f} % |")
     return "\n".join(lines) + "\n"
@@ -128,23 +128,10 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Every run that is not there yet, then the table."""
-    torch.set_num_threads(1)
-    RESULTS.mkdir(exist_ok=True)
-    runs = [json.loads(line) for line in RUNS.read_text().splitlines()] if RUNS.exists() else []
-    done = {(one["what"], one["how"], one["seed"]) for one in runs}
-    pairs = [(setting, name) for setting in SETTINGS for name in STRATEGIES_WITH_WEIGHTS if takes(setting, name)]
-    wanted = [(setting, name, seed) for setting, name in pairs for seed in SEEDS]
-    wanted += [(lie, "median", seed) for lie in LIES for seed in SEEDS]
-    for number, (what, how, seed) in enumerate(wanted, start=1):
-        if (what, how, seed) in done:
-            continue
-        counts = honest(what, how, seed) if what in SETTINGS else lying(what, how, seed)
-        runs.append({"what": what, "how": how, "seed": seed, **counts})
-        with RUNS.open("a") as file:
-            file.write(json.dumps(runs[-1]) + "\n")
-        print(f"{number} of {len(wanted)}: {runs[-1]}", flush=True)
-    (RESULTS / "table.md").write_text(table(runs))
-    print(table(runs))
+    asked = command.begin(command.parser(__doc__, SEEDS, jobs=True))
+    if not asked.report:
+        fill(CELLS, keys(asked.seeds), counted, asked.jobs)
+    command.write(RESULTS / "table.md", table(known(CELLS)))
 
 
 if __name__ == "__main__":

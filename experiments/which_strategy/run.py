@@ -8,24 +8,19 @@ One line of `results/cells.jsonl` for each finished cell, so that an interrupted
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.common.cells import add, known, missing
+from experiments.common import command
+from experiments.common.cells import fill, known
 from experiments.common.collective import STANDS_FOR_IT, Collective
+from experiments.common.runs import completed, planned
 from experiments.common.timed import Timed
 from experiments.which_strategy.table import ALONE, CALM, SETTINGS, STRAGGLER, Cell, Series, table
-from gossipdistill.config.plan import Asked
 from gossipdistill.config.spec import WorkerSpec
-from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.strategies import STRATEGIES, strategy_of
 
 HERE = Path(__file__).parent
@@ -49,35 +44,31 @@ def longer_keys(times: float | None, seeds: list[int], scale: float) -> Iterator
             yield {"strategy": ALONE, "setting": setting, "speeds": CALM, "seed": seed, "scale": scale, "times": times}
 
 
-def specs_of(cell: Cell, out: Path) -> list[WorkerSpec]:
+@contextmanager
+def specs_of(cell: Cell) -> Iterator[list[WorkerSpec]]:
     """The four peers of a cell; with a straggler, the last of them is slow."""
     steps = max(round(STEPS * cell["scale"] * cell.get("times", 1.0)), 1)
     strategy = cell["strategy"] if cell["strategy"] != COLLECTIVE else STANDS_FOR_IT
-    asked = Asked(
-        run_file=HERE / f"{cell['setting']}.toml",
-        strategy=strategy,
-        steps=steps,
-        seconds=100.0 * steps,
-        seed=cell["seed"],
-        device="cpu",
-        data_dir=Path(os.environ["GOSSIPDISTILL_DATA"]) if "GOSSIPDISTILL_DATA" in os.environ else None,
-        out=out,
-    )
-    specs = plan_simulation(asked)
-    if cell["speeds"] == STRAGGLER:
-        specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
-    return specs
+    run_file = HERE / f"{cell['setting']}.toml"
+    with planned(
+        run_file=run_file, strategy=strategy, steps=steps, seconds=100.0 * steps, seed=cell["seed"]
+    ) as specs:  # fmt: skip
+        if cell["speeds"] == STRAGGLER:
+            specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
+        yield specs
 
 
-def simulated(cell: Cell) -> dict[str, Any]:
+def figures_of(cell: Cell) -> dict[str, Any]:
     """Figures of one cell: of the healthy peers, and the processor time of a step of all."""
-    with tempfile.TemporaryDirectory() as out:
-        simulation = Timed(specs_of(cell, Path(out)))
-        simulation.run()
+    with specs_of(cell) as specs:
+        return collective(specs) if cell["strategy"] == COLLECTIVE else simulated(specs)
+
+
+def simulated(specs: list[WorkerSpec]) -> dict[str, Any]:
+    """Those of a strategy."""
+    simulation = completed(Timed(specs))
     entries = {entry.name: entry for entry in simulation.summary.peers}
     healthy = [entries[spec.name] for spec in simulation.healthy]
-    if simulation.figures.violations:
-        raise RuntimeError(f"{cell}: {simulation.figures.violations[0]}")
     return {
         "accuracy": {entry.name: round(100 * entry.val_accuracy, 2) for entry in healthy},
         "megabytes": round(sum(entry.bytes_sent for entry in healthy) / len(healthy) / 1e6, 3),
@@ -86,10 +77,8 @@ def simulated(cell: Cell) -> dict[str, Any]:
     }
 
 
-def collective(cell: Cell) -> dict[str, Any]:
-    """The same of all_reduce, which has a transport of its own: its arithmetic here, its time from the same paces."""
-    with tempfile.TemporaryDirectory() as out:
-        specs = specs_of(cell, Path(out))
+def collective(specs: list[WorkerSpec]) -> dict[str, Any]:
+    """Those of all_reduce, which has a transport of its own: its arithmetic here, its time from the same paces."""
     peers, steps = Collective(specs), specs[0].config.steps or 1
     for step in range(steps):
         peers.step(step / steps)
@@ -108,39 +97,25 @@ def cells_of(scale: float) -> list[Cell]:
     return [cell for cell in known(CELLS) if cell["key"]["scale"] == scale]
 
 
-def fill(keys: Iterable[Cell]) -> None:
-    """Run the cells that are missing of these."""
-    wanted = list(missing(CELLS, keys))
-    for number, cell in enumerate(wanted, start=1):
-        began_s = time.process_time()
-        figures = collective(cell) if cell["strategy"] == COLLECTIVE else simulated(cell)
-        cpu_s = round(time.process_time() - began_s, 2)
-        add(CELLS, cell, {**figures, "cpu_s": cpu_s})
-        print(f"{number} of {len(wanted)}: {cell} {figures}, {cpu_s} s of processor time", flush=True)
-
-
 def main() -> None:
     """Every missing cell, then the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default=",".join(STRATEGIES))
+    parser = command.parser(__doc__, seeds=(0, 1, 2), jobs=True)
+    parser.add_argument("--rows", type=command.words, default=list(STRATEGIES))
     parser.add_argument("--scale", type=float, default=1.0, help=f"of {STEPS} steps; other scales are kept apart")
-    parser.add_argument("--report", action="store_true")
-    asked = parser.parse_args()
-    rows, seeds = asked.rows.split(","), [int(seed) for seed in asked.seeds.split(",")]
-    for row in rows:
+    asked = command.begin(parser)
+    for row in asked.rows:
         strategy_of(row)
-    torch.set_num_threads(1)
     if not asked.report:
-        fill(keys_of(rows, seeds, asked.scale))
-        if ALONE in rows:  # what a step costs is known by now
-            fill(longer_keys(Series(cells_of(asked.scale)).times, seeds, asked.scale))
+        fill(CELLS, keys_of(asked.rows, asked.seeds, asked.scale), figures_of, asked.jobs)
+        if ALONE in asked.rows:  # what a step costs is known by now
+            times = Series(cells_of(asked.scale)).times
+            fill(CELLS, longer_keys(times, asked.seeds, asked.scale), figures_of, asked.jobs)
     text = table(cells_of(asked.scale))
     if asked.scale == 1.0:
-        (HERE / "results" / "table.md").write_text(text, encoding="utf-8")
-    print(text)
+        command.write(HERE / "results" / "table.md", text)
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

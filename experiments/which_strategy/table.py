@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiments.common.command import line
 from experiments.common.spread import mean_and_error
 from gossipdistill.strategies import STRATEGIES, Delivery, Rounds
 
@@ -103,7 +104,7 @@ def table(cells: Iterable[Cell]) -> str:
             _wall(slow),
             _text(slow, _accuracy),
         ]
-        lines.append("| " + " | ".join(entries) + " |")
+        lines.append(line(entries))
     return "\n".join(lines + _equal_time(series)) + "\n"
 
 
@@ -134,7 +135,7 @@ def _equal_time(series: Series) -> list[str]:
         pairs = [
             (_text(cells, _accuracy), _gain(cells, longer[one])) for cells, one in zip(found, SETTINGS, strict=True)
         ]
-        lines.append("| " + " | ".join([*head, *(text for pair in pairs for text in pair)]) + " |")
+        lines.append(line([*head, *(text for pair in pairs for text in pair)]))
     return lines
 
 

@@ -58,7 +58,8 @@ def test_rows_are_counted_as_they_go_through_the_models(
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda setting: f"{setting.n}-{setting.method}-{setting.changes}")
 def test_what_is_counted_is_what_is_run(setting: Setting, tmp_path: Path) -> None:
-    (spec, *_) = setting.specs(START, 0, "validation", tmp_path)
+    with setting.specs(START, 0, "validation") as (spec, *_):
+        pass
     config, step = spec.config, setting.step
     assert (config.steps, config.train.batch_size) == (setting.steps, step.batch)
     if setting.method == "codistill_checkpoints":

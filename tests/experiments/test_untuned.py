@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.untuned import data, tasks
+from experiments.common import data
+from experiments.untuned import tasks
 from experiments.untuned.run import HERE, Variant, keys_of, more_seeds, simulated
 from experiments.untuned.table import FAMILY, GRAPHS, OTHERS, Gain, gains, places, table
 from gossipdistill.strategies import STRATEGIES, Rounds

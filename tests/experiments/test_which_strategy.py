@@ -92,7 +92,8 @@ def test_training_alone_is_given_the_time_of_the_dearest_teacher() -> None:
 
 def test_the_longer_run_has_so_many_steps(tmp_path: Path) -> None:
     (key, *_) = longer_keys(2.5, [0], 0.1)
-    assert {spec.config.steps for spec in specs_of(key, tmp_path)} == {188}
+    with specs_of(key) as specs:
+        assert {spec.config.steps for spec in specs} == {188}
 
 
 def test_a_collective_is_shown_with_its_time_if_all_of_it_overlapped() -> None:

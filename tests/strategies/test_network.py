@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.mass.averaging import Storm, weights_of
+from experiments.common.lossy import Storm
+from experiments.mass.averaging import weights_of
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.cadence import Cadence
 from gossipdistill.learning.flat import flat_parameters
