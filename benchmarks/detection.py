@@ -5,15 +5,14 @@ python -m benchmarks.detection [--sizes 10,100,1000] [--kills 30] [--peer-hours 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import circumstances, heading
-from benchmarks.virtual import LAN, walkers
+from benchmarks.kit import command
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.virtual import LAN, walkers
 from gossipdistill.events import Event, EventKind
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.sim.compute import Compute
@@ -148,13 +147,12 @@ def report(about: dict[str, Any], rows: list[dict[str, Any]], calm: dict[str, An
 
 def main() -> int:
     """Measure, print, write; 0 if the bounds hold and nobody was called dead who lives."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--sizes", default="10,100,1000", help="numbers of peers, by commas")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--peer-hours", type=float, default=1000.0, help="without a death; 0: leave out")
     parser.add_argument("--calm-peers", type=int, default=100, help="peers of the world without a death")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     about, rows = circumstances("benchmarks.detection"), []
     for size in map(int, asked.sizes.split(",")):
@@ -164,10 +162,7 @@ def main() -> int:
     if asked.peer_hours:
         calm = false_deaths(asked.calm_peers, asked.peer_hours / asked.calm_peers, asked.seed)
     lines = report(about, rows, calm)
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "detection.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "detection.json").write_text(json.dumps({"about": about, "rows": rows, "calm": calm}, indent=1) + "\n")
+    command.keep(asked.out, "detection", lines, {"about": about, "rows": rows, "calm": calm})
     good = all(r["all_max"] <= KNOWN_WITHIN_INTERVALS.get(r["peers"], 1e9) and not r["never_knew"] for r in rows)
     return int(not good or any(r["false_deaths"] for r in rows) or bool(calm and calm["false_deaths"]))
 

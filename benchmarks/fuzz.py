@@ -5,8 +5,6 @@ python -m benchmarks.fuzz [--frames 1000000] [--seed 0] [--quick] [--out FOLDER]
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import resource
 import sys
@@ -14,11 +12,11 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz_target import Target
-from benchmarks.machine import circumstances, heading
+from benchmarks.fuzzing.target import Target
+from benchmarks.kit import command
+from benchmarks.kit.machine import circumstances, heading
 
 HEADER_SHARE_MIN = 0.5
 ENTRIES_RATIO_MAX = 1.25
@@ -173,11 +171,10 @@ def _verdict(holds: bool, bound: str) -> str:
 
 def main() -> int:
     """Throw, print, write `fuzz.md` and `fuzz.json`; 0 if nothing was raised and every bound held."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="20,000 frames: a smoke test")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     if asked.frames < 1:
         parser.error("--frames is at least 1")
@@ -195,10 +192,7 @@ def main() -> int:
         "",
         *report(found),
     ]
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "fuzz.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "fuzz.json").write_text(json.dumps({"about": about, "found": found}, indent=1) + "\n")
+    command.keep(asked.out, "fuzz", lines, {"about": about, "found": found})
     return int(any("FAIL" in line for line in lines))
 
 

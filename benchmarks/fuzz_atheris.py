@@ -27,8 +27,8 @@ def main() -> int:
         print(f"atheris is not installed: pip install 'gossipdistill[fuzz]' (exit code {EXIT_ABSENT})", file=sys.stderr)
         return EXIT_ABSENT
     with atheris.instrument_imports(include=["gossipdistill"]):
-        from benchmarks.chances import Chances
-        from benchmarks.fuzz_target import Target
+        from benchmarks.fuzzing.chances import Chances
+        from benchmarks.fuzzing.target import Target
 
     counts: Counter[str] = Counter()
 

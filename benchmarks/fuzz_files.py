@@ -22,11 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.file_kinds import KINDS, Kind
-from benchmarks.file_mutator import Spoiler
-from benchmarks.machine import circumstances, heading
+from benchmarks.fuzzing.file_kinds import KINDS, Kind
+from benchmarks.fuzzing.file_mutator import Spoiler
+from benchmarks.kit.command import RESULTS
+from benchmarks.kit.machine import circumstances, heading
 
-RESULT = Path(__file__).parent / "results" / "fuzz_files.md"
+RESULT = RESULTS / "fuzz_files.md"
 PLANTED_RESULT = RESULT.with_name("fuzz_files_planted.md")
 PAST_MIN = 0.3
 SLOW_S = 5.0
@@ -138,7 +139,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}, or {PLANTED_RESULT.name}")
     asked = parser.parse_args()
     if asked.planted:
-        from benchmarks.fuzz_files_planted import hunt_all
+        from benchmarks.fuzzing.planted_files import hunt_all
 
         return hunt_all(asked.seed, PLANTED_RESULT if asked.write else None)
     about, fuzz = circumstances("benchmarks.fuzz_files"), Fuzz(asked.seed)

@@ -5,15 +5,14 @@ python -m benchmarks.heal [--sizes 8,64,200] [--cut-s 60] [--out FOLDER]
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.machine import circumstances, heading
-from benchmarks.virtual import ScheduledWalker, walkers
+from benchmarks.kit import command
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.virtual import ScheduledWalker, walkers
 from gossipdistill.events import Event, EventKind
 from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
 from gossipdistill.sim.compute import Compute
@@ -170,21 +169,17 @@ def good(row: dict[str, Any]) -> bool:
 
 def main() -> int:
     """Measure, print, write; 0 if every bound holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--sizes", default="8,64,200", help="numbers of peers, by commas")
     parser.add_argument("--cut-s", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     about, rows = circumstances("benchmarks.heal"), []
     for size in map(int, asked.sizes.split(",")):
         rows.append(cut_and_heal(size, asked.cut_s, asked.seed))
         print(json.dumps(rows[-1]), flush=True)
     lines = report(about, rows)
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "heal.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "heal.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    command.keep(asked.out, "heal", lines, {"about": about, "rows": rows})
     return int(not all(good(row) for row in rows))
 
 

@@ -5,21 +5,20 @@ python -m benchmarks.overhead [--repeats 5] [--seconds 8] [--rows ...] [--quick]
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.launcher import WORKER_MODULE, Workers, end_tidily_on_signals
-from benchmarks.machine import circumstances, heading
-from benchmarks.plans import plan
-from benchmarks.series import Rates, mean, median, rates
+from benchmarks.kit import command
+from benchmarks.kit.launcher import WORKER_MODULE, Workers, end_tidily_on_signals
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.plans import plan
+from benchmarks.kit.series import Rates, mean, median, rates
 
 RATIO_MAX = 1.05
-LOCAL_MODULE = "benchmarks.local_worker"
+LOCAL_MODULE = "benchmarks.kit.local_worker"
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,11 @@ def _middle(found: list[dict[str, Any]], kind: str, figure: str) -> float:
 
 def main() -> int:
     """Measure, print, write `overhead.md` and `overhead.json`; 0 if every judged row passes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each window")
     parser.add_argument("--rows", default="padded,full,unlike-padded,unlike-full", help="of " + ", ".join(ROWS))
     parser.add_argument("--quick", action="store_true", help="one short pair of each row: a smoke test")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     keys = asked.rows.split(",")
     if not set(keys) <= set(ROWS):
@@ -135,10 +133,7 @@ def main() -> int:
         "",
         *table(pairs),
     ]
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "overhead.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "overhead.json").write_text(json.dumps({"about": about, "pairs": pairs}, indent=1) + "\n")
+    command.keep(asked.out, "overhead", lines, {"about": about, "pairs": pairs})
     return int(any("FAIL" in line for line in lines))
 
 

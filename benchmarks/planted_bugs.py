@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks import mass_storms
-from benchmarks.planting import Bug
+from benchmarks.kit.command import RESULTS
+from benchmarks.kit.planting import Bug
 from gossipdistill.learning import mass, norms
 from gossipdistill.learning.reciprocity import Reciprocity
 from gossipdistill.mailbox import LinkRoom, Mailbox
@@ -35,7 +35,7 @@ from gossipdistill.sim.checkers import Violation
 from gossipdistill.sim.learners import Publisher, Walker
 from gossipdistill.sim.scenario import blow, storm_of
 
-RESULT = Path(__file__).parent / "results" / "planted_bugs.md"
+RESULT = RESULTS / "planted_bugs.md"
 STORMS = 200
 PEERS_MAX = 40
 """Larger storms are passed over here: they cost more, and show no more of these."""

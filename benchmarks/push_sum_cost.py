@@ -5,7 +5,6 @@ python -m benchmarks.push_sum_cost [--only steps,kernels,exchange,memory] [--rep
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.launcher import end_tidily_on_signals
-from benchmarks.machine import circumstances, heading
-from benchmarks.push_sum_kernels import Profile, profile_of
-from benchmarks.push_sum_memory import PARTS, STRATEGIES, beyond, beyond_between, run_pair
-from benchmarks.push_sum_steps import PUSH_SUM, Lone, compare_steps, exchange_costs
+from benchmarks.kit import command
+from benchmarks.kit.launcher import end_tidily_on_signals
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.push_sum.kernels import Profile, profile_of
+from benchmarks.push_sum.memory import PARTS, STRATEGIES, beyond, beyond_between, run_pair
+from benchmarks.push_sum.steps import PUSH_SUM, Lone, compare_steps, exchange_costs
 
 RATIO_MAX = 1.03
 MODELS_MAX = 3.5
@@ -223,14 +223,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Measure, print, write `push_sum_cost.md` and `push_sum_cost.json`; 0 if everything judged passes."""
-    results = Path(__file__).parent / "results"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, note=True)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections; others stay as they are in the file")
     parser.add_argument("--repeats", type=int, help="pairs of blocks of steps (default 20), exchanges (default 7)")
     parser.add_argument("--quick", action="store_true", help="small models: a smoke test")
-    parser.add_argument("--before", type=Path, default=results / f"{FILE}_before.json", help="an earlier one's figures")
-    parser.add_argument("--note", default="", help="goes into the file")
-    parser.add_argument("--out", type=Path, default=results)
+    parser.add_argument(
+        "--before", type=Path, default=command.RESULTS / f"{FILE}_before.json", help="an earlier one's figures"
+    )
     asked = parser.parse_args()
     keys = asked.only.split(",")
     if not set(keys) <= set(SECTIONS):
@@ -248,8 +247,7 @@ def main() -> int:
             print(key, {name: value for name, value in row.items() if name not in ("ratios", "which")}, flush=True)
             file.write_text(json.dumps(found, indent=1) + "\n")
     lines = report(found, before)
-    print("\n".join(lines))
-    (asked.out / f"{FILE}.md").write_text("\n".join(lines) + "\n")
+    command.keep(asked.out, FILE, lines)
     return int(any("FAIL" in line for line in lines))
 
 

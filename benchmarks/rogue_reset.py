@@ -8,7 +8,6 @@ passes on the handshake, gathers what follows, and writes it to the peer in one 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -17,13 +16,13 @@ import socket
 import struct
 import time
 from collections import Counter
-from pathlib import Path
 
 import zmq
 
-from benchmarks.launcher import end_tidily_on_signals
-from benchmarks.machine import circumstances, heading
-from benchmarks.rogue_peer import Watched
+from benchmarks.kit import command
+from benchmarks.kit.launcher import end_tidily_on_signals
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.rogues.peer import Watched
 from gossipdistill.machine.listening import free_ports
 
 Pair = tuple[bytes, bytes]
@@ -139,12 +138,11 @@ def series(mode: str, attempts: int, hold_s: float, seed: int) -> tuple[Counter[
 
 def main() -> int:
     """Attack, print what became of it, write `rogue_reset.md`; 0 if the peer lives in every mode."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--attempts", type=int, default=1000)
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--hold", type=float, default=5.0, help="seconds, in the second series")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     end_tidily_on_signals()
     lines = [
@@ -167,8 +165,7 @@ def main() -> int:
             held = f"{hold_s:g} s" if hold_s else "no"
             lines.append(f"| {mode} | {held} | {became.total()} | {became['refused']} | {ending} |")
             print(lines[-1], flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "rogue_reset.md").write_text("\n".join(lines) + "\n")
+    command.keep(asked.out, "rogue_reset", lines)
     return int(deaths > 0)
 
 

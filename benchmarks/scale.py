@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import circumstances, heading
-from benchmarks.virtual import walkers
+from benchmarks.kit import command
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.virtual import walkers
 
 EVENT_US_MAX = 40.0
 GIB_MAX = 1.0
@@ -117,10 +118,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> int:
     """Measure each size in a process of its own; 0 if the bounds hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--sizes", default="10,100,1000,5000,10000", help="numbers of peers, by commas")
     parser.add_argument("--virtual-seconds", type=float, default=60.0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--alone", type=int, default=0, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.alone:
@@ -128,16 +128,13 @@ def main() -> int:
         return 0
     about, rows = circumstances("benchmarks.scale"), []
     for size in asked.sizes.split(","):
-        command = [sys.executable, "-m", "benchmarks.scale", "--alone", size]
-        command += ["--virtual-seconds", str(asked.virtual_seconds)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+        alone = [sys.executable, "-m", "benchmarks.scale", "--alone", size]
+        alone += ["--virtual-seconds", str(asked.virtual_seconds)]
+        done = subprocess.run(alone, stdout=subprocess.PIPE, check=True, text=True)
         rows.append(json.loads(done.stdout))
         print(f"{size} peers: {rows[-1]['wall_s']:.1f} s, {rows[-1]['event_us']:.1f} us per event", flush=True)
     lines = report(about, rows)
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "scale.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "scale.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    command.keep(asked.out, "scale", lines, {"about": about, "rows": rows})
     draw(rows, asked.out / "scale.png")
     return int(lines[-1].endswith("**no**."))
 

@@ -7,7 +7,6 @@ python -m benchmarks.secured [--rounds 7] [--peers 2,3,4] [--hivemind PYTHON] [-
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -18,11 +17,12 @@ from typing import Any
 
 import zmq
 
-from benchmarks.launcher import end_tidily_on_signals
-from benchmarks.machine import circumstances, heading
-from benchmarks.movers import BODY_BYTES
-from benchmarks.ring import Seat
-from benchmarks.series import median
+from benchmarks.kit import command
+from benchmarks.kit.launcher import end_tidily_on_signals
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.series import median
+from benchmarks.transfer.movers import BODY_BYTES
+from benchmarks.transfer.ring import Seat
 from gossipdistill.machine.listening import free_ports
 
 RAW_MIN, HIVEMIND_MIN = 0.85, 3.0
@@ -147,12 +147,11 @@ def _speed(walls_s: Sequence[float]) -> str:
 
 def main() -> int:
     """Measure, print, write `secured.md` and `secured.json`; 0 if every target is met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peers", default="2,3,4")
     parser.add_argument("--hivemind", type=Path, help="a Python in which hivemind is installed")
     parser.add_argument("--quick", action="store_true", help="two rounds of two peers")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     counts, rounds = ([2], 2) if asked.quick else ([int(count) for count in asked.peers.split(",")], asked.rounds)
     end_tidily_on_signals()
@@ -177,10 +176,7 @@ def main() -> int:
         "",
         *table(found),
     ]
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "secured.md").write_text("\n".join(lines) + "\n")
-    (asked.out / "secured.json").write_text(json.dumps({"about": about, "found": found}, indent=1) + "\n")
+    command.keep(asked.out, "secured", lines, {"about": about, "found": found})
     return int(any("FAIL" in line for line in lines))
 
 

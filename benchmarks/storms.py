@@ -19,10 +19,10 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import circumstances, heading
+from benchmarks.kit.command import RESULTS
+from benchmarks.kit.machine import circumstances, heading
 from gossipdistill.sim.scenario import blow, replay_command, storm_of
 
-RESULTS = Path(__file__).parent / "results"
 SCRATCH = Path(".storms.jsonl")
 
 

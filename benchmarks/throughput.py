@@ -5,18 +5,16 @@ python -m benchmarks.throughput [--pairs 5] [--repeats 9] [--quick] [--out FOLDE
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import zmq
 
-from benchmarks.launcher import end_tidily_on_signals
-from benchmarks.machine import circumstances, heading
-from benchmarks.movers import BODY_BYTES, Mover
-from benchmarks.series import median
+from benchmarks.kit import command
+from benchmarks.kit.launcher import end_tidily_on_signals
+from benchmarks.kit.machine import circumstances, heading
+from benchmarks.kit.series import median
+from benchmarks.transfer.movers import BODY_BYTES, Mover
 from gossipdistill.machine.listening import free_ports
 
 SPEED_MIN, CPU_MAX, ANSWER_S_MAX = 0.85, 1.3, 0.010
@@ -139,11 +137,10 @@ def _verdict(met: bool, target: str) -> str:
 
 def main() -> int:
     """Measure, print, write `throughput.md` and `throughput.json`; 0 if every target is met."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="pairs of processes, one after another")
     parser.add_argument("--repeats", type=int, default=9, help="by each pair")
     parser.add_argument("--quick", action="store_true", help="one pair, two repeats, one parcel beside the questions")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     pairs, repeats, parcels = (1, 2, 1) if asked.quick else (asked.pairs, asked.repeats, 10)
     end_tidily_on_signals()
@@ -162,10 +159,7 @@ def main() -> int:
     ]
     for title, one in found.items():
         lines += table(title, one)
-    print("\n".join(lines))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "throughput.md").write_text("\n".join(lines).rstrip() + "\n")
-    (asked.out / "throughput.json").write_text(json.dumps({"about": about, "found": found}, indent=1) + "\n")
+    command.keep(asked.out, "throughput", lines, {"about": about, "found": found})
     return int(any("FAIL" in line for line in lines))
 
 

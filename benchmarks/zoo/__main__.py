@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 import torch
 
+from benchmarks.kit.command import RESULTS
 from benchmarks.zoo.cells import run_cell
 from benchmarks.zoo.kinds import KINDS
 from gossipdistill.strategies import STRATEGIES
 
-RESULT = Path(__file__).parent.parent / "results" / "zoo.md"
+RESULT = RESULTS / "zoo.md"
 
 
 def outcome(kind: str, strategy: str) -> str:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.soak import SHORT_DOWN_MAX, run_soak, verdicts
+from benchmarks.soak.__main__ import SHORT_DOWN_MAX, run_soak, verdicts
 
 pytestmark = pytest.mark.bed
 

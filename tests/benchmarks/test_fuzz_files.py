@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from benchmarks.file_kinds import KINDS, Kind
-from benchmarks.file_mutator import Spoiler
 from benchmarks.fuzz_files import PAST_MIN, FoundError, Fuzz, shares
-from benchmarks.fuzz_files_planted import BUGS, ReaderBug, hunt
+from benchmarks.fuzzing.file_kinds import KINDS, Kind
+from benchmarks.fuzzing.file_mutator import Spoiler
+from benchmarks.fuzzing.planted_files import BUGS, ReaderBug, hunt
 
 MUTANTS = 150
 """Of each kind. A failure says the command that shows it again."""

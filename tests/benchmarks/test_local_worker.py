@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.local_worker import build
+from benchmarks.kit.local_worker import build
+from benchmarks.kit.plans import plan
 from benchmarks.overhead import ROWS
-from benchmarks.plans import plan
 
 
 @pytest.mark.parametrize("key", ["padded", "unlike-padded"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import pace_every
-from benchmarks.machine import circumstances
-from benchmarks.plans import plan
-from benchmarks.scenes import Windows
+from benchmarks.kit.machine import circumstances
+from benchmarks.kit.plans import plan
+from benchmarks.pace import every as pace_every
+from benchmarks.pace.scenes import Windows
 from gossipdistill.strategies import STRATEGIES
 
 

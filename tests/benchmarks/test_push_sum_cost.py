@@ -7,8 +7,8 @@ import math
 import pytest
 
 from benchmarks import push_sum_cost
-from benchmarks.push_sum_memory import beyond
-from benchmarks.push_sum_steps import Lone, bounded
+from benchmarks.push_sum.memory import beyond
+from benchmarks.push_sum.steps import Lone, bounded
 
 
 def test_the_upper_bound_is_that_of_the_median() -> None:

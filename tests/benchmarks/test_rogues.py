@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.rogue_cast import Target
-from benchmarks.rogue_floods import FLOODS
-from benchmarks.rogue_insiders import INSIDERS, Absorber, Insider
 from benchmarks.rogue_reset import attempt
-from benchmarks.rogue_stage import ROGUES, Seen
-from benchmarks.rogues import NOBODY, faults, table
+from benchmarks.rogues.__main__ import NOBODY, faults, table
+from benchmarks.rogues.cast import Target
+from benchmarks.rogues.floods import FLOODS
+from benchmarks.rogues.insiders import INSIDERS, Absorber, Insider
+from benchmarks.rogues.stage import ROGUES, Seen
 from gossipdistill.presence import Address
 from tests.drivers.harness import LIMITS, Node, exchange_works, free_address, wait_until
 
@@ -41,7 +41,7 @@ def pair() -> Iterator[tuple[Node, Node]]:
 def test_beside_each_of_them_two_peers_go_on(
     name: str, pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.rogue_insiders._MODEL_WITHIN_S", 0.0)
+    monkeypatch.setattr("benchmarks.rogues.insiders._MODEL_WITHIN_S", 0.0)
     ada, bo = pair
     at, seat = ada.roster["ada"], ada.roster["eve"]
     target = Target(

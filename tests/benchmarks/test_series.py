@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.series import Sample, age_quantiles_s, mean, median, rates
+from benchmarks.kit.series import Sample, age_quantiles_s, mean, median, rates
 from gossipdistill.learning.ledger import age_to_bin
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.launcher import WorkerHandle, Workers
-from benchmarks.soak import Accuracies, report, verdicts
-from benchmarks.soak_cycles import FIRST_KILL_S, LAST_KILL_BEFORE_END_S, Cycle, Seen, Soak, kill_times_s, specs_of
-from benchmarks.witness import MIB, Contents, Usage, contents, left_behind, slope, usage
+from benchmarks.kit.launcher import WorkerHandle, Workers
+from benchmarks.kit.witness import MIB, Contents, Usage, contents, left_behind, slope, usage
+from benchmarks.soak.__main__ import Accuracies, report, verdicts
+from benchmarks.soak.cycles import FIRST_KILL_S, LAST_KILL_BEFORE_END_S, Cycle, Seen, Soak, kill_times_s, specs_of
 
 NAMES = ("ada", "bo", "cy", "dee", "eve", "fay")
 Corrupt = Callable[[Seen], object]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.rival_runs import NAMES, Outcome, Rival, why_absent
-from benchmarks.stalls import Steps, quantile, read_moments, steps
-from benchmarks.survival import PLAIN, SECURED, Repeat, report, rival_table, verdicts
-from benchmarks.survival_runs import AGAIN, FAULTS, NONE, Times, specs_of, with_keys
+from benchmarks.kit.stalls import Steps, quantile, read_moments, steps
+from benchmarks.survival.__main__ import PLAIN, SECURED, Repeat, report, rival_table, verdicts
+from benchmarks.survival.rivals import NAMES, Outcome, Rival, why_absent
+from benchmarks.survival.runs import AGAIN, FAULTS, NONE, Times, specs_of, with_keys
 from gossipdistill.keys.secrets import read_secret
 from gossipdistill.roster import read_roster
 

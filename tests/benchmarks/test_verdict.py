@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.verdict import own_spread, pace_ratio, pair_ratios, verdicts
+from benchmarks.pace.ratios import own_spread, pace_ratio, pair_ratios, verdicts
 
 ROW = "codistill_predictions"
 

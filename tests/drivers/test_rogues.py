@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from benchmarks.rogue_cast import CAST, Rogue, Target
+from benchmarks.rogues.cast import CAST, Rogue, Target
 from gossipdistill.drivers.overload.resources import connections
 from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.events import EventKind

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.detection import KNOWN_WITHIN_INTERVALS, Deaths
-from benchmarks.virtual import walkers
+from benchmarks.kit.virtual import walkers
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.checkers.views import wrong_views

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.push_sum_kernels import profile_of
-from benchmarks.push_sum_steps import PUSH_SUM, Lone
+from benchmarks.push_sum.kernels import profile_of
+from benchmarks.push_sum.steps import PUSH_SUM, Lone
 
 SIZE, PARAMETERS = "301,066", 301_066
 OPTIMIZERS = {"sgd": None, "adamw": torch.optim.AdamW}

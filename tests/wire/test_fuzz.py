@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from benchmarks import fuzz, fuzz_atheris
-from benchmarks.chances import Chances
-from benchmarks.fuzz_target import COUNTED, LIMITS, MY_BOOT, BrokenError, Target
-from benchmarks.mutator import FINGERPRINT, place_address
+from benchmarks.fuzzing.chances import Chances
+from benchmarks.fuzzing.mutator import FINGERPRINT, place_address
+from benchmarks.fuzzing.target import COUNTED, LIMITS, MY_BOOT, BrokenError, Target
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.messages import (
     ArrayLayout,

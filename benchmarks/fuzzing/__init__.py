@@ -1,0 +1,1 @@
+"""Frames and files that are not as they ought to be."""

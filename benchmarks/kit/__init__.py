@@ -1,0 +1,1 @@
+"""What several benchmarks share: processes, plans, time series, verdicts, machines of namespaces."""

@@ -1,0 +1,1 @@
+"""The pace of a run beside a straggler."""

@@ -1,0 +1,1 @@
+"""What push-sum costs: a step, its kernels, memory."""

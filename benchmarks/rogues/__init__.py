@@ -1,0 +1,1 @@
+"""Peers that do harm, and what the others do about it."""

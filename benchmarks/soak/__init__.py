@@ -1,0 +1,1 @@
+"""A long run with a kill now and then."""

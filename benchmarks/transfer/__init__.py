@@ -1,0 +1,1 @@
+"""Payloads between nodes on real sockets, without training."""
