@@ -14,7 +14,7 @@ from benchmarks.kit import command
 from benchmarks.kit.machine import circumstances, heading
 from benchmarks.kit.virtual import ScheduledWalker, walkers
 from gossipdistill.events import Event, EventKind
-from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
+from gossipdistill.messages import DeliveryClass, Parcel, Received, Returned, Slot
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
@@ -46,23 +46,23 @@ class Halves:
 
 
 class Parcels(Observer):
-    """Each parcel by (sender, step, recipient): how often it was posted, absorbed and came home; how many parked."""
+    """Each parcel by (sender, step, recipient): how often it was posted, absorbed and returned; how many parked."""
 
     def __init__(self) -> None:
         self.posted: Counter[tuple[str, int, str]] = Counter()
         self.used: Counter[tuple[str, int, str]] = Counter()
-        self.home: Counter[tuple[str, int, str]] = Counter()
+        self.returned: Counter[tuple[str, int, str]] = Counter()
         self.parked: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
 
     def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
         self.posted[host.name, parcel.step, slot.peer] += 1
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if arrival.delivery is DeliveryClass.MASS and arrival.home:
-            self.home[host.name, arrival.step, arrival.sender] += 1
-        elif arrival.delivery is DeliveryClass.MASS:
-            self.used[arrival.sender, arrival.step, host.name] += 1
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
+        if isinstance(received, Returned):
+            self.returned[host.name, received.step, received.recipient] += 1
+        elif received.delivery is DeliveryClass.MASS:
+            self.used[received.sender, received.step, host.name] += 1
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         self.kinds[event.kind.value] += 1
@@ -109,7 +109,7 @@ def cut_and_heal(peers: int, cut_s: float, seed: int) -> dict[str, Any]:
         stepper.every_steps = 1 << 60  # no more sending: what is on the way arrives, and all mass is held
     world.run_for(20.0)
     weight, value = (sum(each) for each in zip(*((s.w, s.x[0]) for s in _steppers(world)), strict=True))
-    wrong = [key for key in parcels.posted if parcels.used[key] + parcels.home[key] != 1]
+    wrong = [key for key in parcels.posted if parcels.used[key] + parcels.returned[key] != 1]
     in_flight = sum(len(host.peer.reliable_messages.sender.in_flight()) for host in world.hosts.values())
     return {
         "peers": peers,
@@ -136,7 +136,7 @@ def report(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         "",
         "Push-sum on the one-peer exponential schedule, three exchanges a second, in virtual time. It begins two "
         "seconds before the cut. *Whole*: everybody may do business with everybody again, seconds after the heal. *Not "
-        "exactly once*: parcels that were neither used once nor came home once. *Apart*: the worst estimate's distance "
+        "exactly once*: parcels that were neither used once nor returned once. *Apart*: the worst estimate's distance "
         "from the true mean, in standard deviations of the first values.",
         "",
         "| peers | cut s | whole after s | bound | parked | posted | not exactly once | error of all weight "

@@ -72,7 +72,7 @@ def mass_storm_of(seed: int) -> MassStorm:
 
 
 class WeightsAddUp(Checker):
-    """The push-sum weights that the honest hold have a sum within bounds, on their way or at home."""
+    """The push-sum weights that the honest hold have a sum within bounds, on their way or returned."""
 
     duty = "the sum of weights stays"
 

@@ -94,7 +94,7 @@ class Limits:
     """A process that is held up again and again says so at most this often."""
 
     unsent_tries_max: int = 5
-    """Mass that no socket has taken so often, within 0.3 s, goes home: its recipient may have been killed."""
+    """Mass that no socket has taken so often, within 0.3 s, is returned: its recipient may have been killed."""
 
     unconfirmed_max: int = 2
     """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""

@@ -18,14 +18,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import NamedTuple
 
 from gossipdistill.condensing import Condensed
 from gossipdistill.events import Event
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Arrival, Complaint, DeliveryClass, Intake, Neighbourhood, Parcel, Settlement, Slot
+from gossipdistill.messages import (
+    Complaint,
+    DeliveryClass,
+    Intake,
+    Neighbourhood,
+    Parcel,
+    Received,
+    Settlement,
+    Slot,
+)
 
 _STATE = 0
 
@@ -90,7 +98,7 @@ class LinkRoom:
         return weights
 
     def free(self, slots: Iterable[Slot]) -> None:
-        """A parcel of each of these links is settled, gone home or written off: there is room for the next."""
+        """A parcel of each of these links is settled, returned or written off: there is room for the next."""
         with self._lock:
             for slot in slots:
                 self._in_flight[slot] -= 1
@@ -129,7 +137,7 @@ class Mailbox:
         self._limits = limits
         self._settlements: list[Settlement] = []
         self._complaints: list[Complaint] = []
-        self._inbox: dict[tuple[Slot, int], Arrival] = {}
+        self._inbox: dict[tuple[Slot, int], Received] = {}
         self._waiting_bytes: Counter[PeerName] = Counter()
         """Memory of the states in the inbox, by sender."""
         self.intake = Intake()
@@ -160,7 +168,8 @@ class Mailbox:
                 slot = self.room.reserve(peer, topic, parcel)
                 if slot is None:
                     return False
-                parcel = replace(parcel, topic=slot.topic)
+                if slot.topic != topic:
+                    parcel = parcel.with_content(topic=slot.topic)
                 self._consigned.append((slot, parcel))
             else:
                 for peer in parcel.to:
@@ -176,20 +185,20 @@ class Mailbox:
             more = topics | {parcel.topic} if topics is not None else None
             self.intake = Intake(more, max(largest, parcel.payload.nbytes))
 
-    def take(self) -> list[Arrival]:
-        """All arrivals since the last call, in order of their arrival: of states at most one per (sender, topic, key),
-        of mass and streams each one."""
+    def take(self) -> list[Received]:
+        """All that came since the last call, in order: of states at most one per (sender, topic, key), of mass and
+        streams each one, and what was returned to me."""
         if not self._inbox:  # a stale look costs one step of delay; taking the lock each step would cost more
             return []
         with self._lock:
-            arrivals = list(self._inbox.values())
+            received = list(self._inbox.values())
             self._taken.update(slot for slot, number in self._inbox if number == _STATE)
             self._inbox.clear()
             self._waiting_bytes.clear()
             awaited = self._taking_awaited
         if awaited:
             self._wake()
-        return arrivals
+        return received
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """The learner's verdicts on arrivals of mass and streams, each once."""
@@ -244,21 +253,21 @@ class Mailbox:
             self._taking_awaited = awaited
             return awaited and bool(self._taken)
 
-    def deliver(self, arrival: Arrival) -> bool:
+    def deliver(self, received: Received) -> bool:
         """Put what came into the inbox: a state over an older one (the caller has checked that it is newer), mass and
         streams beside what is there. Whether other states of its sender had to give way."""
-        slot = Slot(arrival.sender, arrival.topic, arrival.key)
+        slot = Slot(received.peer, received.topic, received.key)
         with self._lock:
-            # Versions do not tell parcels apart: one that came home has a number of mine, the others have numbers of
+            # Versions do not tell parcels apart: one that was returned has a number of mine, the others have numbers of
             # their senders, and two processes may have been started in the same millisecond.
             self._delivered += 1
-            if arrival.delivery is not DeliveryClass.STATE:
-                self._inbox[slot, self._delivered] = arrival
+            if received.delivery is not DeliveryClass.STATE:
+                self._inbox[slot, self._delivered] = received
                 return False
             self._remove(slot)  # so that the dictionary's order stays the order of arrival
-            gave_way = self._make_room(arrival.sender, arrival.payload.memory_bytes)
-            self._inbox[slot, _STATE] = arrival
-            self._waiting_bytes[arrival.sender] += arrival.payload.memory_bytes
+            gave_way = self._make_room(slot.peer, received.payload.memory_bytes)
+            self._inbox[slot, _STATE] = received
+            self._waiting_bytes[slot.peer] += received.payload.memory_bytes
             return gave_way
 
     def _remove(self, slot: Slot) -> None:
@@ -286,7 +295,7 @@ class Mailbox:
             self._events.add(events)
             self._events_told_s = max([self._events_told_s, *(event.at_s for event in events)])
 
-    def waiting(self) -> list[Arrival]:
+    def waiting(self) -> list[Received]:
         """What the learner has not taken yet, oldest first, for observers."""
         with self._lock:
             return list(self._inbox.values())

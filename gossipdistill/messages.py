@@ -12,10 +12,10 @@ How peers meet, watch over one another and part is said with the words of `prese
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.presence import Ack, Address, Enrolments, Greeting, Here, Leave, Nack, Ping, PingRequest, Refusal
@@ -72,24 +72,82 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """A learner's news for some neighbours.
+class Content:
+    """What a strategy says to those of its neighbours. It is carried unchanged to the strategies that read it.
 
-    A *state* says what is, never what to add. A parcel of *mass* or of a *stream* has one recipient and no key;
-    `weight` is the push-sum weight that travels with it (float64), `degree` the number of the sender's living
-    neighbours, from which symmetric mixing weights are made. `mode` concerns states only.
+    A *state* says what is, never what to add. Mass and streams have no key. `step` and `exchange` are counts of the
+    sender's own; `weight` is the push-sum weight that travels with mass (float64), `degree` the number of the sender's
+    living neighbours, from which symmetric mixing weights are made.
     """
 
-    to: tuple[PeerName, ...]
     topic: str
     payload: Payload
     step: int
     exchange: int
-    mode: Mode = Mode.PUSH
     key: str = ""
     delivery: DeliveryClass = DeliveryClass.STATE
     weight: float = 0.0
     degree: int = 0
+
+
+class Carrier:
+    """Something that carries a `content`, whose fields can be read as if they were its own."""
+
+    __slots__ = ()
+    content: Content
+
+    def with_content(self, **changes: Any) -> Self:
+        """The same with these fields of its content changed."""
+        return replace(self, content=replace(self.content, **changes))  # type: ignore[type-var]
+
+    @property
+    def topic(self) -> str:
+        """What it is about."""
+        return self.content.topic
+
+    @property
+    def payload(self) -> Payload:
+        """The arrays."""
+        return self.content.payload
+
+    @property
+    def step(self) -> int:
+        """The number of steps that its sender had made."""
+        return self.content.step
+
+    @property
+    def exchange(self) -> int:
+        """The number of the exchange, as its sender counts."""
+        return self.content.exchange
+
+    @property
+    def key(self) -> str:
+        """Which of several states of one topic."""
+        return self.content.key
+
+    @property
+    def delivery(self) -> DeliveryClass:
+        """What the network promises for it."""
+        return self.content.delivery
+
+    @property
+    def weight(self) -> float:
+        """The push-sum weight."""
+        return self.content.weight
+
+    @property
+    def degree(self) -> int:
+        """The number of its sender's living neighbours."""
+        return self.content.degree
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel(Carrier):
+    """A content for some neighbours. One of mass or of a stream has one recipient; `mode` concerns states only."""
+
+    to: tuple[PeerName, ...]
+    content: Content
+    mode: Mode = Mode.PUSH
 
 
 class Slot(NamedTuple):
@@ -101,31 +159,51 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Carrier):
     """What the learner receives from a neighbour; `arrived_s` is a reading of *my* monotonic clock.
 
-    Mass and streams are to be settled, each arrival once. With `home` it is my own parcel for `sender` that comes back
-    (`reason` says why): its mass is mine again, and there is nothing to settle.
+    Mass and streams are to be settled, each arrival once.
     """
 
     sender: PeerName
-    topic: str
     version: Version
-    step: int
-    exchange: int
-    payload: Payload
+    content: Content
     arrived_s: float
-    key: str = ""
-    delivery: DeliveryClass = DeliveryClass.STATE
-    weight: float = 0.0
-    degree: int = 0
-    home: bool = False
-    reason: str = ""
+
+    @property
+    def peer(self) -> PeerName:
+        """The other end of its link."""
+        return self.sender
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Carrier):
+    """My own parcel for `recipient`, which was not absorbed there for this `reason`: its mass is mine again, and there
+    is nothing to settle."""
+
+    recipient: PeerName
+    version: Version
+    content: Content
+    reason: str
+
+    @property
+    def peer(self) -> PeerName:
+        """The other end of its link."""
+        return self.recipient
+
+
+Received = Arrival | Returned
+"""What a mailbox holds for its learner."""
+
+
+def arrivals_of(received: Iterable[Received]) -> list[Arrival]:
+    """What others have sent, without what was returned."""
+    return [one for one in received if isinstance(one, Arrival)]
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The learner's verdict on one arrival of mass or of a stream. Refused mass goes home to its sender."""
+    """The learner's verdict on one arrival of mass or of a stream. Refused mass returns to its sender."""
 
     sender: PeerName
     topic: str
@@ -243,31 +321,21 @@ class Enquiry:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """One version of one slot, with its payload. `confirms` ride along: what arrived from the recipient before."""
+class State(Carrier):
+    """One version of one slot. `confirms` ride along: what arrived from the recipient before."""
 
-    topic: str
-    key: str
     number: int
-    step: int
-    exchange: int
-    payload: Payload
+    content: Content
     confirms: tuple[Confirm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Consignment:
+class Consignment(Carrier):
     """One parcel of mass or of a stream: numbered from 1 per link, topic and boot of its sender, resent until a
     receipt comes."""
 
-    topic: str
     number: int
-    step: int
-    exchange: int
-    delivery: DeliveryClass
-    weight: float
-    degree: int
-    payload: Payload
+    content: Content
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,13 @@ from gossipdistill.messages import (
     ArrayLayout,
     Arrival,
     Complaint,
+    Content,
     DeliveryClass,
     Intake,
     Neighbourhood,
     Parcel,
     Payload,
+    Returned,
     Slot,
 )
 
@@ -26,11 +28,11 @@ ADA, BO, CY = PeerName("ada"), PeerName("bo"), PeerName("cy")
 
 
 def parcel(step: int, *to: PeerName, topic: str = "x", key: str = "") -> Parcel:
-    return Parcel(to or (BO,), topic, Payload((), b""), step, step, key=key)
+    return Parcel(to or (BO,), Content(topic, Payload((), b""), step, step, key=key))
 
 
 def arrival(step: int, sender: PeerName = BO, topic: str = "x", key: str = "") -> Arrival:
-    return Arrival(sender, topic, Version(1, step), step, step, Payload((), b""), 0.0, key)
+    return Arrival(sender, Version(1, step), Content(topic, Payload((), b""), step, step, key=key), 0.0)
 
 
 def test_a_parcel_has_one_slot_per_recipient_topic_and_key_and_the_newest_wins() -> None:
@@ -60,7 +62,7 @@ NARROW = Limits(sender_bytes_max=100 * KIB)
 def heavy(number: int, size: int, sender: PeerName = BO) -> Arrival:
     """A state under a key of its own; what keeps it takes 2 KiB besides its body."""
     body = Payload((ArrayLayout("w", (size,), "int8", size),), bytes(size))
-    return Arrival(sender, "x", Version(1, number), number, number, body, 0.0, f"k{number}")
+    return Arrival(sender, Version(1, number), Content("x", body, number, number, key=f"k{number}"), 0.0)
 
 
 def test_of_one_sender_the_oldest_states_give_way_to_the_newest_and_of_others_none() -> None:
@@ -69,8 +71,8 @@ def test_of_one_sender_the_oldest_states_give_way_to_the_newest_and_of_others_no
     gave_way = [mailbox.deliver(heavy(number, 30 * KIB)) for number in range(1, 200)]
     assert gave_way == [False] * 3 + [True] * 196
     waiting = mailbox.waiting()
-    assert [(one.sender, one.step) for one in waiting] == [(CY, 0), (BO, 197), (BO, 198), (BO, 199)]
-    assert sum(one.payload.memory_bytes for one in waiting if one.sender == BO) <= NARROW.sender_bytes_max
+    assert [(one.peer, one.step) for one in waiting] == [(CY, 0), (BO, 197), (BO, 198), (BO, 199)]
+    assert sum(one.payload.memory_bytes for one in waiting if one.peer == BO) <= NARROW.sender_bytes_max
     # What gave way counts as taken, so that what is announced after it is asked for.
     assert len(mailbox.collect().taken) == 196
     mailbox.take()
@@ -94,7 +96,7 @@ def test_a_newer_version_takes_the_room_of_the_older() -> None:
 def test_there_is_room_for_four_payloads_as_large_as_my_own() -> None:
     mailbox = Mailbox(limits=NARROW)
     large = Payload((), bytes(200 * KIB))
-    mailbox.post(Parcel((BO,), "x", large, 1, 1))
+    mailbox.post(Parcel((BO,), Content("x", large, 1, 1)))
     assert not any(mailbox.deliver(heavy(number, 195 * KIB)) for number in range(1, 5))
     assert mailbox.deliver(heavy(5, 195 * KIB))
 
@@ -103,14 +105,14 @@ def test_many_arrays_without_bytes_take_room_too() -> None:
     mailbox = Mailbox(limits=NARROW)
     empty = Payload(tuple(ArrayLayout(f"w{n}", (0,), "int8", 0) for n in range(50)), b"")
     for number in range(1, 10):
-        mailbox.deliver(Arrival(BO, "x", Version(1, number), 1, 1, empty, 0.0, f"k{number}"))
+        mailbox.deliver(Arrival(BO, Version(1, number), Content("x", empty, 1, 1, key=f"k{number}"), 0.0))
     assert len(mailbox.waiting()) == 1
 
 
 def test_mass_never_gives_way_and_takes_no_room_of_states() -> None:
     mailbox = Mailbox(limits=NARROW)
     for number in range(1, 6):
-        mailbox.deliver(replace(heavy(number, 90 * KIB), delivery=DeliveryClass.MASS, topic="m", key=""))
+        mailbox.deliver(heavy(number, 90 * KIB).with_content(delivery=DeliveryClass.MASS, topic="m", key=""))
     assert not mailbox.deliver(heavy(7, 90 * KIB))
     assert len(mailbox.take()) == 6
 
@@ -123,7 +125,7 @@ def test_a_learner_has_a_use_for_the_topics_of_its_strategy_for_what_it_posts_an
     assert all(map(mailbox.intake.knows, ("mass", "mass.2", "mass.9", "own", "own.2")))
     assert not any(map(mailbox.intake.knows, ("", "mass.1", "mass.10", "mass.", "mass.2.2", ".2", "x", "mass.\u00b2")))
     assert mailbox.intake.largest == 8
-    mailbox.post(Parcel((BO,), "own", Payload((), bytes(9)), 1, 1))
+    mailbox.post(Parcel((BO,), Content("own", Payload((), bytes(9)), 1, 1)))
     assert mailbox.intake == Intake(frozenset({"mass", "own"}), 9)
 
 
@@ -264,12 +266,15 @@ def test_nothing_settled_wakes_nobody() -> None:
     assert woken == []
 
 
-def test_a_parcel_that_comes_home_does_not_replace_one_that_comes() -> None:
+def test_a_parcel_that_is_returned_does_not_replace_one_that_comes() -> None:
     """Both have number 7, mine and the neighbour's, and we were started in the same millisecond. Found by a storm."""
     mailbox = Mailbox()
+    contents = [Content("m", Payload((), b""), 1, 1, "", DeliveryClass.MASS, weight) for weight in (0.25, 0.5, 0.125)]
+    version = Version(1, 7)
     mass = [
-        Arrival(BO, "m", Version(1, 7), 1, 1, Payload((), b""), 0.0, delivery=DeliveryClass.MASS, weight=w, home=home)
-        for w, home in ((0.25, True), (0.5, False), (0.125, True))
+        Returned(BO, version, contents[0], "refused"),
+        Arrival(BO, version, contents[1], 0.0),
+        Returned(BO, version, contents[2], "refused"),
     ]
     for one in mass:
         mailbox.deliver(one)
@@ -290,7 +295,7 @@ def test_observers_see_what_the_learner_has_not_taken_and_take_nothing_themselve
 def test_observers_see_how_many_parcels_of_a_link_are_unsettled_until_each_is_freed() -> None:
     mailbox = Mailbox()
     for peer, delivery in (BO, DeliveryClass.STREAM), (BO, DeliveryClass.STREAM), (CY, DeliveryClass.MASS):
-        assert mailbox.post(Parcel((peer,), "m", Payload((), b""), 1, 1, delivery=delivery))
+        assert mailbox.post(Parcel((peer,), Content("m", Payload((), b""), 1, 1, delivery=delivery)))
     mailbox.post(parcel(1, BO))
     to_bo, to_cy = Slot(BO, "m", ""), Slot(CY, "m", "")
     assert mailbox.room.in_flight() == {to_bo: 2, to_cy: 1}, "a state is never to be settled"
@@ -305,7 +310,7 @@ def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_o
     bo, cy = PeerName("bo"), PeerName("cy")
     mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
     parcels = [
-        Parcel((bo,), "mass", Payload((), b""), n, n, delivery=DeliveryClass.MASS, weight=0.5) for n in range(lanes)
+        Parcel((bo,), Content("mass", Payload((), b""), n, n, "", DeliveryClass.MASS, 0.5)) for n in range(lanes)
     ]
     for parcel in parcels:
         assert bo not in mailbox.room.busy("mass", DeliveryClass.MASS)
@@ -318,14 +323,14 @@ def test_to_a_peer_that_loses_messages_mass_goes_in_several_lanes_each_a_topic_o
     assert mailbox.post(parcels[0])
     ((slot, parcel),) = mailbox.collect().parcels
     assert (slot.topic, parcel.topic) == ("mass.3", "mass.3")
-    to_cy = Parcel((cy,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    to_cy = Parcel((cy,), Content("mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5))
     assert mailbox.post(to_cy)
     assert mailbox.room.busy("mass", DeliveryClass.MASS) == {bo, cy}
 
 
 def test_what_was_called_free_stays_free_until_it_is_asked_again() -> None:
     mailbox, bo = Mailbox(), PeerName("bo")
-    parcel = Parcel((bo,), "mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    parcel = Parcel((bo,), Content("mass", Payload((), b""), 1, 1, delivery=DeliveryClass.MASS, weight=0.5))
     mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
     assert mailbox.post(parcel)
     assert not mailbox.room.busy("mass", DeliveryClass.MASS)
@@ -338,7 +343,7 @@ def test_what_was_called_free_stays_free_until_it_is_asked_again() -> None:
 def test_of_large_payloads_there_is_one_lane() -> None:
     bo = PeerName("bo")
     mailbox = Mailbox(limits=Limits(lane_bytes_max=3))
-    parcel = Parcel((bo,), "mass", Payload((), b"1234"), 1, 1, delivery=DeliveryClass.MASS, weight=0.5)
+    parcel = Parcel((bo,), Content("mass", Payload((), b"1234"), 1, 1, delivery=DeliveryClass.MASS, weight=0.5))
     mailbox.tell(Neighbourhood(lossy=frozenset({bo})), [])
     assert not mailbox.room.busy("mass", DeliveryClass.MASS)
     assert mailbox.post(parcel)

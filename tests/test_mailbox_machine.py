@@ -9,7 +9,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gossipdistill.ids import PeerName, Version
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Payload, Settlement, Slot
+from gossipdistill.messages import (
+    Arrival,
+    Content,
+    DeliveryClass,
+    Parcel,
+    Payload,
+    Received,
+    Returned,
+    Settlement,
+    Slot,
+)
 
 NAMES = [PeerName("bo"), PeerName("cy")]
 NOTHING = Payload((), b"")
@@ -33,7 +43,7 @@ class Twin(RuleBasedStateMachine):
         self.states_out: list[tuple[Slot, Parcel]] = []
         self.consigned_out: list[tuple[Slot, Parcel]] = []
         self.open: list[tuple[Slot, DeliveryClass]] = []
-        self.arrivals: list[Arrival] = []
+        self.arrivals: list[Received] = []
         self.emptied: set[Slot] = set()
         self.settled: list[Settlement] = []
 
@@ -47,7 +57,7 @@ class Twin(RuleBasedStateMachine):
     @rule(to=st.lists(peers, min_size=1, unique=True), topic=topics, key=st.sampled_from(["", "k"]))
     def post_state(self, to: list[PeerName], topic: str, key: str) -> None:
         step, woken = self._next(), self.woken
-        parcel = Parcel(tuple(to), topic, NOTHING, step, step, key=key)
+        parcel = Parcel(tuple(to), Content(topic, NOTHING, step, step, key=key))
         assert self.mailbox.post(parcel)
         assert self.woken == woken + 1
         self.states_out += [(Slot(peer, topic, key), parcel) for peer in to]
@@ -56,7 +66,7 @@ class Twin(RuleBasedStateMachine):
     def post_consignment(self, to: PeerName, delivery: DeliveryClass) -> None:
         # As strategies do: one topic is of one class.
         step, slot = self._next(), Slot(to, delivery.value, "")
-        parcel = Parcel((to,), delivery.value, NOTHING, step, step, delivery=delivery, weight=1.0)
+        parcel = Parcel((to,), Content(delivery.value, NOTHING, step, step, delivery=delivery, weight=1.0))
         room = self.open.count((slot, delivery)) < ROOM[delivery]
         assert self.mailbox.post(parcel) is room
         if room:
@@ -72,25 +82,24 @@ class Twin(RuleBasedStateMachine):
     @rule(sender=peers, topic=topics)
     def state_arrives(self, sender: PeerName, topic: str) -> None:
         number = self._next()
-        arrival = Arrival(sender, topic, Version(1, number), number, number, NOTHING, 0.0)
+        arrival = Arrival(sender, Version(1, number), Content(topic, NOTHING, number, number), 0.0)
         self.mailbox.deliver(arrival)
         replaced = (DeliveryClass.STATE, sender, topic)
-        self.arrivals = [a for a in self.arrivals if (a.delivery, a.sender, a.topic) != replaced]
+        self.arrivals = [a for a in self.arrivals if (a.delivery, a.peer, a.topic) != replaced]
         self.arrivals.append(arrival)
 
-    @rule(sender=peers, delivery=consigned, home=st.booleans())
-    def consignment_arrives(self, sender: PeerName, delivery: DeliveryClass, home: bool) -> None:
+    @rule(peer=peers, delivery=consigned, returned=st.booleans())
+    def reliable_message_arrives(self, peer: PeerName, delivery: DeliveryClass, returned: bool) -> None:
         number = self._next()
-        arrival = Arrival(
-            sender, delivery.value, Version(1, number), number, number, NOTHING, 0.0, delivery=delivery, home=home
-        )
-        self.mailbox.deliver(arrival)
-        self.arrivals.append(arrival)
+        version, content = Version(1, number), Content(delivery.value, NOTHING, number, number, delivery=delivery)
+        came = Returned(peer, version, content, "refused") if returned else Arrival(peer, version, content, 0.0)
+        self.mailbox.deliver(came)
+        self.arrivals.append(came)
 
     @rule()
     def take(self) -> None:
         assert self.mailbox.take() == self.arrivals
-        self.emptied |= {Slot(a.sender, a.topic, a.key) for a in self.arrivals if a.delivery is DeliveryClass.STATE}
+        self.emptied |= {Slot(a.peer, a.topic, a.key) for a in self.arrivals if a.delivery is DeliveryClass.STATE}
         self.arrivals = []
 
     @rule(sender=peers)

@@ -24,6 +24,7 @@ from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -162,7 +163,7 @@ class Mutator:
             case Announce():
                 return Want(message.topic, message.key, number)
             case Want() | Confirm():
-                return State(message.topic, message.key, number, 1, 1, self._payload())
+                return State(number, Content(message.topic, self._payload(), 1, 1, key=message.key))
             case Receipt():
                 return Enquiry(message.topic, number)
         return self.chance.choice(_MAKERS)(self)
@@ -210,12 +211,13 @@ class Mutator:
         delivery = self.chance.choice((DeliveryClass.MASS, DeliveryClass.STREAM))
         weight = self.chance.choice((0.0, 0.25, 1.0, 1e9, 5e-324))
         topic = delivery.value if not self._one_in(4) else self._topic()
-        return Consignment(topic, self.number(), 1, 1, delivery, weight, self.chance.randrange(9), self._payload())
+        number, payload, degree = self.number(), self._payload(), self.chance.randrange(9)
+        return Consignment(number, Content(topic, payload, 1, 1, "", delivery, weight, degree))
 
     def _state(self) -> State:
         confirms = tuple(Confirm(self._topic(), "", self.number()) for _ in range(self.chance.randrange(3)))
         key = self.chance.choice(("", "", "k"))
-        return State(self._topic(), key, self.number(), self.number(), 1, self._payload(), confirms)
+        return State(self.number(), Content(self._topic(), self._payload(), self.number(), 1, key=key), confirms)
 
     def _piece(self) -> Piece:
         size = self.limits.piece_bytes_max

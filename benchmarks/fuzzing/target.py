@@ -19,6 +19,7 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import (
     ArrayLayout,
     Arrival,
+    Content,
     DeliveryClass,
     Envelope,
     Mode,
@@ -26,6 +27,7 @@ from gossipdistill.messages import (
     Payload,
     Settlement,
     Transmit,
+    arrivals_of,
 )
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity, Status
@@ -152,8 +154,8 @@ class Target:
         if self.chance.randrange(6) == 0:
             self.mailbox.post(self._parcel())
         if self.chance.randrange(4) == 0:
-            for arrival in self.mailbox.take():
-                if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+            for arrival in arrivals_of(self.mailbox.take()):
+                if arrival.delivery is not DeliveryClass.STATE:
                     verdict = self.chance.random() < 0.7
                     settlement = Settlement(
                         arrival.sender, arrival.topic, arrival.version, verdict, "" if verdict else "no"
@@ -167,9 +169,9 @@ class Target:
         to = (PeerName(self.chance.choice(NAMES[1:])),)
         delivery = self.chance.choice(list(DeliveryClass))
         if delivery is DeliveryClass.STATE:
-            return Parcel(to, "weights", payload, self._number, self._number, self.chance.choice(list(Mode)))
+            return Parcel(to, Content("weights", payload, self._number, self._number), self.chance.choice(list(Mode)))
         weight = 0.25 if delivery is DeliveryClass.MASS else 0.0
-        return Parcel(to, delivery.value, payload, self._number, self._number, delivery=delivery, weight=weight)
+        return Parcel(to, Content(delivery.value, payload, self._number, self._number, "", delivery, weight))
 
     def _turn(self) -> None:
         self.counts["time-outs"] += self.now >= self.peer.next_timeout()
@@ -179,7 +181,8 @@ class Target:
             raise BrokenError(f"a time-out is due for ever: {self.peer.next_timeout()} at {self.now}")
         if self.counts["transmits"] - sent > TRANSMITS_MAX:
             raise BrokenError(f"{self.counts['transmits'] - sent} messages caused by one turn")
-        for arrival in done.arrivals:
+        self.counts["arrivals"] += len(done.received)
+        for arrival in arrivals_of(done.received):
             self._look_at(arrival)
         self.counts["events"] += len(done.events)
         for event in done.events:
@@ -194,9 +197,6 @@ class Target:
             self.mutator.overhear(transmit.envelope)
 
     def _look_at(self, arrival: Arrival) -> None:
-        self.counts["arrivals"] += 1
-        if arrival.home:
-            return
         line = (arrival.sender, arrival.topic, arrival.key, arrival.delivery)
         if arrival.version <= self._newest.get(line, Version(0, 0)):
             raise BrokenError(f"{line} went from {self._newest[line]} back to {arrival.version}")

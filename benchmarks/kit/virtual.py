@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import DeliveryClass, Parcel
+from gossipdistill.messages import Content, DeliveryClass, Parcel
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Launch, Stepper
 from gossipdistill.sim.learners import MASS_TOPIC, Walker, packed, unpacked
@@ -38,10 +38,8 @@ class ScheduledWalker(Walker):
         if 0.5 * self.w < WEIGHT_MIN:
             return
         payload, weight = packed([0.5 * value for value in self.x]), 0.5 * self.w
-        parcel = Parcel(
-            (to,), MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS, weight=weight
-        )
-        if self.mailbox.post(parcel):
+        content = Content(MASS_TOPIC, payload, self.step_number, self.exchanges, "", DeliveryClass.MASS, weight)
+        if self.mailbox.post(Parcel((to,), content)):
             self.w -= weight
             self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
 

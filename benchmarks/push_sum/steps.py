@@ -94,9 +94,8 @@ class Lone:
         """One parcel as somebody's, in memory of its own that can be written to."""
         self.numbered += 1
         payload = Payload(parcel.payload.layout, memoryview(bytearray(parcel.payload.body)))
-        version, now = Version(Boot(1), self.numbered), self.worker.learner.now_s
-        what = (parcel.step, parcel.exchange, payload, now, parcel.key)
-        return Arrival(PeerName(sender), parcel.topic, version, *what, parcel.delivery, parcel.weight, parcel.degree)
+        version, content = Version(Boot(1), self.numbered), parcel.with_content(payload=payload).content
+        return Arrival(PeerName(sender), version, content, self.worker.learner.now_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import msgpack
 
 from gossipdistill.events import Event
 from gossipdistill.faults import ActKind
-from gossipdistill.messages import Arrival, Envelope, Settlement, Transmit
+from gossipdistill.messages import Envelope, Received, Returned, Settlement, Transmit
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.scenario import Outcome, Storm, blow, storm_of
@@ -51,9 +51,10 @@ class Shown(Observer):
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
         self._note("event", now_s, host.name, event.kind.value, event.peer, *sorted(event.detail.items()))
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        what = "returned" if arrival.home else arrival.delivery.value
-        self._note("arrival", now_s, host.name, what, arrival.sender, arrival.topic, arrival.key, *arrival.version)
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
+        what, slot = received.delivery.value, (received.peer, received.topic, received.key)
+        what = "returned" if isinstance(received, Returned) else what
+        self._note("arrival", now_s, host.name, what, *slot, *received.version)
 
     def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
         verdict = "absorbed" if settlement.absorbed else "refused"

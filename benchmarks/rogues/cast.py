@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import zmq
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import ArrayLayout, Envelope, Payload, State
+from gossipdistill.messages import ArrayLayout, Content, Envelope, Payload, State
 from gossipdistill.presence import Address, Ping
 from gossipdistill.wire.codec import encode
 
@@ -101,7 +101,7 @@ class Rogue(ABC):
     def word(self, sender: str, number: int = 1) -> list[bytes | memoryview]:
         """A state that would be learned from, in somebody's name."""
         content = Payload((ArrayLayout("x", (250_000,), "raw", 1_000_000),), bytes(1_000_000))
-        said = State("x", "", number, 1, 1, content)
+        said = State(number, Content("x", content, 1, 1))
         return encode(Envelope(PeerName(sender), Boot(1), self.target.name, 1, said))
 
     def say(self, to: zmq.Socket[bytes], frames: list[bytes | memoryview]) -> None:

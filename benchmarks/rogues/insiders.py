@@ -21,6 +21,7 @@ from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -168,7 +169,7 @@ class Insider(Rogue):
         """News of the slot of which it was given one."""
         given = self.given
         topic, key = (given.topic, given.key) if isinstance(given, State) else ("x", "")
-        return State(topic, key, number, number, number, content)
+        return State(number, Content(topic, content, number, number, key=key))
 
 
 class Lazy(Insider):
@@ -231,8 +232,8 @@ class HeavyMass(Insider):
 
     def lie(self, number: int) -> None:
         topic = self.given.topic if self.given is not None else "mass"
-        content = self.model(self.value)
-        self.tell(Consignment(topic, number, number, number, DeliveryClass.MASS, self.weight, 1, content))
+        content = Content(topic, self.model(self.value), number, number, "", DeliveryClass.MASS, self.weight, 1)
+        self.tell(Consignment(number, content))
 
 
 class HugeMass(HeavyMass):
@@ -266,7 +267,7 @@ class Topics(Insider):
 
     def lie(self, number: int) -> None:
         content = Payload((ArrayLayout("x", (MIB,), "raw", 4 * MIB),), bytes(4 * MIB))
-        self.tell(State(f"t{number}", "", 1, 1, 1, content))
+        self.tell(State(1, Content(f"t{number}", content, 1, 1)))
 
 
 class Pieces(Insider):
@@ -277,7 +278,7 @@ class Pieces(Insider):
     def lie(self, number: int) -> None:
         block, topic = bytes(4 * MIB), f"p{number % 250}"
         layout = (ArrayLayout("x", (16 * MIB,), "raw", 64 * MIB),)
-        self.tell(State(topic, "", number, 1, 1, Payload(layout, block)))
+        self.tell(State(number, Content(topic, Payload(layout, block), 1, 1)))
         for place in range(1, 16 if number % 2 else 8):
             self.tell(Piece(DeliveryClass.STATE, topic, "", number, place * 4 * MIB, block))
 
@@ -297,7 +298,7 @@ class SmallMessages(Insider):
     per_s = 20_000.0
 
     def lie(self, number: int) -> None:
-        self.tell(State(f"s{number % 300}", "", number, 1, 1, _TINY))
+        self.tell(State(number, Content(f"s{number % 300}", _TINY, 1, 1)))
 
 
 class Questions(Insider):

@@ -19,7 +19,7 @@ from gossipdistill.drivers.zeromq import Driver
 from gossipdistill.drivers.zeromq.security import Curve
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import ArrayLayout, Mode, Parcel, Payload
+from gossipdistill.messages import ArrayLayout, Content, Mode, Parcel, Payload, arrivals_of
 from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.enrolment import Book
 from gossipdistill.protocol.members import Identity
@@ -66,7 +66,7 @@ class Trainer:
         began_s = time.monotonic()
         for _ in range(4):
             self._weights = np.tanh(self._weights @ self._weights)
-        for arrival in self.mailbox.take():
+        for arrival in arrivals_of(self.mailbox.take()):
             mark = bytes(arrival.payload.body[:16]).decode("ascii", "replace").strip()
             genuine = mark == arrival.sender and arrival.sender in self.others
             self.exchanges += genuine
@@ -75,7 +75,7 @@ class Trainer:
         if self.steps % EXCHANGE_EVERY_STEPS == 0:
             body = self._mark + bytes(BODY_BYTES - len(self._mark))
             content = Payload((ArrayLayout("x", (BODY_BYTES // 4,), "raw", BODY_BYTES),), body)
-            self.mailbox.post(Parcel(tuple(self.others), "x", content, self.steps, self.steps, Mode.PULL))
+            self.mailbox.post(Parcel(tuple(self.others), Content("x", content, self.steps, self.steps), Mode.PULL))
         self.events.update(event.kind.value for event in self.mailbox.drain_events())
         self.resident_max = max(self.resident_max, self._resources.resident_bytes() or 0)
         if self.steps % 10 == 0:

@@ -28,7 +28,7 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     ArrayLayout,
-    Arrival,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -36,8 +36,10 @@ from gossipdistill.messages import (
     Parcel,
     Payload,
     Receipt,
+    Received,
     Settlement,
     Transmit,
+    arrivals_of,
 )
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity
@@ -123,11 +125,9 @@ class Node:
 
     def post(self, body: memoryview | bytes, number: int, topic: str, delivery: DeliveryClass) -> None:
         """A parcel for the other: a state to be pulled, or mass."""
-        content = Payload((ArrayLayout("x", (len(body),), "raw", len(body)),), body)
-        parcel = Parcel(
-            (PeerName(self.other),), topic, content, number, number, Mode.PULL, delivery=delivery, weight=1.0
-        )
-        assert self.mailbox.post(parcel)
+        payload = Payload((ArrayLayout("x", (len(body),), "raw", len(body)),), body)
+        content = Content(topic, payload, number, number, "", delivery, weight=1.0)
+        assert self.mailbox.post(Parcel((PeerName(self.other),), content, Mode.PULL))
 
     def read(self) -> float:
         """When the next parcel lay in the mailbox."""
@@ -138,7 +138,7 @@ class Node:
 
     def take(self) -> None:
         """Empty the mailbox, and settle what wants it."""
-        arrivals = self.mailbox.take()
+        arrivals = arrivals_of(self.mailbox.take())
         self.mailbox.settle(
             [
                 Settlement(one.sender, one.topic, one.version, absorbed=True)
@@ -163,11 +163,12 @@ class Node:
             if self._asked_s is None:
                 self.network.call(say)
 
-    def _noticed(self, arrival: Arrival) -> None:
-        self._deliver(arrival)
+    def _noticed(self, received: Received) -> bool:
+        gave_way = self._deliver(received)
         with self.news:
             self.came += 1
             self.news.notify_all()
+        return gave_way
 
     def _overheard(self, envelope: Envelope, now: float) -> None:
         message = envelope.message

@@ -38,15 +38,7 @@ from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.shared_arrays import registered
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import (
-    Arrival,
-    Consignment,
-    DeliveryClass,
-    Envelope,
-    Neighbourhood,
-    Parcel,
-    State,
-)
+from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Envelope, Neighbourhood, Parcel, Returned, State
 from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.strategies import STRATEGIES, Delivery, Strategy
 from gossipdistill.training.joining import Joining, give_to_newcomers
@@ -149,8 +141,8 @@ class Pair:
         for settlement in collected.settlements:
             came = self._sent.pop(settlement.version.number)
             if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
-                home = replace(came, sender=PeerName(name), home=True, reason=settlement.reason)
-                self.workers[settlement.sender].gossip.endpoint.mailbox.deliver(home)
+                returned = Returned(PeerName(name), came.version, came.content, settlement.reason)
+                self.workers[settlement.sender].gossip.endpoint.mailbox.deliver(returned)
         for slot, parcel in collected.parcels:
             self._number += 1
             self.parcels.append(parcel)
@@ -162,18 +154,10 @@ class Pair:
 
 
 def _crossed(sender: str, to: str, parcel: Parcel, number: int, now: float) -> Arrival:
-    about = (parcel.step, parcel.exchange)
-    message: State | Consignment
-    if parcel.delivery is DeliveryClass.STATE:
-        message = State(parcel.topic, parcel.key, number, *about, parcel.payload)
-    else:
-        message = Consignment(
-            parcel.topic, number, *about, parcel.delivery, parcel.weight, parcel.degree, parcel.payload
-        )
-    envelope, _ = cross(Envelope(PeerName(sender), Boot(1), to, 1, message))
-    payload = envelope.message.payload  # type: ignore[union-attr]
-    version, about_mass = Version(Boot(1), number), (parcel.delivery, parcel.weight, parcel.degree)
-    return Arrival(PeerName(sender), parcel.topic, version, *about, payload, now, parcel.key, *about_mass)
+    kind = State if parcel.delivery is DeliveryClass.STATE else Consignment
+    envelope, _ = cross(Envelope(PeerName(sender), Boot(1), to, 1, kind(number, parcel.content)))
+    content = envelope.message.content  # type: ignore[union-attr]
+    return Arrival(PeerName(sender), Version(Boot(1), number), content, now)
 
 
 def run_cell(kind: str, strategy: str) -> str:

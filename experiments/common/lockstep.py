@@ -55,6 +55,5 @@ def deliver(
         for number, (slot, parcel) in enumerate(worker.gossip.endpoint.mailbox.collect().parcels):
             version = Version(Boot(1), worker.learner.step * 1_000_000 + number)
             parcel = sent(worker.learner.name, slot, parcel)
-            what = (parcel.step, parcel.exchange, parcel.payload, now)
-            arrival = Arrival(PeerName(worker.learner.name), parcel.topic, version, *what)
+            arrival = Arrival(PeerName(worker.learner.name), version, parcel.content, now)
             by_name[slot.peer].gossip.endpoint.mailbox.deliver(arrival)

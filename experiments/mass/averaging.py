@@ -21,7 +21,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.mass import Mass
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot, Verdict
+from gossipdistill.messages import Carrier, DeliveryClass, Returned, Slot, Verdict
 from gossipdistill.sim.host import Launch
 from gossipdistill.sim.network import Network, Quality
 from gossipdistill.sim.world import World
@@ -96,7 +96,7 @@ def state_of(worker: Worker) -> Mass:
 
 
 class Weights(NamedTuple):
-    """Where the push-sum weight is: with learners, or not absorbed yet (queued, flying, held, parked, coming home)."""
+    """Where the push-sum weight is: with learners, or not absorbed yet (queued, flying, held, parked, returned)."""
 
     held: float
     on_the_way: float
@@ -122,10 +122,10 @@ def mass_of(world: World, workers: dict[PeerName, Worker]) -> Vector:
     return total
 
 
-def _on_the_way(world: World, name: PeerName) -> Iterator[Parcel | Arrival]:
-    """What `name` has sent, and nobody has absorbed; what is coming home to it lies in its mailbox."""
+def _on_the_way(world: World, name: PeerName) -> Iterator[Carrier]:
+    """What `name` has sent, and nobody has absorbed; what was returned to it lies in its mailbox."""
     host = world.hosts[name]
-    yield from (arrival for arrival in host.mailbox.waiting() if arrival.home)
+    yield from (one for one in host.mailbox.waiting() if isinstance(one, Returned))
     for slot, one in host.peer.reliable_messages.sender.in_flight():
         if not _absorbed(world, name, slot, one.number, host.boot):
             yield one.parcel

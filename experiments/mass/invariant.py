@@ -23,7 +23,7 @@ from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, settle, split
 from gossipdistill.learning.snapshot import unpack
-from gossipdistill.messages import Arrival, DeliveryClass, Payload
+from gossipdistill.messages import Arrival, Content, DeliveryClass, Payload, Returned
 
 SIZES = (3, 2)
 """Parameters of a peer's model, in two tensors."""
@@ -143,13 +143,15 @@ class Books:
         if not self.on_the_way or self.chance.random() < LOSS:
             return
         parcel = self._take(self.chance.randrange(len(self.on_the_way)))
-        home = self.chance.random() < 0.2  # refused over there
-        place = parcel.sender if home else parcel.to
-        came = Arrival(
-            PeerName(f"p{parcel.sender}"), "push_sum", Version(1, 1), 0, 0, parcel.payload, 0.0,
-            delivery=DeliveryClass.MASS, weight=parcel.weight, home=home,
-        )  # fmt: skip
-        settle(self.masses[place], self.learners[place], [came])
+        is_returned = self.chance.random() < 0.2  # refused over there
+        place = parcel.sender if is_returned else parcel.to
+        content = Content("push_sum", parcel.payload, 0, 0, "", DeliveryClass.MASS, parcel.weight)
+        if is_returned:
+            returned = Returned(PeerName(f"p{parcel.to}"), Version(1, 1), content, "refused")
+            settle(self.masses[place], self.learners[place], [], [returned])
+        else:
+            came = Arrival(PeerName(f"p{parcel.sender}"), Version(1, 1), content, 0.0)
+            settle(self.masses[place], self.learners[place], [came])
         settlements, self.learners[place].settlements = self.learners[place].settlements, []
         self._touch(place)
         if settlements and not settlements[0].absorbed:

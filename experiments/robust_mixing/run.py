@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -121,7 +120,7 @@ def run(
         def said(name: str, slot: Slot, parcel: Parcel) -> Parcel:
             if name != LIAR or lie is None:
                 return parcel
-            return replace(parcel, payload=pack(lie(str(slot.peer), models, generator), "raw"))  # noqa: B023
+            return parcel.with_content(payload=pack(lie(str(slot.peer), models, generator), "raw"))  # noqa: B023
 
         deliver(list(workers.values()), now, said)
     afterwards(workers)

@@ -12,7 +12,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.learning.snapshot import layout_of
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import ArrayLayout, Envelope, Payload, State
+from gossipdistill.messages import ArrayLayout, Content, Envelope, Payload, State
 from gossipdistill.strategies import Extent, Publication, Strategy
 from gossipdistill.tasks import Task
 from gossipdistill.wire.codec import encode
@@ -112,5 +112,5 @@ def _shown(name: str) -> str:
 
 def _header_bytes(layout: Sequence[ArrayLayout]) -> int:
     """Of a message with this layout, on the wire."""
-    state = State("", "", 1, 1, 1, Payload(tuple(layout), b""))
+    state = State(1, Content("", Payload(tuple(layout), b""), 1, 1))
     return len(encode(Envelope(PeerName("a"), Boot(1), "", 0, state))[0])

@@ -65,8 +65,6 @@ def send(
 def take(mixing: Mixing, learner: Learner, arrivals: list[Arrival], round: int) -> None:
     """Keep the frames of `round` and of the one after, and settle them all. An older one is put aside."""
     for arrival in arrivals:
-        if arrival.home:
-            continue
         try:
             x = mixing.coordinates.unpack(arrival.payload)
             judge_size(arrival.sender, [x], learner)

@@ -133,7 +133,7 @@ class Learner:
         self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
 
     def refuse(self, arrival: Arrival, reason: str) -> None:
-        """This arrival of mass or of a stream is not used: mass goes home to its sender, who is told why."""
+        """This arrival of mass or of a stream is not used: mass returns to its sender, which is told why."""
         self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, False, reason))
 
     def forward(self, x: Tensor) -> Any:

@@ -27,6 +27,7 @@ as every step does: x is decayed by lr decay z, which summed over peers that agr
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from gossipdistill.learning.norms import judge_size
 from gossipdistill.learning.reciprocity import Reciprocity
 from gossipdistill.learning.remainder import Remainder
 from gossipdistill.learning.snapshot import PayloadRefusedError, blank, not_finite, pack, unpack
-from gossipdistill.messages import Arrival, Payload
+from gossipdistill.messages import Arrival, Payload, Returned
 
 STRETCH_MAX = 2.0
 """How far the model goes at once: see the head of this file."""
@@ -192,14 +193,18 @@ class Reach:
         """Whether the training has not diverged."""
         return math.isfinite(self.numerator)
 
-    def judge(self, parts: Iterable[Tensor], weight: float, home: bool = False) -> None:
-        """Count another arrival, which has so much weight. What comes home was mine, and is always counted.
+    def count(self, parts: Iterable[Tensor], weight: float) -> None:
+        """Something of this weight is going to be added that was mine."""
+        self.numerator, self.weight = self.numerator + max(map(peak, parts), default=0.0), self.weight + weight
+
+    def judge(self, parts: Sequence[Tensor], weight: float) -> None:
+        """Count what another peer sends, which has so much weight.
 
         Raises:
             PayloadRefusedError: unless what results is certain to be finite.
         """
         largest = max(map(peak, parts), default=0.0)
-        if not (home or (self.numerator + largest) / (self.weight + weight) <= self.limit):
+        if not (self.numerator + largest) / (self.weight + weight) <= self.limit:
             raise PayloadRefusedError("range", f"with weights of {largest:.4g} the model could become infinite")
         self.numerator, self.weight = self.numerator + largest, self.weight + weight
 
@@ -209,30 +214,36 @@ def _larger(one: float, other: float) -> float:
     return other if math.isnan(other) or other > one else one
 
 
-def settle(mass: Mass, learner: Learner, arrivals: list[Arrival], shown: bool = True) -> None:
-    """Each arrival is absorbed or refused, once. All are looked at before the first is mixed in, and nothing that is
-    mixed in can make the model infinite. Unless `shown`, the model stays as it is."""
-    if not arrivals:
+def settle(
+    mass: Mass, learner: Learner, arrivals: list[Arrival], returned: Sequence[Returned] = (), shown: bool = True
+) -> None:
+    """Each arrival is absorbed or refused, once, and what was returned is added. All are looked at before the first is
+    mixed in, and nothing that is mixed in can make the model infinite. Unless `shown`, the model stays as it is."""
+    if not arrivals and not returned:
         return
     z = mass.model(learner)
     reach = Reach.of(mass, z)
     sound, terms, weight = reach.sound, [], 0.0
+    for mine in returned:
+        with contextlib.suppress(PayloadRefusedError):
+            arrays, parts = _arrays(mine, mass)
+            reach.count(parts, mine.weight)
+            terms.append((1.0, Flat(arrays, mass.q.device)))
+            weight += mine.weight
     for arrival in arrivals:
         try:
             arrays = _read(arrival, mass, learner, reach)
         except PayloadRefusedError as refused:
-            if not arrival.home:
-                learner.refuse(arrival, refused.reason)
-                if sound:
-                    learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
+            learner.refuse(arrival, refused.reason)
+            if sound:
+                learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
             continue
         terms.append((1.0, Flat(arrays, mass.q.device)))
         weight += arrival.weight
-        if not arrival.home:
-            mass.reciprocity.came(arrival.sender)
-            learner.absorb(arrival)
-            learner.ledger.applied(arrival.sender, 0, learner.now_s - arrival.arrived_s)
-            learner.ledger.exchanged(arrival.sender, learner.now_s)
+        mass.reciprocity.came(arrival.sender)
+        learner.absorb(arrival)
+        learner.ledger.applied(arrival.sender, 0, learner.now_s - arrival.arrived_s)
+        learner.ledger.exchanged(arrival.sender, learner.now_s)
     if terms and shown:
         mass.add(z, terms, weight)
     elif terms:
@@ -243,20 +254,24 @@ def _read(arrival: Arrival, mass: Mass, learner: Learner, reach: Reach) -> dict[
     """The arrays of an arrival, or the reason why it is not absorbed."""
     if not (math.isfinite(arrival.weight) and arrival.weight > 0.0):
         raise PayloadRefusedError("weight", f"a push-sum weight of {arrival.weight} is none")
-    if not (arrival.home or 0.5 * mass.weight_min <= arrival.weight <= mass.weight_max):
+    if not 0.5 * mass.weight_min <= arrival.weight <= mass.weight_max:
         told = (
             f"a push-sum weight of {arrival.weight:.4g}; {0.5 * mass.weight_min:.4g} to {mass.weight_max:.4g} are taken"
         )
         raise PayloadRefusedError("weight", told)
-    if not reach.sound and not arrival.home:
+    if not reach.sound:
         raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
-    shapes, types = mass.coordinates.shapes, mass.coordinates.types
-    arrays = unpack(arrival.payload, {**shapes, **dict.fromkeys(mass.scalars, ())}, types)
-    parts = [arrays[name] for name in shapes]
-    if not arrival.home:
-        judge_size(arrival.sender, parts, learner, arrival.weight)
-    reach.judge(parts, arrival.weight, arrival.home)
+    arrays, parts = _arrays(arrival, mass)
+    judge_size(arrival.sender, parts, learner, arrival.weight)
+    reach.judge(parts, arrival.weight)
     return arrays
+
+
+def _arrays(carrier: Arrival | Returned, mass: Mass) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """All arrays of a parcel by name, and those of the model."""
+    shapes, types = mass.coordinates.shapes, mass.coordinates.types
+    arrays = unpack(carrier.payload, {**shapes, **dict.fromkeys(mass.scalars, ())}, types)
+    return arrays, [arrays[name] for name in shapes]
 
 
 # --- what leaves -----------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Parcel, Payload
+from gossipdistill.messages import ArrayLayout, Arrival, Content, DeliveryClass, Parcel, Payload
 
 ASK, GIVEN = "@ask", "@state"
 TOPICS = frozenset((ASK, GIVEN))
@@ -60,7 +60,8 @@ _REFUSAL = re.compile(r"no (\d{1,9}): (.*)")
 
 def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int, token: int = 0) -> Parcel:
     """An ask for a chunk of a version; serial 0: of whichever the donor likes."""
-    return Parcel((donor,), ASK, Payload((ArrayLayout(f"{serial} {chunk} {token}", (0,), "raw", 0),), b""), step, 0)
+    payload = Payload((ArrayLayout(f"{serial} {chunk} {token}", (0,), "raw", 0),), b"")
+    return Parcel((donor,), Content(ASK, payload, step, 0))
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class Donor:
             payload = _refusal(problem, token) if problem else self._chunk(serial or self.serial, chunk, token, now)
             if chunk == 0 and payload.nbytes:
                 learner.ledger.note(EventKind.DONATES, asker, f"my model, {learner.step} steps old")
-            parcels.append(Parcel((asker,), GIVEN, payload, learner.step, 0))
+            parcels.append(Parcel((asker,), Content(GIVEN, payload, learner.step, 0)))
             if self.bytes_per_s > 0.0:
                 self._free_s = max(now, self._free_s) + payload.nbytes / self.bytes_per_s
         return parcels

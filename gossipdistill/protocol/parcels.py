@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Arrival, Consignment, Message, Parcel, Receipt, Slot
+from gossipdistill.messages import Arrival, Consignment, Message, Parcel, Receipt, Received, Slot
 from gossipdistill.protocol.deadlines import NEVER
 from gossipdistill.protocol.owed_confirmations import OwedConfirmations
 
@@ -17,7 +17,7 @@ class Outbox:
 
     out: list[tuple[PeerName, int, Message]] = field(default_factory=list)
     """Each message has its recipient, and the process of it that is meant: numbers begin anew with each."""
-    arrivals: list[Arrival] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
 
 
 @dataclass(slots=True)

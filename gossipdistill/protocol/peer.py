@@ -4,7 +4,7 @@ The owner (a socket driver, or a simulator) feeds it and drains it:
 
     peer.receive(envelope, now)     peer.publish(slot, parcel, now)     peer.handle_timeout(now)
     peer.not_sent(transmit, now)    peer.connection_ended(name, now)
-    peer.transmits()    peer.arrivals()    peer.freed()    peer.events()    peer.next_timeout()    peer.neighbourhood()
+    peer.transmits()    peer.received()    peer.freed()    peer.events()    peer.next_timeout()    peer.neighbourhood()
 
 What the learner says of an arrival goes to `states.receiver` or `reliable_messages.receiver`, what it refuses to
 `payloads`, what could not be received to `unreadable`, and its progress and last word to `membership`. `view` answers
@@ -25,12 +25,12 @@ from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     FEATURE_OF,
-    Arrival,
     DeliveryClass,
     Envelope,
     Message,
     Neighbourhood,
     Parcel,
+    Received,
     Slot,
     Transmit,
 )
@@ -146,14 +146,14 @@ class Peer:
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
-    def arrivals(self) -> list[Arrival]:
+    def received(self) -> list[Received]:
         """Drain what came for the learner."""
-        drained = self.states.box.arrivals + self.reliable_messages.box.arrivals
-        self.states.box.arrivals, self.reliable_messages.box.arrivals = [], []
+        drained = [*self.states.box.arrivals, *self.reliable_messages.box.received]
+        self.states.box.arrivals, self.reliable_messages.box.received = [], []
         return drained
 
     def freed(self) -> list[Slot]:
-        """Drain the links of which a parcel of mass or of a stream is settled, home or written off."""
+        """Drain the links of which a parcel of mass or of a stream is settled, returned or written off."""
         drained, self.reliable_messages.sender.freed = self.reliable_messages.sender.freed, []
         return drained
 

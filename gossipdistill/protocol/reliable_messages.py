@@ -3,11 +3,11 @@
 The life of a reliable message, as its sender sees it
 
     queued --taken by the socket--> sent --receipt "held"--> held       (from then on enquired after, never sent again)
-    sent or held --"absorbed"--> gone        sent or held --"refused"--> home: its mass is the sender's again
-    queued --recipient dead or gone, or no socket takes it--> home (a stream waits for a socket that does)
+    sent or held --"absorbed"--> gone        sent or held --"refused"--> returned: its mass is the sender's again
+    queued --recipient dead or gone, or no socket takes it--> returned (a stream waits for a socket that does)
     sent or held --recipient dead--> parked --the same process is back--> sent
                                      parked --a new process, or the name leaves--> written off
-    unsettled --recipient says with its last word what it has absorbed--> gone or home
+    unsettled --recipient says with its last word what it has absorbed--> gone or returned
 
 Rules of this file
 1. At most `in_flight_mass_max` (`in_flight_stream_max`) of one link and topic are unsettled; the mailbox says busy. To
@@ -16,7 +16,7 @@ Rules of this file
    is answered with the same verdict again, and never delivered again.
 3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
-4. Streams carry no weight: what would be parked or go home is dropped instead. What was dropped may still wait for the
+4. Streams carry no weight: what would be in doubt or returned is dropped instead. What was dropped may still wait for the
    learner over there, in whose place nothing else is taken.
 5. What has no receipt is sent again when the timeout of this peer is over, and what is held is enquired after when
    the timeout of its learner is over: see protocol/resending.py.

@@ -117,10 +117,9 @@ class ReliableReceiver:
         window.held.add(reliable.number)
         self._unsaid.set((Slot(sender, reliable.topic, ""), reliable.number), now + self.limits.held_after_s)
         window.early = {number: one for number, one in window.early.items() if number > window.delivered}
-        c, version = reliable, Version(window.boot, reliable.number)
-        what = (c.topic, version, c.step, c.exchange, c.payload, now, "", c.delivery, c.weight, c.degree)
-        self.box.arrivals.append(Arrival(sender, *what))
-        self._waiting[Slot(sender, c.topic, ""), version] = c.payload.memory_bytes
+        version = Version(window.boot, reliable.number)
+        self.box.received.append(Arrival(sender, version, reliable.content, now))
+        self._waiting[Slot(sender, reliable.topic, ""), version] = reliable.payload.memory_bytes
 
     def _repeat(self, sender: PeerName, window: ReceiveWindow, topic: str, number: int) -> None:
         """The verdict again; "held" before there is one. On what was settled long ago nothing: of mass nobody asks.

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Enquiry, Message, Parcel, Receipt, Slot, Verdict
+from gossipdistill.messages import (
+    Consignment,
+    DeliveryClass,
+    Enquiry,
+    Message,
+    Parcel,
+    Receipt,
+    Returned,
+    Slot,
+    Verdict,
+)
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
 from gossipdistill.protocol.members import Member
 from gossipdistill.protocol.parcels import Line, Outbox, Outstanding, oversize
@@ -53,7 +63,7 @@ class ReliableSender:
         line.in_flight.append(one)
         problem = oversize(parcel, self.limits)
         if problem:
-            self._end(slot, line, one, now, home=f"not sent: {parcel.topic} has {problem}")
+            self._end(slot, line, one, now, returned=f"not sent: {parcel.topic} has {problem}")
         else:
             self._send(slot, line, one, now)
 
@@ -83,7 +93,7 @@ class ReliableSender:
         else:
             self.resending.settled(sender, one)
             refused = receipt.verdict is Verdict.REFUSED
-            self._end(slot, line, one, now, home=f"refused by {sender}: {receipt.reason}" if refused else None)
+            self._end(slot, line, one, now, returned=f"refused by {sender}: {receipt.reason}" if refused else None)
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
         """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
@@ -98,7 +108,7 @@ class ReliableSender:
                 # Mass that waits is half of a learner's weight kept from everybody, until a death is known.
                 tried = one.refusals >= self.limits.unsent_tries_max
                 if tried and not one.sendings and one.parcel.delivery is DeliveryClass.MASS:
-                    self._end(slot, line, one, now, home=f"no socket takes what is for {recipient}")
+                    self._end(slot, line, one, now, returned=f"no socket takes what is for {recipient}")
                     return
                 gap_s = self.limits.retry_interval_s * 2 ** min(one.refusals - 1, _DOUBLINGS_MAX)
                 one.tries = 0
@@ -110,7 +120,7 @@ class ReliableSender:
         for slot, line in self._lines_to(peer):
             for one in list(line.in_flight):
                 if not one.sendings:
-                    self._end(slot, line, one, now, home=f"{peer} {why}")
+                    self._end(slot, line, one, now, returned=f"{peer} {why}")
                 elif for_good or one.parcel.delivery is DeliveryClass.STREAM:
                     self._write_off(slot, line, one, now, f"{peer} {why}")
                 elif not one.parked:
@@ -125,7 +135,7 @@ class ReliableSender:
             for one in [one for one in line.in_flight if one.sendings and one.to_boot == boot]:
                 if one.parcel.delivery is DeliveryClass.MASS:
                     used = absorbed is not None and (slot.topic, one.number) in absorbed
-                    self._end(slot, line, one, now, home=None if used else f"{peer} has left without it")
+                    self._end(slot, line, one, now, returned=None if used else f"{peer} has left without it")
 
     def returned(self, peer: PeerName, now: float) -> None:
         """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
@@ -153,9 +163,7 @@ class ReliableSender:
             self.box.out.append((slot.peer, boot, Enquiry(slot.topic, one.number)))
             one.enquired = True
         else:
-            parcel = one.parcel
-            what = (parcel.step, parcel.exchange, parcel.delivery, parcel.weight, parcel.degree, parcel.payload)
-            self.box.out.append((slot.peer, boot, Consignment(slot.topic, one.number, *what)))
+            self.box.out.append((slot.peer, boot, Consignment(one.number, one.parcel.content)))
             one.sendings, one.sent_s = one.sendings + 1, now
         one.tries += 1
         self._due(slot, line, one, now + self.resending.wait_s(slot.peer, one))
@@ -172,24 +180,22 @@ class ReliableSender:
             self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, one.detail(slot)))
         else:
             line.numbered += self.limits.in_flight_stream_max  # so that the reader sees a gap, and does not wait
-        self._end(slot, line, one, now, home=None)
+        self._end(slot, line, one, now, returned=None)
 
-    def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, home: str | None) -> None:
-        """Forget it. With `home`, the reason, its mass is my learner's again."""
+    def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, returned: str | None) -> None:
+        """Forget it. With `returned`, the reason, its mass is my learner's again."""
         line.in_flight.remove(one)
         line.resent = one.number if one.sendings > 1 and not one.enquired else 0
         line.resent_bytes = one.parcel.payload.nbytes
         self._due(slot, line, one, NEVER)
         self.freed.append(slot)
-        if home is None or one.parcel.delivery is DeliveryClass.STREAM:
+        if returned is None or one.parcel.delivery is DeliveryClass.STREAM:
             return
-        parcel, version = one.parcel, Version(self.boot, one.number)
-        what = (parcel.topic, version, parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
-        mass = (parcel.delivery, parcel.weight, parcel.degree)
-        self.box.arrivals.append(Arrival(slot.peer, *what, *mass, home=True, reason=home))
-        if (slot.peer, home) not in self._said and len(self._said) < self.limits.strangers_max:
-            self._said.add((slot.peer, home))
-            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, home, one.detail(slot)))
+        version = Version(self.boot, one.number)
+        self.box.received.append(Returned(slot.peer, version, one.parcel.content, returned))
+        if (slot.peer, returned) not in self._said and len(self._said) < self.limits.strangers_max:
+            self._said.add((slot.peer, returned))
+            self.events.append(Event(EventKind.CAME_HOME, now, slot.peer, returned, one.detail(slot)))
 
     def _lines_to(self, peer: PeerName) -> list[tuple[Slot, Line]]:
         return [(slot, line) for slot, line in self.lines.items() if slot.peer == peer]

@@ -49,8 +49,7 @@ class StateReceiver:
         known.version, known.learner_has_it = version, False
         if known.announced <= state.number:
             self._awaiting.discard(slot)
-        arrival = Arrival(sender, slot.topic, version, state.step, state.exchange, state.payload, now, slot.key)
-        self.box.arrivals.append(arrival)
+        self.box.arrivals.append(Arrival(sender, version, state.content, now))
         return ""
 
     def _confirm(self, sender: PeerName, state: State, may_wait: bool, now: float) -> None:

@@ -164,8 +164,7 @@ class StateSender:
     def _send(self, slot: Slot, known: Outgoing, now: float) -> None:
         parcel = known.parcel
         owed = self.box.owed.pay(slot.peer)
-        state = State(slot.topic, slot.key, known.number, parcel.step, parcel.exchange, parcel.payload, owed)
-        self.box.out.append((slot.peer, state))
+        self.box.out.append((slot.peer, State(known.number, parcel.content, owed)))
         timeout_s = self.limits.confirm_timeout_s
         if parcel.payload.nbytes <= self.limits.push_bytes_max:
             timeout_s = self._timeout_with(slot.peer).seconds()

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from gossipdistill.events import Event
 from gossipdistill.mailbox import Collected, Mailbox
-from gossipdistill.messages import Arrival, Neighbourhood, Slot, Transmit
+from gossipdistill.messages import Neighbourhood, Received, Slot, Transmit
 from gossipdistill.protocol.peer import Peer
 
 Send = Callable[[Transmit], object]
@@ -29,7 +29,7 @@ Send = Callable[[Transmit], object]
 class Turn(NamedTuple):
     """What one turn has told the learner."""
 
-    arrivals: Sequence[Arrival]
+    received: Sequence[Received]
     """What was put into its inbox."""
     freed: Sequence[Slot]
     """The links that have room for one more parcel of mass or of a stream."""
@@ -71,10 +71,10 @@ def drain(peer: Peer, mailbox: Mailbox, now: float, send: Send) -> Turn:
     """Send what the peer has to send, then tell the learner what the peer has for it."""
     for transmit in peer.transmits():
         send(transmit)
-    arrivals = peer.arrivals()
-    for arrival in arrivals:
-        if mailbox.deliver(arrival):
-            peer.payloads.crowded(arrival.sender, now)
+    received = peer.received()
+    for one in received:
+        if mailbox.deliver(one):
+            peer.payloads.crowded(one.peer, now)
     freed = peer.freed()
     if freed:
         mailbox.room.free(freed)
@@ -82,6 +82,6 @@ def drain(peer: Peer, mailbox: Mailbox, now: float, send: Send) -> Turn:
     events, neighbourhood = peer.events(), peer.neighbourhood()
     if events or neighbourhood is not None:
         mailbox.tell(neighbourhood, events)
-    if arrivals or freed or events or neighbourhood is not None or again:
-        return Turn(arrivals, freed, events, neighbourhood, again)
+    if received or freed or events or neighbourhood is not None or again:
+        return Turn(received, freed, events, neighbourhood, again)
     return _NOTHING

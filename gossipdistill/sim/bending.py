@@ -22,6 +22,7 @@ from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -52,6 +53,11 @@ from gossipdistill.presence import (
 )
 from gossipdistill.wire.codec import WIRE_VERSION
 
+_CONTENT = get_type_hints(Content)
+_TRAVELLING: dict[type, tuple[str, ...]] = {
+    State: ("topic", "key", "number", "step", "exchange", "payload", "confirms"),
+    Consignment: ("topic", "number", "step", "exchange", "delivery", "weight", "degree", "payload"),
+}
 _LONG = 300
 """Entries of a list that is longer than most may be."""
 _NUMBERS = (-1, 0, 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
@@ -90,14 +96,14 @@ def specimens(facts: Facts) -> dict[type, Message]:
         Want(facts.state, "", 1),
         Confirm(facts.state, "", 1),
         Leave("finished", True, ((facts.mass, 1),)),
-        State(facts.state, "", 1, 1, 1, payload, confirms),
+        State(1, Content(facts.state, payload, 1, 1), confirms),
         Ping(1, 1, False, claims),
         PingRequest(1, other, claims),
         Ack(1, 1, False, claims, other, boot, 1),
         Nack(1, claims),
         Receipt(facts.mass, 1, Verdict.HELD, "why"),
         Enquiry(facts.mass, 1),
-        Consignment(facts.mass, 1, 1, 1, DeliveryClass.MASS, 0.25, 1, payload),
+        Consignment(1, Content(facts.mass, payload, 1, 1, delivery=DeliveryClass.MASS, weight=0.25, degree=1)),
         Piece(DeliveryClass.STATE, facts.state, "", 1, 0, body),
         Here(),
         Enrolments("run", (enrolment,)),
@@ -108,13 +114,18 @@ def specimens(facts: Facts) -> dict[type, Message]:
 def bends(record: Any, facts: Facts) -> Iterator[tuple[str, Any]]:
     """(which field, the record with that field bent), for a message or for anything that is in one. Fields are named
     as in "Ping.claims.Claim.boot"."""
-    hints = get_type_hints(type(record))
-    for name in _fields(type(record)):
-        for path, value in _bent(getattr(record, name), hints[name], facts):
-            changed = {name: value}
-            kind = type(record)
-            bent = record._replace(**changed) if issubclass(kind, tuple) else dataclasses.replace(record, **changed)
-            yield f"{kind.__name__}.{name}{path}", bent
+    kind = type(record)
+    for name, hint in _fields(kind).items():
+        for path, value in _bent(getattr(record, name), hint, facts):
+            yield f"{kind.__name__}.{name}{path}", _with(record, name, value)
+
+
+def _with(record: Any, name: str, value: Any) -> Any:
+    if isinstance(record, tuple):
+        return record._replace(**{name: value})  # type: ignore[attr-defined]
+    if isinstance(record, State | Consignment) and name in _CONTENT:
+        return record.with_content(**{name: value})
+    return dataclasses.replace(record, **{name: value})
 
 
 def bent_envelopes(envelope: Envelope, facts: Facts) -> Iterator[Envelope]:
@@ -126,17 +137,21 @@ def bent_envelopes(envelope: Envelope, facts: Facts) -> Iterator[Envelope]:
 
 def fields_of(kind: type) -> Iterator[str]:
     """The names of all fields, as `bends` gives them, by the types alone."""
-    hints = get_type_hints(kind)
-    for name in _fields(kind):
-        if not _is_record(hints[name]):
+    for name, hint in _fields(kind).items():
+        if not _is_record(hint):
             yield f"{kind.__name__}.{name}"
-        for inner in _records_in(hints[name]):
+        for inner in _records_in(hint):
             yield from (f"{kind.__name__}.{name}.{path}" for path in fields_of(inner))
 
 
-def _fields(kind: type) -> tuple[str, ...]:
-    named: tuple[str, ...] = getattr(kind, "_fields", ())
-    return named or tuple(one.name for one in dataclasses.fields(kind))
+def _fields(kind: type) -> dict[str, Any]:
+    """Each field of a record with its type; of a message with a content, all that travels, in its order on the wire."""
+    hints = get_type_hints(kind)
+    if kind in _TRAVELLING:
+        hints |= _CONTENT
+        return {name: hints[name] for name in _TRAVELLING[kind]}
+    named: tuple[str, ...] = getattr(kind, "_fields", ()) or tuple(one.name for one in dataclasses.fields(kind))
+    return {name: hints[name] for name in named}
 
 
 def _is_record(hint: Any) -> bool:

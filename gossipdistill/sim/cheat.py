@@ -13,7 +13,16 @@ from enum import StrEnum
 
 from gossipdistill.ids import PeerName
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Consignment, DeliveryClass, Envelope, Payload, Settlement, State, Transmit
+from gossipdistill.messages import (
+    Consignment,
+    DeliveryClass,
+    Envelope,
+    Payload,
+    Settlement,
+    State,
+    Transmit,
+    arrivals_of,
+)
 from gossipdistill.sim.compute import Pace
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.observer import Observer
@@ -48,7 +57,7 @@ class Keeper:
 
     def step(self, now: float) -> float | None:
         """Take what came."""
-        came = [one for one in self.mailbox.take() if one.delivery is DeliveryClass.MASS and not one.home]
+        came = [one for one in arrivals_of(self.mailbox.take()) if one.delivery is DeliveryClass.MASS]
         self.weight += sum(one.weight for one in came)
         self.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True) for one in came])
         self.steps += 1
@@ -112,16 +121,15 @@ class Cheat(Observer):
     def _say(self, world: World, honest: Consignment | State) -> None:
         """To everybody a parcel like this one, bent."""
         self.played += 1
-        message: Consignment | State
         if isinstance(honest, Consignment):
-            lane = honest.topic.partition(".")[0] + _LANE
-            message = replace(honest, number=self.played, topic=lane)
+            content = replace(honest.content, topic=honest.topic.partition(".")[0] + _LANE)
         else:
-            message = replace(honest, number=self.played, key=_LANE)
+            content = replace(honest.content, key=_LANE)
         if self.trick is Trick.CORRUPT:
-            message = replace(message, payload=_filled(message.payload, self._chance.choice(_HUGE)))
-        elif isinstance(message, Consignment):
-            message = replace(message, weight=self._wrong_weight())
+            content = replace(content, payload=_filled(content.payload, self._chance.choice(_HUGE)))
+        elif isinstance(honest, Consignment):
+            content = replace(content, weight=self._wrong_weight())
+        message = replace(honest, number=self.played, content=content)
         me = world.hosts[self.name].peer.me
         for host in [host for host in world.hosts.values() if host.name != self.name]:
             world.inject(host.name, Envelope(self.name, me.boot, host.name, host.boot, message))

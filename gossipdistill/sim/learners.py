@@ -14,7 +14,19 @@ from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    Content,
+    DeliveryClass,
+    Mode,
+    Parcel,
+    Payload,
+    Received,
+    Returned,
+    Settlement,
+    arrivals_of,
+)
 from gossipdistill.sim.compute import Pace
 
 MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC = "mass", "state", "stream"
@@ -46,8 +58,8 @@ class Walker:
     """Push-sum (Kempe, Dobra and Gehrke 2003; Assran et al. 2019, 1811.10792, algorithm 1) on plain numbers.
 
     Holds x [k] and w; x / w estimates the mean of everybody's first x. At an exchange a share p of both goes to
-    each of a few living neighbours whose links are free. One arrival in `1 / refusal` is refused, which sends it
-    home. It may be `idle` for a while: then nothing is taken and nothing is settled.
+    each of a few living neighbours whose links are free. One arrival in `1 / refusal` is refused, which
+    returns it. It may be `idle` for a while: then nothing is taken and nothing is settled.
     """
 
     mailbox: Mailbox
@@ -90,26 +102,33 @@ class Walker:
         """(w, x...) of one parcel."""
         return (weight, *unpacked(payload))
 
-    def _judge(self, arrival: Arrival) -> Settlement | None:
+    def _take_back(self, returned: Returned) -> None:
+        values = read(returned.payload, len(self.x))
+        if values is not None:
+            self.w += returned.weight
+            self.x = [mine + theirs for mine, theirs in zip(self.x, values, strict=True)]
+
+    def _judge(self, arrival: Received) -> Settlement | None:
+        if isinstance(arrival, Returned):
+            self._take_back(arrival)
+            return None
         if arrival.delivery is DeliveryClass.STATE:
             return None
         if arrival.delivery is DeliveryClass.STREAM:
             return _unknown(arrival)
         values = read(arrival.payload, len(self.x))
-        not_today = not arrival.home and self.chance.random() < self.refusal
+        not_today = self.chance.random() < self.refusal
         if values is None or not_today:
             return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=False, reason="not today")
         self.w += arrival.weight
         self.x = [mine + theirs for mine, theirs in zip(self.x, values, strict=True)]
-        if arrival.home:
-            return None
         return Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
 
     def _part(self, now: float, until_s: float) -> float | None:
         arrivals = [arrival for arrival in self.mailbox.take() if arrival.delivery is DeliveryClass.MASS]
-        for arrival in (one for one in arrivals if one.home):
-            self._judge(arrival)
-        what = ((one.sender, one.topic, one.version) for one in arrivals if not one.home)
+        for returned in (one for one in arrivals if isinstance(one, Returned)):
+            self._take_back(returned)
+        what = ((one.sender, one.topic, one.version) for one in arrivals if isinstance(one, Arrival))
         self.mailbox.settle([Settlement(*one, absorbed=False, reason="is leaving") for one in what])
         neighbourhood = self.mailbox.neighbourhood()
         self.mailbox.report_progress(self.step_number, done=True)
@@ -118,14 +137,11 @@ class Walker:
         )
         if self.w > 0.0 and successors:
             payload = packed(self.x)
-            what_for = (
-                (PeerName(self.chance.choice(successors)),),
-                MASS_TOPIC,
-                payload,
-                self.step_number,
-                self.exchanges,
+            successor = PeerName(self.chance.choice(successors))
+            content = Content(
+                MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS, weight=self.w
             )
-            self.mailbox.post(Parcel(*what_for, delivery=DeliveryClass.MASS, weight=self.w))
+            self.mailbox.post(Parcel((successor,), content))
             self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
             self.w = 0.0
         return 0.01 if now < until_s and self.mailbox.room.in_flight() else None
@@ -139,10 +155,10 @@ class Walker:
             share = self.chance.uniform(0.2, 0.6)
             payload = packed([share * value for value in self.x])
             weight = share * self.w
-            parcel = Parcel(
-                (PeerName(to),), MASS_TOPIC, payload, self.step_number, self.exchanges, delivery=DeliveryClass.MASS,
-                weight=weight, degree=len(alive),
-            )  # fmt: skip
+            content = Content(
+                MASS_TOPIC, payload, self.step_number, self.exchanges, "", DeliveryClass.MASS, weight, len(alive)
+            )
+            parcel = Parcel((PeerName(to),), content)
             if self.mailbox.post(parcel):
                 self.w -= weight
                 self.x = [mine - gone for mine, gone in zip(self.x, unpacked(payload), strict=True)]
@@ -168,8 +184,10 @@ class Publisher:
         """Take what came, publish every few steps."""
         self.step_number += 1
         for arrival in self.mailbox.take():
+            if isinstance(arrival, Returned):
+                continue
             if arrival.delivery is not DeliveryClass.STATE:
-                self.mailbox.settle([] if arrival.home else [_unknown(arrival)])
+                self.mailbox.settle([_unknown(arrival)])
                 continue
             values = read(arrival.payload, self.values)
             if values is not None:
@@ -187,7 +205,7 @@ class Publisher:
         if alive:
             payload = packed([float(self.published)] * self.values)
             to = tuple(PeerName(name) for name in alive)
-            self.mailbox.post(Parcel(to, STATE_TOPIC, payload, self.step_number, self.published, self.mode))
+            self.mailbox.post(Parcel(to, Content(STATE_TOPIC, payload, self.step_number, self.published), self.mode))
 
 
 @dataclass(slots=True)
@@ -206,7 +224,7 @@ class Streamer:
     def step(self, now: float) -> float | None:
         """Settle what came, send the next frame to a few whose line is free."""
         self.step_number += 1
-        arrivals = [one for one in self.mailbox.take() if not one.home and one.delivery is not DeliveryClass.STATE]
+        arrivals = [one for one in arrivals_of(self.mailbox.take()) if one.delivery is not DeliveryClass.STATE]
         self.mailbox.settle([Settlement(a.sender, a.topic, a.version, absorbed=True) for a in arrivals])
         if self.step_number % self.every_steps == 0:
             self._send()
@@ -218,6 +236,6 @@ class Streamer:
         for to in self.chance.sample(alive, min(self.fan_out, len(alive))):
             frame = self.frames.get(to, 0) + 1
             payload, number = packed([float(frame)]), self.step_number
-            parcel = Parcel((to,), STREAM_TOPIC, payload, number, frame, delivery=DeliveryClass.STREAM)
+            parcel = Parcel((to,), Content(STREAM_TOPIC, payload, number, frame, delivery=DeliveryClass.STREAM))
             if self.mailbox.post(parcel):
                 self.frames[to] = frame

@@ -89,9 +89,9 @@ class NetworkThreads:
         """Everything that the peer wants done."""
         now, hooks = self._time.now, self._time.hooks
         done = drain(host.peer, host.mailbox, host.local(now), host.send)
-        for arrival in done.arrivals:
-            for hook in hooks.on_arrival:
-                hook(now, host, arrival)
+        for received in done.received:
+            for hook in hooks.on_received:
+                hook(now, host, received)
         if done.again:
             self._time.push(now, self.collect, host, None)
         superseded = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossipdistill.events import Event
 from gossipdistill.faults import ActKind
-from gossipdistill.messages import Arrival, Envelope, Parcel, Settlement, Slot, Transmit
+from gossipdistill.messages import Envelope, Parcel, Received, Settlement, Slot, Transmit
 
 if TYPE_CHECKING:
     from gossipdistill.sim.host import Host
@@ -40,7 +40,7 @@ class Observer:
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
         """This is about to be received by the peer."""
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
         """This was put into the mailbox for the learner."""
 
     def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
@@ -78,7 +78,7 @@ class Hooks:
         self.on_post = hooks(observers, "on_post")
         self.on_transmit = hooks(observers, "on_transmit")
         self.on_deliver = hooks(observers, "on_deliver")
-        self.on_arrival = hooks(observers, "on_arrival")
+        self.on_received = hooks(observers, "on_received")
         self.on_settle = hooks(observers, "on_settle")
         self.on_event = hooks(observers, "on_event")
         self.on_fault = hooks(observers, "on_fault")

@@ -12,13 +12,14 @@ from gossipdistill.events import Event
 from gossipdistill.faults import ActKind
 from gossipdistill.messages import (
     Announce,
-    Arrival,
     Confirm,
     Consignment,
     Enquiry,
     Envelope,
     Message,
     Receipt,
+    Received,
+    Returned,
     Settlement,
     State,
     Transmit,
@@ -79,12 +80,12 @@ class Transcript(Observer):
             message = type(envelope.message).__name__
             self._write(f"{now_s:8.3f}      {host.name} hears {message} of {envelope.sender}")
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        what = f"{arrival.topic} {arrival.version.number}"
-        if arrival.home:
-            self._write(f"{now_s:8.3f}      {host.name} has {what} for {arrival.sender} back: {arrival.reason}")
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
+        what = f"{received.topic} {received.version.number}"
+        if isinstance(received, Returned):
+            self._write(f"{now_s:8.3f}      {host.name} has {what} for {received.recipient} back: {received.reason}")
         else:
-            self._write(f"{now_s:8.3f}      {host.name} hands its learner {what} of {arrival.sender}")
+            self._write(f"{now_s:8.3f}      {host.name} hands its learner {what} of {received.sender}")
 
     def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
         verdict = "absorbs" if settlement.absorbed else f"refuses ({settlement.reason})"

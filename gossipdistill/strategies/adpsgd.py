@@ -18,7 +18,7 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, Reach, begin, encoded
 from gossipdistill.learning.norms import judge_size
 from gossipdistill.learning.snapshot import PayloadRefusedError, unpack
-from gossipdistill.messages import Arrival, DeliveryClass, Parcel
+from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Returned
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
     Delivery,
@@ -94,12 +94,14 @@ class Adpsgd(Strategy):
         return State(begin(learner))
 
     def mix(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        if not arrivals:
+        if not arrivals and not view.returned:
             return []
         z = state.mass.model(learner)
         reach = Reach.of(state.mass, z)
         sound = reach.sound
         answers: list[Parcel] = []
+        for mine in view.returned:
+            self._take_back(state, mine, z, reach)
         for arrival in arrivals:
             try:
                 if arrival.delivery is not DeliveryClass.STATE:
@@ -107,9 +109,9 @@ class Adpsgd(Strategy):
                 elif sound and arrival.sender not in view.busy and not _crossing(state, learner, arrival):
                     answers += self._answer(state, learner, arrival, view, z, reach)
             except PayloadRefusedError as refused:
-                if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+                if arrival.delivery is not DeliveryClass.STATE:
                     learner.refuse(arrival, refused.reason)
-                if sound and not arrival.home:
+                if sound:
                     learner.ledger.quarantine(arrival.sender, refused.reason, str(refused))
         return answers
 
@@ -129,33 +131,39 @@ class Adpsgd(Strategy):
             return []
         state.asked = asked
         (ask,) = self.parcels(made[0], learner, replace(view, out_neighbours=to))
-        return [Parcel(ask.to, ASK, ask.payload, ask.step, ask.exchange, ask.mode)]
+        return [ask.with_content(topic=ASK)]
 
     def publications(self, extent: Extent) -> list[Publication]:
         (parameters,) = super().publications(extent)
         return [replace(parameters, arrays={**parameters.arrays, DEGREE: torch.empty((), device="meta")})]
 
-    def hand_over(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
+    def hand_over(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         # Each model is one of equal weight: a peer that leaves takes its own along, and one that has answered it has
         # its difference back. Only what I have answered is awaited.
         return []
 
     def _take(self, state: State, learner: Learner, arrival: Arrival, z: Flat, reach: Reach) -> None:
-        """Subtract the difference that the other has added; one of mine that comes home is no longer mine to have."""
+        """Subtract the difference that the other has added."""
         if arrival.weight != 0.0:
             raise PayloadRefusedError("weight", f"a difference has no weight, and this has {arrival.weight}")
-        if not reach.sound and not arrival.home:
+        if not reach.sound:
             raise PayloadRefusedError("diverged", "the training of its recipient has diverged")
         coordinates = state.mass.coordinates
         arrays = unpack(arrival.payload, coordinates.shapes, coordinates.types)
-        if not arrival.home:
-            judge_size(arrival.sender, list(arrays.values()), learner, difference=True)
-        reach.judge(arrays.values(), 0.0, arrival.home)
+        parts = list(arrays.values())
+        judge_size(arrival.sender, parts, learner, difference=True)
+        reach.judge(parts, 0.0)
         state.mass.add(z, [(-1.0, Flat(arrays, state.mass.q.device))], 0.0)
-        if not arrival.home:
-            learner.absorb(arrival)
-            state.asked.pop(arrival.sender, None)
-            _count(learner, arrival)
+        learner.absorb(arrival)
+        state.asked.pop(arrival.sender, None)
+        _count(learner, arrival)
+
+    def _take_back(self, state: State, mine: Returned, z: Flat, reach: Reach) -> None:
+        """Subtract a difference that I have added and that the other did not take."""
+        coordinates = state.mass.coordinates
+        arrays = unpack(mine.payload, coordinates.shapes, coordinates.types)
+        reach.count(arrays.values(), 0.0)
+        state.mass.add(z, [(-1.0, Flat(arrays, state.mass.q.device))], 0.0)
 
     def _answer(
         self, state: State, learner: Learner, arrival: Arrival, view: View, z: Flat, reach: Reach
@@ -165,8 +173,9 @@ class Adpsgd(Strategy):
         coordinates = mass.coordinates
         arrays = unpack(arrival.payload, {**coordinates.shapes, DEGREE: ()}, coordinates.types)
         degree = max(1.0, len(state.asked), float(arrays.pop(DEGREE)))
-        judge_size(arrival.sender, list(arrays.values()), learner)
-        reach.judge(arrays.values(), 0.0)
+        parts = list(arrays.values())
+        judge_size(arrival.sender, parts, learner)
+        reach.judge(parts, 0.0)
         theirs = Flat(arrays, mass.q.device)
 
         def difference(block: Block) -> Tensor:

@@ -35,7 +35,7 @@ from gossipdistill.learning.mass import STRETCH_MAX
 from gossipdistill.learning.robust import Defence, Rule
 from gossipdistill.learning.snapshot import model_arrays, not_finite, pack
 from gossipdistill.learning.teachers import Choice, Distillation
-from gossipdistill.messages import Arrival, DeliveryClass, Mode, Parcel, Payload
+from gossipdistill.messages import Arrival, Content, DeliveryClass, Mode, Parcel, Payload, Returned
 
 
 class Rounds(StrEnum):
@@ -238,6 +238,8 @@ class View:
     """Where mass is published: those to whom I send and who send to me in some exchange of the schedule."""
     under_way: Mapping[PeerName, float] = field(default_factory=dict)
     """And the weight of what each has been sent that is not settled."""
+    returned: tuple[Returned, ...] = ()
+    """These parcels of mine were not absorbed: their mass is mine again."""
 
     @property
     def degree(self) -> int:
@@ -331,8 +333,8 @@ class Strategy(ABC):
     def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
         """Absorb what came; may change the model. Returns answers that cannot wait for the next exchange.
 
-        Each arrival of mass or of a stream is settled here, once: `learner.absorb` or `learner.refuse`. One that is
-        `home` is my own mass again, and there is nothing to settle.
+        Each arrival of mass or of a stream is settled here, once: `learner.absorb` or `learner.refuse`.
+        `view.returned` is my own mass again, to be added as it is.
         """
 
     def loss(self, state: Any, learner: Learner) -> LossTerm:
@@ -351,9 +353,9 @@ class Strategy(ABC):
         """Whether to publish before the period is over, as soon as a link is free; `exchange.per_second_max` holds."""
         return False
 
-    def hand_over(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        """I leave, and others go on: all that is conserved in one parcel for one of `view.free`. `arrivals` is what
-        came home. The model has been saved, and is not touched any more."""
+    def hand_over(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
+        """I leave, and others go on: all that is conserved, with `view.returned`, in one parcel for one of `view.free`.
+        The model has been saved, and is not touched any more."""
         return []
 
     def remember(self, state: Any) -> Memory:
@@ -392,15 +394,15 @@ class Strategy(ABC):
         if not view.out_neighbours:
             return []
         mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
-        return [Parcel(view.out_neighbours, self.topic, payload, learner.step, view.exchange, mode, key)]
+        return [Parcel(view.out_neighbours, Content(self.topic, payload, learner.step, view.exchange, key=key), mode)]
 
     def consigned(
         self, payload: Payload, learner: Learner, view: View, to: Sequence[PeerName], weight: float = 0.0
     ) -> list[Parcel]:
         """One parcel of mass or of a stream for each of `to`, all with the same payload and weight."""
         delivery = DeliveryClass(self.delivery.value)
-        what = (self.topic, payload, learner.step, view.exchange)
-        return [Parcel((n,), *what, delivery=delivery, weight=weight, degree=view.degree) for n in to]
+        content = Content(self.topic, payload, learner.step, view.exchange, "", delivery, weight, view.degree)
+        return [Parcel((name,), content) for name in to]
 
     def weights_parcels(self, learner: Learner, view: View, key: str = "") -> list[Parcel]:
         """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""

@@ -39,7 +39,7 @@ from gossipdistill.learning.snapshot import (
     types_of,
     unpack,
 )
-from gossipdistill.messages import Arrival, Parcel
+from gossipdistill.messages import Arrival, Content, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
     NOTHING,
@@ -281,9 +281,8 @@ class ConcurrentAdversarial(Strategy):
             step = first + number
             payload = pack({"d": d, "answers": torch.tensor([step, arrival.exchange])}, "int8")
             key = f"batch-{step % (2 * (self._asked + self.options.staleness_steps))}"
-            parcels.append(
-                Parcel((PeerName(arrival.sender),), self.topic, payload, learner.step, arrival.exchange, key=key)
-            )
+            content = Content(self.topic, payload, learner.step, arrival.exchange, key)
+            parcels.append(Parcel((PeerName(arrival.sender),), content))
         if not any(name in self.options.helpers for name in learner.peers if name != learner.name):
             learner.ledger.exchanged(arrival.sender, learner.now_s)  # I ask nobody: answering is my exchange
         return parcels

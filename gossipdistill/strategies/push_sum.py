@@ -61,7 +61,7 @@ class PushSum(Strategy):
         return mass
 
     def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        settle(self.mass_of(state), learner, arrivals)
+        settle(self.mass_of(state), learner, arrivals, view.returned)
         return []
 
     def counted(self, state: Any) -> float:
@@ -89,7 +89,7 @@ class PushSum(Strategy):
             learner.ledger.note(EventKind.WARNING, name, told)
         return self.consigned(taken[0], learner, view, to, taken[1])
 
-    def hand_over(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        settle(self.mass_of(state), learner, arrivals, shown=False)
+    def hand_over(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
+        settle(self.mass_of(state), learner, [], view.returned, shown=False)
         given = give_all(self.mass_of(state), learner) if view.free else None
         return [] if given is None else self.consigned(given[0], learner, view, view.free[:1], given[1])

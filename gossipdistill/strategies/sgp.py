@@ -24,7 +24,7 @@ class Sgp(PushSum):
 
     Publishes: all parameters, once per free neighbour; 4 P bytes in raw encoding (2 P in half), plus a header.
     Conserves: the sums of x and of w over all peers and parcels on their way, to 1e-12 of them, under any encoding;
-    what the network loses or doubles changes nothing, and what is refused goes home. So z is always a weighted mean.
+    what the network loses or doubles changes nothing, and what is refused is returned. So z is always a weighted mean.
     When stale: it is still mass, and is absorbed at any age.
     """
 

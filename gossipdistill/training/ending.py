@@ -25,8 +25,8 @@ def serve(gossip: Gossip, now: float) -> None:
     if not gossip.strategy.delivery.settled:
         return
     gossip.learner.now_s = now
-    returned = gossip.endpoint.refuse_all("done training")
+    gossip.endpoint.refuse_all("done training")
     if gossip.strategy.delivery is Delivery.STREAM:
         gossip.endpoint.settle([])  # a stream that has ended is mixed no more
-    elif returned or gossip.learner.settlements:
-        gossip.mix(returned, now)
+    elif gossip.endpoint.returned or gossip.learner.settlements:
+        gossip.mix([], now)

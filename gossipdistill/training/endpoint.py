@@ -18,7 +18,7 @@ from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.rounds import Lockstep, Without
 from gossipdistill.learning.state_transfer import GIVEN, TOPICS, Donor, without_asks
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, DeliveryClass, Intake, Parcel, Settlement
+from gossipdistill.messages import Arrival, DeliveryClass, Intake, Parcel, Returned, Settlement, arrivals_of
 from gossipdistill.strategies.base import Delivery, RoundOptions, Strategy, View
 from gossipdistill.topology import Schedule
 
@@ -37,12 +37,12 @@ class Endpoint:
     lockstep: Lockstep | None = None
     donor: Donor | None = None
     """What gives my model to newcomers; None where weights are not shared."""
+    returned: list[Returned] = field(default_factory=list)
+    """These parcels are mine again, and are not mixed in yet."""
     published_bytes: int = 0
     """The last publication was of this size; 0 as long as there was none."""
     _waiting: list[Arrival] = field(default_factory=list)
     """These were taken out of the mailbox, and are not mixed yet."""
-    _returned: list[Arrival] = field(default_factory=list)
-    """These were posted on a busy link."""
 
     @classmethod
     def of(
@@ -59,35 +59,26 @@ class Endpoint:
     # --- what has arrived ------------------------------------------------------------------------------------------
 
     def arrivals(self) -> list[Arrival]:
-        """All that is to be mixed now."""
+        """All that neighbours have sent and that is to be mixed now."""
         self._take()
-        arrivals = self._returned + self._waiting
-        self._returned, self._waiting = [], []
+        arrivals, self._waiting = self._waiting, []
         return arrivals
 
     def state_chunks(self) -> list[Arrival]:
         """Before the first step, while a model of others is asked for: what came of it. Mass is refused, so that it
         returns to its sender, and all else is dropped."""
-        arrivals = self.mailbox.take()
+        arrivals = arrivals_of(self.mailbox.take())
         for arrival in without_asks(arrivals, self.donor, self.learner.ledger):
-            if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+            if arrival.delivery is not DeliveryClass.STATE:
                 self.learner.refuse(arrival, "is catching up")
         self.settle([])
         return [arrival for arrival in arrivals if arrival.topic == GIVEN]
 
-    def refuse_all(self, reason: str) -> list[Arrival]:
-        """Take nothing of what has arrived: mass and parts of streams are refused. Returns what was returned to me."""
-        returned = []
+    def refuse_all(self, reason: str) -> None:
+        """Take nothing of what has arrived: mass and parts of streams are refused."""
         for arrival in self.arrivals():
-            if arrival.home:
-                returned.append(arrival)
-            elif arrival.delivery is not DeliveryClass.STATE:
+            if arrival.delivery is not DeliveryClass.STATE:
                 self.learner.refuse(arrival, reason)
-        return returned
-
-    def returned_weight(self) -> float:
-        """The push-sum weight that was returned and is not mixed in yet."""
-        return sum(arrival.weight for arrival in (*self._returned, *self._waiting) if arrival.home)
 
     def awaited(self, now: float) -> frozenset[PeerName]:
         """The neighbours that a round still waits for; nobody where there are no rounds."""
@@ -103,7 +94,9 @@ class Endpoint:
         return missing
 
     def _take(self) -> None:
-        arrivals = without_asks(self.mailbox.take(), self.donor, self.learner.ledger)
+        received = self.mailbox.take()
+        self.returned += [one for one in received if isinstance(one, Returned)]
+        arrivals = without_asks(arrivals_of(received), self.donor, self.learner.ledger)
         self._waiting += arrivals
         if self.lockstep is not None:
             for arrival in arrivals:
@@ -120,7 +113,7 @@ class Endpoint:
         settled = {(s.sender, s.topic, s.version) for s in settlements}
         for arrival in arrivals:
             key = (arrival.sender, arrival.topic, arrival.version)
-            if arrival.home or arrival.delivery is DeliveryClass.STATE or key in settled:
+            if arrival.delivery is DeliveryClass.STATE or key in settled:
                 continue
             problem = f"strategy {self.strategy.name} has not settled what came from {arrival.sender}"
             if self.strict:
@@ -131,32 +124,28 @@ class Endpoint:
             raise AssertionError(f"strategy {self.strategy.name} has settled an arrival twice")
         self.mailbox.settle(settlements)
 
-    def answer(self, arrivals: list[Arrival], parcels: Iterable[Parcel], now: float) -> None:
+    def answer(self, arrivals: list[Arrival], parcels: Iterable[Parcel]) -> None:
         """After a strategy has mixed these arrivals: its verdicts, its complaints about senders, and its `parcels`."""
         if self.strategy.delivery.settled:
             self.settle(arrivals)
         complaints, self.learner.ledger.complaints = self.learner.ledger.complaints, []
         if complaints:
             self.mailbox.complain(complaints)
-        self.post(parcels, now)
+        self.post(parcels)
 
-    def post(self, parcels: Iterable[Parcel], now: float) -> None:
+    def post(self, parcels: Iterable[Parcel]) -> None:
         """Leave parcels in the mailbox."""
         for parcel in parcels:
             if not self.mailbox.post(parcel):
-                self._take_back(parcel, now)
+                self._take_back(parcel)
 
-    def _take_back(self, parcel: Parcel, now: float) -> None:
+    def _take_back(self, parcel: Parcel) -> None:
         """Rule 2."""
         problem = f"strategy {self.strategy.name} has posted for {parcel.to[0]} on a busy link"
         if self.strict:
             raise AssertionError(problem)
         self.learner.ledger.warn(problem + "; given back")
-        what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
-        mass = (parcel.delivery, parcel.weight, parcel.degree)
-        self._returned.append(
-            Arrival(parcel.to[0], parcel.topic, Version(0, 0), *what, *mass, home=True, reason="the link was busy")
-        )
+        self.returned.append(Returned(parcel.to[0], Version(0, 0), parcel.content, "the link was busy"))
 
     # --- who is there ----------------------------------------------------------------------------------------------
 

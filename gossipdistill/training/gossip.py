@@ -100,17 +100,19 @@ class Gossip:
         self.endpoint.mailbox.report_progress(self.learner.step, done=False)
 
     def mix(self, arrivals: list[Arrival], now: float) -> View:
-        """Let the strategy absorb these arrivals, and pass its verdicts on. Returns the view that it was given."""
+        """Let the strategy absorb these arrivals and what was returned, and pass its verdicts on. Returns the view that
+        it was given."""
         endpoint = self.endpoint
         self.alarms.notice_company(now)
         view = endpoint.view(arrivals, now)
         for arrival in arrivals:
-            if not arrival.home:
-                self.learner.paces.heard(arrival.sender, arrival.arrived_s)
-        if arrivals and self.strategy.delivery is Delivery.MASS:
+            self.learner.paces.heard(arrival.sender, arrival.arrived_s)
+        returned, endpoint.returned = tuple(endpoint.returned), []
+        if (arrivals or returned) and self.strategy.delivery is Delivery.MASS:
             view = endpoint.with_links(view)
-        parcels = self.strategy.mix(self.state, self.learner, arrivals, view)
-        endpoint.answer(arrivals, parcels, now)
+        seen = replace(view, returned=returned) if returned else view
+        parcels = self.strategy.mix(self.state, self.learner, arrivals, seen)
+        endpoint.answer(arrivals, parcels)
         return view
 
     def publish(self, view: View, now: float) -> None:
@@ -119,7 +121,7 @@ class Gossip:
         parcels = self.strategy.publish(self.state, self.learner, endpoint.with_links(view, publishes=True))
         if parcels:
             endpoint.published_bytes = parcels[0].payload.nbytes
-        endpoint.post(parcels, now)
+        endpoint.post(parcels)
         if endpoint.lockstep is not None:
             endpoint.lockstep.posted(view.exchange, [name for parcel in parcels for name in parcel.to])
 
@@ -129,7 +131,7 @@ class Gossip:
         if donor is not None and donor.asked:
             began_s = self.alarms.began_s
             trained_s = now - began_s if began_s is not None else 0.0
-            self.endpoint.post(donor.answers(now, self.learner, trained_s), now)
+            self.endpoint.post(donor.answers(now, self.learner, trained_s))
 
     def _publish_if_due(self, step: int, now: float) -> None:
         """After step number `step` (from 1): because the period is over, or because the strategy presses for it. What
@@ -167,4 +169,4 @@ class Gossip:
         """The push-sum weight that this peer holds, with what was returned and is not mixed in yet; 0 without mass."""
         if self.strategy.delivery is not Delivery.MASS:
             return 0.0
-        return float(self.state.weight) + self.endpoint.returned_weight()
+        return float(self.state.weight) + sum(one.weight for one in self.endpoint.returned)

@@ -89,7 +89,7 @@ class Joining:
         if fetch.whole:
             self._judge(now)
         if not self.adopted:
-            gossip.endpoint.post(fetch.look(now, self._donors()), now)
+            gossip.endpoint.post(fetch.look(now, self._donors()))
         for donor, reason in fetch.news:
             ledger.note(EventKind.DONOR_PASSED_OVER, donor, reason)
         fetch.news.clear()

@@ -67,14 +67,15 @@ class Leaving:
         """What arrives is refused, and my mass goes to one of the living, whole; the model stays as it is."""
         gossip, endpoint = self.gossip, self.gossip.endpoint
         gossip.learner.now_s = now
-        returned = endpoint.refuse_all("is leaving")
-        self._passed_over.update(arrival.sender for arrival in returned)
+        endpoint.refuse_all("is leaving")
+        returned, endpoint.returned = tuple(endpoint.returned), []
+        self._passed_over.update(one.recipient for one in returned)
         endpoint.settle([])
         successors = tuple(name for name in endpoint.coming() if name not in self._passed_over)
         busy = gossip.endpoint.mailbox.room.busy(gossip.strategy.topic, DeliveryClass.MASS)
-        view = View(gossip.endpoint.cadence.exchanges, now, successors, busy=busy)
-        parcels = gossip.strategy.hand_over(gossip.state, gossip.learner, returned, view)
-        endpoint.post(parcels, now)
+        view = View(gossip.endpoint.cadence.exchanges, now, successors, busy=busy, returned=returned)
+        parcels = gossip.strategy.hand_over(gossip.state, gossip.learner, view)
+        endpoint.post(parcels)
         return parcels
 
     def _settled(self) -> bool:

@@ -36,6 +36,7 @@ from gossipdistill.messages import (
     Announce,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -108,19 +109,19 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             pass
         case Enrolments(run, records):
             head += [check.plain(run), [[r.name, r.key, r.boot, r.proof] for r in records]]
-        case Consignment(topic, number, step, exchange, delivery, weight, degree, payload):
-            layout = check.layout_out(payload)
-            head += [topic, number, step, exchange, delivery.value, weight, degree, layout]
-            return [msgpack.packb(head), payload.body]
+        case Consignment(number, what):
+            head += [what.topic, number, what.step, what.exchange, what.delivery.value, what.weight, what.degree]
+            head.append(check.layout_out(what.payload))
+            return [msgpack.packb(head), what.payload.body]
         case Piece(delivery, topic, key, number, offset, body):
             head += [delivery.value, topic, key, number, offset, len(body)]
             return [msgpack.packb(head), body]
         case _:
             state: State = message  # a kind that is missing above does not pass the type checker here
-            arrived = [[c.topic, c.key, c.number] for c in state.confirms]
-            layout = check.layout_out(state.payload)
-            head += [state.topic, state.key, state.number, state.step, state.exchange, layout, arrived]
-            return [msgpack.packb(head), state.payload.body]
+            what, arrived = state.content, [[c.topic, c.key, c.number] for c in state.confirms]
+            head += [what.topic, what.key, state.number, what.step, what.exchange]
+            head += [check.layout_out(what.payload), arrived]
+            return [msgpack.packb(head), what.payload.body]
     return [msgpack.packb(head)]
 
 
@@ -260,17 +261,19 @@ def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Mes
     if kind == _KINDS[State]:
         topic, key, number, step, exchange, layout, confirms = check.take(fields, 7)
         arrived = tuple(check.confirm(entry) for entry in check.sequence(confirms, limits.slots_per_peer_max))
-        numbers = (check.number(number), check.number(step), check.number(exchange))
         payload = check.payload(layout, body, limits)
-        return State(check.text(topic), check.text(key), *numbers, payload, arrived)
+        what = Content(check.text(topic), payload, check.number(step), check.number(exchange), check.text(key))
+        return State(check.number(number), what, arrived)
     if kind == _KINDS[Consignment]:
         topic, number, step, exchange, delivery, weight, degree, layout = check.take(fields, 8)
         sort = check.word(DeliveryClass, delivery)
         if sort is DeliveryClass.STATE:
             raise WireError(WireCode.FIELD, "a state is no consignment")
-        numbers = (check.number(number), check.number(step), check.number(exchange))
-        share = (check.weight(weight), check.number(degree))
-        return Consignment(check.text(topic), *numbers, sort, *share, check.payload(layout, body, limits))
+        what = Content(
+            check.text(topic), check.payload(layout, body, limits), check.number(step), check.number(exchange),
+            delivery=sort, weight=check.weight(weight), degree=check.number(degree),
+        )  # fmt: skip
+        return Consignment(check.number(number), what)
     delivery, topic, key, number, offset, size = check.take(fields, 6)
     if not check.is_number(size) or size != len(body):
         raise WireError(WireCode.BODY, f"piece of {len(body)} bytes, its head says another number")

@@ -41,8 +41,8 @@ def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
         return
     body = memoryview(message.payload.body)
     first = replace(message.payload, body=body[: limits.piece_bytes_max])
-    yield replace(envelope, message=replace(message, payload=first))
-    slot = (_delivery(message), message.topic, _key_of(message), message.number)
+    yield replace(envelope, message=message.with_content(payload=first))
+    slot = (message.delivery, message.topic, message.key, message.number)
     for offset in range(limits.piece_bytes_max, len(body), limits.piece_bytes_max):
         piece = Piece(*slot, offset, body[offset : offset + limits.piece_bytes_max])
         yield replace(envelope, message=piece)
@@ -61,7 +61,7 @@ class _Body:
 
     def is_for(self, envelope: Envelope, piece: Piece) -> bool:
         whose = (envelope.boot, piece.topic, piece.key, piece.number)
-        return whose == (self.opening.boot, self.message.topic, _key_of(self.message), self.message.number)
+        return whose == (self.opening.boot, self.message.topic, self.message.key, self.message.number)
 
 
 def _fresh(size: int) -> memoryview:
@@ -118,12 +118,12 @@ class Assembly:
 
     def _replace(self, envelope: Envelope, message: State | Consignment, whole: bool) -> None:
         """Drop what this message takes the place of: anything, if it opens a body; an older version, if it is whole."""
-        key = (envelope.sender, _delivery(message))
+        key = (envelope.sender, message.delivery)
         body = self._bodies.get(key)
         if body is None:
             return
         opening = body.opening
-        same_slot = (message.topic, _key_of(message)) == (body.message.topic, _key_of(body.message))
+        same_slot = (message.topic, message.key) == (body.message.topic, body.message.key)
         older = envelope.boot < opening.boot or (
             same_slot and (envelope.boot, message.number) < (opening.boot, body.message.number)
         )
@@ -148,8 +148,8 @@ class Assembly:
         memory[:size] = message.payload.body
         came = bytearray(-(-total // size))
         came[0] = 1
-        bare = replace(message, payload=replace(message.payload, body=b""))  # so that the frame can go
-        self._bodies[envelope.sender, _delivery(message)] = _Body(
+        bare = message.with_content(payload=replace(message.payload, body=b""))  # so that the frame can go
+        self._bodies[envelope.sender, message.delivery] = _Body(
             replace(envelope, message=bare), bare, memory, came, len(came) - 1, self._fed
         )
 
@@ -180,12 +180,4 @@ class Assembly:
             return None
         del self._bodies[key]
         payload = Payload(body.message.payload.layout, body.memory)
-        return replace(body.opening, message=replace(body.message, payload=payload))
-
-
-def _delivery(message: State | Consignment) -> DeliveryClass:
-    return message.delivery if isinstance(message, Consignment) else DeliveryClass.STATE
-
-
-def _key_of(message: State | Consignment) -> str:
-    return message.key if isinstance(message, State) else ""
+        return replace(body.opening, message=body.message.with_content(payload=payload))

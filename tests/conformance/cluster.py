@@ -11,7 +11,17 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    Content,
+    DeliveryClass,
+    Mode,
+    Parcel,
+    Payload,
+    Returned,
+    Settlement,
+)
 
 LIMITS = Limits(
     probe_interval_s=0.2, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1, confirm_timeout_s=0.5,
@@ -33,6 +43,7 @@ class Learner:
         self.refuses = ""
         self._events: list[Event] = []
         self._arrivals: list[Arrival] = []
+        self.returned: list[Returned] = []
 
     def post(
         self,
@@ -44,23 +55,25 @@ class Learner:
         weight: float = 0.0,
     ) -> bool:
         """A parcel of the topic that is called as its class."""
-        content = Payload((ArrayLayout("x", (size,), "raw", size),), body_of(value, size))
-        return self.mailbox.post(
-            Parcel((PeerName(to),), delivery.value, content, value, value, mode, delivery=delivery, weight=weight)
-        )
+        payload = Payload((ArrayLayout("x", (size,), "raw", size),), body_of(value, size))
+        content = Content(delivery.value, payload, value, value, "", delivery, weight)
+        return self.mailbox.post(Parcel((PeerName(to),), content, mode))
 
     def arrivals(self) -> list[Arrival]:
         """Everything that came so far. What came is taken, and settled where that is wanted."""
-        for arrival in self.mailbox.take():
-            self._arrivals.append(arrival)
-            if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
+        for received in self.mailbox.take():
+            if isinstance(received, Returned):
+                self.returned.append(received)
+                continue
+            self._arrivals.append(received)
+            if received.delivery is not DeliveryClass.STATE:
                 verdict = (not self.refuses, self.refuses)
-                self.mailbox.settle([Settlement(arrival.sender, arrival.topic, arrival.version, *verdict)])
+                self.mailbox.settle([Settlement(received.sender, received.topic, received.version, *verdict)])
         return self._arrivals
 
     def values(self, sender: str) -> list[int]:
         """What came from this sender, after a look at each byte of it."""
-        found = [one for one in self.arrivals() if one.sender == sender and not one.home]
+        found = [one for one in self.arrivals() if one.sender == sender]
         assert all(bytes(one.payload.body) == body_of(one.step, one.payload.nbytes) for one in found)
         return [one.step for one in found]
 

@@ -77,14 +77,15 @@ def test_what_a_learner_has_no_use_for_never_reaches_it_and_comes_when_it_has(si
     cluster.until(lambda: bo.values("ada") == [8, 7])
 
 
-def test_mass_that_is_refused_comes_home_with_its_weight(cluster: Cluster) -> None:
+def test_mass_that_is_refused_is_returned_with_its_weight(cluster: Cluster) -> None:
     ada, bo = cluster.start_all("ada", "bo")
     bo.refuses = "not finite"
     assert ada.post("bo", 7, LARGE, delivery=MASS, weight=0.25)
-    cluster.until(lambda: bo.values("ada") == [7] and ada.arrivals())
-    (home,) = ada.arrivals()
-    assert (home.sender, home.step, home.weight, home.home) == ("bo", 7, 0.25, True)
-    assert home.reason == "refused by bo: not finite"
+    cluster.until(lambda: bo.values("ada") == [7] and (ada.arrivals() or ada.returned))
+    assert ada.arrivals() == []
+    (returned,) = ada.returned
+    assert (returned.recipient, returned.step, returned.weight) == ("bo", 7, 0.25)
+    assert returned.reason == "refused by bo: not finite"
     assert not ada.mailbox.room.busy("mass", MASS)
 
 

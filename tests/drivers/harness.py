@@ -18,7 +18,7 @@ from gossipdistill.errors import AddressError
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ArrayLayout, Arrival, Mode, Parcel, Payload
+from gossipdistill.messages import ArrayLayout, Content, Mode, Parcel, Payload, Received
 from gossipdistill.presence import NOWHERE, Address, Contact
 from gossipdistill.protocol.enrolment import Book
 from gossipdistill.protocol.members import Identity
@@ -77,7 +77,7 @@ class Node:
     ) -> None:
         self.name, self.roster = name, roster
         self.seen: list[Event] = []
-        self.got: list[Arrival] = []
+        self.got: list[Received] = []
         contacts = [Contact(PeerName(n), address, place) for place, (n, address) in enumerate(roster.items())]
         me = Identity(
             PeerName(name), Boot(boot), roster[name], list(roster).index(name), fingerprint or {"run": "test"}
@@ -98,7 +98,7 @@ class Node:
     def post(self, value: int, to: str, mode: Mode = Mode.PUSH, size: int = 8) -> None:
         body = value.to_bytes(4, "big") * (size // 4)
         content = Payload((ArrayLayout("x", (size // 4,), "raw", len(body)),), body)
-        self.mailbox.post(Parcel((PeerName(to),), "x", content, value, value, mode))
+        self.mailbox.post(Parcel((PeerName(to),), Content("x", content, value, value), mode))
 
     def events(self) -> list[Event]:
         self.seen += self.mailbox.drain_events()
@@ -109,7 +109,7 @@ class Node:
 
     def values(self, sender: str) -> list[int]:
         self.got += self.mailbox.take()
-        return [int.from_bytes(bytes(one.payload.body[:4]), "big") for one in self.got if one.sender == sender]
+        return [int.from_bytes(bytes(one.payload.body[:4]), "big") for one in self.got if one.peer == sender]
 
     def sees(self, *others: str) -> bool:
         return set(others) <= self.mailbox.neighbourhood().alive

@@ -13,7 +13,17 @@ import pytest
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    Content,
+    DeliveryClass,
+    Mode,
+    Parcel,
+    Payload,
+    Returned,
+    arrivals_of,
+)
 from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.protocol.members import Status
 
@@ -107,15 +117,16 @@ def relays() -> Iterator[list[Relay]]:
 
 
 def send(node: Node, to: str, number: int, delivery: DeliveryClass, mode: Mode) -> None:
-    content = Payload((ArrayLayout("x", (BODY_BYTES,), "raw", BODY_BYTES),), BODY)
-    assert node.mailbox.post(Parcel((PeerName(to),), "x", content, number, number, mode, delivery=delivery, weight=1.0))
+    payload = Payload((ArrayLayout("x", (BODY_BYTES,), "raw", BODY_BYTES),), BODY)
+    content = Content("x", payload, number, number, "", delivery, weight=1.0)
+    assert node.mailbox.post(Parcel((PeerName(to),), content, mode))
 
 
 def received(sender: Node, reader: Node, delivery: DeliveryClass, mode: Mode) -> list[Arrival]:
-    """What has come. Mass may be home instead, if the way was broken for longer than it is offered; then once more."""
-    if any(arrival.home for arrival in sender.mailbox.take()):
+    """What has come. Mass may be returned instead, if the way was broken for longer than it is offered: once more."""
+    if any(isinstance(one, Returned) for one in sender.mailbox.take()):
         send(sender, reader.name, 1, delivery, mode)
-    return reader.mailbox.take()
+    return arrivals_of(reader.mailbox.take())
 
 
 def until_it_flows(sender: Node, reader: Node, relay: Relay) -> None:

@@ -13,7 +13,17 @@ from gossipdistill.drivers.channels import Channel
 from gossipdistill.drivers.zeromq.readable_sockets import ReadableSocket
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Mode, Parcel, Payload, Settlement
+from gossipdistill.messages import (
+    ArrayLayout,
+    Arrival,
+    Content,
+    DeliveryClass,
+    Mode,
+    Parcel,
+    Payload,
+    Received,
+    Settlement,
+)
 
 from .harness import LIMITS, Node, free_address, pair, wait_until
 
@@ -26,15 +36,15 @@ def body_of(size: int, seed: int) -> bytes:
 
 
 def parcel(to: str, size: int, seed: int, delivery: DeliveryClass, topic: str = "x", **more: Any) -> Parcel:
-    content = Payload((ArrayLayout("x", (size,), "raw", size),), body_of(size, seed))
-    return Parcel((PeerName(to),), topic, content, seed, seed, delivery=delivery, **more)
+    payload = Payload((ArrayLayout("x", (size,), "raw", size),), body_of(size, seed))
+    return Parcel((PeerName(to),), Content(topic, payload, seed, seed, delivery=delivery), **more)
 
 
-def arrivals(node: Node) -> list[Arrival]:
-    for arrival in node.mailbox.take():
-        node.got.append(arrival)
-        if arrival.delivery is not DeliveryClass.STATE and not arrival.home:
-            node.mailbox.settle([Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)])
+def arrivals(node: Node) -> list[Received]:
+    for one in node.mailbox.take():
+        node.got.append(one)
+        if one.delivery is not DeliveryClass.STATE and isinstance(one, Arrival):
+            node.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True)])
     return node.got
 
 
@@ -118,5 +128,5 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     for readable in inlets:
         bo.network.call(bo.driver.readable.listen_to, readable)
     wait_until(lambda: ("s", 5) in {(one.topic, one.step) for one in arrivals(bo)})
-    # What its sockets did not take at all has gone home meanwhile; what they took the first piece of arrives.
+    # What its sockets did not take at all was returned meanwhile; what they took the first piece of arrives.
     wait_until(lambda: [one.topic for one in (*arrivals(bo), *arrivals(ada)) if one.topic == "m"] == ["m"])

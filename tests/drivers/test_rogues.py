@@ -78,7 +78,7 @@ def test_nothing_of_it_counts_and_the_others_go_on(name: str, nodes: list[Node])
     exchange_works(ada, bo, 3)
     if name in SHOWS:
         wait_until(lambda: SHOWS[name](ada))
-    assert [arrival.sender for arrival in ada.got] == ["bo"] * (heard + 2)
+    assert [one.peer for one in ada.got] == ["bo"] * (heard + 2)
     for who in allowed:
         heard_of_it = ada.driver.traffic[who].bytes_received if who in ada.driver.traffic else 0
         assert heard_of_it - said.get(who, 0) <= OF_EVE.get(name, 0), who

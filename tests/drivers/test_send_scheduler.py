@@ -10,7 +10,17 @@ from gossipdistill.drivers.zeromq.faulty import Flip
 from gossipdistill.drivers.zeromq.send_scheduler import SendScheduler
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import ArrayLayout, Consignment, DeliveryClass, Envelope, Payload, Piece, State, Transmit
+from gossipdistill.messages import (
+    ArrayLayout,
+    Consignment,
+    Content,
+    DeliveryClass,
+    Envelope,
+    Payload,
+    Piece,
+    State,
+    Transmit,
+)
 from gossipdistill.presence import Address
 
 LIMITS = Limits(piece_bytes_max=8, turn_messages_max=1_000)
@@ -52,12 +62,12 @@ def content(size: int) -> Payload:
 
 
 def state(to: str, number: int, size: int = 24, to_boot: int = 1) -> Transmit:
-    message = State("x", "", number, 0, 0, content(size))
+    message = State(number, Content("x", content(size), 0, 0))
     return Transmit(Address("h", 1), Envelope(PeerName("ada"), Boot(1), to, to_boot, message))
 
 
 def reliable(to: str, number: int, delivery: DeliveryClass = MASS, size: int = 24) -> Transmit:
-    message = Consignment("m", number, 0, 0, delivery, 1.0, 0, content(size))
+    message = Consignment(number, Content("m", content(size), 0, 0, delivery=delivery, weight=1.0, degree=0))
     return Transmit(Address("h", 1), Envelope(PeerName("ada"), Boot(1), to, 1, message))
 
 

@@ -15,7 +15,7 @@ from gossipdistill.learning.evaluation import evaluating, generators_kept, modes
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.snapshot import model_arrays, pack, unpack_model
-from gossipdistill.messages import Arrival
+from gossipdistill.messages import Arrival, Content
 
 
 class Stateful(nn.Module):
@@ -141,7 +141,7 @@ def test_a_teacher_is_given_weights_in_the_modes_in_which_they_were_sent() -> No
     for number in (1, 2):  # the second goes where the first was
         arrays = {name: array.clone() for name, array in model_arrays(sender).items()}
         payload = pack(arrays, "raw")
-        came = Arrival(PeerName("bo"), "weights", Version(Boot(1), number), 0, 0, payload, 0.0)
+        came = Arrival(PeerName("bo"), Version(Boot(1), number), Content("weights", payload, 0, 0), 0.0)
         teachers.put("bo", came, unpack_model(payload, receiver), learner)
         torch.testing.assert_close(teachers.by_key["bo"].model(x), sender(x).detach())
         with torch.no_grad():

@@ -10,7 +10,7 @@ from gossipdistill.ids import PeerName, Version
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, settle, split
 from gossipdistill.learning.remainder import Remainder
-from gossipdistill.messages import Arrival, Payload
+from gossipdistill.messages import Arrival, Content, Payload
 
 ALL = slice(None)
 SIZE = 40_000
@@ -23,7 +23,7 @@ def learner(dtype: torch.dtype = torch.float32) -> Learner:
 
 
 def came(payload: Payload, weight: float) -> Arrival:
-    return Arrival(PeerName("bo"), "push_sum", Version(1, 1), 0, 0, payload, 0.0, weight=weight)
+    return Arrival(PeerName("bo"), Version(1, 1), Content("push_sum", payload, 0, 0, weight=weight), 0.0)
 
 
 def share(ada: Learner, mass: Mass, parts: int, encoding: str = "raw") -> tuple[Payload, float]:

@@ -22,7 +22,7 @@ from gossipdistill.learning.snapshot import (
     weights_hash,
 )
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Envelope, Payload, State
+from gossipdistill.messages import Content, Envelope, Payload, State
 from gossipdistill.wire.codec import decode, encode
 from gossipdistill.wire.pieces import Assembly, split
 
@@ -69,7 +69,7 @@ def test_a_body_put_together_from_pieces_is_used_in_place() -> None:
     """Frame to tensor with one copy: the one of the assembly."""
     limits = Limits(piece_bytes_max=64)
     values = {"b": torch.rand(5), "w": torch.rand(40, 3), "n": torch.tensor(3)}
-    state = State("weights", "", 1, 0, 0, pack(values, "raw"))
+    state = State(1, Content("weights", pack(values, "raw"), 0, 0))
     assembly, whole = Assembly(limits), None
     for part in split(Envelope(PeerName("ada"), Boot(1), "bo", 2, state), limits):
         whole = assembly.feed(decode(encode(part), limits))

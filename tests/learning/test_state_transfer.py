@@ -14,7 +14,7 @@ from gossipdistill.learning import state_transfer
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.snapshot import architecture_hash, model_arrays, pack
 from gossipdistill.learning.state_transfer import ASK, GIVEN, Donor, Fetch, without_asks
-from gossipdistill.messages import ArrayLayout, Arrival, DeliveryClass, Parcel, Payload
+from gossipdistill.messages import ArrayLayout, Arrival, Content, DeliveryClass, Parcel, Payload
 
 ADA, BO, CY, DEE = (PeerName(name) for name in ("ada", "bo", "cy", "dee"))
 CHUNKS = 5
@@ -34,7 +34,7 @@ def veteran(name: str = "bo", seed: int = 1) -> Learner:
 
 
 def came(sender: PeerName, parcel: Parcel, boot: int = 7) -> Arrival:
-    return Arrival(sender, parcel.topic, Version(Boot(boot), 1), parcel.step, 0, parcel.payload, 0.0)
+    return Arrival(sender, Version(Boot(boot), 1), Content(parcel.topic, parcel.payload, parcel.step, 0), 0.0)
 
 
 def newcomer() -> Fetch:
@@ -181,7 +181,7 @@ def test_of_a_state_that_is_not_what_it_should_be_nothing_is_used(
             break
         (asked,) = fetch.look(0.0, [BO])
         (given,) = give(giver, bo, asked)
-        bent = replace(given, payload=change(given.payload)) if chunk == at else given
+        bent = given.with_content(payload=change(given.payload)) if chunk == at else given
         fetch.take(came(BO, bent, boot if chunk == at else 7), 0.0)
     assert not fetch.whole
     assert reason in fetch.passed_over[BO]
@@ -214,7 +214,7 @@ def test_who_gives_nothing_for_a_while_or_is_gone_is_passed_over() -> None:
     assert fetch.passed_over == {BO: "has given nothing for 5 s", CY: "is not there any more"}
     assert fetch.look(11.0, [BO, DEE, ADA]) == []
     assert fetch.over
-    fetch.take(came(DEE, Parcel((ADA,), GIVEN, refused("1 0 5 40 x - 0"), 0, 0)), 12.0)
+    fetch.take(came(DEE, Parcel((ADA,), Content(GIVEN, refused("1 0 5 40 x - 0"), 0, 0))), 12.0)
     assert fetch.donor is None
 
 
@@ -234,16 +234,16 @@ def test_where_nobody_is_there_it_is_over_after_a_while_and_where_nobody_can_hel
 def test_asks_are_the_matter_of_the_donor_and_refused_where_weights_are_private() -> None:
     bo, giver = veteran(), donor()
     ask = came(ADA, state_transfer.ask_parcel(BO, 0, 0, 0))
-    late = came(CY, Parcel((BO,), GIVEN, refused("no 0: too late"), 0, 0))
-    own = replace(ask, topic="weights")
-    mass = replace(ask, delivery=DeliveryClass.MASS)
+    late = came(CY, Parcel((BO,), Content(GIVEN, refused("no 0: too late"), 0, 0)))
+    own = ask.with_content(topic="weights")
+    mass = ask.with_content(delivery=DeliveryClass.MASS)
     assert without_asks([own], giver, bo.ledger) == [own]
     assert without_asks([ask, own, late, mass], giver, bo.ledger) == [own, mass]
     assert list(giver.asked) == [ADA]
     assert bo.ledger.quarantined == {}
     assert without_asks([ask], None, bo.ledger) == []
     assert bo.ledger.quarantined == {"ada: asks_for_state": 1}
-    without_asks([replace(ask, payload=refused("weights, please"))], giver, bo.ledger)
+    without_asks([ask.with_content(payload=refused("weights, please"))], giver, bo.ledger)
     assert bo.ledger.quarantined == {"ada: asks_for_state": 2}
 
 

@@ -53,7 +53,7 @@ def test_nothing_is_violated_where_nothing_was_to_be_said(what: str, tmp_path: P
 def test_silence_where_something_was_posted_is_still_violated(tmp_path: Path) -> None:
     run = Simulation(plan_simulation(Asked(peers="3", seconds=60.0, settings=["train.step_time_s=0.5"], out=tmp_path)))
     checker = next(one for one in run.checkers if isinstance(one, FaultsRecover))
-    run.world.hooks.on_arrival.remove(checker.on_arrival)
+    run.world.hooks.on_received.remove(checker.on_received)
     assert run.run() == 1
     assert any("nothing at all has arrived" in text for text in run.figures.violations)
 

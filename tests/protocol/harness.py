@@ -17,6 +17,8 @@ from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import (
     ArrayLayout,
     Arrival,
+    Carrier,
+    Content,
     DeliveryClass,
     Envelope,
     Message,
@@ -24,9 +26,11 @@ from gossipdistill.messages import (
     Neighbourhood,
     Parcel,
     Payload,
+    Received,
     Settlement,
     Slot,
     Transmit,
+    arrivals_of,
 )
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.directory import Rotation
@@ -52,8 +56,8 @@ def living(boot: int = 1) -> dict[PeerName, Member]:
     return {name: Member(name, address_of(0), 0, boot=boot) for name in names}
 
 
-def value_of(arrival: Arrival) -> int:
-    return int.from_bytes(bytes(arrival.payload.body[:4]), "big")
+def value_of(carrier: Carrier) -> int:
+    return int.from_bytes(bytes(carrier.payload.body[:4]), "big")
 
 
 class AlwaysMyself(Rotation):
@@ -70,7 +74,7 @@ class Process:
     peer: Peer
     mailbox: Mailbox
     events: list[Event] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     freed: list[Slot] = field(default_factory=list)
     view: Neighbourhood = field(default_factory=Neighbourhood)
     """The newest snapshot that its learner was given."""
@@ -83,7 +87,7 @@ class Process:
         return [event.kind for event in self.events if event.peer == about]
 
     def values(self, sender: str) -> list[int]:
-        return [value_of(arrival) for arrival in self.arrivals if arrival.sender == sender]
+        return [value_of(arrival) for arrival in arrivals_of(self.received) if arrival.sender == sender]
 
 
 @dataclass
@@ -238,10 +242,12 @@ class World:
         process.events += done.events
         process.view = done.neighbourhood or process.view
         process.freed += done.freed
-        process.arrivals += done.arrivals
-        if process.learning and done.arrivals:
+        process.received += done.received
+        if process.learning and done.received:
             process.mailbox.take()
-            mass = [one for one in done.arrivals if one.delivery is not DeliveryClass.STATE and not one.home]
+            mass = [
+                one for one in done.received if isinstance(one, Arrival) and one.delivery is not DeliveryClass.STATE
+            ]
             process.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True) for one in mass])
             self._pump(process)
 
@@ -284,12 +290,12 @@ class World:
     def publish(
         self, sender: str, to: str, value: int, mode: Mode = Mode.PUSH, topic: str = "x", size: int = 8
     ) -> None:
-        self._post(sender, Parcel((PeerName(to),), topic, payload(value, size), value, value, mode))
+        self._post(sender, Parcel((PeerName(to),), Content(topic, payload(value, size), value, value), mode))
 
     def consign(self, sender: str, to: str, value: int, weight: float, stream: bool = False) -> None:
         """The learner of `sender` posts mass, or one frame of a stream, for `to`."""
         delivery = DeliveryClass.STREAM if stream else DeliveryClass.MASS
-        self._post(sender, Parcel((PeerName(to),), "m", payload(value), value, value, delivery=delivery, weight=weight))
+        self._post(sender, Parcel((PeerName(to),), Content("m", payload(value), value, value, "", delivery, weight)))
 
     def _post(self, sender: str, parcel: Parcel) -> None:
         assert self[sender].mailbox.post(parcel), "the link is busy"
@@ -307,7 +313,7 @@ class World:
     def settle(self, name: str, absorbed: bool, reason: str = "") -> None:
         """The learner of `name` gives its verdict on what came last."""
         process = self[name]
-        last = next(arrival for arrival in reversed(process.arrivals) if not arrival.home)
+        last = next(one for one in reversed(process.received) if isinstance(one, Arrival))
         process.mailbox.settle([Settlement(last.sender, last.topic, last.version, absorbed, reason)])
         self._pump(process)
 

@@ -8,7 +8,7 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS, Limits
-from gossipdistill.messages import FEATURE_OF, Announce, Confirm, Envelope, Message, Mode, State, Want
+from gossipdistill.messages import FEATURE_OF, Announce, Confirm, Content, Envelope, Message, Mode, State, Want
 from gossipdistill.presence import Address, Contact, Greeting, Leave, Ping, Refusal, RefusalCode
 from gossipdistill.protocol.members import Status, fingerprint_difference
 from gossipdistill.wire.codec import encode
@@ -350,7 +350,7 @@ def test_who_takes_me_for_my_predecessor_is_greeted_and_who_means_my_successor_i
 def test_words_for_another_name_or_another_process_are_not_mine() -> None:
     world = together("ada", "bo")
     for to, to_boot in (("cy", 0), ("ada", 999)):
-        for message in (State("x", "", 1, 0, 0, payload(1)), Leave("x"), Refusal(RefusalCode.SUPERSEDED, "x")):
+        for message in (State(1, Content("x", payload(1), 0, 0)), Leave("x"), Refusal(RefusalCode.SUPERSEDED, "x")):
             world.inject("ada", Envelope(PeerName("bo"), Boot(2000), to, to_boot, message))
     assert world["ada"].kinds("bo") == [JOINED]
     assert world["ada"].kinds("ada") == []
@@ -483,7 +483,7 @@ ODD: list[Message] = [
     Announce("x", "", 2**63 - 1, 1),
     Want("never heard of", "", 2**63 - 1),
     Confirm("x", "", 2**63 - 1),
-    State("x", "", 2**63 - 1, 2**63 - 1, 2**63 - 1, payload(0)),
+    State(2**63 - 1, Content("x", payload(0), 2**63 - 1, 2**63 - 1)),
     Leave(""),
     *(Refusal(code, "", "zed") for code in RefusalCode),
 ]

@@ -8,7 +8,7 @@ import pytest
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Confirm, Envelope, Message, State
+from gossipdistill.messages import Confirm, Content, Envelope, Message, State
 from gossipdistill.presence import (
     Ack,
     Address,
@@ -175,7 +175,7 @@ def test_a_word_of_a_new_process_before_its_greeting_is_answered_by_a_greeting_n
     world = keyed("ada", "bo")
     world.kill("bo")
     newer = Boot(99_000)
-    state = State("x", "", 1, 0, 0, payload(5))
+    state = State(1, Content("x", payload(5), 0, 0))
     for _ in range(50):
         world.inject("ada", Envelope(PeerName("bo"), newer, "ada", 0, state))
     world.run(0.5)
@@ -191,7 +191,8 @@ def test_a_word_of_a_new_process_before_its_greeting_is_answered_by_a_greeting_n
 def test_without_keys_words_in_the_name_of_a_newer_process_do_not_part_from_the_one_that_answers() -> None:
     world = together("ada", "bo")
     bo = world["bo"].peer.me
-    words: list[Message] = [State("x", "", 1, 0, 0, payload(5)), Ping(1, 1, False), Ack(1, 1, False), Leave("finished")]
+    state = State(1, Content("x", payload(5), 0, 0))
+    words: list[Message] = [state, Ping(1, 1, False), Ack(1, 1, False), Leave("finished")]
     for word in 5 * words:
         world.inject("ada", Envelope(bo.name, Boot(bo.boot + 5), "ada", 0, word))
         assert world["ada"].peer.view.is_alive(bo.name)
@@ -202,9 +203,10 @@ def test_without_keys_words_in_the_name_of_a_newer_process_do_not_part_from_the_
 
 def test_late_words_of_the_ended_process_change_nothing_and_do_not_end_the_new_one() -> None:
     world = together("ada", "bo")
+    state = State(9, Content("x", payload(9), 0, 0))
     late = [
         Envelope(PeerName("bo"), Boot(2000), "ada", 1000, message)
-        for message in (Ping(0, 7, True), State("x", "", 9, 0, 0, payload(9)), Confirm("x", "", 1), Leave("finished"))
+        for message in (Ping(0, 7, True), state, Confirm("x", "", 1), Leave("finished"))
     ]
     assert world["bo"].peer.me.boot == 2000
     world.kill("bo")
@@ -478,7 +480,7 @@ def test_words_that_the_last_word_has_overtaken_do_not_bring_it_back() -> None:
     world.run(0.1)
     for message in (
         Ping(0, 1, False),
-        State("x", "", 9, 0, 0, payload(9)),
+        State(9, Content("x", payload(9), 0, 0)),
         Greeting(address_of(1), 1, FINGERPRINT, (), True),
     ):
         world.inject("ada", Envelope(PeerName("bo"), Boot(2000), "ada", 1000, message))

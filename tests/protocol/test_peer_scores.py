@@ -7,7 +7,18 @@ import pytest
 from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Announce, Complaint, Consignment, DeliveryClass, Enquiry, Envelope, Intake, State
+from gossipdistill.messages import (
+    Announce,
+    Complaint,
+    Consignment,
+    Content,
+    DeliveryClass,
+    Enquiry,
+    Envelope,
+    Intake,
+    Returned,
+    State,
+)
 from gossipdistill.presence import Ack
 from gossipdistill.protocol.peer_scores import PeerScores
 from gossipdistill.protocol.token_bucket import TokenBucket
@@ -34,7 +45,7 @@ def complain(world: World, about: str, times: int = MORE, reason: str = "not_fin
 
 
 def state(number: int) -> State:
-    return State("x", "", number, number, number, payload(number))
+    return State(number, Content("x", payload(number), number, number))
 
 
 def say(world: World, message: object) -> None:
@@ -89,18 +100,19 @@ def test_a_muted_peer_stays_a_member_and_is_answered(world: World) -> None:
     assert world.said("ada", "bo", Ack)
 
 
-def test_the_mass_of_a_muted_peer_goes_home_and_none_is_lost(world: World) -> None:
+def test_the_mass_of_a_muted_peer_is_returned_and_none_is_lost(world: World) -> None:
     world.consign("bo", "ada", 1, 0.5)
     world.run(0.1)
     complain(world, "bo")
     world.consign("bo", "ada", 2, 0.25)
     world.run(0.1)
     assert world["ada"].values("bo") == [1]
-    (home,) = world["bo"].arrivals
-    assert (home.home, home.weight, home.reason) == (True, 0.25, "refused by ada: its sender is muted")
-    # A copy of it that is late comes after the mute, and is refused with the same words: its mass is home.
+    (returned,) = world["bo"].received
+    assert isinstance(returned, Returned)
+    assert (returned.weight, returned.reason) == (0.25, "refused by ada: its sender is muted")
+    # A copy of it that is late comes after the mute, and is refused with the same words: its mass was returned.
     world.run(DEFAULT_LIMITS.mute_s)
-    say(world, Consignment("m", 2, 2, 2, DeliveryClass.MASS, 0.25, 0, payload(2)))
+    say(world, Consignment(2, Content("m", payload(2), 2, 2, delivery=DeliveryClass.MASS, weight=0.25, degree=0)))
     world.consign("bo", "ada", 3, 0.125)
     world.run(0.1)
     assert world["ada"].values("bo") == [1, 3]
@@ -149,7 +161,7 @@ def test_announcements_of_a_muted_peer_are_not_answered_and_a_giant_one_is_an_of
 def test_a_version_that_comes_again_is_counted_and_a_stream_of_them_is_a_replay(world: World) -> None:
     for number in range(1, 3):
         say(world, state(number))
-    arrived = len(world["ada"].arrivals)
+    arrived = len(world["ada"].received)
     for _ in range(DEFAULT_LIMITS.repeats_max):
         say(world, state(1))
     assert world["ada"].peer.scores.turned_away_in_words == {"bo: repeated": DEFAULT_LIMITS.repeats_max}
@@ -158,19 +170,19 @@ def test_a_version_that_comes_again_is_counted_and_a_stream_of_them_is_a_replay(
         say(world, state(2))
     assert world["ada"].peer.scores.turned_away_in_words["bo: replay"] == MORE
     assert world["ada"].kinds("bo")[-2:] == [EventKind.QUARANTINED, EventKind.MUTED]
-    assert len(world["ada"].arrivals) == arrived
+    assert len(world["ada"].received) == arrived
 
 
 def test_replayed_mass_is_absorbed_once(world: World) -> None:
     for _ in range(10):
-        say(world, Consignment("m", 1, 1, 1, DeliveryClass.MASS, 0.5, 0, payload(1)))
+        say(world, Consignment(1, Content("m", payload(1), 1, 1, delivery=DeliveryClass.MASS, weight=0.5, degree=0)))
     assert world["ada"].values("bo") == [1]
     assert world["ada"].peer.scores.turned_away_in_words["bo: repeated"] == 9
 
 
 def test_too_many_topics_are_said_and_held_against_nobody(world: World) -> None:
     for number in range(1, DEFAULT_LIMITS.slots_per_peer_max + 4):
-        say(world, State(f"topic {number}", "", number, 1, 1, payload(1)))
+        say(world, State(number, Content(f"topic {number}", payload(1), 1, 1)))
     assert world["ada"].peer.scores.turned_away_in_words == {"bo: slots": 3}
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     assert not world["ada"].peer.scores.mutes(BO, world.now)
@@ -182,17 +194,17 @@ def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World
     world.run(1.0)
     before = len(world.said("ada", "bo", object))
     for number in range(1, 1000):
-        say(world, State(f"topic {number}", "k", number, 1, 1, payload(1)))
+        say(world, State(number, Content(f"topic {number}", payload(1), 1, 1, key="k")))
         say(world, Announce(f"topic {number}", "", number, 8))
-        say(world, Consignment(f"topic {number}", 1, 1, 1, DeliveryClass.MASS, 0.5, 0, payload(1)))
+        say(world, Consignment(1, Content(f"topic {number}", payload(1), 1, 1, "", DeliveryClass.MASS, 0.5)))
         say(world, Enquiry(f"topic {number}", 0))
     assert peer.scores.turned_away_in_words == {"bo: topic": 4 * 999}
-    assert world["ada"].arrivals == []
+    assert world["ada"].received == []
     assert (peer.states.receiver.incoming, peer.reliable_messages.receiver.windows) == ({}, {})
     assert len(world.said("ada", "bo", object)) == before, "none is confirmed, so an honest sender says it again"
     assert world["ada"].kinds("bo").count(EventKind.QUARANTINED) == 1
     assert not peer.scores.mutes(BO, world.now)
-    say(world, State("x", "", 1, 1, 1, payload(5)))
+    say(world, State(1, Content("x", payload(5), 1, 1)))
     assert world["ada"].values("bo") == [5]
 
 

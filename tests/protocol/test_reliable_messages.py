@@ -10,16 +10,20 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
+    Arrival,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
     Intake,
     Parcel,
     Receipt,
+    Returned,
     Settlement,
     Slot,
     Verdict,
+    arrivals_of,
 )
 from gossipdistill.presence import Claim, ClaimKind, Leave, Ping
 from gossipdistill.protocol.members import Status
@@ -31,11 +35,11 @@ BO = PeerName("bo")
 
 
 def reliable(topic: str, number: int) -> Consignment:
-    return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
+    return Consignment(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
 
 
 def mass(value: int) -> Parcel:
-    return Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=0.5)
+    return Parcel((BO,), Content("m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=0.5))
 
 
 @pytest.fixture
@@ -49,8 +53,8 @@ def world() -> World:
 def test_mass_arrives_once_with_its_weight_and_frees_its_link(world: World) -> None:
     world.consign("ada", "bo", 7, 0.25)
     world.run(0.1)
-    (arrival,) = world["bo"].arrivals
-    assert (value_of(arrival), arrival.weight, arrival.home) == (7, 0.25, False)
+    (arrival,) = world["bo"].received
+    assert (value_of(arrival), arrival.weight, type(arrival)) == (7, 0.25, Arrival)
     assert len(world["ada"].freed) == 1
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
@@ -94,17 +98,17 @@ def test_a_lost_receipt_is_given_again_and_the_mass_is_not(world: World) -> None
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
 
 
-def test_what_is_refused_goes_home_with_the_reason(world: World) -> None:
+def test_what_is_refused_is_returned_with_the_reason(world: World) -> None:
     world["bo"].learning = False
     world.consign("ada", "bo", 7, 0.25)
     world.run(0.1)
     world.settle("bo", absorbed=False, reason="not finite")
     world.run(0.1)
-    (home,) = world["ada"].arrivals
-    assert home.home
-    assert value_of(home) == 7
-    assert home.weight == 0.25
-    assert home.reason == "refused by bo: not finite"
+    (returned,) = world["ada"].received
+    assert isinstance(returned, Returned)
+    assert value_of(returned) == 7
+    assert returned.weight == 0.25
+    assert returned.reason == "refused by bo: not finite"
     assert EventKind.CAME_HOME in world["ada"].kinds("bo")
     assert len(world["ada"].freed) == 1
 
@@ -116,7 +120,7 @@ def test_what_was_on_the_wire_to_a_dead_peer_is_parked_and_goes_on_when_the_same
     assert EventKind.PARKED in world["ada"].kinds("bo")
     assert [one.parked for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [True]
     assert world["ada"].freed == []
-    assert world["ada"].arrivals == []
+    assert world["ada"].received == []
     world.cut.clear()
     world.run(5.0)
     assert world["bo"].values("ada") == [7]
@@ -131,8 +135,8 @@ def test_what_was_on_the_wire_to_a_process_that_has_ended_is_written_off_and_nev
     assert len(world["ada"].peer.reliable_messages.sender.in_flight()) == 1
     world.start("bo")
     world.run(3.0)
-    assert world["bo"].arrivals == []
-    assert world["ada"].arrivals == []
+    assert world["bo"].received == []
+    assert world["ada"].received == []
     assert world["ada"].peer.reliable_messages.sender.written_off == 0.25
     assert EventKind.WRITTEN_OFF in world["ada"].kinds("bo")
     assert len(world["ada"].freed) == 1
@@ -141,32 +145,33 @@ def test_what_was_on_the_wire_to_a_process_that_has_ended_is_written_off_and_nev
     assert world["bo"].values("ada") == [8]
 
 
-def test_what_was_never_on_the_wire_goes_home_when_its_recipient_dies(world: World) -> None:
+def test_what_was_never_on_the_wire_is_returned_when_its_recipient_dies(world: World) -> None:
     world.kill("bo")
     world.run(2.5)  # suspect: nothing is sent to it any more
     world.consign("ada", "bo", 7, 0.25)
     assert not world.said("ada", "bo", Consignment)
     world.run(20.0)
-    (home,) = world["ada"].arrivals
-    assert home.home
-    assert home.weight == 0.25
-    assert "bo" in home.reason
+    (returned,) = world["ada"].received
+    assert isinstance(returned, Returned)
+    assert returned.weight == 0.25
+    assert "bo" in returned.reason
     assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
 
 
-def test_what_a_peer_that_leaves_had_not_absorbed_comes_home(world: World) -> None:
+def test_what_a_peer_that_leaves_had_not_absorbed_is_returned(world: World) -> None:
     world["bo"].learning = False
     world.consign("ada", "bo", 7, 0.25)
     world.consign("cy", "bo", 8, 0.0, stream=True)
     world.run(0.1)
     world.leave("bo")
     world.run(0.5)
-    (home,) = world["ada"].arrivals
-    assert (home.home, home.weight, home.reason) == (True, 0.25, "bo has left without it")
+    (returned,) = world["ada"].received
+    assert isinstance(returned, Returned)
+    assert (returned.weight, returned.reason) == (0.25, "bo has left without it")
     assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert not world["cy"].peer.reliable_messages.sender.in_flight()
-    assert not world["cy"].arrivals  # frames of a stream are worth nothing without their reader
+    assert not world["cy"].received  # frames of a stream are worth nothing without their reader
 
 
 def test_what_a_peer_that_leaves_had_absorbed_is_gone_although_the_receipt_was_lost(world: World) -> None:
@@ -179,7 +184,7 @@ def test_what_a_peer_that_leaves_had_absorbed_is_gone_although_the_receipt_was_l
     world.leave("bo")
     world.run(0.5)
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
-    assert not world["ada"].arrivals
+    assert not world["ada"].received
     assert world["ada"].peer.reliable_messages.sender.written_off == 0.0
 
 
@@ -201,11 +206,11 @@ def test_a_last_word_speaks_of_its_own_process_alone() -> None:
     ours.sender.parted(BO, Boot(2), (), 0.1)
     assert [one.number for _, one in ours.sender.in_flight()] == [1]
     ours.receiver.arrived(BO, Boot(9), reliable("m", 1), 0.0)
-    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, absorbed=True))
+    ours.receiver.settle(Settlement(BO, "m", ours.box.received[-1].version, absorbed=True))
     assert ours.receiver.absorbed_of(BO, Boot(9)) == (("m", 1),)
     assert ours.receiver.absorbed_of(BO, Boot(10)) == ()
     ours.receiver.arrived(BO, Boot(9), reliable("m", 2), 0.0)
-    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, False, "diverged"))
+    ours.receiver.settle(Settlement(BO, "m", ours.box.received[-1].version, False, "diverged"))
     assert ours.receiver.absorbed_of(BO, Boot(9)) == (("m", 1),)
 
 
@@ -221,15 +226,15 @@ def test_a_process_that_crashes_leaves_open_what_it_had_absorbed(world: World) -
     assert [one.parked for _, one in world["ada"].peer.reliable_messages.sender.in_flight()] == [True]
 
 
-def test_a_payload_that_no_reader_would_accept_goes_home_at_once(world: World) -> None:
+def test_a_payload_that_no_reader_would_accept_is_returned_at_once(world: World) -> None:
     world["ada"].peer.limits = world.limits
     limits = world.limits.__class__(payload_bytes_max=4)
     reliable = world["ada"].peer.reliable_messages
     reliable.sender.limits = reliable.receiver.limits = limits
     world.consign("ada", "bo", 7, 0.25)
-    (home,) = world["ada"].arrivals
-    assert home.home
-    assert home.reason.startswith("not sent")
+    (returned,) = world["ada"].received
+    assert isinstance(returned, Returned)
+    assert returned.reason.startswith("not sent")
     assert len(world["ada"].freed) == 1
 
 
@@ -283,7 +288,7 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
     world.run(0.1)
     assert bo.values("ada") == ([0, 2] if waiting == 1 else [0, 1])
     bo.learning = True
-    for arrival in bo.arrivals[:2]:
+    for arrival in arrivals_of(bo.received)[:2]:
         bo.peer.reliable_messages.receiver.settle(
             Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True)
         )
@@ -293,12 +298,12 @@ def test_a_learner_that_does_not_look_holds_two_frames_whatever_its_sender_has_g
     assert bo.peer.scores.turned_away_in_words["ada: full"] > 0
 
 
-def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
+def test_a_sender_has_room_for_so_many_topics_and_the_next_is_returned() -> None:
     limits = DEFAULT_LIMITS.__class__(slots_per_peer_max=2)
     ours = ReliableMessages(limits, Boot(1), living())
     for number, topic in enumerate(["a", "b", "c"], start=1):
         ours.receiver.arrived(BO, Boot(9), reliable(topic, number), 0.0)
-    assert [arrival.topic for arrival in ours.box.arrivals] == ["a", "b"]
+    assert [arrival.topic for arrival in ours.box.received] == ["a", "b"]
     assert ours.box.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
     ours.receiver.enquired(BO, Boot(9), Enquiry("c", 3))
     assert len(ours.box.out) == 1
@@ -306,7 +311,7 @@ def test_a_sender_has_room_for_so_many_topics_and_the_next_goes_home() -> None:
 
 def large(topic: str, number: int, stream: bool = False) -> Consignment:
     delivery = DeliveryClass.STREAM if stream else DeliveryClass.MASS
-    return Consignment(topic, number, number, number, delivery, 0.5, 1, payload(number, 60 * 1024))
+    return Consignment(number, Content(topic, payload(number, 60 * 1024), number, number, "", delivery, 0.5, 1))
 
 
 def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_processes() -> None:
@@ -318,7 +323,7 @@ def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_proces
         "a new process of it has no room of its own"
     )
     assert ours.receiver.arrived(PeerName("cy"), Boot(10), large("m0", 1), 0.0) == ""
-    first = ours.box.arrivals[0]
+    first = ours.box.received[0]
     ours.receiver.settle(Settlement(BO, first.topic, first.version, absorbed=True))
     assert ours.receiver.arrived(BO, Boot(10), large("m0", 1), 0.0) == ""
     ours.receiver.intake = Intake(largest=60 * 1024)
@@ -331,7 +336,7 @@ def test_frames_that_come_before_their_turn_take_room_too() -> None:
     ours = ReliableMessages(limits, Boot(1), living(9))
     came = [ours.receiver.arrived(BO, Boot(9), large(f"s{number}", 2, stream=True), 0.0) for number in range(4)]
     assert came == ["", "", "full", "full"]
-    assert ours.box.arrivals == []
+    assert ours.box.received == []
 
 
 def test_one_payload_has_room_however_large_it_is() -> None:
@@ -343,16 +348,16 @@ def test_of_mass_one_parcel_waits_for_the_learner_and_the_next_is_sent_again() -
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living(9))
     came = [ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0) for number in range(1, 10_000)]
     assert came == ["", *["full"] * 9_998]
-    ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[0].version, absorbed=True))
+    ours.receiver.settle(Settlement(BO, "m", ours.box.received[0].version, absorbed=True))
     assert ours.receiver.arrived(BO, Boot(9), reliable("m", 2), 0.0) == ""
-    assert [one.version.number for one in ours.box.arrivals] == [1, 2]
+    assert [one.version.number for one in ours.box.received] == [1, 2]
 
 
 def test_a_new_process_of_the_sender_begins_to_count_anew() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.receiver.arrived(BO, Boot(9), reliable("m", 5), 0.0)
     ours.receiver.arrived(BO, Boot(10), reliable("m", 1), 0.0)
-    first, second = ours.box.arrivals
+    first, second = ours.box.received
     assert (first.version, second.version) == ((9, 5), (10, 1))
     ours.receiver.settle(Settlement(BO, "m", first.version, absorbed=True))
     assert ours.box.out == []  # nobody is left who waits for that receipt
@@ -413,18 +418,18 @@ def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     for number in range(1, 6):
         ours.receiver.arrived(BO, Boot(9), reliable("m", number), 0.0)
-        ours.receiver.settle(Settlement(BO, "m", ours.box.arrivals[-1].version, absorbed=True))
+        ours.receiver.settle(Settlement(BO, "m", ours.box.received[-1].version, absorbed=True))
     ours.box.out.clear()
     ours.receiver.arrived(BO, Boot(9), reliable("m", 1), 0.0)
     ours.receiver.enquired(BO, Boot(9), Enquiry("m", 2))
     assert ours.box.out == []
-    assert len(ours.box.arrivals) == 5
+    assert len(ours.box.received) == 5
 
 
 def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_for_what_it_did_not_take() -> None:
     ours = ReliableMessages(replace(DEFAULT_LIMITS, consign_timeout_min_s=1.0), Boot(1), living())
     for value in 1, 2:
-        parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.STREAM)
+        parcel = Parcel((BO,), Content("m", payload(value), value, value, delivery=DeliveryClass.STREAM))
         ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)
     (_, _, first), _ = ours.box.out
     ours.sender.not_sent(BO, first, 0.0)
@@ -444,18 +449,19 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
     assert [one.sendings for _, one in ours.sender.in_flight()] == [0, 1]
 
 
-def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> None:
+def test_mass_that_no_socket_takes_is_returned_long_before_a_death_is_known() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     now = 0.0
-    while not ours.box.arrivals:
+    while not ours.box.received:
         for to, _, message in ours.box.out:
             ours.sender.not_sent(to, message, now)
         ours.box.out.clear()
-        now = ours.next_timeout() if not ours.box.arrivals else now
+        now = ours.next_timeout() if not ours.box.received else now
         ours.handle_timeout(now)
-    (home,) = ours.box.arrivals
-    assert (home.home, home.weight, home.reason) == (True, 0.5, "no socket takes what is for bo")
+    (returned,) = ours.box.received
+    assert isinstance(returned, Returned)
+    assert (returned.weight, returned.reason) == (0.5, "no socket takes what is for bo")
     assert now == pytest.approx(0.3)
     assert len(ours.sender.freed) == 1
     assert not list(ours.sender.in_flight())
@@ -466,7 +472,7 @@ def test_mass_that_no_socket_takes_goes_home_long_before_a_death_is_known() -> N
     assert again.number == 2  # its number may have been on a piece that got through
 
 
-def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refused_later() -> None:
+def test_mass_that_a_socket_took_once_is_not_returned_however_often_it_is_refused_later() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     ours.sender.publish(Slot(BO, "m", ""), mass(1), 0.0)
     ours.box.out.clear()
@@ -476,7 +482,7 @@ def test_mass_that_a_socket_took_once_does_not_go_home_however_often_it_is_refus
         for to, _, message in ours.box.out:
             ours.sender.not_sent(to, message, now)
         ours.box.out.clear()
-    assert not ours.box.arrivals
+    assert not ours.box.received
     assert [one.sendings for _, one in ours.sender.in_flight()] == [1]
 
 
@@ -489,13 +495,13 @@ def test_being_called_lost_twice_parks_once(world: World) -> None:
     assert world["ada"].kinds("bo").count(EventKind.PARKED) == 1
 
 
-def test_the_same_reason_for_coming_home_is_said_once() -> None:
+def test_the_same_reason_for_a_return_is_said_once() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
     for number in 1, 2:
-        parcel = Parcel((BO,), "m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5)
+        parcel = Parcel((BO,), Content("m", payload(number), number, number, delivery=DeliveryClass.MASS, weight=0.5))
         ours.sender.publish(Slot(BO, "m", ""), parcel, 0.0)
         ours.sender.receipt(BO, Receipt("m", number, Verdict.REFUSED, "not finite"), 0.0)
-    assert len(ours.box.arrivals) == 2
+    assert len(ours.box.received) == 2
     assert [event.kind for event in ours.sender.events] == [EventKind.CAME_HOME]
 
 

@@ -16,13 +16,16 @@ from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     Arrival,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Message,
     Parcel,
     Receipt,
+    Returned,
     Settlement,
     Slot,
+    arrivals_of,
 )
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 
@@ -50,7 +53,7 @@ class OneLink(RuleBasedStateMachine):
         self.posted: list[int] = []
         self.absorbed: Counter[int] = Counter()
         self.refused: Counter[int] = Counter()
-        self.home: Counter[int] = Counter()
+        self.returned: Counter[int] = Counter()
         self.on_the_wire: set[int] = set()
         self.free = DEFAULT_LIMITS.in_flight_mass_max
 
@@ -62,7 +65,7 @@ class OneLink(RuleBasedStateMachine):
         value = len(self.posted) + 1
         self.posted.append(value)
         self.free -= 1
-        parcel = Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=2.0**-value)
+        parcel = Parcel((BO,), Content("m", payload(value), value, value, "", DeliveryClass.MASS, 2.0**-value))
         self.ada.sender.publish(LINK, parcel, self.now)
         self._pump(socket)
 
@@ -121,7 +124,7 @@ class OneLink(RuleBasedStateMachine):
         self.ada.sender.lost(BO, self.now, for_good, "left" if for_good else "silent")
         self._pump()
         for _, one in self.ada.sender.in_flight():
-            assert one.parcel.step in self.on_the_wire, "never sent, and not sent home"
+            assert one.parcel.step in self.on_the_wire, "never sent, and not returned"
 
     @rule()
     def bo_is_heard(self) -> None:
@@ -155,12 +158,12 @@ class OneLink(RuleBasedStateMachine):
                 self.ada.sender.not_sent(BO, message, self.now)
         answered, self.bo.box.out = self.bo.box.out, []
         self.to_ada += [(self.real_bo_boot, message) for _, _, message in answered]  # type: ignore[misc]
-        self.waiting += self.bo.box.arrivals
-        self.bo.box.arrivals = []
-        for arrival in self.ada.box.arrivals:
-            assert arrival.home
-            self.home[value_of(arrival)] += 1
-        self.ada.box.arrivals = []
+        self.waiting += arrivals_of(self.bo.box.received)
+        self.bo.box.received = []
+        for arrival in self.ada.box.received:
+            assert isinstance(arrival, Returned)
+            self.returned[value_of(arrival)] += 1
+        self.ada.box.received = []
         self.free += len(self.ada.sender.freed)
         self.ada.sender.freed = []
 
@@ -169,7 +172,7 @@ class OneLink(RuleBasedStateMachine):
     @invariant()
     def nothing_is_used_twice(self) -> None:
         for value in self.posted:
-            assert self.absorbed[value] + self.home[value] <= 1, f"{value} counts twice"
+            assert self.absorbed[value] + self.returned[value] <= 1, f"{value} counts twice"
             assert self.absorbed[value] + self.refused[value] <= 1, f"{value} was settled twice"
             assert value in self.on_the_wire or not self.refused[value]
 
@@ -181,7 +184,7 @@ class OneLink(RuleBasedStateMachine):
         written_off = self.ada.sender.written_off
         gone = 0.0
         for value in self.posted:
-            if value not in in_flight and not self.home[value]:
+            if value not in in_flight and not self.returned[value]:
                 gone += 2.0**-value
         absorbed_and_known = sum(
             2.0**-value for value in self.posted if self.absorbed[value] and value not in in_flight

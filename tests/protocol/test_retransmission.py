@@ -8,7 +8,7 @@ import pytest
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Confirm, Consignment, DeliveryClass, Parcel, Receipt, Slot, State, Verdict
+from gossipdistill.messages import Confirm, Consignment, Content, DeliveryClass, Parcel, Receipt, Slot, State, Verdict
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
@@ -18,11 +18,11 @@ BO = PeerName("bo")
 
 
 def reliable(topic: str, number: int) -> Consignment:
-    return Consignment(topic, number, number, number, DeliveryClass.MASS, 0.5, 1, payload(number))
+    return Consignment(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
 
 
 def mass(value: int, size: int = 8) -> Parcel:
-    return Parcel((BO,), "m", payload(value, size), value, value, delivery=DeliveryClass.MASS, weight=0.5)
+    return Parcel((BO,), Content("m", payload(value, size), value, value, delivery=DeliveryClass.MASS, weight=0.5))
 
 
 def test_without_an_answer_it_waits_as_long_as_it_may() -> None:
@@ -68,13 +68,13 @@ def test_under_loss_a_link_is_not_idle_until_the_longest_time_out() -> None:
     value = 0
     for loss in (0.0, 0.2):
         world.loss = loss
-        before = len(world["bo"].arrivals)
+        before = len(world["bo"].received)
         for _ in range(400):
             value += 1
             world.publish("ada", "bo", value)
             world.publish("bo", "ada", value)
             world.run(0.05)
-        share = (len(world["bo"].arrivals) - before) / 400
+        share = (len(world["bo"].received) - before) / 400
         # A fifth of all messages is lost, confirmations included; with a time-out of two seconds the share was 0.16.
         assert share >= (0.99, 0.35)[loss > 0]
 

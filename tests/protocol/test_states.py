@@ -10,6 +10,7 @@ from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     Announce,
     Confirm,
+    Content,
     DeliveryClass,
     Envelope,
     Message,
@@ -158,7 +159,7 @@ def test_a_lost_confirmation_costs_one_copy() -> None:
 def test_an_older_version_that_comes_late_is_confirmed_and_dropped() -> None:
     world = pair()
     for number in 5, 3, 4, 5:
-        state = State("x", "", number, 0, 0, payload(number))
+        state = State(number, Content("x", payload(number), 0, 0))
         world.inject("bo", Envelope(PeerName("ada"), Boot(1000), "bo", 2000, state))
     assert world["bo"].values("ada") == [5]
     assert numbers(world.said("bo", "ada", Confirm)) == [5, 5]  # each stands for all before it
@@ -298,7 +299,7 @@ def test_the_versions_of_a_restarted_sender_are_newer_although_their_numbers_are
     world.publish("ada", "bo", 100, mode)
     world.run(3.0)
     assert world["bo"].values("ada")[-1] == 100
-    last = world["bo"].arrivals[-1].version
+    last = world["bo"].received[-1].version
     assert (last.boot, last.number) == (3000, 1)
     before = len(world.said("bo", "ada", Want))
     world.run(20.0)
@@ -336,11 +337,11 @@ def test_a_sender_has_only_so_many_slots() -> None:
     world = pair(limits=Limits(slots_per_peer_max=4))
     for number in range(10):
         for message in (
-            State(f"topic {number}", "", 1, 0, 0, payload(number)),
+            State(1, Content(f"topic {number}", payload(number), 0, 0)),
             Announce(f"other {number}", "", 1, 8),
         ):
             world.inject("bo", Envelope(PeerName("ada"), Boot(1000), "bo", 2000, message))
-    assert len(world["bo"].arrivals) == 2
+    assert len(world["bo"].received) == 2
     assert len(world["bo"].peer.states.receiver.incoming) == 4
 
 
@@ -348,7 +349,7 @@ def test_a_payload_that_no_reader_would_take_is_not_sent_and_said_once_per_topic
     world = pair(limits=Limits(payload_bytes_max=100, arrays_max=2))
     for value in range(3):
         world.publish("ada", "bo", value, PULL, size=104)
-    wide = Parcel((PeerName("bo"),), "wide", Payload(payload(1, 4).layout * 3, b"x" * 12), 0, 0)
+    wide = Parcel((PeerName("bo"),), Content("wide", Payload(payload(1, 4).layout * 3, b"x" * 12), 0, 0))
     world["ada"].peer.publish(Slot(PeerName("bo"), "wide", ""), wide, world.now)
     world.run(1.0)
     warnings = [event.reason for event in world["ada"].events if event.kind is EventKind.WARNING]
@@ -405,7 +406,7 @@ def alone(**bounds: int) -> States:
 
 
 def state(topic: str, number: int, *confirms: Confirm) -> State:
-    return State(topic, "", number, number, number, payload(number), confirms)
+    return State(number, Content(topic, payload(number), number, number), confirms)
 
 
 BO = PeerName("bo")
@@ -421,7 +422,7 @@ def test_what_a_socket_did_not_take_of_a_slot_that_is_not_mine_changes_nothing()
 def test_confirmations_that_rode_on_a_state_that_was_not_taken_are_owed_again() -> None:
     ours = alone()
     ours.receiver.arrived(BO, Boot(9), state("y", 4), 0.0)
-    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), Content("x", payload(1), 1, 1)), 0.0)
     ((_, sent),) = ours.box.out
     assert isinstance(sent, State)
     assert sent.confirms == (Confirm("y", "", 4),)
@@ -465,7 +466,7 @@ def test_taking_what_never_came_changes_nothing() -> None:
 
 def test_somebody_elses_return_sends_nothing_again() -> None:
     ours = alone()
-    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(1), 1, 1), 0.0)
+    ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), Content("x", payload(1), 1, 1)), 0.0)
     ours.box.out.clear()
     ours.sender.returned(PeerName("cy"), True, 0.0)
     assert ours.box.out == []
@@ -475,14 +476,14 @@ def test_a_large_state_is_given_its_whole_time_and_teaches_nothing_about_the_sma
     ours, large = alone(), DEFAULT_LIMITS.push_bytes_max + 4
 
     def timeout_of(number: int) -> float:
-        ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), "x", payload(number), 1, 1), 0.0)
+        ours.sender.publish(Slot(BO, "x", ""), Parcel((BO,), Content("x", payload(number), 1, 1)), 0.0)
         return ours.next_timeout()
 
     for number in range(1, 30):
         timeout_s = timeout_of(number)
         ours.sender.confirmed(BO, Confirm("x", "", number), 0.01)
     assert timeout_s < DEFAULT_LIMITS.confirm_timeout_s / 2, "bo confirms quickly"
-    ours.sender.publish(Slot(BO, "w", ""), Parcel((BO,), "w", payload(1, large), 1, 1), 10.0)
+    ours.sender.publish(Slot(BO, "w", ""), Parcel((BO,), Content("w", payload(1, large), 1, 1)), 10.0)
     assert ours.next_timeout() - 10.0 == pytest.approx(2.0 + large / DEFAULT_LIMITS.confirm_bytes_per_s)
     ours.sender.confirmed(BO, Confirm("w", "", 30), 11.9)
     assert timeout_of(31) == pytest.approx(timeout_s)
@@ -492,7 +493,7 @@ def test_a_piece_that_nobody_has_put_together_is_no_state() -> None:
     world = pair()
     piece = Piece(DeliveryClass.STATE, "x", "", 1, 0, b"1234")
     world["bo"].peer.receive(Envelope(PeerName("ada"), Boot(1000), "bo", 2000, piece), world.now)
-    assert world["bo"].peer.arrivals() == []
+    assert world["bo"].peer.received() == []
     assert world["bo"].peer.transmits() == []
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Announce, Confirm, Message, Mode, Parcel, Slot, State, Want
+from gossipdistill.messages import Announce, Confirm, Content, Message, Mode, Parcel, Slot, State, Want
 from gossipdistill.protocol.states import States
 
 from .harness import living, payload
@@ -48,7 +48,7 @@ class OneLink(RuleBasedStateMachine):
     @rule(socket=st.booleans())
     def publish(self, socket: bool) -> None:
         self.published += 1
-        parcel = Parcel((BO,), "x", payload(self.published), self.published, self.published, self.mode)
+        parcel = Parcel((BO,), Content("x", payload(self.published), self.published, self.published), self.mode)
         self.ada.sender.publish(LINK, parcel, self.now)
         self._pump(socket)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossipdistill.events import EventKind
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Mode
+from gossipdistill.messages import Mode, arrivals_of
 from gossipdistill.presence import Ack, Nack, Ping, PingRequest
 
 from .harness import World, address_of
@@ -83,7 +83,7 @@ class Storm:
             for known in process.peer.states.sender.outgoing.values():
                 assert len(known.unconfirmed) <= DEFAULT_LIMITS.unconfirmed_max
             for sender in NAMES:
-                versions = [arrival.version for arrival in process.arrivals if arrival.sender == sender]
+                versions = [arrival.version for arrival in arrivals_of(process.received) if arrival.sender == sender]
                 assert all(older < newer for older, newer in pairwise(versions))
 
     def calm(self) -> None:

@@ -8,7 +8,18 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Consignment, DeliveryClass, Envelope, Mode, Parcel, Settlement, State, Transmit
+from gossipdistill.messages import (
+    Consignment,
+    Content,
+    DeliveryClass,
+    Envelope,
+    Mode,
+    Parcel,
+    Returned,
+    Settlement,
+    State,
+    Transmit,
+)
 from gossipdistill.presence import Contact
 from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
@@ -56,14 +67,14 @@ def pair() -> Pair:
 
 
 def mass(value: int) -> Parcel:
-    return Parcel((BO,), "m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=0.5)
+    return Parcel((BO,), Content("m", payload(value), value, value, delivery=DeliveryClass.MASS, weight=0.5))
 
 
 def test_what_the_learner_posts_is_sent_in_the_same_turn_and_its_verdict_frees_the_link(pair: Pair) -> None:
     assert pair.mailboxes[ADA].post(mass(1))
     assert not pair.mailboxes[ADA].post(mass(2)), "the link is busy"
     pair.turn(ADA)
-    (came,) = pair.turn(BO).arrivals
+    (came,) = pair.turn(BO).received
     assert pair.mailboxes[BO].take() == [came]
     pair.mailboxes[BO].settle([Settlement(ADA, came.topic, came.version, absorbed=True)])
     pair.turn(BO)
@@ -79,15 +90,15 @@ def test_mass_that_no_socket_takes_is_back_in_the_same_turn(pair: Pair) -> None:
     ada = pair.peers[ADA]
     assert pair.mailboxes[ADA].post(mass(1))
     done = turn(ada, pair.mailboxes[ADA], pair.now, refuse)
-    assert [(arrival.home, arrival.weight) for arrival in done.arrivals] == [(True, 0.5)]
-    assert pair.mailboxes[ADA].take() == done.arrivals
+    assert [(one.weight, type(one)) for one in done.received] == [(0.5, Returned)]
+    assert pair.mailboxes[ADA].take() == done.received
     assert [slot.peer for slot in done.freed] == [BO]
     assert pair.mailboxes[ADA].post(mass(2)), "the link is free"
 
 
 def test_what_the_learner_takes_during_a_turn_makes_another_one_due(pair: Pair) -> None:
     for step in (1, 2):
-        pair.mailboxes[ADA].post(Parcel((BO,), "x", payload(step), step, step, Mode.PULL))
+        pair.mailboxes[ADA].post(Parcel((BO,), Content("x", payload(step), step, step), Mode.PULL))
         pair.run(0.5)
     bo, mailbox = pair.peers[BO], pair.mailboxes[BO]
     assert bo.states.receiver.awaits_taking(), "the second version is announced, and the first one was not taken yet"
@@ -96,7 +107,7 @@ def test_what_the_learner_takes_during_a_turn_makes_another_one_due(pair: Pair) 
     assert drain(bo, mailbox, pair.now, pair.deliver).again
     assert not pair.turn(BO).again
     pair.turn(ADA)
-    assert [arrival.step for arrival in pair.turn(BO).arrivals] == [2]
+    assert [arrival.step for arrival in pair.turn(BO).received] == [2]
 
 
 def test_a_turn_does_what_is_due_and_tells_the_learner_what_happened(pair: Pair) -> None:
@@ -117,7 +128,7 @@ def test_a_turn_does_what_is_due_and_tells_the_learner_what_happened(pair: Pair)
 
 
 def test_feeding_returns_what_the_learner_had_left(pair: Pair) -> None:
-    parcel = Parcel((BO,), "x", payload(7), 1, 1)
+    parcel = Parcel((BO,), Content("x", payload(7), 1, 1))
     pair.mailboxes[ADA].post(parcel)
     collected = feed(pair.peers[ADA], pair.mailboxes[ADA], pair.now)
     assert [(slot.peer, one) for slot, one in collected.parcels] == [(BO, parcel)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import get_args
 
 import pytest
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Consignment, Envelope, Message, State
+from gossipdistill.messages import Consignment, Content, Envelope, Message, State
 from gossipdistill.presence import Address, Greeting, Leave, Ping
 from gossipdistill.sim.bending import Facts, bends, bent_envelopes, fields_of, specimens
 from gossipdistill.sim.checkers import Conditions, MailboxBounded, NobodyWaits, OnceSettled
@@ -39,6 +39,12 @@ def test_there_is_a_specimen_of_every_kind_of_message_and_it_can_travel() -> Non
 def test_every_field_of_every_kind_is_bent(kind: type) -> None:
     told = list(bends(specimens(FACTS)[kind], FACTS))
     assert {path for path, _ in told} == set(fields_of(kind))
+
+
+def test_every_field_of_a_content_travels_with_a_state_or_with_a_reliable_message() -> None:
+    of_messages = {path.split(".")[1] for kind in (State, Consignment) for path in fields_of(kind)}
+    own = {field.name for kind in (State, Consignment, Content) for field in fields(kind)}
+    assert of_messages == own - {"content"}
 
 
 def test_a_field_of_a_new_type_is_an_error_until_it_can_be_bent() -> None:

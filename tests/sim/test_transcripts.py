@@ -14,7 +14,7 @@ import pytest
 from gossipdistill.faults import FaultPlan, LinkFaults
 from gossipdistill.faults.kinds import KINDS
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import DeliveryClass, Envelope, Parcel, Settlement
+from gossipdistill.messages import Content, DeliveryClass, Envelope, Parcel, Settlement, arrivals_of
 from gossipdistill.presence import Claim, ClaimKind, Ping
 from gossipdistill.sim.host import Launch
 from gossipdistill.sim.learners import packed
@@ -39,8 +39,8 @@ class Puppet:
         if not self.idle:
             verdicts = [
                 Settlement(a.sender, a.topic, a.version, absorbed=not self.refusal, reason=self.refusal)
-                for a in self.mailbox.take()
-                if not a.home and a.delivery is not DeliveryClass.STATE
+                for a in arrivals_of(self.mailbox.take())
+                if a.delivery is not DeliveryClass.STATE
             ]
             self.mailbox.settle(verdicts)
         for parcel in self.posts:
@@ -71,7 +71,7 @@ class Stage:
         self.world.run_until(until_s)
 
     def post_mass(self, sender: str, to: str, weight: float) -> None:
-        parcel = Parcel((PeerName(to),), "mass", packed([weight]), 1, 1, delivery=DeliveryClass.MASS, weight=weight)
+        parcel = Parcel((PeerName(to),), Content("mass", packed([weight]), 1, 1, "", DeliveryClass.MASS, weight))
         self.puppets[sender].posts.append(parcel)
 
 

@@ -10,7 +10,7 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.faults import FaultPlan, LinkFaults, ProcessFaults
 from gossipdistill.faults.kinds import KINDS
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import DeliveryClass, Parcel
+from gossipdistill.messages import Content, DeliveryClass, Parcel
 from gossipdistill.protocol.members import Status
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Host, Launch
@@ -182,7 +182,7 @@ def test_in_a_large_roster_mass_for_one_that_lost_my_greeting_is_settled() -> No
     world.start_all()
     world.run_until(1.0)
     for sender, to in (("p2", "p1"), ("p1", "p2")):
-        parcel = Parcel((PeerName(to),), "mass", packed([0.5, 0.5]), 1, 1, delivery=DeliveryClass.MASS, weight=0.25)
+        parcel = Parcel((PeerName(to),), Content("mass", packed([0.5, 0.5]), 1, 1, "", DeliveryClass.MASS, 0.25))
         world.run_for(4.0)
         assert puppets[sender].mailbox.post(parcel)
     world.run_until(30.0)

@@ -143,7 +143,7 @@ def test_a_negative_variance_is_refused_whole(name: str) -> None:
     arrays = model_arrays(bo.learner.model) | {"1.running_var": torch.full((8,), -1.0)}
     ada.step(0.0)
     before = {key: value.clone() for key, value in ada.learner.model.state_dict().items()}
-    bad = replace(parcel, payload=pack(arrays, "raw"))
+    bad = parcel.with_content(payload=pack(arrays, "raw"))
     assert parcel.delivery is DeliveryClass.STATE
     ada.gossip.strategy.mix(ada.gossip.state, ada.learner, [arrival("bo", bad, 1, 0.0)], View(0, 0.0, (), {"bo": 0.5}))
     assert all(torch.equal(value, before[key]) for key, value in ada.learner.model.state_dict().items())
@@ -164,7 +164,7 @@ def test_a_teacher_without_a_finite_answer_is_not_heard(name: str, monkeypatch: 
         key: torch.full_like(value, 1.6e38 if value.is_floating_point() else 1)
         for key, value in model_arrays(bo.learner.model).items()
     }
-    bad = replace(parcel, payload=pack(arrays, "raw"))
+    bad = parcel.with_content(payload=pack(arrays, "raw"))
     ada.gossip.endpoint.mailbox.deliver(arrival("bo", bad, 1, 0.0))
     for step in range(3):
         ada.step(0.1 * step)

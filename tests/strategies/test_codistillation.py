@@ -228,7 +228,7 @@ def test_a_key_of_no_group_is_refused() -> None:
     World({"ada": ada, "bo": bo})
     parcel = told(bo)
     for key in ("", "0", "3", "-1", "1.0", "²", "999999999"):
-        hear(ada, "bo", replace(parcel, key=key))
+        hear(ada, "bo", parcel.with_content(key=key))
     assert ada.learner.ledger.quarantined == {"bo: group": 7}
     assert not ada.gossip.state.teachers.by_key
 

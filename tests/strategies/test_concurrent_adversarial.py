@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -124,7 +123,7 @@ def test_a_lying_helper_moves_no_example_by_more_than_epsilon(norm: str) -> None
         shapes = {array.name: array.shape for array in parcel.payload.layout}
         (step, exchange) = (parcel.step + 1, parcel.exchange)
         answers = torch.tensor([step, exchange])
-        return replace(parcel, payload=pack({"d": torch.full(shapes["d"], 1e6), "answers": answers}, "raw"))
+        return parcel.with_content(payload=pack({"d": torch.full(shapes["d"], 1e6), "answers": answers}, "raw"))
 
     world = helped(every_steps=1, lie=lie, norm=norm)
     ada, seen = world.workers["ada"], []

@@ -146,7 +146,7 @@ def test_what_a_neighbour_spoils_changes_nothing_and_is_counted(name: str, spoil
     alone = make_worker("ada", make_strategy("isolated"))
     alone.learner.model.load_state_dict(ada.learner.model.state_dict())
     ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())  # nobody to send to
-    ada.gossip.endpoint.mailbox.deliver(arrival("bo", replace(parcel, payload=payloads[spoilt]()), 7, 0.1))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel.with_content(payload=payloads[spoilt]()), 7, 0.1))
     for step in range(3):
         ada.step(0.1 * step)
         alone.step(0.1 * step)

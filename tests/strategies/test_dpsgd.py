@@ -157,7 +157,7 @@ def test_a_spoilt_frame_is_refused_and_the_round_goes_on(spoilt: str) -> None:
     bo.step(0.0)
     parcel = next(parcel for slot, parcel in bo.gossip.endpoint.mailbox.collect().parcels if slot.peer == "ada")
     arrays = {"at": torch.full((5,), float("nan")) if spoilt == "nan" else torch.zeros(7)}
-    ada.gossip.endpoint.mailbox.deliver(arrival("bo", replace(parcel, payload=pack(arrays, "raw")), 99, 0.0))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel.with_content(payload=pack(arrays, "raw")), 99, 0.0))
     assert ada.gossip.awaited(0.1) == frozenset()
     ada.step(0.1)
     refused = [s for s in ada.gossip.endpoint.mailbox.collect().settlements if not s.absorbed]
@@ -171,7 +171,7 @@ def test_a_lie_about_degrees_gives_nobody_more_than_a_neighbours_share() -> None
     advance(world, 0.0, *NAMES)
     ada = world.workers["ada"]
     for came in ada.gossip.endpoint.mailbox.take():
-        ada.gossip.endpoint.mailbox.deliver(replace(came, degree=-7) if came.sender == "bo" else came)
+        ada.gossip.endpoint.mailbox.deliver(came.with_content(degree=-7) if came.peer == "bo" else came)
     ada.step(0.1)
     np.testing.assert_allclose(point_of(ada), centres(3).mean(axis=0), atol=1e-6)
 

@@ -217,7 +217,7 @@ def test_a_spoilt_chunk_is_found_by_the_digest_and_another_donor_asked(
             spoilt.append(arrivals[0].sender)
             body = bytes(arrivals[0].payload.body)
             payload = replace(arrivals[0].payload, body=bytes([body[0] ^ 1]) + body[1:])
-            arrivals[0] = replace(arrivals[0], payload=payload)
+            arrivals[0] = arrivals[0].with_content(payload=payload)
         return arrivals
 
     monkeypatch.setattr(Endpoint, "state_chunks", take_spoilt)

@@ -141,7 +141,7 @@ def test_a_liar_cannot_talk_its_own_model_up_nor_all_others_down(lie: float) -> 
         if not parcel.key:
             return parcel
         said = dict.fromkeys(NAMES[:3], lie) | {"p3": 3e38}
-        return replace(parcel, payload=pack({"words": words(said)}, "raw"))
+        return parcel.with_content(payload=pack({"words": words(said)}, "raw"))
 
     forging(world, "p3", forge)
     for step in range(8):
@@ -163,7 +163,7 @@ def test_a_liar_cannot_talk_its_own_model_up_nor_all_others_down(lie: float) -> 
 )
 def test_words_that_cannot_be_are_refused_whole(payload: dict[str, torch.Tensor], reason: str) -> None:
     world = scattered()
-    forging(world, "p3", lambda parcel: replace(parcel, payload=pack(payload, "raw")) if parcel.key else parcel)
+    forging(world, "p3", lambda parcel: parcel.with_content(payload=pack(payload, "raw")) if parcel.key else parcel)
     steps(world, 0, 4)
     assert set(world.workers["p1"].learner.ledger.quarantined) == {f"p3: {reason}"}
     assert leaders(world) == [None, "p0", "p0", "p0"]
@@ -215,7 +215,7 @@ def test_a_word_that_is_passed_on_does_not_count_where_judges_speak_for_themselv
             return parcel
         tables = [words(dict.fromkeys(NAMES, 0.0) | {"p3": 1.0}, judge)[:4] for judge in NAMES[:3]]
         table = torch.cat([*tables, words({})[12:]])
-        return replace(parcel, payload=pack({"words": table}, "raw"))
+        return parcel.with_content(payload=pack({"words": table}, "raw"))
 
     forging(world, "p3", forge)
     for step in range(8):
@@ -227,7 +227,9 @@ def test_a_word_that_is_passed_on_does_not_count_where_judges_speak_for_themselv
 def test_where_no_word_comes_round_nobody_leads_and_the_run_says_what_would_help() -> None:
     world = scattered(names=NAMES[:2])
     forging(
-        world, "p0", lambda parcel: replace(parcel, payload=pack({"words": words({})}, "raw")) if parcel.key else parcel
+        world,
+        "p0",
+        lambda parcel: parcel.with_content(payload=pack({"words": words({})}, "raw")) if parcel.key else parcel,
     )
     steps(world, 0, 25)
     assert leaders(world) == [None, None]

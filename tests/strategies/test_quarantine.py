@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ class Run:
             post, ways = launch.mailbox.post, itertools.cycle(WAYS)
 
             def lie(parcel: Parcel) -> bool:
-                return post(replace(parcel, payload=corrupt(parcel.payload, next(ways))))
+                return post(parcel.with_content(payload=corrupt(parcel.payload, next(ways))))
 
             launch.mailbox.post = lie  # type: ignore[method-assign]
         return Trainer(worker, Compute(step_time_s=0.05, jitter=0.3).pace(launch.place, 0, 1.0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from pydantic import ValidationError
@@ -31,7 +29,7 @@ class Lying(World):
     @staticmethod
     def bent(parcel: Parcel) -> Parcel:
         shapes = {array.name: array.shape for array in parcel.payload.layout}
-        return replace(parcel, payload=pack({key: torch.full(shape, 5.0) for key, shape in shapes.items()}, "raw"))
+        return parcel.with_content(payload=pack({key: torch.full(shape, 5.0) for key, shape in shapes.items()}, "raw"))
 
 
 def world_of(kind: type[World], robust: str, **options: object) -> World:

@@ -14,7 +14,7 @@ from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import Mass, begin, settle
 from gossipdistill.learning.neighbours import Neighbours
 from gossipdistill.learning.snapshot import pack, unpack
-from gossipdistill.messages import Arrival, Neighbourhood, Settlement
+from gossipdistill.messages import Arrival, Content, Neighbourhood, Returned, Settlement
 from gossipdistill.strategies.base import View
 from gossipdistill.topology import load_topology
 from gossipdistill.training.ending import finish, publish_final, serve
@@ -92,11 +92,11 @@ def test_spoilt_mass_is_refused_whole_and_goes_home(spoilt: str, reason: str) ->
     first = next(iter(arrays))
     came = arrival("bo", parcel, 9, 0.0)
     bad = {
-        "weight": replace(came, weight=0.0),
-        "negative": replace(came, weight=-0.5),
-        "nan weight": replace(came, weight=float("nan")),
-        "nan": replace(came, payload=pack(arrays | {first: torch.full_like(arrays[first], float("nan"))}, "raw")),
-        "shape": replace(came, payload=pack(arrays | {first: torch.zeros(3, 3, 3)}, "raw")),
+        "weight": came.with_content(weight=0.0),
+        "negative": came.with_content(weight=-0.5),
+        "nan weight": came.with_content(weight=float("nan")),
+        "nan": came.with_content(payload=pack(arrays | {first: torch.full_like(arrays[first], float("nan"))}, "raw")),
+        "shape": came.with_content(payload=pack(arrays | {first: torch.zeros(3, 3, 3)}, "raw")),
     }[spoilt]
     ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     ada.gossip.endpoint.mailbox.deliver(bad)
@@ -110,7 +110,7 @@ def test_spoilt_mass_is_refused_whole_and_goes_home(spoilt: str, reason: str) ->
     assert ada.learner.ledger.exchanges == 0
 
 
-def test_what_comes_home_is_mine_again() -> None:
+def test_what_is_returned_is_mine_again() -> None:
     world = scattered()
     ada = world.workers["ada"]
     before, weight = state_of(ada).whole(ada.learner), state_of(ada).weight
@@ -119,9 +119,8 @@ def test_what_comes_home_is_mine_again() -> None:
     assert state_of(ada).weight == pytest.approx(1 / 3)
     ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     for number, parcel in enumerate(parcels):
-        ada.gossip.endpoint.mailbox.deliver(
-            replace(arrival(parcel.to[0], parcel, number, 0.0), home=True, reason="it left")
-        )
+        returned = Returned(parcel.to[0], Version(1, number), parcel.content, "it left")
+        ada.gossip.endpoint.mailbox.deliver(returned)
     ada.step(0.1)
     assert state_of(ada).weight == pytest.approx(weight)
     assert torch.allclose(state_of(ada).whole(ada.learner), before, atol=1e-15, rtol=0)
@@ -222,9 +221,9 @@ def test_mass_posted_on_a_busy_link_is_given_back() -> None:
     ada.gossip.publish(view, 0.0)
     parcels = ada.gossip.strategy.publish(ada.gossip.state, ada.learner, view)  # as if the link were free
     with pytest.raises(AssertionError, match="busy link"):
-        ada.gossip.endpoint.post(parcels, 0.0)
+        ada.gossip.endpoint.post(parcels)
     ada.gossip.endpoint.strict = False
-    ada.gossip.endpoint.post(parcels, 0.0)
+    ada.gossip.endpoint.post(parcels)
     assert state_of(ada).weight == pytest.approx(0.25)
     ada.step(0.1)
     assert state_of(ada).weight == pytest.approx(0.5)
@@ -251,12 +250,11 @@ def test_buffers_and_counters_stay_my_own() -> None:
     assert parcel.payload.nbytes == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_an_arrival_of_mine_that_is_malformed_at_home_is_no_reason_to_stop() -> None:
+def test_a_parcel_of_mine_that_is_returned_malformed_is_no_reason_to_stop() -> None:
     ada = still(make_worker("ada", make_strategy("sgp")))
-    home = Arrival(
-        PeerName("bo"), "push_sum", Version(1, 1), 0, 0, pack({"x": torch.ones(2)}, "raw"), 0.0, weight=0.5, home=True
-    )
-    assert ada.gossip.strategy.mix(ada.gossip.state, ada.learner, [home], View()) == []
+    content = Content("push_sum", pack({"x": torch.ones(2)}, "raw"), 0, 0, weight=0.5)
+    view = View(returned=(Returned(PeerName("bo"), Version(1, 1), content, "it left"),))
+    assert ada.gossip.strategy.mix(ada.gossip.state, ada.learner, [], view) == []
     assert state_of(ada).weight == 1.0
 
 
@@ -347,7 +345,7 @@ def test_an_arrival_shows_what_was_hidden_as_far_as_the_bound_lets_it(stretch_ma
     mass.take(z, z, 0, 0.9, lossy=True)  # weight without numerator: x is ten times what the weight asks for
     payload = pack({name: torch.zeros(shape) for name, shape in mass.coordinates.shapes.items()}, "raw")
     model = flat_parameters(ada.learner.model).double()
-    came = Arrival(PeerName("bo"), "push_sum", Version(1, 1), 0, 0, payload, 0.0, weight=0.2)
+    came = Arrival(PeerName("bo"), Version(1, 1), Content("push_sum", payload, 0, 0, weight=0.2), 0.0)
     settle(mass, ada.learner, [came])
     shown = min(1.0, stretch_max * 0.3)
     expected = (0.1 * model + shown * (x - 0.1 * model)) / 0.3
@@ -363,7 +361,7 @@ def test_what_could_make_the_model_infinite_is_refused_and_the_rest_is_not() -> 
     shapes = state_of(ada).coordinates.shapes
     huge = pack({name: torch.full(shape, 3e38) for name, shape in shapes.items()}, "raw")
     good = arrival("bo", parcel, 2, 0.0)
-    for number, one in enumerate((replace(good, payload=huge), good), start=1):
+    for number, one in enumerate((good.with_content(payload=huge), good), start=1):
         ada.gossip.endpoint.mailbox.deliver(replace(one, version=Version(1, number)))
     ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     ada.step(0.1)
@@ -381,7 +379,7 @@ def test_no_parcel_is_lighter_or_heavier_than_honest_peers_can_make_one(weight: 
     parcel = next(parcel for slot, parcel in bo.gossip.endpoint.mailbox.collect().parcels if slot.peer == "ada")
     arrays = unpack(parcel.payload, state_of(ada).coordinates.shapes)
     payload = pack({name: 2.0 * weight * array for name, array in arrays.items()}, "raw")
-    ada.gossip.endpoint.mailbox.deliver(replace(arrival("bo", parcel, 1, 0.0), weight=weight, payload=payload))
+    ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel, 1, 0.0).with_content(weight=weight, payload=payload))
     ada.gossip.endpoint.mailbox.tell(Neighbourhood(), ())
     ada.step(0.1)
     (settlement,) = ada.gossip.endpoint.mailbox.collect().settlements

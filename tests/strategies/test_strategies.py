@@ -11,7 +11,7 @@ from gossipdistill.events import EventKind
 from gossipdistill.ids import PeerName
 from gossipdistill.learning.distillation import soft_targets
 from gossipdistill.learning.snapshot import pack, unpack
-from gossipdistill.messages import Neighbourhood, Parcel
+from gossipdistill.messages import Content, Neighbourhood, Parcel
 from gossipdistill.topology import load_topology
 from gossipdistill.training.ending import publish_final
 
@@ -119,7 +119,7 @@ def test_rows_that_are_no_probabilities_are_refused() -> None:
     task = make_task(0)
     assert task.transfer is not None
     table = torch.rand(len(task.transfer), CLASSES) * 5
-    parcel = Parcel((PeerName("ada"),), "predictions", pack({"soft_targets": table}, "half"), 1, 1)
+    parcel = Parcel((PeerName("ada"),), Content("predictions", pack({"soft_targets": table}, "half"), 1, 1))
     ada.gossip.endpoint.mailbox.deliver(arrival("bo", parcel, 1, 0.0))
     ada.step(0.0)
     assert ada.learner.ledger.quarantined == {"bo: not_probabilities": 1}

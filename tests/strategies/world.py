@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.learning.flat import flat_parameters, load_flat
 from gossipdistill.learning.learner import Draws
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Settlement
+from gossipdistill.messages import Arrival, DeliveryClass, Neighbourhood, Parcel, Returned, Settlement
 from gossipdistill.strategies import Exchange, Strategy, strategy_of
 from gossipdistill.tasks import Task, accuracy
 from gossipdistill.topology import load_topology
@@ -106,7 +106,7 @@ def point_of(worker: Worker) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 @dataclass
 class World:
     """Workers side by side; what one posts is delivered to the others before their next step, and what they refuse
-    goes home. No link is ever busy."""
+    is returned. No link is ever busy."""
 
     workers: dict[str, Worker]
     boots: int = 1
@@ -134,7 +134,7 @@ class World:
             if settlement.sender in self.workers:
                 sender = self.workers[settlement.sender].gossip.endpoint.mailbox
                 if not settlement.absorbed and came.delivery is DeliveryClass.MASS:
-                    sender.deliver(replace(came, sender=PeerName(name), home=True, reason=settlement.reason))
+                    sender.deliver(Returned(PeerName(name), came.version, came.content, settlement.reason))
         for slot, parcel in collected.parcels:
             self._number += 1
             self.posted.append((name, parcel))
@@ -152,7 +152,4 @@ class World:
 
 
 def arrival(sender: str, parcel: Parcel, number: int, now: float, boot: int = 1) -> Arrival:
-    version = Version(Boot(boot), number)
-    what = (parcel.step, parcel.exchange, parcel.payload, now, parcel.key)
-    mass = (parcel.delivery, parcel.weight, parcel.degree)
-    return Arrival(PeerName(sender), parcel.topic, version, *what, *mass)
+    return Arrival(PeerName(sender), Version(Boot(boot), number), parcel.content, now)

@@ -23,6 +23,7 @@ from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Enquiry,
     Envelope,
@@ -130,14 +131,17 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Enquiry: st.builds(Enquiry, texts, numbers),
     Consignment: st.builds(
         Consignment,
-        texts,
         numbers,
-        numbers,
-        numbers,
-        st.sampled_from([DeliveryClass.MASS, DeliveryClass.STREAM]),
-        st.floats(0, 1e6),
-        numbers,
-        payloads(),
+        st.builds(
+            Content,
+            texts,
+            payloads(),
+            numbers,
+            numbers,
+            delivery=st.sampled_from([DeliveryClass.MASS, DeliveryClass.STREAM]),
+            weight=st.floats(0, 1e6),
+            degree=numbers,
+        ),
     ),
     Piece: st.builds(
         Piece, st.sampled_from(list(DeliveryClass)), texts, texts, numbers, numbers, st.binary(max_size=40)
@@ -157,7 +161,7 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
             max_size=3,
         ).map(tuple),
     ),
-    State: st.builds(State, texts, texts, numbers, numbers, numbers, payloads(), confirmations),
+    State: st.builds(State, numbers, st.builds(Content, texts, payloads(), numbers, numbers, texts), confirmations),
 }
 
 
@@ -216,29 +220,29 @@ GOLDEN: dict[str, Message] = {
     "receipt": Receipt("mass", 3, Verdict.REFUSED, "not finite"),
     "enquiry": Enquiry("mass", 3),
     "consignment": Consignment(
-        "mass", 3, 60, 59, DeliveryClass.MASS, 0.25, 2, Payload((ArrayLayout("w", (1,), "raw", 4),), b"\0\0\x80?")
+        3,
+        Content(
+            "mass", Payload((ArrayLayout("w", (1,), "raw", 4),), b"\0\0\x80?"), 60, 59, "", DeliveryClass.MASS, 0.25, 2
+        ),
     ),
     "piece": Piece(DeliveryClass.STATE, "weights", "", 12, 4_194_304, b"rest"),
     "enrolments": Enrolments("first-light", (Enrolment(PeerName("cy"), KEY, 6, "0123456789abcdef" * 4),)),
     "here": Here(),
     "state": State(
-        "outputs",
-        "",
         3,
-        60,
-        2,
-        Payload((ArrayLayout("logits", (1, 2), "half", 4),), b"\x00\x3c\x00\xbc"),
+        Content("outputs", Payload((ArrayLayout("logits", (1, 2), "half", 4),), b"\x00\x3c\x00\xbc"), 60, 2),
         (Confirm("outputs", "", 5),),
     ),
     "state of several types": State(
-        "weights",
-        "",
         3,
-        60,
-        2,
-        Payload(
-            (ArrayLayout("w", (2,), "raw", 4, "bfloat16"), ArrayLayout("steps", (), "raw", 8, "int64")),
-            b"\x80\x3f\x00\xc0" + (2**60 + 1).to_bytes(8, "little"),
+        Content(
+            "weights",
+            Payload(
+                (ArrayLayout("w", (2,), "raw", 4, "bfloat16"), ArrayLayout("steps", (), "raw", 8, "int64")),
+                b"\x80\x3f\x00\xc0" + (2**60 + 1).to_bytes(8, "little"),
+            ),
+            60,
+            2,
         ),
     ),
 }
@@ -271,7 +275,7 @@ def test_golden_frames_stay_as_they_are_byte_for_byte(name: str) -> None:
 def test_golden_states_of_every_encoding_stay_as_they_are_byte_for_byte(label: str) -> None:
     encoding, shape = encoding_of(label), GOLDEN_ARRAY.shape
     payload = Payload((ArrayLayout("w", shape, label, encoding.nbytes(shape)),), encoding.encode(GOLDEN_ARRAY))
-    state = said(State("weights", "", 3, 60, 2, payload))
+    state = said(State(3, Content("weights", payload, 60, 2)))
     assert [bytes(frame) for frame in encode(state)] == FRAMES[f"state in {label}"]
     assert decode(FRAMES[f"state in {label}"]) == state
 
@@ -310,7 +314,7 @@ def test_what_is_said_is_what_is_heard(kind: type) -> None:
 
 def test_a_payload_is_not_copied_on_its_way() -> None:
     body = memoryview(bytearray(64))
-    state = State("x", "", 1, 0, 0, Payload((ArrayLayout("w", (16,), "raw", 64),), body))
+    state = State(1, Content("x", Payload((ArrayLayout("w", (16,), "raw", 64),), body), 0, 0))
     frames = encode(said(state))
     assert frames[1] is body
     heard = decode(frames).message
@@ -708,8 +712,8 @@ def test_a_look_at_three_bytes_tells_states_and_pieces_as_i_write_them_from_the_
         return Envelope(PeerName("ada"), Boot(1 << 40), "bo", 1 << 40, message)
 
     content = Payload((ArrayLayout("x", (2,), "raw", 8),), bytes(8))
-    state, piece = State("x", "", 1, 1, 1, content), Piece(DeliveryClass.STATE, "x", "", 1, 0, bytes(8))
-    mass = Consignment("x", 1, 1, 1, DeliveryClass.MASS, 0.5, 1, content)
+    state, piece = State(1, Content("x", content, 1, 1)), Piece(DeliveryClass.STATE, "x", "", 1, 0, bytes(8))
+    mass = Consignment(1, Content("x", content, 1, 1, delivery=DeliveryClass.MASS, weight=0.5, degree=1))
     found = [holds_state_or_piece(encode(envelope(message))[0]) for message in (state, piece, mass, Want("x", "", 1))]
     assert found == [True, True, False, False]
     for head in b"", b"\x9d", b"\x9d\x03", b"\x9d\x02\x08", b"\xdc\x00\x0d\x03\x08":

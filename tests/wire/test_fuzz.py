@@ -7,7 +7,6 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.messages import (
     ArrayLayout,
     Consignment,
+    Content,
     DeliveryClass,
     Envelope,
     Message,
@@ -98,13 +98,13 @@ def test_a_planted_exception_is_found_and_told_with_its_seed(
 
 
 def test_a_planted_step_backwards_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrivals = Peer.arrivals
+    received = Peer.received
 
     def twice(self: Peer) -> list[object]:
-        came = arrivals(self)
+        came = received(self)
         return [*came, *came]
 
-    monkeypatch.setattr(Peer, "arrivals", twice)
+    monkeypatch.setattr(Peer, "received", twice)
     with pytest.raises(fuzz.FoundError, match=r"BrokenError.* back to "):
         fuzz.Storm(0).run(4_000)
 
@@ -208,7 +208,7 @@ class AmongLiars(RuleBasedStateMachine):
         self.number += 1
         carried = self.payload(size)
         self.expected.append((DeliveryClass.STATE, self.number, bytes(carried.body)))
-        self.last[DeliveryClass.STATE] = State("honest", "", self.number, 1, 1, carried)
+        self.last[DeliveryClass.STATE] = State(self.number, Content("honest", carried, 1, 1))
         self.say(self.last[DeliveryClass.STATE])
 
     @rule(size=st.integers(1, 64))
@@ -219,7 +219,8 @@ class AmongLiars(RuleBasedStateMachine):
         self.consigned += 1
         carried = self.payload(size)
         self.expected.append((DeliveryClass.MASS, self.consigned, bytes(carried.body)))
-        message = Consignment("honest mass", self.consigned, 1, 1, DeliveryClass.MASS, 0.5, 2, carried)
+        content = Content("honest mass", carried, 1, 1, "", DeliveryClass.MASS, 0.5, 2)
+        message = Consignment(self.consigned, content)
         self.last[DeliveryClass.MASS] = message
         self.say(message)
 
@@ -231,7 +232,7 @@ class AmongLiars(RuleBasedStateMachine):
     @rule(size=st.integers(65, 300))
     def a_large_state_whose_last_piece_is_lost(self, size: int) -> None:
         self.number += 1
-        state = State("large", "", self.number, 1, 1, self.payload(size))
+        state = State(self.number, Content("large", self.payload(size), 1, 1))
         envelope = Envelope(HONEST, Boot(2_000), "ada", MY_BOOT, state)
         for part in list(split(envelope, LIMITS))[:-1]:
             self.target.receive([bytes(frame) for frame in encode(part)], HONEST)
@@ -265,6 +266,6 @@ def test_the_machine_would_see_a_state_that_a_liar_spoilt() -> None:
     machine = AmongLiars()
     machine.a_state(8)
     machine.what_was_said_arrived_once_and_unchanged()
-    machine.target.from_spared[0] = replace(machine.target.from_spared[0], payload=machine.payload(9))
+    machine.target.from_spared[0] = machine.target.from_spared[0].with_content(payload=machine.payload(9))
     with pytest.raises(AssertionError):
         machine.what_was_said_arrived_once_and_unchanged()

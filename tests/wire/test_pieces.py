@@ -17,6 +17,7 @@ from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
     Consignment,
+    Content,
     DeliveryClass,
     Envelope,
     Message,
@@ -46,11 +47,13 @@ def said(message: Message, sender: str = "ada", boot: int = 5) -> Envelope:
 
 
 def state(size: int, number: int = 1, topic: str = "weights", sender: str = "ada", boot: int = 5) -> Envelope:
-    return said(State(topic, "k", number, 60, 2, payload(size, number), (Confirm("x", "", 4),)), sender, boot)
+    content = Content(topic, payload(size, number), 60, 2, "k")
+    return said(State(number, content, (Confirm("x", "", 4),)), sender, boot)
 
 
 def mass(size: int, number: int = 1, sender: str = "ada") -> Envelope:
-    return said(Consignment("mass", number, 60, 2, DeliveryClass.MASS, 0.25, 3, payload(size, number)), sender)
+    content = Content("mass", payload(size, number), 60, 2, "", DeliveryClass.MASS, 0.25, 3)
+    return said(Consignment(number, content), sender)
 
 
 def over_the_wire(envelope: Envelope, limits: Limits = SMALL) -> list[Envelope]:
@@ -77,7 +80,7 @@ def test_a_body_of_at_most_one_piece_goes_as_it_is(size: int) -> None:
 
 def test_splitting_copies_nothing() -> None:
     body = memoryview(bytearray(30)).toreadonly()
-    envelope = said(State("w", "", 1, 0, 0, Payload((ArrayLayout("w", (30,), "int8", 30),), body)))
+    envelope = said(State(1, Content("w", Payload((ArrayLayout("w", (30,), "int8", 30),), body), 0, 0)))
     parts = list(split(envelope, SMALL))
     bodies = [m.body if isinstance(m, Piece) else m.payload.body for m in (part.message for part in parts)]  # type: ignore[union-attr]
     assert [len(b) for b in bodies] == [8, 8, 8, 6]
@@ -264,10 +267,9 @@ def test_an_opening_must_be_a_full_piece_of_a_body_that_is_not_too_large() -> No
     good = over_the_wire(state(20))[0]
     assert isinstance(good.message, State)
     carried = good.message.payload
-    short = replace(good, message=replace(good.message, payload=replace(carried, body=carried.body[:7])))
-    huge = replace(
-        good, message=replace(good.message, payload=replace(carried, layout=(ArrayLayout("w", (101,), "int8", 101),)))
-    )
+    short = replace(good, message=good.message.with_content(payload=replace(carried, body=carried.body[:7])))
+    longer = replace(carried, layout=(ArrayLayout("w", (101,), "int8", 101),))
+    huge = replace(good, message=good.message.with_content(payload=longer))
     for bad in short, huge:
         with pytest.raises(WireError) as caught:
             decode(encode(bad), SMALL)
@@ -307,11 +309,11 @@ def test_announcing_much_and_sending_little_costs_what_was_sent() -> None:
     first = bytes(limits.piece_bytes_max)
     before = resident_bytes()
     for byzantine in range(8):
-        assembly.feed(said(State("w", "", 1, 0, 0, Payload(layout, first)), f"liar-{byzantine}"))
+        assembly.feed(said(State(1, Content("w", Payload(layout, first), 0, 0)), f"liar-{byzantine}"))
     assert assembly.announced_bytes == limits.assembly_bytes_max
     # 8 MiB came, in pages of 4 KiB or 2 MiB, the first and the last of each body perhaps partly
     assert resident_bytes() - before < 8 * (1 + 2 * 2) * MIB
-    assert refused(assembly, said(State("w", "", 1, 0, 0, Payload(layout, first)), "one-more")) is WireCode.FULL
+    assert refused(assembly, said(State(1, Content("w", Payload(layout, first), 0, 0)), "one-more")) is WireCode.FULL
 
 
 def test_a_body_is_copied_once_on_its_way_in() -> None:

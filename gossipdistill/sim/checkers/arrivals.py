@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import PeerName, Version
-from gossipdistill.messages import Arrival, DeliveryClass, Settlement, Slot
+from gossipdistill.messages import Arrival, DeliveryClass, Received, Returned, Settlement, Slot
 from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
@@ -24,8 +24,12 @@ class VersionsRise(Checker):
         self._newest: dict[tuple[str, int, Slot, DeliveryClass], tuple[Version, int]] = {}
         self._boots: dict[tuple[str, int, str], int] = {}
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if arrival.home or arrival.delivery is DeliveryClass.MASS or arrival.sender in self.conditions.bent:
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
+        if isinstance(received, Arrival) and received.sender not in self.conditions.bent:
+            self._look_at(now_s, host, received)
+
+    def _look_at(self, now_s: float, host: Host, arrival: Arrival) -> None:
+        if arrival.delivery is DeliveryClass.MASS:
             return  # each parcel of mass counts, in whatever order
         key = (host.name, host.boot, Slot(arrival.sender, arrival.topic, arrival.key), arrival.delivery)
         version, exchange = self._newest.get(key, (Version(0, 0), 0))
@@ -66,10 +70,10 @@ class OnceSettled(Checker):
         self._settled: dict[_Which, bool] = {}
         """Every parcel that was handed to a learner: whether it is settled."""
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
-        if arrival.delivery is DeliveryClass.STATE or arrival.home:
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
+        if received.delivery is DeliveryClass.STATE or isinstance(received, Returned):
             return
-        which = (host.name, host.boot, arrival.sender, arrival.topic, arrival.version)
+        which = (host.name, host.boot, received.sender, received.topic, received.version)
         if which in self._settled:
             self.violate(now_s, f"{_named(which)} was handed to the learner twice")
         self._settled[which] = False
@@ -87,9 +91,9 @@ class OnceSettled(Checker):
 
     def at_end(self, now_s: float, world: World) -> None:
         waiting = {
-            (host.name, host.boot, arrival.sender, arrival.topic, arrival.version)
+            (host.name, host.boot, received.peer, received.topic, received.version)
             for host in world.hosts.values()
-            for arrival in host.mailbox.waiting()
+            for received in host.mailbox.waiting()
         }
         for which, settled in self._settled.items():
             if not settled and which not in waiting:

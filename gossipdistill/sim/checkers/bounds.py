@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gossipdistill.messages import DeliveryClass, Slot
+from gossipdistill.messages import DeliveryClass, Returned, Slot
 from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host, Newcomer
 from gossipdistill.sim.world import World
@@ -15,7 +15,7 @@ class MailboxBounded(Checker):
 
     Inbox: one state per slot of a sender. Of mass and streams at most as many unsettled ones per link and topic as
     `Limits` allow, for each process of the sender (a process that restarts has a link of its own); and as many that
-    came home. Outwards, per link and topic: as many unsettled ones as `Limits` allow; and a link is busy only as
+    were returned. Outwards, per link and topic: as many unsettled ones as `Limits` allow; and a link is busy only as
     long as something of it is unsettled.
     """
 
@@ -26,12 +26,12 @@ class MailboxBounded(Checker):
         room = {DeliveryClass.MASS: limits.in_flight_mass_max, DeliveryClass.STREAM: limits.in_flight_stream_max}
         for host in world.hosts.values():
             waiting: Counter[tuple[Slot, int, DeliveryClass, bool]] = Counter()
-            for arrival in host.mailbox.waiting():
-                slot = Slot(arrival.sender, arrival.topic, arrival.key)
-                boot = 0 if arrival.delivery is DeliveryClass.STATE else arrival.version.boot
-                waiting[slot, boot, arrival.delivery, arrival.home] += 1
-            for (slot, _, delivery, home), count in waiting.items():
-                if count > room.get(delivery, 1) + home:
+            for one in host.mailbox.waiting():
+                slot = Slot(one.peer, one.topic, one.key)
+                boot = 0 if one.delivery is DeliveryClass.STATE else one.version.boot
+                waiting[slot, boot, one.delivery, isinstance(one, Returned)] += 1
+            for (slot, _, delivery, returned), count in waiting.items():
+                if count > room.get(delivery, 1) + returned:
                     self.violate(now_s, f"{count} {delivery} arrivals of {slot} wait in the mailbox of {host.name}")
             in_flight = Counter(
                 (slot, one.parcel.delivery) for slot, one in host.peer.reliable_messages.sender.in_flight()

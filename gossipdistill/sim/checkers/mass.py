@@ -5,7 +5,7 @@ in. At any time
 
     held + under way + lost = E        to 1e-9 in each component
 
-    held        what the learners of living processes hold, and what came home and lies in their mailboxes
+    held        what the learners of living processes hold, and what was returned and lies in their mailboxes
     under way   every parcel that its living sender has not settled (`in_flight()`: queued, sent, held or parked),
                 except those that the recipient has absorbed: their receipt is still on its way, their mass is held
     lost        what ended with processes: what they held and what they had under way that nobody had absorbed, and
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from gossipdistill.events import Event, EventKind
-from gossipdistill.messages import Consignment, DeliveryClass, Payload, Settlement, Slot, Transmit
+from gossipdistill.messages import Consignment, DeliveryClass, Payload, Returned, Settlement, Slot, Transmit
 from gossipdistill.protocol.parcels import Outstanding
 from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
@@ -151,8 +151,9 @@ class MassConserved(Checker):
 
 
 def _held(host: Host, learner: Weighty) -> Iterable[Mass]:
-    home = [arrival for arrival in host.mailbox.waiting() if arrival.home and arrival.delivery is DeliveryClass.MASS]
-    return [learner.mass(), *(learner.mass_of(arrival.payload, arrival.weight) for arrival in home)]
+    waiting = (one for one in host.mailbox.waiting() if isinstance(one, Returned))
+    returned = [one for one in waiting if one.delivery is DeliveryClass.MASS]
+    return [learner.mass(), *(learner.mass_of(one.payload, one.weight) for one in returned)]
 
 
 def _under_way(host: Host) -> Iterator[tuple[Slot, Outstanding]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossipdistill.ids import PeerName
-from gossipdistill.messages import Arrival, DeliveryClass, Parcel, Slot
+from gossipdistill.messages import DeliveryClass, Parcel, Received, Slot
 from gossipdistill.sim.checkers.base import Checker, Conditions, parcels_bound_s, views_bound_s
 from gossipdistill.sim.host import NEVER, Host
 from gossipdistill.sim.world import World
@@ -59,12 +59,13 @@ class FaultsRecover(Checker):
             }
             self._consigned = {key: value for key, value in self._consigned.items() if key in in_flight}
 
-    def on_arrival(self, now_s: float, host: Host, arrival: Arrival) -> None:
+    def on_received(self, now_s: float, host: Host, received: Received) -> None:
         if now_s < self.conditions.calm_from_s:
             return
         self.exchanges += now_s >= self.views_s
-        if arrival.delivery is DeliveryClass.STATE:
-            self._arrived[arrival.sender, arrival.version.boot, host.name, host.boot, arrival.topic] = arrival.exchange
+        if received.delivery is DeliveryClass.STATE:
+            which = (received.peer, received.version.boot, host.name, host.boot, received.topic)
+            self._arrived[which] = received.exchange
 
     def at_end(self, now_s: float, world: World) -> None:
         if now_s < self.conditions.settled_from_s:
