@@ -16,8 +16,8 @@ Rules of this file
    is answered with the same verdict again, and never delivered again.
 3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
-4. Streams carry no weight: what would be in doubt or returned is dropped instead. What was dropped may still wait for the
-   learner over there, in whose place nothing else is taken.
+4. Streams carry no weight: what would be in doubt or returned is dropped instead. What was dropped may still wait for
+   the learner over there, in whose place nothing else is taken.
 5. What has no receipt is sent again when the timeout of this peer is over, and what is held is enquired after when
    the timeout of its learner is over: see protocol/resending.py.
 6. A learner that does not settle within `held_after_s` is spoken for: "held". So a parcel that was lost is sent again

@@ -90,15 +90,15 @@ def test_who_is_said_to_refuse_is_asked_ever_more_seldom_and_is_back_with_its_an
     world.run(1.0)
     refusal = Refusal(RefusalCode.WIRE_VERSION, "a lie")
     world.inject("p03", Envelope(p17.name, p17.boot, p03.me.name, p03.me.boot, refusal))
-    assert p03.status_of(p17.name) is Status.REFUSED
+    assert p03.view.status_of(p17.name) is Status.REFUSED
     world.log.clear()
     world.run(100 * longest_s)
     assert 10 < len(world.said("p03", "p17", Greeting)) < 20
-    assert p03.status_of(p17.name) is Status.REFUSED
+    assert p03.view.status_of(p17.name) is Status.REFUSED
     world.cut = set()
     world.run(8 * longest_s)
-    assert p03.is_alive(p17.name)
-    assert world["p17"].peer.is_alive(p03.me.name)
+    assert p03.view.is_alive(p17.name)
+    assert world["p17"].peer.view.is_alive(p03.me.name)
 
 
 def test_one_who_alone_has_heard_a_refutation_looks_when_others_speak_of_a_death(world: World) -> None:

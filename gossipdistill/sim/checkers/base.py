@@ -60,7 +60,8 @@ def views_bound_s(limits: Limits, peers: int) -> float:
 
 
 def parcels_bound_s(limits: Limits) -> float:
-    """Seconds, after views are right, within which whatever was under way is confirmed, settled, returned or written off.
+    """Seconds, after views are right, within which all that was under way is confirmed, settled, returned or written
+    off.
 
     A sender asks again at least every `consign_timeout_max_s` (mass and streams) or `confirm_timeout_s` (states), and
     what it asked is answered at once; the answer may name what is to be said next, hence twice.
