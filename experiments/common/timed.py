@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gossipdistill.config.spec import WorkerSpec
@@ -12,17 +13,15 @@ from gossipdistill.simulation.run import Simulation
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A pace that notes when its peer is through; seconds of the world."""
+class Looked:
+    """A pace that calls `look` before it says how long the next step takes (s)."""
 
     pace: Pace
-    peer: SimulatedPeer
-    simulation: Timed
+    look: Callable[[], None]
 
     def next_s(self) -> float:
         """As the pace says."""
-        if self.peer.finished:
-            self.simulation.through_s.setdefault(self.peer.worker.learner.name, self.simulation.world.now)
+        self.look()
         return self.pace.next_s()
 
 
@@ -31,6 +30,7 @@ class Timed(Simulation):
     """A simulation that ends when the peers of ordinary speed are through."""
 
     through_s: dict[str, float] = field(default_factory=dict)
+    """When each peer was through, in seconds of the world."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,5 +43,10 @@ class Timed(Simulation):
 
     def spawn(self, launch: Launch) -> SimulatedPeer:
         made = super().spawn(launch)
-        made.pace = _Watched(made.pace, made, self)  # type: ignore[assignment]
+
+        def look() -> None:
+            if made.finished:
+                self.through_s.setdefault(launch.name, self.world.now)
+
+        made.pace = Looked(made.pace, look)  # type: ignore[assignment]
         return made

@@ -6,29 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.common.timed import Timed
+from experiments.common.timed import Looked, Timed
 from gossipdistill.messages import Arrival, Parcel
-from gossipdistill.sim.compute import Pace
 from gossipdistill.sim.host import Launch
 from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.strategies.base import View
 from gossipdistill.training.worker import Worker
 
 Look = Callable[[Worker], None]
-
-
-@dataclass(slots=True)
-class _LookedAt:
-    """A pace that shows its worker before it says how long the next step takes (s)."""
-
-    pace: Pace
-    worker: Worker
-    look: Look
-
-    def next_s(self) -> float:
-        """As the pace says."""
-        self.look(self.worker)
-        return self.pace.next_s()
 
 
 @dataclass
@@ -46,7 +31,7 @@ class Watched(Timed):
         worker, strategy = made.worker, made.worker.gossip.strategy
         mix = strategy.mix
 
-        def stepped(worker: Worker) -> None:
+        def stepped() -> None:
             self.kept[launch.name] = max(self.kept.get(launch.name, 0.0), worker.gossip.held_weight())
             self.look(worker)
 
@@ -55,7 +40,7 @@ class Watched(Timed):
             self.heaviest[launch.name] = max(self.heaviest.get(launch.name, 0.0), worker.gossip.held_weight())
             return parcels
 
-        made.pace = _LookedAt(made.pace, worker, stepped)  # type: ignore[assignment]
+        made.pace = Looked(made.pace, stepped)  # type: ignore[assignment]
         strategy.mix = noted  # type: ignore[method-assign]
         return made
 
