@@ -1,13 +1,13 @@
-"""Whether a run between these machines can work, and what to do where it cannot; before anything is trained.
+"""Checks before training whether a run between these machines can work, and says what to do where it cannot.
 
-    local     what this machine says: addresses, ports, limits, versions     (files, sockets, look-ups)
-    meetings  what to say to the others and what their answers mean          (values only)
-    talk      the same over the sockets that a worker would have
-    case      all that was found out, frozen
+    local     facts of this machine: addresses, ports, limits, versions      (files, sockets, look-ups)
+    meetings  which messages to send, and what the answers mean              (values only)
+    talk      the same over the sockets that a worker uses
+    case      all facts that were found, frozen
     checks    one file each: a function from a case to findings              (values only)
-    examine   puts them together
+    examine   puts these together
 
-A doctor opens the very ports of its peer, control and data, for as long as it runs, and says what peers say to one
-another: greetings, pings and pieces of a large body. Doctors answer one another; a worker that is under way turns the
-greeting away, for it is addressed to nobody's name, and that is answer enough: it takes no note of the caller.
+A doctor opens the ports of its own peer, control and data, for as long as it runs, and sends the messages of a peer:
+greetings, pings and pieces of a large body. Doctors answer one another. A worker refuses the greeting, because it is
+addressed to a name that no peer has, and keeps no state of the caller; the refusal shows that the worker is there.
 """

@@ -1,4 +1,5 @@
-"""What was found out about a roster, one of its peers and the others: frozen, so that checks are functions of it."""
+"""The facts found about a roster, one of its peers and the others. They are frozen, so that checks are functions of
+them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from gossipdistill.roster import PeerEntry, Roster
 
 
 class Verdict(StrEnum):
-    """How well it is."""
+    """The verdict of one finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,7 +23,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check says of one thing. `advice` says what to do, and is empty where nothing is to be done."""
+    """The finding of one check about one thing. `advice` says what to do; it is empty if nothing is to be done."""
 
     verdict: Verdict
     about: str
@@ -31,23 +32,24 @@ class Finding:
 
 
 def ok(about: str, found: str) -> Finding:
-    """It is well."""
+    """A finding that all is well."""
     return Finding(Verdict.OK, about, found)
 
 
 def warning(about: str, found: str, advice: str) -> Finding:
-    """It will run, but perhaps not as meant."""
+    """A finding that a run will work, but perhaps not as intended."""
     return Finding(Verdict.WARNING, about, found, advice)
 
 
 def problem(about: str, found: str, advice: str) -> Finding:
-    """It will not run."""
+    """A finding that a run will not work."""
     return Finding(Verdict.PROBLEM, about, found, advice)
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """One port of this peer. `problem` is empty when it can be listened on; `holder` is who has it, if that shows."""
+    """One port of this peer. `problem` is empty if it can be listened on. `holder` is the process that has it, if the
+    system shows it."""
 
     number: int
     problem: str = ""
@@ -58,39 +60,39 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this machine offers to a worker, and what is installed on it."""
+    """What this machine offers to a worker, and the versions installed on it."""
 
     cpus: int
     omp_threads: str | None
-    """As the environment says it."""
+    """The value of OMP_NUM_THREADS in the environment; None if it is not set."""
     open_files_max: int
     versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What was found out about keys. No secret is in it, only where one lies."""
+    """The facts found about keys. It holds no secret, only the path of one."""
 
     needed: bool
-    """Whether workers would ask for them."""
+    """Whether workers would require keys."""
     secret: str = ""
-    """The file of this peer's secret, if it is in order."""
+    """The file of this peer's secret, if it is usable."""
     problem: str = ""
     advice: str = ""
     missing: tuple[str, ...] = ()
     revoked: tuple[str, ...] = ()
     others: Mapping[str, str] = field(default_factory=dict)
-    """Peers from whose address somebody called with a key that is not trusted, and that key."""
+    """The peers from whose address a call came with a key that is not trusted, each with that key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """What came of one other peer. Times are in seconds; None where it was not measured."""
+    """The result of meeting one other peer. Times are in seconds; None where nothing was measured."""
 
     kind: str = ""
-    """Who was met: "doctor", "worker", or "" for nobody."""
+    """The kind of process that was met: "doctor", "worker", or "" for none."""
     reached: bool = False
-    """It has answered to a connection that this machine opened."""
+    """It has answered on a connection that this machine opened."""
     reaches_me: bool = False
     """It has opened a connection to this machine."""
     answered_as: str = ""
@@ -103,9 +105,9 @@ class Meeting:
     large_bytes: int = 0
     large_s: float | None = None
     large_wanted: bool = True
-    """False where so many others are in the roster that a large transfer to each would take too long."""
+    """False where the roster is so large that a large transfer to each peer would take too long."""
     dial_error: str = ""
-    """Why a bare connection was not made, when nobody was met."""
+    """Where no process was met, it says why a plain TCP connection failed."""
 
     @property
     def round_trip_s(self) -> float | None:
@@ -115,43 +117,43 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that checks may look at."""
+    """All facts that checks may use."""
 
     where: str
     roster: Roster
     machine: Machine
     name: str = ""
-    """Which peer this machine is; "" when that is not known."""
+    """The name of the peer that this machine is; "" if it is not known."""
     named: bool = False
-    """Whether the user has said so."""
+    """Whether the user has given that name."""
     listen: Address = NOWHERE
     advertise: Address = NOWHERE
     bound_host: str = ""
-    """The address that `listen` stands for on this machine."""
+    """The IP address that `listen` means on this machine."""
     here: tuple[str, ...] = ()
-    """Peers whose address is on this machine, by their look-ups."""
+    """The names of peers whose address, as looked up, is on this machine."""
     look_ups: Mapping[str, LookUp] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
     meetings: Mapping[str, Meeting] = field(default_factory=dict)
-    """By name, in roster order; empty when nobody was called."""
+    """The meetings by peer's name, in roster order; empty if no peer was called."""
     waited_s: float = 0.0
     keys: Keys | None = None
 
     @property
     def sealed(self) -> bool:
-        """Whether the others are met with keys, as workers would meet."""
+        """Whether the connections use keys, as those of workers would."""
         return self.keys is not None and self.keys.needed and not self.keys.problem and bool(self.keys.secret)
 
     @property
     def others(self) -> tuple[PeerEntry, ...]:
-        """All peers but this one."""
+        """All peers except this one."""
         return tuple(entry for entry in self.roster.peer if entry.name != self.name)
 
     @property
     def listens(self) -> bool:
-        """Whether both ports of this peer could be had, so that others can reach it."""
+        """Whether both ports of this peer could be bound, so that others can reach it."""
         return bool(self.ports) and all(not port.problem for port in self.ports)
 
     def command_for(self, name: str) -> str:
-        """What to type on the machine of `name`."""
+        """The command to type on the machine of the peer `name`."""
         return f"gossipdistill doctor --peers {self.where} --name {name}"

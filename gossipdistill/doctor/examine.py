@@ -1,4 +1,4 @@
-"""One examination: gather, meet the others, check, and say it as one object."""
+"""One examination: gather facts, meet the others, run the checks, and return all findings as one object."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from gossipdistill.presence import NOWHERE, Address
 from gossipdistill.roster import PeerEntry, Roster, classify, load_roster, parse_address
 
 CALLED_MAX = 64
-"""Others that are called, the next ones in the roster; the doctors before them call this one."""
+"""At most this many others are called, the next ones in the roster; the doctors before this one call it."""
 _GRACE_S = 20.0
-"""How long one that came at the last moment may still be examined."""
+"""A doctor that came at the last moment is examined for up to this many seconds more."""
 _OWN_PORT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was said on the command line. `seconds` bounds the wait for the others; 0: look at this machine only."""
+    """The options of the command line. `seconds` limits the wait for the others; 0: look at this machine only."""
 
     where: str
     name: str | None = None
@@ -45,7 +45,7 @@ class Asked:
 
 
 def examine(asked: Asked, progress: Progress) -> ExaminationRecord:
-    """The summary of all findings: what `--format json` prints.
+    """Do the examination. Returns the summary of all findings, which `--format json` prints.
 
     Raises:
         ConfigError: for a roster that cannot be read or is refused, or a name that is not in it.
@@ -87,7 +87,7 @@ def _roster(where: str) -> Roster:
 
 
 def _hosts(roster: Roster, entry: PeerEntry | None, asked: Asked) -> list[str]:
-    """Whom to look up: all of a small roster, of a large one those who may be called."""
+    """The hosts to look up: all of a small roster; of a large one, those of peers that may be called."""
     peers = list(roster.peer)
     if entry is not None and len(peers) > CALLED_MAX:
         place = roster.place(entry.name)
@@ -108,7 +108,7 @@ def _shown(look_ups: Mapping[str, LookUp], roster: Roster) -> dict[str, LookUp]:
 
 
 def _places(entry: PeerEntry, asked: Asked) -> tuple[Address, Address]:
-    """Where this peer listens, and where others reach it, as for a worker; NOWHERE twice for "none"."""
+    """The addresses where this peer listens and where others reach it, as for a worker; NOWHERE twice for "none"."""
     listen = asked.listen or entry.listen
     if listen == "none":
         if asked.advertise:
@@ -133,7 +133,7 @@ def _ports(case: Case, curve: Curve | None) -> tuple[Port, ...]:
 
 
 def _meet_holder(case: Case, address: Address, curve: Curve | None) -> Meeting:
-    """Whether a worker answers on my own port."""
+    """Meet the process that holds this peer's own port, to see whether it is a worker or a doctor."""
     boot = next_boot(time.time())
     meetings = Meetings(case.name, boot, NOWHERE, 0, case.machine.versions, (case.name,), listens=False)
     talk(meetings, boot, None, {case.name: address}, _OWN_PORT_S, 0.0, lambda missing, left_s: None, curve)

@@ -1,4 +1,4 @@
-"""What this machine knows of keys: its secret, the roster's public keys, and whether workers would want them."""
+"""The keys of this machine: its secret, the roster's public keys, and whether workers would require them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gossipdistill.keys.secrets import first_there, read_secret, usual_places
 
 
 def look_at_keys(key: Path | None, secure: bool, case: Case, file: Path) -> tuple[Keys, Curve | None]:
-    """What there is to say of keys, and what the meetings are sealed with; None where that cannot be or need not be."""
+    """The facts about keys, and the keys for the sockets; None where no keys are usable or needed."""
     roster = case.roster
     addresses = [case.listen, case.advertise, *(entry.address for entry in roster.peer)]
     if not (secure or key is not None or on_another_machine(addresses) is not None):

@@ -1,5 +1,5 @@
-"""What this machine says of itself: its addresses, ports, limits and versions. Nothing here waits for another machine
-longer than `lookups.LOOK_UP_S`."""
+"""The facts of this machine: addresses, ports, limits and versions. Nothing here waits for another machine longer than
+`lookups.LOOK_UP_S`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def machine() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """What must be alike on all machines, or had better be."""
+    """The versions that must, or should, be equal on all machines."""
     return {
         "gossipdistill": str(gossipdistill.__version__),
         "wire": str(WIRE_VERSION),
@@ -46,7 +46,8 @@ def _version(package: str) -> str:
 
 
 def ports_of(host: str, control: int) -> tuple[Port, ...]:
-    """Control and data port of this peer on the IP address `host`, and who has them if they are taken."""
+    """The control and data port of this peer on the IP address `host`, and the process that holds them if they are
+    taken."""
     return tuple(_port(host, number) for number in (control, control + 1))
 
 
@@ -59,7 +60,7 @@ def _port(host: str, number: int) -> Port:
 
 
 def dial_all(addresses: dict[str, tuple[str, int]], within_s: float = _DIAL_S) -> dict[str, str]:
-    """Name -> why no bare connection to its IP address and port was made; "" where one was. All at once."""
+    """Open a plain TCP connection to each IP address and port, all at once. Returns name -> error, "" for success."""
     found: dict[str, str] = {}
     threads = [
         threading.Thread(target=_dial, args=(name, host, port, within_s, found), daemon=True)
@@ -81,6 +82,6 @@ def _dial(name: str, host: str, port: int, within_s: float, found: dict[str, str
 
 
 def bound(address: Address, look_ups: dict[str, LookUp]) -> str:
-    """The IP address that this peer would listen on; "" when its host was not found."""
+    """The IP address that this peer would listen on; "" if its host was not found."""
     known = look_ups.get(address.host)
     return known.addresses[0] if known is not None and known.addresses else ""

@@ -1,10 +1,10 @@
-"""What to say to the others, and what their answers mean. A value machine: time is an argument, and what is to be sent
-comes out as values.
+"""Decides which messages to send to the others, and what their answers mean. It does no I/O: time is an argument, and
+messages to send are returned as values.
 
-Each other is called until it answers. With another doctor follow ten round trips, one small body and then a large one,
-in pieces, to one other at a time, beginning with the next in the roster, so that doctors rarely crowd one another.
-Everything is answered on the connection on which it came: so an answer shows that my own dialling works, and a call
-shows that the other's does.
+Each other peer is called until it answers. If it is a doctor, ten round trips, one small and one large body follow.
+Large bodies are sent in pieces to one peer at a time, beginning with the next in the roster, so that doctors rarely
+send to the same peer at once. Every message is answered on the connection on which it came: so an answer shows that
+this side can dial the other, and a call shows that the other can dial this side.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from gossipdistill.presence import Ack, Address, Greeting, Ping, Refusal, Refusa
 from gossipdistill.wire.errors import WireCode, WireError
 
 NOBODY = "doctor.nobody"
-"""To whom greetings are addressed: a worker turns such a greeting away and remembers nothing of it."""
+"""Greetings are addressed to this name, which no peer has: a worker refuses such a greeting and keeps no state of
+it."""
 SMALL_BYTES = 1024
 PIECE_BYTES = 1_000_000
 LARGE_PIECES = 64
 LARGE_S_MAX = 10.0
-"""A slower link is judged by what has arrived by then."""
+"""A large transfer lasts at most this many seconds; a slower link is judged by what has arrived by then."""
 LARGE_TRANSFERS_MAX = 8
-"""To how many others a large body is sent, the next ones in the roster."""
+"""A large body is sent to at most this many others, the next ones in the roster."""
 _WINDOW = 8
 _ROUND_TRIPS = 10
 _SAY_AGAIN_S = 0.3
 _RESEND_S = 2.0
 _GIVE_UP_S = 5.0
-"""How long one that is met by one way only may keep us."""
+"""A peer that was met in one direction only is waited for at most this many seconds."""
 _FAREWELL_S = 1.0
 _WORKER_CALLS = 8
 
 
 class Stage(IntEnum):
-    """How far the examination of one other is."""
+    """The stage of the examination of one other peer."""
 
     CALLING = 0
     TIMING = 1
@@ -53,7 +54,7 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A message on its way: through my connection to `to`, or back to `route`, from which something came."""
+    """A message to send: on this side's connection to `to`, or back to `route`, from which a message came."""
 
     channel: Channel
     envelope: Envelope
@@ -63,7 +64,7 @@ class Send:
 
 @dataclass(slots=True)
 class _Other:
-    """One other, and what is known of it."""
+    """One other peer, and what is known of it."""
 
     name: str
     dialled: bool
@@ -96,10 +97,10 @@ class _Other:
     done_known: bool = False
     finished_s: float = 0.0
     calls_from: bytes = b""
-    """The connection on which it has called, of my control socket."""
+    """The route of the connection on which it has called this side's control socket."""
 
     def turned_away(self, name: str, wire_version: str, now: float) -> None:
-        """Its worker has refused my greeting, so it is there."""
+        """Its worker has refused the greeting, so it is there."""
         self.kind, self.answered_as, self.reached = "worker", name, True
         self.met_s = self.met_s or now
         self.wire_version = wire_version
@@ -108,7 +109,7 @@ class _Other:
             self.finish(now)
 
     def arrived(self, key: str, number: int, now: float) -> None:
-        """It confirms a piece of a body."""
+        """It has acknowledged a piece of a body."""
         if self.stage is Stage.SMALL and key == "small":
             self.small_s = now - self.small_sent_s
             if not self.large_wanted:
@@ -127,7 +128,8 @@ class _Other:
         self.stage, self.finished_s, self.said_s = Stage.FINISHED, now, float("-inf")
 
     def is_over(self, now: float, listens: bool, others: int) -> bool:
-        """Whether nothing more is to be waited for. `listens`: I can be called. `others`: how many there are in all."""
+        """Whether nothing more is to be waited for. `listens`: this side can be called. `others`: their number in
+        all."""
         if self.kind == "worker":
             both = self.reached and (self.reaches_me or not listens)
             return both or not self.dialled or self.calls >= _WORKER_CALLS
@@ -145,8 +147,9 @@ class _Other:
 
 
 class Meetings:
-    """All meetings of one doctor. `dialled` are called, `undialled` awaited, both in the order in which they get their
-    turn, and `answered` only answered, should they call; `facts` go into every greeting; `boot` heads every message."""
+    """All meetings of one doctor. Peers in `dialled` are called and peers in `undialled` are waited for, both in the
+    order of their turns; peers in `answered` are only answered if they call. `facts` go into every greeting, and `boot`
+    into the head of every message."""
 
     def __init__(
         self, me: str, boot: int, address: Address, place: int, facts: Mapping[str, str],
@@ -162,13 +165,13 @@ class Meetings:
 
     @property
     def speaker(self) -> str:
-        """Under what name a doctor speaks: never under that of its peer, whom it might be taken for."""
+        """The sender's name in a doctor's messages. It is never that of its peer, for which it might be taken."""
         return self._speaker
 
     # --- what to say ----------------------------------------------------------------------------------------------
 
     def due(self, now: float, wall_s: float) -> list[Send]:
-        """What is to be said now."""
+        """The messages that are due now."""
         out: list[Send] = []
         for other in self._others.values():
             if other.dialled:
@@ -183,7 +186,7 @@ class Meetings:
         return self._again(other, now, wall_s)
 
     def _again(self, other: _Other, now: float, wall_s: float) -> list[Send]:
-        """What is said every now and then."""
+        """The messages that are repeated at intervals."""
         if now < other.said_s + _SAY_AGAIN_S:
             return []
         if other.stage is Stage.TIMING:
@@ -224,18 +227,19 @@ class Meetings:
         ]
 
     def taken(self, send: Send, now: float) -> None:
-        """A socket has taken it. A piece that none has taken is said again when it is asked what is due."""
+        """A socket has taken the message. A piece that no socket has taken is returned again by `due`."""
         message = send.envelope.message
         if isinstance(message, Piece) and send.to:
             other = self._others[send.to]
             other.sent = max(other.sent, message.number + 1)
             if message.key == "small" and not other.small_sent_s:
-                other.small_sent_s = now  # what came before was the making of the connection
+                other.small_sent_s = now  # the time before was spent on connecting
 
     # --- what is heard --------------------------------------------------------------------------------------------
 
     def heard(self, channel: Channel, origin: str | bytes, envelope: Envelope, now: float, wall_s: float) -> list[Send]:
-        """A message came through my connection to a name, or from a route of those who have dialled me."""
+        """A message has come on this side's connection to a name, or from the route of a peer that has dialled this
+        side."""
         message, dialled_me = envelope.message, isinstance(origin, bytes)
         other = self._who(origin, envelope)
         if other is None:
@@ -257,7 +261,7 @@ class Meetings:
                 other.done_there |= done
                 return self._acknowledged(other, number, now)
             case Piece(_, topic, key, number):
-                # On control, whose queue is long enough for all that may be on the way.
+                # On the control socket, whose queue is long enough for all pieces under way.
                 if dialled_me and not other.calls_from:
                     return []
                 back = other.calls_from if dialled_me else origin
@@ -267,7 +271,8 @@ class Meetings:
         return []
 
     def heard_other_version(self, origin: str | bytes, error: WireError, now: float) -> list[Send]:
-        """Its head can be read, and not the rest. My greeting tells it my version likewise."""
+        """A message of another wire version: only its head can be read. A greeting tells the sender this side's
+        version."""
         if error.code is not WireCode.VERSION:
             return []
         name = origin if isinstance(origin, str) else error.sender.removeprefix("doctor.")
@@ -303,7 +308,7 @@ class Meetings:
         self, other: _Other, origin: str | bytes, envelope: Envelope, said: Greeting, now: float, wall_s: float
     ) -> list[Send]:
         facts = said.fingerprint
-        if "doctor" not in facts:  # a worker looks for the peer whose ports these are
+        if "doctor" not in facts:  # a worker that looks for the peer with these ports
             if not other.kind:
                 other.kind, other.answered_as = "worker", envelope.sender
             other.met_s = other.met_s or now
@@ -341,18 +346,18 @@ class Meetings:
     # --- when it is over ------------------------------------------------------------------------------------------
 
     def missing(self, now: float) -> list[str]:
-        """Those whom it is worth waiting for."""
+        """The names of the peers that are still waited for."""
         return [one.name for one in self._others.values() if one.awaited and not self._is_over(one, now)]
 
     def busy(self, now: float) -> bool:
-        """Whether somebody has been met with whom it is not over."""
+        """Whether the examination of a peer that was met is not over."""
         return any(one.met_s and not self._is_over(one, now) for one in self._others.values())
 
     def _is_over(self, other: _Other, now: float) -> bool:
         return other.is_over(now, self._listens, len(self._others))
 
     def result(self) -> dict[str, Meeting]:
-        """What came of each that was awaited, in the order in which they were given."""
+        """The results of the peers that were waited for, in the order in which they were given."""
         return {
             one.name: Meeting(
                 one.kind, one.reached, one.reaches_me, one.answered_as, one.versions, one.wire_version,

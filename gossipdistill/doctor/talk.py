@@ -1,6 +1,6 @@
-"""The meetings over real sockets: those that a worker would have, with every bound set, on the roster's own ports.
+"""The meetings over real sockets: those of a worker, with all limits set, on the ports of the roster.
 
-One thread, one poll; Ctrl-C ends it wherever it is.
+It is one thread with one poll; Ctrl-C ends it at any time.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TURN_MS = 20
 _MESSAGES_PER_TURN = 32
 _TURNED_AWAY_MAX = 256
 _FRAMES_MAX = 3
-"""Of a message, with what a ROUTER says of its connection."""
+"""A message has at most this many frames, with the one in which a ROUTER names the connection."""
 _HELD_BYTES_MAX = 256 << 20
 Progress = Callable[[list[str], float], None]
-"""Told of those who are still awaited, and of the seconds that are left."""
+"""It takes the names of the peers that are still waited for, and the seconds that are left."""
 
 
 def talk(
@@ -42,10 +42,10 @@ def talk(
     progress: Progress,
     curve: Curve | None = None,
 ) -> tuple[float, dict[str, str]]:
-    """Meet the others until all is known, at most `seconds`; with those who were met by then, `grace_s` more.
+    """Meet the others until all is known, for at most `seconds`; for peers met by then, `grace_s` seconds more.
 
-    `listen` and `dial` are IP addresses; without `listen` nobody can call. With `curve` all is encrypted, and nobody
-    else is heard. Returns how long it took, and who was turned away: IP address -> the key that it had.
+    `listen` and `dial` are IP addresses; without `listen` no peer can call. With `curve` all is encrypted, and callers
+    without a trusted key are refused. Returns how long it took (s), and the refused callers as IP address -> key.
     """  # fmt: skip
     line = _Line(Sockets(DEFAULT_LIMITS, curve=curve, guarded=False), meetings)
     began_s = now = time.monotonic()
@@ -93,17 +93,17 @@ class _Line:
         for name, address in dial.items():
             try:
                 self._dealers[name] = self._sockets.connect(address, name)
-            except (zmq.ZMQError, LookupError):  # too many open files, or no key: other checks say so
+            except (zmq.ZMQError, LookupError):  # too many open files, or no key: other checks report it
                 continue
             for channel in Channel:
                 self._watch(self._dealers[name][channel], channel, name)
 
     def close(self) -> None:
-        """At once; what others have not read by then was for their comfort only."""
+        """Close at once. What others have not read by then does not matter to them."""
         self._sockets.close_all()
 
     def turn(self) -> None:
-        """Say what is due, and hear what has come within a moment."""
+        """Send what is due, and take in what arrives within a short time."""
         now, wall_s = time.monotonic(), time.time()
         self._send(self._meetings.due(now, wall_s))
         for socket, _ in self._poller.poll(_TURN_MS):
@@ -118,10 +118,10 @@ class _Line:
                 self._hear(channel, name, [part.bytes for part in parts], self._who(name, parts[-1]))
 
     def refuse_unread(self) -> None:
-        """End all that, when what others have sent takes far more memory than any doctor or worker makes it take.
+        """End the doctor if messages of others take far more memory than any doctor or worker causes.
 
         Raises:
-            AddressError: in words for the user.
+            AddressError: with a message for the user.
         """
         resident, before = self._resources.resident_bytes(), self._resident_before
         if resident is not None and before is not None and resident - before > _HELD_BYTES_MAX:
@@ -146,7 +146,7 @@ class _Line:
                 self.turned_away[caller.host] = caller.key
 
     def _who(self, name: str, part: zmq.Frame) -> str | None:
-        """Whose key the other end has proved to hold; None without keys."""
+        """The name of the peer whose key the other end has proved to hold; None without keys."""
         curve = self._sockets.curve
         if curve is None or name:
             return name or None
@@ -174,17 +174,17 @@ class _Line:
             socket = self._dealers[send.to][send.channel] if send.to else self._routers[send.channel]
             if not send.to:
                 frames.insert(0, send.route)
-            at_s = time.monotonic()  # the answer may be there before this thread has its turn again
+            at_s = time.monotonic()  # before sending: the answer may arrive before this thread runs again
             try:
                 socket.send_multipart(frames, zmq.NOBLOCK)
-            except zmq.ZMQError:  # nobody is connected, the queue is full, or the caller has gone: it is said again
+            except zmq.ZMQError:  # not connected, the queue is full, or the caller has gone: it is sent again
                 full.add(send.to)
                 continue
             self._meetings.taken(send, at_s)
 
 
 def _next(socket: ZmqSocket) -> list[zmq.Frame]:
-    """The next message, of which no more than one frame too many is kept; empty when there is none."""
+    """The next message, with at most one frame too many kept; empty if there is none."""
     parts: list[zmq.Frame] = []
     with contextlib.suppress(zmq.Again):
         while not parts or parts[-1].more:

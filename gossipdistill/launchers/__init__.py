@@ -1,1 +1,1 @@
-"""Several workers of one run on this machine: starting, watching, ending them."""
+"""Start, watch and end several workers of one run on this machine."""

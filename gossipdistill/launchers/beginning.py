@@ -1,4 +1,4 @@
-"""When the training of a run begins: what a launcher is given as its policy of starting."""
+"""The policies that tell a launcher when the training of a run begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Beginning(Protocol):
         """The specification with which this process starts."""
 
     def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
-        """Whether training begins now, after one of them said `record`, or ended (None).
+        """Whether training begins now, after one of them sent `record`, or ended (None).
 
         Raises:
             GossipdistillError: when these peers would refuse one another.
@@ -29,14 +29,14 @@ class Beginning(Protocol):
 
 
 class Together:
-    """All begin at once, as soon as all that live are ready. One that was killed is not waited for."""
+    """All begin at once, as soon as every living worker is ready. A worker that was killed is not waited for."""
 
     def spec_of(self, spec: WorkerSpec, restarts: int) -> WorkerSpec:
         """Unchanged."""
         return spec
 
     def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
-        """Whether all are ready. Peers that would refuse one another are told so before any of them trains."""
+        """Whether all are ready. If peers would refuse one another, the run ends before any of them trains."""
         if not living or any(child.ready is None for child in living):
             return False
         refuse_differences(living)
@@ -44,19 +44,19 @@ class Together:
 
 
 class ByItself:
-    """One worker begins when those are there for whom it waits (`--start-when`); after a restart it waits for none."""
+    """One worker begins by itself once the peers that `--start-when` asks for are there; after a restart, at once."""
 
     def spec_of(self, spec: WorkerSpec, restarts: int) -> WorkerSpec:
-        """Restarted, it waits for nobody."""
+        """A restarted worker waits for no other."""
         return replace(spec, start_when=1) if restarts else spec
 
     def is_due(self, living: Sequence[Child], record: Told | None) -> bool:
-        """Whether it says that it has begun."""
+        """Whether the worker reports that it has begun."""
         return isinstance(record, Happened) and record.kind == EventKind.STARTED
 
 
 def refuse_differences(living: Sequence[Child]) -> None:
-    """Compare what ready workers say of themselves.
+    """Compare the fingerprints and the steps of ready workers.
 
     Raises:
         NeedsError, ConfigError: naming two peers and what differs.

@@ -1,7 +1,6 @@
-"""The launcher's side of a fault plan: which signals are sent, what begins and ends, and what was expected of the run.
+"""The launcher's side of a fault plan: it sends signals, restarts peers, and judges the plan's expectations.
 
-A peer that the plan stops is no lost peer, and one that it starts
-again goes on from its checkpoint.
+A peer that the plan stops does not count as lost. A peer that the plan starts again resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from gossipdistill.observe.told import Done, Progress, Ready, Told
 from gossipdistill.strategies import Delivery
 
 CHECKPOINT_EVERY_S = 2.0
-"""In a run whose plan starts peers again; the default would be too seldom for a short run."""
+"""The seconds between checkpoints in a run whose plan restarts peers: the default is too long for a short run."""
 _CHECKPOINTS = "train.checkpoint_every_s"
 _SIGNALS = {
     ActKind.PAUSE: signal.SIGSTOP,
@@ -37,7 +36,7 @@ _SIGNALS = {
 
 @dataclass
 class _Course:
-    """What became of one fault of the plan."""
+    """The course of one fault of the plan."""
 
     began_s: float | None = None
     ended_s: float | None = None
@@ -45,7 +44,7 @@ class _Course:
 
 
 def afflict(specs: Sequence[WorkerSpec], where: str | Path | None) -> list[WorkerSpec]:
-    """The same run under the fault plan that `where` means, a name or a file; unchanged without one.
+    """The same run under the fault plan `where` (a name or a file); unchanged without one.
 
     Raises:
         ConfigError: when the plan does not fit this run.
@@ -75,7 +74,7 @@ def afflict(specs: Sequence[WorkerSpec], where: str | Path | None) -> list[Worke
 
 
 def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
-    """What is started again is to have something to go on from, unless the user has said how often that is saved."""
+    """Save checkpoints more often, so that a restarted peer has one; not where the user has set the interval."""
     if _CHECKPOINTS in spec.resolved.origins:
         return spec
     values = {_CHECKPOINTS: CHECKPOINT_EVERY_S}
@@ -83,14 +82,14 @@ def _with_checkpoints(spec: WorkerSpec) -> WorkerSpec:
 
 
 def injection_of(specs: Sequence[WorkerSpec]) -> Injection:
-    """The policy of the fault plan that these peers are under; that of no faults without one."""
+    """The policy for the fault plan of these peers; `NoFaults` without a plan."""
     first = specs[0]
     return NoFaults() if first.faults is None else Chaos(first.faults, first.names, [spec.name for spec in specs])
 
 
 class Chaos:
-    """A fault plan at work on the processes of one run. `names` are the peers in roster order; those that are `here`
-    (default: all) are this launcher's, and the others' launchers act on theirs."""
+    """Applies a fault plan to the processes of one run. `names` are the peers in roster order. `here` are those of this
+    launcher (default: all); other launchers act on theirs."""
 
     def __init__(self, plan: FaultPlan, names: Iterable[str], here: Iterable[str] | None = None) -> None:
         self.plan, self._names = plan, tuple(names)
@@ -106,7 +105,7 @@ class Chaos:
     # --- as time passes --------------------------------------------------------------------------------------------
 
     def next_s(self) -> float:
-        """When something is to be done or said next."""
+        """When the next action or event is due."""
         borders = [
             at_s
             for fault, course in zip(self.plan.fault, self._courses, strict=True)
@@ -116,7 +115,7 @@ class Chaos:
         return min([self._schedule.next_s(), *borders])
 
     def due(self, now_s: float, children: Mapping[str, Child]) -> list[Do]:
-        """What begins or ends, and what is to be done to processes."""
+        """The faults that begin or end by now, and the actions on processes."""
         todo: list[Do] = [*self._borders(now_s)]
         due, self._postponed = [*self._postponed, *self._schedule.due(now_s)], []
         living = [name for name, child in children.items() if child.lives]
@@ -124,7 +123,7 @@ class Chaos:
             if act.peer in self._here:
                 todo += self._acted(act, children[act.peer])
         everybody = self._here.issuperset(self._names)
-        if living and everybody and self._paused.issuperset(living):  # the others are done: nobody waits for the plan
+        if living and everybody and self._paused.issuperset(living):  # the others are done: do not wait for the plan
             todo += [SignalTo(name, signal.SIGCONT) for name in living]
             self._paused.difference_update(living)
         return todo
@@ -132,11 +131,11 @@ class Chaos:
     def _acted(self, act: ProcessAct, child: Child) -> list[Do]:
         if act.kind is ActKind.RESTART:
             if child.lives:
-                self._postponed.append(act)  # it has not quite ended yet
+                self._postponed.append(act)  # its process has not ended yet
             elif child.result is None or child.result.status != "finished":
                 self._down.discard(act.peer)
                 return [StartAgain(act.peer)]
-        elif act.kind in _SIGNALS and child.lives and child.result is None:  # one that is done only serves
+        elif act.kind in _SIGNALS and child.lives and child.result is None:  # a peer that is done only serves
             self._courses[act.fault].acts += act.kind is not ActKind.RESUME
             if act.kind in (ActKind.KILL, ActKind.LEAVE):
                 self._down.add(act.peer)
@@ -164,7 +163,7 @@ class Chaos:
     # --- what the launcher sees ------------------------------------------------------------------------------------
 
     def heard(self, child: Child, record: Told, now_s: float) -> None:
-        """Of progress and of an end it takes note."""
+        """Notes progress and results."""
         name = child.spec.name
         match record:
             case Progress():
@@ -177,18 +176,20 @@ class Chaos:
                 self.measured.done(name, now_s)
 
     def stopped(self, name: str) -> bool:
-        """Whether the plan has ended this peer and has not started it again: no loss, and nothing to restart."""
+        """Whether the plan has ended this peer and has not started it again. Such a peer is neither lost nor
+        restarted."""
         return name in self._down
 
     def awaits_restart(self) -> bool:
-        """Whether a peer is still to be started again, so that the run is not over though no process lives."""
+        """Whether a restart is still pending, so that the run is not over although no process lives."""
         left = [act for act in self._schedule.left() if act.peer in self._here]
         return bool(self._postponed) or any(act.kind is ActKind.RESTART for act in left)
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def faults(self) -> list[FaultRecord]:
-        """What became of each fault, as in `summary.json`. `fired` counts bent messages, or processes that it hit."""
+        """The course of each fault, as in `summary.json`. `fired` counts the messages or the processes that it
+        affected."""
         bent: Counter[int] = Counter()
         for counts in self._fired.values():
             bent.update(counts)
@@ -200,6 +201,7 @@ class Chaos:
         return entries
 
     def expectations(self, peers: Iterable[PeerRecord], trouble: str | None) -> list[VerdictRecord]:
-        """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
+        """The verdicts, as in `summary.json`, from the entries of the peers. `trouble` says why the run was cut
+        short."""
         accuracies = {peer.name: peer.val_accuracy for peer in peers if peer.status == "finished"}
         return [VerdictRecord.of(verdict) for verdict in self.measured.verdicts(accuracies, trouble)]

@@ -1,4 +1,4 @@
-"""What a launcher makes of ended workers: an entry for each peer, the exit code, and the summary of the run."""
+"""The results of ended workers: an entry for each peer, the exit code, and the summary of the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Ended:
     wall_s: float
 
     def summary(self) -> SummaryRecord:
-        """Of the whole run, as `summary.json` has it, with the exit code."""
+        """The summary of the whole run, as in `summary.json`, with the exit code."""
         peers = [self.judged(child) for child in self.children.values()]
         code = exit_code_of(peers, [peer.name for peer in peers if self.stopped_as_asked(peer)])
         if code == EXIT_NONE_FINISHED:
@@ -46,11 +46,12 @@ class Ended:
         return summarise(self.specs[0].config, peers, self.wall_s, code, self.folder, faults, expectations)
 
     def stopped_as_asked(self, peer: PeerRecord) -> bool:
-        """Whether it is gone because the fault plan ended it."""
+        """Whether the fault plan ended this peer."""
         return self.injection.stopped(peer.name) and peer.status in ("lost", "left")
 
     def judged(self, child: Child) -> PeerRecord:
-        """The entry of this peer; as one of less than its share where a restarted peer did not do it."""
+        """The entry of this peer. Its status says so where a restarted peer has done less than its share of the
+        steps."""
         entry, config = self.entry(child), child.spec.config
         others = [other.work.rate() for other in self.children.values() if other is not child]
         problem = child.work.problem(entry.steps, config.seconds, config.steps, others)
@@ -59,10 +60,10 @@ class Ended:
         return entry.but(status=SHORT, reason=problem, warnings=[*entry.warnings, f"{SHORT}: {problem}"])
 
     def entry(self, child: Child) -> PeerRecord:
-        """The peer's own result, or what the launcher knows of one that could not write it."""
+        """The peer's own result; without one, what the launcher knows of the peer."""
         if child.result is not None:
             return child.result
-        with contextlib.suppress(ConfigError):  # written, but not told in time
+        with contextlib.suppress(ConfigError):  # written, but not sent in time
             return read_record(child.spec.folder / "result.json", PeerRecord)
         interrupted = "interrupted" if self.stopped_by == signal.SIGINT else "left"
         status = "failed" if child.error else interrupted if self.stopped_by is not None else "lost"
@@ -80,6 +81,7 @@ class Ended:
         )
 
     def _code_of_none(self) -> int:
-        """No peer finished: that of a refusal, if all were refused alike before their first step."""
+        """The exit code where no peer finished: that of the refusal, if all were refused alike before their first
+        step."""
         codes = {child.error.exit_code if child.error else EXIT_NONE_FINISHED for child in self.children.values()}
         return codes.pop() if codes == {ConfigError.exit_code} else EXIT_NONE_FINISHED

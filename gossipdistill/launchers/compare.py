@@ -1,7 +1,7 @@
-"""Several strategies on the same data and budget: one run each, one after another, and one table.
+"""Runs several strategies one after another on the same data and budget, and shows them in one table.
 
-Under a fault plan the strategies that gossip are run a second time, for as many seconds as the run without faults took:
-the plan may slow a peer down, and nobody waits for it to do all its steps.
+With a fault plan, the strategies that gossip are run a second time. That run lasts as many seconds as the run without
+faults took, because the plan may slow peers down so that they do not finish all steps.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from gossipdistill.roster import load_roster
 from gossipdistill.strategies import STRATEGIES, strategy_of
 
 POOLED = "pooled"
-"""The reference row: one worker on the union of the shards, with n times the batch."""
+"""The reference row is one worker on the union of the shards, with n times the batch."""
 
 _MODEL_KEYS = ("task.model", "task.hidden")
 
 Announce = Callable[[str], Watch]
-"""Called with the title of each run; returns who watches it."""
+"""It is called with the title of each run, and returns the run's observer."""
 
 
 class Row(NamedTuple):
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
     @property
     def plan(self) -> str | None:
-        """The plan's name, for people."""
+        """The plan's name, for display."""
         return Path(self.faults).stem if self.faults else None
 
 
@@ -65,9 +65,9 @@ class _StoppedError(Exception):
 
 @dataclass
 class Comparison:
-    """Runs `strategies` x `seeds`, those that gossip a second time under `faults` (a plan's name or file).
+    """Runs `strategies` x `seeds`; those that gossip run a second time under `faults` (a plan's name or file).
 
-    `summary` is the object that is written to `compare.json`, anew after each row.
+    `summary` is written to `compare.json` after each row.
     """
 
     asked: Asked
@@ -77,13 +77,13 @@ class Comparison:
     faults: str | None = None
     summary: CompareRecord = field(init=False, repr=False)
     cpus: Cpus = field(default_factory=Cpus.read)
-    """Read once: the rows that have run are no reason to give the next one fewer threads."""
+    """They are read once, so that the load of earlier rows does not reduce the threads of later ones."""
 
     def run(self) -> int:
-        """All runs; returns the largest exit code, or at once that of an interruption.
+        """Do all runs. Returns the largest exit code; after an interruption, its exit code at once.
 
         Raises:
-            GossipdistillError: before the first run, when one of them could not be done.
+            GossipdistillError: before the first run, when one of the runs is not possible.
         """
         for name in self.strategies:
             if name != POOLED:
@@ -96,7 +96,7 @@ class Comparison:
         folder = new_run_folder(self.asked.out, f"{common.config.name}-compare")
         of_peers = [found for name, found in findings.items() if name != POOLED]
         self.summary = self._head(common, folder, of_peers[0] if of_peers else None)
-        self._note(0, None, folder)  # `show` finds it from now on
+        self._note(0, None, folder)  # from now on `show` finds it
         try:
             with _signals():
                 for number, row in enumerate(rows, start=1):
@@ -109,10 +109,10 @@ class Comparison:
         return self.summary.exit_code
 
     def rows(self) -> list[Row]:
-        """What is run, in this order.
+        """The runs, in order.
 
         Raises:
-            ConfigError: a plan is given, and there is nothing that it could disturb.
+            ConfigError: when a fault plan is given and none of the strategies gossips.
         """
         fair = [Row(name, seed) for seed in self.seeds for name in self.strategies]
         if self.faults is None:
@@ -124,7 +124,7 @@ class Comparison:
         return [row for pair in twice for row in pair if row.faults is None or _gossips(row.strategy)]
 
     def _refuse_unknown_options(self) -> None:
-        """A strategy is spared the options of others; an option of none of them is a mistake."""
+        """An option that belongs to none of the strategies is an error; those of other strategies are left out."""
         known = set().union(*map(_options_of, self.strategies))
         for layer in self.asked.layers():
             for key, value in layer.values.items():
@@ -174,12 +174,12 @@ class Comparison:
             run = LocalRun(specs, specs[0].folder.parent, watch, injection=injection_of(specs))
             code = run.run()
         except GossipdistillError as error:
-            # What one row suffers is not the fault of the others: it is told in its place.
+            # An error in one row does not end the others: it is reported in its row.
             return error.exit_code, entry_of(row, None, specs, str(error))
         return code, entry_of(row, run.summary, specs, "")
 
     def plan(self, row: Row, folder: Path | None = None, seconds: float | None = None) -> list[WorkerSpec]:
-        """The workers of this row; its run lies in `folder`, by default where all runs lie."""
+        """The workers of this row. The run is written to `folder`, by default to the folder of all runs."""
         name, pooled = row.strategy, row.strategy == POOLED
         strategy = "isolated" if pooled else name
         values: dict[str, object] = {
@@ -202,11 +202,11 @@ class Comparison:
         return [_pooled(specs)] if pooled else specs
 
     def _asked(self, strategy: str | None) -> Asked:
-        """What was asked, without the options of other strategies than this one."""
+        """The request, without the options of other strategies."""
         return replace(self.asked, strategy=None, without=frozenset(_options_but_of(strategy)))
 
     def _first_model(self, asked: Asked, extra: Sequence[Layer]) -> dict[str, object]:
-        """The model of the first peer, for strategies that need one architecture."""
+        """The model of the first peer, for strategies that need the same model on all peers."""
         layers = [*asked.layers(), *extra]
         common = resolve(layers)
         first = load_roster(common.config.peers, asked.base_of(common, "peers")).peer[0]
@@ -217,7 +217,7 @@ class Comparison:
 
 
 def entry_of(row: Row, summary: SummaryRecord | None, specs: Sequence[WorkerSpec], problem: str) -> CompareRow:
-    """One run as an entry of `compare.json`; without a summary it never began, and `problem` says why."""
+    """One run as an entry of `compare.json`. Without a summary it never began, and `problem` says why."""
     peers = summary.peers if summary else []
     finished = [peer for peer in peers if peer.status == "finished"]
     troubles = [trouble for peer in peers if (trouble := trouble_of(peer))]
@@ -250,7 +250,7 @@ def entry_of(row: Row, summary: SummaryRecord | None, specs: Sequence[WorkerSpec
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that `compare --strategies` does not know."""
+    """Refuse a name that `compare --strategies` does not accept."""
     known = [*STRATEGIES, POOLED]
     if name not in known:
         raise ConfigError(f"unknown strategy; {nearest(name, known)}", key="--strategies", value=name)
@@ -258,7 +258,7 @@ def check_name(name: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Between two runs, too, Ctrl-C and SIGTERM end the comparison with what there is (a run has its own handlers)."""
+    """Between two runs, Ctrl-C and SIGTERM end the comparison and keep its results (a run has its own handlers)."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise _StoppedError(number)
@@ -284,12 +284,12 @@ def _options_of(strategy: str) -> set[str]:
 
 
 def _options_but_of(strategy: str | None) -> set[str]:
-    """Keys such as strategy.weight are meant for the strategies that have them; the others are spared."""
+    """Keys such as strategy.weight are for the strategies that have them, and are left out for the others."""
     return set().union(*map(_options_of, STRATEGIES)) - _options_of(strategy or "")
 
 
 def _pooled(specs: Sequence[WorkerSpec]) -> WorkerSpec:
-    """One worker on the union of the shards. It is alone, so its configuration says so: nobody reads the topology."""
+    """One worker on the union of the shards. Its configuration names no topology, since it is the only peer."""
     first = specs[0]
     resolved = first.resolved.changed({"topology": "complete"}, chosen("compare: one worker alone"))
     return replace(

@@ -1,4 +1,4 @@
-"""What is done to the workers of a run so that they fail: what a launcher is given as its policy of faults."""
+"""The policies that tell a launcher which faults to inject into the workers of a run."""
 
 from __future__ import annotations
 
@@ -23,43 +23,44 @@ class SignalTo:
 
 @dataclass(frozen=True, slots=True)
 class StartAgain:
-    """Start a peer again whose process has ended; it goes on from its checkpoint."""
+    """Restart a peer whose process has ended; it resumes from its checkpoint."""
 
     name: str
 
 
 Do = Event | SignalTo | StartAgain
-"""What a launcher is to do; an event is to be told, and noted in the run."""
+"""An action of a launcher. An event is shown, and written into the events of the run."""
 
 
 class Injection(Protocol):
-    """Says what is done to the workers, and judges at the end what became of it. Times are in seconds since the
-    release of the run, on the launcher's clock."""
+    """Says which faults are injected, and judges the outcome at the end. Times are seconds since training began, on the
+    launcher's clock."""
 
     def due(self, now_s: float, children: Mapping[str, Child]) -> list[Do]:
-        """What is to be done by now, in this order."""
+        """The actions that are due by now, in order."""
 
     def next_s(self) -> float:
-        """When something is to be done next; infinite for never."""
+        """When the next action is due; infinite for never."""
 
     def heard(self, child: Child, record: Told, now_s: float) -> None:
-        """A worker said something."""
+        """A worker has sent a record."""
 
     def stopped(self, name: str) -> bool:
-        """Whether this peer was ended on purpose and not started again: no loss, and nothing to restart."""
+        """Whether this peer was ended on purpose and not restarted. Such a peer is neither lost nor restarted."""
 
     def awaits_restart(self) -> bool:
-        """Whether a peer is still to be started again, so that the run is not over though no process lives."""
+        """Whether a restart is still pending, so that the run is not over although no process lives."""
 
     def faults(self) -> list[FaultRecord]:
-        """What became of each fault, as in `summary.json`."""
+        """The course of each fault, as in `summary.json`."""
 
     def expectations(self, peers: Iterable[PeerRecord], trouble: str | None) -> list[VerdictRecord]:
-        """The verdicts, as in `summary.json`, from the entries of the peers; `trouble`: why the run was cut short."""
+        """The verdicts, as in `summary.json`, from the entries of the peers. `trouble` says why the run was cut
+        short."""
 
 
 class NoFaults:
-    """Nothing is done to anybody."""
+    """No faults are injected."""
 
     def due(self, now_s: float, children: Mapping[str, Child]) -> list[Do]:
         """Nothing."""
@@ -70,7 +71,7 @@ class NoFaults:
         return math.inf
 
     def heard(self, child: Child, record: Told, now_s: float) -> None:
-        """Of no interest."""
+        """Ignored."""
 
     def stopped(self, name: str) -> bool:
         """No."""

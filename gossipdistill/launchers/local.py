@@ -1,7 +1,6 @@
-"""Several peers on this machine: start, watch, stop and collect; and leave nothing behind.
+"""Starts, watches and stops several peers on this machine, collects their results, and leaves no process behind.
 
-When training begins, whether a lost peer is started again, and which faults are injected are policies that a launcher
-is given.
+A launcher is given policies for when training begins, whether a lost peer is restarted, and which faults are injected.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from gossipdistill.runtime.peer_files import needed
 from gossipdistill.runtime.stopping import signals_to_end
 
 Summary = Callable[[Ended], tuple[SummaryRecord, Record]]
-"""What becomes of an ended run: its summary, with the exit code, and what is written to the file of the run."""
+"""It maps an ended run to its summary, with the exit code, and to the record that is written to the run's file."""
 
 _READY_WITHIN_S = 180.0
 _GRACE_S = 1.7
-"""From Ctrl-C to the last SIGKILL: everything is gone within two seconds."""
+"""The seconds from Ctrl-C to SIGKILL for what still lives, so that all processes end within two seconds."""
 
 
 class WorkerError(GossipdistillError):
@@ -47,7 +46,7 @@ class WorkerError(GossipdistillError):
 
 
 def of_the_whole_run(ended: Ended) -> tuple[SummaryRecord, Record]:
-    """The summary of all peers, which is also the file."""
+    """The summary of all peers, which is also what is written to the file."""
     summary = ended.summary()
     return summary, summary
 
@@ -73,10 +72,10 @@ class LocalRun:
     _stop: int | None = None
     _started_s: float = 0.0
     _ended_for_memory: int = 0
-    """Processes of this machine that the system had ended for want of memory before the run."""
+    """The number of processes of this machine that the system had killed for lack of memory before the run."""
 
     def run(self) -> int:
-        """Start, watch and collect; returns the exit code. Always leaves no process behind.
+        """Start, watch and collect; returns the exit code. No process is left behind in any case.
 
         Raises:
             GossipdistillError: when a worker could not take part, before anything was released.
@@ -105,7 +104,7 @@ class LocalRun:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """What asks for an end ends the run; a wish for a checkpoint goes to all workers."""
+        """Signals to end end the run; the signal for a checkpoint is passed on to all workers."""
         before = {number: signal.signal(number, self._on_signal) for number in signals_to_end()}
         if hasattr(signal, "SIGUSR1"):
 
@@ -136,7 +135,7 @@ class LocalRun:
         self.watch(spec.name, Started(child.process.pid, restarts))
 
     def _start_again(self, name: str) -> None:
-        """Others train on meanwhile: what keeps this one from starting is said, and it stays lost."""
+        """Restart this peer while the others train. If that fails, the reason is shown and the peer stays lost."""
         child = self.processes.children[name]
         try:
             self._start(replace(child.spec, resume=True), child.restarts + 1)
@@ -144,7 +143,7 @@ class LocalRun:
             self.watch(name, Failure(f"cannot be started again: {error}"))
 
     def _elapsed_s(self) -> float:
-        """Since the release."""
+        """Seconds since training began."""
         return time.monotonic() - self.released_s if self.released_s is not None else 0.0
 
     def _begin_if_due(self, record: Told | None) -> None:
@@ -164,10 +163,10 @@ class LocalRun:
         return self.injection.awaits_restart() and not finished
 
     def turn(self) -> None:
-        """Do what the policy of faults asks for by now, and take one record of a worker, if one comes in time.
+        """Do what the fault policy asks for by now, and take one record of a worker, if one comes in time.
 
         Raises:
-            GossipdistillError: when a worker cannot take part, and nothing was released.
+            GossipdistillError: when a worker cannot take part, and training has not begun.
         """
         wait_s = 0.1
         if self.released_s is not None:
@@ -198,7 +197,7 @@ class LocalRun:
             case Ready():
                 child.ready = record
                 if self.released_s is not None:
-                    child.go(self._elapsed_s())  # a restarted one
+                    child.go(self._elapsed_s())  # a restarted peer
             case Progress():
                 child.progress = record
                 child.work.heard(record)
@@ -207,7 +206,7 @@ class LocalRun:
             case Failure():
                 child.error = record
         if not isinstance(record, Failure) or self.released_s is not None:
-            self.watch(name, record)  # before the release it ends the run, which says so
+            self.watch(name, record)  # before training begins it ends the run, which reports it
 
     def _ended(self, name: str, child: Child) -> None:
         child.exit_code = child.process.returncode
@@ -234,7 +233,7 @@ class LocalRun:
                 self._say(do)
 
     def _say(self, event: Event) -> None:
-        """Tell what the plan does, and write it into the events of the run."""
+        """Show an event of the plan, and write it into the events of the run."""
         if self._recorder is None:
             self._recorder = Recorder(self.folder, lambda record: self.watch("", record), 0.0)
         self._recorder.record(event)
@@ -250,7 +249,7 @@ class LocalRun:
         """Pass the signal on, and collect the results that come in time."""
         deadline_s = time.monotonic() + _GRACE_S
         self.processes.pass_on(number)
-        self.processes.pass_on(signal.SIGCONT)  # one that a fault plan has stopped is to hear it too
+        self.processes.pass_on(signal.SIGCONT)  # a process that a fault plan has stopped must receive it too
         while time.monotonic() < deadline_s and self.processes.living():
             heard = self.processes.heard(0.05)
             if heard is None:
@@ -262,8 +261,8 @@ class LocalRun:
                 child.result = record.result
 
     def finish(self, outcome: KeptRoom) -> int:
-        """After the last process: fill in the summary and write the file of the run. Returns the exit code; what cannot
-        be written becomes part of the summary."""
+        """After the last process has ended, fill in the summary and write the file of the run. Returns the exit code.
+        What cannot be written is named in the summary."""
         wall_s = time.monotonic() - (self.released_s or self._started_s)
         children = self.processes.children
         ended = Ended(self.specs, self.folder, children, self.injection, self._stop, wall_s)

@@ -1,8 +1,8 @@
-"""One worker of a cluster under a fault plan: a launcher of its own, which kills, stops and starts it again.
+"""One worker of a cluster under a fault plan: its own launcher kills, stops and restarts it.
 
-Each machine does to its own peer what the plan says, so nobody needs a hand on the others' processes. The plan's
-seconds begin with this peer's training; `--start-when` has all begin together. Expectations are for `run`, which sees
-everybody.
+Each machine applies the plan to its own peer, so no machine needs access to the processes of another. The plan's
+seconds count from the start of this peer's training; `--start-when` has all peers begin together. Expectations are
+judged only by `run`, which sees all peers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gossipdistill.observe.told import Failure, Told, Watch
 
 
 def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
-    """What runs the worker of `spec`, whose `faults` is the plan, to its end."""
+    """The launcher that runs the worker of `spec` under the plan `spec.faults`."""
 
     def told(name: str, record: Told) -> None:
         if not isinstance(record, Failure):  # `of_one_peer` raises it
@@ -37,10 +37,10 @@ def worker_under_plan(spec: WorkerSpec, watch: Watch) -> LocalRun:
 
 
 def of_one_peer(ended: Ended) -> tuple[SummaryRecord, FaultsRecord]:
-    """The summary of one peer, whose exit code is 0 also if the plan has ended it, and what became of the plan.
+    """The summary of one peer, with exit code 0 also where the plan has ended it; and the course of the plan's faults.
 
     Raises:
-        WorkerError: when it could not go on; the exit code is its own.
+        WorkerError: when it could not go on, with its exit code.
     """
     (spec,), (child,) = ended.specs, ended.children.values()
     if child.error is not None and ended.stopped_by is None:

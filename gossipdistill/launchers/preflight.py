@@ -1,7 +1,7 @@
-"""Before any process is started: a user's mistakes are found here, in a second and with one line, not four times over.
+"""Finds a user's mistakes before any process is started: within a second, and reported once instead of by each peer.
 
-It also brings a data set into the cache once, with its progress bar on the user's terminal; otherwise each local peer
-would fetch it for itself.
+It also downloads a data set into the cache once, with a progress bar on the user's terminal. Otherwise each local peer
+would download it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gossipdistill.runtime.aside import aside
 
 @dataclass(frozen=True)
 class Findings:
-    """What the preflight learns on the way, for the head of a table."""
+    """Facts that the preflight finds, for the head of a table."""
 
     examples: ExamplesRecord
-    """Of the first peer, as in its `result.json`."""
+    """The examples of the first peer, as in its `result.json`."""
     classes: bool
 
 
@@ -39,10 +39,10 @@ class _Model:
 
 
 def check(specs: Sequence[WorkerSpec]) -> Findings:
-    """Build schedule, task, model and optimizer of each kind of peer once, and throw them away.
+    """Build schedule, task, model and optimizer of each kind of peer once, and discard them.
 
     Raises:
-        GossipdistillError: what a worker would have said.
+        GossipdistillError: the error that a worker would have reported.
     """
     findings: Findings | None = None
     models: list[_Model] = []
@@ -68,7 +68,7 @@ def check(specs: Sequence[WorkerSpec]) -> Findings:
 
 
 def title_of(specs: Sequence[WorkerSpec], findings: Findings) -> str:
-    """What is run, on how much data and with how many threads: one line above the live display."""
+    """One line above the live display: the run, its data and its threads."""
     first, config = specs[0], specs[0].config
     peers = f"{len(specs)} peer{'s' * (len(specs) > 1)}"
     parts = [f"{first.folder.parent.name}: {config.strategy.name} on {config.task.name}, {peers}"]
@@ -84,12 +84,12 @@ def title_of(specs: Sequence[WorkerSpec], findings: Findings) -> str:
 
 
 def strategy_needs_alike(specs: Sequence[WorkerSpec]) -> bool:
-    """Whether weights travel, so that all models must be of one shape."""
+    """Whether weights are sent, so that all models must have the same shape."""
     return specs[0].config.strategy_class().needs.alike_models
 
 
 def refuse_unlike(strategy: str, models: Sequence[_Model]) -> None:
-    """Name two peers with different models."""
+    """Raise an error that names two peers with different models, if there are such."""
     first = models[0]
     for other in models[1:]:
         if other.architecture != first.architecture:

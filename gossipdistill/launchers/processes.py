@@ -1,4 +1,4 @@
-"""The worker processes of a launcher: starting them, hearing what they say, and leaving none behind."""
+"""Starts the worker processes of a launcher, reads their records, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from gossipdistill.runtime.folder_lock import refuse_held
 from gossipdistill.runtime.peer_files import needed
 
 _DRAIN_S = 1.0
-"""For the last words of an ended process to be read."""
+"""The seconds within which the last records of an ended process must be read."""
 
 
 @dataclass
 class Child:
-    """One worker process and the last things known of it."""
+    """One worker process and its last known state."""
 
     spec: WorkerSpec
     process: subprocess.Popen[bytes]
@@ -41,30 +41,30 @@ class Child:
     error: Failure | None = None
     exit_code: int | None = None
     how: str = ""
-    """It ended like this, in words."""
+    """The way in which it ended, in words."""
     restarts: int = 0
     work: Work = field(default_factory=Work)
 
     @property
     def lives(self) -> bool:
-        """Whether nothing is known of its end."""
+        """Whether it is not known to have ended."""
         return self.exit_code is None
 
     @property
     def log(self) -> Path:
-        """What it writes to its standard error lies there, as the user would type it."""
+        """The file of its standard error, as the user would type it."""
         return self.spec.typed(self.spec.folder / LOG)
 
     def go(self, elapsed_s: float) -> None:
         """Tell it that training began `elapsed_s` ago."""
         assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it died a moment ago, which will be heard
+        with contextlib.suppress(OSError):  # it has just ended, which will be noticed
             self.process.stdin.write(f"go {elapsed_s:.6f}\n".encode())
             self.process.stdin.flush()
 
 
 class Processes:
-    """The newest process of each peer, by its name. Of older ones nothing is heard."""
+    """The newest process of each peer, by the peer's name. Records of older processes are ignored."""
 
     def __init__(self) -> None:
         self.children: dict[str, Child] = {}
@@ -74,7 +74,7 @@ class Processes:
         """Start the worker of this peer.
 
         Raises:
-            ConfigError: when its folder cannot be written to, or another living process has it.
+            ConfigError: when its folder cannot be written to, or another living process holds it.
         """
         if not restarts:
             refuse_held(spec.folder, spec.name)
@@ -87,7 +87,7 @@ class Processes:
         environment = os.environ | importable() | dict.fromkeys(VARIABLES, str(spec.threads))
         with log:
             process = subprocess.Popen(
-                # -P: the current folder is not searched for modules, so that a file of the user's replaces none.
+                # -P: the current folder is not searched for modules, so that no file of the user's replaces one.
                 [sys.executable, "-P", "-m", "gossipdistill.runtime.child", str(spec_file)],
                 cwd=spec.user_folder,
                 stdin=subprocess.PIPE,
@@ -106,8 +106,8 @@ class Processes:
         return child
 
     def heard(self, within_s: float) -> tuple[Child, Told | None] | None:
-        """The next record of a process, or None in its place once the process has ended; nothing where nobody says
-        anything in time."""
+        """The next record of a process, with None for the record once the process has ended; None if nothing comes in
+        time."""
         try:
             name, pid, record = self._records.get(timeout=within_s)
         except queue.Empty:
@@ -116,22 +116,23 @@ class Processes:
         return (child, record) if pid == child.process.pid else None
 
     def tell(self, child: Child, record: Told | None) -> None:
-        """As if this process had said it, or had ended."""
+        """Put in a record as if this process had sent it; None as if it had ended."""
         self._records.put((child.spec.name, child.process.pid, record))
 
     def living(self) -> list[Child]:
-        """Those of which no end is known."""
+        """The processes that are not known to have ended."""
         return [child for child in self.children.values() if child.lives]
 
     def pass_on(self, number: int, *, ready_only: bool = False) -> None:
-        """Send a signal to all that live; `ready_only`: to those that are far enough to understand more than an end."""
+        """Send a signal to all living processes; `ready_only`: only to those that already handle other signals than
+        those to end."""
         for child in list(self.children.values()):
             if child.process.returncode is None and (child.ready is not None or not ready_only):
                 child.process.send_signal(number)
 
     def signal(self, name: str, number: int) -> None:
-        """Send a signal to the newest process of this peer; all but SIGTERM also to what a user's task has started. To
-        one that is gone already is no error."""
+        """Send a signal to the newest process of this peer; every signal but SIGTERM goes also to processes that a
+        user's task has started. It is no error if the process is gone."""
         process = self.children[name].process
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if number == signal.SIGTERM:
@@ -140,7 +141,7 @@ class Processes:
                 os.killpg(process.pid, number)
 
     def kill_all(self) -> None:
-        """Nothing is left when this returns."""
+        """Kill all processes; none is left when this returns."""
         for child in self.children.values():
             if child.process.returncode is None:
                 _kill_group(child.process.pid)
@@ -154,7 +155,7 @@ class Processes:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                with contextlib.suppress(UnusableError):  # a torn last line
+                with contextlib.suppress(UnusableError):  # an incomplete last line
                     record = parse_json(decoded(line), nonfinite=True)
                     told = told_of(record) if isinstance(record, dict) else None
                     if told is not None:
@@ -162,20 +163,20 @@ class Processes:
 
     def _wait(self, name: str, process: subprocess.Popen[bytes], reader: threading.Thread) -> None:
         process.wait()
-        _kill_group(process.pid)  # what a user's task started, such as the processes of a data loader
+        _kill_group(process.pid)  # processes of a user's task, such as those of a data loader
         reader.join(_DRAIN_S)
         self._records.put((name, process.pid, None))
 
 
 def _kill_group(pid: int) -> None:
-    """Each worker leads a process group of its own."""
+    """Kill the process group that this worker leads."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def importable() -> dict[str, str]:
-    """The environment with which a child finds this package although it does not search the current folder: where it
-    was found there, as in a clone that is not installed."""
+    """The environment with which a child finds this package, since it does not search the current folder. This matters
+    where the package is not installed, as in a clone."""
     home = str(Path(gossipdistill.__file__).parents[1])
     if not sys.path or os.path.abspath(sys.path[0] or ".") != home or sys.flags.safe_path:
         return {}
@@ -183,7 +184,8 @@ def importable() -> dict[str, str]:
 
 
 def processes_ended_for_memory() -> int:
-    """How many processes this system has ended for want of memory, in any control group; 0 where that is not told."""
+    """The number of processes that this system has killed for lack of memory, in any control group; 0 where it is not
+    known."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             name, _, count = line.partition(" ")
@@ -193,7 +195,7 @@ def processes_ended_for_memory() -> int:
 
 
 def how_it_ended(exit_code: int | None, memory_was_short: bool = False) -> str:
-    """The exit code of a process in words; `memory_was_short`: the system has ended some process meanwhile for want of
+    """The exit code of a process in words; `memory_was_short`: the system has meanwhile killed some process for lack of
     memory."""
     if exit_code is None:
         return "did not end in time and was killed"

@@ -1,4 +1,4 @@
-"""Whether a lost peer is started again: what a launcher is given as its policy of restarts."""
+"""The policies that tell a launcher whether a lost peer is restarted."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gossipdistill.strategies import Delivery, Strategy
 
 
 class Restarts(Protocol):
-    """Says whether a peer whose process was lost, and which no fault plan has ended, is started again."""
+    """Says whether a peer is restarted whose process was lost without a fault plan having ended it."""
 
     def check(self, strategy: type[Strategy]) -> None:
-        """Before the run.
+        """Check the strategy before the run.
 
         Raises:
             NeedsError: when this strategy cannot take a lost peer back.
@@ -29,7 +29,7 @@ class NoRestarts:
     """A lost peer stays lost."""
 
     def check(self, strategy: type[Strategy]) -> None:
-        """Any strategy will do."""
+        """Accepts any strategy."""
 
     def next_of(self, child: Child) -> Restarting | None:
         """None."""
@@ -38,15 +38,15 @@ class NoRestarts:
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """Each peer is started again at most `count` times."""
+    """Each peer is restarted at most `count` times."""
 
     count: int
 
     def check(self, strategy: type[Strategy]) -> None:
-        """A collective does not take a lost peer back."""
+        """Refuses a collective: it cannot take a lost peer back."""
         if self.count and strategy.delivery is Delivery.COLLECTIVE:
             raise NeedsError(f"strategy {strategy.name} cannot take a lost peer back: leave out --max-restarts")
 
     def next_of(self, child: Child) -> Restarting | None:
-        """The next attempt, while there is one left."""
+        """The next attempt, while one is left."""
         return Restarting(child.restarts + 1, self.count) if child.restarts < self.count else None

@@ -1,4 +1,4 @@
-"""One worker in this very process, as `gossipdistill worker` runs it."""
+"""Runs one worker in this process, for `gossipdistill worker`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, SummaryRecord]:
         if stop.reason is None:
             _log(error, spec)
             raise
-        raise SystemExit(stop.exit_code) from None  # whatever broke while everything was being stopped
+        raise SystemExit(stop.exit_code) from None  # ignore errors that come from stopping
     stop.settled()
     code = stop.exit_code or exit_code_of([result])
     summary = summarise(spec.config, [result], result.wall_s or 0.0, code, spec.folder.parent)
@@ -44,7 +44,7 @@ def run_alone(spec: WorkerSpec, watch: Watch) -> tuple[int, SummaryRecord]:
 
 
 def _log(error: GossipdistillError, spec: WorkerSpec) -> None:
-    """The whole report of an exception of the user's, where that of a worker of `run` lies as well."""
+    """Write the traceback of an exception in the user's code into the same log as a worker of `run`."""
     if error.__cause__ is not None:
         with contextlib.suppress(OSError):
             spec.folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""What the user's code may change of the process, and what of that is set again.
+"""What the user's code may change in the process, and what of that is restored.
 
-Handlers of signals, the current folder and standard output are as before once it returns. Its environment variables,
-filters of warnings, logging, locale and seeds are the user's own: nothing here depends on them. For torch's settings
-see user_code/torch_settings.py; a worker looks at its handlers between steps (`StopRequest.kept`).
+Signal handlers, the current folder and standard output are restored when the user's code returns. Environment
+variables, warning filters, logging, locale and seeds are left to the user: this package does not depend on them. For
+torch's settings see user_code/torch_settings.py. A worker checks its signal handlers between steps
+(`StopRequest.keep`).
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ import sys
 from collections.abc import Iterator
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
-"""Those that this package answers."""
+"""The signals that this package handles."""
 
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """Inside, what the user's code prints goes to standard error, that of its child processes too: standard output is
-    for results. Afterwards handlers of signals and the current folder are as before."""
+    """Inside, what the user's code and its child processes print goes to standard error, as standard output is for
+    results. Afterwards signal handlers and the current folder are restored."""
     handlers, folder = {number: signal.getsignal(number) for number in SIGNALS}, os.getcwd()
     try:
         with contextlib.redirect_stdout(sys.stderr), _descriptor_aside():
             yield
     finally:
-        with contextlib.suppress(ValueError):  # Python sets handlers on the main thread alone
+        with contextlib.suppress(ValueError):  # Python sets handlers only on the main thread
             for number, handler in handlers.items():
                 if handler is not None and signal.getsignal(number) != handler:
                     signal.signal(number, handler)
-        with contextlib.suppress(OSError):  # the folder is gone, and so nothing can be found from it
+        with contextlib.suppress(OSError):  # the folder is gone
             os.chdir(folder)
 
 
 @contextlib.contextmanager
 def _descriptor_aside() -> Iterator[None]:
-    """Descriptor 1 is descriptor 2 inside: for what is printed by libraries in C, and by child processes."""
+    """Inside, descriptor 1 is a copy of descriptor 2, which also covers C libraries and child processes."""
     try:
         sys.stdout.flush()
         kept = os.dup(1)

@@ -1,8 +1,8 @@
 """A worker as a child process: `python -m gossipdistill.runtime.child SPECFILE`.
 
-It speaks JSON lines on its original standard output and listens on standard input. The first line in, `go`, releases
-it. When its standard input ends, its launcher is gone, however that happened, and it ends too. Both work before
-torch is imported, which takes seconds.
+It writes JSON lines to its original standard output and reads standard input. The first line that it reads, `go`, lets
+it train. The end of its standard input means that its launcher is gone, and it ends too. Both work before torch is
+imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gossipdistill.runtime.stopping import StopRequest, wake_group, wake_when_or
 from gossipdistill.runtime.telling import Telling
 
 _ENDED_BEFORE = 300
-"""Thousandths of all memory by which a worker counts as larger than it is when the kernel chooses; own weights of a
-user's stay, and come on top."""
+"""When the kernel chooses a process to kill, a worker counts as larger by this many thousandths of all memory. An
+adjustment that the user has set stays and is added."""
 
 
 def main(spec_file: str) -> int:
@@ -47,7 +47,7 @@ def main(spec_file: str) -> int:
 def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -> int:
     try:
         report(Phase("importing torch"))
-        # Here, not above: see the head of this file.
+        # Imported here because it imports torch; see the module's docstring.
         from gossipdistill.config.spec import WorkerSpec
         from gossipdistill.runtime.worker_process import WorkerProcess
 
@@ -65,27 +65,27 @@ def _run(spec_file: str, report: Report, stop: StopRequest, released: Release) -
 
 
 def _be_ended_first() -> None:
-    """Where memory runs out, the Linux kernel ends the largest process, and the launcher is no smaller than a worker.
-    A worker is to be ended first: the launcher names it and can start it again."""
+    """Have the Linux kernel kill a worker before its launcher when memory runs out. The kernel kills the largest
+    process, and a launcher is as large as a worker; but only the launcher can report and restart a killed worker."""
     with contextlib.suppress(OSError, ValueError):
         wish = Path("/proc/self/oom_score_adj")
         wish.write_text(str(min(int(wish.read_text()) + _ENDED_BEFORE, 1000)))
 
 
 def _log_traceback() -> None:
-    """Into the peer's stderr.log; a text of a user's exception does nothing to the terminal that shows it."""
+    """Write the traceback into the peer's stderr.log, with the exception's text made safe for a terminal."""
     print(printable_lines(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
 def _failed(report: Report, stop: StopRequest, exit_code: int, message: str, logged: bool = True) -> int:
     if stop.reason is not None:
-        return stop.exit_code  # whatever broke while everything was being stopped
+        return stop.exit_code  # ignore errors that come from stopping
     report(Failure(message, exit_code, logged))
     return exit_code
 
 
 def _own_output() -> TextIO:
-    """The launcher's pipe for records alone; what a user's task prints goes to the peer's stderr.log."""
+    """The launcher's pipe, used only for records; what a user's task prints goes to the peer's stderr.log."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.stdout, sys.stderr = unfailing(sys.stdout), unfailing(sys.stderr)
@@ -93,7 +93,7 @@ def _own_output() -> TextIO:
 
 
 def _listen(stop: StopRequest, released: Release) -> None:
-    # The bare descriptor: a thread that holds the lock of sys.stdin would stop the interpreter from ending.
+    # Reads the descriptor itself: a thread that holds the lock of sys.stdin would keep the interpreter from ending.
     heard = b""
     while chunk := os.read(0, 4096):
         *lines, heard = (heard + chunk).split(b"\n")
@@ -107,5 +107,5 @@ def _listen(stop: StopRequest, released: Release) -> None:
 if __name__ == "__main__":
     code = main(sys.argv[1])
     sys.stdout.flush()
-    # Threads of a collective may hang for ever when a peer is lost: nothing that matters is left to do.
+    # Threads of a collective may hang for ever when a peer is lost; nothing is left to do for them.
     os._exit(code)

@@ -1,7 +1,8 @@
-"""One living process per peer's folder: a lock on the file `lock` in it, which the system frees when the process ends.
+"""At most one living process per peer's folder: a lock on its file `lock`, released by the system when the process
+ends.
 
-Two processes of one name in one folder would overwrite each other's checkpoints and results. The lock says nothing
-about other folders or machines; there the protocol notices that a name is taken.
+Two processes of one name in one folder would overwrite each other's checkpoints and results. The lock does not cover
+other folders or machines; there the protocol detects that a name is taken.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from gossipdistill.errors import ConfigError
 
 try:
     import fcntl
-except ImportError:  # no POSIX system
+except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 FILE = "lock"
 _DYING_S = 2.5
-"""Workers whose launcher was killed a moment ago may still hold theirs: they end within two seconds."""
+"""The seconds to wait for a lock: workers whose launcher has just been killed hold theirs for up to two seconds."""
 _LOOK_EVERY_S = 0.05
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What file systems say that have no locks (NFS without its lock service, some FUSE)."""
+"""The error numbers of file systems without locks (NFS without its lock service, some FUSE)."""
 
 _open: set[int] = set()
 
 
 def _close_in_child() -> None:
-    # A forked child (the process of a data loader) would keep the lock when its parent is killed.
+    # A forked child (such as a data loader's) would keep the lock when its parent is killed.
     for number in _open:
         with contextlib.suppress(OSError):
             os.close(number)
@@ -47,7 +48,7 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class FolderLock:
-    """A lock that this process holds. `problem` is empty, or says why nobody can hold one in this folder."""
+    """A lock that this process holds. `problem` is empty, or says why this folder cannot be locked."""
 
     problem: str = ""
 
@@ -56,10 +57,11 @@ class FolderLock:
 def hold_folder(
     folder: Path, name: str, now: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
 ) -> Iterator[FolderLock]:
-    """Hold the folder of the peer `name` for as long as the context lasts; it is made if needed.
+    """Lock the folder of the peer `name` for as long as the context lasts; the folder is made if needed.
 
     Raises:
-        ConfigError: when another living process holds it, with that process's id; or the folder cannot be written to.
+        ConfigError: when another living process holds the lock, with that process's id; or when the folder cannot be
+        written to.
     """
     if fcntl is None:
         yield FolderLock()
@@ -69,7 +71,7 @@ def hold_folder(
     try:
         problem = _lock(number, folder, name, now, pause)
         if not problem:
-            with contextlib.suppress(OSError):  # a full disk: it is locked all the same, only not by whom
+            with contextlib.suppress(OSError):  # a full disk: the folder is locked, but the holder is not noted
                 os.ftruncate(number, 0)
                 os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield FolderLock(problem)
@@ -80,7 +82,7 @@ def hold_folder(
 
 
 def refuse_held(folder: Path, name: str) -> None:
-    """Raise the ConfigError of `hold_folder` if another process holds the folder. Nothing is made or kept."""
+    """Raise the ConfigError of `hold_folder` if another process holds the lock. No file is made and no lock is kept."""
     if (folder / FILE).exists():
         with hold_folder(folder, name):
             pass
@@ -95,7 +97,7 @@ def _opened(file: Path) -> int:
 
 
 def _lock(number: int, folder: Path, name: str, now: Callable[[], float], pause: Callable[[float], None]) -> str:
-    """Take the lock; why nobody can take one here, or "" with the lock."""
+    """Take the lock. Returns "", or why this folder cannot be locked."""
     deadline_s = now() + _DYING_S
     while True:
         try:
@@ -120,7 +122,8 @@ def _lock(number: int, folder: Path, name: str, now: Callable[[], float], pause:
 
 
 def _holder(number: int) -> str:
-    """`process 12`, with its machine if that is another one; from a file that anybody may have written."""
+    """`process 12`, with its machine if that is another one. The file is not trusted: any process may have written
+    it."""
     words = os.pread(number, 512, 0).decode("utf-8", "replace")
     match = re.fullmatch(r"process (\d{1,10}) on ([A-Za-z0-9_.-]{1,255})\n", words)
     if match is None:

@@ -1,7 +1,7 @@
-"""What a fault plan does inside one worker: it is slower, its clock jumps, its messages are bent.
+"""The faults of a plan that act inside one worker: slowness, clock jumps and bent messages.
 
-Signals come from the launcher (chaos.py). What is here asks the time only, so that a restarted worker is as slow as the
-plan says from its first step.
+Signals come from the launcher (chaos.py). The faults here depend only on the time, so that a restarted worker is as
+slow as the plan says from its first step.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from gossipdistill.faults import ActKind, FaultPlan, LinkFaults, ProcessFaults
 
 
 class InjectedFaults:
-    """One worker under a plan, or under none. `began_s` tells what `clock` read at the start of the run, once known.
+    """One worker, with or without a plan. `began_s` returns what `clock` read at the start of the run, once known.
 
-    Both threads of a worker may ask at any time."""
+    Both threads of a worker may call it at any time."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class InjectedFaults:
         return -1.0 if began_s is None else self._real() - began_s
 
     def clock(self) -> float:
-        """The clock that protocol and learner read: monotonic, but for jumps of the plan."""
+        """The clock that protocol and learner read: monotonic except for the plan's jumps."""
         now = self._real()
         if not self._jumps:
             return now
@@ -48,14 +48,14 @@ class InjectedFaults:
         return now + sum(jump.amount for jump in self._jumps if jump.at_s <= elapsed_s)
 
     def slowdown(self) -> float:
-        """How many times longer a step takes now."""
+        """The factor by which a step takes longer now."""
         if not self._paces:
             return 1.0
         elapsed_s = self.elapsed_s()
         return next((pace.amount for pace in reversed(self._paces) if pace.at_s <= elapsed_s), 1.0)
 
     def news(self) -> list[Event]:
-        """What has begun or ended since the last call, for the events of this peer."""
+        """The faults that have begun or ended since the last call, as events of this peer."""
         happened = sorted(self._paces + self._jumps)
         elapsed_s, first = self.elapsed_s(), self._told
         while self._told < len(happened) and happened[self._told].at_s <= elapsed_s:
@@ -68,7 +68,8 @@ class InjectedFaults:
         ]
 
     def fired(self) -> dict[str, int]:
-        """How many messages of mine each fault has bent, by its place in the plan, as JSON has its keys."""
+        """The number of this peer's messages that each fault has bent, by the fault's index in the plan (a string, as
+        JSON keys are)."""
         return {} if self.links is None else {str(number): count for number, count in dict(self.links.counts).items()}
 
 

@@ -1,4 +1,4 @@
-"""Standard output and error of a process whose disk may be full: what does not go there is lost, and ends nothing."""
+"""Standard output and error of a process whose disk may be full: a failing write loses its text, and ends nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class _Unfailing(io.RawIOBase):
-    """A descriptor to write to. Only a reader that has gone away is an error, as it is for everybody."""
+    """A descriptor to write to. Only a reader that has closed its end raises an error."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -35,7 +35,7 @@ class _Unfailing(io.RawIOBase):
 
 
 def unfailing(stream: TextIO) -> TextIO:
-    """The same stream, of which a failing write is passed over: it is a log, and training goes on without it."""
+    """The same stream, which ignores failing writes: it is a log, and training goes on without it."""
     raw = _Unfailing(stream.fileno())
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=stream.encoding, errors="backslashreplace", line_buffering=True
@@ -43,6 +43,6 @@ def unfailing(stream: TextIO) -> TextIO:
 
 
 def keep_going() -> None:
-    """Let no full disk behind standard error end this process; a test's stream in its place stays."""
+    """Prevent a full disk behind standard error from ending this process; a test's replacement stream is kept."""
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr = unfailing(sys.stderr)

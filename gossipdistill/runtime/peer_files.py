@@ -1,9 +1,9 @@
-"""What a worker process writes into its folder, beside checkpoints and events; and what is done when it cannot.
+"""The files that a worker process writes beside checkpoints and events, and what happens when it cannot write them.
 
-Before training everything is tried, and a problem is the user's: a full or read-only disk, a folder that is a file.
-Then nothing ends the training any more. At the end `result.json` comes before everything that is larger, into room that
-was taken at the start, so that it can be written on a full disk; the rest is written where it can be, and what could
-not be is named in the result, in the table and by the exit code.
+Before training every file is tried, and a failure is reported to the user: a full or read-only disk, a folder that is a
+file. After that, no failing write ends the training. At the end `result.json` is written before all larger files, into
+room that was reserved at the start, so that it fits on a full disk. The other files are written where possible. A file
+that could not be written is named in the result and in the table, and changes the exit code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHECKPOINTS = "checkpoints"
 
 @contextlib.contextmanager
 def needed(file: Path) -> Iterator[None]:
-    """Around what must be written before a run begins.
+    """A context for files that must be written before a run begins.
 
     Raises:
         ConfigError: in place of an OSError, naming the file and the reason.
@@ -45,7 +45,7 @@ def needed(file: Path) -> Iterator[None]:
 
 @dataclass
 class PeerFiles:
-    """The files of one peer. `unwritten` names each that is not there as it should be, and why."""
+    """The files of one peer. `unwritten` maps the name of each file that could not be written to the reason."""
 
     folder: Path
     disk: Disk = field(default_factory=Disk)
@@ -56,7 +56,7 @@ class PeerFiles:
         self._result = KeptRoom(self.folder / RESULT_FILE, self.disk)
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Remove what an earlier start has left, write the settings, and take room for the result.
+        """Remove the files of an earlier start, write the settings, and reserve room for the result.
 
         Raises:
             ConfigError: when the folder cannot be written to.
@@ -69,7 +69,7 @@ class PeerFiles:
             self._result.take()
 
     def write_result(self, result: PeerRecord, last: bool = False) -> None:
-        """Write the result as it is now; `last` gives back what is left of its room."""
+        """Write the result as it is now; `last` releases the rest of the reserved room."""
         self._note(RESULT_FILE, lambda: self._result.write(f"{as_json(result, indent=1)}\n".encode(), last))
 
     def write_outputs(self, outputs: Tensor, labels: Tensor) -> None:
@@ -78,11 +78,11 @@ class PeerFiles:
         self._note(OUTPUTS_FILE, lambda: put(self.folder / OUTPUTS_FILE, file_parts(tensors), self.disk, synced=False))
 
     def end(self) -> None:
-        """Give back the room that nobody needs any more, however the process ends."""
+        """Release the reserved room, however the process ends."""
         self._result.give_back()
 
     def problems(self) -> list[str]:
-        """Of all that could not be written, `FILE: reason`."""
+        """`FILE: reason` for each file that could not be written."""
         return list(self.unwritten.values())
 
     def _note(self, name: str, write: Any) -> None:

@@ -1,4 +1,4 @@
-"""The launcher's "go", and what it says about how long the others have been training already."""
+"""The launcher's "go", with the time for which the other peers have been training."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import time
 
 
 class Release(threading.Event):
-    """Set when training may begin. `began_s` is what this process's monotonic clock read at the start of the run."""
+    """An event that is set when training may begin. `began_s` is the start of the run on this process's monotonic
+    clock."""
 
     began_s: float | None = None
 
     def give(self, ago_s: float = 0.0) -> None:
-        """Training may begin, and the run began `ago_s` seconds ago (a restarted peer is late)."""
+        """Let training begin. The run began `ago_s` seconds ago, which is more than 0 for a restarted peer."""
         self.began_s = time.monotonic() - ago_s
         self.set()
 
     def heard(self, line: str) -> None:
-        """One line of the launcher: `go`, or `go SECONDS`."""
+        """Handle one line of the launcher: `go`, or `go SECONDS`."""
         word, _, ago_s = line.partition(" ")
         if word == "go":
             self.give(float(ago_s or 0.0))

@@ -1,8 +1,8 @@
-"""A worker process goes on from its checkpoint: with the newest that fits, and with the settings of today.
+"""Resumes a worker process from its newest usable checkpoint, with the current settings.
 
-What today's settings say holds. Where they differ from those with which the checkpoint was written, one line says so.
-A checkpoint of release 0.1 does not say what it was written with: lr, momentum, weight decay and the options that the
-user gives are compared with what it holds, and the rest of the groups stays as saved.
+The current settings take precedence. Where they differ from those with which the checkpoint was written, one line
+reports it. A checkpoint of release 0.1 does not contain its settings: then lr, momentum, weight decay and the options
+that the user gives are compared with the saved groups of the optimizer, and the rest of the groups stays as saved.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from gossipdistill.learning.hyperparameters import Change
 from gossipdistill.learning.learner import Learner
 
 _KEYS = {"lr": "train.lr", "momentum": "train.momentum", "weight_decay": "train.weight_decay"}
-"""Of values of an optimizer's groups: the keys that set them."""
+"""The names of values in an optimizer's groups, with the configuration keys that set them."""
 _OPTIONS = "train.optimizer_options"
 _PACE = ("threads", "step_time_s", "checkpoint_every_s", "checkpoints_kept", "lr", "momentum", "weight_decay")
-"""Keys of `train` that change nothing of what is learned, or are told of by the groups of the optimizer."""
+"""These keys of `train` are not compared: they do not change what is learned, or the optimizer's groups show them."""
 _SHOWN_MAX = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What was found: the checkpoint, if there is one that fits, why newer ones do not, and one line, which is empty,
-    about settings that are others than those it was written with."""
+    """The result of resuming: the checkpoint, or None if none is usable; why newer ones were refused; and one line
+    about settings that have changed since it was written, or "" if none has."""
 
     checkpoint: Checkpoint | None = None
     refusals: Sequence[Refusal] = ()
     changed: str = ""
 
     def events(self, now_s: float) -> list[Event]:
-        """What of it is worth telling."""
+        """The events that report it."""
         told = [
             (EventKind.CHECKPOINT_REFUSED, f"checkpoint {number.boot}-{number.serial} is refused: {reason}")
             for number, reason in self.refusals
@@ -53,7 +53,7 @@ class Resumption:
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
-    """What a checkpoint remembers of the settings: those that decide what is learned."""
+    """The settings that are saved in a checkpoint: those that decide what is learned."""
     flat = flatten({"train": config.train.model_dump(mode="json")}) | flatten(
         {"task": config.task.model_dump(mode="json"), "strategy": config.strategy.model_dump(mode="json")}
     )
@@ -63,11 +63,12 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 
 
 def resume(folder: CheckpointFolder, learner: Learner, resolved: Resolved, anew: str = "with --fresh") -> Resumption:
-    """The newest checkpoint that fits, with model, optimizer and step of the learner restored from it. `anew` says
-    how to begin without one.
+    """Restore model, optimizer and step of the learner from the newest usable checkpoint. `anew` says in an error
+    message how to begin without one.
 
     Raises:
-        ConfigError: when there are some, and none fits: that is not to end in a silent start from nothing.
+        ConfigError: when there are checkpoints and none is usable, so that training does not silently begin from
+        scratch.
     """
 
     def use(saved: Saved) -> tuple[Checkpoint, list[Change]]:
@@ -97,9 +98,9 @@ def resume(folder: CheckpointFolder, learner: Learner, resolved: Resolved, anew:
 
 
 def _given(resolved: Resolved) -> set[str]:
-    """Values of groups that hold also over a checkpoint that does not say what its constructor gave: those of the keys
-    of `train` where the optimizer is ours or torch's, which move none of them; of a user's own, which may, those that
-    the user gives."""
+    """The values of groups that override a checkpoint without saved settings. For an optimizer of this package or
+    torch, which changes none of them while training, these are the keys of `train`. A user's own optimizer may change
+    them, so for it only those that the user gives."""
     train = resolved.config.train
     keys = {value for value, key in _KEYS.items() if ":" not in train.optimizer or key in resolved.origins}
     if "momentum" in keys:
@@ -108,7 +109,7 @@ def _given(resolved: Resolved) -> set[str]:
 
 
 def _of_groups(changes: Sequence[Change], config: RunConfig) -> list[tuple[str, str]]:
-    """(key, what is to be said) for each value that is another in some groups; once where it is alike in all."""
+    """(key, text) for each value that has changed in some groups; only one where it has changed alike in all."""
     told: dict[tuple[str, str, str], list[int]] = {}
     for change in changes:
         told.setdefault((change.key, _shown(change.was), _shown(change.now)), []).append(change.group + 1)

@@ -1,4 +1,4 @@
-"""Checkpoints of a worker process: written on a thread of their own, asked for by time, by a signal and by the end."""
+"""Checkpoints of a worker process: taken at intervals, on a signal and at the end; written on a separate thread."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gossipdistill.training.worker import Worker
 
 _FIRST_AFTER_S = 1.0
 _LAST_S = 60.0
-"""The most time that the last checkpoint may take."""
+"""The last checkpoint may take at most this many seconds."""
 
 
 @dataclass
 class Rhythm:
-    """When a checkpoint is due: `every_s` after the one before, 0 for never. After a start they come sooner, each after
-    twice as long as the one before, so that who is lost early loses at most half of what it did."""
+    """When a checkpoint is due: `every_s` seconds after the one before; 0 for never. After a start the intervals are
+    shorter and double each time, so that a peer that is lost early loses at most half of its work."""
 
     every_s: float
     _next_s: float = 0.0
@@ -36,19 +36,19 @@ class Rhythm:
         self._next_s = now + self._gap_s
 
     def due(self, now: float) -> bool:
-        """Whether one is due."""
+        """Whether a checkpoint is due."""
         return self.every_s > 0 and now >= self._next_s
 
     def taken(self, now: float) -> None:
-        """One is being taken, because it was due or asked for."""
+        """A checkpoint is being taken, because it was due or requested."""
         self._next_s = now + self._gap_s
         self._gap_s = min(2 * self._gap_s, self.every_s)
 
 
 @dataclass
 class Saver:
-    """Takes copies and writes the newest; the trainer never waits for a disk. What goes wrong is said, and training
-    goes on: the checkpoint before is still there."""
+    """Writes the newest of the copies that it is given; the trainer never waits for the disk. Errors are reported and
+    training goes on: the checkpoint before is still there."""
 
     folder: CheckpointFolder
     _next: tuple[Checkpoint, float | None] | None = None
@@ -56,11 +56,11 @@ class Saver:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
     problem: str = ""
-    """Why the last one that was asked for could not be written, and what there is in its place; empty where it was."""
+    """It says why the last requested checkpoint could not be written, and what is on disk instead; empty if it was."""
     _news: list[str] = field(default_factory=list)
 
     def save(self, checkpoint: Checkpoint, score: float | None = None) -> None:
-        """Have it written; returns at once. One that still waits for its turn gives way to this one."""
+        """Have it written; returns at once. It replaces a checkpoint that still waits to be written."""
         with self._changed:
             self._next = (checkpoint, score)
             if self._thread is None:
@@ -69,17 +69,17 @@ class Saver:
             self._changed.notify_all()
 
     def failed(self, error: Exception) -> None:
-        """No copy could be taken for one that was asked for."""
+        """A requested checkpoint could not be copied, for this error."""
         with self._changed:
             self._note(error)
 
     def settle(self, within_s: float) -> bool:
-        """Wait until nothing is left to write; False when that took too long."""
+        """Wait until nothing is left to write; False after `within_s` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._next is None and not self._busy, within_s)
 
     def news(self) -> list[str]:
-        """What went wrong since the last call, once per change, in words."""
+        """The changes since the last call in whether checkpoints can be written, in words."""
         with self._changed:
             news, self._news = self._news, []
             return news
@@ -93,7 +93,7 @@ class Saver:
             problem: Exception | None = None
             try:
                 self.folder.save(*checkpoint.encode(), score)
-            except Exception as error:  # a full disk, or a state that is no JSON: whatever it is, the training goes on
+            except Exception as error:  # a full disk, or a state that is not JSON: training goes on in any case
                 problem = error
             with self._changed:
                 self._busy = False
@@ -101,7 +101,7 @@ class Saver:
                 self._changed.notify_all()
 
     def _note(self, error: Exception | None) -> None:
-        """What came of the last attempt; called with the lock."""
+        """Note the result of the last attempt; the caller holds the lock."""
         before, self.problem = self.problem, ""
         if error is not None:
             stays = "the one before it stays" if self.folder.holds_some() else "there is none yet"
@@ -115,8 +115,8 @@ class Saver:
 
 @dataclass
 class Checkpoints:
-    """The checkpoints of one worker process: when one is taken, and what it says of the run. `starts` counts the
-    processes of this name."""
+    """Decides when a checkpoint of one worker process is taken, and adds the progress of the run to it. `starts` is the
+    number of processes of this name so far."""
 
     worker: Worker
     config: RunConfig
@@ -134,35 +134,35 @@ class Checkpoints:
         self._rhythm.begin(now)
 
     def stepped(self, loss: float) -> None:
-        """A step is over; the best checkpoint is that of the least running loss."""
+        """A step is over with this loss. The best checkpoint is the one with the lowest running loss."""
         self._loss.look(loss)
 
     def look(self, now: float, wanted: bool) -> None:
-        """Take one if it is due or `wanted`."""
+        """Take a checkpoint if it is due or `wanted`."""
         if wanted or self._rhythm.due(now):
             self._rhythm.taken(now)
             self.save()
 
     def save(self) -> None:
-        """Take one now, and have it written."""
+        """Take a checkpoint now, and have it written."""
         elapsed_s = time.monotonic() - self.clock.run_began_s
         progress = {"elapsed_s": elapsed_s, "starts": self.starts, "saved_unix_s": time.time()}
         try:
             checkpoint = replace(self.worker.checkpoint(**progress), settings=settings_of(self.config))
-        except Exception as error:  # whatever it is (a state that cannot be kept): the training goes on
+        except Exception as error:  # such as a state that cannot be copied: training goes on in any case
             self.saver.failed(error)
             return
         self.saver.save(checkpoint, self._loss.value if self._loss.looks else None)
 
     def settle(self) -> None:
-        """The last one is to lie on the disk before anybody hears that this peer is done."""
+        """Wait until the last checkpoint is on disk; only then may this peer report that it is done."""
         if not self.saver.settle(_LAST_S):
             self.saver.failed(TimeoutError(f"the disk has not taken it within {_LAST_S:.0f} s"))
 
     def news(self, now: float) -> list[Event]:
-        """What went wrong since the last call."""
+        """Events about failed and recovered checkpoints since the last call."""
         return [Event(EventKind.WARNING, now, "", problem) for problem in self.saver.news()]
 
     def unwritten(self) -> list[str]:
-        """Why the last one is not on the disk, if it is not."""
+        """Why the last checkpoint is not on disk; empty if it is."""
         return [f"the last checkpoint: {self.saver.problem}"] if self.saver.problem else []

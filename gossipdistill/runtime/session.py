@@ -1,4 +1,4 @@
-"""The life of a worker between ready and gone: wait, train, write the result, serve on."""
+"""The life of a worker once it is ready: wait, train, write the result, serve."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOOK_EVERY_S = 0.02
 _LAST_WRITING_S = 10.0
 """A process that is superseded has this long to write its checkpoint and result; then it ends in any case."""
 _LAST_WORDS_S = 0.3
-"""This much of a stopped process's time is left for its result and its last word."""
+"""The seconds of a stopped process's time that are reserved for writing and reporting its result."""
 
 
 @dataclass
@@ -65,14 +65,14 @@ class Session:
         self._life = Lifecycle(self.worker, self.spec.config.steps)
 
     def catch_up(self, within_s: float) -> None:
-        """A newcomer's time before its first step; over when it has a model, or nobody has one for it."""
+        """Ask other peers for a model before a newcomer's first step. Ends once it has one, or no peer can give one."""
         self._life.catch_up(self.injected.clock(), within_s)
         while self.stop.reason is None and self._life.phase is Phase.CATCHING_UP:
             time.sleep(self._life.look(self.injected.clock()) or 0.0)
             self.look()
 
     def train_and_serve(self) -> PeerRecord:
-        """Train to the limit, write the result, then serve on until the others are done."""
+        """Train to the limit, write the result, then serve until the others are done."""
         worker, learner = self.worker, self.worker.learner
         self.clock.begin(learner.step)
         self.checkpoints.begin(self.clock.began_s)
@@ -84,8 +84,8 @@ class Session:
         self.report(self._progress(time.monotonic()))
         wall_s, cpu_s = time.monotonic() - self.clock.began_s, self.clock.cpu_s()
         status = {None: "finished", "interrupted": "interrupted"}.get(self.stop.reason, "left")
-        # First without its figures: they may take longer than a stopped process has, and a checkpoint all of the disk.
-        ending = "left" if self.stop.reason is None else status  # also of one that is superseded
+        # First without figures: they may take longer than a stopped process has, and a checkpoint may fill the disk.
+        ending = "left" if self.stop.reason is None else status  # also for a superseded process
         self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         self.checkpoints.save()
         if self._life.phase is Phase.LEAVING:
@@ -99,7 +99,7 @@ class Session:
         self.files.write_result(self._result(ending, wall_s, cpu_s, None, Verdict()))
         outputs, figures = worker.evaluate()
         verdict = Verdict()
-        if self.stop.reason is None:  # a stopped process has little time, and is no success anyway
+        if self.stop.reason is None:  # a stopped process has little time, and is not a success anyway
             verdict = self.examiner.end(outputs, figures, self.injected.clock(), self._confirmed_by())
             status = verdict.outcome.ending.value
         result = self._result(status, wall_s, cpu_s, figures, verdict)
@@ -130,13 +130,13 @@ class Session:
                 wait_s = life.look(self.injected.clock(), share, clock.is_over(started_s))
             except (RuntimeError, UserCodeError):
                 if self._ends():
-                    break  # a neighbour in lockstep was stopped a moment before this one
+                    break  # a neighbour in lockstep has just been stopped
                 raise
             if wait_s is None:
                 self.checkpoints.stepped(self.worker.task_loss)
                 self.look()
                 wait_s = self._padding_s(time.monotonic() - started_s)
-            elif started_s - self._looked_s >= _LOOK_EVERY_S:  # somebody is awaited
+            elif started_s - self._looked_s >= _LOOK_EVERY_S:  # it waits for a peer
                 self.look()
             if wait_s > 0:
                 time.sleep(wait_s)
@@ -144,12 +144,12 @@ class Session:
             self._stop_training()
 
     def _padding_s(self, spent_s: float) -> float:
-        """How long a step that took `spent_s` is still to last: this peer may be slow on purpose."""
+        """Seconds to wait after a step that took `spent_s`, for a peer that a fault or a setting slows down."""
         step_time_s, slowdown = self.spec.config.train.step_time_s, self.spec.slowdown * self.injected.slowdown()
         return step_time_s * slowdown - spent_s if step_time_s > 0 else (slowdown - 1) * spent_s
 
     def _stop_training(self) -> None:
-        """Asked to end, or for a reason of its own. A process that has made no step has no mass of the run's."""
+        """End training. A process that has made no step holds no mass of the run."""
         now, has_mass = self.injected.clock(), self.worker.learner.step > self.clock.steps_before
         if self.stop.reason is not None:
             self._life.leave(now, has_mass)
@@ -157,14 +157,14 @@ class Session:
             self._life.finish(now)
 
     def _end_for_cause(self, result: PeerRecord) -> None:
-        """With a reason of its own to end, nothing is left to do but to write the result and to say why."""
+        """End for the process's own reason: write the result and report why."""
         if self._fatal is not None and self.stop.reason is None:
             self.files.write_result(result, last=True)
-            self.stop.be_gone_in(GRACE_S, self._fatal.exit_code)  # an interpreter with torch may end for seconds
+            self.stop.be_gone_in(GRACE_S, self._fatal.exit_code)  # an interpreter with torch may take seconds to end
             raise self._fatal
 
     def _serve(self) -> None:
-        """Answer those who still learn, until they are done or `linger_s` is over."""
+        """Answer the peers that still train, until they are done or `linger_s` is over."""
         deadline_s = time.monotonic() + self.spec.config.linger_s
         while not self._ends() and time.monotonic() < deadline_s:
             self._life.look(self.injected.clock())
@@ -176,7 +176,7 @@ class Session:
             time.sleep(_LOOK_EVERY_S)
 
     def _leave(self) -> None:
-        """Asked to end while others go on: what is conserved stays with them. The checkpoint is written meanwhile."""
+        """End on request while others train: hand over what is conserved, and write the checkpoint meanwhile."""
         wait_s = self._life.look(self.injected.clock())
         while self._life.phase is Phase.LEAVING and self.stop.left_s() > _LAST_WORDS_S:
             for event in self.worker.gossip.endpoint.mailbox.drain_events():
@@ -188,7 +188,7 @@ class Session:
             self.recorder.record(told)
 
     def look(self) -> None:
-        """Between two steps: record what happened, report, save, and act on a refusal."""
+        """Called between two steps: record events, report, save, and act on a refusal."""
         now = self._looked_s = time.monotonic()
         failure = self.network.failure()
         if failure is not None:
@@ -230,7 +230,7 @@ class Session:
             self.recorder.record(event)
 
     def _mind_the_welcome(self, now: float) -> None:
-        """End, if there is a reason to: at once before the first step, else with what has been trained written."""
+        """End if there is a reason to: at once before the first step, else after writing what has been trained."""
         others = [
             name for name in self.worker.gossip.endpoint.mailbox.neighbourhood().statuses if name != self.spec.name
         ]
@@ -290,7 +290,7 @@ class Session:
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """The same numbers in a type that every reader of the file knows: complex ones as pairs [..., 2]."""
+    """The same numbers in a type that every reader of the file supports: complex numbers as pairs [..., 2]."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.is_floating_point() and tensor.element_size() < 4:

@@ -1,4 +1,4 @@
-"""When a worker process begins to train: its launcher says so, or enough of the others are there."""
+"""Waits until a worker process may train: its launcher says so, or enough of the others are there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAY_WAITING_AFTER_S, _SAY_WAITING_EVERY_S = 0.5, 2.0
 
 @dataclass
 class StartBarrier:
-    """`look` is called again and again while this process waits, and may end it."""
+    """Waits for the start. `look` is called repeatedly meanwhile, and may end the process."""
 
     spec: WorkerSpec
     report: Report
@@ -33,7 +33,8 @@ class StartBarrier:
     welcome: Welcome
 
     def wait(self, look: Callable[[], None]) -> None:
-        """Until the launcher says go. Without one: until `start_when` peers are there, or `start_within_s` is over."""
+        """Wait until the launcher says go. Without a launcher: until `start_when` peers are there, or `start_within_s`
+        is over."""
         if not self.spec.released_by_launcher:
             self._wait_for_peers(look)
             return
@@ -41,7 +42,7 @@ class StartBarrier:
             look()
 
     def run_is_in_progress(self) -> bool:
-        """Whether others began to train a while before me, as far as my launcher has told."""
+        """Whether others began to train some time before this process, according to its launcher."""
         released_s = self.released.began_s
         return released_s is None or time.monotonic() - released_s >= _IN_PROGRESS_AFTER_S
 

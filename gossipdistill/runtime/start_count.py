@@ -1,4 +1,4 @@
-"""How often a peer has been started, and the number of this start."""
+"""Counts the starts of a peer, and numbers this one."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ class _Note(BaseModel):
 
 @dataclass(frozen=True)
 class StartCount:
-    """`count` starts so far; `boot` of this one is above those of all earlier ones, whatever the clock says."""
+    """`count` is the number of starts so far. `boot`, the number of this start, is above those of all earlier ones even
+    if the clock was set back."""
 
     count: int
     boot: int
     problem: str = field(default="", compare=False)
-    """Why the note of the starts before could not be used, in words; counting begins anew then."""
+    """It says why the record of earlier starts could not be used; then counting begins again. Empty otherwise."""
 
     @staticmethod
     def next(folder: Path, fresh: bool, highest_known: int = 0, disk: Disk | None = None) -> StartCount:
-        """The start that happens now; noted in `folder`, which is made if needed. `highest_known` is a boot that is
-        known from elsewhere, should the note be lost.
+        """Count this start, and write it into `folder`, which is made if needed. `highest_known` is a boot number known
+        from elsewhere, in case the file is lost.
 
         Raises:
-            OSError: when it cannot be noted.
+            OSError: when it cannot be written.
         """
         disk = disk or Disk()
         path = folder / "boots.json"

@@ -1,4 +1,4 @@
-"""A polite way to end, with a deadline. It is light to import: a worker answers signals from its first moment."""
+"""An orderly end with a deadline. The module is quick to import, so that a worker handles signals early."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from types import FrameType
 
 GRACE_S = 1.5
-"""From the request to the end of the process, whatever it is doing: everything is gone within two seconds."""
+"""The seconds from the request to the forced end of the process, so that all processes are gone within two seconds."""
 _SHOW_CURSOR = "\x1b[?25h"
 _PR_SET_PDEATHSIG = 1
-"""Of <linux/prctl.h>: the signal that the kernel sends when the parent ends."""
+"""The option of prctl (<linux/prctl.h>) that sets the signal sent by the kernel when the parent ends."""
 
 
 def signals_to_end() -> list[signal.Signals]:
-    """Ctrl-C, SIGTERM, and the end of the terminal, unless the caller (`nohup`) has it ignored."""
+    """SIGINT (Ctrl-C), SIGTERM, and SIGHUP unless the caller (`nohup`) ignores it."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -29,19 +29,21 @@ def signals_to_end() -> list[signal.Signals]:
 
 
 class StopRequest:
-    """Ctrl-C, SIGTERM, a closed terminal and a vanished launcher as one flag, with a deadline.
+    """One flag, with a deadline, for Ctrl-C, SIGTERM, a closed terminal and a lost launcher.
 
-    The first request asks for a tidy end; the process is gone `grace_s` later in any case. A second ends it at once.
+    The first request asks for an orderly end; the process ends `grace_s` seconds later in any case. A second one ends
+    it at once.
 
     Python calls a handler on the main thread, between two of its instructions. That thread may be blocked for ever, as
-    in a collective, so each signal is also written to a pipe, which a thread of its own reads. The quicker way counts.
+    in a collective, so each signal is also written to a pipe, which a separate thread reads. The faster of the two ways
+    counts.
     """
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.reason: str | None = None
         self.exit_code = 0
         self.checkpoint_wanted = False
-        """SIGUSR1 came: save a checkpoint at once, and go on. The one that saves takes the flag back."""
+        """It is set by SIGUSR1: save a checkpoint at once, and go on. The code that saves clears it."""
         self._grace_s, self._until_s = grace_s, math.inf
         self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}
         self._said: set[signal.Signals] = set()
@@ -49,11 +51,11 @@ class StopRequest:
         self._lock = threading.RLock()
         self._handled, self._piped = Counter[int](), Counter[int]()
         self._requests = 0
-        """Signals to end, each counted once."""
+        """The number of signals to end; each is counted once."""
         self._pipe = -1
 
     def install(self) -> None:
-        """Answer the signals to end and, where there is one, SIGUSR1 (call on the main thread)."""
+        """Handle the signals to end and, where it exists, SIGUSR1 (call on the main thread)."""
         self._handlers = dict.fromkeys(signals_to_end(), self._on_signal)
         if hasattr(signal, "SIGUSR1"):
             self._handlers[signal.SIGUSR1] = self._on_checkpoint_signal
@@ -66,8 +68,8 @@ class StopRequest:
             threading.Thread(target=self._hear, args=(end,), daemon=True, name="signals").start()
 
     def keep(self) -> list[str]:
-        """Set handlers again that something else in this process has replaced (call on the main thread). Returns the
-        names of those signals of which that was not said before."""
+        """Restore handlers that other code in this process has replaced (call on the main thread). Returns the names of
+        those signals, without those that an earlier call has returned."""
         news = []
         for number, handler in self._handlers.items():
             if signal.getsignal(number) != handler:
@@ -77,7 +79,7 @@ class StopRequest:
         return news
 
     def ask(self, reason: str, exit_code: int) -> None:
-        """Ask for a tidy end, from any thread."""
+        """Ask for an orderly end, from any thread."""
         if self.reason is not None:
             return
         self.exit_code, self.reason = exit_code, reason
@@ -85,20 +87,20 @@ class StopRequest:
         self.be_gone_in(self._grace_s, exit_code)
 
     def be_gone_in(self, seconds: float, exit_code: int) -> None:
-        """End the process then, whatever it is doing, unless it has ended by itself (from any thread)."""
+        """End the process after `seconds`, whatever it is doing, unless it has ended by itself (from any thread)."""
         if self._deadline is not None:
             self._deadline.cancel()
-        # A thread of its own, because the main one may be blocked in a collective that never returns.
+        # A separate thread, because the main one may be blocked in a collective that never returns.
         self._deadline = threading.Timer(seconds, _leave_at_once, (exit_code,))
         self._deadline.daemon = True
         self._deadline.start()
 
     def left_s(self) -> float:
-        """Seconds until the process is gone in any case; infinite while nobody has asked it to end."""
+        """Seconds until the process ends in any case; infinite while no end was requested."""
         return self._until_s - time.monotonic()
 
     def settled(self) -> None:
-        """The tidy end is reached: nothing more needs to be cut short (call on the main thread)."""
+        """The orderly end is reached, so the deadline is cancelled (call on the main thread)."""
         if self._deadline is not None:
             self._deadline.cancel()
         if self._pipe >= 0:
@@ -121,9 +123,9 @@ class StopRequest:
     def _heard(self, number: int, way: Counter[int]) -> None:
         with self._lock:
             way[number] += 1
-            requests = sum((self._handled | self._piped).values())  # of the two ways, whichever has told of more
+            requests = sum((self._handled | self._piped).values())  # the larger of the two counts
             if requests == self._requests:
-                return  # the other way was quicker
+                return  # the other way was faster
             self._requests = requests
             code = 128 + number
             if self.reason is not None:
@@ -135,22 +137,23 @@ class StopRequest:
 
 
 def pass_over_early_signals() -> None:
-    """Until a worker can save a checkpoint, SIGUSR1 is to do nothing; by default it ends a process."""
+    """Ignore SIGUSR1 until a worker can save a checkpoint; by default it ends a process."""
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def wake_when_orphaned() -> None:
-    """Have the kernel wake this process when its parent ends, however that happens (on Linux; elsewhere nothing).
+    """Have the kernel continue this process when its parent ends for any reason (on Linux; elsewhere nothing).
 
-    One that a fault plan has stopped would otherwise lie for ever when its launcher is killed: it cannot notice.
+    Otherwise a process that a fault plan has stopped would stay stopped for ever when its launcher is killed.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
 
 
 def wake_group() -> None:
-    """Wake what this process has started, which was stopped with it; only the leader of a group does that."""
+    """Continue the processes that this one has started and that were stopped with it; only the leader of a group does
+    so."""
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGCONT)
 

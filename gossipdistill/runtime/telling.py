@@ -1,6 +1,6 @@
-"""What a worker tells its launcher: a thread of its own writes it, so that no step ever waits for the reader.
+"""Sends a worker's records to its launcher on a separate thread, so that no step ever waits for the reader.
 
-A launcher may be stopped (Ctrl-Z, SIGSTOP) for as long as it likes. Then a pipe is full within seconds.
+A launcher may be stopped (Ctrl-Z, SIGSTOP) for any length of time. Then the pipe is full within seconds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import TextIO
 from gossipdistill.observe.told import Progress, Told, encoded
 
 _RECORDS_MAX = 10_000
-"""That wait to be written; of more, the oldest are lost: they lie on the disk as well."""
+"""At most this many records wait to be written. Beyond that the oldest are dropped; they are on disk as well."""
 
 
 class Telling:
-    """Writes records as JSON lines, in their order. Of records of progress, a newer one takes the place of an older one
-    that was not written yet."""
+    """Writes records as JSON lines, in order. A record of progress replaces an older one that is not written yet."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -29,10 +28,10 @@ class Telling:
         threading.Thread(target=self._write, daemon=True, name="telling").start()
 
     def __call__(self, record: Told) -> None:
-        """Have it written; from any thread.
+        """Queue a record to be written (from any thread).
 
         Raises:
-            BrokenPipeError: when nobody reads any more.
+            BrokenPipeError: when the reader has closed the pipe.
         """
         with self._news:
             if self._gone:
@@ -43,7 +42,7 @@ class Telling:
             self._news.notify_all()
 
     def settle(self) -> None:
-        """Return when all is written, or nobody reads any more."""
+        """Return when all is written, or the reader has closed the pipe."""
         with self._news:
             self._news.wait_for(lambda: self._gone or not (self._waiting or self._writing))
 

@@ -1,8 +1,8 @@
-"""Whether the others take this process in, and what proves that it has been replaced.
+"""Decides whether the others accept this process, and whether a newer process has replaced it.
 
-No word of one other ends a peer: it goes on as long as one takes it in, and it ends for want of company only when most
-of those whom it knows have refused it, and nobody has come in between. A process that runs already, and exchanges, is
-not ended by refusals at all: the one who came later goes.
+A refusal by one peer does not end a process. It goes on as long as one peer accepts it. It ends only when most of the
+peers that it knows have refused it and none has accepted it meanwhile. Refusals never end a process that already trains
+and exchanges: the later process ends.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.presence import RefusalCode
 
 GRACE_S = 2.0
-"""From the first refusal on: so long others may still take it in."""
+"""After the first refusal, others have this many seconds to accept it."""
 NAME_GRACE_S = 20.0
-"""The same where its name is in use: the process that has it may be dead, which takes others a moment to find out."""
+"""The same in seconds where its name is in use: the process that has the name may be dead, which others detect only
+later."""
 ANSWER_S = 1.5
-"""How long a newer process of this name may take to answer, if there is one."""
+"""A newer process of this name, if there is one, has this many seconds to answer."""
 
 
 class SupersededError(IdentityError):
@@ -29,7 +30,7 @@ class SupersededError(IdentityError):
 
 
 class OutgrownError(IdentityError):
-    """Before the first step: others know a higher boot of this name, and no process with it answers."""
+    """Raised before the first step: others know a higher boot number of this name, and no process with it answers."""
 
     def __init__(self, boot: int) -> None:
         super().__init__(f"others know a later start of this peer, numbered {boot}, that does not answer")
@@ -38,12 +39,13 @@ class OutgrownError(IdentityError):
 
 @dataclass(slots=True)
 class Welcome:
-    """What the events of one process `name` say of that. Times are monotonic seconds."""
+    """Follows the events of the process `name`. Times are monotonic seconds."""
 
     name: str
     boot: int
     outgrow_max: int = 0
-    """Before the first step it may begin anew above a boot that others know, up to this one; 0: it does not."""
+    """Before the first step, the process may begin again with a boot number above one that others know, if that is at
+    most this; 0 means never."""
     accepted: bool = False
     refusals: dict[str, GossipdistillError] = field(default_factory=dict)
     _since_s: float = math.inf
@@ -52,7 +54,7 @@ class Welcome:
     _superseded: SupersededError | None = None
 
     def hear(self, event: Event, now: float) -> None:
-        """Whatever the protocol tells."""
+        """Take in an event of the protocol."""
         if event.kind is EventKind.JOINED:
             self.accepted = True
         elif event.kind is EventKind.SUPERSEDED:
@@ -66,11 +68,11 @@ class Welcome:
             self._refused(event, now)
 
     def in_flight(self) -> bool:
-        """Whether it is to be waited a moment before the first step: there may be a newer process of this name."""
+        """Whether to wait before the first step, because there may be a newer process of this name."""
         return self._outgrow is not None
 
     def end(self, others: Collection[str], training: bool, now: float) -> GossipdistillError | None:
-        """Why this process ends now, if it does. `others` are those that are known by name, here or not."""
+        """Why this process ends now; None if it goes on. `others` are the peers known by name, present or not."""
         if self._superseded is not None:
             return self._superseded
         if self._outgrow is not None and not training and now >= self._outgrow[0]:
@@ -84,7 +86,7 @@ class Welcome:
         code, name_in_use = event.detail.get("code"), bool(event.detail.get("name_in_use"))
         if event.kind is EventKind.REFUSED and code != RefusalCode.WIRE_VERSION:
             return
-        # The one who came later goes: else a newcomer with a wrong setting could end a run that is under way.
+        # The later process ends: else a newcomer with a wrong setting could end a running one.
         if not event.detail.get("i_am_newer") and not name_in_use:
             return
         self._since_s = min(self._since_s, now)
@@ -94,7 +96,7 @@ class Welcome:
 
 def _in_words(event: Event, code: object, name_in_use: bool) -> GossipdistillError:
     if event.kind is EventKind.REFUSED:
-        return ConfigError(event.reason)  # a release before wire version 3 could only say so in its own version
+        return ConfigError(event.reason)  # releases before wire version 3 send it in a form that is unreadable here
     text = f"refused by {event.peer}: {_from_my_side(event.reason, event.peer)}"
     if name_in_use or code == RefusalCode.ENROLMENT:
         return IdentityError(text)
@@ -104,8 +106,8 @@ def _in_words(event: Event, code: object, name_in_use: bool) -> GossipdistillErr
 
 
 def _from_my_side(reason: str, other: str) -> str:
-    """A refusal speaks of "here" and "there" as its sender sees them: name the two instead. Without a roster the place
-    of a peer is its shard."""
+    """Replace "here" and "there", which a refusal uses from its sender's side, by names. Without a roster the place of
+    a peer is its shard."""
     reason = re.sub(
         r"^place (\d+/(\d+)) is (.*)'s$", r"shard \1 is \3's already; give this peer another: --shard K/\2", reason
     )

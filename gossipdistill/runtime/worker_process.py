@@ -1,4 +1,4 @@
-"""One worker process from its specification to its result: the place where the two wings are put together."""
+"""One worker process from its specification to its result: learner and network are put together here."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ from gossipdistill.training.worker import Worker
 from gossipdistill.user_code import text_of
 
 _ABOVE_TIMES = 2
-"""So often a process begins anew because others know a later start of its name; then it takes no more such hints."""
+"""At most this many times a process begins again because others know a later start of its name."""
 
 
 @dataclass
 class WorkerProcess:
-    """Runs one peer. `report` receives records for the launcher; `released` is set when training may begin."""
+    """Runs one peer. `report` takes records for the launcher; `released` is set when training may begin."""
 
     spec: WorkerSpec
     report: Report
@@ -74,7 +74,7 @@ class WorkerProcess:
     watchdog: Watchdog = field(default_factory=Watchdog)
 
     def run(self) -> PeerRecord:
-        """Everything, from building the model to the last word. Returns the peer's result, which is also on disk.
+        """Run the peer from building the model to the end. Returns its result, which is also on disk.
 
         Raises:
             GossipdistillError: when this peer cannot take part; the message is for the user.
@@ -90,7 +90,7 @@ class WorkerProcess:
             return self._run(lock, above, 0)
 
     def _phase(self, text: str) -> None:
-        """Say what this process does before its first step."""
+        """Report what this process does before its first step."""
         self.report(Phase(text))
 
     def _live(self, worker: Worker) -> LiveValidation:
@@ -99,7 +99,7 @@ class WorkerProcess:
         return LiveValidation(worker.learner, worker.task.validation, figures, time.monotonic, rows)
 
     def _run(self, lock: FolderLock, above: int, outgrow_max: int) -> PeerRecord:
-        """As the process of this name after the one numbered `above`."""
+        """Run with a boot number above `above`."""
         spec = self.spec
         torch.set_num_threads(spec.threads)
         ask_for_files(DEFAULT_LIMITS.files_wanted)
@@ -155,7 +155,7 @@ class WorkerProcess:
             except Exception as error:
                 shown = explained(error, task, learner, spec, network.mailbox)
                 if shown is error and isinstance(error, GossipdistillError):
-                    raise  # a reason of the user's, or of another peer's
+                    raise  # caused by the user or by another peer
                 network.stop(text_of(error.__cause__ or error), crashed=True)
                 if shown is error:
                     raise
@@ -172,7 +172,7 @@ class WorkerProcess:
         return CheckpointFolder(spec.folder / CHECKPOINTS, identity, spec.config.train.checkpoints_kept, disk=self.disk)
 
     def _catch_up(self, session: Session, barrier: StartBarrier, resumed: Checkpoint | None) -> None:
-        """A newcomer to a run that is in progress begins with the model of another, where there is one."""
+        """A newcomer to a run in progress begins with the model of another peer, if one can give it."""
         worker, keys = session.worker, self.spec.config.exchange
         gives = give_to_newcomers(worker.gossip, keys.given_bytes_per_s) and barrier.run_is_in_progress()
         if gives and is_newcomer(resumed, time.time(), keys.fetch_if_older_s):
@@ -182,7 +182,7 @@ class WorkerProcess:
     def _report_ready(self, prints: dict[str, str], learner: Learner, task: Task) -> None:
         parameters = sum(parameter.numel() for parameter in learner.model.parameters())
         told = ""
-        if not self.spec.released_by_launcher:  # which has said it for all
+        if not self.spec.released_by_launcher:  # a launcher has reported it for all
             keys = self.spec.config.task
             classes = keys.classes_per_peer if task.distillable else None
             told = data_words([ExamplesRecord.model_validate(task.examples())], keys.shards, classes)
@@ -212,7 +212,8 @@ class WorkerProcess:
         return driver
 
     def _secured(self, peer: Peer, boot: int) -> Curve | None:
-        """My keys for the sockets, and for the peer the book of who may take part; None without keys."""
+        """Give the peer the keys of those that may take part; returns this peer's keys for the sockets, None without
+        keys."""
         spec = self.spec
         if spec.keys is None:
             return None
@@ -237,7 +238,7 @@ class WorkerProcess:
 def _told_at_start(
     learner: Learner, start_count: StartCount, found: Resumption, problems: Iterable[str]
 ) -> Iterator[Event]:
-    """How this process goes on from a checkpoint, and what is wrong; the user reads `problems` in the summary too."""
+    """Events on how this process resumes from a checkpoint, and on `problems`, which the summary shows too."""
     now = time.monotonic()
     if start_count.problem:
         yield Event(EventKind.WARNING, now, "", start_count.problem)

@@ -1,4 +1,4 @@
-"""What a fault plan expects, judged in a simulated run by the same measurements as in a real one."""
+"""Judges the expectations of a fault plan in a simulated run, by the same measurements as in a real run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gossipdistill.sim.observer import Observer
 from gossipdistill.simulation.peer import SimulatedPeer
 
 _REPORT_EVERY_S = 0.25
-"""As a real worker reports."""
+"""A simulated peer reports at this interval in virtual seconds, as a real worker does in seconds."""
 
 
 class Judge(Observer):
-    """Collects what each simulated peer would have reported, in virtual time."""
+    """Collects the reports of each simulated peer, in virtual time."""
 
     def __init__(self, plan: FaultPlan, names: Sequence[str]) -> None:
         self._measured = Measurements(plan, names)
@@ -39,7 +39,7 @@ class Judge(Observer):
             self._measured.done(host.name, now_s)
 
     def verdicts(self, peers: Iterable[PeerRecord], interrupted: bool) -> list[VerdictRecord]:
-        """As in `summary.json`, from the entries of the peers."""
+        """The verdicts, as in `summary.json`, from the entries of the peers."""
         accuracies = {peer.name: peer.val_accuracy for peer in peers if peer.status == "finished"}
         trouble = "the simulation was interrupted" if interrupted else None
         return [VerdictRecord.of(verdict) for verdict in self._measured.verdicts(accuracies, trouble)]

@@ -1,4 +1,4 @@
-"""One real worker as a learner of the simulated world: built as worker processes are, stepped by virtual time."""
+"""A real worker as a learner of the simulated world: built as in a worker process, stepped in virtual time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from gossipdistill.training.lifecycle import Lifecycle, Phase
 from gossipdistill.training.worker import Worker
 
 _LOOK_AGAIN_S = 0.02
-"""As the worker process: so often does one that waits or serves look whether something has come."""
+"""A peer that waits or serves looks for messages at this interval in seconds, as the worker process does."""
 
 
 @dataclass(slots=True)
 class SimulatedPeer:
-    """Steps a worker until its steps or its seconds are over, then serves the others."""
+    """Steps a worker until its limit in steps or seconds, then serves the others."""
 
     worker: Worker
     config: RunConfig
@@ -46,18 +46,18 @@ class SimulatedPeer:
     steps: int | None
     checkpoint_every_s: float = 0.0
     finished_s: float | None = None
-    """World time of its last step; None while it trains."""
+    """The world time (s) of its last step; None while it trains."""
     steps_before: int = 0
     checkpoint: Checkpoint | None = None
-    """What a worker process would find on its disk."""
+    """The checkpoint that a worker process would find on its disk."""
     world_s: Callable[[], float] = lambda: 0.0
-    """What stands for the time of day, over restarts."""
+    """It stands for the time of day (s), and goes on over restarts."""
     tell: Callable[[Event], None] = lambda event: None
-    """Takes what the learner has to say."""
+    """It takes the events of the learner."""
     joins_within_s: float | None = None
-    """It is a newcomer, and asks for a model for this long before its first step."""
+    """A newcomer asks for a model for this many seconds before its first step; None: it is not a newcomer."""
     began_s: float | None = None
-    """World time of its first step."""
+    """The world time (s) of its first step."""
     _life: Lifecycle = field(init=False)
     _saved_s: float = 0.0
 
@@ -65,9 +65,9 @@ class SimulatedPeer:
         self._life = Lifecycle(self.worker, self.steps)
 
     def step(self, now: float) -> float | None:
-        """One step, or a look at who is awaited (lockstep), or, at the end, a look at what came."""
+        """Do one step; in lockstep, check the peers that it waits for; after the last step, handle what has arrived."""
         worker = self.worker
-        for event in worker.gossip.endpoint.mailbox.drain_events():  # the world has them
+        for event in worker.gossip.endpoint.mailbox.drain_events():  # the world records them
             self.examiner.hear(event)
         try:
             out = self._step(now)
@@ -82,7 +82,7 @@ class SimulatedPeer:
         return out
 
     def part(self, now: float) -> None:
-        """Asked to end: mass goes to a neighbour first, as a worker process sees to it."""
+        """End on request: mass is handed over to a neighbour first, as by a worker process."""
         if self._life.phase in (Phase.LEAVING, Phase.GONE):
             return
         self._life.leave(now)
@@ -118,7 +118,7 @@ class SimulatedPeer:
 
     @property
     def finished(self) -> bool:
-        """Whether it has done its steps, and serves the others."""
+        """Whether it has done its steps and serves the others."""
         return self.finished_s is not None
 
     def trained_s(self, now_s: float) -> float:
@@ -132,8 +132,8 @@ class SimulatedPeer:
         self._life.serve(now)
 
     def _share(self) -> float:
-        """How much of the run is over. A process that is started again ends with the others, so all count from the
-        start of the run."""
+        """The share of the run that is over. A restarted process ends with the others, so all count from the start of
+        the run."""
         shares = [self.worker.learner.step / self.steps] if self.steps else []
         if self.seconds:
             shares.append(self.world_s() / self.seconds)
@@ -141,7 +141,7 @@ class SimulatedPeer:
 
 
 class MassOfPeer(SimulatedPeer):
-    """The same for a strategy of mass: it can say what weight it holds."""
+    """A simulated peer of a strategy with mass: it reports the weight that it holds."""
 
     __slots__ = ()
 
@@ -150,13 +150,13 @@ class MassOfPeer(SimulatedPeer):
         return (self.worker.gossip.held_weight(),)
 
     def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
-        """(push-sum weight) of a parcel."""
+        """(push-sum weight) that a parcel carries."""
         return (weight,)
 
 
 @dataclass(slots=True)
 class PeerFactory:
-    """Builds the peers of one run; what is alike is built once and shared. `wall_s` is not touched here."""
+    """Builds the peers of one run. Equal data are built once and shared. It does not set `wall_s`."""
 
     specs: Mapping[str, WorkerSpec]
     schedule: Schedule
@@ -165,7 +165,7 @@ class PeerFactory:
     _shared: Task | None = None
 
     def task_of(self, spec: WorkerSpec, strategy: Strategy) -> Task:
-        """This peer's task. Validation and transfer data are the same for all by contract, and are kept once."""
+        """This peer's task. Validation and transfer data are equal on all peers by contract, and are kept once."""
         if spec.name not in self.tasks:
             task = build_task(spec, strategy)
             if self._shared is None:
@@ -178,8 +178,8 @@ class PeerFactory:
     def born(
         self, name: str, mailbox: Mailbox, pace: Pace, before: SimulatedPeer | None, world_s: Callable[[], float]
     ) -> SimulatedPeer:
-        """The learner of a process that starts: from the checkpoint of the process `before` it if it left one, and from
-        a donor where it did not, or one that is too old."""
+        """The learner of a process that starts. It resumes from the checkpoint of the process `before`, if there is
+        one. Without a checkpoint, or with one that is too old, it starts from a donor."""
         spec = self.specs[name]
         config = spec.config
         strategy = config.make_strategy()
@@ -192,7 +192,7 @@ class PeerFactory:
             kept.restore(learner.model, learner.optimizer)
         worker = parts.worker(mailbox)
         if kept is not None:
-            worker.resume(kept, generators=False)  # all peers of this process draw from the same
+            worker.resume(kept, generators=False)  # all peers of this process share them
         gives = give_to_newcomers(worker.gossip, config.exchange.given_bytes_per_s)
         joins = gives and before is not None and is_newcomer(kept, world_s(), config.exchange.fetch_if_older_s)
         kind = MassOfPeer if strategy.delivery is Delivery.MASS else SimulatedPeer
@@ -214,7 +214,7 @@ class PeerFactory:
 
 
 def _sharing(task: Task, first: Task) -> Task:
-    """`task` with the first peer's tensors where they are equal."""
+    """`task` with the tensors of the first peer's task where they are equal."""
 
     def one(mine: Tensor, theirs: Tensor) -> Tensor:
         return theirs if mine.shape == theirs.shape and torch.equal(mine, theirs) else mine

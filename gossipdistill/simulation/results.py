@@ -1,4 +1,4 @@
-"""What a simulated run leaves: the same `summary.json` as a real one, and what only a simulation knows."""
+"""The results of a simulated run: the same `summary.json` as of a real run, and figures that only a simulation has."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gossipdistill.simulation.peer import SimulatedPeer
 from gossipdistill.training.ending import finish
 
 _LINKS_MAX = 20_000
-"""More are left out of the summary: a complete graph of 1,000 peers has a million."""
+"""Links are left out of the summary if there are more than this: a complete graph of 1,000 peers has a million."""
 
 
 @dataclass(frozen=True)
 class _Host:
-    """A simulated host as `peer_result` wants to see a driver. Messages are all messages, not data alone."""
+    """A simulated host with the interface of a driver, for `peer_result`. It counts all messages, not only data."""
 
     host: Host
 
@@ -38,7 +38,7 @@ class _Host:
 
 
 def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: bool, ended: bool) -> PeerRecord:
-    """One peer's entry. A process that the plan ended for good is `lost`, and is not judged."""
+    """One peer's entry. A process that the plan has ended for good is `lost`, and is not judged."""
     worker = simulated.worker
     status = "lost" if ended else "interrupted" if interrupted else "finished"
     if not ended:
@@ -58,7 +58,7 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
 
 
 def faults_of(plan: FaultPlan | None, virtual_s: float, fired: Mapping[int, int]) -> list[FaultRecord]:
-    """What became of the faults of a plan; `fired` counts bent messages by place in it."""
+    """The course of the faults of a plan; `fired` counts bent messages by the fault's index in the plan."""
     faults = []
     for number, fault in enumerate(plan.fault if plan else ()):
         began_s = fault.begin_s if fault.begin_s <= virtual_s else None
@@ -69,7 +69,7 @@ def faults_of(plan: FaultPlan | None, virtual_s: float, fired: Mapping[int, int]
 
 
 def per_peer(entries: Sequence[PeerRecord]) -> dict[str, Spans | None]:
-    """The spread of figures over the peers that finished, or over all where none has."""
+    """The spread of figures over the peers that finished; over all peers if none has."""
     ended = [entry for entry in entries if entry.status == "finished"] or entries
     figures: dict[str, list[float | None]] = {
         "val_loss": [entry.val_loss for entry in ended],
@@ -84,12 +84,12 @@ def per_peer(entries: Sequence[PeerRecord]) -> dict[str, Spans | None]:
 
 
 def without_too_many_links(summary: SummaryRecord) -> SummaryRecord:
-    """The same, its links left out where they are too many."""
+    """The same summary, without links if there are too many."""
     return summary.but(links=[]) if len(summary.links) > _LINKS_MAX else summary
 
 
 def spread(values: Sequence[float | None]) -> Spans | None:
-    """Mean and both ends of what is not null; None where all is."""
+    """Mean, minimum and maximum of the values that are not None; None if all are."""
     known = [value for value in values if value is not None]
     if not known:
         return None

@@ -51,26 +51,26 @@ SIMULATED: Dotted = {
     "task.name": "quadratic",
     "strategy.name": "sgp",
 }
-"""The run that is meant when no run file is given."""
+"""These are the keys of the run that is simulated when no run file is given."""
 _SAMPLES = 100
-"""Points of each curve."""
+"""Each curve has at most this many points."""
 _TURN_S = 0.1
-"""About so long (real time) the world runs between two looks at the progress bar and at Ctrl-C."""
+"""The real seconds, approximately, between two updates of the progress bar and checks for Ctrl-C."""
 _EVENTS_KEPT_MAX = 20_000
-"""Events written for each peer; more are counted."""
+"""At most this many events are written for each peer; further ones are only counted."""
 
 _LAST_WORDS_S = 1.0
-"""Virtual time between the last peer's last step and the end: what is on its way arrives."""
+"""The virtual seconds between the last step of any peer and the end, so that messages under way arrive."""
 
 Progress = Callable[[float, float, int, float], None]
-"""Takes virtual seconds, the share of the run that is over (0 to 1), living peers and events handled per second."""
+"""It takes virtual seconds, the share of the run that is over (0 to 1), living peers and events handled per second."""
 
 
 def plan_simulation(asked: Asked) -> list[WorkerSpec]:
-    """One specification per peer. Nothing listens anywhere, so no port is looked for.
+    """One specification per peer. A simulated peer does not listen, so no free port is looked for.
 
     Raises:
-        ConfigError, UsageError: as the user is to read it.
+        ConfigError, UsageError: with a message for the user.
     """
     layers = asked.layers(Layer(chosen("simulate"), SIMULATED))
     common = resolve(layers)
@@ -104,7 +104,7 @@ def plan_simulation(asked: Asked) -> list[WorkerSpec]:
 
 
 class EventLog(Observer):
-    """Keeps every peer's events, to be written as a real run writes them."""
+    """Keeps every peer's events, and writes them in the format of a real run."""
 
     def __init__(self) -> None:
         self.lines: dict[str, list[str]] = {}
@@ -151,40 +151,42 @@ class _Register(Observer):
 
 @dataclass
 class Curve:
-    """What is drawn over virtual time; one entry per sample in each list."""
+    """The curves that are drawn over virtual time; each list has one entry per sample."""
 
     at_s: list[float] = field(default_factory=list)
     loss: list[float | None] = field(default_factory=list)
     consensus: list[float | None] = field(default_factory=list)
-    """Root of the mean over peers of |z_i - mean z|^2, over all parameters; None where models differ in shape."""
+    """The square root of the mean over peers of |z_i - mean z|^2, over all parameters; None where models differ in
+    shape."""
     exchanges_per_s: list[float] = field(default_factory=list)
-    """Per living peer, since the sample before."""
+    """The exchanges per second and living peer since the sample before."""
     alive: list[int] = field(default_factory=list)
 
     def thin(self) -> None:
-        """Leave out every other sample."""
+        """Drop every other sample."""
         for name, samples in vars(self).items():
             setattr(self, name, samples[1::2])
 
 
 @dataclass
 class Simulation:
-    """One run. `stopped` is asked now and then whether to end early."""
+    """One simulated run. `stopped` is called regularly, and says whether to end early."""
 
     specs: Sequence[WorkerSpec]
     plan: FaultPlan | None = None
     progress: Progress = lambda now_s, share, alive, events_per_s: None
     stopped: Callable[[], bool] = lambda: False
     stopwatch: Callable[[], float] = time.process_time
-    """Tells the learners' time (s) from the protocol's; a clock of the wall is cheaper where processor time is dear."""
+    """The clock (s) that separates the learners' time from the protocol's. A wall clock is cheaper where reading
+    processor time is slow."""
     curve: Curve = field(default_factory=Curve)
     log: EventLog = field(default_factory=EventLog)
     summary: SummaryRecord = field(init=False, repr=False)
     figures: SimulationRecord = field(init=False, repr=False)
-    """They are part of the summary."""
+    """The figures of the simulation are part of the summary."""
     world: World = field(init=False)
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
-    """The last process of each name."""
+    """The newest simulated process of each name."""
     _register: _Register = field(default_factory=_Register)
     _exchanged: int = 0
     _done_s: float | None = None
@@ -220,14 +222,14 @@ class Simulation:
         )  # fmt: skip
 
     def run(self) -> int:
-        """To the end, or until stopped. Returns the exit code; the summary is then in `summary`.
+        """Run to the end, or until stopped. Returns the exit code; `summary` then holds the summary.
 
         Raises:
-            ConfigError: when no folder can be made for it.
+            ConfigError: when no folder can be made for the run.
         """
         world = self.world
         wanted = self.specs[0].folder.parent
-        folder = new_run_folder(wanted.parent, wanted.name)  # now: a problem with it is not to cost a simulation
+        folder = new_run_folder(wanted.parent, wanted.name)  # first: a failure here must not cost a simulation
         began_s, building_s = time.perf_counter(), 0.0
         world.start_all()
         building_s, cpu_began_s = time.perf_counter() - began_s, time.process_time()
@@ -235,7 +237,7 @@ class Simulation:
         while not self._is_over() and not self.stopped():
             turn_began_s, events = time.perf_counter(), world.events_handled
             next_sample_s = self._sampled_s + self._sample_every_s
-            turn_s = min(turn_s, _LAST_WORDS_S)  # so the end is noticed before it is over, whatever this machine's pace
+            turn_s = min(turn_s, _LAST_WORDS_S)  # so that the end is noticed in time on a machine of any speed
             world.run_until(min(world.now + turn_s, self._ends_at_s(), next_sample_s))
             if world.now >= next_sample_s:
                 self._sample()
@@ -252,7 +254,8 @@ class Simulation:
         return self._conclude(folder, building_s, wall_s, cpu_s, world.learner_s - learner_before_s)
 
     def _ends_at_s(self) -> float:
-        """Virtual time of the end, as far as it is known: after `seconds`, or a moment after the last step of all."""
+        """The virtual time of the end, as far as it is known: after `seconds`, or shortly after the last step of
+        all."""
         seconds = self.specs[0].config.seconds
         ends_s = float(seconds) if seconds is not None else INFINITE
         living = [self.peers[name] for name in self.world.hosts]
@@ -264,13 +267,13 @@ class Simulation:
         return self.world.now >= self._ends_at_s()
 
     def _awaits_start(self) -> bool:
-        """Whether the plan starts a process again."""
+        """Whether the plan will still start a process."""
         return self.plan is not None and any(
             fault.end_s > self.world.now for fault in self.plan.fault if fault.end_s < INFINITE
         )
 
     def _share(self) -> float:
-        """How much of the run is over, 0 to 1, by the limit that is nearer."""
+        """The share of the run that is over, 0 to 1, by the nearer limit."""
         config = self.specs[0].config
         shares = [self.world.now / config.seconds] if config.seconds is not None else []
         if config.steps is not None and self.world.hosts:
@@ -332,7 +335,7 @@ class Simulation:
             for spec in self.specs
         ]
         verdicts = self.judge.verdicts(entries, interrupted) if self.judge is not None else []
-        lost = [entry.name for entry in entries if entry.status == "lost"]  # as the plan asked
+        lost = [entry.name for entry in entries if entry.status == "lost"]  # lost because of the plan
         if code == 0 and len(lost) < len(entries):
             code = exit_code_of(entries, lost)
         if code == 0 and not all(verdict.met for verdict in verdicts):
@@ -368,7 +371,7 @@ class Simulation:
         return self.summary.exit_code
 
     def _notes(self) -> list[str]:
-        """Where a real run would have gone otherwise."""
+        """Notes on where a real run would have gone differently."""
         linger_s = self.specs[0].config.linger_s
         finished = [s for s in (self.peers[name].finished_s for name in self.world.hosts) if s is not None]
         early = sum(max(finished) - at_s > linger_s for at_s in finished)
@@ -385,7 +388,7 @@ class Simulation:
 
 
 def load_plan(specs: Sequence[WorkerSpec], where: str | None) -> FaultPlan | None:
-    """The fault plan that `where` means for these peers."""
+    """The fault plan `where` (a name or a file) for these peers; None without one."""
     return None if where is None else load_fault_plan(where, [spec.name for spec in specs])
 
 

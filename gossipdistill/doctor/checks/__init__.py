@@ -1,6 +1,6 @@
-"""One file per check, all of one shape: `check(case)` looks at a frozen case and returns findings, in words.
+"""One file per check, all with the same interface: `check(case)` looks at a frozen case and returns findings.
 
-No check opens, asks or waits: what it needs is in the case. Adding one is a file and a line in `CHECKS`.
+A check does no I/O: what it needs is in the case. To add one, add a file and a line in `CHECKS`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gossipdistill.errors import AddressError, ConfigError, IdentityError
 
 
 class Check(NamedTuple):
-    """What to ask, and the exit code of a command for which it is the first that finds a problem."""
+    """A check, and the exit code of the command if this is the first check that finds a problem."""
 
     look: Callable[[Case], list[Finding]]
     exit_code: int
@@ -51,4 +51,4 @@ CHECKS: dict[str, Check] = {
     "open files": Check(open_files.check, ConfigError.exit_code),
     "CPU threads": Check(threads.check, ConfigError.exit_code),
 }
-"""In the order in which they are shown: what comes first may explain what comes later."""
+"""The checks are in the order in which they are shown: an early finding may explain a later one."""

@@ -10,7 +10,8 @@ from gossipdistill.roster import PeerEntry, is_loopback
 
 
 def check(case: Case) -> list[Finding]:
-    """Loopback beside other machines, what cannot be dialled, and what this machine only thinks that it is."""
+    """Find loopback addresses in a roster with other machines, addresses that cannot be dialled, and a wrong own
+    address."""
     everywhere = [entry.address for entry in case.roster.peer if entry.address != NOWHERE]
     far = [address for address in everywhere if not is_loopback(address.host)]
     found = [finding for entry in case.roster.peer for finding in _entry(entry, bool(far))]
@@ -33,7 +34,7 @@ def _entry(entry: PeerEntry, others_are_far: bool) -> list[Finding]:
 
 
 def _mine(case: Case, others_are_far: bool) -> list[Finding]:
-    """What this peer would listen on and tell others."""
+    """The findings on where this peer would listen, and on the address that it would tell others."""
     if not case.name or case.listen == NOWHERE:
         return []
     if case.advertise.host in ("0.0.0.0", "::"):

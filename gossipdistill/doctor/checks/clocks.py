@@ -1,5 +1,5 @@
-"""How far are the clocks apart? For the reader of logs only: no peer ever subtracts the clocks of two machines, so
-there is no difference that would be a problem."""
+"""How far are the clocks apart? It matters only when logs are compared: no peer subtracts the clocks of two machines,
+so no difference is a problem."""
 
 from __future__ import annotations
 

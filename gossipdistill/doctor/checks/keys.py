@@ -1,4 +1,4 @@
-"""Are the keys in order: my secret, the public keys of all, and those with which the others really come?"""
+"""Are the keys in order: this peer's secret, the public keys of all, and the keys that the others really use?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gossipdistill.doctor.case import Case, Finding, Keys, ok, problem, warning
 
 
 def check(case: Case) -> list[Finding]:
-    """One finding on my own key, one on those of the roster, and one per peer that comes with another key."""
+    """One finding on this peer's key, one on the keys of the roster, and one per peer that uses another key."""
     keys = case.keys
     if keys is None:
         return []

@@ -1,5 +1,5 @@
 """Do the host names resolve here, and how long does it take? A worker looks each up once, and again when it has lost a
-peer; nobody waits for it."""
+peer; nothing waits for it."""
 
 from __future__ import annotations
 

@@ -6,16 +6,16 @@ from gossipdistill.doctor.case import Case, Finding, ok, problem, warning
 from gossipdistill.limits import DEFAULT_LIMITS
 
 FILES_ALONE = 128
-"""Python, torch, the log files, two listening sockets and the event loop."""
+"""The open files of Python, torch, the log files, two listening sockets and the event loop."""
 FILES_PER_PEER = 8
-"""Two connections each way are four, and ZeroMQ wakes its threads by a file for each socket: two that dial, and two of
-the monitor of a link that carries large bodies."""
+"""The open files per link: two connections in each direction are four, and ZeroMQ uses one file per socket to wake its
+threads. Those sockets are two that dial, and two of the monitor of a link that carries large bodies."""
 RESERVE = 256
-"""For callers that are no peers."""
+"""The number of open files that is kept free for callers that are not peers."""
 
 
 def check(case: Case) -> list[Finding]:
-    """One finding. In a large roster links are opened when there is business, so the whole need is not certain."""
+    """One finding. In a large roster links are opened only when they are needed, so fewer files may be enough."""
     others, allowed = len(case.roster.peer) - 1, case.machine.open_files_max
     links = min(others, DEFAULT_LIMITS.links_max)
     needed = FILES_ALONE + FILES_PER_PEER * links

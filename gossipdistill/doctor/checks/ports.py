@@ -1,4 +1,4 @@
-"""Are the ports of this peer free, or who holds them?"""
+"""Are the ports of this peer free? If not, which process holds them?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PRIVILEGED = 1024
 
 
 def check(case: Case) -> list[Finding]:
-    """Control and data: one finding where both fare alike, as they mostly do."""
+    """Findings on the control and the data port; only one where both give the same result, as they mostly do."""
     alike: dict[tuple[str, str, bool], list[Port]] = {}
     for port in case.ports:
         alike.setdefault((port.problem, port.holder, port.by_gossip), []).append(port)

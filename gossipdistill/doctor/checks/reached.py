@@ -1,4 +1,4 @@
-"""Can the others reach this machine? Nothing is said of those who are not there: see `reaching`."""
+"""Can the others reach this machine? For peers that were not met see `reaching`."""
 
 from __future__ import annotations
 

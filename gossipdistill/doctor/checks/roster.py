@@ -1,4 +1,4 @@
-"""Is the roster readable, and are its names valid? A roster that is not is refused before, by file, key and value."""
+"""Is the roster readable, and are its names valid? An invalid roster is refused earlier, with file, key and value."""
 
 from __future__ import annotations
 

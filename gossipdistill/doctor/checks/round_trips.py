@@ -1,4 +1,4 @@
-"""How long does a word take, there and back?"""
+"""How long is the round-trip time of a message?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gossipdistill.limits import DEFAULT_LIMITS
 
 
 def check(case: Case) -> list[Finding]:
-    """Against the time within which a probe wants its answer."""
+    """Compare round-trip times with the time limit of a probe."""
     return [_one(name, met.round_trips_s, trip_s) for name, met in case.meetings.items()
             if (trip_s := met.round_trip_s) is not None]  # fmt: skip
 

@@ -6,7 +6,8 @@ from gossipdistill.doctor.case import Case, Finding, ok, warning
 
 
 def check(case: Case) -> list[Finding]:
-    """OMP_NUM_THREADS times the peers of this machine against its CPUs; without it workers divide them."""
+    """Compare OMP_NUM_THREADS times the peers of this machine with its CPUs; where it is not set, workers divide
+    them."""
     cpus, said, peers = case.machine.cpus, case.machine.omp_threads, max(1, len(case.here))
     share = max(1, cpus // peers)
     place = f"{cpus} CPUs for {peers} peer{'s' * (peers > 1)} of this machine"

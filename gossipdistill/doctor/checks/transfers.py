@@ -1,4 +1,4 @@
-"""How fast do bodies travel, small and large? They go to the data port, in pieces, each confirmed."""
+"""How fast are small and large bodies transferred? They go to the data port in pieces, and each is acknowledged."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from gossipdistill.doctor.case import Case, Finding, Meeting, ok, problem, warni
 from gossipdistill.roster import PeerEntry
 
 SLOW_BYTES_PER_S = 2.5e6
-"""20 Mbit/s."""
+"""A link below this rate in bytes per second (20 Mbit/s) counts as slow."""
 _MB = 1e6
 
 
 def check(case: Case) -> list[Finding]:
-    """One finding per other doctor; workers are not troubled with bodies."""
+    """One finding per other doctor; no bodies are sent to workers."""
     return [
         _one(case.roster.entry(name), met)
         for name, met in case.meetings.items()

@@ -1,4 +1,5 @@
-"""Is the same installed everywhere? Another wire version is not understood at all; the rest is worth knowing."""
+"""Are the same versions installed everywhere? Peers of different wire versions cannot talk; other differences are
+reported."""
 
 from __future__ import annotations
 
