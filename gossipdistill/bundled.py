@@ -1,7 +1,7 @@
 """Ready-made files, and the reading of files that a user wrote.
 
-A ready-made roster, topology or fault plan is asked for by its bare name; anything with a slash or a suffix is a path.
-The files lie at the top of the repository, where people edit them, and are copied into the wheel at build time.
+A ready-made roster, topology or fault plan is named without a suffix; anything with a slash or a suffix is a path. The
+files lie at the top of the repository, where people edit them, and are copied into the wheel at build time.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Events as one who reads them wants them: each at first, and of a flood one line now and then that says how many.
+"""Events for a reader: each at first, and for a flood one line now and then that says how many it stands for.
 
 Rules of this file
-1. Of one kind about one peer, `events_at_once` pass as they are, and one more every `events_again_s`.
-2. What is beyond is held and counted: the newest of them is told once `gap_s` is over since the last such telling, with
-   the number of those that it stands for. The gap doubles from `_GAP_S` to `_GAP_MAX_S`, and begins anew after a calm.
+1. Of one kind about one peer, `events_at_once` pass unchanged, and one more every `events_again_s`.
+2. Further ones are held and counted: the newest of them is written once `gap_s` has passed since the last such line,
+   with the number of those that it stands for. The gap doubles from `_GAP_S` to `_GAP_MAX_S`, and starts anew after a
+   calm.
 3. A reason is cut to `_REASON_CHARACTERS_MAX`: others choose the words of some.
-So nobody can have more written about itself, or about one other peer, than so many bytes in any time; see `limits`.
+So the bytes that a peer can cause to be written about itself, or about one other peer, are bounded at any time; see
+`limits`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class Stream:
     """The events of one kind about one peer."""
 
     spent: float = 0.0
-    """Of `events_at_once`; one comes back every `events_again_s`."""
+    """The part of `events_at_once` that is used up. One event comes back every `events_again_s`."""
     spent_at_s: float = 0.0
     gap_s: float = _GAP_S
     told_s: float = float("-inf")
@@ -36,7 +38,7 @@ class Stream:
 
 @dataclass(slots=True)
 class Condensed:
-    """Events between the thread that says them and the one that writes them down. A value machine: not locked."""
+    """Events between the thread that reports them and the one that writes them. A value machine without a lock."""
 
     limits: Limits
     kept_max: int
@@ -48,11 +50,11 @@ class Condensed:
         self._passed = deque(maxlen=self.kept_max)
 
     def __bool__(self) -> bool:
-        """Whether there is something to tell, now or later."""
+        """Whether there is something to write, now or later."""
         return bool(self._passed or self._held)
 
     def add(self, events: Iterable[Event]) -> None:
-        """These have happened."""
+        """Add events that have happened."""
         for event in events:
             if len(event.reason) > _REASON_CHARACTERS_MAX:
                 event = replace(event, reason=event.reason[: _REASON_CHARACTERS_MAX - 1] + "…")
@@ -67,7 +69,7 @@ class Condensed:
             stream.held, stream.newest = stream.held + 1, event
 
     def drain(self, now: float) -> list[Event]:
-        """What is to be told at `now`, in the order in which it happened."""
+        """Return what is to be written at `now`, in the order in which it happened."""
         told = list(self._passed)
         self._passed.clear()
         for key, stream in list(self._held.items()):
@@ -99,7 +101,7 @@ class Condensed:
                 del self._streams[forgotten]
                 self._held.pop(forgotten, None)
             stream = Stream()
-        self._streams[key] = stream  # the one of which nothing was heard for the longest time comes first
+        self._streams[key] = stream  # the least recently used comes first
         return stream
 
 

@@ -1,15 +1,16 @@
-"""Checkpoints on disk that survive a kill at any moment, and a power cut: which bytes they hold is not known here.
+"""Checkpoints on disk that survive a kill at any moment, and a power cut. What their bytes mean is not known here.
 
 A checkpoint is two files of one folder, `<boot>-<serial>.safetensors` and, written after it, `<boot>-<serial>.json`.
-The second one makes the first one count: it holds the length and SHA-256 of the first, and a SHA-256 of itself. The
-rules, in the order of the file operations of one save:
+The checkpoint is complete only with the second file, which holds the length and SHA-256 of the first, and a SHA-256 of
+itself. The rules, in the order of the file operations of one save:
 
-1. Every file is written under a name that nobody reads (`.partial`), and synced, before it gets its own.
-2. The folder is synced before anything is removed. So at each moment the newest complete checkpoint lies on the disk.
-3. Only then go older ones, but for the newest `keep` and the best; of each the JSON first.
-4. What a killed process has left unfinished goes with the next save.
+1. Every file is written under a name that no reader looks for (`.partial`), and synced, before it is renamed to its
+   own.
+2. The folder is synced before anything is removed. So the newest complete checkpoint is on the disk at every moment.
+3. Only then older ones are removed, except the newest `keep` and the best; of each the JSON first.
+4. What a killed process left unfinished is removed by the next save.
 
-Nothing but `Disk` changes a file here, so that a test can stop the world at each operation.
+Only `Disk` changes files, so that a test can stop the process at each operation.
 """
 
 from __future__ import annotations
@@ -35,21 +36,23 @@ from gossipdistill.printable import printable, shown
 T = TypeVar("T")
 
 Parts = Sequence[bytes | memoryview]
-"""One after the other, in bytes, the content of a file. Nothing large is copied on its way to the disk."""
+"""These bytes, one part after the other, are the content of a file. Nothing large is copied on its way to the disk."""
 
 FORMAT = 2
-"""Of what is written."""
+"""Checkpoints are written in this format."""
 _FORMATS = (1, FORMAT)
-"""Which are read; those of release 0.1 have 1."""
+"""These formats are read; checkpoints of release 0.1 have 1."""
 _NOTE_DEPTH_MAX = 256
-"""Of the lists and objects in a checkpoint's JSON: states of an optimizer may be nested 64 deep, each three times."""
+"""The lists and objects in a checkpoint's JSON may be nested this deep: states of an optimizer may be nested 64 deep,
+each three times."""
 _NAME = re.compile(r"(0|[1-9]\d{0,17})-([1-9]\d{0,8})(\.safetensors|\.json)(\.partial)?")
 _PARENTS_SYNCED = 4
-"""A folder is safe when its parent says so on disk: runs/NAME/PEER/checkpoints, each in the one above it."""
+"""The number of parent folders that are synced: runs/NAME/PEER/checkpoints, each in the one above it. A folder is safe
+only when its parent's entry is on disk."""
 
 
 class _Sealed(BaseModel):
-    """The JSON file of a checkpoint: what it says, under its checksum."""
+    """The JSON file of a checkpoint: its content with a checksum."""
 
     model_config = ConfigDict(strict=True)
 
@@ -58,7 +61,7 @@ class _Sealed(BaseModel):
 
 
 class _Note(BaseModel):
-    """What it says."""
+    """The content of the JSON file."""
 
     model_config = ConfigDict(strict=True)
 
@@ -73,11 +76,11 @@ OF_STORAGE = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR,
      errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG}
 )  # fmt: skip
-"""Errors that concern the owner of a disk: it is full, may not be written to, fails, or has something else there."""
+"""Errors that the owner of a disk must solve: it is full, read-only, failing, or something else has the name."""
 
 
 _NO_FILE = (errno.EMFILE, errno.ENFILE)
-"""No more files may be open: under a flood of connections that lasts for milliseconds, see drivers/overload/."""
+"""No more files may be open: this happens for milliseconds during a flood of connections, see drivers/overload/."""
 _FILE_WITHIN_S, _TRY_AGAIN_S = 1.0, 0.01
 
 
@@ -86,7 +89,7 @@ class RefusedCheckpointError(Exception):
 
 
 def _patiently(opened: Callable[[], T]) -> T:
-    """What this opens, as soon as a file may be opened; waits for a second at most.
+    """Call `opened` as soon as a file may be opened; waits for a second at most.
 
     Raises:
         OSError: when it cannot be opened.
@@ -102,7 +105,7 @@ def _patiently(opened: Callable[[], T]) -> T:
 
 
 class Disk:
-    """The operations that change files, each of them one call of the system, or a few that belong together."""
+    """The operations that change files: each is one system call, or a few that belong together."""
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, if they are missing."""
@@ -117,7 +120,7 @@ class Disk:
                     left = left[raw.write(left) or 0 :]
 
     def write_over(self, file: Path, data: bytes) -> None:
-        """Write over the content of a file that is there: as long as this is no longer, no disk is too full for it."""
+        """Overwrite the content of an existing file: if the new content is no longer, this needs no free space."""
         with _patiently(lambda: file.open("r+b", buffering=0)) as raw:
             left = memoryview(data)
             while left:
@@ -125,14 +128,14 @@ class Disk:
             raw.truncate()
 
     def append(self, file: Path, data: bytes) -> None:
-        """Write at the end of a file, which is made if it is missing."""
+        """Append to a file, which is created if it is missing."""
         with _patiently(lambda: file.open("ab", buffering=0)) as raw:
             left = memoryview(data)
             while left:
                 left = left[raw.write(left) or 0 :]
 
     def sync(self, path: Path) -> None:
-        """Return when the content of a file, or the names in a folder, are on the disk."""
+        """Return when the content of a file, or the entries of a folder, are on the disk."""
         number = _patiently(lambda: os.open(path, os.O_RDONLY))
         try:
             os.fsync(number)
@@ -140,7 +143,7 @@ class Disk:
             os.close(number)
 
     def rename(self, file: Path, to: Path) -> None:
-        """Give a file another name, replacing what had it."""
+        """Rename a file, replacing the one that had the name."""
         os.replace(file, to)
 
     def remove(self, file: Path) -> None:
@@ -149,8 +152,9 @@ class Disk:
 
 
 def put(file: Path, parts: Parts, disk: Disk, synced: bool = True) -> None:
-    """Write a whole file: a reader, and a crash, find the old one or the new one. The name lasts through a power cut
-    when the folder is synced, too. Without `synced` it returns sooner, and a power cut may leave an empty file.
+    """Write a whole file: a reader, also after a crash, finds the old content or the new one. The name survives a power
+    cut once the folder is synced too. Without `synced` the call returns sooner, and a power cut may leave an empty
+    file.
 
     Raises:
         OSError: with the name of the file; what was begun is removed.
@@ -170,15 +174,15 @@ def put(file: Path, parts: Parts, disk: Disk, synced: bool = True) -> None:
 
 @dataclass(slots=True)
 class KeptRoom:
-    """A small file that is written at the end, when the disk may be full: room for it is taken at the start, in a file
-    beside it, which is then written over and gets its name."""
+    """A small file that is written at the end, when the disk may be full. Room for it is reserved at the start in a
+    file beside it, which is overwritten and renamed at the end."""
 
     file: Path
     disk: Disk
     room_bytes: int = 32 * 1024
 
     def take(self) -> None:
-        """Take the room.
+        """Reserve the room.
 
         Raises:
             OSError: where there is none.
@@ -186,7 +190,7 @@ class KeptRoom:
         put(self._beside, [b" " * self.room_bytes], self.disk, synced=False)
 
     def write(self, data: bytes, last: bool = True) -> None:
-        """Write the file; before the `last` time room is taken again, if there is some.
+        """Write the file; unless this is the `last` time, reserve room again, if there is some.
 
         Raises:
             OSError: when it cannot be written; the file is as it was.
@@ -209,13 +213,13 @@ class KeptRoom:
             if not full or not self.file.is_file() or _held_bytes(self.file) < len(data):
                 raise
             try:
-                self.disk.write_over(self.file, data)  # not at one stroke, but what is there is out of date
+                self.disk.write_over(self.file, data)  # not atomic, but the old content is out of date
             except OSError as again:
                 again.filename = str(self.file)
                 raise
 
     def give_back(self) -> None:
-        """Free the room, where it was not used."""
+        """Free the room if it was not used."""
         with contextlib.suppress(OSError):
             self.disk.remove(self._beside)
 
@@ -225,7 +229,7 @@ class KeptRoom:
 
 
 def _held_bytes(file: Path) -> int:
-    """How much can be written over a file without more room."""
+    """The number of bytes that can be written over a file without more space."""
     status = file.stat()
     return max(status.st_size, getattr(status, "st_blocks", 0) * 512)
 
@@ -246,7 +250,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One checkpoint, read and found whole: the bytes of its tensors, and all else."""
+    """One checkpoint that was read and is complete: the bytes of its tensors, and all other content."""
 
     number: Number
     tensors: bytes
@@ -264,8 +268,8 @@ class Refusal(NamedTuple):
 class CheckpointFolder:
     """The checkpoints of one peer. `identity` says whose they are: one with another identity is refused.
 
-    `boot` numbers the process that writes. One writer at a time; a process that is superseded by a newer one of its
-    name does no harm, as the newer one has the higher boot.
+    `boot` is that of the process that writes. There is one writer at a time. A process that is superseded by a newer
+    one of its name does no harm, as the newer one has the higher boot.
     """
 
     folder: Path
@@ -278,12 +282,12 @@ class CheckpointFolder:
     _refused: set[Number] = field(default_factory=set)
 
     def numbers(self) -> list[Number]:
-        """Of all that were finished, the newest first."""
+        """The numbers of all complete checkpoints, the newest first."""
         return sorted((number for number, ending in self._files() if ending == ".json"), reverse=True)
 
     def newest(self, use: Callable[[Saved], T]) -> tuple[T | None, list[Refusal]]:
-        """What `use` makes of the newest checkpoint that neither it nor `read` refuses, and why newer ones were; None
-        where there is none."""
+        """Return what `use` makes of the newest checkpoint that neither it nor `read` refuses, and why newer ones were
+        refused; None where there is none."""
         refusals: list[Refusal] = []
         for number in self.numbers():
             try:
@@ -294,7 +298,7 @@ class CheckpointFolder:
         return None, refusals
 
     def read(self, number: Number) -> Saved:
-        """One checkpoint, whole.
+        """Read one complete checkpoint.
 
         Raises:
             RefusedCheckpointError: when it is torn, or another peer's.
@@ -306,7 +310,7 @@ class CheckpointFolder:
             if theirs != mine:
                 raise RefusedCheckpointError(printable(f"it belongs to {key} {theirs}, and this is {key} {mine}"))
         try:
-            # One that is larger is not read to its end, and a claim of many bytes claims no memory.
+            # A larger file is not read to its end, and a false size allocates no memory.
             tensors = read_bytes(self._path(number, ".safetensors"), note["bytes"])
         except UnusableError as reason:
             raise RefusedCheckpointError(f"its tensors: {reason}") from None
@@ -317,8 +321,8 @@ class CheckpointFolder:
         return Saved(number, tensors, content)
 
     def save(self, tensors: Parts, content: dict[str, Any], score: float | None = None) -> Number:
-        """Write one checkpoint, then remove what is not to be kept. `tensors` are the parts of one file. Of two scores
-        the lower is better; None is none.
+        """Write one checkpoint, then remove those that are not kept. `tensors` are the parts of one file. The lower of
+        two scores is better; None means no score.
 
         Raises:
             OSError: when it cannot be written; those before it are as they were.
@@ -355,12 +359,12 @@ class CheckpointFolder:
         return number
 
     def clear(self) -> None:
-        """Remove all checkpoints: somebody begins afresh."""
+        """Remove all checkpoints, for a run that starts afresh."""
         for number, ending in sorted(self._files(), key=_json_first):
             self.disk.remove(self._path(number, ending))
 
     def best(self) -> Number | None:
-        """The one with the lowest score; of equals the newest. None where none has a score."""
+        """The checkpoint with the lowest score, of equal ones the newest. None where none has a score."""
         scored: list[tuple[float, Number]] = []
         for number in self.numbers():
             if number in self._refused:
@@ -372,18 +376,18 @@ class CheckpointFolder:
         return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
     def holds_some(self) -> bool:
-        """Whether there is a finished one, as far as that can be seen."""
+        """Whether there is a complete checkpoint, as far as the folder can be read."""
         try:
             return bool(self.numbers())
         except OSError:
             return False
 
     def highest_boot(self) -> int:
-        """Of all processes that have written here."""
+        """The highest boot of all processes that have written here."""
         return max((number.boot for number, _ in self._files()), default=0)
 
     def _prune(self, written: Number) -> None:
-        """Older ones that are not to be kept, and what was refused or never finished; nothing of a newer process."""
+        """Remove older checkpoints that are not kept, refused ones and unfinished ones; nothing of a newer process."""
         finished = [number for number in self.numbers() if number not in self._refused]
         kept = {*finished[: max(self.keep, 1)], written, self.best()}
         for number, ending in sorted(self._files(), key=_json_first):
@@ -391,7 +395,7 @@ class CheckpointFolder:
                 self.disk.remove(self._path(number, ending))
 
     def _sweep(self, failed: Number) -> None:
-        """Give back the space of what was never finished, by this process or one that was killed."""
+        """Free the space of unfinished checkpoints of this process or of one that was killed."""
         finished = set(self.numbers())
         with contextlib.suppress(OSError):
             for number, ending in sorted(self._files(), key=_json_first):
@@ -422,7 +426,7 @@ class CheckpointFolder:
         return self.folder / f"{number.boot}-{number.serial}{ending}"
 
     def _files(self) -> list[tuple[Number, str]]:
-        """(number, ending) of all that is ours in the folder, in no order."""
+        """(number, ending) of each checkpoint file in the folder, in no order."""
         if not self.folder.is_dir():
             return []
         matches = (_NAME.fullmatch(file.name) for file in self.folder.iterdir())
@@ -430,11 +434,11 @@ class CheckpointFolder:
 
 
 def _digest_of(note: dict[str, Any]) -> str:
-    """Of its JSON, which is the same text again when it was read from JSON."""
+    """The SHA-256 of its JSON text, which is the same again after reading it from JSON."""
     return hashlib.sha256(json.dumps(note).encode()).hexdigest()
 
 
 def _json_first(file: tuple[Number, str]) -> tuple[bool, Number, str]:
-    """Without its JSON a checkpoint is none: so none is ever half removed."""
+    """Sort key: the JSON first. Without it a checkpoint does not count, so none is ever half removed."""
     number, ending = file
     return (ending != ".json", number, ending)

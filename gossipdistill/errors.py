@@ -1,4 +1,4 @@
-"""Every error that a user can meet, as a tree. A misbehaving peer is an event (events.py), never one of these.
+"""The tree of all errors that a user can meet. A misbehaving peer is an event (events.py), never one of these.
 
     GossipdistillError            1   a fault of ours
       UsageError                  2   unknown option or argument
@@ -105,8 +105,9 @@ class IdentityError(GossipdistillError):
 
 
 EXIT_LOST = 10
-"""Done, but a peer was lost or failed that no plan named, or was restarted and did less than its share of the steps,
-its training diverged or collapsed, or it exchanged nothing beside living neighbours; results are written."""
+"""The run is done and results are written, but a peer that no plan names was lost or failed; or one was restarted and
+did less than its share of the steps; or training diverged or collapsed; or a peer exchanged nothing beside living
+neighbours."""
 EXIT_NONE_FINISHED = 11
 """No peer finished."""
 EXIT_UNMET = 20

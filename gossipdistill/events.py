@@ -1,6 +1,6 @@
-"""What happened, for people and observers: one shape, one line each, with the reason in words (law 12).
+"""What happened, for people and observers: one shape and one line each, with the reason in words (law 12).
 
-An event is recorded once per change of state, never once per message: a peer that stays suspect says nothing more.
+An event is recorded once per change of state, never once per message: a peer that stays suspect causes no more events.
 """
 
 from __future__ import annotations
@@ -28,56 +28,56 @@ class EventKind(StrEnum):
     STARTED = "started"
     RESUMED = "resumed"
     CHECKPOINT_REFUSED = "checkpoint_refused"
-    """A checkpoint is torn or of another run; the one before it is looked at."""
+    """A checkpoint is torn or of another run; the one before it is tried."""
     FINISHED = "finished"
     WARNING = "warning"
     UNREACHABLE = "unreachable"
-    """Alive through others, but not on the direct way."""
+    """The peer answers others, but not me."""
     REACHABLE = "reachable"
     REFUTED = "refuted"
-    """I was called suspect or dead, and have said that I live."""
+    """I was called suspect or dead, and have refuted it."""
     DISCONNECTED = "disconnected"
-    """The living no longer form one connected graph."""
+    """The living peers no longer form one connected graph."""
     CONNECTED = "connected"
     PARKED = "parked"
     WRITTEN_OFF = "written_off"
     CAME_HOME = "came_home"
     LEFT_OUT = "left_out"
-    """A rule has it that this teacher is not listened to."""
+    """A rule of the learner ignores this teacher."""
     LISTENED_TO = "listened_to"
-    """And that it is again."""
+    """A rule of the learner uses this teacher again."""
     HANDED_OVER = "handed_over"
-    """I leave, and my mass goes to somebody who stays."""
+    """I leave, and my mass goes to a peer that stays."""
     MUTED = "muted"
-    """Too much of what it sent was refused: it is not listened to for a while."""
+    """Too much of what the peer sent was refused: it is ignored for a while."""
     UNMUTED = "unmuted"
-    """And that it is again."""
+    """The mute of a peer has ended."""
     LISTENER_CLOSED = "listener_closed"
-    """No more connections are taken in: files or memory are short."""
+    """No more connections are accepted: files or memory are short."""
     LISTENER_OPENED = "listener_opened"
     CUT_OFF = "cut_off"
-    """Connections were ended: more of one waited to be read than may, or strangers held too many."""
+    """Connections were ended: too many bytes waited to be read on one, or strangers held too many."""
     ADOPTED = "adopted"
-    """I join a run in progress, and go on from a donor's state."""
+    """I join a run in progress and continue from a donor's state."""
     NOT_ADOPTED = "not_adopted"
     DONOR_PASSED_OVER = "donor_passed_over"
-    """Nothing of what this donor gives is used."""
+    """Nothing that this donor sends is used."""
     DONATES = "donates"
     FAULT = "fault"
     """A fault of the plan began or ended."""
     ENROLLED = "enrolled"
-    """It has shown that it has the join secret of the run: its key is trusted."""
+    """The peer has proved that it has the join secret of the run: its key is trusted."""
     UNUSUAL = "unusual"
-    """Its weights are much larger or smaller than mine."""
+    """The peer's weights are much larger or smaller than mine."""
     DIVERGED = "diverged"
     """My training has ended with a model that is not finite."""
     COLLAPSED = "collapsed"
-    """My training has ended with a model that answers the same to all."""
+    """My training has ended with a model that gives the same answer to all inputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened at `at_s` (monotonic seconds of the process that says so), concerning `peer` or oneself."""
+    """Something happened at `at_s` (monotonic seconds of the process that reports it), to `peer` or to this process."""
 
     kind: EventKind
     at_s: float

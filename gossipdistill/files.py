@@ -1,4 +1,4 @@
-"""Reading a file that may hold anything: whole, bounded, and refused with a reason where it cannot be used.
+"""Reading a file that may hold anything: completely, with bounds, and refused with a reason where it cannot be used.
 
 Every reader of the package gets its bytes, its text and its JSON here. Whatever lies at the path (nothing, a folder, a
 pipe that would never end, a file of many gigabytes) and whatever is in it, the only exception is `UnusableError`, whose
@@ -22,20 +22,22 @@ from pydantic import BaseModel, ValidationError
 from gossipdistill.printable import printable, shown
 
 TEXT_BYTES_MAX = 16 * 1024 * 1024
-"""Of a file that people write."""
+"""A file that people write has at most this many bytes."""
 JSON_BYTES_MAX = 256 * 1024 * 1024
-"""Of a file that this package writes: the summary of a thousand peers has tens of megabytes."""
+"""A file that this package writes has at most this many bytes: the summary of a thousand peers has tens of
+megabytes."""
 _UNSIZED_BYTES_MAX = 1 << 20
 DEPTH_MAX = 32
-"""Lists and tables within one another."""
+"""Lists and tables are nested at most this deep."""
 INTEGER_BITS_MAX = 128
-"""A larger number is no count, no time and no state of a generator; it could not even become a float."""
+"""A number has at most this many bits. A larger one is no count, no time and no state of a generator, and could not
+even become a float."""
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
 class UnusableError(Exception):
-    """The reason why a file cannot be used, for people. `missing`: because there is none."""
+    """The reason why a file cannot be used, for people. `missing` says that there is no such file."""
 
     def __init__(self, reason: str, missing: bool = False) -> None:
         super().__init__(reason)
@@ -94,7 +96,7 @@ def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
         UnusableError: when it is not there, no ordinary file, or may not be read.
     """
     try:
-        # Without O_NONBLOCK a pipe would be waited for; a terminal is not to become this process's own.
+        # Without O_NONBLOCK opening a pipe would block; O_NOCTTY keeps a terminal from becoming this process's own.
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     except OSError as error:
         if is_folder(path):  # Windows does not open folders
@@ -127,8 +129,8 @@ def read_bytes(path: Path, bytes_max: int | None = None) -> bytes:
             raise UnusableError(f"is too large: {status.st_size} bytes, at most {bytes_max}")
         try:
             with os.fdopen(number, "rb", closefd=False) as file:
-                # Never more than there is: reading claims its memory at once. Where a size of 0 is said, as of files
-                # that the system makes up, a bound of its own holds.
+                # Never ask for more than there is: `read` allocates its memory at once. Files that the system generates
+                # have a stated size of 0, and a bound of their own.
                 most = status.st_size or min(bytes_max or _UNSIZED_BYTES_MAX, _UNSIZED_BYTES_MAX)
                 content = file.read(most + 1)
         except MemoryError:

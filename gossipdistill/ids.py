@@ -1,4 +1,4 @@
-"""Who and which: the names and numbers that every floor shares.
+"""The names and numbers that all layers share.
 
 Two numbers are never mixed. `Boot` changes once per process start and orders versions; `number` counts what one
 process published since its boot. A version is compared as the pair, so that a restarted peer is always newer.
@@ -10,10 +10,11 @@ import re
 from typing import NamedTuple, NewType
 
 PeerName = NewType("PeerName", str)
-"""Matches `[a-z0-9][a-z0-9._-]{0,63}`: safe as a folder name, a routing identity and a host name."""
+"""A peer name matches `[a-z0-9][a-z0-9._-]{0,63}`: safe as a folder name, a routing identity and a host name."""
 
 Boot = NewType("Boot", int)
-"""One per process start: the larger of wall-clock milliseconds and the highest ever heard for my name + 1."""
+"""A boot is chosen once per process start. It is the larger of wall-clock milliseconds and 1 more than the highest boot
+ever heard for my name."""
 
 PEER_NAME_RULE = "1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
 _PEER_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -1,4 +1,5 @@
-"""Every bound of the network wing, declared once, with its unit in its name and its arithmetic beside it (law 7)."""
+"""Every bound of the network side: one declaration each, with the unit in its name and the arithmetic beside it (law
+7)."""
 
 from __future__ import annotations
 
@@ -11,249 +12,252 @@ MIB = 1 << 20
 class Limits:
     """Bounds and intervals of one peer.
 
-    Liveness: a peer that I exchange with, and that is silent for half a `probe_interval_s`, is probed in the next
-    interval, and *suspect* if neither it nor the others that I ask have answered within one, once its silence lasts
-    `silence_intervals` intervals: 1.25 s. It is *dead* when it has not refuted within `suspicion_factor` x
-    log10(members, at least 10) intervals (2 s in a run of up to 10), or up to `suspicion_max_factor` times that while
-    too few others confirm it.
+    Liveness: a neighbour that is silent for half a `probe_interval_s` is probed in the next interval. If neither it nor
+    a relay answers within one interval, it is *suspect* once it has been silent for `silence_intervals` intervals: 1.25
+    s. It is *dead* if it does not refute within `suspicion_factor` x log10(members, at least 10) intervals (2 s in a
+    run of up to 10). While too few others confirm the suspicion, that time is up to `suspicion_max_factor` times as
+    long.
 
     Memory held for one slot of one peer is at most (1 parcel in the outbox + `unconfirmed_max` on the wire + 1 arrival
-    in the inbox) x `payload_bytes_max`; payloads are shared between recipients, not copied. A sender has at most
-    `slots_per_peer_max` slots here, of topics that the strategy knows, `waiting_bytes_max` in all of them together, and
-    `payload_bytes_max` on its way in pieces. There are at most `peers_max` senders.
+    in the inbox) x `payload_bytes_max`. Recipients share a payload; it is not copied. One sender has at most
+    `slots_per_peer_max` slots here, only of topics that the strategy knows, `waiting_bytes_max` in all of them
+    together, and `payload_bytes_max` in transfer in pieces. There are at most `peers_max` senders.
     """
 
     greet_interval_s: float = 0.1
-    """Between greetings to a peer that was never heard; it doubles up to `greet_interval_max_s`."""
+    """The first gap between greetings to an unheard peer; it doubles up to `greet_interval_max_s`."""
     greet_interval_max_s: float = 1.0
     confirm_timeout_s: float = 2.0
-    """A version not confirmed within this plus its size over `confirm_bytes_per_s` is sent again, if still newest; it
-    is sooner where confirmations have been quicker, see protocol/retransmission.py."""
+    """A version that is still the newest is sent again if it is not confirmed within this plus its size over
+    `confirm_bytes_per_s`; sooner where confirmations have been quicker, see protocol/retransmission.py."""
     confirm_timeout_min_s: float = 0.3
-    """Never sooner than this; more than `confirm_delay_s`."""
+    """The retransmission timeout of states is never shorter than this, which is longer than `confirm_delay_s`."""
     confirm_bytes_per_s: float = 1e6
     confirm_delay_s: float = 0.25
-    """How long a confirmation waits for a state to ride on."""
+    """A confirmation waits this long for a state to ride on."""
     blocked_after_s: float = 5.0
-    """When to say that a peer lives and takes no state; a connection that is silent so long is given up."""
+    """A peer that lives and takes no state for this long is reported; a connection silent for this long is closed."""
     retry_interval_s: float = 0.02
-    """Between attempts to hand a version to a socket that is not connected yet or whose buffer is full; doubles up to
-    `retry_interval_max_s`."""
+    """This is the first gap between attempts to hand a version to a socket that is not connected yet or whose buffer is
+    full. It doubles up to `retry_interval_max_s`."""
     retry_interval_max_s: float = 0.5
     reopen_interval_s: float = 2.0
-    """Between two attempts to resolve a name, or to open a socket when there were too many."""
+    """Attempts to resolve a name, or to open a socket when too many were open, are this far apart."""
     probe_interval_s: float = 0.5
-    """One member is asked for a sign of life in each interval, unless it has given one lately."""
+    """In each interval one member is asked for a sign of life, unless it has given one lately."""
     probe_timeout_s: float = 0.2
-    """How long a direct answer may take before others are asked to ask. What remains of the interval is theirs."""
+    """A direct answer may take this long before relays are asked to probe. The rest of the interval is theirs."""
     silence_intervals: float = 2.5
-    """Whom a probe has found silent is suspect after so many intervals of silence: half of one until it is noticed, one
-    until its turn, one for the probe. A word that is only late arrives meanwhile."""
+    """A member that a probe found silent is suspect after this many intervals of silence: half of one until the silence
+    is noticed, one until the member's turn, one for the probe. A message that is only late arrives in that time."""
     relays: int = 3
-    """How many others are asked to ask."""
+    """This many relays are asked to probe a member that does not answer."""
     watched_max: int = 8
-    """Silent members with whom there is business that are probed in one interval, besides the one whose turn it is; a
-    run of no more others does business with all."""
+    """At most this many silent members that exchange with me are probed in one interval, besides the one whose turn it
+    is. In a run with no more members than this, I exchange with all."""
     watch_s: float = 2.0
-    """How long after a parcel a member is watched like that; afterwards it is probed in turn, as everybody."""
+    """A member is watched in this way for this long after a parcel, and then probed in turn like all others."""
     business_max: int = 64
-    """Members of a large roster of whom rows are kept for business, those of the last `business_s`."""
+    """Rows of at most this many members of a large roster are kept for exchange, those of the last `business_s`."""
     business_s: float = 30.0
     verifications: int = 2
-    """What others say of a death is believed when so many pings of mine have found no answer either."""
+    """What others say of a death is believed when this many of my own pings were not answered either."""
     verifications_per_s: float = 1000.0
-    """So many pings a death may bring upon its machine, of all others together: they spread them over time."""
+    """A death causes at most this many pings per second to its machine, from all others together."""
     errands_max: int = 256
-    """Probes that I make for others at the same time."""
+    """I make at most this many probes for others at the same time."""
     unreachable_after_s: float = 1.5
-    """A member that answers to others, but not to me for so long, is out of business with me."""
+    """A member that answers others, but has not answered me for this long, is not exchanged with."""
     pause_forgiven_s: float = 0.6
-    """When my own clock has jumped by so much, I was stopped myself, and the silence meanwhile is nobody's fault."""
+    """A jump of my own clock by this much means that I was stopped; that silence is held against nobody."""
     suspicion_factor: float = 4.0
-    """A suspect has factor x log10(members, at least 10) x `probe_interval_s` to refute, once enough others confirm;
-    `suspicion_max_factor` times that alone."""
+    """A suspect has this x log10(members, at least 10) x `probe_interval_s` to refute once enough others confirm, and
+    `suspicion_max_factor` times as long while nobody else does."""
     suspicion_max_factor: float = 3.0
     confirmations_wanted: int = 3
     claim_transmits_factor: float = 3.0
-    """A claim rides on factor x ceil(log10(members + 1)) messages of mine, then no more."""
+    """A claim is piggybacked on this x ceil(log10(members + 1)) of my messages, and on no more."""
     claims_per_message_max: int = 32
-    """Of at most about 400 bytes each, mostly 45: after a split has healed there is much to tell, else little."""
+    """Claims in one message, of at most about 400 bytes each and mostly 45; many only after a split has healed."""
     reminders_per_message: int = 2
-    """Of those that have ended: who missed the rumour hears of each every (their number / 8) intervals,
-    as about four probes and answers come in one."""
+    """One message carries this many reminders of processes that have ended. A member that missed the claim hears of
+    each every (their number / 8) intervals, as about four probes and answers arrive in one."""
     local_health_max: int = 8
-    """A peer whose probes fail for its own slowness stretches its time-outs up to this + 1 times."""
+    """A peer whose probes fail because it is slow itself stretches its timeouts up to this + 1 times."""
     incarnation_jump_max: int = 16
-    """A refutation number may rise so far above the known; more is a lie."""
+    """A refutation number may rise this far above the known one; a higher one is a lie."""
     greeted_at_start_max: int = 64
-    """Members of a larger roster are presumed present until a probe fails, and greeted when there is business: greeting
-    everybody would take n x n messages."""
+    """Members of a larger roster than this are presumed present until a probe fails, and are greeted before the first
+    exchange: greeting all would take n x n messages."""
     view_after_s: float = 4.0
-    """When to say who is missing, once: seen within five seconds."""
+    """After this time the missing peers are reported, once: the report is seen within five seconds."""
     pause_said_every_s: float = 10.0
-    """A process that is held up again and again says so at most this often."""
+    """A process that is held up again and again reports it at most once in this time."""
 
     unsent_tries_max: int = 5
-    """Mass that no socket has taken so often, within 0.3 s, is returned: its recipient may have been killed."""
+    """Mass that no socket took in this many attempts (0.3 s) is returned: its recipient may have been killed."""
 
     unconfirmed_max: int = 2
-    """Versions of one slot on the wire to one peer; more would only queue up stale ones in socket buffers."""
+    """At most this many versions of one slot are on the wire to one peer; more would only get stale in buffers."""
     in_flight_mass_max: int = 1
-    """Consignments of mass on the way to one peer and topic: exactly once needs no more memory than this."""
+    """Parcels of mass in flight to one peer and topic: exactly-once delivery needs no more memory than this."""
     lanes_max: int = 4
-    """Topics by which mass goes to a peer that loses much: the sender keeps as many payloads for it."""
+    """Mass goes to a lossy peer by this many topics; the sender keeps as many payloads for it."""
     lane_bytes_max: int = 4 * MIB
-    """Of payloads that are larger there is one at a time."""
+    """Payloads that are larger than this have one lane: one is in flight at a time."""
     lossy_parcels: int = 32
-    """After so many consignments in a row that were sent once, a peer counts no longer as one that loses much."""
+    """After this many parcels in a row that were sent only once, a peer no longer counts as lossy."""
     lossy_tries: int = 8
-    """Nor does one of which nothing is heard for as long as so many sendings take: it may be dead."""
+    """A peer that is silent for as long as this many attempts take is not lossy either: it may be dead."""
     in_flight_stream_max: int = 2
     consign_timeout_s: float = 1.0
-    """A consignment without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or enquired
-    after once it is known to be held. It is sooner where receipts have been quicker, see protocol/resending.py."""
+    """A parcel without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or is queried once
+    it is known to be held. The timeout is shorter where receipts have been quicker, see protocol/resending.py."""
     consign_tries: int = 16
-    """So often it is sent, or enquired after, at one interval; then each is twice the last, up to a bound."""
+    """A parcel is sent or queried this many times at a constant interval; then each is twice the last, up to a
+    bound."""
     consign_tries_few: int = 4
-    """The same for bodies that take longer than `consign_timeout_min_s` at `confirm_bytes_per_s`."""
+    """This is the same number for bodies that take longer than `consign_timeout_min_s` at `confirm_bytes_per_s`."""
     consign_timeout_min_s: float = 0.06
-    """Never sooner than this; more than `held_after_s` and a round trip."""
+    """The timeout of parcels is never shorter than this, which exceeds `held_after_s` and a round trip."""
     held_after_s: float = 0.03
-    """A parcel that came, and that the learner has not settled within this, is said to be held."""
+    """A parcel that the learner has not settled within this time after arrival is reported as held."""
     consign_timeout_max_s: float = 8.0
-    """The bound of `consign_tries`."""
+    """The doubled intervals after `consign_tries` are at most this long."""
     peers_max: int = 65_536
-    """Members, and senders of whom something is kept."""
+    """There are at most this many members, and at most this many senders of which state is kept."""
     links_max: int = 1024
-    """Peers with whom there are connections at the same time: two sockets each."""
+    """At most this many peers are connected at the same time, with two sockets each."""
     slots_per_peer_max: int = 256
     sender_bytes_max: int = 64 * MIB
-    """What waits for my learner of one sender takes at most so much memory, and four times the largest payload of my
-    own besides; or one payload, if that is larger. States and parcels each for themselves."""
+    """The states of one sender that wait for my learner take at most this much memory plus four times the largest
+    payload of my own, or one payload if that is larger. The same bound holds for its parcels."""
     strangers_max: int = 64
-    """Names that are no members and of which something is remembered: why they were refused, what they garbled."""
+    """At most this many names of strangers are remembered, with why they were refused and what they garbled."""
     stranger_links_max: int = 8
     """Connections kept open to addresses that are no member's: for a refusal, a change of address, a seed."""
 
     offences_max: int = 16
-    """Refused payloads, floods and the like of one peer before it is muted; one is forgiven every"""
+    """A peer is muted after this many refused payloads, floods and other offences."""
     penalty_forgiven_s: float = 2.0
-    """so many seconds."""
+    """One offence is forgiven in this time."""
     penalty_with_mass: int = 8
-    """So many offences is one refused parcel of mass: who sends such keeps what it is given, and drains the others."""
+    """One refused parcel of mass counts as this many offences: a peer that sends such parcels keeps the mass it is
+    given, and drains the others."""
     repeats_max: int = 64
-    """Messages of one peer that had come before: a lost confirmation makes one. More of them at once, or more than"""
+    """At most this many repeats of one peer's messages may arrive at once; more are a replay. A lost confirmation
+    causes one."""
     repeats_per_s: float = 8.0
-    """so many a second, is a replay."""
+    """At most this many repeats per second may arrive; more are a replay."""
     mute_s: float = 5.0
-    """How long a peer that keeps offending is not listened to, the first time; twice as long each time, up to"""
+    """The length of a peer's first mute; each further one is twice as long, up to `mute_max_s`."""
     mute_max_s: float = 300.0
     mute_forgotten_s: float = 600.0
-    """Who has not been muted for so long begins with `mute_s` again."""
+    """A peer that has not been muted for this long starts at `mute_s` again."""
 
     greetings_per_s_max: float = 8.0
-    """Of one member that are looked at. A peer that is not answered calls at most ten times in its first two seconds,
-    then once a second; and it answers greetings of mine."""
+    """At most this many greetings per second of one member are read. A peer that is not answered greets at most ten
+    times in its first two seconds, then once a second; and it answers my greetings."""
     greetings_at_once_max: float = 64.0
     starts_max: float = 3.0
-    """New processes of one member that are believed at once; then one every"""
+    """At most this many new processes of one member are believed at once."""
     start_again_s: float = 5.0
-    """so many seconds. With each, what was on its way to the one before is written off."""
+    """One more is believed after this time; with each, what was in flight to the one before is written off."""
     events_at_once: float = 32.0
-    """Of one kind about one peer that are told as they are; then one every"""
+    """At most this many events of one kind about one peer are written as they are, then one every `events_again_s`."""
     events_again_s: float = 60.0
-    """so many seconds, and beyond that one for many: of about 150 bytes each, so 5 kB at once and 9 kB an hour."""
+    """One more event is written as it is after this time, and beyond that one stands for many. An event takes about 150
+    bytes, so at most 5 kB are written at once and 9 kB an hour."""
 
     control_bytes_max: int = 64 * 1024
     contacts_per_greeting_max: int = 128
-    """Contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting fits. Who has more tells them in
-    turns."""
+    """A greeting names at most this many contacts of at most 64 (name) + 255 (host) + 16 bytes: 43 kB, so a greeting
+    fits. A peer that knows more names them in turns."""
     features_per_greeting_max: int = 32
-    """Names of at most 32 characters each."""
+    """A greeting names at most this many features of at most 32 characters each."""
     enrolments_per_message_max: int = 32
-    """Records of at most 200 bytes each."""
+    """A message holds at most this many records of at most 200 bytes each."""
     newcomers_max: int = 64
-    """Callers with a key that is not known yet whose first word is judged before those of all strangers together; in a
-    run with a join secret."""
+    """In a run with a join secret, at most this many callers with an unknown key have a place: their first messages are
+    judged before those that count against all strangers together."""
     newcomer_s: float = 30.0
-    """How long one keeps that place, unless newer ones displace it; and how long one whose proof was wrong stays
-    out."""
+    """A caller keeps its place for this long unless displaced; after a wrong proof it is kept out for as long."""
     fingerprint_entries_max: int = 32
     header_bytes_max: int = 288 * 1024
-    """Layout of 2,048 arrays at up to 140 bytes each."""
+    """A header holds the layout of 2,048 arrays at up to 140 bytes each."""
     arrays_max: int = 2048
     dimensions_max: int = 8
     payload_bytes_max: int = 256 * MIB
     piece_bytes_max: int = 4 * MIB
-    """A larger body travels in pieces of this size: links take turns, and a stranger cannot make us hold more."""
+    """A larger body travels in pieces of this size: links take turns, and a stranger can make me hold no more."""
     assembly_bytes_max: int = 2048 * MIB
-    """Bodies that are on their way here in pieces have at most so much together, by their announcements: eight of the
-    largest. Memory is touched as pieces come; who is refused for want of room sends again later."""
+    """Bodies that arrive in pieces have at most this size together, by their announcements: eight of the largest.
+    Memory is touched only as pieces arrive. A sender that is refused for lack of room sends again later."""
     freed_bytes_max: int = 128 * MIB
-    """When more than this has waited to be read, and has been, memory that nobody uses is given back to the system."""
+    """When more than this has waited to be read, and has been read, unused memory is given back to the system."""
     body_idle_s: float = 0.5
-    """Memory of a large body is kept so long for the next one: fresh memory costs 20 ms of CPU for 135 MB."""
+    """Memory of a large body is kept this long for the next one: fresh memory costs 20 ms of CPU for 135 MB."""
     push_bytes_max: int = 64 * 1024
-    """Larger payloads are announced, then pulled, unless the run says otherwise."""
+    """Larger payloads are announced, then pulled, unless the run is configured otherwise."""
 
     messages_per_s_max: float = 5000.0
-    """Of one sender on one channel; what is beyond is dropped unread. A round in lockstep between two processes of one
-    machine takes half a millisecond at best, and reading so many takes about a quarter of a core."""
+    """At most this many messages per second of one sender are read on one channel; the rest is dropped unread. A
+    lockstep round on one machine takes half a millisecond at best; reading this many takes about a quarter of a
+    core."""
     strangers_messages_per_s_max: float = 2000.0
-    """Of all together who are not known (yet). Newcomers greet again, ever more seldom."""
+    """At most this many messages per second are read of all unknown senders together. Newcomers greet again, less
+    often."""
     control_bytes_per_s_max: float = 64.0 * MIB
     data_bytes_per_s_max: float = 4096.0 * MIB
-    """More than one process hands out over loopback (3.7 GB/s): a bound to be lowered where bytes are dear."""
+    """More than one process sends over loopback (3.7 GB/s); it is to be lowered where traffic is expensive."""
     burst_s: float = 3.0
-    """So many seconds' worth may come at once: after a pause of mine, all that has waited."""
+    """The traffic of this many seconds may arrive at once: after a pause of mine, all that has waited."""
 
     files_wanted: int = 16_384
-    """How many files a worker asks to have open; what the system allows it may be less (`ulimit -Hn`)."""
+    """A worker asks for this many open files; the system may allow fewer (`ulimit -Hn`)."""
     files_reserved: int = 512
-    """File descriptors that strangers cannot take: libzmq opens one for each connection. At most half of all."""
+    """Strangers cannot take this many file descriptors, at most half of all: libzmq opens one for each connection."""
     backlog_max: int = 64
-    """Connections of one listener that the kernel has made and libzmq has not taken in: they come also when it is
-    closed."""
+    """At most this many accepted connections of one listener wait for libzmq. They arrive even after it is closed."""
     silent_connections_max: int = 1024
-    """Connections of others on which no member has spoken; when there are more, half of them are ended."""
+    """At most this many connections of others have no member on them; with more, half of these are ended."""
     unread_bytes_max: int = 64 * MIB
-    """What may wait to be read of one connection for data, or of a message on it that does not end; with more it is
-    paused."""
+    """A data connection is paused when more than this waits to be read on it, or of an endless message on it."""
     unread_control_bytes_max: int = 4 * MIB
-    """As much of one for control, which is cut off."""
+    """At most this much may wait to be read on one control connection. A connection with more is cut off."""
     paused_s_max: float = 2.0
-    """How long it may be paused before it is cut off: what waits has been read in less, and `blocked_after_s` is
-    longer."""
+    """A connection is cut off after this long a pause; reading takes less, and `blocked_after_s` is longer."""
     backlog_bytes_max: int = MIB
-    """What may wait of a connection on which more messages come than may."""
+    """At most this much may wait on a connection whose sender exceeds its message rate."""
     queued_bytes_max: int = 512 * MIB
-    """What may wait of all connections together before strangers are cut off, members paused, and nobody is taken in.
-    At `data_bytes_per_s_max` it comes in an eighth of a second, so that long is no look away."""
+    """At most this much may wait on all connections together. With more, strangers are cut off, members paused and no
+    connection accepted. It arrives in an eighth of a second at `data_bytes_per_s_max`: checks are closer together."""
     resident_share_max: float = 0.9
-    """Of the memory of the machine, or of the control group: when this process alone uses more, no more connections are
-    taken and those that others have made are ended."""
+    """When this process alone uses more than this share of the memory of the machine or of the control group, no more
+    connections are accepted, and those that others have opened are ended."""
     guard_interval_s: float = 0.25
-    """Between two looks at all that, and at most"""
+    """Files, memory and unread bytes are checked once in this time."""
     guard_interval_min_s: float = 0.005
-    """this while somebody knocks: 256 files are not taken in that time."""
+    """While connections arrive, the checks are at least this far apart: in that time fewer than 256 files are taken."""
 
     control_messages_queued_max: int = 256
     data_messages_queued_max: int = 4
-    """In the queue of one socket: at most 4 x `piece_bytes_max` = 16 MiB, and views of the payload at that."""
+    """A socket queues at most this many data messages: 4 x `piece_bytes_max` = 16 MiB, as views of the payload."""
     control_buffer_bytes: int = 256 * 1024
     data_buffer_bytes: int = 2 * MIB
-    """Of the kernel, each way: reader and writer need not take turns."""
+    """This is the size of the kernel buffer for data in each direction: reader and writer need not take turns."""
     handshake_timeout_s: float = 5.0
     turn_messages_max: int = 32
-    """Messages read from one socket, or pieces handed out (which copies nothing), in one turn of the network loop, so
-    that no turn exceeds a few milliseconds."""
+    """In one turn of the network loop at most this many messages are read from one socket, or pieces sent (which copies
+    nothing), so that no turn takes longer than a few milliseconds."""
     turn_bytes_max: int = 4 * MIB
-    """Bytes read from one socket in one turn: copying them takes a millisecond or less."""
+    """At most this many bytes are read from one socket in one turn: copying them takes a millisecond or less."""
     flush_s: float = 0.2
-    """How long the last words of a leaving peer may take to reach the wire."""
+    """The last messages of a leaving peer may take this long to reach the wire."""
 
     def waiting_bytes_max(self, largest: int) -> int:
-        """How many bytes of one sender may wait for a learner whose own largest payload has so many."""
+        """The number of bytes of one sender that may wait for a learner whose own largest payload has `largest`
+        bytes."""
         return self.sender_bytes_max + 4 * largest
 
 

@@ -1,14 +1,14 @@
-"""The hallway: the only place where the training thread and the network thread of a peer meet.
+"""The only place where the training thread and the network thread of a peer meet.
 
 Rules of this file
 1. Pure: the lock and the wake-up come in as arguments (drivers/network_thread.py supplies real ones; tests need none).
 2. Neither side ever waits for the other: every call copies a few references under the lock and returns.
 3. States: newest wins, out and in: one parcel per (recipient, topic, key) and one arrival per (sender, topic, key).
-4. States of one sender take at most `waiting_bytes_max` of memory: its oldest give way to its newest.
-5. Mass and streams: nothing is replaced. A link that has as many unsettled parcels as it may have is *busy*, and
-   `post` says so at once; every arrival stays until it is taken, and is to be settled.
-6. Mass has one *lane*, which is its topic. To a peer that loses much (protocol/resending.py) it has `lanes_max`, each
-   a topic of its own: what is lost delays nothing but itself. Who settles an arrival names the topic it came by.
+4. States of one sender take at most `waiting_bytes_max` of memory: its oldest are dropped for its newest.
+5. Mass and streams: nothing is replaced. A link with as many unsettled parcels as allowed is *busy*, and `post` says so
+   at once; every arrival stays until it is taken, and is to be settled.
+6. Mass has one *lane*, which is its topic. To a lossy peer (protocol/resending.py) it has `lanes_max`, each a topic of
+   its own, so that a lost parcel delays nothing but itself. A settlement names the topic by which the arrival came.
 
 An unlocked slot lost 0.1 % of its posts in a measurement, hence the lock.
 """
@@ -39,8 +39,8 @@ _STATE = 0
 
 
 class Collected(NamedTuple):
-    """What the training thread left since the last call: parcels by recipient slot, oldest first, the inbox slots of
-    states that it has emptied, its verdicts on consignments, and whose payloads it has refused."""
+    """What the training thread left since the last call: parcels by recipient slot, oldest first; the inbox slots of
+    states that it has emptied; its settlements; and its complaints about senders whose payloads it has refused."""
 
     parcels: list[tuple[Slot, Parcel]]
     taken: list[Slot]
@@ -49,28 +49,29 @@ class Collected(NamedTuple):
 
 
 class LinkRoom:
-    """How many more parcels of mass and streams each link may take: what was posted is unsettled until it is freed.
+    """How many more parcels of mass and streams each link may take. A posted parcel is unsettled until it is freed.
 
-    `lock` is the mailbox's. `lossy` are the peers to which mass has several lanes, as last told by the network.
+    `lock` is the mailbox's. `lossy` are the peers to which mass has several lanes, as last published by the network.
     """
 
     def __init__(self, lock: AbstractContextManager[object], limits: Limits) -> None:
         self._lock, self._limits = lock, limits
         self.lossy: frozenset[PeerName] = frozenset()
         self._seen_lossy: frozenset[PeerName] = frozenset()
-        """As `busy` has last seen it: what it calls free stays so until it is asked again."""
+        """The value of `lossy` at the last call of `busy`: what `busy` calls free stays free until it is asked
+        again."""
         self._in_flight: Counter[Slot] = Counter()
         self._in_flight_max = {
             DeliveryClass.MASS: limits.in_flight_mass_max,
             DeliveryClass.STREAM: limits.in_flight_stream_max,
         }
         self._bulky: dict[str, bool] = {}
-        """Of each topic, whether its last parcel was too large for more than one lane."""
+        """For each topic, this says whether its last parcel was too large for more than one lane."""
         self._weights: dict[Slot, float] = {}
-        """Of what is unsettled."""
+        """The push-sum weight of each unsettled parcel."""
 
     def reserve(self, peer: PeerName, topic: str, parcel: Parcel) -> Slot | None:
-        """The link, and lane, by which this parcel goes; None while all are busy. The caller holds the lock."""
+        """Return the link and lane by which this parcel goes; None while all are busy. The caller holds the lock."""
         room = self._in_flight_max[parcel.delivery]
         slots = [Slot(peer, lane, parcel.key) for lane in self._lanes(peer, topic, parcel.delivery)]
         slot = next((slot for slot in slots if self._in_flight[slot] < room), None)
@@ -81,7 +82,7 @@ class LinkRoom:
         return slot
 
     def busy(self, topic: str, delivery: DeliveryClass) -> frozenset[PeerName]:
-        """To whom nothing more of this topic may be posted until something is settled."""
+        """The peers to which nothing more of this topic may be posted until a parcel is settled."""
         with self._lock:
             self._seen_lossy = frozenset() if self._bulky.get(topic) else self.lossy
             room = self._in_flight_max[delivery]
@@ -90,7 +91,7 @@ class LinkRoom:
             return frozenset(p for p in peers if full.issuperset((p, one) for one in self._lanes(p, topic, delivery)))
 
     def under_way(self) -> dict[PeerName, float]:
-        """The weight of the mass that is on its way to each peer, and not settled."""
+        """The weight of the unsettled mass in flight to each peer."""
         weights: dict[PeerName, float] = {}
         with self._lock:
             for slot, weight in self._weights.items():
@@ -98,7 +99,7 @@ class LinkRoom:
         return weights
 
     def free(self, slots: Iterable[Slot]) -> None:
-        """A parcel of each of these links is settled, returned or written off: there is room for the next."""
+        """Note that a parcel of each of these links is settled, returned or written off: there is room for the next."""
         with self._lock:
             for slot in slots:
                 self._in_flight[slot] -= 1
@@ -106,12 +107,12 @@ class LinkRoom:
                     del self._in_flight[slot], self._weights[slot]
 
     def in_flight(self) -> dict[Slot, int]:
-        """How many parcels of mass and streams were posted on each link and are not settled yet, for observers."""
+        """The number of unsettled parcels of mass and streams posted on each link, for observers."""
         with self._lock:
             return dict(self._in_flight)
 
     def _lanes(self, peer: PeerName, topic: str, delivery: DeliveryClass) -> list[str]:
-        """The topics by which a parcel of this one may go to this peer."""
+        """The topics by which a parcel of this topic may go to this peer."""
         many = delivery is DeliveryClass.MASS and peer in self._seen_lossy
         return [topic, *(f"{topic}.{number}" for number in range(2, self._limits.lanes_max + 1) if many)]
 
@@ -139,27 +140,27 @@ class Mailbox:
         self._complaints: list[Complaint] = []
         self._inbox: dict[tuple[Slot, int], Received] = {}
         self._waiting_bytes: Counter[PeerName] = Counter()
-        """Memory of the states in the inbox, by sender."""
+        """The memory in bytes of the states in the inbox, by sender."""
         self.intake = Intake()
-        """Set by the owner of the learner; what is posted is added by itself."""
+        """The owner of the learner sets this; posted topics and sizes are added automatically."""
         self._delivered = 0
         self._taken: set[Slot] = set()
         self._events = Condensed(limits, events_kept_max)
         self._events_told_s = float("-inf")
         self._neighbourhood = Neighbourhood()
         self.progress = (0, False)
-        """It is my step, and whether I am done; for probes."""
+        """This is (my step, whether I am done), for probes."""
         self.overwritten = 0
-        """It counts the parcels that were replaced by a newer one before the network could collect them."""
+        """The number of parcels that were replaced by a newer one before the network could collect them."""
         self._taking_awaited = False
 
     # --- the training thread -------------------------------------------------------------------------------------
 
     def post(self, parcel: Parcel) -> bool:
-        """Leave news for the neighbours named in it; whether it was taken.
+        """Leave a parcel for the neighbours named in it. Returns whether it was accepted.
 
-        A state always is, and replaces what the network had not collected yet. Mass or a stream is not while its link
-        is busy: the sender keeps it, and posts again later.
+        A state always is, and replaces an older one that the network has not collected yet. Mass or a stream is not
+        accepted while its link is busy: the sender keeps it, and posts again later.
         """
         with self._lock:
             self._note_use(parcel)
@@ -186,9 +187,9 @@ class Mailbox:
             self.intake = Intake(more, max(largest, parcel.payload.nbytes))
 
     def take(self) -> list[Received]:
-        """All that came since the last call, in order: of states at most one per (sender, topic, key), of mass and
-        streams each one, and what was returned to me."""
-        if not self._inbox:  # a stale look costs one step of delay; taking the lock each step would cost more
+        """Return all that arrived since the last call, in order: at most one state per (sender, topic, key), every
+        parcel of mass and streams, and what was returned to me."""
+        if not self._inbox:  # a stale read costs one step of delay; taking the lock in each step would cost more
             return []
         with self._lock:
             received = list(self._inbox.values())
@@ -201,7 +202,7 @@ class Mailbox:
         return received
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
-        """The learner's verdicts on arrivals of mass and streams, each once."""
+        """Leave the learner's settlements of arrivals of mass and streams, each once."""
         with self._lock:
             before = len(self._settlements)
             self._settlements.extend(settlements)
@@ -210,24 +211,25 @@ class Mailbox:
             self._wake()
 
     def complain(self, complaints: Iterable[Complaint]) -> None:
-        """Whose payloads the learner has refused. The network hears of it with whatever is collected next."""
+        """Leave complaints about payloads that the learner has refused. The network gets them with what is collected
+        next."""
         with self._lock:
             self._complaints.extend(complaints)
 
     def neighbourhood(self) -> Neighbourhood:
-        """Who is there, as last told by the network."""
+        """The other peers, as last published by the network."""
         return self._neighbourhood
 
     def report_progress(self, step: int, done: bool) -> None:
-        """Tell the network which step I am at (it travels in probes) and whether I only serve from now on."""
+        """Tell the network which step I am at (probes carry it) and whether I have finished training and only serve."""
         _, was_done = self.progress
         self.progress = (step, done)
         if done != was_done:
             self._wake()
 
     def drain_events(self, now: float | None = None) -> list[Event]:
-        """Events of the network since the last call, oldest first, floods of them condensed (condensing.py). `now` is
-        the network's clock, infinity at the end; without it, the time of the newest event."""
+        """Return events of the network since the last call, oldest first, with floods condensed (condensing.py). `now`
+        is the network's clock, infinity at the end; without it, the time of the newest event."""
         if not self._events:
             return []
         with self._lock:
@@ -236,7 +238,7 @@ class Mailbox:
     # --- the network thread --------------------------------------------------------------------------------------
 
     def collect(self) -> Collected:
-        """What the training thread left since the last call."""
+        """Return what the training thread left since the last call."""
         with self._lock:
             parcels = [*self._outbox.items(), *self._consigned]
             collected = Collected(parcels, sorted(self._taken), self._settlements, self._complaints)
@@ -246,7 +248,7 @@ class Mailbox:
         return collected
 
     def await_taking(self, awaited: bool) -> bool:
-        """Ask to be woken by the next `take`, or no longer. True when something was taken just before the asking."""
+        """Ask to be woken by the next `take`, or stop asking. Returns True when something was taken just before."""
         if not awaited and not self._taking_awaited:
             return False
         with self._lock:
@@ -254,12 +256,12 @@ class Mailbox:
             return awaited and bool(self._taken)
 
     def deliver(self, received: Received) -> bool:
-        """Put what came into the inbox: a state over an older one (the caller has checked that it is newer), mass and
-        streams beside what is there. Whether other states of its sender had to give way."""
+        """Put an arrival into the inbox: a state over an older one (the caller has checked that it is newer), mass and
+        streams beside what is there. Returns whether other states of its sender were dropped for it."""
         slot = Slot(received.peer, received.topic, received.key)
         with self._lock:
-            # Versions do not tell parcels apart: one that was returned has a number of mine, the others have numbers of
-            # their senders, and two processes may have been started in the same millisecond.
+            # Versions do not identify parcels: a returned one has a number of mine, the others have numbers of their
+            # senders, and two processes may have been started in the same millisecond.
             self._delivered += 1
             if received.delivery is not DeliveryClass.STATE:
                 self._inbox[slot, self._delivered] = received
@@ -276,7 +278,8 @@ class Mailbox:
             self._waiting_bytes[slot.peer] -= known.payload.memory_bytes
 
     def _make_room(self, sender: PeerName, size: int) -> bool:
-        """For so many bytes; whether something gave way. It counts as taken, so that its sender goes on."""
+        """Make room for `size` bytes. Returns whether a state was dropped. It counts as taken, so that its sender goes
+        on."""
         room = self._limits.waiting_bytes_max(self.intake.largest) - size
         if self._waiting_bytes[sender] <= room:
             return False
@@ -288,7 +291,7 @@ class Mailbox:
         return bool(states)
 
     def tell(self, neighbourhood: Neighbourhood | None, events: Iterable[Event]) -> None:
-        """Publish a new snapshot of the others (None: unchanged) and what happened."""
+        """Publish a new snapshot of the others (None: unchanged) and events."""
         with self._lock:
             if neighbourhood is not None:
                 self._neighbourhood, self.room.lossy = neighbourhood, neighbourhood.lossy
@@ -296,6 +299,6 @@ class Mailbox:
             self._events_told_s = max([self._events_told_s, *(event.at_s for event in events)])
 
     def waiting(self) -> list[Received]:
-        """What the learner has not taken yet, oldest first, for observers."""
+        """The arrivals that the learner has not taken yet, oldest first, for observers."""
         with self._lock:
             return list(self._inbox.values())

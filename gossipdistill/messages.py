@@ -1,13 +1,13 @@
-"""The vocabulary: what peers say to one another, and what passes between the learner and the network of one peer.
+"""The messages between peers, and what passes between the learner and the network of one peer.
 
 Rules of this file
-1. Every class is frozen; nothing here computes, waits or reaches out.
-2. A payload is opaque to the network wing: it has `nbytes` and is carried as it is. Its array layout is for learners.
+1. Every class is frozen; nothing here computes, waits or does input or output.
+2. A payload is opaque to the network side: it has `nbytes` and is carried unchanged. Its array layout is for learners.
 
-Two staircases use these words. Down: a strategy makes `Parcel`s, the mailbox hands them to the protocol, which turns
-them into `State` messages for each recipient. Up: a `State` message becomes an `Arrival` for the learner.
+Down: a strategy makes `Parcel`s, the mailbox hands them to the protocol, which turns them into `State` messages for
+each recipient. Up: a `State` message becomes an `Arrival` for the learner.
 
-How peers meet, watch over one another and part is said with the words of `presence`.
+The messages by which peers meet, probe one another and leave are in `presence`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class DeliveryClass(StrEnum):
     """What the network promises for a payload (law 4).
 
     *state*: newest wins; loss, duplication and reordering are harmless. *mass*: conserved, so it arrives exactly once,
-    with one unsettled parcel per link and topic; on a link that loses messages the mailbox uses a few topics. *stream*:
-    as mass and in order, without weight; two unsettled parcels, since a neighbour in lockstep may be one round ahead.
+    with one unsettled parcel per link and topic; on a lossy link the mailbox uses a few topics. *stream*: like mass and
+    in order, but without weight; two unsettled parcels, since a neighbour in lockstep may be one round ahead.
     """
 
     STATE = "state"
@@ -49,8 +49,8 @@ class ArrayLayout(NamedTuple):
     encoding: str
     nbytes: int
     dtype: str = "float32"
-    """The type of the entries before encoding, and after decoding: one of those that
-    `wire/encodings/raw` carries, as numpy and torch name it."""
+    """The type of the entries before encoding and after decoding: one of those that `wire/encodings/raw` carries, as
+    numpy and torch name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +67,17 @@ class Payload:
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes to keep it, roughly and at most: the body, and about 1 kB for itself and for each array."""
+        """An upper estimate of the memory in bytes that it takes: the body, and about 1 kB for itself and for each
+        array."""
         return self.nbytes + 1024 * (1 + len(self.layout))
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a strategy says to those of its neighbours. It is carried unchanged to the strategies that read it.
+    """What a strategy sends to neighbours. It is carried unchanged to the strategies that read it.
 
-    A *state* says what is, never what to add. Mass and streams have no key. `step` and `exchange` are counts of the
-    sender's own; `weight` is the push-sum weight that travels with mass (float64), `degree` the number of the sender's
+    A *state* is a value, never an increment. Mass and streams have no key. `step` and `exchange` are the sender's own
+    counts; `weight` is the push-sum weight that travels with mass (float64); `degree` is the number of the sender's
     living neighbours, from which symmetric mixing weights are made.
     """
 
@@ -91,18 +92,18 @@ class Content:
 
 
 class Carrier:
-    """Something that carries a `content`, whose fields can be read as if they were its own."""
+    """An object with a `content`, whose fields can be read as its own."""
 
     __slots__ = ()
     content: Content
 
     def with_content(self, **changes: Any) -> Self:
-        """The same with these fields of its content changed."""
+        """A copy with these fields of its content changed."""
         return replace(self, content=replace(self.content, **changes))  # type: ignore[type-var]
 
     @property
     def topic(self) -> str:
-        """What it is about."""
+        """The topic."""
         return self.content.topic
 
     @property
@@ -117,17 +118,17 @@ class Carrier:
 
     @property
     def exchange(self) -> int:
-        """The number of the exchange, as its sender counts."""
+        """The number of the exchange, counted by its sender."""
         return self.content.exchange
 
     @property
     def key(self) -> str:
-        """Which of several states of one topic."""
+        """The key that tells several states of one topic apart."""
         return self.content.key
 
     @property
     def delivery(self) -> DeliveryClass:
-        """What the network promises for it."""
+        """The delivery class."""
         return self.content.delivery
 
     @property
@@ -143,7 +144,7 @@ class Carrier:
 
 @dataclass(frozen=True, slots=True)
 class Parcel(Carrier):
-    """A content for some neighbours. One of mass or of a stream has one recipient; `mode` concerns states only."""
+    """A content for some neighbours. A parcel of mass or of a stream has one recipient; `mode` concerns states only."""
 
     to: tuple[PeerName, ...]
     content: Content
@@ -178,7 +179,7 @@ class Arrival(Carrier):
 
 @dataclass(frozen=True, slots=True)
 class Returned(Carrier):
-    """My own parcel for `recipient`, which was not absorbed there for this `reason`: its mass is mine again, and there
+    """My own parcel for `recipient`, which was not absorbed there for this `reason`. Its mass is mine again, and there
     is nothing to settle."""
 
     recipient: PeerName
@@ -193,11 +194,11 @@ class Returned(Carrier):
 
 
 Received = Arrival | Returned
-"""What a mailbox holds for its learner."""
+"""A mailbox holds these for its learner."""
 
 
 def arrivals_of(received: Iterable[Received]) -> list[Arrival]:
-    """What others have sent, without what was returned."""
+    """The arrivals among these, without returned parcels."""
     return [one for one in received if isinstance(one, Arrival)]
 
 
@@ -214,7 +215,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """The learner has refused a payload of `sender`, for this reason in one word: held against it."""
+    """The learner has refused a payload of `sender`, for this reason in one word. It counts as an offence."""
 
     sender: PeerName
     reason: str
@@ -222,9 +223,9 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What a learner has a use for, as it tells its network.
+    """What a learner can use, as it tells its network.
 
-    `topics` are those that its strategy reads or posts, None while that is not known yet. `largest` is the size in
+    `topics` are those that its strategy reads or posts, None while they are not known yet. `largest` is the size in
     bytes of the largest payload that it has posted.
     """
 
@@ -232,7 +233,7 @@ class Intake:
     largest: int = 0
 
     def knows(self, topic: str) -> bool:
-        """Whether something of this topic is of use. Mass has lanes: those of "a" are "a", "a.2", "a.3" and so on."""
+        """Whether the learner can use this topic. Mass has lanes: those of "a" are "a", "a.2", "a.3" and so on."""
         lane_of, _, lane = topic.rpartition(".")
         return self.topics is None or topic in self.topics or (lane_of in self.topics and lane in _LANES)
 
@@ -248,11 +249,11 @@ class Neighbourhood:
     statuses: Mapping[PeerName, str] = field(default_factory=dict)
     places: Mapping[PeerName, int] = field(default_factory=dict)
     muted: frozenset[PeerName] = frozenset()
-    """Those of the living who are not listened to now. They are given no mass either: none would come back."""
+    """These living peers are muted now. They are given no mass either: none would come back."""
     unheard: frozenset[PeerName] = frozenset()
-    """Those of which nothing was ever heard."""
+    """Nothing was ever heard from these peers."""
     lossy: frozenset[PeerName] = frozenset()
-    """Those to whom mass has had to be sent more than once lately."""
+    """Mass to these peers had to be sent more than once lately."""
 
 
 _LANES = frozenset("23456789")
@@ -263,7 +264,7 @@ _LANES = frozenset("23456789")
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """I have a newer state than you have confirmed, of this size: ask when you are ready."""
+    """I have a newer state than you have confirmed, of this size: ask for it when you are ready."""
 
     topic: str
     key: str
@@ -273,8 +274,8 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Send me your newest state of this slot. `number` is the announcement that this answers, so that a late or doubled
-    wish is not taken for a wish for the version after."""
+    """Send me your newest state of this slot. `number` is that of the announcement that this answers, so that a late or
+    duplicated request is not taken for one for the next version."""
 
     topic: str
     key: str
@@ -291,17 +292,17 @@ class Confirm:
 
 
 class Verdict(StrEnum):
-    """What became of a consignment. Append only: the words travel."""
+    """The state of a parcel of mass or of a stream at its recipient. Append only: the words are on the wire."""
 
     HELD = "held"
-    """It is here; its learner has not looked yet."""
+    """It has arrived; the learner has not settled it yet."""
     ABSORBED = "absorbed"
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of the consignment `number` of this topic, and why."""
+    """The verdict on parcel `number` of this topic, and why."""
 
     topic: str
     number: int
@@ -311,7 +312,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Enquiry:
-    """What became of a consignment of which I know that you hold it? Answered by a `Receipt`."""
+    """Asks for the verdict on a parcel that I know you hold. Answered by a `Receipt`."""
 
     topic: str
     number: int
@@ -322,7 +323,7 @@ class Enquiry:
 
 @dataclass(frozen=True, slots=True)
 class State(Carrier):
-    """One version of one slot. `confirms` ride along: what arrived from the recipient before."""
+    """One version of one slot. `confirms` are piggybacked: states of the recipient that arrived here before."""
 
     number: int
     content: Content
@@ -331,8 +332,8 @@ class State(Carrier):
 
 @dataclass(frozen=True, slots=True)
 class Consignment(Carrier):
-    """One parcel of mass or of a stream: numbered from 1 per link, topic and boot of its sender, resent until a
-    receipt comes."""
+    """One parcel of mass or of a stream: numbered from 1 per link, topic and boot of its sender, and resent until a
+    receipt arrives."""
 
     number: int
     content: Content
@@ -340,8 +341,8 @@ class Consignment(Carrier):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a large body that begins at byte `offset` of it. The message that the body belongs to, a `State` or a
-    `Consignment` with a layout of more bytes than its own body has, went before on the same connection."""
+    """A part of a large body, from byte `offset` on. The message that the body belongs to was sent before on the same
+    connection: a `State` or a `Consignment` with a layout of more bytes than its own body has."""
 
     delivery: DeliveryClass
     topic: str
@@ -358,20 +359,21 @@ Message = (
 )  # fmt: skip
 
 FEATURES: tuple[str, ...] = ()
-"""What this release understands beyond what every release of its wire version does; its greetings name it. A feature is
-a word of 1 to 32 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, and is never given another meaning."""
+"""These are the features that this release understands beyond its wire version; its greetings name them. A feature is a
+word of 1 to 32 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit, and is never given another meaning."""
 
 FEATURE_OF: dict[type, str] = {}
-"""The feature that a peer must have named before a message of this kind is sent to it. A kind without an entry is part
-of the wire version."""
+"""A peer must have named this feature before a message of this kind is sent to it. A kind without an entry is part of
+the wire version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who says it, from which process, to whom, and what.
+    """A message with its sender, the sender's process and its recipient.
 
-    `to` is empty when only an address is known, and `to_boot` is 0 when no process of that name was heard yet. What is
-    addressed to the predecessor of a restarted process is not for its successor: old confirmations and refusals lie.
+    `to` is empty when only an address is known, and `to_boot` is 0 when no process of that name was heard yet. A
+    message to the predecessor of a restarted process is not for its successor: old confirmations and refusals would be
+    false.
     """
 
     sender: PeerName

@@ -1,7 +1,7 @@
-"""Who is there and where: the words by which peers meet, watch over one another and part.
+"""The messages by which peers meet, probe one another and leave.
 
-Each is a message of its own on the control socket, or a part of one. Rules as in `messages`: every class is frozen, and
-nothing here computes, waits or reaches out. What is said about states, mass and streams is in `messages`.
+Each is a control message of its own, or a part of one. Rules as in `messages`: every class is frozen, and nothing here
+computes, waits or does input or output. Messages about states, mass and streams are in `messages`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from gossipdistill.ids import PeerName
 
 
 class Address(NamedTuple):
-    """Where a peer listens: control on `port`, data on `port + 1`. Port 0: the launcher picks two free ones.
+    """The address at which a peer listens: control on `port`, data on `port + 1`. With port 0 the launcher picks two
+    free ones.
 
-    Without host and port (`NOWHERE`): a peer that nobody can reach. It dials out, and links serve both ways.
+    Without host and port (`NOWHERE`) nobody can dial the peer. It dials the others, and links serve both ways.
     """
 
     host: str
-    """Host name, IPv4 address, or IPv6 address without brackets."""
+    """This is a host name, an IPv4 address, or an IPv6 address without brackets."""
     port: int
 
     @property
@@ -36,7 +37,7 @@ class Address(NamedTuple):
 
 
 NOWHERE = Address("", 0)
-"""Where a peer listens that nobody can reach."""
+"""The address of a peer that nobody can dial."""
 
 
 # --- meeting -----------------------------------------------------------------------------------------------------
@@ -53,10 +54,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """First word of every process to every other. `fingerprint` must be equal on both sides, entry by entry.
+    """The first message of every process to every other. `fingerprint` must be equal on both sides, entry by entry.
 
-    `features` say what this process understands beyond its wire version. They are no part of the fingerprint, so a
-    difference refuses nobody, and a name that is not known means nothing to its reader.
+    `features` names what this process understands beyond its wire version. It is no part of the fingerprint, so a
+    difference causes no refusal, and a reader ignores names that it does not know.
     """
 
     address: Address
@@ -68,9 +69,10 @@ class Greeting:
 
 
 class RefusalCode(StrEnum):
-    """Why a peer was turned away. Append only: the words travel.
+    """Why a peer was turned away. Append only: the words are on the wire.
 
-    `PLACE_TAKEN` with `asked` as the name of the one refused: another process has that name, and answers. It tries on.
+    `PLACE_TAKEN` with the refused peer's name in `asked`: another process has that name, and answers. The refused one
+    tries again.
     """
 
     WIRE_VERSION = "wire_version"
@@ -84,11 +86,11 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """I do not talk to you, and this is why. `detail` names what differs, with both values; `asked` is the name that
-    was looked for, when that is what is wrong.
+    """I do not exchange with you, for this reason. `detail` names what differs, with both values; `asked` is the name
+    that was looked for, when that is what is wrong.
 
-    `wire_version` is that of the other, None where it is mine: what I say to it is written in its own, and a refusal
-    that came names that of its writer.
+    `wire_version` is that of the other side, None where it is mine. A refusal that I send is written in its recipient's
+    version, and one that arrives names its writer's version.
     """
 
     code: RefusalCode
@@ -96,21 +98,21 @@ class Refusal:
     asked: str = ""
     wire_version: int | None = field(default=None, compare=False)
     newer_boot: int = 0
-    """With `SUPERSEDED`, the process that its writer takes for the newer one, and below where that listens. It is a
-    hint and no proof: 0 where nothing is said."""
+    """With `SUPERSEDED`, this is the boot of the process that the writer takes for the newer one, and `newer_at` is its
+    address. It is a hint and no proof; 0 means that nothing is said."""
     newer_at: Address = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The connection that this came through leads back to me. Said on a data socket that carries nothing else, so that
-    one whom nobody can dial can be sent payloads."""
+    """The connection that this arrived through leads back to me. It is sent on a data socket that carries nothing else,
+    so that payloads can be sent to a peer that nobody can dial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """The key of `name` is `key` (40 characters of Z85): written by its process `boot`, which proves by `proof`, an
-    HMAC in hexadecimal, that it has the run's join secret."""
+    """The key of `name` is `key` (40 characters of Z85). The record is written by the process `boot` of that peer.
+    `proof`, an HMAC in hexadecimal, proves that it has the run's join secret."""
 
     name: PeerName
     key: str
@@ -120,7 +122,7 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class Enrolments:
-    """Who may take part in `run` besides those of the roster; each checks each record for itself."""
+    """The peers that may take part in `run` besides those of the roster. Every reader checks every record itself."""
 
     run: str
     records: tuple[Enrolment, ...]
@@ -130,7 +132,7 @@ class Enrolments:
 
 
 class ClaimKind(StrEnum):
-    """What is said of a member. Append only: the words travel."""
+    """The status that a claim gives a member. Append only: the words are on the wire."""
 
     ALIVE = "alive"
     SUSPECT = "suspect"
@@ -140,10 +142,11 @@ class ClaimKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What `by` says of the process `boot` of `name`; rides on probes and their answers.
+    """What `by` claims about the process `boot` of `name`; piggybacked on probes and their answers.
 
-    Of two claims about one process the one with the higher `incarnation` holds, and of equals the worse. Only the
-    process itself raises its refutation. `address` and `place` (none and 0 where a roster tells) introduce a newcomer.
+    Of two claims about one process the one with the higher `incarnation` holds, and of equal ones the worse. Only the
+    process itself raises its incarnation. `address` and `place` (None and 0 where a roster has them) introduce a
+    newcomer.
     """
 
     name: PeerName
@@ -157,8 +160,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Are you there? `number` comes back in the `Ack`; `step` and `done` are the sender's own progress; so is
-    `incarnation`, a number that nobody else may raise."""
+    """Are you there? `number` comes back in the `Ack`. `step`, `done` and `incarnation` are the sender's own; only the
+    sender raises its incarnation."""
 
     number: int
     step: int
@@ -191,7 +194,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """Answers a `PingRequest` whose target has not answered yet: it is not the link between us that fails."""
+    """Answers a `PingRequest` whose target has not answered yet: the link to the relay works."""
 
     number: int
     claims: tuple[Claim, ...] = ()
@@ -202,10 +205,10 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Last word of a process that ends; `crashed`: not on purpose, so that it may be back.
+    """The last message of a process that ends. `crashed` says that it did not end on purpose, so that it may be back.
 
-    `absorbed` are the last parcels of mass from the one whom it is said to that were absorbed here, as (topic, number):
-    no other of them ever will be. None: nothing is said of that.
+    `absorbed` are the last parcels of mass from the recipient that were absorbed here, as (topic, number). No other of
+    them will be absorbed later. None means that nothing is said about them.
     """
 
     reason: str

@@ -10,7 +10,7 @@ import unicodedata
 from typing import Any
 
 VALUE_CHARACTERS_MAX = 200
-"""Of a refused value in a message; the rest is left out."""
+"""A message shows at most this many characters of a refused value."""
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Who takes part: names, addresses and peculiarities of the peers, in the order that shards and topologies use."""
+"""The peers of a run: names, addresses and peculiarities, in the order that shards and topologies use."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ from gossipdistill.presence import Address as Address
 
 PEERS_MAX = 65_536
 CONTROL_PORT_MAX = 65_534
-"""Data travels on the next port, which must exist too."""
+"""The control port is at most this, since data uses the next port, which must exist too."""
 _COUNT_CHARACTERS_MAX = 20
-"""A longer number is none of peers, and Python reads numbers of some thousand digits only."""
+"""A count has at most this many characters. A longer number is no number of peers, and Python reads numbers of some
+thousand digits only."""
 LOCAL_NAMES = ("ada", "bo", "cy", "dee", "eve", "fay", "gus", "hal", "ivy", "jo", "kim", "lou")
-"""Names of local peers that are only counted; from the thirteenth on they are called peer-13, peer-14, ..."""
+"""These are the names of local peers of which only the count is given. From the thirteenth on they are called peer-13,
+peer-14, ..."""
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -152,20 +154,20 @@ class PeerEntry(BaseModel):
     address: Annotated[
         InstanceOf[Address], BeforeValidator(_address), AfterValidator(_reachable), PlainSerializer(str)
     ] = NOWHERE
-    """Where others reach this peer."""
+    """Others reach this peer at this address."""
     listen: Literal["none"] | None = None
     """"none": nobody can reach this peer (a home network), so it has no address. It dials the others."""
     set: Annotated[dict[str, Any], BeforeValidator(_dotted)] = {}
-    """Dotted keys of the run that are different for this peer."""
+    """These dotted keys of the run have other values for this peer."""
     slowdown: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
-    """How many times longer each step of this peer takes (a straggler to order)."""
+    """Each step of this peer takes this many times as long (a deliberate straggler)."""
     device: Annotated[str, AfterValidator(_device)] | None = None
     shard: Annotated[str, AfterValidator(_shard)] | None = None
-    """The k-th of n parts of the training data, counted from 1; default: by place in the roster."""
+    """The shard is the k-th of n parts of the training data, counted from 1; the default is by place in the roster."""
     public_key: Annotated[str, AfterValidator(_public_key)] | None = None
-    """Of the peer's CURVE key pair, as written by `gossipdistill keys new`."""
+    """The public key of the peer's CURVE key pair, as written by `gossipdistill keys new`."""
     revoked: bool = False
-    """The holder of that key is not to be trusted any more; written by `gossipdistill keys revoke`."""
+    """The key is not trusted any more; written by `gossipdistill keys revoke`."""
 
     @model_validator(mode="after")
     def _reached_or_not(self) -> PeerEntry:
@@ -185,7 +187,8 @@ class Roster(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> Roster:
-        """Names must differ, and so must the pairs of ports on one host; and somebody must be there to dial."""
+        """Refuse equal names, overlapping pairs of ports on one host, and a roster without a peer that can be
+        dialled."""
         taken: dict[tuple[str, int], PeerEntry] = {}
         names: dict[str, int] = {}
         holders: dict[str, str] = {}
@@ -212,12 +215,12 @@ class Roster(BaseModel):
 
     @cached_property
     def trusted(self) -> dict[str, str]:
-        """Public keys by name, of all peers who have one that is not revoked."""
+        """Public keys by name, of all peers with a key that is not revoked."""
         return {one.name: one.public_key for one in self.peer if one.public_key is not None and not one.revoked}
 
     @cached_property
     def revoked(self) -> frozenset[str]:
-        """Names of the peers whose keys are not to be trusted any more."""
+        """Names of the peers whose keys are revoked."""
         return frozenset(one.name for one in self.peer if one.revoked)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""TOML as people write it: parsed, bounded, and each usual slip named for what it is, with its line and its key."""
+"""TOML as people write it: parsed with bounds, and each usual mistake reported with its line and its key."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gossipdistill.files import UnusableError, refuse_extremes
 from gossipdistill.printable import printable
 
 _INTEGER_BITS_MAX = 63
-"""TOML's whole numbers have 64 bits, one of them for the sign."""
+"""A whole number has at most this many bits: TOML's have 64, one of them for the sign."""
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _WORD = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _KEY = re.compile(rf"\s*({_WORD}(?:\s*\.\s*{_WORD})*)\s*=")
 _TABLE = re.compile(rf"\s*(\[\[?)\s*({_WORD}(?:\s*\.\s*{_WORD})*)\s*\]")
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
 _LINE_CHARACTERS_MAX = 200
-"""Of a line that is looked at and shown."""
+"""At most this many characters of a line are examined and shown."""
 _DIGITS_MAX = 4300
-"""Python reads no longer decimal number."""
+"""A decimal number has at most this many digits: Python reads no longer one."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def decimal_comma(value: object) -> str:
-    """What to add to the refusal of a value that is a text such as "0,05" where a number is meant; mostly nothing."""
+    """The text to add to the refusal of a value such as "0,05" where a number is meant; empty otherwise."""
     found = re.fullmatch(r"([+-]?\d{1,20}),(\d{1,20})", value.strip()) if isinstance(value, str) else None
     return f" (it has a decimal comma; write {found[1]}.{found[2]})" if found is not None else ""
 
 
 class _Slip(NamedTuple):
-    """A usual mistake: what its line looks like, and what to say of it; `{key}` and groups by name are filled in."""
+    """A usual mistake: the pattern of its line, and the message about it. `{key}` and named groups are filled in."""
 
     pattern: re.Pattern[str]
     words: str
@@ -94,7 +94,7 @@ def _diagnosis(text: str, message: str) -> str:
     problem = message[: place.start()] if place else message
     lines = text.split("\n")
     at = int(place[1]) if place and place[1] else max((n for n, line in _numbered(text) if line.strip()), default=1)
-    if problem == "Unclosed array":  # told of the line where reading stopped; meant is the one that opens it
+    if problem == "Unclosed array":  # reported for the line where reading stopped; use the one that opens it
         at = max((n for n, line in _numbered(text) if n <= at and re.search(r"=\s*\[[^\]]*$", line)), default=at)
     if (twice := _twice(text, problem, at)) is not None:
         return printable(twice)
@@ -112,7 +112,7 @@ def _diagnosis(text: str, message: str) -> str:
 
 
 class _Given(NamedTuple):
-    """A key or a table as it stands in a line; an entry of a list of tables has its number in `name`."""
+    """A key or a table as it is written in a line. An entry of a list of tables has its number in `name`."""
 
     line: int
     name: tuple[str, ...]
@@ -120,7 +120,7 @@ class _Given(NamedTuple):
 
 
 def _twice(text: str, problem: str, at: int) -> str | None:
-    """What to say of a key or a table that is there already; None where the problem is another one."""
+    """The message about a key or a table that is there already; None where the problem is another one."""
     tables, keys = _given(text, at)
     declared = _TWICE.fullmatch(problem)
     if declared is not None and tables:

@@ -1,10 +1,10 @@
-"""Who may take part: greetings, places, and newcomers.
+"""Admission: greetings, places, and newcomers.
 
 Rules of this file
-1. A greeting comes before all business: both sides must agree on the fingerprint, entry by entry, and on places.
-2. With keys a newer boot of a name replaces the older at once. Without, nothing shows that it is the same peer: at
-   another address it waits until the older does not answer any more. At the same address only one can listen.
-3. What a third peer says of somebody is worth a greeting or a ping of my own, never a status.
+1. A greeting comes before any exchange: both sides must agree on the fingerprint, entry by entry, and on places.
+2. With keys a newer boot of a name replaces the older at once. Without keys, nothing proves that it is the same peer:
+   at another address it waits until the older process no longer answers. At the same address only one can listen.
+3. What a third peer says of a member causes a greeting or a ping of my own, never a change of status.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gossipdistill.protocol.refusals import Refusals
 from gossipdistill.protocol.table import Outbound, Table, Timer
 
 _SELDOM = 8
-"""The longest gap between two greetings is longer by this factor for a member that has refused me."""
+"""The longest gap between two greetings is this many times as long for a member that has refused me."""
 
 
 @dataclass(slots=True)
 class Admission:
-    """Greets and is greeted, on behalf of a table."""
+    """Sends and receives greetings, on behalf of a table."""
 
     table: Table
     seeds: list[Address] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Admission:
     # --- calling others ------------------------------------------------------------------------------------------
 
     def greet_seeds(self, now: float) -> None:
-        """Once everybody is known a seed has nothing left to tell; until then even one that is a member has."""
+        """Greet the seeds until all peers are known, even seeds that are members already."""
         table = self.table
         gap_s = table.limits.greet_interval_max_s if table.rows else 2 * table.limits.greet_interval_s
         table.timers.set(Timer("seed"), now + gap_s)
@@ -46,15 +46,15 @@ class Admission:
             table.out += [Outbound("", 0, address, self._greeting(reply_wanted=True)) for address in self.seeds]
 
     def addresses(self) -> set[Address]:
-        """Where all members and seeds listen."""
+        """The addresses of all members and seeds."""
         table = self.table
         named = {contact.address for contact in table.directory if contact.name not in table.rows}
         rows = {member.address for member in table.rows.values()}
         return (named | rows | set(self.seeds)) - {table.me.address}
 
     def unanswered(self) -> list[tuple[str, Address]]:
-        """Whom I call in vain: (name, or "" of a seed, and address) of those who have never said a word; nobody, when
-        all are known. Of a large roster few are called, and silence says nothing."""
+        """(name, or "" for a seed, and address) of the peers that I have greeted and that have never answered; empty
+        when all peers are known. In a large roster few are greeted, and silence means nothing."""
         table = self.table
         heard = [member for member in table.rows.values() if member.boot]
         if table.presumes or len(heard) + 1 >= table.expected:
@@ -64,29 +64,30 @@ class Admission:
         return [*(("", seed) for seed in self.seeds if seed not in known), *silent]
 
     def greet_soon(self, member: Member, now: float) -> None:
-        """Not at once for each cause: a stream of words must not become a stream of greetings."""
+        """Greet this member soon, but not once for each cause: a stream of messages must not become a stream of
+        greetings."""
         limits = self.table.limits
         member.greet_gap_s = limits.greet_interval_s / 2
         member.greet_at_s = min(max(member.greet_at_s, now), now + limits.greet_interval_s)
         self.table.timers.set(Timer("greet", member.name), member.greet_at_s)
 
     def greet_on_a_hint(self, member: Member, now: float) -> None:
-        """Somebody says that there is a newer process, or it takes me for an older one: one greeting, now and then."""
+        """Greet once, rarely: a peer says that there is a newer process, or the member takes me for an older one."""
         if now >= member.hinted_s + self.table.limits.greet_interval_max_s:
             member.hinted_s = now
             self.table.say(member, self._greeting(reply_wanted=True))
 
     def greet_due(self, name: str, wanted: bool, now: float) -> None:
-        """Call somebody that was never heard, or that may be back knowing me no longer; ever more seldom."""
+        """Greet a member that was never heard, or that may be back without knowing me, at growing intervals."""
         table, member = self.table, self.table.find(name)
         if member is None:
             return
-        # Without a roster even one that left: it may come back and not know whom to call. In a large run one that has
-        # refused me probes me without a greeting, if it has accepted me since, and its probes do not say so.
+        # Without a roster also a member that left is greeted: it may come back and know no address. In a large run a
+        # member that refused me and has accepted me since probes me without a greeting, and its probes do not say so.
         may_be_back = member.status is Status.LEFT and not table.closed
         if not (wanted or may_be_back or (member.declined and table.presumes)):
             return
-        if member.address.port or member.boot:  # a peer without an address is answered, not called
+        if member.address.port or member.boot:  # a peer without an address is answered, never dialled
             table.say(member, self._greeting(reply_wanted=True))
         self._greet_later(member, now)
 
@@ -98,11 +99,11 @@ class Admission:
         self.table.timers.set(Timer("greet", member.name), member.greet_at_s)
 
     def call_again(self, member: Member) -> None:
-        """Greet one that is dead or suspect: a process that came back without a roster learns of me by that alone."""
+        """Greet a dead or suspect member: a process that came back without a roster learns of me only by this."""
         self.table.say(member, self._greeting(reply_wanted=True))
 
     def await_greeting(self, member: Member, now: float) -> None:
-        """A word of a process that I have not accepted yet."""
+        """Handle a message of a process that I have not accepted yet: greet it."""
         if member.status is not Status.UNHEARD:
             member.reason = "a new process, not greeted yet"
             self.table.reset(member, Status.UNHEARD, now)
@@ -112,7 +113,7 @@ class Admission:
     # --- being called --------------------------------------------------------------------------------------------
 
     def greeted(self, envelope: Envelope, greeting: Greeting, now: float) -> None:
-        """A greeting came."""
+        """Handle a greeting."""
         table, sender, boot, to = self.table, envelope.sender, envelope.boot, envelope.to
         caller = Member(sender, greeting.address, greeting.place, boot=boot)
         if sender == table.me.name:
@@ -150,18 +151,18 @@ class Admission:
             member.incarnation = -1
         member.address, member.place, member.boot, member.accepted = greeting.address, greeting.place, boot, True
         member.met = envelope.to_boot == table.me.boot or (member.met and not fresh)
-        if restarted and former.address != member.address:  # it may live on, and hear of it by this alone
+        if restarted and former.address != member.address:  # it may live on, and learns of it only by this
             table.say(former, self.refusals.superseded(member, former.boot))
         member.features = frozenset(greeting.features)
         member.last_word = member.declined = False
-        if greeting.reply_wanted or fresh:  # also to a reply: it tells the other that it is accepted
+        if greeting.reply_wanted or fresh:  # also to a reply: it tells the sender that it is accepted
             table.say(member, self._greeting(reply_wanted=False))
         for contact in greeting.contacts:
             self.learn_of(contact, now)
         if not fresh:
             table.settle(member, now)
             return
-        if table.presumes and not member.met:  # in a large run my answer may be lost, and it need not call again
+        if table.presumes and not member.met:  # in a large run my answer may be lost, and it need not greet again
             self._greet_later(member, now)
         member.done, member.step, member.heard_s = False, 0, now
         member.suspicion, member.unreachable = None, False
@@ -172,18 +173,18 @@ class Admission:
         table.become(member, Status.ALIVE, kind, f"{word}{seen} of {table.expected} peers here", now)
 
     def _difference(self, member: Member, greeting: Greeting) -> tuple[RefusalCode, str]:
-        """Why we cannot work together, in words; empty when nothing differs."""
+        """Why we cannot exchange, as (code, words); the words are empty when nothing differs."""
         me = self.table.me
         difference = fingerprint_difference(me.fingerprint, greeting.fingerprint)
         if not difference and greeting.place != member.place:
             if not self.table.closed:
                 return RefusalCode.PLACE_TAKEN, self._place_problem(member.name, greeting.place)
-            # Two rosters in another order would deal the same shard twice.
+            # Two rosters in different orders would give out the same shard twice.
             difference = f"place in the roster: {member.place + 1} here, {greeting.place + 1} there"
         return RefusalCode.FINGERPRINT, difference
 
     def _admit(self, stranger: Member, now: float) -> Member | None:
-        """A row for a name that is not in my table, unless the roster is closed or its place is taken."""
+        """Add a row for a name that is not in my table; None if the roster is closed or the place is taken."""
         table = self.table
         if table.closed or len(table.rows) + 1 >= table.limits.peers_max:
             code, problem = RefusalCode.NOT_IN_ROSTER, f"{stranger.name} is not in the roster of {table.me.name}"
@@ -204,7 +205,7 @@ class Admission:
         return f"place {place + 1}/{table.expected} " + (f"is {holder}'s" if holder else "does not exist")
 
     def learn_of(self, contact: Contact, now: float) -> bool:
-        """A third peer, named by another: worth a greeting of my own. Whether it is new to me."""
+        """Note a peer that another one has named; it is greeted. Returns whether it is new to me."""
         table = self.table
         if table.closed or contact.name == table.me.name or contact.name in table.rows:
             return False
@@ -220,7 +221,7 @@ class Admission:
         return member
 
     def greet_first(self, member: Member, now: float) -> None:
-        """The first greeting of one that was never heard."""
+        """Schedule the first greeting of a member that was never heard."""
         member.greet_at_s, member.greet_gap_s = now, self.table.limits.greet_interval_s / 2
         self.table.timers.set(Timer("greet", member.name), now)
 

@@ -1,8 +1,8 @@
-"""How often a member may greet, and how often it may start anew: what is beyond that is not looked at.
+"""How often a member may greet, and how often it may restart: greetings beyond these rates are not read.
 
-Each greeting is answered. One of a new process is a restart: what was on its way to the process before it is written
-off. A member that has started anew too often is believed later: it greets again, and until then its last process that
-was believed is the one that counts.
+Each greeting is answered. One of a new process is a restart: what was in flight to the process before it is written
+off. A member that has restarted too often is believed later: it greets again, and until then its last process that was
+believed is the valid one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gossipdistill.presence import Address
 from gossipdistill.protocol.token_bucket import TokenBucket
 
 GREETINGS, STARTS = "greetings", "starts"
-"""The reasons under which those that were not looked at are counted."""
+"""The reasons under which unread greetings are counted."""
 
 
 @dataclass(slots=True)
 class _Caller:
-    """What one member has left, and its newest process that was believed."""
+    """The tokens that one member has left, and its newest process that was believed."""
 
     greetings: TokenBucket
     starts: TokenBucket
@@ -29,14 +29,14 @@ class _Caller:
 
 @dataclass(slots=True)
 class Callers:
-    """What every member has left, at the address at which it is known and elsewhere: who calls under its name from
-    somewhere else, where there are no keys, takes nothing from it."""
+    """The tokens that every member has left, for its known address and for all others separately: without keys, a
+    caller that uses its name from another address takes none of its tokens."""
 
     limits: Limits
     _callers: dict[tuple[PeerName, bool], _Caller] = field(default_factory=dict)
 
     def turn_away(self, name: PeerName, boot: int, at: Address, known: Address, now: float) -> str:
-        """Why this greeting is not looked at, in one word; empty if it is."""
+        """Why this greeting is not read, in one word; empty if it is read."""
         key, limits = (name, at == known), self.limits
         caller = self._callers.get(key)
         if caller is None:

@@ -1,4 +1,4 @@
-"""When something is due, for many keys at once: the earliest in constant time, changes in logarithmic time."""
+"""Deadlines of many keys: the earliest in constant time, changes in logarithmic time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NEVER = float("inf")
 class Deadlines(Generic[Key]):
     """One deadline per key, in seconds of the owner's clock; `NEVER` is none.
 
-    A moved deadline leaves its old entry in the heap, which is dropped when it comes to the top, or with all others of
-    its kind once they outnumber the real ones.
+    A moved deadline leaves its old entry in the heap. The entry is dropped when it comes to the top, or with all other
+    outdated ones once they outnumber the valid ones.
     """
 
     _due_s: dict[Key, float] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from gossipdistill.protocol.states import States
 
 @dataclass(slots=True)
 class Delivery:
-    """What is on its way between my learner and those of others. `partners` are the peers that may be sent to now."""
+    """What is in flight between my learner and those of others. `partners` are the peers that may be sent to now."""
 
     limits: Limits
     boot: Boot
@@ -27,5 +27,5 @@ class Delivery:
         self.reliable_messages = ReliableMessages(self.limits, self.boot, self.partners)
 
     def has_something_for(self, name: PeerName) -> bool:
-        """Whether something on the way to this peer is not settled or confirmed."""
+        """Whether something in flight to this peer is not settled or confirmed."""
         return self.reliable_messages.sender.has_something_for(name) or self.states.sender.has_something_for(name)

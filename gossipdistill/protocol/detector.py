@@ -1,4 +1,4 @@
-"""Who is suspect and who is dead. What others say about it comes from `hearsay`.
+"""Which members are suspect and which are dead. Claims of others come from `hearsay`.
 
 The life of a member, as I see it
 
@@ -9,10 +9,12 @@ The life of a member, as I see it
     any state --a difference in the greeting--> refused (until a newer boot tries again)
 
 Rules of this file
-1. A word from the member itself overrides what others say of it; so does its refutation, told by whomsoever.
-2. What others say makes at most a suspect. Dead is only who has not answered to a ping of my own either.
-3. A suspicion of mine becomes a rumour when a second probe has failed: one lost ping is not told to everybody.
-4. The dead, and who has left by hearsay, are called every now and then, so that a split that has healed is noticed.
+1. A message from the member itself overrides what others say of it; so does its refutation, whichever peer passes it
+   on.
+2. What others say makes a member at most suspect. It is dead only if it has not answered a ping of my own either.
+3. I tell others of a suspicion only when a second probe has failed: one lost ping is not spread.
+4. Dead members, and members that have left by hearsay, are called now and then, so that the end of a network split is
+   noticed.
 """
 
 from __future__ import annotations
@@ -29,14 +31,15 @@ from gossipdistill.protocol.suspicion import LocalHealth, Suspicion
 from gossipdistill.protocol.table import Table, Timer
 
 _CALLS_PER_INTERVAL = 4
-"""So many of a large run call one dead member in a `greet_interval_max_s`, all together."""
+"""In a large run all members together make about this many calls to one dead member in a `greet_interval_max_s`."""
 _SMALLER_PART = 3
-"""Who has lost more than one in three of a large run, and hears one of them again, has been cut off itself."""
+"""A peer that has lost more than one in this many members of a large run, and hears one of them again, was cut off
+itself."""
 
 
 @dataclass(slots=True)
 class Detector:
-    """Judges. The prober brings it failures, and hearsay the claims of others."""
+    """Decides on the status of members, from failed probes of the prober and from claims of others."""
 
     table: Table
     probe_messages: ProbeMessages
@@ -46,7 +49,7 @@ class Detector:
     # --- signs of life -------------------------------------------------------------------------------------------
 
     def heard(self, member: Member, now: float) -> None:
-        """A word of the process that I know."""
+        """Note a message of the known process."""
         silent_s, member.heard_s = now - member.heard_s, now
         if member.suspicion is None and not member.unreachable and member.status not in (Status.DEAD, Status.LEFT):
             return
@@ -56,12 +59,13 @@ class Detector:
             self.table.note(EventKind.REACHABLE, member.name, reason, now)
             self.table.settle(member, now)
         if member.status is not Status.ALIVE:
-            if member.status in (Status.DEAD, Status.LEFT):  # it may have been a word of old that came late
+            if member.status in (Status.DEAD, Status.LEFT):  # it may have been an old message that was delayed
                 self.table.timers.set(Timer("look", member.name), self.soon(now))
             self.clear(member, f"heard again after {silent_s:.1f} s", now)
 
     def restarted(self, member: Member, boot: int, now: float) -> None:
-        """A word of a newer process of a member of a large roster. Those around me may hold it dead, or gone."""
+        """Note a message of a newer process of a member of a large roster. Other peers may still hold the member dead
+        or gone."""
         reason = "restarted" if member.boot else "heard for the first time"
         was_absent = member.status in (Status.SUSPECT, Status.DEAD, Status.LEFT, Status.REFUSED)
         member.boot, member.incarnation, member.last_word, member.accepted = boot, -1, False, False
@@ -71,7 +75,7 @@ class Detector:
             self.probe_messages.dissemination.tell(Claim(member.name, boot, 0, ClaimKind.ALIVE, self.table.me.name))
 
     def indirectly_acked(self, name: PeerName, boot: int, by: PeerName, now: float) -> None:
-        """A relay has had an answer of a member that does not answer to me."""
+        """Note that a relay got an answer from a member that does not answer me."""
         member = self.table.find(name)
         if member is None or boot < member.boot or member.status is Status.REFUSED:
             return
@@ -93,7 +97,7 @@ class Detector:
             self.table.settle(member, now)
 
     def _indirectly_acked_only(self, member: Member, boot: int, by: PeerName, now: float) -> None:
-        """Two that nobody can dial know one another through others, and have no business."""
+        """Two peers that nobody can dial know one another through others, and do not exchange."""
         member.boot, member.unreachable, member.heard_s = boot, True, now
         if member.status is not Status.ALIVE:
             kind = EventKind.RETURNED if member.suspicion is not None else EventKind.JOINED
@@ -102,14 +106,14 @@ class Detector:
             self.table.become(member, Status.ALIVE, kind, reason, now)
 
     def clear(self, member: Member, reason: str, now: float) -> None:
-        """It lives."""
+        """Note that the member lives."""
         table, dead = self.table, list[Member]()
         if table.presumes and member.status is Status.DEAD and _SMALLER_PART * len(table.dead) > table.expected:
             dead = [row for name in table.dead if (row := table.rows[name]).status is Status.DEAD]
         self._close(member)
         status = Status.ALIVE if member.accepted else Status.UNHEARD
         table.become(member, status, EventKind.RETURNED, reason, now)
-        if not member.accepted:  # business that waited for it, if there is any, begins with a greeting
+        if not member.accepted:  # exchange that waited for it, if any, begins with a greeting
             table.timers.set(Timer("greet", member.name), now)
         if table.presumes:
             table.timers.set(Timer("drop", member.name), now + table.limits.business_s)
@@ -131,7 +135,7 @@ class Detector:
     # --- accusations of mine -------------------------------------------------------------------------------------
 
     def no_answer(self, name: PeerName, asked: tuple[PeerName, ...], now: float) -> None:
-        """A probe of mine has failed."""
+        """Note that a probe of mine has failed."""
         member = self.table.row(name, now)
         if member is None or member.status in (Status.DEAD, Status.LEFT, Status.REFUSED):
             return
@@ -151,7 +155,7 @@ class Detector:
         self.table.timers.set(Timer("suspicion", name), case.deadline_s())
 
     def suspect(self, member: Member, incarnation: int, reason: str, now: float) -> None:
-        """Give it time to refute that it is dead, from `incarnation` on."""
+        """Make the member suspect, with time to refute from `incarnation` on."""
         table = self.table
         member.suspicion = Suspicion.begin(table.limits, table.living(), now)
         member.suspicion.incarnation = incarnation
@@ -161,7 +165,7 @@ class Detector:
             self.admission.call_again(member)
 
     def time_is_over(self, name: str, now: float) -> None:
-        """It has not refuted: dead, if I have found so myself; else I look first."""
+        """The member has not refuted in time: it is dead if my own probe failed too; else it is verified first."""
         member = self.table.find(name)
         if member is None or member.suspicion is None or member.status is not Status.SUSPECT:
             return
@@ -174,7 +178,7 @@ class Detector:
             self.verify(name, now)
 
     def verify(self, name: str, now: float) -> None:
-        """Ping one that others have called dead or gone; after a few pings without an answer it is."""
+        """Ping a member that others have called dead or gone; after a few pings without an answer it is declared so."""
         member = self.table.find(name)
         if member is None or member.suspicion is None or member.status is not Status.SUSPECT:
             return
@@ -188,7 +192,7 @@ class Detector:
         self.table.timers.set(Timer("verify", name), again_s)
 
     def declare(self, member: Member, verdict: ClaimKind, now: float) -> None:
-        """It is dead, or has left; that is told to all."""
+        """Declare that the member is dead or has left, and tell the others."""
         table = self.table
         self._close_timers(member)
         silent_s = now - member.heard_s
@@ -213,7 +217,7 @@ class Detector:
     # --- last words, and the dead ----------------------------------------------------------------------------------
 
     def left(self, member: Member, leave: Leave, now: float) -> None:
-        """A peer's last word, graceful or a death rattle."""
+        """Handle a peer's last message, after a normal end or a crash."""
         self._close(member)
         member.last_word = True
         if leave.crashed:
@@ -229,7 +233,7 @@ class Detector:
             self.table.timers.set(Timer("greet", member.name), now + member.greet_gap_s)
 
     def call_the_dead(self, now: float) -> None:
-        """One of them, in turn: it may have been a split, or it is back and does not know whom to call."""
+        """Call one dead member, in turn: the network may have been split, or it is back and knows no address."""
         table = self.table
         if not table.dead:
             return
@@ -242,15 +246,16 @@ class Detector:
         self._call_the_dead_by(now)
 
     def _call_the_dead_by(self, now: float) -> None:
-        """In a large run few are dead for many who call: each calls more seldom, so that no machine hears thousands."""
+        """Schedule the next call. In a large run there are few dead members and many callers: each calls less often, so
+        that no machine gets thousands of calls."""
         table = self.table
         share = max(1.0, table.living() / (_CALLS_PER_INTERVAL * max(len(table.dead), 1)))
         gap_s = table.limits.greet_interval_max_s * share
         table.timers.set(Timer("dead"), now + gap_s * table.chance.uniform(0.75, 1.0))
 
     def soon(self, now: float) -> float:
-        """A moment for a look at somebody: spread over time, so that a death or a return is not a storm of all upon one
-        machine."""
+        """A random time for a probe: spread out, so that a death or a return does not make all members probe one
+        machine at once."""
         limits = self.table.limits
         spread_s = max(limits.probe_timeout_s, limits.verifications * self.table.expected / limits.verifications_per_s)
         return now + self.table.chance.uniform(0.0, spread_s)

@@ -1,6 +1,6 @@
 """The roster as the network sees it: one frozen object for all peers of a process.
 
-What a peer knows beyond it, or otherwise, is in its own table; so memory grows with what differs, not with n x n.
+What a peer knows beyond it, or differently, is in its own table. So memory grows with the differences, not with n x n.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Directory(Sequence[Contact]):
 
 
 class Present(Set[PeerName]):
-    """Everybody of a roster but those who are known to be absent: a set that costs what differs."""
+    """All names of a roster except those known to be absent: a set whose memory grows with the absent ones only."""
 
     __slots__ = ("_absent", "_everybody")
 
@@ -62,10 +62,10 @@ class Present(Set[PeerName]):
 
 
 class Rotation:
-    """Goes round any sequence in an order of its own without keeping that order: index = first + turn x stride mod n.
+    """Visits any sequence in an order of its own without storing that order: index = first + turn x stride mod n.
 
-    Each round visits everybody once, by a stride coprime to n, drawn anew for each round. Newcomers at the end of the
-    sequence are in the next round.
+    Each round visits every name once, by a stride coprime to n that is drawn anew for each round. Names added at the
+    end of the sequence are in the next round.
     """
 
     __slots__ = ("_chance", "_first", "_left", "_size", "_stride")
@@ -76,7 +76,7 @@ class Rotation:
         self._stride = 1
 
     def next(self, names: Sequence[PeerName]) -> PeerName:
-        """The one whose turn it is; there must be somebody."""
+        """The next name; the sequence must not be empty."""
         if self._left == 0 or self._size > len(names):
             self._size = self._left = len(names)
             self._first, self._stride = self._chance.randrange(self._size), self._coprime(self._size)

@@ -1,4 +1,4 @@
-"""Whose message is it, and for which process: what is membership's goes there; what is left is business."""
+"""Which part handles a message: membership gets its own, the rest is exchange."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gossipdistill.protocol.unreadable import Unreadable
 
 @dataclass(slots=True)
 class Dispatcher:
-    """For each message that comes. A word that is not for me, or not for me to hear, is counted and dropped."""
+    """Dispatches every message. One that is not for this process, or that it may not accept, is counted and dropped."""
 
     me: Identity
     membership: Membership
@@ -30,7 +30,8 @@ class Dispatcher:
         self._callers = Callers(self.membership.limits)
 
     def is_business(self, envelope: Envelope, now: float) -> bool:
-        """Whether a message is one of delivery, of a member that may be listened to. Any other is dealt with here."""
+        """Whether a message is one of delivery, from a member that may be listened to. Any other message is handled
+        here."""
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
         if self.unreadable.is_too_far(sender, boot, now):
             if isinstance(message, Greeting):
@@ -44,7 +45,7 @@ class Dispatcher:
             self.key_distribution.heard(sender, message, now)
             return False
         if envelope.to not in ("", self.me.name):
-            self._turn_away(sender, "not_for_me", now)  # but for another who had this address before
+            self._turn_away(sender, "not_for_me", now)  # but for a peer that had this address before
             return False
         if envelope.to_boot not in (0, self.me.boot):
             self._turn_away(sender, "for_another_process", now)

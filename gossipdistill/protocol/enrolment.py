@@ -1,13 +1,14 @@
-"""Newcomers with keys that are in nobody's roster: who has the run's join secret may take part, and all are told.
+"""Newcomers with keys that are in no roster: a process with the run's join secret may take part, and all peers are
+told.
 
 A record says "the key of NAME is KEY, in the run RUN", and proves with an HMAC that its author has the run's join
-secret. Each peer shows its own with its first words to anybody; who accepts one tells it on, once, and tells newcomers
-all that it knows; and each checks for itself. A book holds what is accepted.
+secret. Each peer sends its own record before its first message to any other. A peer that accepts a record passes it on
+once, tells newcomers all that it knows, and checks every record itself. A book holds the accepted records.
 
 Rules of this file
-1. What a roster says stands above any record; and nobody who is revoked comes back by one.
-2. A name keeps the first key that it had, and a key has one name. So the join secret lets in, and takes nobody's place.
-3. A refusal has a reason out of `Objection`.
+1. A roster has precedence over any record; and a revoked peer cannot come back by a record.
+2. A name keeps its first key, and a key has one name. So the join secret admits peers, and takes no peer's place.
+3. A refusal has a reason from `Objection`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _CONTEXT = "gossipdistill enrolment 1"
 
 
 class Objection(StrEnum):
-    """Why a record is not accepted. Append only: the words travel, and stand in events."""
+    """Why a record is not accepted. Append only: the words are on the wire and in events."""
 
     OTHER_RUN = "other_run"
     WRONG_PROOF = "wrong_proof"
@@ -39,17 +40,17 @@ class Objection(StrEnum):
 
 
 def proof_of(secret: bytes, run: str, name: str, key: str, boot: int) -> str:
-    """HMAC-SHA-256 (RFC 2104) over all that a record says, in hexadecimal."""
+    """HMAC-SHA-256 (RFC 2104) over all fields of a record, in hexadecimal."""
     said = "\n".join((_CONTEXT, run, name, key, str(boot)))  # no entry has a line break: the wire refuses them
     return hmac.new(secret, said.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
 @dataclass(slots=True)
 class Book:
-    """Whose key is whose: by what was `given` to me (my own key, and that of the peer to enrol with), by the roster
-    (`fixed`), and by records.
+    """The keys of all names: the keys `given` to me (my own, and that of the peer to enrol with), those of the roster
+    (`fixed`), and those of records.
 
-    `secret` is the join secret of the run, None where nobody may join by one.
+    `secret` is the join secret of the run, None where joining by a secret is not possible.
     """
 
     run: str
@@ -60,7 +61,7 @@ class Book:
     limits: Limits = field(default_factory=Limits)
     mine: Enrolment | None = None
     revoked: Set[str] = frozenset()
-    """Names of the roster whose keys are not trusted any more."""
+    """These names of the roster have keys that are not trusted any more."""
     records: dict[PeerName, Enrolment] = field(default_factory=dict)
 
     def enrol_myself(self, key: str, boot: int) -> None:
@@ -70,7 +71,7 @@ class Book:
             self.records[self.me] = self.mine
 
     def keys(self) -> dict[str, str]:
-        """Public keys by name, of all who may take part now."""
+        """Public keys by name, of all peers that may take part now."""
         known = {str(name): record.key for name, record in self.records.items()} | dict(self.given)
         taken = set(self.fixed.values())
         return {name: key for name, key in known.items() if name not in self.revoked and key not in taken} | dict(
@@ -78,7 +79,7 @@ class Book:
         )
 
     def hold_to(self, fixed: Mapping[str, str], revoked: Set[str]) -> None:
-        """The roster has changed."""
+        """Take over a changed roster."""
         self.fixed, self.revoked = dict(fixed), frozenset(revoked)
 
     def hear(self, run: str, record: Enrolment) -> Objection | None:

@@ -1,9 +1,9 @@
-"""What is made of the claims of others about a member.
+"""How claims of others about a member are handled.
 
 Rules of this file
-1. A refutation is raised by its owner alone. One that is more than `incarnation_jump_max` above the known is a lie.
-2. An accusation that is older than a refutation or a word that I know of is none: I say so, or look at the accused.
-3. All else is for the detector to judge: what others say makes at most a suspect.
+1. Only its owner raises a refutation number. One that is more than `incarnation_jump_max` above the known is a lie.
+2. An accusation that is older than a refutation or a message that I know of is void: I say so, or probe the accused.
+3. The detector decides on all else: what others say makes a member at most suspect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gossipdistill.protocol.table import Table, Timer
 
 @dataclass(slots=True)
 class Hearsay:
-    """Hears claims, and brings the detector those that may be true."""
+    """Filters claims, and passes those that may be true to the detector."""
 
     table: Table
     probe_messages: ProbeMessages
@@ -32,7 +32,7 @@ class Hearsay:
     detector: Detector
 
     def hear(self, claims: Iterable[Claim], now: float) -> None:
-        """What rides on a probe or an answer."""
+        """Handle the claims piggybacked on a probe or an answer."""
         for claim in claims:
             if claim.name == self.table.me.name:
                 self._about_me(claim, now)
@@ -85,11 +85,11 @@ class Hearsay:
             self._hear_of_old(member, claim.incarnation < member.incarnation, now)
 
     def _hear_of_old(self, member: Member, refuted: bool, now: float) -> None:
-        """It has refuted that, and who says so does not know: it is told. But the accused may have ended since, and I
-        be the last to see; so if it was not heard lately, I look first. And I look if it has refuted nothing and was
-        heard just now, for that may have been a word of old that came late."""
+        """Handle an accusation that the member has refuted already: tell the accuser. But the accused may have ended
+        since, and I be the last to notice; so if it was not heard lately, I probe it first. I also probe it if it has
+        refuted nothing and was heard just now, for that may have been an old message that was delayed."""
         limits = self.table.limits
-        here = member.status in (Status.ALIVE, Status.UNHEARD)  # a last word, too, was heard lately
+        here = member.status in (Status.ALIVE, Status.UNHEARD)  # a last message also counts as heard
         if not here or now < member.hinted_s + limits.greet_interval_max_s:
             return
         member.hinted_s = now
@@ -118,7 +118,7 @@ class Hearsay:
         member.incarnation = claim.incarnation
         if member.suspicion is not None and not member.last_word:
             self.detector.clear(member, f"has refuted it ({claim.incarnation})", now)
-        # Also if it was heard before: those around me may hold it dead, and it may not have a way to them.
+        # Also if it was heard before: other peers may hold it dead, and it may have no connection to them.
         self.probe_messages.dissemination.tell(claim)
 
     def _hear_accusation(self, member: Member, claim: Claim, now: float) -> None:

@@ -1,9 +1,9 @@
-"""Who tells whom of enrolments: my own record goes before each greeting, an accepted one is told on, a newcomer is told
-all. Without a book none of this happens.
+"""How enrolments spread: my own record goes before each greeting, an accepted one is passed on, a newcomer is sent all.
+Without a book none of this happens.
 
 Rules of this file
-1. A newcomer whose key is not known may say one thing: the record of that key, under that name.
-2. Who accepts a record tells it to those with whom it does business, once; so it reaches everybody as a rumour does.
+1. A newcomer whose key is not known may send one thing: the record of that key, under that name.
+2. A peer that accepts a record passes it on once, to the peers that it exchanges with; so it spreads to all by gossip.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class KeyDistribution:
     _said: set[tuple[str, str]] = field(default_factory=set)
 
     def prove_senders(self) -> None:
-        """From now on every word comes with a proof that its sender has the key of its name."""
+        """From now on every message is proved to come from the holder of the key of its sender's name."""
         self.table.proven = True
 
     def newcomer(self, key: str, envelope: Envelope, now: float) -> Refusal | None:
-        """The first word of somebody whose key is not known; why it is turned away, or None if it is enrolled now."""
+        """Handle the first message under an unknown key. Returns why it is turned away, or None if it is enrolled
+        now."""
         message = envelope.message
         if self.book is not None and isinstance(message, Enrolments):
             own = next((one for one in message.records if (one.name, one.key) == (envelope.sender, key)), None)
@@ -55,24 +56,24 @@ class KeyDistribution:
         return _in_words(Objection.NOT_OWN_KEY)
 
     def heard(self, sender: PeerName, message: Enrolments, now: float) -> None:
-        """A peer that may take part tells of others."""
+        """Handle records from a peer that may take part."""
         for record in message.records if self.book is not None else ():
             self._accept(message.run, record, sender, now)
 
     def tell_all(self, name: PeerName) -> None:
-        """It is in business with me now, and may not know everybody."""
+        """Send all records to a peer that now exchanges with me, and may not know them all."""
         member = self.table.find(name)
         if self.book is not None and member is not None:
             for page in self.book.pages():
                 self.table.say(member, page)
 
     def before(self, outbound: Outbound) -> Iterator[Outbound]:
-        """What is said before this word."""
+        """The messages that are sent before this one."""
         if self.book is not None and self.book.mine is not None and isinstance(outbound.message, Greeting):
             yield outbound._replace(message=Enrolments(self.book.run, (self.book.mine,)))
 
     def changed_keys(self) -> dict[str, str] | None:
-        """Public keys by name, if they are others than at the last call."""
+        """Public keys by name, if they have changed since the last call."""
         if self.book is None or not self._changed:
             return None
         self._changed = False

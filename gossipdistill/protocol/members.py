@@ -1,4 +1,4 @@
-"""Who a peer is: the nouns of membership."""
+"""What is known of a peer: the data types of membership."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who I am: `place` is my index in the roster (or of my shard), `address` where others reach me, `features` what my
-    greetings name."""
+    """My own identity: `place` is my index in the roster (or of my shard), `address` is where others reach me,
+    `features` is what my greetings name."""
 
     name: PeerName
     boot: Boot
@@ -45,7 +45,7 @@ class Member:
     """What I know of one other peer. Times are readings of my clock in seconds.
 
     `accepted`: the greeting of its process `boot` was in order. `met`: it has addressed this process of mine by its
-    boot, so it has accepted me. Before, it would not listen.
+    boot, so it has accepted me. Before that it would ignore my messages.
     """
 
     name: PeerName
@@ -56,29 +56,29 @@ class Member:
     accepted: bool = False
     met: bool = False
     features: frozenset[str] = frozenset()
-    """What the accepted greeting of its process `boot` named, known here or not."""
+    """The features that the accepted greeting of its process `boot` named, known here or not."""
     heard_s: float = 0.0
     step: int = 0
     done: bool = False
     reason: str = "nothing heard yet"
     incarnation: int = -1
-    """The highest of this process that it, or an accepted claim, has named; -1: none yet."""
+    """The highest incarnation of this process that it, or an accepted claim, has named; -1 means none yet."""
     suspicion: Suspicion | None = None
-    """The case against it, while it is suspect or dead by what is not its own word."""
+    """The suspicion against it, while it is suspect, or dead without its own last message."""
     unreachable: bool = False
-    """It answers to others, and has not been heard by me for a while."""
+    """It answers others, and has not been heard by me for a while."""
     last_word: bool = False
     """It has told me itself that it ends."""
     declined: bool = False
-    """REFUSED by its own word. Should the same process speak to me after all, it has changed its mind."""
+    """Its own message made it REFUSED. If the same process addresses me later, it has accepted me after all."""
     probed_s: float = float("-inf")
     greet_at_s: float = 0.0
     greet_gap_s: float = 0.0
     hinted_s: float = float("-inf")
-    """When it was greeted, or looked at, last on somebody's hint."""
+    """The time at which it was last greeted or probed because of what a third peer said."""
 
     def in_business(self) -> bool:
-        """Whether parcels travel: we hear one another."""
+        """Whether parcels are exchanged: we hear one another."""
         return self.status is Status.ALIVE and self.met and not self.unreachable
 
 

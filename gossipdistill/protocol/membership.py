@@ -1,8 +1,9 @@
-"""Membership: admission, probes and judgement over one table, driven by words and by time.
+"""Membership: admission, probes and failure detection over one table, driven by messages and by time.
 
 Rules of this file
-1. If I notice that I myself was stopped, I forgive everybody that time first.
-2. All that is due lies in one heap of timers as values; no turn goes through all members.
+1. If I notice that this process itself was stopped, the time of the stop is subtracted from the silence of all members
+   first.
+2. All timers are values in one heap; no turn goes through all members.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ ProbeWord = Ping | PingRequest | Ack | Nack | Leave
 
 
 class Membership:
-    """Who is there, and the messages it takes to know. A member for which `delivery` has something is not forgotten."""
+    """Which members are present, and the messages that find out. A member for which `delivery` has something is not
+    forgotten."""
 
     def __init__(self, table: Table, delivery: Delivery) -> None:
         self.me, self.limits = table.me, table.limits
@@ -51,7 +53,7 @@ class Membership:
         self.own_pause = OwnPause(self.table, self.prober)
 
     def start(self, contacts: Sequence[Contact], seeds: Iterable[Address], now: float) -> None:
-        """Learn whom to look for. Greetings go out at the next time-out, which is due at once."""
+        """Take over the contacts and seeds. Greetings are sent at the next timeout, which is due at once."""
         timers, table = self.table.timers, self.table
         self._started_s = self.boots.started_s = now
         self.admission.seeds = [address for address in seeds if address != self.me.address]
@@ -119,19 +121,19 @@ class Membership:
         return not self.table.presumes or self._is_needed(member.name)
 
     def _is_needed(self, name: PeerName) -> bool:
-        """Whether there is business with this member, or something on its way to it."""
+        """Whether there is exchange with this member, or something in flight to it."""
         return name in self.prober.business or self.delivery.has_something_for(name)
 
     @staticmethod
     def _is_strange(member: Member) -> bool:
-        """Present, and we have not accepted one another. It may have lost my answer to its greeting, or I the one to
-        mine, and has no reason of its own to call me."""
+        """Whether the member is present, and we have not accepted one another. Its answer to my greeting or mine to its
+        may be lost, and it has no reason of its own to greet me."""
         return member.status is Status.UNHEARD or (member.status is Status.ALIVE and not member.met)
 
     # --- words of others -----------------------------------------------------------------------------------------
 
     def greeted(self, envelope: Envelope, greeting: Greeting, now: float) -> None:
-        """A greeting came."""
+        """Handle a greeting."""
         self.admission.greeted(envelope, greeting, now)
         member = self.table.find(envelope.sender)
         if member is None or not member.accepted or member.boot != envelope.boot or member.last_word:
@@ -141,23 +143,23 @@ class Membership:
             self.prober.untold[member.name] = None
 
     def heard(self, envelope: Envelope, now: float) -> Member | None:
-        """A word of business. The member if it may be listened to, else None."""
+        """Handle a message of delivery. Returns the member if it may be listened to, else None."""
         boot, member = envelope.boot, self.table.row(envelope.sender, now)
         if member is None or boot < member.boot:
-            return None  # a stranger greets first; what an ended process said before is nobody's word now
+            return None  # a stranger greets first; messages of an ended process are void
         if boot == member.boot and (self._is_refused(member, envelope) or member.last_word):
-            return None  # a word that its last word has overtaken on the other socket
+            return None  # its last message has overtaken this one on the other socket
         if self._is_of_a_newer(member, boot, now):
             return None
         self.prober.engage(member.name, now)
-        if boot > member.boot or not member.accepted:  # new, or I have forgotten its row and it has not forgotten mine
+        if boot > member.boot or not member.accepted:  # new, or I have dropped its row and it has kept mine
             self.admission.await_greeting(member, now)
             return None
         self._listen(member, envelope, now)
         return member
 
     def probe_word(self, envelope: Envelope, message: ProbeWord, now: float) -> None:
-        """A word of probing, or a last word. Of members of a large roster it needs no greeting."""
+        """Handle a message of probing, or a last message. From members of a large roster it needs no greeting."""
         sender, boot, member = envelope.sender, envelope.boot, self.table.find(envelope.sender)
         if member is not None:
             if boot < member.boot:
@@ -166,7 +168,7 @@ class Membership:
                 return
             if not self._known_process(member, boot, now):
                 if isinstance(message, Ping) and member.status is Status.UNHEARD:
-                    self.probe_messages.answer(sender, message.number)  # it does no harm, and the other need not worry
+                    self.probe_messages.answer(sender, message.number)  # harmless, and keeps it from suspecting me
                 return
             self._listen(member, envelope, now)
         elif not self.table.presumes or self.table.directory.get(sender) is None or sender == self.me.name:
@@ -191,13 +193,14 @@ class Membership:
                 self.prober.nacked(sender, message)
 
     def _is_refused(self, member: Member, envelope: Envelope) -> bool:
-        """Whether words of this process are not heard. It has refused me, and speaks to me: so it has accepted me."""
+        """Whether messages of this process are ignored. If a process that refused me addresses me, it has accepted
+        me."""
         changed_its_mind = member.declined and envelope.to_boot == self.me.boot
         return member.status is Status.REFUSED and not changed_its_mind
 
     def _is_of_a_newer(self, member: Member, boot: int, now: float) -> bool:
-        """Whether a word comes from a process that does not have its name yet. It may be a restart at the same address,
-        where a greeting finds it."""
+        """Whether a message comes from a process that may not use its name yet. It may be a restart at the same
+        address, where a greeting finds it."""
         if not self.refusals.keeps_its_name(member, boot):
             return False
         self.admission.greet_on_a_hint(member, now)
@@ -211,7 +214,7 @@ class Membership:
             self.probe_messages.answer(sender, ping.number)
 
     def _known_process(self, member: Member, boot: int, now: float) -> bool:
-        """Whether words of probing from this process may be listened to."""
+        """Whether messages of probing from this process are accepted."""
         if boot == member.boot and member.accepted:
             return True
         if self._is_of_a_newer(member, boot, now):
@@ -221,7 +224,7 @@ class Membership:
             return False
         if boot > member.boot:
             if member.status is Status.ALIVE:
-                self.prober.engage(member.name, now)  # there was business with the process before it
+                self.prober.engage(member.name, now)  # there was exchange with the process before it
                 self.admission.await_greeting(member, now)
             self.detector.restarted(member, boot, now)
         return True
@@ -240,7 +243,7 @@ class Membership:
         member.incarnation = max(member.incarnation, word.incarnation)
 
     def addressed_to_my_predecessor(self, sender: PeerName, now: float) -> None:
-        """Somebody takes me for the process that was here before: greet it, now and then."""
+        """A peer takes me for the process that was here before: greet it, rarely."""
         member = self.table.row(sender, now)
         if member is not None and member.status is not Status.REFUSED:
             self.admission.greet_on_a_hint(member, now)
@@ -248,7 +251,7 @@ class Membership:
     # --- the owner -----------------------------------------------------------------------------------------------
 
     def engage(self, name: PeerName, now: float) -> None:
-        """My learner has news for this member: of a large roster it is greeted now, and watched from now on."""
+        """Note that my learner posts to this member: in a large roster it is greeted now, and watched from now on."""
         member = self.table.row(name, now)
         if member is None:
             return
@@ -257,21 +260,22 @@ class Membership:
             self.admission.greet_soon(member, now)
 
     def report_progress(self, step: int, done: bool, now: float) -> None:
-        """My own step, which travels in probes; that I am done is told to all in business until they confirm it."""
+        """Set my own step, which probes carry. That I am done is told to all exchange partners until they confirm
+        it."""
         if done and not self.probe_messages.done:
             self.prober.untold = dict.fromkeys(self.table.partners)
             self.table.timers.set(Timer("turn"), now)
         self.probe_messages.step, self.probe_messages.done = step, done
 
     def leave(self, reason: str, crashed: bool = False) -> None:
-        """Queue my last word to everybody who might still listen; of a large roster, to a few besides. It says what of
-        the mass of a peer's process was absorbed."""
+        """Queue my last message to all members that may still listen; in a large roster, to a few others too. It names
+        what was absorbed of the mass of the recipient's process."""
         table, receiver = self.table, self.delivery.reliable_messages.receiver
         names = {m.name: None for m in table.rows.values() if m.status in (Status.ALIVE, Status.SUSPECT)}
         if table.presumes:
             everybody = table.names()
             names |= {everybody[table.chance.randrange(len(everybody))]: None for _ in range(self.limits.watched_max)}
-        for name in names:  # myself perhaps included: to that name nothing is sent
+        for name in names:  # may include my own name, to which nothing is sent
             member = table.find(name)
             acknowledged = (
                 receiver.absorbed_of(name, member.boot) if member and member.accepted and not crashed else None
@@ -280,7 +284,7 @@ class Membership:
 
 
 def view_of(table: Table, started_s: float, now: float) -> list[Event]:
-    """Who of a run is still missing, as an event; none where nobody is."""
+    """An event about the peers of a run that are still missing; none where all are seen."""
     here = [Status.ALIVE, Status.LEFT]  # one that left was seen
     if table.presumes:
         here.append(Status.UNHEARD)

@@ -1,4 +1,5 @@
-"""Notices that this process itself was stopped (SIGSTOP, a suspended laptop), and forgives everybody that time."""
+"""Notices that this process itself was stopped (SIGSTOP, a suspended laptop), and does not count that time as silence
+of others."""
 
 from __future__ import annotations
 
@@ -12,23 +13,24 @@ from gossipdistill.protocol.table import Table, Timer
 
 @dataclass(slots=True)
 class OwnPause:
-    """Compares the clock with the moment at which it was to be looked at."""
+    """Compares the clock with the time at which it was to be read."""
 
     table: Table
     prober: Prober
     due_s: float | None = None
-    """The clock reading at which the next look was due, None before the first."""
+    """The clock reading at which the next check was due, None before the first."""
     _said_s: float = float("-inf")
 
     def forgive(self, now: float) -> None:
-        """Silence while I was stopped is nobody's fault: the clocks of all members are shifted."""
+        """Shift the clocks of all members by the time in which this process was stopped: that silence is nobody's
+        fault."""
         limits = self.table.limits
         if self.due_s is None or now - self.due_s < limits.pause_forgiven_s:
             return
         pause_s = now - self.due_s
         self.prober.forgive()
         for member in self.table.rows.values():
-            member.heard_s = min(member.heard_s + pause_s, now)  # some may have been heard since I woke up
+            member.heard_s = min(member.heard_s + pause_s, now)  # some may have been heard since the stop
             case = member.suspicion
             if case is not None and member.status is Status.SUSPECT:
                 case.since_s = min(case.since_s + pause_s, now)

@@ -1,4 +1,4 @@
-"""What is kept of parcels of mass and streams while they are under way: by their sender, and by their recipient."""
+"""The records of parcels of mass and streams in flight, at their sender and at their recipient."""
 
 from __future__ import annotations
 
@@ -13,66 +13,67 @@ from gossipdistill.protocol.owed_confirmations import OwedConfirmations
 
 @dataclass(slots=True)
 class Outbox:
-    """What both halves of reliable messages have to say, in order, and what they have for the learner."""
+    """The messages that both halves of reliable messages send, in order, and what they have for the learner."""
 
     out: list[tuple[PeerName, int, Message]] = field(default_factory=list)
-    """Each message has its recipient, and the process of it that is meant: numbers begin anew with each."""
+    """Each message has its recipient and that peer's boot: numbers start anew with each process."""
     received: list[Received] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Outstanding:
-    """A parcel that its recipient has not settled, sent as `number` to the process `to_boot` (0 and 0 before)."""
+    """A parcel that its recipient has not settled, sent as `number` to the process `to_boot` (both 0 before it is
+    sent)."""
 
     parcel: Parcel
     number: int = 0
     to_boot: int = 0
     sendings: int = 0
-    """How often a socket took it; once it did, it may have arrived."""
+    """The number of attempts that a socket accepted; after the first, the parcel may have arrived."""
     refusals: int = 0
-    """How often none did."""
+    """The number of attempts that no socket accepted."""
     held: bool = False
     enquired: bool = False
     tries: int = 0
-    """How often in a row it was sent, or once it is held enquired after."""
+    """The number of consecutive attempts to send it or, once it is held, to query it."""
     parked: bool = False
     sent_s: float = 0.0
     due_s: float = NEVER
 
     def detail(self, slot: Slot) -> dict[str, str | int | float]:
-        """Of an event about it: enough to follow it through the files of both ends."""
+        """The detail of an event about it: enough to trace it through the files of both ends."""
         return {"topic": slot.topic, "number": self.number, "to_boot": self.to_boot, "weight": self.parcel.weight}
 
 
 @dataclass(slots=True)
 class Line:
-    """One link and topic, outwards: the last number given to that process, and what is unsettled, oldest first."""
+    """One outgoing link and topic: the last number given to that process, and the unsettled parcels, oldest first."""
 
     to_boot: int = 0
     numbered: int = 0
     resent: int = 0
-    """The last number that was settled, if it was sent more than once and never enquired after: another receipt for it
-    tells that nothing was lost."""
+    """The last number that was settled, if it was sent more than once and never queried. A second receipt for it shows
+    that nothing was lost."""
     resent_bytes: int = 0
     in_flight: list[Outstanding] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class ReceiveWindow:
-    """One link and topic, inwards, for one process of the sender. `verdicts` are kept for the last few numbers."""
+    """One incoming link and topic, for one process of the sender. `verdicts` are kept for the last few numbers."""
 
     boot: int
     delivered: int = 0
     stream: bool = False
     held: set[int] = field(default_factory=set)
-    """Delivered, and not settled by my learner."""
+    """These numbers were delivered, and my learner has not settled them."""
     early: dict[int, Consignment] = field(default_factory=dict)
     verdicts: dict[int, Receipt] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class LinkCounts:
-    """What happened on the way to or from one peer since the start."""
+    """Counts of messages to or from one peer since the start."""
 
     published: int = 0
     superseded: int = 0
@@ -82,7 +83,7 @@ class LinkCounts:
 
 @dataclass(slots=True)
 class StateOutbox:
-    """What both halves of states have to say, in order, what they have for the learner, and what they count."""
+    """The messages that both halves of states send, in order, what they have for the learner, and their counts."""
 
     owed: OwedConfirmations
     out: list[tuple[PeerName, Message]] = field(default_factory=list)
@@ -90,7 +91,7 @@ class StateOutbox:
     counts: dict[PeerName, LinkCounts] = field(default_factory=dict)
 
     def count(self, peer: PeerName) -> LinkCounts:
-        """Of the way to and from this peer."""
+        """The counts of this peer."""
         return self.counts.setdefault(peer, LinkCounts())
 
 

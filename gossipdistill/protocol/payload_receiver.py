@@ -1,4 +1,4 @@
-"""Messages of delivery, from members with whom there is business: what is taken of them, and what is turned away."""
+"""Messages of delivery from members that exchange with me: what is accepted, and what is turned away."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gossipdistill.protocol.view import View
 
 @dataclass(slots=True)
 class PayloadReceiver:
-    """Hands to delivery what may come in; the rest is counted, and what no honest peer does is held against it."""
+    """Passes acceptable messages to delivery; the rest is counted, and what no honest peer does is an offence."""
 
     limits: Limits
     view: View
@@ -33,7 +33,7 @@ class PayloadReceiver:
     scores: PeerScores
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        """A message of a member that may be listened to."""
+        """Handle a message of a member that may be listened to."""
         sender, boot, message = envelope.sender, envelope.boot, envelope.message
         states, reliable = self.delivery.states, self.delivery.reliable_messages
         match message:
@@ -61,8 +61,8 @@ class PayloadReceiver:
                     reliable.receiver.enquired(sender, boot, message)
 
     def turns_down(self, sender: PeerName, topic: str, now: float) -> bool:
-        """Whether my learner has no use for this topic, so that nothing is kept of it; if so, one is counted. Who sends
-        it sends it again, for as long as it likes."""
+        """Whether my learner cannot use this topic, so that nothing of it is kept; if so, one is counted. Its sender
+        retransmits it as often as it likes."""
         if self.delivery.reliable_messages.receiver.intake.knows(topic):
             return False
         self.scores.turn_away(sender, "topic", now, f"sends {topic[:80]!r}, of which the strategy knows nothing")
@@ -76,12 +76,12 @@ class PayloadReceiver:
         return True
 
     def crowded(self, sender: PeerName, now: float) -> None:
-        """The owner has had older states of this sender give way to its newest: too many bytes of it wait."""
+        """Note that older states of this sender were dropped for its newest: too many bytes of it wait."""
         problem = "has more waiting for a slow learner than it may: its oldest states give way to its newest"
         self.scores.turn_away(sender, "crowded", now, problem)
 
     def complain(self, complaints: Iterable[Complaint], now: float) -> None:
-        """The learner has refused payloads, and has said so itself."""
+        """Handle payloads that the learner has refused and has reported itself."""
         for name, reason in ((one.sender, one.reason) for one in complaints if self.view.member_name(one.sender)):
             windows = self.delivery.reliable_messages.receiver.windows.items()
             mass = any(slot.peer == name and not window.stream for slot, window in windows)
@@ -89,7 +89,7 @@ class PayloadReceiver:
             self.scores.offend(name, reason, now, weight)
 
     def _note_arrival(self, sender: PeerName, became: str, now: float) -> None:
-        """Why delivery has not handed something to the learner, if it has not."""
+        """Count an arrival that delivery did not hand to the learner; `became` is the reason, empty if it did."""
         if became == "repeated":
             self.scores.repeat(sender, now)
         elif became == "full":

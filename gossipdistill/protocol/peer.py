@@ -1,4 +1,4 @@
-"""One peer as a value machine: it conducts membership and delivery, and decides nothing itself.
+"""One peer as a value machine: it connects membership and delivery, and decides nothing itself.
 
 The owner (a socket driver, or a simulator) feeds it and drains it:
 
@@ -6,11 +6,11 @@ The owner (a socket driver, or a simulator) feeds it and drains it:
     peer.not_sent(transmit, now)    peer.connection_ended(name, now)
     peer.transmits()    peer.received()    peer.freed()    peer.events()    peer.next_timeout()    peer.neighbourhood()
 
-What the learner says of an arrival goes to `states.receiver` or `reliable_messages.receiver`, what it refuses to
-`payloads`, what could not be received to `unreadable`, and its progress and last word to `membership`. `view` answers
+Settlements of the learner go to `states.receiver` or `reliable_messages.receiver`, refused payloads to `payloads`,
+unreadable messages to `unreadable`, and the learner's progress and last message to `membership`. `view` answers
 questions about the others.
 
-No call raises for anything that another peer can do.
+No call raises because of anything that another peer can do.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Peer:
         limits: Limits = DEFAULT_LIMITS,
         rng: random.Random | None = None,
     ) -> None:
-        """`contacts` may be a `Directory`, which all peers of a process can share. `rng` decides whom to probe next."""
+        """`contacts` may be a `Directory`, which all peers of a process can share. `rng` decides which member is probed
+        next."""
         self.me, self.limits = me, limits
         chance = rng if rng is not None else random.Random(f"{me.name} {me.boot}")
         self.table = table = table_at_start(me, expected, closed, contacts, limits, chance)
@@ -85,7 +86,7 @@ class Peer:
     # --- in ------------------------------------------------------------------------------------------------------
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
-        """The learner has news for `slot.peer`."""
+        """Take over a parcel of the learner for `slot.peer`."""
         self.membership.engage(slot.peer, now)
         if parcel.delivery is not DeliveryClass.STATE:
             self.reliable_messages.sender.publish(slot, parcel, now)
@@ -93,25 +94,26 @@ class Peer:
             self.states.sender.publish(slot, parcel, now)
 
     def receive(self, envelope: Envelope, now: float) -> None:
-        """One message from another process."""
+        """Handle a message from another process."""
         if self.dispatcher.is_business(envelope, now):
             self._note_changes(now)
             self.payloads.receive(envelope, now)
         self._note_changes(now)
 
     def not_sent(self, transmit: Transmit, now: float) -> None:
-        """The driver could not hand this message to its socket."""
+        """Note that the driver could not hand this message to its socket."""
         self.states.sender.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
         self.reliable_messages.sender.not_sent(PeerName(transmit.envelope.to), transmit.envelope.message, now)
 
     def connection_ended(self, name: PeerName, now: float) -> None:
-        """The driver has lost a connection on which it had sent this peer something large: what was on the way is lost,
-        or is known over there by its number, so it can be said again at once."""
+        """Note that a connection has ended on which the driver had sent this peer something large. What was in flight
+        is lost, or known there by its number, so it can be sent again at once."""
         self.states.sender.returned(name, False, now)
         self.reliable_messages.sender.returned(name, now)
 
     def forget_processes(self, name: PeerName, why: str, now: float) -> None:
-        """The key of `name` is another now, or none: what was heard under the former one binds nobody."""
+        """Forget the processes of `name`: its key has changed or is gone, and what was heard under the former one is
+        void."""
         self.boots.named.pop(name, None)
         self.membership.refusals.all_of(name, why, now)
         self._note_changes(now)
@@ -129,36 +131,36 @@ class Peer:
     # --- out -----------------------------------------------------------------------------------------------------
 
     def transmits(self) -> list[Transmit]:
-        """Drain what is to be sent, in order."""
+        """Drain the messages to send, in order."""
         table, before = self.table, self.key_distribution.before
         if not (table.out or self.states.box.out or self.reliable_messages.box.out):
             return []
         drained = [self._transmit(*word) for outbound in table.out for word in (*before(outbound), outbound)]
         for to, message in self.states.box.out:
             member = table.rows.get(to)
-            if member is not None:  # else it has been forgotten, and whatever this is finds no reader
+            if member is not None:  # else it was forgotten, and this message has no reader
                 drained.append(self._transmit(to, member.boot, member.address, message))
         for to, boot, message in self.reliable_messages.box.out:
             member = table.rows.get(to)
-            if member is not None and member.boot == boot:  # its successor has a parcel of that number as well
+            if member is not None and member.boot == boot:  # its successor has a parcel of that number too
                 drained.append(self._transmit(to, boot, member.address, message))
         for part in (table, self.states.box, self.reliable_messages.box):
             part.out.clear()
         return [transmit for transmit in drained if self._is_understood(transmit.envelope)]
 
     def received(self) -> list[Received]:
-        """Drain what came for the learner."""
+        """Drain the arrivals for the learner."""
         drained = [*self.states.box.arrivals, *self.reliable_messages.box.received]
         self.states.box.arrivals, self.reliable_messages.box.received = [], []
         return drained
 
     def freed(self) -> list[Slot]:
-        """Drain the links of which a parcel of mass or of a stream is settled, returned or written off."""
+        """Drain the links on which a parcel of mass or of a stream was settled, returned or written off."""
         drained, self.reliable_messages.sender.freed = self.reliable_messages.sender.freed, []
         return drained
 
     def events(self) -> list[Event]:
-        """Drain what happened."""
+        """Drain the events."""
         parts = (self.table, self.states.sender, self.reliable_messages.sender, self.scores, self.unreadable)
         drained = [event for part in parts for event in part.events]
         if drained:
@@ -180,7 +182,7 @@ class Peer:
         return replace(snapshot, muted=muted, lossy=lossy) if snapshot is not None and (muted or lossy) else snapshot
 
     def _note_changes(self, now: float) -> None:
-        """Tell delivery who is lost and who is back."""
+        """Tell delivery which peers are lost and which are back."""
         table = self.table
         while table.lost or table.back:
             lost, back, table.lost, table.back = table.lost, table.back, [], []
@@ -192,7 +194,7 @@ class Peer:
                 self.reliable_messages.sender.returned(peer, now)
 
     def _is_understood(self, envelope: Envelope) -> bool:
-        """Whether the reader has said that it knows this kind, where not every release of the wire version does."""
+        """Whether the recipient has declared that it knows this kind, if that is not part of the wire version."""
         kind = type(envelope.message)
         feature = FEATURE_OF.get(kind)
         if feature is None or feature in self.view.features_of(PeerName(envelope.to)):

@@ -1,10 +1,12 @@
-"""Rumours: claims that ride on probes and their answers, each on a bounded number of messages.
+"""Dissemination: claims are piggybacked on probes and their answers, each on a bounded number of messages.
 
 Rules of this file
-1. The newest claim about a member takes the place of the one before it.
-2. What has been told least goes first; and is forgotten when it was told often enough (SWIM, Das et al. 2002, 4.1).
-3. That a process has ended is kept for *reminders*, a few on each message in turn, until it is dropped: whoever missed
-   the rumour would find out only when its own probes come round, up to two rounds of all members later.
+1. The newest claim about a member replaces the one before it.
+2. The claim that has been sent least goes first, and is dropped when it was sent often enough (SWIM, Das et al. 2002,
+   4.1).
+3. The claim that a process has ended is kept for *reminders*, a few on each message in turn, until it is dropped: a
+   member that missed the claim would find out only when its own probes come round, up to two rounds of all members
+   later.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _ENDED = (ClaimKind.DEAD, ClaimKind.LEFT)
 
 @dataclass(slots=True)
 class Disseminated:
-    """One claim and on how many messages it has ridden; None: it was replaced."""
+    """One claim and the number of messages that have carried it; None means that it was replaced."""
 
     claim: Claim | None
     told: int = 0
@@ -30,7 +32,7 @@ class Disseminated:
 
 @dataclass(slots=True)
 class Piggyback:
-    """The claims that I still tell."""
+    """The claims that I still send."""
 
     _queue: deque[Disseminated] = field(default_factory=deque)
     _by_name: dict[PeerName, Disseminated] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class Piggyback:
         return len(self._by_name)
 
     def tell(self, claim: Claim) -> None:
-        """From the next message on."""
+        """Send this claim from the next message on."""
         self.drop(claim.name)
         item = self._by_name[claim.name] = Disseminated(claim)
         self._queue.appendleft(item)
@@ -50,14 +52,15 @@ class Piggyback:
             self._queue = deque(kept for kept in self._queue if kept.claim is not None)
 
     def drop(self, name: PeerName) -> None:
-        """Tell no more about this member."""
+        """Send no more claims about this member."""
         before = self._by_name.pop(name, None)
         if before is not None:
             before.claim = None
         self._ended.pop(name, None)
 
     def remind(self, count: int, ended: Container[PeerName]) -> tuple[Claim, ...]:
-        """Up to so many of those that have `ended`, longest ago reminded of first; who is back is dropped."""
+        """Up to `count` claims about members that have `ended`, least recently sent first; claims about members that
+        are back are dropped."""
         claims: list[Claim] = []
         for name in list(islice(self._ended, count)):
             claim = self._ended.pop(name)
@@ -67,7 +70,7 @@ class Piggyback:
         return tuple(claims)
 
     def pick(self, count_max: int, tellings_max: int) -> tuple[Claim, ...]:
-        """Claims for one message."""
+        """Up to `count_max` claims for one message; each is sent at most `tellings_max` times."""
         picked: list[Claim] = []
         for _ in range(min(len(self._queue), 2 * count_max)):
             if len(picked) == count_max:

@@ -1,15 +1,16 @@
-"""Probes: who is asked for a sign of life, by whom else when it does not answer, and what I ask for others.
+"""Probes: which members are asked for a sign of life, by which relays when they do not answer, and what I probe for
+others.
 
-One probe, as its maker sees it (SWIM, Das et al. 2002, section 3; Lifeguard 2018 for the nacks and the stretching)
+One probe, as its sender sees it (SWIM, Das et al. 2002, section 3; Lifeguard 2018 for the nacks and the stretching)
 
     0 s                 ping the member
     probe_timeout_s     no answer: ask `relays` others to ping it; each answers with its ack, or with a nack
     probe_interval_s    neither: the probe has failed, and the member is accused
 
 All three are stretched by my own health. Rules of this file
-1. Any word of a member is a sign of life. Who gives them anyway is not probed.
-2. Those with whom there is business are probed as soon as they are silent; everybody else in turn, one per interval.
-3. Nothing here goes through all members: a turn costs what is under way.
+1. Any message of a member is a sign of life. A member that sends messages anyway is not probed.
+2. Members that exchange with me are probed as soon as they are silent; all others in turn, one per interval.
+3. Nothing here goes through all members: the cost of a turn depends only on the probes in progress.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from gossipdistill.protocol.suspicion import LocalHealth
 from gossipdistill.protocol.table import Table, Timer
 
 _TRIES = 8
-"""How many members a turn may pass over, who need no probe, before it is left out."""
+"""A turn passes over at most this many members that need no probe before it is left out."""
 
 
 @dataclass(slots=True)
 class Probe:
-    """One that is under way, since `began_s`."""
+    """A probe in progress since `began_s`."""
 
     target: PeerName
     began_s: float
@@ -42,7 +43,7 @@ class Probe:
 
 @dataclass(slots=True)
 class IndirectProbe:
-    """A ping that I make for another: its name, and its number."""
+    """A ping that I send for another peer, `requester`, and that peer's number for it."""
 
     requester: PeerName
     number: int
@@ -53,7 +54,7 @@ class IndirectProbe:
 
 @dataclass(slots=True)
 class Prober:
-    """Makes probes, and those of others."""
+    """Sends probes, and answers those of others."""
 
     table: Table
     probe_messages: ProbeMessages
@@ -63,18 +64,18 @@ class Prober:
     probes: dict[int, Probe] = field(default_factory=dict)
     errands: dict[int, IndirectProbe] = field(default_factory=dict)
     business: dict[PeerName, float] = field(default_factory=dict)
-    """With whom there was business, and when last; oldest first."""
+    """The members that there was exchange with, and the time of the last; oldest first."""
     doubts: dict[PeerName, tuple[float, tuple[PeerName, ...]]] = field(default_factory=dict)
-    """Who did not answer lately: when it was heard last, and whom I had asked besides."""
+    """The members that did not answer lately: the time at which each was last heard, and the relays that were asked."""
     untold: dict[PeerName, None] = field(default_factory=dict)
-    """Who has not confirmed that I am done."""
+    """These members have not confirmed that I am done."""
     looks: dict[PeerName, None] = field(default_factory=dict)
-    """Whom to probe in the next turn, because of what others say."""
+    """These members are probed in the next turn, because of what others say."""
     turned_s: float = float("inf")
-    """When the last turn was."""
+    """The time of the last turn."""
 
     def engage(self, name: PeerName, now: float) -> None:
-        """There is business with this member."""
+        """Note that there is exchange with this member."""
         self.business.pop(name, None)
         self.business[name] = now
         if len(self.business) > self.table.limits.business_max:
@@ -83,7 +84,7 @@ class Prober:
     # --- my probes -----------------------------------------------------------------------------------------------
 
     def turn(self, now: float) -> None:
-        """End the probes of the last interval, begin those of the next."""
+        """End the probes of the last interval, and begin those of the next."""
         limits, timers, stretch = self.table.limits, self.table.timers, self.health.stretch
         ended, self.probes = self.probes, {}
         for probe in ended.values():
@@ -96,14 +97,14 @@ class Prober:
             timers.set(Timer("relays"), now + limits.probe_timeout_s * stretch)
 
     def begin(self, name: PeerName, now: float) -> None:
-        """Probe this member; two without an address can only ask others."""
+        """Probe this member; between two peers without an address only relays can."""
         member = self.table.find(name)
         if member is not None:
             member.probed_s = now
         self.probes[self.probe_messages.ping(name)] = Probe(name, now)
 
     def ask_others(self, now: float) -> None:
-        """Those who have not answered yet are pinged by others."""
+        """Ask relays to ping the members that have not answered yet."""
         for number, probe in self.probes.items():
             member = self.table.find(probe.target)
             if member is None or member.heard_s < probe.began_s:
@@ -112,7 +113,7 @@ class Prober:
                     self.probe_messages.ask(relay, number, probe.target)
 
     def forgive(self) -> None:
-        """I was stopped: what was under way says nothing about others."""
+        """Forget all probes in progress: this process was stopped, and they say nothing about others."""
         self.probes.clear()
         self.errands.clear()
         for name in self.doubts:
@@ -125,7 +126,7 @@ class Prober:
             return
         first = member is None or member.suspicion is None
         timeout_s = self.table.limits.silence_intervals * self.table.limits.probe_interval_s * self.health.stretch
-        if first:  # a suspect that goes on being silent says nothing new about me
+        if first:  # a suspect that stays silent says nothing new about my own health
             self.health.worse(len(probe.asked) - len(probe.nacked) if probe.asked else 1)
         if first and member is not None and member.accepted and now < member.heard_s + timeout_s:
             self.doubts[probe.target] = (member.heard_s, probe.asked)
@@ -134,7 +135,7 @@ class Prober:
             self.detector.no_answer(probe.target, probe.asked, now)
 
     def doubt_due(self, name: str, now: float) -> None:
-        """One that a probe has found silent has been silent for long enough, unless it was heard meanwhile."""
+        """A member that did not answer a probe has been silent for long enough, unless it was heard meanwhile."""
         member = self.table.find(name)
         heard_s, asked = self.doubts.pop(PeerName(name), (now, ()))
         if member is not None and member.suspicion is None and member.heard_s == heard_s:
@@ -156,12 +157,12 @@ class Prober:
         return [m.name for m in picked] + self._whose_turn(asked, now)
 
     def _partners(self, now: float) -> list[Member]:
-        """Those with whom there has just been business, or since the last turn, newest first."""
+        """The members that there has just been exchange with, or since the last turn, newest first."""
         since_s, partners = min(now - self.table.limits.watch_s, self.turned_s), []
         for name, last_s in reversed(self.business.items()):
             if last_s < since_s:
                 break
-            partners.append(self.table.rows[name])  # kept, as long as there is business
+            partners.append(self.table.rows[name])  # rows are kept as long as there is exchange
         return partners
 
     def _is_probed(self, member: Member) -> bool:
@@ -184,7 +185,8 @@ class Prober:
         return []
 
     def _relays(self, target: PeerName) -> tuple[PeerName, ...]:
-        """Those who are in business with me are heard well; of a large roster anybody who is not known to be absent."""
+        """Choose relays: exchange partners have good links to me; in a large roster any member that is not known to be
+        absent."""
         table = self.table
         near = [name for name in table.partners if name != target]
         picked = near if len(near) <= table.limits.relays else table.chance.sample(near, table.limits.relays)
@@ -201,7 +203,7 @@ class Prober:
     # --- answers -------------------------------------------------------------------------------------------------
 
     def acked(self, sender: PeerName, boot: Boot, ack: Ack, now: float) -> None:
-        """Somebody has answered: to my probe, for my probe, or to a ping that I made for another."""
+        """Handle an answer: to my probe, on behalf of its target, or to a ping that I sent for another peer."""
         indirect = self.errands.get(ack.number)
         if indirect is not None and sender == indirect.target:
             del self.errands[ack.number]
@@ -221,13 +223,13 @@ class Prober:
             self.detector.indirectly_acked(probe.target, ack.about_boot, sender, now)
 
     def nacked(self, sender: PeerName, nack: Nack) -> None:
-        """A relay is well, and has no answer yet."""
+        """Note that a relay answers, and has no answer from the target yet."""
         probe = self.probes.get(nack.number)
         if probe is not None and sender in probe.asked:
             probe.nacked.add(sender)
 
     def requested(self, sender: PeerName, request: PingRequest, now: float) -> None:
-        """Ping somebody for another."""
+        """Ping a member on behalf of another."""
         table, target = self.table, request.target
         if target == table.me.name:
             self.probe_messages.answer(sender, request.number, table.me.name, table.me.boot)
@@ -240,7 +242,7 @@ class Prober:
         table.timers.set(Timer("errand", str(number)), now + 0.8 * table.limits.probe_timeout_s)
 
     def indirect_due(self, number: int, now: float) -> None:
-        """No answer in good time: say so; an answer that comes yet is passed on."""
+        """There was no answer in time: send a nack; an answer that arrives later is still passed on."""
         indirect = self.errands.get(number)
         if indirect is None:
             return

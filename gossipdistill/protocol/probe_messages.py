@@ -1,4 +1,5 @@
-"""The words of probing, with what rides on them: my progress, my refutation, an accusation to its face, rumours."""
+"""The messages of probing, with what is piggybacked on them: my progress, my refutation, an accusation of the
+recipient, claims."""
 
 from __future__ import annotations
 
@@ -15,32 +16,33 @@ from gossipdistill.protocol.table import Outbound, Table
 
 @dataclass(slots=True)
 class ProbeMessages:
-    """Says words of probing to members by name."""
+    """Sends messages of probing to members by name."""
 
     table: Table
     dissemination: Piggyback = field(default_factory=Piggyback)
     incarnation: int = 0
-    """Mine: raised by myself alone, whenever I am called suspect or dead."""
+    """My own incarnation: only I raise it, whenever I am called suspect or dead."""
     step: int = 0
     done: bool = False
     _number: int = 0
 
     def ping(self, to: PeerName) -> int:
-        """Ask for a sign of life; the number that will come back."""
+        """Ask for a sign of life; returns the number that the answer repeats."""
         self._number += 1
         self.send(to, Ping(self._number, self.step, self.done, self.claims(to), self.incarnation))
         return self._number
 
     def ask(self, relay: PeerName, number: int, target: PeerName) -> None:
-        """Ask somebody to ask."""
+        """Ask a relay to ping `target`."""
         self.send(relay, PingRequest(number, target, self.claims(relay)))
 
     def answer(self, to: PeerName, number: int, about: str = "", about_boot: int = 0) -> None:
-        """I am here, or (`about`) it has answered to me."""
+        """Answer that I am here, or that `about` has answered me."""
         self.send(to, Ack(number, self.step, self.done, self.claims(to), about, about_boot, self.incarnation))
 
     def sync_with(self, to: PeerName, number: int) -> None:
-        """I am here; and since you are new, these are not: of their end you cannot have heard."""
+        """Answer that I am here, and name to a new process the members that have ended: it cannot have heard of
+        them."""
         room = self.table.limits.claims_per_message_max
         names = list(self.table.dead)
         picked = names if len(names) <= room else self.table.chance.sample(names, room)
@@ -53,18 +55,19 @@ class ProbeMessages:
         return Claim(member.name, member.boot, level, kind, self.table.me.name)
 
     def nack(self, to: PeerName, number: int) -> None:
-        """It has not answered to me."""
+        """Say that the target has not answered me."""
         self.send(to, Nack(number, self.claims(to)))
 
     def send(self, to: PeerName, message: Message) -> None:
-        """To the process that I have accepted, or to any of that name."""
+        """Send to the process that I have accepted, or to any of that name."""
         address, member = self.table.address_of(to), self.table.find(to)
         if address is not None and self.table.me.can_dial(address):
             boot = member.boot if member is not None and member.accepted else 0
             self.table.out.append(Outbound(to, boot, address, message))
 
     def claims(self, to: PeerName) -> tuple[Claim, ...]:
-        """What I hold against `to` itself, so that it can refute, and then what is told least."""
+        """The claims for one message: the accusation of `to` itself, so that it can refute, then those that were sent
+        least."""
         limits, member = self.table.limits, self.table.find(to)
         room = limits.claims_per_message_max
         accusation: tuple[Claim, ...] = ()
@@ -78,7 +81,7 @@ class ProbeMessages:
         return told + self.dissemination.remind(min(limits.reminders_per_message, room - len(told)), self.table.dead)
 
     def claim_that_i_live(self) -> None:
-        """Spread it: at the start, and when somebody said otherwise."""
+        """Spread that I live: at the start, and when a peer claimed otherwise."""
         me = self.table.me
         known = self.table.closed
         self.dissemination.tell(

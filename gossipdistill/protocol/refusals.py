@@ -1,11 +1,12 @@
-"""Being turned away, and turning away.
+"""Refusals, received and sent.
 
 Rules of this file
-1. Nobody's word ends me. That I am superseded is proved by a process with my own key alone, which answers me when I
-   greet it: the sender is believed as far as that greeting. Without keys there is no proof.
-2. A refusal is a word of its sender about itself. From a process that has accepted me it is a contradiction. Without
-   keys it may be anybody's word: it raises no boot, which would lock out the process that has the name.
-3. What is remembered of strangers is bounded: they choose their names themselves. Of a stranger one event per reason.
+1. No message of another peer ends me. Only a process with my own key, which answers when I greet it, proves that I am
+   superseded: such a claim is believed only so far that I send that greeting. Without keys there is no proof.
+2. A refusal is a statement of its sender about itself. From a process that has accepted me it is a contradiction.
+   Without keys anybody may have sent it: it raises no boot, which would lock out the process that has the name.
+3. What is remembered of strangers is bounded: they choose their names themselves. One event per reason is written about
+   a stranger.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from gossipdistill.protocol.members import Member, Status
 from gossipdistill.protocol.table import Detail, Outbound, Table, Timer
 
 REVOKED = "revoked"
-"""The code of what concerns a key that is not trusted any more."""
+"""The code of events about a key that is not trusted any more."""
 _CHALLENGED_MAX, _CHALLENGES = 4, 12
 
 
 @dataclass(slots=True)
 class Refusals:
-    """Says and hears refusals, on behalf of a table."""
+    """Sends and handles refusals, on behalf of a table."""
 
     table: Table
     _said: set[tuple[str, str]] = field(default_factory=set)
     _challenged: dict[Address, int] = field(default_factory=dict)
-    """Where a newer process of my name may be, and how often that address is greeted yet."""
+    """The addresses where a newer process of my name may be, each with the number of greetings that are left."""
 
     # --- being turned away -----------------------------------------------------------------------------------------
 
     def refused_by(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
-        """Somebody does not talk to me. Whether to go on without it is the owner's decision, told by the event. False
-        for a word that contradicts what the same process has said before."""
+        """Handle a refusal of me. An event tells the owner, which decides whether to go on. Returns False for a message
+        that contradicts what the same process has said before."""
         table, code, detail = self.table, refusal.code, refusal.detail
         told: Detail = {"i_am_newer": int(table.me.boot > boot)}
         member = table.row(refusal.asked if code is RefusalCode.WRONG_NAME else sender, now)
@@ -45,7 +46,7 @@ class Refusals:
         elif code is RefusalCode.PLACE_TAKEN and refusal.asked == table.me.name:
             self.note(EventKind.REFUSED_BY, sender, code, detail, now, {**told, "name_in_use": 1})
         elif code is RefusalCode.WRONG_NAME or member is None:
-            # The one who answers is well; it is the one looked for who is not where I thought. I try on.
+            # The peer that answers is well; the one that I looked for is not at this address. I go on trying.
             if member is not None and member.status is not Status.ALIVE:
                 member.reason, table.pace.changed = detail, True
             self.note(EventKind.REFUSED_BY, sender, code, detail, now, told)
@@ -64,7 +65,7 @@ class Refusals:
         return True
 
     def _called_old(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> None:
-        """Somebody says that there is a newer process of my name."""
+        """Handle the claim that there is a newer process of my name."""
         table, me, code = self.table, self.table.me, refusal.code
         if sender == me.name and table.proven and boot > me.boot:
             self.note(EventKind.SUPERSEDED, me.name, code, refusal.detail, now)
@@ -75,7 +76,7 @@ class Refusals:
             self._challenge(refusal.newer_at, now)
 
     def meet_my_own_name(self, other: Member, now: float) -> None:
-        """Another process greets under my name."""
+        """Handle a greeting of another process under my name."""
         me = self.table.me
         if other.boot > me.boot:
             reason = f"another process of that name, started later, greets from {other.address}"
@@ -86,13 +87,13 @@ class Refusals:
             self.table.say(other, self.superseded(Member(me.name, me.address, me.place, boot=me.boot), other.boot))
 
     def _challenge(self, address: Address, now: float) -> None:
-        """Greet the process that has my name over there. With keys only one that has my own key hears it."""
+        """Greet the process with my name at this address. With keys only a process with my own key can read it."""
         if self.table.proven and len(self._challenged) < _CHALLENGED_MAX and address not in self._challenged:
             self._challenged[address] = _CHALLENGES
             self.table.timers.set(Timer("newer"), now)
 
     def challenges_due(self, now: float) -> None:
-        """A first greeting may be lost: the connection is opened by it."""
+        """Repeat the greetings: a first one may be lost while it opens the connection."""
         table, me = self.table, self.table.me
         greeting = Greeting(me.address, me.place, me.fingerprint, (), True, me.features)
         table.out += [Outbound(me.name, 0, address, greeting) for address in self._challenged]
@@ -103,33 +104,34 @@ class Refusals:
     # --- turning away ----------------------------------------------------------------------------------------------
 
     def superseded(self, newer: Member, boot: int) -> Refusal:
-        """To the process `boot` of the same name."""
+        """The refusal to the process `boot` of the same name."""
         later_s = (newer.boot - boot) / 1000
         detail = f"a newer process of {newer.name} was heard by {self.table.me.name} (started {later_s:.1f} s later)"
         return Refusal(RefusalCode.SUPERSEDED, detail, newer_boot=newer.boot, newer_at=newer.address)
 
     def name_in_use(self, member: Member, caller: Member, now: float) -> None:
-        """To a newer process of this name, which cannot show that it is the same peer. It tries on."""
+        """Refuse a newer process of this name, which cannot prove that it is the same peer. It tries again."""
         detail = f"the name {member.name} is in use at {member.address}, and that process answers"
         self.table.say(caller, Refusal(RefusalCode.PLACE_TAKEN, detail, caller.name))
         reason = f"another process at {caller.address} wants its name, which is in use: not while this one answers"
         self.note(EventKind.WARNING, member.name, RefusalCode.PLACE_TAKEN, reason, now)
 
     def clock(self, caller: Member, mine: int) -> None:
-        """To one with a boot that no process can have yet."""
+        """Refuse a process with a boot that none can have yet."""
         detail = f"clock, in milliseconds since 1970: {mine} here, {caller.boot} there"
         self.table.say(caller, Refusal(RefusalCode.FINGERPRINT, detail))
 
     def version(self, sender: PeerName, boot: Boot, refusal: Refusal, now: float) -> bool:
-        """A process speaks another wire version. False for one that is no member, whose address I do not know."""
+        """Refuse a process with another wire version. Returns False for one that is no member, whose address I do not
+        know."""
         table, member = self.table, self.table.row(sender, now)
         told: Detail = {"code": refusal.code.value, "i_am_newer": int(table.me.boot > boot)}
-        if member is None:  # to a roster it is nobody, and no reason to go
+        if member is None:  # not in the roster, and no reason to end
             told["i_am_newer"] = 0 if table.closed else told["i_am_newer"]
             self.note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, told)
             return False
         if boot < member.boot or (boot == member.boot and member.accepted):
-            return True  # said before by another process, or in its name: a process does not change its version
+            return True  # an older process, or a forgery: a process does not change its version
         if self.keeps_its_name(member, boot):
             self.note(EventKind.REFUSED, sender, refusal.code, refusal.detail, now, told)
             return False
@@ -138,14 +140,14 @@ class Refusals:
             table.become(member, Status.REFUSED, EventKind.REFUSED, refusal.detail, now, told)
             self.note_refused(member, boot)
             member.greet_gap_s, member.greet_at_s = table.limits.greet_interval_s, now
-        if now >= member.greet_at_s:  # ever more seldom: a refusal may be lost, and it may answer each of them
+        if now >= member.greet_at_s:  # at growing intervals: a refusal may be lost, and it may answer each
             table.say(Member(sender, member.address, member.place, boot=boot), refusal)
             member.greet_at_s = now + member.greet_gap_s
             member.greet_gap_s *= 2
         return True
 
     def all_of(self, name: PeerName, why: str, now: float) -> None:
-        """Whatever process of `name` I know is nobody now; any later one begins anew, with whatever boot."""
+        """Refuse every known process of `name`; a later one starts anew, with any boot."""
         table, member = self.table, self.table.row(name, now)
         if member is None:
             table.note(EventKind.REFUSED, name, why, now, {"code": REVOKED})
@@ -157,21 +159,22 @@ class Refusals:
     # --- whose process counts --------------------------------------------------------------------------------------
 
     def keeps_its_name(self, member: Member, boot: int) -> bool:
-        """Whether a process that I hear keeps its name from a newer one: without keys nothing proves that the two are
-        the same peer."""
+        """Whether a process that answers keeps its name against a newer one: without keys nothing proves that the two
+        are the same peer."""
         answers = member.accepted and member.status in (Status.ALIVE, Status.SUSPECT)
         return not self.table.proven and answers and boot > member.boot > 0
 
     def is_refused_anew(self, member: Member, boot: int) -> bool:
-        """Whether the refusal of this process, or by it, is news."""
+        """Whether a refusal of this process, or by it, is new."""
         if member.status is not Status.REFUSED:
             return boot >= member.boot
         return self.table.proven and boot > member.boot
 
     def note_refused(self, member: Member, boot: int) -> None:
-        """Without keys anybody may have said it: so its boot is not believed, and the same process may greet again."""
+        """Note a refusal. Without keys anybody may have sent it: its boot is not believed, and the same process may
+        greet again."""
         if self.table.proven and boot > member.boot:
-            # What the process before it has said last, and of its incarnations, is not this one's.
+            # The last message and the incarnation of the process before it do not hold for this one.
             member.boot, member.incarnation, member.last_word = boot, -1, False
         member.declined = not self.table.proven
 
@@ -180,7 +183,7 @@ class Refusals:
     def note(
         self, kind: EventKind, name: PeerName, code: RefusalCode, reason: str, now: float, told: Detail | None = None
     ) -> None:
-        """An event about somebody who has no row that could remember it: said once per name and code."""
+        """Write an event about a peer that has no row to remember it: once per name and code."""
         if (name, kind + code) not in self._said and len(self._said) < self.table.limits.strangers_max:
             self._said.add((name, kind + code))
             shown: Detail = {"code": code.value, "i_am_newer": 0, **(told or {})}

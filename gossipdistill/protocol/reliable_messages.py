@@ -10,18 +10,18 @@ The life of a reliable message, as its sender sees it
     unsettled --recipient says with its last word what it has absorbed--> gone or returned
 
 Rules of this file
-1. At most `in_flight_mass_max` (`in_flight_stream_max`) of one link and topic are unsettled; the mailbox says busy. To
-   a peer that loses much the mailbox uses more topics.
+1. At most `in_flight_mass_max` (`in_flight_stream_max`) of one link and topic are unsettled; the mailbox then reports
+   the link as busy. To a lossy peer the mailbox uses more topics.
 2. Numbers count from 1 per link, topic, process of the sender and process of the recipient. A number that was settled
    is answered with the same verdict again, and never delivered again.
-3. What was on the wire to a process that died is never reclaimed: the dead may have absorbed it. It is written off,
+3. What was on the wire to a process that died is never reclaimed: that process may have absorbed it. It is written off,
    with its weight, when that process is certain not to return. So every estimate stays a weighted mean of true values.
-4. Streams carry no weight: what would be in doubt or returned is dropped instead. What was dropped may still wait for
-   the learner over there, in whose place nothing else is taken.
-5. What has no receipt is sent again when the timeout of this peer is over, and what is held is enquired after when
-   the timeout of its learner is over: see protocol/resending.py.
-6. A learner that does not settle within `held_after_s` is spoken for: "held". So a parcel that was lost is sent again
-   after a round trip, not after a step.
+4. Streams carry no weight: what would be in doubt or returned is dropped instead. A dropped frame may still wait for
+   the recipient's learner, and nothing else is accepted in its place.
+5. A parcel without a receipt is sent again after the retransmission timeout of this peer, and a held one is queried
+   after the timeout of its learner: see protocol/resending.py.
+6. If the learner does not settle within `held_after_s`, the receipt "held" is sent for it. So a lost parcel is sent
+   again after a round trip, not after a step.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class ReliableMessages:
         self.receiver = ReliableReceiver(self.limits, self.box)
 
     def next_timeout(self) -> float:
-        """When something is to be said next."""
+        """The time at which something is to be sent next."""
         return min(self.sender.next_timeout(), self.receiver.next_timeout())
 
     def handle_timeout(self, now: float) -> None:
-        """Say what is due: for my learner first, then what is in flight."""
+        """Send what is due: first for my learner, then what is in flight."""
         self.receiver.handle_timeout(now)
         self.sender.handle_timeout(now)

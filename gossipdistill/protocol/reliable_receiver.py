@@ -1,4 +1,4 @@
-"""The recipient's half of reliable messages: delivered once, and answered with what became of it.
+"""The recipient's half of reliable messages: each is delivered once, and answered with its verdict.
 
 The rules are at the head of protocol/reliable_messages.py.
 """
@@ -26,21 +26,21 @@ from gossipdistill.protocol.parcels import Outbox, ReceiveWindow
 
 @dataclass(slots=True)
 class ReliableReceiver:
-    """What has come of each sender, and what my learner has not settled."""
+    """The arrivals of each sender, and those that my learner has not settled."""
 
     limits: Limits
     box: Outbox
     windows: dict[Slot, ReceiveWindow] = field(default_factory=dict)
     intake: Intake = field(default_factory=Intake)
-    """It says what my learner has a use for."""
+    """The topics and sizes that my learner can use."""
     _unsaid: Deadlines[tuple[Slot, int]] = field(default_factory=Deadlines)
-    """What has come here and of which nothing was said yet."""
+    """The arrivals of which no receipt was sent yet, with the time at which "held" is due."""
     _waiting: dict[tuple[Slot, Version], int] = field(default_factory=dict)
-    """Memory of what my learner has not settled, of former processes too."""
+    """The memory in bytes of what my learner has not settled, of former processes too."""
 
     def arrived(self, sender: PeerName, boot: Boot, reliable: Consignment, now: float, unwanted: str = "") -> str:
-        """One came, perhaps not for the first time: hand it to the learner once, or refuse it unread because of what is
-        `unwanted`, and say what became of it. Why it was not handed over, in one word; empty if it was."""
+        """Handle a message, perhaps not for the first time: hand it to the learner once, or refuse it unread for the
+        reason `unwanted`, and send the verdict. Returns why it was not handed over, in one word; empty if it was."""
         window = self._window(sender, boot, reliable.topic)
         if window is None:
             refusal = Receipt(reliable.topic, reliable.number, Verdict.REFUSED, "too many topics")
@@ -59,10 +59,10 @@ class ReliableReceiver:
             return "unwanted"
         if self._is_full(window) or self._is_too_much(sender, reliable.payload.memory_bytes):
             if window.stream and ahead > self.limits.in_flight_stream_max:
-                window.delivered = reliable.number - 1  # the one after it is not to overtake it
+                window.delivered = reliable.number - 1  # the next one must not overtake it
             return "full"
         if window.stream and 1 < ahead <= self.limits.in_flight_stream_max:
-            window.early[reliable.number] = reliable  # the one before it is still on its way
+            window.early[reliable.number] = reliable  # the one before it is still in flight
         else:
             self._deliver(sender, window, reliable, now)
             while not self._is_full(window) and (following := window.early.pop(window.delivered + 1, None)) is not None:
@@ -70,13 +70,15 @@ class ReliableReceiver:
         return ""
 
     def _is_full(self, window: ReceiveWindow) -> bool:
-        """A sender that wrongly took me for dead has given up on frames that still wait for my learner, and goes on. It
-        sends again what has no receipt. Of mass no honest sender has more than one on its way."""
+        """Whether the window is full. A sender that wrongly took me for dead has given up on frames that still wait for
+        my learner, and goes on; it sends again what has no receipt. Of mass no honest sender has more than one in
+        flight."""
         limits = self.limits
         return len(window.held) >= (limits.in_flight_stream_max if window.stream else limits.in_flight_mass_max)
 
     def _is_too_much(self, sender: PeerName, size: int) -> bool:
-        """Whether this would make more bytes of one sender wait for my learner than may. It is sent again later."""
+        """Whether with this message more bytes of one sender would wait for my learner than allowed. It is sent again
+        later."""
         waits = sum(waiting for (slot, _), waiting in self._waiting.items() if slot.peer == sender)
         for slot, window in self.windows.items():
             if slot.peer == sender:
@@ -84,13 +86,13 @@ class ReliableReceiver:
         return waits > 0 and waits + size > self.limits.waiting_bytes_max(self.intake.largest)
 
     def enquired(self, sender: PeerName, boot: Boot, status_query: Enquiry) -> None:
-        """The sender asks what became of a message."""
+        """Answer a query about a message."""
         window = self._window(sender, boot, status_query.topic)
         if window is not None and status_query.number <= window.delivered:
             self._repeat(sender, window, status_query.topic, status_query.number)
 
     def settle(self, settlement: Settlement) -> None:
-        """The learner's verdict on one arrival."""
+        """Handle the learner's verdict on one arrival."""
         window = self.windows.get(Slot(settlement.sender, settlement.topic, ""))
         boot, number = settlement.version
         self._waiting.pop((Slot(settlement.sender, settlement.topic, ""), settlement.version), None)
@@ -105,7 +107,7 @@ class ReliableReceiver:
         self.box.out.append((settlement.sender, boot, receipt))
 
     def absorbed_of(self, peer: PeerName, boot: int) -> tuple[tuple[str, int], ...]:
-        """What my learner has absorbed of the last parcels of this process, to be said before I end."""
+        """The last parcels of this process that my learner has absorbed, to be sent before I end."""
         windows = [
             (slot.topic, window) for slot, window in self.windows.items() if (slot.peer, window.boot) == (peer, boot)
         ]
@@ -122,10 +124,11 @@ class ReliableReceiver:
         self._waiting[Slot(sender, reliable.topic, ""), version] = reliable.payload.memory_bytes
 
     def _repeat(self, sender: PeerName, window: ReceiveWindow, topic: str, number: int) -> None:
-        """The verdict again; "held" before there is one. On what was settled long ago nothing: of mass nobody asks.
+        """Send the verdict again, "held" before there is one. Nothing is sent for mass that was settled long ago: no
+        sender queries it.
 
-        Of a stream the sender may, when a receipt was lost and later frames have gone on: that it is done with is all
-        that there is to know.
+        For a stream the sender may query it, when a receipt was lost and later frames were sent: all that is known is
+        that it is done.
         """
         if number in window.verdicts:
             self.box.out.append((sender, window.boot, window.verdicts[number]))
@@ -135,12 +138,12 @@ class ReliableReceiver:
             self.box.out.append((sender, window.boot, Receipt(topic, number, Verdict.ABSORBED)))
 
     def forget_processes(self, peer: PeerName) -> None:
-        """Its next process may have a lower boot than those before."""
+        """Forget the processes of a peer: its next one may have a lower boot than those before."""
         for slot in [slot for slot in self.windows if slot.peer == peer]:
             self.windows[slot] = ReceiveWindow(Boot(0))
 
     def _window(self, sender: PeerName, boot: Boot, topic: str) -> ReceiveWindow | None:
-        """The receive window for this process of the sender; None when it has used up its share of them."""
+        """The receive window for this process of the sender; None when the sender has used up its number of windows."""
         slot = Slot(sender, topic, "")
         window = self.windows.get(slot)
         if window is None:
@@ -152,11 +155,11 @@ class ReliableReceiver:
         return window
 
     def next_timeout(self) -> float:
-        """When my learner is to be spoken for next."""
+        """The time at which the next "held" is due."""
         return self._unsaid.next_s()
 
     def handle_timeout(self, now: float) -> None:
-        """Speak for a learner that has not settled yet (rule 6)."""
+        """Send "held" for arrivals that the learner has not settled yet (rule 6)."""
         for slot, number in self._unsaid.pop_due(now):
             window = self.windows[slot]
             if number in window.held:

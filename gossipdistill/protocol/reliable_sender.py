@@ -1,4 +1,4 @@
-"""The sender's half of reliable messages: what is in flight, when it is sent again, and what comes back.
+"""The sender's half of reliable messages: what is in flight, when it is sent again, and what is returned.
 
 The rules are at the head of protocol/reliable_messages.py.
 """
@@ -28,7 +28,7 @@ from gossipdistill.protocol.parcels import Line, Outbox, Outstanding, oversize
 from gossipdistill.protocol.resending import Resending
 
 _DOUBLINGS_MAX = 16
-"""Of an interval whose bound is reached by then; a stream may be refused for ever."""
+"""An interval is doubled at most this many times: its bound is reached by then. A stream may be refused for ever."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class ReliableSender:
     freed: list[Slot] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     written_off: float = 0.0
-    """The weight that is lost with processes which ended, since the start."""
+    """The push-sum weight that was lost with processes that ended, since the start."""
     _deadlines: Deadlines[Slot] = field(default_factory=Deadlines)
     _said: set[tuple[str, str]] = field(default_factory=set)
     resending: Resending = field(init=False)
@@ -53,11 +53,11 @@ class ReliableSender:
 
     @property
     def lossy(self) -> frozenset[PeerName]:
-        """To these peers mass has had to be sent again lately; the same object until that changes."""
+        """Mass to these peers had to be sent again lately; the same object until that changes."""
         return self.resending.lossy
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
-        """The learner has posted; the mailbox has seen to it that there was room."""
+        """Send a parcel of the learner; the mailbox has checked that there is room."""
         line = self.lines.setdefault(slot, Line())
         one = Outstanding(parcel)
         line.in_flight.append(one)
@@ -68,7 +68,7 @@ class ReliableSender:
             self._send(slot, line, one, now)
 
     def receipt(self, sender: PeerName, receipt: Receipt, now: float) -> None:
-        """The recipient says what became of one. A verdict on what is settled already is an echo."""
+        """Handle a receipt. A second verdict on a settled parcel is an echo."""
         self.resending.heard(sender, now)
         slot = Slot(sender, receipt.topic, "")
         line = self.lines.get(slot)
@@ -78,7 +78,7 @@ class ReliableSender:
                 self.resending.in_vain(sender, line.resent_bytes)
                 line.resent = 0
             return
-        if one.sendings == 1 and not one.enquired:  # else one cannot tell what it answers
+        if one.sendings == 1 and not one.enquired:  # else it is unknown which attempt it answers
             self.resending.answered(sender, one, now - one.sent_s, receipt.verdict is not Verdict.HELD)
         if receipt.verdict is Verdict.HELD:
             if one.held and one.sendings > 1 and not one.enquired:
@@ -96,7 +96,8 @@ class ReliableSender:
             self._end(slot, line, one, now, returned=f"refused by {sender}: {receipt.reason}" if refused else None)
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
-        """The socket had no room or no connection. A lost receipt or enquiry is made good by the next time-out."""
+        """Note that the socket had no room or no connection. A lost receipt or query is repeated after the next
+        timeout."""
         if not isinstance(message, Consignment):
             return
         slot = Slot(recipient, message.topic, "")
@@ -105,7 +106,7 @@ class ReliableSender:
             if one.number == message.number and not one.held:
                 one.sendings -= 1
                 one.refusals += 1
-                # Mass that waits is half of a learner's weight kept from everybody, until a death is known.
+                # Waiting mass is half of a learner's weight that nobody can use, until a death is known.
                 tried = one.refusals >= self.limits.unsent_tries_max
                 if tried and not one.sendings and one.parcel.delivery is DeliveryClass.MASS:
                     self._end(slot, line, one, now, returned=f"no socket takes what is for {recipient}")
@@ -115,7 +116,7 @@ class ReliableSender:
                 self._due(slot, line, one, now + min(gap_s, self.limits.retry_interval_max_s))
 
     def lost(self, peer: PeerName, now: float, for_good: bool, why: str) -> None:
-        """A peer is dead, or (`for_good`) has left the run or turned us away."""
+        """Note that a peer is dead, or (`for_good`) has left the run or turned us away."""
         self.resending.gone(peer)
         for slot, line in self._lines_to(peer):
             for one in list(line.in_flight):
@@ -130,7 +131,8 @@ class ReliableSender:
                     self.events.append(Event(EventKind.PARKED, now, peer, reason, one.detail(slot)))
 
     def parted(self, peer: PeerName, boot: Boot, absorbed: tuple[tuple[str, int], ...] | None, now: float) -> None:
-        """The last word of a process: what of my mass was absorbed over there, and that nothing else ever will be."""
+        """Handle the last message of a process: it names what of my mass was absorbed there, and nothing else ever will
+        be."""
         for slot, line in self._lines_to(peer) if absorbed is not None else ():
             for one in [one for one in line.in_flight if one.sendings and one.to_boot == boot]:
                 if one.parcel.delivery is DeliveryClass.MASS:
@@ -138,7 +140,8 @@ class ReliableSender:
                     self._end(slot, line, one, now, returned=None if used else f"{peer} has left without it")
 
     def returned(self, peer: PeerName, now: float) -> None:
-        """A peer is new, restarted or heard again: send on to the same process, write off what went to another."""
+        """Handle a peer that is new, restarted or heard again: continue with the same process, write off what went to
+        another."""
         living = self.partners.get(peer)
         for slot, line in self._lines_to(peer):
             for one in list(line.in_flight):
@@ -179,11 +182,11 @@ class ReliableSender:
             reason = f"{slot.topic} {one.number} of weight {weight:.4g} ended with the process it was sent to: {why}"
             self.events.append(Event(EventKind.WRITTEN_OFF, now, slot.peer, reason, one.detail(slot)))
         else:
-            line.numbered += self.limits.in_flight_stream_max  # so that the reader sees a gap, and does not wait
+            line.numbered += self.limits.in_flight_stream_max  # so that the recipient sees a gap, and does not wait
         self._end(slot, line, one, now, returned=None)
 
     def _end(self, slot: Slot, line: Line, one: Outstanding, now: float, returned: str | None) -> None:
-        """Forget it. With `returned`, the reason, its mass is my learner's again."""
+        """End a parcel. With `returned`, the reason, its mass is my learner's again."""
         line.in_flight.remove(one)
         line.resent = one.number if one.sendings > 1 and not one.enquired else 0
         line.resent_bytes = one.parcel.payload.nbytes
@@ -201,11 +204,11 @@ class ReliableSender:
         return [(slot, line) for slot, line in self.lines.items() if slot.peer == peer]
 
     def next_timeout(self) -> float:
-        """When the first one is to be sent again or enquired after."""
+        """The time at which the first parcel is to be sent again or queried."""
         return self._deadlines.next_s()
 
     def handle_timeout(self, now: float) -> None:
-        """Say again, or ask, whatever is overdue."""
+        """Send again, or query, what is overdue."""
         for slot in self._deadlines.pop_due(now):
             line = self.lines[slot]
             for one in line.in_flight:
@@ -215,9 +218,9 @@ class ReliableSender:
                     self._send(slot, line, one, now)
 
     def has_something_for(self, peer: PeerName) -> bool:
-        """Whether something on the way to this peer is not settled."""
+        """Whether something in flight to this peer is not settled."""
         return any(line.in_flight for _, line in self._lines_to(peer))
 
     def in_flight(self) -> list[tuple[Slot, Outstanding]]:
-        """Everything that is on its way, held or parked."""
+        """Every parcel that is in flight, held or parked."""
         return [(slot, one) for slot, line in self.lines.items() for one in line.in_flight]

@@ -1,17 +1,18 @@
-"""When a parcel that has no receipt is sent again, learned of each peer; and to whom much is lost.
+"""The retransmission timeout of parcels, learned for each peer; and which peers are lossy.
 
 Rules of this file
-1. The timeout is as long as receipts of this peer usually take (protocol/retransmission.py), and the least that can be
-   for a peer that has given none yet. Bodies that take longer on a slow link have one for each power of two.
-2. That one message was lost says nothing of the next: a parcel is sent again after the same time `consign_tries` times.
-   Then the way is cut, or full: each time is twice the last, up to `consign_timeout_max_s`. For large bodies that is so
-   after `consign_tries_few`: what is sent again too soon makes a full way fuller.
-   Enquiries follow the same rule; from an answer, "held", to the next it takes as long as the learner usually does.
-3. Two receipts for one parcel: nothing was lost, the way has become longer. The timeout is twice as long, until one is
-   answered in time: from parcels that are all sent twice it would never be learned.
+1. The timeout follows the usual time to a receipt of this peer (protocol/retransmission.py), and is the shortest
+   allowed for a peer that has given none yet. Bodies that take longer on a slow link have one timeout for each power of
+   two.
+2. One lost message says nothing about the next: a parcel is sent again after the same time `consign_tries` times.
+   After that the link is broken or congested: each time is twice the last, up to `consign_timeout_max_s`. For large
+   bodies this starts after `consign_tries_few`: retransmitting too soon adds to congestion.
+   Queries follow the same rule; after an answer "held" the next one waits as long as the learner usually takes.
+3. Two receipts for one parcel: nothing was lost, the round trip has become longer. The timeout is doubled until a
+   parcel is answered in time: it could not be learned from parcels that are all sent twice.
 4. A peer that has settled mass which had to be sent again is *lossy*, until `lossy_parcels` in a row needed one
-   sending, or nothing is heard of it for as long as `lossy_tries` sendings take, or rule 3 says otherwise. To it the
-   mailbox keeps more parcels under way. To one that has died nothing more is given: what it was sent may end with it.
+   attempt, or nothing is heard of it for as long as `lossy_tries` attempts take, or rule 3 says otherwise. The mailbox
+   keeps more parcels in flight to it. A dead peer is sent nothing more: what it was sent may end with it.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from gossipdistill.protocol.parcels import Outstanding
 from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
 _DOUBLINGS_MAX = 16
-"""Of a time whose bound is reached by then."""
+"""A time is doubled at most this many times: its bound is reached by then."""
 
 
 @dataclass(slots=True)
 class Resending:
-    """What is known of the ways to all peers."""
+    """What is known of the links to all peers."""
 
     limits: Limits
     lossy: frozenset[PeerName] = frozenset()
     arriving: dict[tuple[PeerName, int], RetransmissionTimeout] = field(default_factory=dict)
-    """Of the first receipt, by peer and size."""
+    """The timeout of the first receipt, by peer and size."""
     _settling: dict[PeerName, RetransmissionTimeout] = field(default_factory=dict)
-    """Of the last."""
+    """The timeout of the last receipt, by peer."""
     _unlost: dict[PeerName, int] = field(default_factory=dict)
-    """Of each that is lossy: how many in a row needed one sending."""
+    """The number of consecutive parcels that needed one attempt, for each lossy peer."""
     _heard_s: dict[PeerName, float] = field(default_factory=dict)
-    """When each last said what became of a parcel."""
+    """The time of the last receipt of each peer."""
 
     def wait_s(self, peer: PeerName, one: Outstanding) -> float:
-        """From the last sending or enquiry until the next, if nothing comes."""
+        """Seconds from the last attempt or query until the next, if no answer arrives."""
         size = 0 if one.held else one.parcel.payload.nbytes
         tries = self.limits.consign_tries_few if self._class(size) else self.limits.consign_tries
         return self._longer(self._of_way(peer, size).seconds(), one.tries - tries)
 
     def hold_s(self, peer: PeerName, one: Outstanding) -> float:
-        """From the news that it is held until the next enquiry."""
+        """Seconds from the receipt "held" until the next query."""
         return self._longer(self._of_learner(peer).seconds(), one.tries + 1 - self.limits.consign_tries)
 
     def _longer(self, timeout_s: float, doublings: int) -> float:
@@ -58,7 +59,7 @@ class Resending:
         return min(wait_s, max(self.limits.consign_timeout_max_s, timeout_s))
 
     def answered(self, peer: PeerName, one: Outstanding, took_s: float, settled: bool) -> None:
-        """The first or the last receipt for what was sent only once has come."""
+        """Note the first or the last receipt for a parcel that was sent only once."""
         if not one.held:
             way = self._of_way(peer, one.parcel.payload.nbytes)
             way.heard()
@@ -67,17 +68,17 @@ class Resending:
             self._of_learner(peer).answer(took_s)
 
     def sent_again(self, peer: PeerName, one: Outstanding, now: float) -> None:
-        """No receipt has come in time."""
+        """Note that no receipt has arrived in time."""
         silent_s = now - self._heard_s.get(peer, now)
         if silent_s > self.limits.lossy_tries * self._of_way(peer, one.parcel.payload.nbytes).seconds():
             self._mark(peer, False)
 
     def heard(self, peer: PeerName, now: float) -> None:
-        """A receipt has come, of whatever."""
+        """Note that a receipt has arrived, for any parcel."""
         self._heard_s[peer] = now
 
     def settled(self, peer: PeerName, one: Outstanding) -> None:
-        """Its learner has absorbed or refused a parcel."""
+        """Note that the peer's learner has absorbed or refused a parcel."""
         if one.sendings > 1 and one.parcel.delivery is DeliveryClass.MASS:
             self._mark(peer, True)
             self._unlost[peer] = 0
@@ -87,12 +88,12 @@ class Resending:
                 self._mark(peer, False)
 
     def in_vain(self, peer: PeerName, size: int) -> None:
-        """Two sendings of a parcel of so many bytes have arrived."""
+        """Note that two copies of a parcel of `size` bytes have arrived."""
         self._of_way(peer, size).lost()
         self._mark(peer, False)
 
     def gone(self, peer: PeerName) -> None:
-        """A peer is dead, or has left."""
+        """Note that a peer is dead, or has left."""
         self._mark(peer, False)
 
     def _mark(self, peer: PeerName, lossy: bool) -> None:
@@ -103,7 +104,7 @@ class Resending:
         return size / self.limits.confirm_bytes_per_s
 
     def _class(self, size: int) -> int:
-        """0 of a body whose transfer takes no time worth mentioning, else how many bits its length has."""
+        """The size class: 0 for a body whose transfer time is negligible, else the number of bits of its length."""
         return size.bit_length() if self._transfer_s(size) > self.limits.consign_timeout_min_s else 0
 
     def _of_way(self, peer: PeerName, size: int) -> RetransmissionTimeout:

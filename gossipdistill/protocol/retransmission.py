@@ -1,10 +1,10 @@
-"""How long the answer of a peer may take before it counts as lost: learned from the answers that came.
+"""The retransmission timeout of a peer, learned from its answers.
 
 T = mean + 4 deviation, both smoothed as TCP smooths its round trips (RFC 6298, section 2), doubled for each loss in a
 row, and never outside the bounds. Here an answer may wait for a state to ride on, so the bounds are wider than TCP's.
-Before the first answer T is `first_s`, by default the most, doubled likewise. The first answer's deviation is taken to
-be a quarter of it, where the RFC takes half: what is said again too soon costs little here, and where much is lost few
-answers can be told apart, of which more could be learned.
+Before the first answer T is `first_s`, by default the most, doubled likewise. The deviation of the first answer is
+taken as a quarter of it, where the RFC takes half: retransmitting too soon costs little here, and where much is lost,
+few answers can be attributed to an attempt and used for learning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MEAN_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0
 
 @dataclass(slots=True)
 class RetransmissionTimeout:
-    """One peer's answers. All figures in seconds."""
+    """One peer's answers. All values are in seconds."""
 
     least_s: float
     most_s: float
@@ -27,7 +27,7 @@ class RetransmissionTimeout:
     answered: bool = False
 
     def answer(self, took_s: float) -> None:
-        """An answer to something that was sent only once has come after `took_s`."""
+        """Note the answer to a message that was sent only once, after `took_s`."""
         if self.answered:
             self.deviation_s += _DEVIATION_GAIN * (abs(took_s - self.mean_s) - self.deviation_s)
             self.mean_s += _MEAN_GAIN * (took_s - self.mean_s)
@@ -35,14 +35,14 @@ class RetransmissionTimeout:
             self.mean_s, self.deviation_s, self.answered = took_s, took_s / 4, True
 
     def heard(self) -> None:
-        """Some answer has come, whether or not one can tell to which sending."""
+        """Note an answer, whether or not the attempt that it answers is known."""
         self.lost_in_a_row = 0
 
     def lost(self) -> None:
-        """No answer has come in time."""
+        """Note that no answer has arrived in time."""
         self.lost_in_a_row += 1
 
     def seconds(self) -> float:
-        """How long to wait for the next one."""
+        """The time to wait for the next answer."""
         wait_s = max(self.mean_s + _DEVIATIONS * self.deviation_s, self.least_s) if self.answered else self.first_s
         return min(wait_s * 2.0 ** min(self.lost_in_a_row, 16), self.most_s)

@@ -33,11 +33,11 @@ class StateReceiver:
     box: StateOutbox
     incoming: dict[Slot, Incoming] = field(default_factory=dict)
     _awaiting: set[Slot] = field(default_factory=set)
-    """Slots of which an announced state waits until the learner has taken the one before it."""
+    """Slots in which an announced state waits until the learner has taken the one before it."""
 
     def arrived(self, sender: PeerName, boot: Boot, state: State, now: float) -> str:
-        """A version came: confirm it, and hand it to the learner unless a newer one came before. Why it was not handed
-        over, in one word; empty if it was."""
+        """Handle a version: confirm it, and hand it to the learner unless a newer one arrived before. Returns why it
+        was not handed over, in one word; empty if it was."""
         slot, version = Slot(sender, state.topic, state.key), Version(boot, state.number)
         known = self._incoming(slot, boot)
         self._confirm(sender, state, known is not None, now)
@@ -53,7 +53,7 @@ class StateReceiver:
         return ""
 
     def _confirm(self, sender: PeerName, state: State, may_wait: bool, now: float) -> None:
-        """Owe a confirmation, or give it: for large states, and when one for this slot is owed already."""
+        """Owe a confirmation, or send it at once: for large states, and when one for this slot is owed already."""
         owed, confirm = self.box.owed, Confirm(state.topic, state.key, state.number)
         small = state.payload.nbytes <= self.limits.push_bytes_max
         if small and may_wait and not owed.owes(sender, confirm):
@@ -66,7 +66,7 @@ class StateReceiver:
         return bool(self._awaiting)
 
     def announced(self, sender: PeerName, boot: Boot, announce: Announce, now: float) -> None:
-        """A neighbour has a large state ready. Ask for it now, or as soon as the learner has taken the last one."""
+        """Handle an announcement of a large state: ask for it now, or as soon as the learner has taken the last one."""
         slot = Slot(sender, announce.topic, announce.key)
         known = self._incoming(slot, boot)
         if known is None:
@@ -80,7 +80,7 @@ class StateReceiver:
                 self._awaiting.add(slot)
 
     def taken(self, slot: Slot, now: float) -> None:
-        """The learner has emptied this slot of its inbox."""
+        """Note that the learner has emptied this slot of its inbox."""
         known = self.incoming.get(slot)
         if known is not None:
             known.learner_has_it = True
@@ -92,14 +92,14 @@ class StateReceiver:
             self.box.out.append((slot.peer, Want(slot.topic, slot.key, known.announced)))
 
     def forget_processes(self, peer: PeerName) -> None:
-        """Its next process may have a lower boot than those before."""
+        """Forget the processes of a peer: its next one may have a lower boot than those before."""
         for slot, known in self.incoming.items():
             if slot.peer == peer:
                 known.version, known.announced = Version(Boot(0), 0), 0
                 self._awaiting.discard(slot)
 
     def _incoming(self, slot: Slot, boot: Boot) -> Incoming | None:
-        """The row of a slot for this process of its sender; None when the sender has used up its share of rows."""
+        """The row of a slot for this process of its sender; None when the sender has used up its number of rows."""
         known = self.incoming.get(slot)
         if known is None:
             if sum(other.peer == slot.peer for other in self.incoming) >= self.limits.slots_per_peer_max:

@@ -1,4 +1,4 @@
-"""The sender's half of states: the newest version of each slot, and what of it is on the wire.
+"""The sender's half of states: the newest version of each slot, and which versions are on the wire.
 
 The rules are at the head of protocol/states.py.
 """
@@ -20,29 +20,29 @@ from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
 @dataclass(slots=True)
 class Outgoing:
-    """The newest parcel for one slot of one recipient, and what of it is on the wire. Numbers are versions."""
+    """The newest parcel for one slot of one recipient, and its versions on the wire. Numbers are versions."""
 
     parcel: Parcel
     number: int
     confirmed: int = 0
     last_sent: int = 0
     unconfirmed: dict[int, float] = field(default_factory=dict)
-    """Versions on the wire, each with the time at which it is given up."""
+    """The versions on the wire, each with the time at which it is given up."""
     timed: tuple[int, float] | None = None
-    """A small version that was sent once, and when: its confirmation tells how long they take."""
+    """A small version that was sent once, and the time: its confirmation gives the round-trip time."""
     wanted: bool = False
     announced_until_s: float = -NEVER
-    """Until when an announcement is open; it is made again then."""
+    """An announcement is open until this time, and is repeated then."""
     retry_at_s: float = NEVER
     retry_gap_s: float = 0.0
     blocked_since_s: float | None = None
 
     def sent(self) -> int:
-        """The newest version that has arrived or is on its way."""
+        """The newest version that has arrived or is in flight."""
         return max(self.unconfirmed, default=self.confirmed)
 
     def due_s(self) -> float:
-        """When something is to be done about this slot, if nothing arrives before."""
+        """The time at which this slot needs action, if nothing arrives before."""
         open_until_s = self.announced_until_s if self.announced_until_s > -NEVER else NEVER
         return min(self.retry_at_s, open_until_s, *self.unconfirmed.values())
 
@@ -63,7 +63,7 @@ class StateSender:
     _said: set[str] = field(default_factory=set)
 
     def publish(self, slot: Slot, parcel: Parcel, now: float) -> None:
-        """The learner has news for `slot.peer`; it takes the place of what was not sent yet."""
+        """Take over a parcel of the learner for `slot.peer`; it replaces what was not sent yet."""
         problem = oversize(parcel, self.limits)
         if problem:
             self._say_once(parcel.topic, f"{parcel.topic} is not sent: {problem}; a smaller encoding may help", now)
@@ -81,11 +81,12 @@ class StateSender:
 
     @property
     def confirmed_by(self) -> frozenset[PeerName]:
-        """Who has confirmed a state of mine; may be asked from any thread."""
+        """The peers that have confirmed a state of mine; may be asked from any thread."""
         return frozenset(slot.peer for slot, known in list(self.outgoing.items()) if known.confirmed)
 
     def confirmed(self, sender: PeerName, confirm: Confirm, now: float) -> None:
-        """A version has arrived over there, and so have, or are lost, those before it: there is room for the next."""
+        """Handle a confirmation: this version has arrived, and those before it have arrived or are lost. There is room
+        for the next."""
         slot = Slot(sender, confirm.topic, confirm.key)
         known = self.outgoing.get(slot)
         if known is None or confirm.number > known.number:
@@ -106,7 +107,7 @@ class StateSender:
         self._advance(slot, known, now)
 
     def wanted(self, sender: PeerName, want: Want, now: float) -> None:
-        """The reader of an announced state is ready for it."""
+        """Handle a request: the reader of an announced state is ready for it."""
         slot = Slot(sender, want.topic, want.key)
         known = self.outgoing.get(slot)
         if known is not None and known.sent() < want.number <= known.number:
@@ -114,8 +115,8 @@ class StateSender:
             self._advance(slot, known, now)
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
-        """The socket had no room or no connection: try again with whatever is newest by then. A lost wish or
-        confirmation is made good by the other side (rule 5)."""
+        """Note that the socket had no room or no connection: try again with the newest version by then. The other side
+        makes good for a lost request or confirmation (rule 5)."""
         if not isinstance(message, State | Announce):
             return
         slot = Slot(recipient, message.topic, message.key)
@@ -136,7 +137,8 @@ class StateSender:
         self._deadlines.set(slot, known.due_s())
 
     def returned(self, peer: PeerName, restarted: bool, now: float) -> None:
-        """A peer is new, restarted or heard again: what was on the way to it is lost or stale. Begin afresh."""
+        """Handle a peer that is new, restarted or heard again: what was in flight to it is lost or stale. Start
+        afresh."""
         self.box.owed.pay(peer)
         for slot, known in self.outgoing.items():
             if slot.peer == peer:
@@ -175,7 +177,7 @@ class StateSender:
         known.wanted, known.announced_until_s, known.retry_at_s = False, -NEVER, NEVER
 
     def _note_blocked(self, peer: PeerName, known: Outgoing, now: float) -> None:
-        """A peer that answers to probes, and that no state can be handed to: most likely a closed data port."""
+        """Report a peer that answers probes but takes no state: most likely its data port is closed."""
         if known.blocked_since_s is None:
             known.blocked_since_s = now
         elif now - known.blocked_since_s >= self.limits.blocked_after_s and peer not in self._blocked:
@@ -194,7 +196,7 @@ class StateSender:
         return any(slot.peer == peer and known.confirmed < known.number for slot, known in self.outgoing.items())
 
     def next_timeout(self) -> float:
-        """When the first version is overdue or may be tried again."""
+        """The time at which the first version is overdue or may be tried again."""
         return self._deadlines.next_s()
 
     def handle_timeout(self, now: float) -> None:
@@ -208,8 +210,8 @@ class StateSender:
             if overdue:
                 self.box.count(slot.peer).resent += 1
                 self._timeout_with(slot.peer).lost()
-                known.timed = None  # whatever is confirmed now may be the first sending or the second
-            known.announced_until_s = -NEVER  # never open while a version is on the wire: it is what was due
+                known.timed = None  # a confirmation may now answer the first attempt or the second
+            known.announced_until_s = -NEVER  # none is open while a version is on the wire: it was the one due
             self._advance(slot, known, now)
 
     def _timeout_with(self, peer: PeerName) -> RetransmissionTimeout:

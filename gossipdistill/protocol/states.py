@@ -5,14 +5,14 @@ taken the previous version: a slow reader is never sent more than it can use.
 
 Rules of this file
 1. At most `unconfirmed_max` versions of a slot are on the wire to one peer (one, if it is pulled), and at most one
-   announcement is open. Sockets buffer far more than one thinks, and what waits in them arrives stale.
+   announcement is open. Socket buffers are large, and what waits in them arrives stale.
 2. Only the newest version is kept for sending. Loss, duplication, reordering and slow readers are harmless.
-3. Nothing goes to a peer that is not alive; when it returns it is sent the newest version at once, unless it has it.
-4. A pushed state is confirmed by the next state that goes the other way, at the latest after `confirm_delay_s`; at
-   once when a second version comes before that. Half of all messages, and of their wake-ups, are saved.
-5. The sender alone keeps time. Whatever is lost (an announcement, a wish, a state, a confirmation), it says its last
-   word again when the timeout is over: as long as this peer's confirmations usually take, `confirm_timeout_s` at most.
-   The reader answers each announcement, with a confirmation, or with a wish as soon as its learner is ready.
+3. Nothing is sent to a peer that is not alive; when it returns it is sent the newest version at once, unless it has it.
+4. A pushed state is confirmed by the next state in the other direction, at the latest after `confirm_delay_s`; at once
+   when a second version arrives before that. This saves half of all messages and wake-ups.
+5. Only the sender has timeouts. Whatever is lost (an announcement, a request, a state, a confirmation), it repeats its
+   last message after the timeout: as long as this peer's confirmations usually take, at most `confirm_timeout_s`. The
+   reader answers each announcement, with a confirmation, or with a request as soon as its learner is ready.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class States:
         self.receiver = StateReceiver(self.limits, self.partners, self.box)
 
     def next_timeout(self) -> float:
-        """When something is overdue."""
+        """The time at which something is overdue."""
         return min(self.sender.next_timeout(), self.box.owed.next_s())
 
     def handle_timeout(self, now: float) -> None:
-        """Give the confirmations that have waited for long enough; then say again what is overdue."""
+        """Send the confirmations that have waited for long enough; then repeat what is overdue."""
         self.box.out += self.box.owed.overdue(now)
         self.sender.handle_timeout(now)

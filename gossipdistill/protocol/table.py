@@ -1,8 +1,8 @@
 """The table of members: one shared roster, and rows for the members that differ from it.
 
 Rules of this file
-1. In a small run everybody has a row, is greeted at the start, and is not alive before it was heard. Of a larger roster
-   the members are *presumed present*: a row is made when there is business with one, or when one is suspected, dead,
+1. In a small run every member has a row, is greeted at the start, and is not alive before it was heard. Members of a
+   larger roster are *presumed present*: a row is made when there is exchange with one, or when one is suspected, dead,
    gone, turned away or restarted, and is dropped when it says no more than the roster.
 2. One event per change of state, with the reason in words.
 """
@@ -29,7 +29,8 @@ Detail = dict[str, str | int | float]
 
 
 class Outbound(NamedTuple):
-    """A message on its way out: to whom ("": only the address is known), to which process of it (0: any)."""
+    """An outgoing message: `to` names its recipient ("": only the address is known), `to_boot` that peer's process (0:
+    any)."""
 
     to: str
     to_boot: int
@@ -38,7 +39,7 @@ class Outbound(NamedTuple):
 
 
 class Timer(NamedTuple):
-    """What is due, and about whom."""
+    """What is due, and the member that it is about."""
 
     what: str
     name: str = ""
@@ -46,20 +47,20 @@ class Timer(NamedTuple):
 
 @dataclass(slots=True)
 class SnapshotPace:
-    """When the learner is told next: as soon as something has changed that is urgent, or else from `due_s` on."""
+    """When the learner gets the next snapshot: at once after an urgent change, otherwise from `due_s` on."""
 
     changed: bool = True
     urgent: bool = True
     due_s: float = 0.0
     now_s: float = 0.0
-    """This is when something changed last, or was looked at."""
+    """The time at which something last changed or was checked."""
 
 
 @dataclass(slots=True)
 class Table:
-    """Rows, and what comes of their changes: messages, events, news for delivery.
+    """Rows, and the results of their changes: messages, events, news for delivery.
 
-    With `closed` only the members of the directory may join (a roster); without, any name may, up to `expected`.
+    With `closed` only the members of the directory (a roster) may join; otherwise any name may, up to `expected`.
     """
 
     me: Identity
@@ -73,30 +74,30 @@ class Table:
     """With keys, the sender under a name has that name's key."""
     rows: dict[PeerName, Member] = field(default_factory=dict)
     order: list[PeerName] = field(default_factory=list)
-    """Names learned without a roster, in the order in which they came."""
+    """The names learned without a roster, in the order in which they arrived."""
     dead: OrderedDict[PeerName, None] = field(default_factory=OrderedDict)
-    """Who is called every now and then, longest ago first."""
+    """These members are called now and then, least recently called first."""
     suspects: dict[PeerName, None] = field(default_factory=dict)
     unreachable: dict[PeerName, None] = field(default_factory=dict)
     partners: dict[PeerName, Member] = field(default_factory=dict)
-    """The rows of those with whom parcels may travel now."""
+    """The rows of the members that parcels may be exchanged with now."""
     timers: Deadlines[Timer] = field(default_factory=Deadlines)
     out: list[Outbound] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     pace: SnapshotPace = field(default_factory=SnapshotPace)
     lost: list[tuple[PeerName, bool, str]] = field(default_factory=list)
-    """Who became dead, or (True) left or was refused, since the owner looked last, and why."""
+    """The members that became dead, or (True) left or were refused, since the owner last asked, and why."""
     back: list[tuple[PeerName, bool]] = field(default_factory=list)
-    """Who came (back) into business since the owner looked last, and whether as another process."""
+    """The members that exchange began (again) with since the owner last asked, and whether each is another process."""
     absent: set[PeerName] = field(default_factory=set)
-    """These are suspect, gone or not to be reached."""
+    """These members are suspect, gone or unreachable."""
 
     def find(self, name: str) -> Member | None:
         """The row of a member, if it has one."""
         return self.rows.get(PeerName(name))
 
     def row(self, name: str, now: float) -> Member | None:
-        """The row of a member, made if need be; None for a stranger."""
+        """The row of a member, created if necessary; None for a stranger."""
         known = self.rows.get(PeerName(name))
         if known is not None or name == self.me.name:
             return known
@@ -115,7 +116,7 @@ class Table:
         return member
 
     def drop(self, name: str, needed: bool, now: float) -> None:
-        """Forget a row that says no more than the roster, once it is not `needed`."""
+        """Drop a row that says no more than the roster, once it is not `needed`."""
         member = self.find(name)
         if member is None or member.status not in (Status.UNHEARD, Status.ALIVE):
             return
@@ -128,32 +129,32 @@ class Table:
         self.timers.set(Timer("greet", name), float("inf"))
 
     def names(self) -> tuple[PeerName, ...] | list[PeerName]:
-        """Everybody whom probes go round, myself perhaps included."""
+        """The names that are probed in turn, perhaps including my own."""
         return self.directory.names if self.closed else self.order
 
     def address_of(self, name: str) -> Address | None:
-        """Where a member listens."""
+        """The address of a member."""
         member = self.find(name)
         contact = member if member is not None else self.directory.get(name)
         return contact.address if contact is not None and name != self.me.name else None
 
     def living(self) -> int:
-        """How many are here as far as I know, with me."""
+        """The number of members that are present as far as I know, including me."""
         if self.presumes:
             return max(self.expected - len(self.absent), 1)
         return 1 + sum(member.status is Status.ALIVE for member in self.rows.values())
 
     def say(self, member: Member, message: Message) -> None:
-        """To that process of it which I know."""
+        """Queue a message to the known process of a member."""
         self.out.append(Outbound(member.name, member.boot, member.address, message))
 
     def become(
         self, member: Member, status: Status, kind: EventKind, reason: str, now: float, detail: Detail | None = None
     ) -> None:
-        """A change of state, said once."""
+        """Change the status of a member, with one event."""
         member.status, member.reason = status, reason
-        # Of who has left by its own last word nothing else is to be expected; that others say so may be a lie about one
-        # that I was cut off from. In a large run all who left are called: back again, they do not greet everybody.
+        # A member that left by its own last message is not called; if only others say so, it may be a lie about a
+        # member that I was cut off from. In a large run all that left are called: once back, they do not greet all.
         called = status is Status.DEAD or (status is Status.LEFT and (self.presumes or not member.last_word))
         for names, kept in ((self.dead, called), (self.suspects, status is Status.SUSPECT)):
             if kept:
@@ -161,7 +162,7 @@ class Table:
             else:
                 names.pop(member.name, None)
         if status in GONE:
-            # Certain is only its own last word: others may say it of one that was stopped.
+            # Only its own last message is certain: others may say it of a process that was stopped.
             for_good = status is Status.REFUSED or (status is Status.LEFT and member.last_word)
             self.lost.append((member.name, for_good, reason))
             self.pace.urgent = True
@@ -169,14 +170,14 @@ class Table:
         self.settle(member, now)
 
     def reset(self, member: Member, status: Status, now: float) -> None:
-        """As `become`, without an event: there is no case against it any more."""
+        """As `become`, without an event: there is no suspicion any more."""
         member.status, member.suspicion, member.unreachable, member.declined = status, None, False, False
         self.dead.pop(member.name, None)
         self.suspects.pop(member.name, None)
         self.settle(member, now)
 
     def settle(self, member: Member, now: float) -> None:
-        """After any change of a row: who is in business, and what is to be kept."""
+        """After any change of a row: update the exchange partners, and which rows are kept."""
         pace = self.pace
         pace.changed, pace.now_s = True, now
         if self.presumes and now < pace.due_s:
@@ -197,7 +198,7 @@ class Table:
             del self.partners[member.name]
 
     def note(self, kind: EventKind, name: str, reason: str, now: float, detail: Detail | None = None) -> None:
-        """An event about a member."""
+        """Write an event about a member."""
         self.events.append(Event(kind, now, name, reason, detail or {}))
 
 

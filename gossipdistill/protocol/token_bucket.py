@@ -1,4 +1,4 @@
-"""So many per second, and so many at once: the bucket of tokens that every limit on a rate is made of."""
+"""A token bucket: the base of every rate limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`burst` may be spent at once, and `per_s` come back each second. It starts full."""
+    """`burst` tokens may be spent at once, and `per_s` come back each second. The bucket starts full."""
 
     per_s: float
     burst: float
@@ -15,7 +15,7 @@ class TokenBucket:
     at_s: float = float("-inf")
 
     def spend(self, amount: float, now: float) -> bool:
-        """Whether there was enough left; if not, nothing is spent."""
+        """Spend tokens. Returns whether there were enough; if not, none are spent."""
         if self.spent:
             self.spent = max(self.spent - self.per_s * (now - self.at_s), 0.0)
         self.at_s = now
@@ -25,5 +25,5 @@ class TokenBucket:
         return True
 
     def renew(self) -> None:
-        """All of it again."""
+        """Refill the bucket."""
         self.spent = 0.0

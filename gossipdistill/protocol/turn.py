@@ -8,8 +8,8 @@ Rules of this file
 1. Every owner of a peer and its mailbox takes its turns here: the socket driver, the simulator, the tests.
 2. `send` hands one message to a socket. It calls `peer.not_sent` when no socket takes the message: the mass in it then
    reaches the learner in the same turn.
-3. `Turn` says what the learner was told. When to look again is asked of `peer.next_timeout()`, after everything else
-   that the owner does.
+3. `Turn` says what the learner was told. The time of the next turn is asked of `peer.next_timeout()`, after everything
+   else that the owner does.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from gossipdistill.messages import Neighbourhood, Received, Slot, Transmit
 from gossipdistill.protocol.peer import Peer
 
 Send = Callable[[Transmit], object]
-"""Hands one message to a socket."""
+"""A function that hands one message to a socket."""
 
 
 class Turn(NamedTuple):
     """What one turn has told the learner."""
 
     received: Sequence[Received]
-    """What was put into its inbox."""
+    """These arrivals were put into its inbox."""
     freed: Sequence[Slot]
     """The links that have room for one more parcel of mass or of a stream."""
     events: Sequence[Event]
-    """What happened since the last turn."""
+    """These events happened since the last turn."""
     neighbourhood: Neighbourhood | None
-    """The new snapshot of the others. None: unchanged."""
+    """The new snapshot of the others; None means unchanged."""
     again: bool
-    """Whether another turn is due at once: the learner took something during this one, and the peer waits for that."""
+    """This says whether another turn is due at once: the learner took something during this one, and the peer waits for
+    that."""
 
 
 _NOTHING = Turn((), (), (), None, again=False)

@@ -1,4 +1,4 @@
-"""What comes and is not received: bytes that are no message, more than a sender may send, another wire version."""
+"""Messages that are not received: bytes that are no message, more than a sender may send, another wire version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gossipdistill.protocol.peer_scores import PeerScores
 
 @dataclass(slots=True)
 class Unreadable:
-    """The owner of a peer says it here. `proven`: it was this sender, and nobody in its name."""
+    """The owner of a peer reports them here. `proven` says that this sender sent it, and nobody in its name."""
 
     membership: Membership
     scores: PeerScores
@@ -21,22 +21,23 @@ class Unreadable:
     _malformed: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def malformed(self, sender: str, code: str, problem: str, now: float, proven: bool = False) -> None:
-        """Bytes that were no message. Counted; said once per (sender, code), and held against who is proven."""
+        """Count bytes that were no message. They are reported once per (sender, code), and are an offence of a proven
+        sender."""
         if self._count(sender, code) == 1:
             self.events.append(Event(EventKind.MALFORMED, now, sender, problem, {"code": code}))
         if proven and self.membership.view.member_name(sender):
             self.scores.offend(PeerName(sender), code, now)
 
     def too_much(self, sender: str, reason: str, problem: str, now: float, proven: bool = False) -> None:
-        """Something was dropped unread, for its sender has sent more than it may."""
+        """Note that something was dropped unread because its sender exceeded its rate."""
         name = self.membership.view.member_name(sender)
         self.scores.turn_away(name, reason, now, problem)
         if proven and name:
             self.scores.offend(name, reason, now)
 
     def other_version(self, sender: str, boot: int, theirs: int, mine: int, now: float) -> Refusal | None:
-        """A well-formed first frame of another wire version. What to answer on the connection that it came through, if
-        its sender is no member, and so nobody whom I could call. Without a `sender` nothing shows who it is."""
+        """Handle a well-formed first frame of another wire version. Returns the answer to send on the same connection
+        if its sender is no member, so that I know no address of it. Without a `sender` nothing shows who it is."""
         me = self.membership.me.name
         speaks = f"{sender or 'the caller'} speaks wire version {theirs} and {me} {mine}"
         refusal = Refusal(
@@ -49,7 +50,7 @@ class Unreadable:
         return None if is_member else refusal
 
     def is_too_far(self, sender: PeerName, boot: int, now: float) -> bool:
-        """Whether a boot is one that no process can have, so that its word is nobody's; said once of each member."""
+        """Whether no process can have this boot, so that its message is void; reported once for each member."""
         if not self.membership.boots.is_too_far(sender, boot, now):
             return False
         ahead = f"numbers itself {boot}, more than 400 days ahead of the clocks here: a wrong clock, or somebody else"
@@ -58,7 +59,7 @@ class Unreadable:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many messages were not understood, per code."""
+        """The number of messages that were not understood, per code."""
         totals: dict[str, int] = {}
         for (_, code), count in self._malformed.items():
             totals[code] = totals.get(code, 0) + count

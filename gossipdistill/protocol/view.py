@@ -1,4 +1,4 @@
-"""What one peer believes of the others, for those who ask: the driver, the learner, results and checks."""
+"""What one peer believes of the others: for the driver, the learner, results and checks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SNAPSHOT_EVERY_S = 0.25
 
 @dataclass(slots=True)
 class View:
-    """A table to read. It changes nothing but when the next snapshot is due."""
+    """A read-only view of a table. It changes only the time of the next snapshot."""
 
     table: Table
 
     def status_of(self, name: PeerName) -> Status | None:
-        """What I believe of a member; None for a stranger. In a large roster UNHEARD is presumed present."""
+        """The status of a member; None for a stranger. In a large roster UNHEARD means presumed present."""
         table = self.table
         member = table.rows.get(name)
         if member is not None:
@@ -28,20 +28,20 @@ class View:
         return Status.UNHEARD if table.directory.get(name) is not None and name != table.me.name else None
 
     def member_name(self, name: str) -> PeerName:
-        """The name of a member; "" of a stranger: strangers choose their names, and are counted as one."""
+        """The name of a member; "" for a stranger: strangers choose their names, and are counted as one."""
         return PeerName(name) if self.status_of(PeerName(name)) is not None else PeerName("")
 
     def is_alive(self, name: PeerName) -> bool:
-        """Whether there is business with this peer now: we hear one another."""
+        """Whether there is exchange with this peer now: we hear one another."""
         return name in self.table.partners
 
     def boot_of(self, name: PeerName) -> int | None:
-        """The process of this peer with which there is business now."""
+        """The boot of this peer's process that there is exchange with now."""
         member = self.table.partners.get(name)
         return member.boot if member is not None else None
 
     def is_present(self, name: PeerName) -> bool:
-        """Whether this member counts as one of the living: heard, or of a large roster and not known to be absent."""
+        """Whether this member counts as living: it was heard, or it is in a large roster and not known to be absent."""
         table, member = self.table, self.table.rows.get(name)
         if not table.presumes:
             return member is not None and member.status is Status.ALIVE and not member.unreachable
@@ -49,15 +49,15 @@ class View:
         return known and name not in table.absent and name != table.me.name
 
     def features_of(self, name: str) -> frozenset[str]:
-        """What the greeting of this member's process named; nothing where none was accepted."""
+        """The features that the greeting of this member's process named; empty where none was accepted."""
         member = self.table.find(name)
         return member.features if member is not None and member.accepted else frozenset()
 
     def neighbourhood(self) -> Neighbourhood | None:
         """The table as a snapshot for the learner; None when nothing changed since the last call.
 
-        In a large run changes that concern no partner of mine are told together, ever less often as more are absent, so
-        that snapshots cost a bounded share of the time.
+        In a large run, changes that concern no partner of mine are reported together, less often as more members are
+        absent, so that snapshots take a bounded share of the time.
         """
         table, pace = self.table, self.table.pace
         if not pace.changed or (table.presumes and not pace.urgent and pace.now_s < pace.due_s):
