@@ -63,8 +63,9 @@ def rows_of_step(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.d
 
 
 def _too_large(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.device, asked: int, used: int) -> str:
-    """A batch that was asked for must fit with its inputs alone, one that is used with what the model keeps of it. A
-    notice where it does for one peer, and for all that share this machine it does not."""
+    """Refuse a batch that does not fit into memory: one that was asked for by its inputs alone, one that is used
+    together with what the model keeps of it. Returns a notice where it fits for one peer, but not for all that share
+    this machine."""
     row_bytes = sum(_row_bytes(part) for part in task.train)
     _refuse_beyond_memory(spec, task, device, asked, row_bytes, "for its inputs and labels alone")
     kept_bytes = kept_bytes_per_row(model, task, used)

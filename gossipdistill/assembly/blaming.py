@@ -19,13 +19,14 @@ from gossipdistill.tasks import Task, odd_label
 from gossipdistill.user_code import came_from, text_of, told
 
 LOG = "stderr.log"
-"""In a peer's folder: all that its process has written to standard error, with the whole report of an exception."""
+"""This file in a peer's folder has all that its process has written to standard error, with the whole report of an
+exception."""
 _LOSS_KNOWN_WITHIN_S = 20.0
-"""How long a lost peer is looked for after a collective has failed: membership needs a few seconds to be sure, and more
-on a busy machine, where a peer doubts itself first."""
+"""A lost peer is looked for during this time (s) after a collective has failed: membership needs a few seconds to be
+sure, and more on a busy machine, where a peer doubts itself first."""
 _LOOK_EVERY_S = 0.05
 _TRANSPORT = re.compile(r"gloo|timed out|timeout|connection|socket|broken pipe|peer", re.IGNORECASE)
-"""What a collective says when it is cut off, and not when it is used wrongly."""
+"""The error of a collective matches this when it is cut off, and does not when it is used wrongly."""
 
 
 class CollectiveError(GossipdistillError):

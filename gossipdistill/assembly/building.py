@@ -40,8 +40,8 @@ _SEEDS_ITSELF = (
 
 
 def build_schedule(spec: WorkerSpec, strategy: Strategy) -> Schedule:
-    """Who sends to whom. Without a roster its labels are places. The reference worker on all data is alone, and no
-    topology is asked for one peer: it may name others, or be none of so few.
+    """The schedule, which says which peer sends to which. Without a roster its labels are places. The reference worker
+    on all data is alone. For a single peer the topology is not used: it may name others, or need more peers.
 
     Raises:
         NeedsError: when the strategy needs news to get round, and it does not.
@@ -201,7 +201,8 @@ def refuse_unkept(model: nn.Module | None = None, optimizer: Optimizer | None = 
 
 
 def _tell_extra_state(learner: Learner) -> None:
-    """What of the model does not travel with its weights, because it is no parameter and no buffer."""
+    """Warn of the entries of the model that do not travel with its weights, because they are neither parameters nor
+    buffers."""
     names = extra_state(learner.model)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -210,7 +211,7 @@ def _tell_extra_state(learner: Learner) -> None:
 
 
 def _tell(learner: Learner, warning: str) -> None:
-    """In the table and among the events."""
+    """Give a warning in the table and among the events."""
     learner.ledger.warn(warning)
     learner.ledger.note(EventKind.WARNING, "", warning)
 

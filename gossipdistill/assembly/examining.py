@@ -22,11 +22,11 @@ from gossipdistill.tasks import figures
 from gossipdistill.training.worker import Worker
 
 ROWS_MAX = 256
-"""So many rows, evenly spread over the validation set, and so many of the own examples, are compared."""
+"""This number of rows, evenly spread over the validation set, and this number of the own examples are compared."""
 _ENTRIES_MAX = 1 << 24
-"""Of one table of outputs; fewer rows are looked at where one row has many."""
+"""One table of outputs has at most this number of entries; fewer rows are looked at where one row has many."""
 _SAID = (EventKind.WARNING, EventKind.MUTED, EventKind.UNREACHABLE, EventKind.REFUSED_BY, EventKind.REFUSED)
-"""What the network says of a neighbour that may be the reason why nothing comes."""
+"""Events of these kinds about a neighbour may be the reason why nothing comes from it."""
 _SAID_MAX = 4
 _KINDS = {
     Ending.FINISHED: EventKind.FINISHED,
@@ -73,7 +73,7 @@ class Examiner:
     train: TrainKeys
     start: Look | None = None
     plan: FaultPlan | None = None
-    """What goes wrong in this run on purpose."""
+    """This fault plan says what goes wrong in this run on purpose."""
     steps_before: int = 0
     exchanges_before: int = 0
     _heard: dict[str, str] = field(default_factory=dict)
@@ -88,11 +88,11 @@ class Examiner:
             return
         try:
             self.start = self._look(None).kept()
-        except Exception:  # of the user's code: it will be met again, and told, in the first step
+        except Exception:  # from the user's code: it will occur again in the first step, and is reported there
             self.start = None
 
     def hear(self, event: Event) -> None:
-        """What the network says of somebody."""
+        """Take in what the network reports of a peer."""
         if event.peer and event.kind in _SAID:
             self._heard.pop(event.peer, None)
             self._heard[event.peer] = event.reason
@@ -142,7 +142,7 @@ class Examiner:
         # What was not finite before the first step either is left out, such as a mask of -inf.
         odd = {*shared.left_out, *shared.unfit}
         parameters = {name: p for name, p in model.named_parameters(remove_duplicate=False) if name not in odd}
-        # A buffer that nobody else hears of may hold what it likes.
+        # A buffer that is not shared may hold any value.
         name = not_finite(shared.arrays(model) if self.worker.gossip.strategy.needs.alike_models else parameters)
         if name is not None:
             return f"{'parameter' if name in parameters else 'buffer'} {name[:80]} is not finite"

@@ -19,9 +19,9 @@ from gossipdistill.wire.codec import encode
 from gossipdistill.wire.fields import TEXT_CHARACTERS_MAX
 
 _SMALLER = ("half", "bfloat16", "int8")
-"""Encodings of weights and predictions that a refusal proposes, the most faithful first."""
+"""A refusal proposes these encodings of weights and predictions, the most faithful first."""
 _HEADER_SPARE_BYTES = 16 * 1024
-"""Of a header, for what is beside the layout: names, numbers, and confirmations that ride along."""
+"""A header has this space (bytes) for what is beside the layout: names, numbers, and piggybacked confirmations."""
 _NAMES_SHOWN = 60
 
 
@@ -111,6 +111,6 @@ def _shown(name: str) -> str:
 
 
 def _header_bytes(layout: Sequence[ArrayLayout]) -> int:
-    """Of a message with this layout, on the wire."""
+    """The bytes of the header of a message with this layout, on the wire."""
     state = State(1, Content("", Payload(tuple(layout), b""), 1, 1))
     return len(encode(Envelope(PeerName("a"), Boot(1), "", 0, state))[0])

@@ -1,4 +1,4 @@
-"""How everybody gets a worker: a process, the simulator, benchmarks, experiments and tests."""
+"""How all programs make a worker: a process, the simulator, benchmarks, experiments and tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Given:
     optimizer: Optimizer | None = None
     """It moves the parameters of `model`."""
     draws: Draws | None = None
-    """They say the order of the examples."""
+    """The draws give the order of the examples."""
 
 
 NOTHING = Given()

@@ -8,7 +8,7 @@ from gossipdistill.errors import ConfigError
 from gossipdistill.roster import Roster
 
 Part = tuple[int, int]
-"""(index from 0, number of shards)."""
+"""A part is (index from 0, number of shards)."""
 
 
 def part_of(roster: Roster, name: str) -> Part:

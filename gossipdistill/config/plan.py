@@ -42,12 +42,12 @@ class Asked:
     seconds: float | None = None
     seed: int | None = None
     settings: Sequence[str] | None = None
-    """`key=value`, as to --set."""
+    """These are texts `key=value`, as for --set."""
     data_dir: Path | None = None
     device: str = "auto"
     out: Path = Path("runs")
     key_options: KeyOptions = field(default_factory=KeyOptions)
-    """About keys."""
+    """These are the options about encryption keys."""
     without: frozenset[str] = frozenset()
     """Keys that are passed over (used by `compare`)."""
     here: Path = field(default_factory=Path.cwd)
@@ -323,8 +323,8 @@ def _refuse_taken(name: str, address: Address) -> None:
 
 
 def _on_one_machine(roster: Roster, address: Address) -> int:
-    """How many peers share the machine at this address, as far as addresses tell. Who has none is here if everybody
-    else is."""
+    """The number of peers that share the machine at this address, as far as addresses tell. A peer without an address
+    counts as here if all others are."""
     hosts = [entry.address.host for entry in roster.peer]
     if all(is_loopback(host) for host in hosts if host):
         return len(hosts)

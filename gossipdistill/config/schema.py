@@ -23,8 +23,8 @@ class TaskKeys(BaseModel):
     name: str = "digits"
     """The task: a ready-made name (`gossipdistill task list`), or `module:function` of your own."""
     shards: Literal["disjoint", "same", "label_skew"] = "disjoint"
-    """How the labelled examples are dealt. disjoint: each peer has random examples of its own. same: all have the same
-    ones. label_skew: each has examples of its own that are mostly of a few main classes."""
+    """The labelled examples are dealt in this way. disjoint: each peer has random examples of its own. same: all have
+    the same ones. label_skew: each has examples of its own that are mostly of a few main classes."""
     examples_per_peer: int | None = Field(default=None, ge=1)
     """The number of labelled examples that each peer trains on. Unset: a task of your own divides all its examples
     among the peers, and a ready-made one says its number (`gossipdistill task show NAME`)."""
@@ -50,8 +50,8 @@ class TrainKeys(BaseModel):
     weight_decay: float = Field(default=0.0, ge=0)
     """The weight decay of the optimizer."""
     lr_schedule: Literal["constant", "cosine", "drops"] = "cosine"
-    """How the learning rate changes. cosine: it falls from lr to zero as the run nears its limit, in steps or seconds.
-    drops: it falls tenfold at each share of lr_drops. constant: it stays."""
+    """The learning rate changes in this way. cosine: it falls from lr to zero as the run nears its limit, in steps or
+    seconds. drops: it falls tenfold at each share of lr_drops. constant: it stays."""
     lr_drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.4, 0.84, 0.98)
     """The shares of the run at which the learning rate falls tenfold, with lr_schedule = drops. The default is epochs
     18, 38 and 44 of 45 (Sodhani et al. 2020)."""
@@ -98,15 +98,15 @@ class ExchangeKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     mode: Literal["auto", "push", "pull"] = "auto"
-    """How payloads travel. push: the sender sends at once. pull: it announces, and the reader asks when it has time.
-    auto: payloads up to push_bytes_max are pushed, larger ones are pulled."""
+    """Payloads travel in this way. push: the sender sends at once. pull: it announces, and the reader asks when it has
+    time. auto: payloads up to push_bytes_max are pushed, larger ones are pulled."""
     every_steps: int | None = Field(default=None, ge=1)
     """The number of a peer's own steps between two exchanges. Unset: as the strategy says."""
     per_second_max: float | None = Field(default=None, ge=0)
     """The most exchanges of a peer in a second; the tighter of this and every_steps holds. 0 is no cap. Unset: as the
     strategy says."""
     encoding: str | None = None
-    """How arrays are encoded on the wire: raw, half, bfloat16, int8, or top_k:K, which keeps the K largest
+    """Arrays are encoded in this way on the wire: raw, half, bfloat16, int8, or top_k:K, which keeps the K largest
     probabilities of a row. Unset: as the strategy says."""
     stale_after_s: float | None = Field(default=None, ge=0)
     """The age at which the weight of what a peer has received has fallen to zero. 0 is never. Unset: it follows the
@@ -157,7 +157,7 @@ class SimKeys(BaseModel):
     straggler_share: float = Field(default=0.0, ge=0, le=1)
     """The share of the peers that are slower all the time; the seed chooses which."""
     straggler_factor: float = Field(default=10.0, ge=1)
-    """How many times longer a step of those peers takes."""
+    """The factor by which a step of those peers takes longer."""
     clocks_apart_s: float = Field(default=1000.0, ge=0)
     """The most by which the clocks of two peers differ."""
 
@@ -170,9 +170,11 @@ class RunConfig(BaseModel):
     name: str = "run"
     """The name of the run and of its folder; all peers of a run have the same."""
     peers: str = "4"
-    """Who takes part: a count of peers on this machine, a ready-made roster, a roster file, or `host:port,...`."""
+    """The peers that take part: a count of peers on this machine, a ready-made roster, a roster file, or
+    `host:port,...`."""
     topology: str = "complete"
-    """Who sends to whom: a ready-made topology (`gossipdistill topology list`), or a file."""
+    """The topology, which says which peer sends to which: a ready-made one (`gossipdistill topology list`), or a
+    file."""
     steps: int | None = Field(default=None, ge=1)
     """The number of its own steps after which a peer ends. With seconds too, the earlier end counts; one of the two is
     needed."""

@@ -85,9 +85,9 @@ class WorkerSpec:
     """The folder in which the command was given: there lie the user's own modules, and there each worker begins."""
     faults: FaultPlan | None = None
     keys: KeyFiles | None = None
-    """With them connections are encrypted, and nobody else is listened to."""
+    """With these keys connections are encrypted, and messages of all others are refused."""
     insecure: bool = False
-    """Other machines take part, without keys, on the user's word."""
+    """Whether other machines take part without keys, because the user has allowed it."""
     notices: tuple[str, ...] = ()
     """What the user is told before the run begins; each once, however many peers have it."""
 

@@ -54,7 +54,7 @@ class Threads:
 
     count: int
     origin: Origin
-    """For `config.json`."""
+    """The origin is for `config.json`."""
     notice: str = ""
     """What the user ought to know; empty where nothing is unusual."""
 

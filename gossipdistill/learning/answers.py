@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 ENTRIES_MAX = 1 << 22
-"""Of one table, that are looked at; of a larger one, evenly spread rows or columns."""
+"""At most this number of entries of one table is looked at; of a larger table, evenly spread rows or columns are."""
 _SAME = 1e-4
-"""Relative to the largest entry: rows that differ by less are the same, unless their type is coarser than that."""
+"""Rows that differ by less than this, relative to the largest entry, are the same, unless their type is coarser."""
 _SAME_SCORES = 1e-2
 """Scores of classes that differ by more than this are not the same, however large they are."""
 _SAME_OF_TARGET = 1e-2

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 15
-"""Entries of a block: 256 KiB in float64, of which a handful are in use at a time."""
+"""A block has this number of entries: 256 KiB in float64, of which a handful are in use at a time."""
 BLOCK_ON_DEVICE = 1 << 22
-"""The same on an accelerator, where fewer and larger operations are best."""
+"""A block on an accelerator has this number of entries: fewer and larger operations are best there."""
 
 
 class Piece(NamedTuple):

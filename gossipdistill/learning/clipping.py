@@ -5,9 +5,9 @@ heart soon. At a rate at which the task alone trains well, the sum of both may d
 bound on the whole gradient prevents that. One that follows a peer's own norms does not depend on the scale of the loss
 (AutoClip: Seetharaman, Wichern, Pardo and Le Roux 2020, 2007.14469, section 3; there it is over all steps, here over
 the last ones, so that a gradient that grows is not held down for good by a flat start). Where outputs are class logits
-the scale is known, and the bound is 1 at most for a mean cross-entropy (and as many times that as the task's loss is
-larger, as a sum over the batch is): else a task whose gradients are all long, because its inputs are, say, grey levels
-from 0 to 255, would have hardly any.
+the scale is known: the bound is at most 1 for a mean cross-entropy, and as many times 1 as the task's loss is larger,
+as with a sum over the batch. Otherwise a task whose gradients are all long, because its inputs are, say, grey levels
+from 0 to 255, would have hardly any bound.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch import Tensor, nn
 Bound = float | Literal["auto"] | None
 """The most that the Euclidean norm of a gradient over all parameters may be. auto: see `Norms`. None: no bound."""
 KEPT = 100
-"""Steps whose norms are kept."""
+"""The norms of this number of steps are kept."""
 SHARE = 0.1
-"""The part of them that is no longer than the bound (AutoClip's own choice)."""
+"""This share of the norms is no longer than the bound (AutoClip's own choice)."""
 CLASSES_MAX = 1.0
 """The most that auto allows where outputs are class logits and the loss is their mean cross-entropy."""
 _NORMS, _SCALE = "gradient_norms", "loss_scale"
@@ -39,8 +39,8 @@ class Norms:
 
     last: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     scale: float | None = None
-    """How many times larger the task's loss is than the mean cross-entropy, where outputs are class logits; None: not
-    known yet, or they are none."""
+    """The task's loss is this many times the mean cross-entropy, where outputs are class logits. None: that is not
+    known yet, or they are no class logits."""
 
     @property
     def most(self) -> float:

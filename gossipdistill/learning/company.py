@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from gossipdistill.learning.alarms import SILENCE_S
 
 LOOK_EVERY_S = 2.0
-"""Until something of a neighbour is used; then nobody looks any more."""
+"""Two looks at the neighbours are this time (s) apart, until something of a neighbour is used; then there are none."""
 _NAMES_SHOWN = 8
 _RULES = ("burn_in_steps", "teacher_burn_in_steps", "quality_margin", "best_k")
-"""Of a strategy, by which the user has a peer not listen to others."""
+"""These options of a strategy make a peer not listen to others, as the user wants."""
 
 
 @dataclass(slots=True)
 class Company:
-    """With whom a peer trains: those that its topology has it hear (`senders`) and send to (`recipients`), who live and
-    still train, and for how long there was anybody (s)."""
+    """The neighbours that a peer trains with: those that its topology has it hear (`senders`) and send to
+    (`recipients`), if they live and still train; and for how long there was one (s)."""
 
     senders: set[str] = field(default_factory=set)
     recipients: set[str] = field(default_factory=set)
     heard_s: float = 0.0
-    """How long one of the senders was there."""
+    """At least one of the senders was there for this time (s)."""
     told_s: float = 0.0
-    """How long one of the recipients was there."""
+    """At least one of the recipients was there for this time (s)."""
     over: bool = False
-    """Something has been exchanged: nobody asks any more."""
+    """Whether something has been exchanged; then nothing is counted any more."""
     _looked_s: float | None = None
 
     def due(self, now: float, last: bool = False) -> bool:
@@ -36,7 +36,7 @@ class Company:
         return last or now - self._looked_s >= LOOK_EVERY_S
 
     def look(self, now: float, senders: Set[str], recipients: Set[str]) -> None:
-        """Notice who is there, and has been since the last look."""
+        """Count the time since the last look in which neighbours were there, and note which are there now."""
         since_s = now - self._looked_s if self._looked_s is not None else 0.0
         self._looked_s = now
         self.senders |= senders
@@ -74,7 +74,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Unexchanged:
-    """Nothing was exchanged. `failure`: though it could have been, by what the user has set and who was there."""
+    """Nothing was exchanged. `failure`: whether it could have been, by the user's settings and the neighbours that were
+    there."""
 
     reason: str
     failure: bool
@@ -83,8 +84,8 @@ class Unexchanged:
 def unexchanged(attempt: Attempt) -> Unexchanged | None:
     """Why nothing was exchanged; None where something was.
 
-    Who has neighbours that send to it has exchanged something when it has used something of theirs; who only sends,
-    when somebody has confirmed something.
+    A peer with neighbours that send to it has exchanged something when it has used something of theirs; a peer that
+    only sends, when a neighbour has confirmed something.
     """
     company = attempt.company
     source = bool(company.recipients) and not company.senders
@@ -124,7 +125,7 @@ def _why(attempt: Attempt, together_s: float) -> tuple[str, bool]:
 
 
 def _left_out(left_out: Mapping[str, tuple[str, str]]) -> str:
-    """By each rule, whom it leaves out, and why the first of them."""
+    """For each rule, the peers that it leaves out, and why the first of them."""
     names: dict[str, list[str]] = {}
     for name, (rule, _) in sorted(left_out.items()):
         names.setdefault(rule, []).append(name)

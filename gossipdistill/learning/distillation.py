@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, softmax
 
 ROW_SUM_ERROR_MAX = 0.05
-"""How far a row of received probabilities may be from 1; half precision over 32,768 classes stays below."""
+"""The sum of a row of received probabilities may be this far from 1; half precision over 32,768 classes stays below."""
 
 
 CONSTANT_ROWS_MIN = 16
-"""Of fewer rows nobody can tell whether a model says the same about everything."""
+"""From fewer rows it cannot be told whether a model's output is constant."""
 CONSTANT_SPREAD_MAX = 1e-3
-"""How far apart two probabilities of one class may be that count as the same."""
+"""Two probabilities of one class that are no further apart than this count as the same."""
 
 PROBABILITY_MIN = 2.0**-24
-"""Below this, half precision holds nothing; the logarithm of a probability stops here."""
+"""Half precision holds nothing below this; the logarithm of a probability stops here."""
 
 
 class Divergence(StrEnum):
@@ -55,8 +55,8 @@ def are_probabilities(table: Tensor) -> bool:
 
 
 def are_constant(table: Tensor) -> bool:
-    """Whether the probabilities [N, C] say the same about each of N inputs, so that nothing is to be learned of them:
-    a model that has collapsed. Of fewer than `CONSTANT_ROWS_MIN` inputs that is never said."""
+    """Whether the probabilities [N, C] are the same for each of N inputs, as those of a collapsed model: nothing can be
+    learned from them. False for fewer than `CONSTANT_ROWS_MIN` inputs."""
     if len(table) < CONSTANT_ROWS_MIN:
         return False
     low, high = table.aminmax(dim=0)

@@ -1,4 +1,4 @@
-"""Asking a model something without leaving a trace in its training: in modes, buffers, what modules keep, or chance."""
+"""Evaluating a model without a trace in its training: in modes, buffers, what modules keep, or random generators."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def set_modes(model: nn.Module, modes: Iterable[bool]) -> None:
     for module, training in zip(model.modules(), modes, strict=True):
         if module.training != training:
             module.train(training)
-        if module.training != training:  # it has a mind of its own
+        if module.training != training:  # its own `train` did not set it
             module.training = training
 
 

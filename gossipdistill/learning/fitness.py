@@ -26,14 +26,14 @@ _BROADCAST = frozenset((
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128, torch.complex64, torch.complex32,
     torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool,
 ))  # fmt: skip
-"""Types that torch.distributed sends over gloo."""
+"""`torch.distributed` sends these types over gloo."""
 _EXTRA_STATE = "_extra_state"
 """The last part of the name under which torch keeps what `get_extra_state` gives."""
 ROWS_LOOKED_AT = 256
 _SIZE_MAX = 20.0
-"""Of standardised inputs the root mean square is about 1."""
+"""Inputs with a larger root mean square are not scaled; that of standardised inputs is about 1."""
 ROWS_TRIED = 2
-"""Examples that are run through a model, and rows of a parameter on which an optimizer is tried."""
+"""This number of examples is run through a model, and an optimizer is tried on this number of rows of a parameter."""
 
 
 def refuse_untrainable(model: nn.Module) -> None:

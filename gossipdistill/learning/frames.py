@@ -2,7 +2,7 @@
 
     send         my vector of this round goes to the neighbours whose links are free
     take         their frames of this round and of the next are kept; each is settled, once
-    correction   sum_j W_ij (x_j - x_i) over those whose frame is here; who is not here leaves its share with me
+    correction   sum_j W_ij (x_j - x_i) over those whose frame is here; the share of the others stays with me
 
 W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis; Xiao, Boyd and Kim 2007, section 1), from the degrees that the frames carry.
 """
@@ -63,7 +63,7 @@ def send(
 
 
 def take(mixing: Mixing, learner: Learner, arrivals: list[Arrival], round: int) -> None:
-    """Keep the frames of `round` and of the one after, and settle them all. An older one is put aside."""
+    """Keep the frames of `round` and of the one after, and settle them all. An older one is not used."""
     for arrival in arrivals:
         try:
             x = mixing.coordinates.unpack(arrival.payload)

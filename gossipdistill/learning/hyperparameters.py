@@ -19,7 +19,7 @@ from torch import Tensor
 from gossipdistill.learning.keeping import Absent, Giver, Keeper, is_function, same
 
 Group = Mapping[str, Any]
-"""Of one group of parameters: its values by key, without the parameters."""
+"""A group of parameters is its values by key, without the parameters."""
 _INITIAL = "initial_"
 """`initial_lr` is what a schedule multiplies, and `initial_weight_decay` likewise: they follow lr and weight_decay."""
 

@@ -82,7 +82,7 @@ class Learner:
     part: slice = field(default_factory=lambda: slice(None))
     task_loss: float = float("nan")
     evaluation: int = 0
-    """How often an optimiser has had the gradient of this step made again. Only the first one, 0, is counted."""
+    """The optimiser has had the gradient of this step made again this number of times. Only evaluation 0 is counted."""
     criterion: Callable[[Any, Tensor], Tensor] | None = None
     forward_module: nn.Module | None = None
     stop_wanted: bool = False
@@ -91,7 +91,7 @@ class Learner:
     paces: Paces = field(default_factory=Paces)
     norms: Norms = field(default_factory=Norms)
     count: int = 1
-    """How many peers the run is to have."""
+    """The run is to have this number of peers."""
     refuse_unusual: bool = False
     """Whether weights of an unusual norm are refused, and not only counted (learning/norms.py)."""
     settlements: list[Settlement] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Learner:
     built: tuple[dict[str, Any], ...] = field(init=False)
     """What the optimizer's constructor gave to its groups of parameters, for checkpoints."""
     step_scale: StepScale = field(init=False)
-    """How long the optimizer's steps are made."""
+    """The step scale sets the length of the optimizer's steps."""
     _decided: tuple[nn.Module, SharedArrays] | None = None
     _size: tuple[tuple[int, ...], Size] | None = None
 
@@ -129,11 +129,11 @@ class Learner:
         return Chance((self.seed * 8191 + self.place) * 1_000_003 + self.step)
 
     def absorb(self, arrival: Arrival) -> None:
-        """This arrival of mass or of a stream is used: it is mine now."""
+        """Settle an arrival of mass or of a stream as used: it is mine now."""
         self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, absorbed=True))
 
     def refuse(self, arrival: Arrival, reason: str) -> None:
-        """This arrival of mass or of a stream is not used: mass returns to its sender, which is told why."""
+        """Settle an arrival of mass or of a stream as not used: mass returns to its sender, which is told why."""
         self.settlements.append(Settlement(arrival.sender, arrival.topic, arrival.version, False, reason))
 
     def forward(self, x: Tensor) -> Any:

@@ -56,16 +56,17 @@ class Ledger:
     ages: Distribution = field(default_factory=Distribution)
     quarantined: Counter[str] = field(default_factory=Counter)
     unusual: Counter[str] = field(default_factory=Counter)
-    """Of each sender: how many models of it had an unusual norm."""
+    """This counts, for each sender, its models of an unusual norm."""
     out_of_range: Counter[str] = field(default_factory=Counter)
-    """Of each of my arrays: how many entries that I have sent did not fit into the encoding."""
+    """This counts, for each of my arrays, the sent entries that did not fit into the encoding."""
     warnings: list[str] = field(default_factory=list)
     news: list[Event] = field(default_factory=list)
-    """What is to go into the event stream, without its time: `take_news` adds that, and is called after each step."""
+    """These events are to go into the event stream. They have no time yet: `take_news` adds it, and is called after
+    each step."""
     left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Sender -> (rule, reason), as long as it is not listened to."""
     complaints: list[Complaint] = field(default_factory=list)
-    """What the network is to hold against the senders of refused payloads; the worker hands it on."""
+    """The network is to hold these complaints against the senders of refused payloads; the worker hands them on."""
     collective_bytes: float = 0.0
     """Bytes that a collective sent outside our sockets, by its formula (all_reduce only)."""
 

@@ -2,7 +2,7 @@
 
 Rules of this file
 1. Training is the same, bit for bit, as without it (`evaluation.untouched`), and takes at most one per cent longer.
-2. What goes wrong in a user's model or metric here is no matter of training: there are no figures then.
+2. A failure of a user's model or metric here does not affect training: there are no figures then.
 3. The figures are of some of the rows. Those in results are of all of them, after the last step.
 """
 
@@ -20,14 +20,15 @@ from gossipdistill.learning.learner import Learner
 
 ROWS_MAX = 256
 _BATCHES = 4
-"""Not more rows than so many training batches have: a look takes about as long as one or two steps."""
+"""A look uses at most the rows of this number of training batches: it takes about as long as one or two steps."""
 _ROWS_MIN = 32
 _SHARE_MAX = 0.01
-"""Of all time."""
+"""Looks take at most this share of all time."""
 _PAUSE_S = 2.0
-"""Between two looks, and before the first, at least."""
+"""At least this time (s) passes between two looks, and before the first."""
 _ENTRIES_MAX = 1 << 22
-"""Of one table of outputs, as far as inputs tell; fewer rows are looked at where one row is large."""
+"""One table of outputs has at most this number of entries, as far as inputs tell; fewer rows are looked at where one
+row is large."""
 
 Figures = Callable[[Tensor, Tensor], Mapping[str, float]]
 """The loss and the metrics of outputs [rows, ...] and labels [rows, ...]."""
@@ -45,7 +46,7 @@ class Looked:
 
 @dataclass(slots=True)
 class LiveValidation:
-    """Of one learner. `clock` says how long a look took."""
+    """The live validation of one learner. `clock` measures how long a look takes."""
 
     learner: Learner
     validation: tuple[Tensor, Tensor]
@@ -55,7 +56,7 @@ class LiveValidation:
     _due_s: float | None = None
     _over: bool = False
     found: Looked = Looked()
-    """It was found last."""
+    """The last look found this."""
 
     def look(self, now: float) -> None:
         """Between two steps, at clock reading `now`: look if it is time to."""

@@ -2,7 +2,7 @@
 
     settle     what came is added, or refused whole
     split      a share for each free neighbour leaves
-    give_all   everything leaves, with one who leaves
+    give_all   all mass leaves, with a peer that leaves
 
 Push-sum: Kempe, Dobra and Gehrke 2003; with gradients: Assran et al. 2019 (1811.10792), algorithm 1. A peer holds a
 numerator x [P] and a weight w, whose sums over all peers are conserved; x / w is its estimate of the mean. Here x is
@@ -46,14 +46,14 @@ from gossipdistill.learning.snapshot import PayloadRefusedError, blank, not_fini
 from gossipdistill.messages import Arrival, Payload, Returned
 
 STRETCH_MAX = 2.0
-"""How far the model goes at once: see the head of this file."""
+"""The model moves by at most this number of steps at once: see S at the head of this file."""
 PRESSING_WEIGHT = 1.5
-"""Who holds more weight than this publishes at its next step. A peer that is ten times slower publishes ten times more
-rarely and comes to hold most of the weight: of 7, one was seen with 6.99. The others are left with a 1 / w that is a
-learning rate at which anything diverges."""
+"""A peer that holds more weight than this publishes at its next step. A peer that is ten times slower publishes ten
+times more rarely and comes to hold most of the weight: of 7, one was seen with 6.99. The others are left with a 1 / w
+that is a learning rate at which anything diverges."""
 
 WEIGHTS_MAX = 3.0
-"""No parcel weighs more than so many times the number of peers."""
+"""No parcel weighs more than this many times the number of peers."""
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Mass:
     reciprocity: Reciprocity = field(default_factory=Reciprocity)
 
     def kappa_at(self, weight: float) -> float:
-        """What x must rise by for z to rise by 1, when so much weight is held."""
+        """kappa at this weight: the amount by which x must rise for z to rise by 1."""
         return max(weight, 1.0 / self.stretch_max)
 
     def model(self, learner: Learner) -> Flat:
@@ -93,7 +93,7 @@ class Mass:
         return torch.cat([self.numerator(z, block) for block in self.blocks] or [self.q.read(slice(0, 0))])
 
     def add(self, z: Flat, terms: Sequence[tuple[float, Flat]], weight: float) -> None:
-        """x <- x + the sum of factor * term, w <- w + weight; and the model shows what is to be seen of x."""
+        """x <- x + the sum of factor * term, w <- w + weight; and z follows, as at the head of this file."""
         before, kappa = self.weight, self.kappa
         self.weight += weight
         self.kappa = self.kappa_at(self.weight)
@@ -194,7 +194,7 @@ class Reach:
         return math.isfinite(self.numerator)
 
     def count(self, parts: Iterable[Tensor], weight: float) -> None:
-        """Something of this weight is going to be added that was mine."""
+        """Count what was mine and is going to be added again, with this weight."""
         self.numerator, self.weight = self.numerator + max(map(peak, parts), default=0.0), self.weight + weight
 
     def judge(self, parts: Sequence[Tensor], weight: float) -> None:
@@ -278,10 +278,10 @@ def _arrays(carrier: Arrival | Returned, mass: Mass) -> tuple[dict[str, Tensor],
 
 
 def room_for(weight: float, to: Sequence[PeerName], under_way: Mapping[PeerName, float]) -> dict[PeerName, float]:
-    """Who is given a share of the weight that I hold, and how large a part of it at most.
+    """The neighbours that get a share of the weight that I hold, and the largest part of it that a share may be.
 
-    What is on its way on one link is never more than half of all that I hold or have given away and is not settled: so
-    much could end with its recipient. Who could get less than half of an equal share gets none.
+    The weight in flight on one link is at most half of all weight that I hold or have in flight, because it could be
+    lost with its recipient. A neighbour that could get less than half of an equal share gets none.
     """
     if weight <= 0.0:
         return {}
@@ -313,8 +313,8 @@ def split(
 
 
 def give_all(mass: Mass, learner: Learner) -> tuple[Payload, float] | None:
-    """Take everything out of the mass of one who leaves: a payload and its weight; None where there is none, or what is
-    there is not finite. Never encoded with a loss: nobody would be left to keep the rest."""
+    """Take all mass of a peer that leaves: a payload and its weight; None where there is none, or it is not finite. The
+    encoding is lossless: no peer would be left to keep the rest."""
     if mass.weight <= 0.0:
         return None
     z, weight = mass.model(learner), mass.weight

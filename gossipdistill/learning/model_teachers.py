@@ -1,4 +1,4 @@
-"""Teachers that are models: stale copies of neighbours' weights, asked about my own batch.
+"""Teachers that are models: stale copies of neighbours' weights, run on my own batch.
 
 A copy has the buffers that came with its weights, and runs in evaluation mode: with the running statistics of BatchNorm
 left at home it would judge with those of a model that no longer exists, and in training mode with those of my batch.
@@ -35,7 +35,7 @@ class ModelTeacher:
     probe: RunningLoss
     counted: bool = False
     constant: bool | None = None
-    """Whether it said the same about all of the first batch; None: not asked yet."""
+    """Whether its outputs were the same for all of the first batch; None: it was not run yet."""
 
 
 @dataclass(slots=True)
@@ -50,8 +50,8 @@ class ModelTeachers:
     attention: Attention = field(default_factory=Attention)
 
     def put(self, key: str, arrival: Arrival, arrays: Mapping[str, Tensor], learner: Learner) -> None:
-        """A checkpoint has come, which takes the place of what stood at `key`. What was thought of a teacher does not
-        hold for the process that comes after it."""
+        """Put a checkpoint that has come in place of the one at `key`. What was known of a teacher does not hold for a
+        later process of the same peer."""
         sender, arrived_s = arrival.sender, arrival.arrived_s
         another = self.attention.heard(sender, arrival.version.boot, learner.step)
         known = self.by_key.get(key)
@@ -64,7 +64,7 @@ class ModelTeachers:
 
     def term(self, learner: Learner, how: Distillation, choice: Choice) -> Tensor | None:
         """The divergence between the student's `learner.outputs` and what the teachers say about `learner.x`: a scalar,
-        or None when there is nobody to listen to. A teacher beyond the horizon is not asked, and forgotten."""
+        or None without a teacher to use. A teacher beyond the horizon is not run, and is dropped."""
         fresh: dict[str, float] = {}
         for key, teacher in list(self.by_key.items()):
             staleness = learner.step - teacher.arrived_step
@@ -107,14 +107,15 @@ class ModelTeachers:
         return how.term(learner.outputs, names, said, weights)
 
     def burn_in(self, learner: Learner, steps: int) -> None:
-        """Nobody is listened to yet, of all who have spoken."""
+        """Note that none of the teachers is listened to yet."""
         senders = [teacher.sender for teacher in self.by_key.values()]
         self.attention.burning_in(learner.ledger, learner.step, senders, steps)
 
     def _judge(
         self, outputs: Mapping[str, Tensor], out: Mapping[str, LeftOut], learner: Learner, choice: Choice
     ) -> dict[str, LeftOut]:
-        """Each teacher's own loss on my labelled batch, beside mine: nobody's word is taken for it."""
+        """The teachers to leave out, by the loss of each on my labelled batch, beside mine: no announced loss is
+        believed."""
         assert learner.criterion is not None
         assert learner.y is not None
         if learner.evaluation == 0:

@@ -1,6 +1,6 @@
-"""Who of the living are neighbours of mine, in which exchange, and what their states weigh.
+"""Which of the living peers are my neighbours, in which exchange, and what their states weigh.
 
-A schedule is over labels: names, or places where there is no roster. The network speaks of names; here the two meet.
+A schedule is over labels: names, or places where there is no roster. The network uses names; this file translates.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from gossipdistill.messages import Neighbourhood
 from gossipdistill.topology import Schedule
 
 EXCHANGES_LOOKED_AT = 64
-"""Of a schedule without a period, where neighbours of exchanges to come are looked for."""
+"""If a schedule has no period, neighbours of exchanges to come are looked for in this number of them."""
 _WEIGHTS_KEPT_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One snapshot `of` the others, in the labels of the schedule: `me`, who is alive, and who takes parcels of this
-    strategy. `name_of` says who stands behind a label, where that is not the label itself."""
+    """One snapshot `of` the others, in the labels of the schedule: `me`, the peers that are alive, and those that take
+    parcels of this strategy. `name_of` gives the name for a label, where that is not the label itself."""
 
     of: Neighbourhood
     me: str
@@ -32,8 +32,8 @@ class Known:
 
 @dataclass(slots=True)
 class Neighbours:
-    """`schedule` is over places, as texts "0", "1", ..., or over names. Who is `done` takes no parcel where `settled`
-    ones are sent."""
+    """`schedule` is over places, as texts "0", "1", ..., or over names. A peer that is `done` takes no parcel where
+    `settled` ones are sent."""
 
     schedule: Schedule
     me: str
@@ -64,19 +64,21 @@ class Neighbours:
         return self._known
 
     def out(self, neighbourhood: Neighbourhood, exchange: int) -> tuple[PeerName, ...]:
-        """To whom I send in this exchange."""
+        """The peers that I send to in this exchange."""
         if self._out is None or self._out[0] is not neighbourhood or self._out[1] != exchange:
             self._out = (neighbourhood, exchange, self._names(self.known(neighbourhood), exchange))
         return self._out[2]
 
     def coming(self, neighbourhood: Neighbourhood, exchange: int) -> tuple[PeerName, ...]:
-        """To whom I would send from this exchange on, the nearest first: all of one period, where there is one."""
+        """The peers that I would send to from this exchange on, the nearest first: all of one period, where there is
+        one."""
         known = self.known(neighbourhood)
         turns = (self._names(known, exchange + turn) for turn in self._one_period)
         return tuple(dict.fromkeys(name for names in turns for name in names))
 
     def around(self, neighbourhood: Neighbourhood) -> tuple[frozenset[str], frozenset[str]]:
-        """(who of those that live and still train sends to me, to whom of them I send), in any exchange of a period."""
+        """(the peers that send to me, those that I send to) in any exchange of a period, of those that live and still
+        train."""
         known, schedule, exchanges = self.known(neighbourhood), self.schedule, self._one_period
         senders = {label for number in exchanges for label in schedule.living_in(known.me, number, known.alive)}
         recipients = {label for number in exchanges for label in schedule.living(known.me, number, known.alive)}
@@ -88,15 +90,15 @@ class Neighbours:
         return names(senders), names(recipients)
 
     def two_way(self, neighbourhood: Neighbourhood) -> frozenset[str]:
-        """Who of those around sends to me and gets something of mine; looked at anew when the network has told
-        something new."""
+        """The peers around that send to me and that I send to; computed again when the network has told something
+        new."""
         if self._two_way is None or self._two_way[0] is not neighbourhood:
             senders, recipients = self.around(neighbourhood)
             self._two_way = (neighbourhood, senders & recipients)
         return self._two_way[1]
 
     def any_in_topology(self) -> bool:
-        """Whether somebody sends to me or I to somebody in any exchange of a period, were all alive."""
+        """Whether any peer would send to me, or I to any, in some exchange of a period, if all were alive."""
         schedule = self.schedule
         me = self.me if self.me in schedule.places else schedule.peers[self.place]
         return any(schedule.in_neighbours(me, n) or schedule.out_neighbours(me, n) for n in self._one_period)

@@ -1,4 +1,4 @@
-"""When Nesterov's momentum may diverge although nothing is set wrongly by the books."""
+"""When Nesterov's momentum may diverge although the settings are the usual ones."""
 
 from __future__ import annotations
 

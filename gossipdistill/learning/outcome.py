@@ -30,19 +30,21 @@ from gossipdistill.learning.answers import (
 )
 
 COLLAPSED_AFTER_STEPS = 50
-"""A model whose outputs are constant for so long has collapsed; before, it may just have begun. So for chance."""
+"""A model whose outputs are constant after this number of steps has collapsed; earlier, it may just have begun. The
+same goes for a model at chance."""
 COMPARED_AFTER_STEPS = 20
 """A shorter training is not compared with its start."""
 NOT_FINITE_STEPS = 5
-"""So many losses in a row that are not finite, and the training has diverged. One may be, and pass."""
+"""The training has diverged once this number of losses in a row are not finite. A single one may pass."""
 CHANCE_ROWS_MIN = 20
-"""With fewer validation rows nobody can tell skill from luck."""
+"""With fewer validation rows, skill cannot be told from luck."""
 _SAME_LOSS = 0.01
-"""Relative: a loss that differs by less has not moved."""
+"""A loss that differs by less than this share has not moved."""
 _WORSE_LOSS = 0.25
-"""Relative: where outputs are numbers, a start may be near the optimum by chance, or by the design of the task."""
+"""A loss of outputs that are numbers is worse from this share on: a start may be near the optimum by chance, or by the
+design of the task."""
 _ALMOST_ALL = 0.95
-"""Of the validation labels: where so many are of classes that were taught, these are not spoken of."""
+"""If more than this share of the validation labels is of classes that were taught, these are not mentioned."""
 _HIGHER = ("accuracy", "acc", "f1", "auc", "auroc", "precision", "recall", "iou", "bleu", "r2", "score", "top1", "top5")
 _LOWER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "ppl", "nll", "distance", "cer", "wer")
 """Words in the name of a metric that tell whether higher or lower is better."""
@@ -79,7 +81,7 @@ class Answers:
 
     @staticmethod
     def of(inputs: Tensor, outputs: Tensor, labels: Tensor, loss: float, metrics: Mapping[str, float]) -> Answers:
-        """With the classes."""
+        """The answers, with the classes that they name."""
         return Answers(inputs, outputs, labels, loss, metrics, class_answers(outputs, labels))
 
     def kept(self) -> Answers:

@@ -1,13 +1,13 @@
-"""How often a peer steps and hears of others, by its own clock, and the age at which what it heard has gone stale.
+"""How often a peer steps and gets messages, by its own clock, and the age at which these have gone stale.
 
-A horizon in seconds that suits steps of 20 ms leaves hardly a word alive where a step takes two seconds. So, unless
+A horizon in seconds that suits steps of 20 ms leaves hardly a word in use where a step takes two seconds. So, unless
 `exchange.stale_after_s` says something else, the horizon of one sender's words follows the pace:
 
     horizon = max(FLOOR_S, PERIODS * words * max(gap of that sender, every_steps * gap between my own steps))
 
 Each gap is the second largest of the last `KEPT` ones. One pause (a suspended machine, a split, a lost message) counts
 for nothing, and words that come in pairs do not pass for a quick rhythm. A straggler has a long horizon and is not
-forgotten between two of its words; who is dead is forgotten `PERIODS` of its own periods after its last word. A peer
+forgotten between two of its words; a dead peer is forgotten `PERIODS` of its own periods after its last word. A peer
 that is slow itself does not call old what has waited for it during one step. `words` is the number of messages that
 make a whole. Times are arguments, so the rule is the same in virtual time.
 """
@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 FLOOR_S = 30.0
-"""What is younger has not gone stale, however quick the pace."""
+"""A word that is younger than this (s) has not gone stale, however quick the pace."""
 PERIODS = 5
 """With words at a steady rhythm a teacher weighs 0.9 in the mean, and still 0.6 when one of them is lost."""
 KEPT = 5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 _NEVER_S = -1e300
 _EMPTY = {"_probabilities": 0.0, "_slot_of": -1, "_sample_in": -1, "_arrived_s": _NEVER_S, "_arrived_step": 0}
-"""The table's columns, and what an entry of none holds."""
+"""These are the table's columns, and what an empty entry holds."""
 
 
 class PredictionCache:

@@ -1,10 +1,10 @@
-"""Who takes mass and never gives any: a peer that only absorbs would drain all others of their weight.
+"""Which peers take mass and never give any: a peer that only absorbs would drain all others of their weight.
 
 - On a link that is used both ways within a cycle of the schedule, mass comes back: an honest peer publishes every few
-  of its own steps, however slow it is, and a link takes the next parcel only when the last one is absorbed. To whoever
-  has absorbed `UNANSWERED_MAX` parcels of mine in a row and given none back, nothing is given for `PAUSE_S` seconds,
-  and it is named. Then it is tried again. Before that, whoever owes me `DRY_MAX` gets no share that would leave me less
-  than `DRY_WEIGHT`.
+  of its own steps, however slow it is, and a link takes the next parcel only when the last one is absorbed. A peer that
+  has absorbed `UNANSWERED_MAX` parcels of mine in a row and given none back gets nothing for `PAUSE_S` seconds, and it
+  is named. Then it is tried again. Before that, a peer with `DRY_MAX` unanswered parcels gets no share that would leave
+  me less than `DRY_WEIGHT`.
 - A one-way link has no such rule: a successor on a directed ring never gives back. But as long as nothing has come from
   anybody for `DRY_MAX` of my exchanges, no split leaves me less than `DRY_WEIGHT`.
 """
@@ -30,9 +30,9 @@ class Reciprocity:
 
     unanswered: Counter[PeerName] = field(default_factory=Counter)
     paused: dict[PeerName, float] = field(default_factory=dict)
-    """Until when (s) a peer is given nothing."""
+    """A peer is given nothing until this clock reading (s)."""
     dry: int = 0
-    """Exchanges of mine since anything came."""
+    """This counts my exchanges since anything came."""
 
     def came(self, sender: PeerName) -> None:
         """Mass of this peer was absorbed."""
@@ -41,7 +41,7 @@ class Reciprocity:
         self.paused.pop(sender, None)
 
     def gave(self, to: Set[PeerName], two_way: Set[str], now_s: float) -> list[PeerName]:
-        """A parcel has left for each of these. Who of them is given nothing from now on."""
+        """Count a parcel that has left for each of these. Returns those that are given nothing from now on."""
         self.dry += 1
         self.unanswered.update(name for name in to if name in two_way)
         found = sorted(name for name in to if self.unanswered[name] >= UNANSWERED_MAX)
@@ -51,7 +51,7 @@ class Reciprocity:
         return found
 
     def welcome(self, free: Sequence[PeerName], weight: float, now_s: float) -> tuple[PeerName, ...]:
-        """Who of those whose links are free is given a share of so much weight."""
+        """The peers among those with `free` links that are given a share of this weight."""
         to = [name for name in free if not now_s < self.paused.get(name, -math.inf)]
         if weight < DRY_WEIGHT * (1 + len(to)):
             to = [name for name in to if self.unanswered[name] < DRY_MAX]

@@ -6,16 +6,16 @@ several neighbours side by side, so the newest version of each is kept until its
 
 - *clip* (self-centred clipping; He, Karimireddy and Jaggi 2022, 2202.01545):
       x_i <- x_i + sum_j w_j min(1, tau / |x_j - x_i|) (x_j - x_i)
-  tau is the largest distance that is left when the f largest are put aside (as in the authors' code, where f = 1).
-  So nobody pulls further than an honest neighbour could, whatever it says. Among f neighbours or fewer, tau = 0.
+  tau is the largest distance that is left when the f largest are put aside (as in the authors' code, where f = 1). So
+  no neighbour pulls further than an honest one could, whatever it sends. Among f neighbours or fewer, tau = 0.
 - *trimmed_mean* (per coordinate; Yin et al. 2018, 1803.01498, definition 2):
       x_i <- x_i + s (c - x_i),   s = (how many of the known ones are new) / m
   c is the mean of my own value and those of all known neighbours, without the f smallest and the f largest. Where
   m + 1 <= 2 f there is nothing left to take the mean of, and nothing is mixed.
 - *median*: the same with c = the median per coordinate (definition 1 there) of y_0 .. y_m, where y_k is the mean of the
-  m + 1 - f models that are nearest to model k, itself among them, mine being model 0 (nearest-neighbour mixing;
-  Allouah et al. 2023, 2302.01772, algorithm 2). The median of the models themselves loses what only a few of them know,
-  and a liar who pulls each peer away from the others makes it lose more: of unlike labels it keeps no 80 %.
+  m + 1 - f models that are nearest to model k, itself among them, mine being model 0 (nearest-neighbour mixing; Allouah
+  et al. 2023, 2302.01772, algorithm 2). The median of the models themselves loses what only a few of them know, and a
+  liar that pulls each peer away from the others makes it lose more: of unlike labels it keeps no 80 %.
 
 Parameters of low precision are rounded at random, as in plain averaging (learning/rounding.py).
 
@@ -40,7 +40,7 @@ Arrays = Mapping[str, Tensor]
 
 
 class Rule(StrEnum):
-    """How much is believed of what neighbours send."""
+    """The rule by which the neighbours' models are averaged."""
 
     NONE = "none"
     CLIP = "clip"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 _BITS = {1: torch.int8, 2: torch.int16}
 _rounded: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-"""How often a model was rounded for which the caller named no chance."""
+"""This counts, for each model, the roundings for which the caller named no chance."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Lockstep: whose frames of the round in progress are still to come, and for whom it is no longer worth waiting.
+"""Lockstep: which frames of the round in progress are still to come, and which peers are no longer worth waiting for.
 
 A *round* is one exchange. After my frames of a round are posted, the next step awaits those of the neighbours. A peer
 that keeps me waiting for `timeout_s`, is gone and comes back, or joins later, is not awaited until a frame of it is
@@ -22,7 +22,7 @@ from gossipdistill.ids import PeerName
 T = TypeVar("T")
 
 UNAWAITED_MAX = 63
-"""Who was not late for twice so many `timeout_s` begins anew."""
+"""A peer is not awaited for at most this many `timeout_s`. One that was not late for twice as long begins anew."""
 AHEAD_MAX = 1
 """A neighbour in step has sent at most one round more than I: it cannot begin the one after without me."""
 
@@ -33,14 +33,14 @@ class Lockstep:
 
     timeout_s: float
     round: int | None = None
-    """Of my last frames; None before the first, after which nobody is awaited."""
+    """My last frames are of this round; None before the first, when no peer is awaited."""
     recipients: tuple[PeerName, ...] = ()
     waited_s: float = 0.0
-    """How long I have waited for others since the start."""
+    """I have waited this time (s) for others since the start."""
     late: dict[PeerName, int] = field(default_factory=dict)
-    """How often each of them was given up."""
+    """This counts, for each peer, how often it was given up."""
     _strikes: dict[PeerName, tuple[int, float]] = field(default_factory=dict)
-    """How often one was late lately, and when last."""
+    """These are, for each peer, how often it was late lately, and when last (s)."""
     _newest: dict[PeerName, int] = field(default_factory=dict)
     _met: set[PeerName] = field(default_factory=set)
     _excused: set[PeerName] = field(default_factory=set)
@@ -69,7 +69,7 @@ class Lockstep:
             self._behind.add(sender)
 
     def awaited(self, now: float, here: Set[PeerName]) -> frozenset[PeerName]:
-        """Of whom, among those who are `here` (living, and training), the frame of my round is still to come."""
+        """The peers that are `here` (living, and training) and whose frame of my round is still to come."""
         missing: list[PeerName] = []
         for name in self.recipients:
             if name not in here:

@@ -38,19 +38,19 @@ TOPICS = frozenset((ASK, GIVEN))
 CHUNK_BYTES = 1 << 20
 PINS_MAX = 2
 ASKERS_MAX = 64
-"""Whose asks are remembered at the same time; the rest ask again."""
+"""The asks of this number of peers are remembered at the same time; the others ask again."""
 PIN_FRESH_S = 5.0
-"""A version that was pinned so lately is given to the next newcomer as well."""
+"""A version that was pinned within this time (s) is given to the next newcomer as well."""
 PIN_IDLE_S = 30.0
-"""One that nobody has asked for so long is let go."""
+"""A version that no peer has asked for during this time (s) is released."""
 DONOR_AFTER_S = 5.0
-"""Who has trained for less in this process has nothing to give: it may be a newcomer itself."""
+"""A peer that has trained for less (s) in this process has nothing to give: it may be a newcomer itself."""
 LOOK_AROUND_S = 2.0
-"""So long a newcomer waits for somebody to be there; the first of a run finds nobody."""
+"""A newcomer waits this time (s) for others to be there; the first peer of a run finds none."""
 TIMEOUT_S = 5.0
-"""With a donor of which no further chunk comes."""
+"""A donor is passed over when no further chunk of it comes for this time (s)."""
 DONORS_MAX = 3
-"""So many are asked, then a newcomer goes on from its own."""
+"""A newcomer asks at most this number of donors, then goes on from its own model."""
 TOKENS = 10**9
 """A token is less than this."""
 _ASK = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9})")
@@ -165,21 +165,21 @@ def _refusal(reason: str, token: int) -> Payload:
 @dataclass(slots=True)
 class Fetch:
     """What a newcomer has of a donor's state. `kind` and `nbytes` are those of its own model, so nothing else is taken
-    in. `body` is complete when `whole`; `over` when nobody is left to be asked."""
+    in. `body` is complete when `whole`; `over` when no donor is left to be asked."""
 
     kind: str
     nbytes: int
     step: int = 0
     token: int = 0
-    """Another than that of the process before me."""
+    """The token is another than that of the process before me."""
     donor: PeerName | None = None
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False
     over: bool = False
     passed_over: dict[PeerName, str] = field(default_factory=dict)
-    """Donors from whom nothing is awaited any more, and why."""
+    """Nothing is awaited of these donors any more, for these reasons."""
     news: list[tuple[PeerName, str]] = field(default_factory=list)
-    """The same, since the owner looked last."""
+    """These are the donors that were passed over since the owner looked last, and why."""
     _boot: int | None = None
     serial: int = 0
     _chunk: int = 0
@@ -188,7 +188,7 @@ class Fetch:
     _asked: bool = False
 
     def look(self, now: float, here: Sequence[PeerName]) -> list[Parcel]:
-        """What is to be asked now; `here` are the living who may be asked, the best first."""
+        """What is to be asked now; `here` are the living peers that may be asked, the best first."""
         if self._moved_s is None:
             self._moved_s = now
         if self.whole or self.over:
@@ -210,7 +210,7 @@ class Fetch:
         return [ask_parcel(self.donor, self.serial, self._chunk, self.step, self.token)]
 
     def take(self, arrival: Arrival, now: float) -> None:
-        """One answer."""
+        """Take in one answer."""
         layout = arrival.payload.layout
         if arrival.sender != self.donor or self.whole or len(layout) != 1:
             return

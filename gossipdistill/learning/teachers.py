@@ -1,9 +1,10 @@
-"""Whom to listen to, and how much: the rules that all strategies with teachers share.
+"""Which teachers to listen to, and how much: the rules that all strategies with teachers share.
 
 1. Everything is judged by the receiver: on its own steps, its own clock and, where models travel, its own data.
-2. A weight in [0, 1] per teacher is its freshness, or 0 for whom the rules leave out. Teachers share the distillation
-   term by their weights, and the term as a whole fades with the freshest of them: so one teacher alone fades as well.
-3. A rule that leaves somebody out says why, once per change.
+2. A weight in [0, 1] per teacher is its freshness, or 0 for one that the rules leave out. Teachers share the
+   distillation term by their weights, and the term as a whole fades with the freshest of them: so one teacher alone
+   fades as well.
+3. A rule that leaves a teacher out says why, once per change.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gossipdistill.learning.distillation import Average, Divergence, divergence_
 from gossipdistill.learning.ledger import Ledger
 
 SMOOTHED_OVER_STEPS = 20
-"""A single batch says little about a teacher."""
+"""Losses are smoothed over this number of steps: a single batch says little about a teacher."""
 
 
 @dataclass(slots=True)
@@ -54,9 +55,9 @@ CONSTANT = LeftOut("constant", "it says the same about all inputs: its training 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whom to leave out. `quality_margin`: whose loss is above mine by more; None: nobody. `best_k`: all but the k of
-    the lowest loss; None: nobody. Both together with k = 1 and margin 0 make the leader the only teacher.
-    `newcomer_steps`: who was first heard so few steps of mine ago, as this process."""
+    """Which teachers to leave out. `quality_margin`: those whose loss is above mine by more; None: none. `best_k`: all
+    but the k of the lowest loss; None: none. Both together with k = 1 and margin 0 make the leader the only teacher.
+    `newcomer_steps`: those whose process was first heard fewer steps of mine ago."""
 
     quality_margin: float | None = None
     best_k: int | None = None
@@ -95,14 +96,14 @@ class Attention:
     """Teacher -> its process, and my step at which that was first heard."""
 
     def heard(self, name: str, boot: int, step: int) -> bool:
-        """A word of this teacher's process `boot`; whether it is another than before."""
+        """Note a word of this teacher's process `boot`. Returns whether it is another process than before."""
         known = self.first.get(name)
         if known is None or known[0] < boot:
             self.first[name] = (boot, step)
         return known is not None and known[0] < boot
 
     def newcomers(self, step: int, steps: int) -> dict[str, LeftOut]:
-        """Who is still new, by my own steps: it is to learn before others learn from it."""
+        """The teachers that are still new, by my own steps: a newcomer is to learn before others learn from it."""
         new = {name: step - since for name, (_, since) in self.first.items() if step - since < steps}
         rule = "teacher_burn_in_steps"
         return {
@@ -123,7 +124,7 @@ class Attention:
             self.told[name] = (now.rule if now is not None else "", step)
 
     def burning_in(self, ledger: Ledger, step: int, teachers: Iterable[str], steps: int) -> None:
-        """I listen to nobody yet."""
+        """Note that no teacher is listened to yet."""
         why = LeftOut("burn_in_steps", f"of my own first {steps} steps, which are for learning alone, this is {step}")
         names = list(teachers)
         self.note(ledger, step, names, dict.fromkeys(names, why))

@@ -38,9 +38,10 @@ from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.user_code import users_code
 
 WORDS_MAX = 32
-"""Words that travel in one message: first the sender's own, then those that it passes on, the newest first."""
+"""One message has at most this number of words: first the sender's own, then those that it passes on, the newest
+first."""
 KEPT_MAX = 1024
-"""Words that one peer keeps; the oldest ones go first."""
+"""One peer keeps at most this number of words; the oldest ones go first."""
 _AGE_MAX_S = 1e6
 TRIMMED_FROM = 5
 """With fewer words than this there is nothing to spare for a trimmed mean."""
@@ -50,7 +51,7 @@ _GAIN_MAX = float(torch.finfo(torch.float32).max)
 @dataclass(frozen=True, slots=True)
 class Word:
     """A gain, and when it was measured: by my clock (s), and the own step at which I learned of it. `sender` is the
-    neighbour whose message it comes from: by the pace of that one it goes stale."""
+    neighbour whose message it comes from: its pace decides when the word goes stale."""
 
     gain: float
     sender: str

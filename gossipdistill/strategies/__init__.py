@@ -1,4 +1,4 @@
-"""The table of strategies. Adding one is a file of the shape of base.py, a line here, a line in the contract test."""
+"""The table of strategies. A new one is a file of the shape of base.py and a line here."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from gossipdistill.strategies.base import (
 ASK = "pair_average"
 """Topic of the models that ask for an average; the differences that answer have the strategy's own."""
 DEGREE = "@degree"
-"""The scalar in an ask: of how many neighbours its sender asks at once."""
+"""This scalar in an ask is the number of neighbours that its sender asks at once."""
 
 
 class Options(base.AsynchronousOptions):
@@ -45,15 +45,15 @@ class Options(base.AsynchronousOptions):
 
 @dataclass(slots=True)
 class State:
-    """`mass` is the model, of weight 1 for ever, with what rounding leaves of it; `asked` holds whose answers are still
-    to come, and since when (s)."""
+    """`mass` is the model, whose weight is always 1, with its rounding remainder. `asked` maps each neighbour whose
+    answer is still to come to the time of the ask (s)."""
 
     mass: Mass
     asked: dict[PeerName, float] = field(default_factory=dict)
 
     @property
     def weight(self) -> float:
-        """Of each peer alike: a difference carries none."""
+        """The push-sum weight, the same on every peer: a difference carries none."""
         return self.mass.weight
 
 
@@ -67,18 +67,18 @@ class Adpsgd(Strategy):
         on arrival of a difference      x_i <- x_i - d
         step                            x_i <- x_i + (x_i after - x_i before), whatever optimiser made it
 
-    d_i is how many answers i waits for at once: with one, as the paper has it (a topology of one peer per exchange),
-    the pair meets in the middle; with more, these are Metropolis weights. Nobody is locked: what j has taken is what i
-    is to give, and models may move meanwhile. A link whose last difference is unsettled gives no answer, and nothing
-    happens. Where two ask each other at once, only the ask of the smaller name is answered; else they would change
-    places. Who has not answered is not asked again for `answer_timeout_s`: two answers to one state of mine would carry
-    me past the mean. An ask that is lost costs nothing; a difference is never lost. Fast peers ask more often, and
-    their data count for more. Buffers (BatchNorm) stay each peer's own.
+    d_i is the number of answers that i waits for at once: with one, as the paper has it (a topology of one peer per
+    exchange), the pair meets in the middle; with more, these are Metropolis weights. No peer is locked: i subtracts
+    exactly what j has added, and both models may move meanwhile. An ask is not answered on a link whose last difference
+    is unsettled. Where two peers ask each other at once, only the ask of the smaller name is answered; otherwise their
+    models would be swapped. A peer that has not answered is not asked again for `answer_timeout_s`: two answers to one
+    snapshot would carry i past the mean. An ask that is lost costs nothing; a difference is never lost. Fast peers ask
+    more often, and their data count for more. Buffers (BatchNorm) stay each peer's own.
 
     Publishes: all parameters as an ask, 4 P + 4 bytes to each neighbour in raw encoding, plus a header, and 4 P bytes
     for each answer.
     Conserves: the sum of x over all peers, less the differences on their way, to rounding in float64, under loss,
-    duplication and reordering: averaging never moves the mean, whatever the pace of anybody.
+    duplication and reordering: averaging never moves the mean, whatever the pace of each peer.
     When stale: a difference is absorbed at any age; an ask is answered when it comes, or not at all.
     """
 
@@ -138,8 +138,8 @@ class Adpsgd(Strategy):
         return [replace(parameters, arrays={**parameters.arrays, DEGREE: torch.empty((), device="meta")})]
 
     def hand_over(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        # Each model is one of equal weight: a peer that leaves takes its own along, and one that has answered it has
-        # its difference back. Only what I have answered is awaited.
+        # All models have equal weight, so a peer that leaves keeps its own. A peer that has answered it gets its
+        # difference back. Only the differences that I have sent are awaited.
         return []
 
     def _take(self, state: State, learner: Learner, arrival: Arrival, z: Flat, reach: Reach) -> None:
@@ -192,7 +192,7 @@ class Adpsgd(Strategy):
 
 
 def _crossing(state: State, learner: Learner, arrival: Arrival) -> bool:
-    """Whether I have asked the one who asks, and mine is the ask that counts."""
+    """Whether I have asked this sender too, and my ask is the one that counts."""
     return arrival.sender in state.asked and learner.name < arrival.sender
 
 

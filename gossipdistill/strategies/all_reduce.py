@@ -40,7 +40,7 @@ class Options(base.Options):
     """Keys of `[strategy]` for this strategy."""
 
     rendezvous: str = ""
-    """Where the processes find one another: `tcp://HOST:PORT` of the first peer. `run` and `compare` choose a place."""
+    """The address at which the processes meet: `tcp://HOST:PORT` of the first peer. `run` and `compare` choose one."""
     timeout_s: float = Field(default=60.0, gt=0)
     """The most time of one collective operation; one that takes longer ends the run."""
     find_unused: Literal["auto", "always"] = "auto"
@@ -50,7 +50,8 @@ class Options(base.Options):
 
 @dataclass(slots=True)
 class State:
-    """Bytes that one step sends, by the ring's formula, and whose gradients entered it."""
+    """`bytes_per_step` are the bytes that one step sends, by the ring's formula. `others` are the peers whose gradients
+    enter the step."""
 
     bytes_per_step: float
     others: tuple[str, ...]
@@ -79,7 +80,7 @@ class AllReduce(Strategy):
         if unused:
             some = ", ".join(unused[:_NAMES_MAX]) + (", ..." if len(unused) > _NAMES_MAX else "")
             learner.ledger.note(EventKind.WARNING, "", f"get no gradient, and stay as they are: {some}")
-        # All must look, or none: those that look exchange what they have found.
+        # Either all peers look or none does: those that look exchange what they have found.
         looks = torch.tensor([float(bool(unused) or self.options.find_unused == "always")])
         distributed.all_reduce(looks, distributed.ReduceOp.MAX)
         with users_code("Task.model"):

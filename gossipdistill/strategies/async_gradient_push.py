@@ -22,7 +22,8 @@ STEP_S = "@step_s"
 """The scalar that is averaged along with the model; no parameter has such a name."""
 SMOOTHING = 0.1
 PAUSE_MAX = 4.0
-"""A step that took longer than so many usual ones counts as so many: a suspended machine is not a slow one."""
+"""A step that took longer than this number of usual steps counts as this number: a suspended machine is not a slow
+one."""
 
 
 class Options(MassOptions):
@@ -34,7 +35,7 @@ class Options(MassOptions):
 
 @dataclass(slots=True)
 class State:
-    """`own_s` is how long a step of mine takes, smoothed; `factor` is beta, by what a step of mine counts."""
+    """`own_s` is the smoothed duration of my steps (s). `factor` is beta, the factor by which my steps count."""
 
     mass: Mass
     own_s: float = 0.0
@@ -59,7 +60,8 @@ class AsyncGradientPush(PushSum):
     tracks (dynamic average consensus; Zhu and Martinez 2010). So all pull with gamma / t per second, the mean of the
     factors is 1, and the learning rate needs no other tuning; the papers' K / c_i, which supposes that the number K of
     all steps is known, is the same up to that scale. gamma is the learning rate of the optimiser: seen from z a step is
-    gamma beta / kappa, and the bound keeps it stable for curvatures up to 2. A peer that has met nobody steps as ever.
+    gamma beta / kappa, and the bound keeps it stable for curvatures up to 2. A peer that has met no other one steps as
+    usual.
 
     Publishes: all parameters and s, once per free neighbour; 4 P + 4 bytes in raw encoding, plus a header.
     Conserves: the sums of x, s and w over all peers and parcels on their way, as sgp does.
@@ -108,7 +110,7 @@ class AsyncGradientPush(PushSum):
 
 
 def _keep_time(state: State, elapsed_s: float) -> None:
-    """Another step has taken so long: my own time, and with it s, follow."""
+    """Update my step time, and s with it, by one more step of `elapsed_s` seconds."""
     before = state.own_s
     if before == 0.0:
         state.own_s = elapsed_s
@@ -118,7 +120,7 @@ def _keep_time(state: State, elapsed_s: float) -> None:
 
 
 def _factor(state: State, learner: Learner) -> float:
-    """beta, until the next exchange."""
+    """beta, which holds until the next exchange."""
     mean_s = state.mass.scalars[STEP_S] / state.mass.weight
     if not (state.own_s > 0.0 and mean_s > 0.0):
         return 1.0

@@ -1,6 +1,6 @@
 """The one shape of a strategy.
 
-A strategy decides what is said to the neighbours and what is made of their words. It sees a `Learner`, arrivals and an
+A strategy decides what is sent to the neighbours, and how what they send is used. It sees a `Learner`, arrivals and an
 immutable `View`; it knows no network, no clock and no thread. The worker calls its verbs once a step, in this order:
 
     parcels = strategy.mix(state, learner, arrivals, view)       before the forward pass: absorb what came
@@ -10,8 +10,8 @@ immutable `View`; it knows no network, no clock and no thread. The worker calls 
                                                                  the forward pass, if `overlapped`
 
 The optimizer's step itself belongs to the owner of the loop, unless a strategy declares that it `owns_step`. `loss` and
-`adjust` have a default: nothing is added, and what the options ask for is done. Every strategy is a final class; what
-several share is functions (learning/), options, and, of push-sum, one parent (push_sum.py).
+`adjust` have a default: nothing is added, and what the options ask for is done. Every strategy is a final class.
+Strategies share functions (learning/) and options; those of push-sum share one parent class (push_sum.py).
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ class Initialisation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a run must offer, else it is refused with the reason. `symmetric`: each link of a topology has its reverse
-    in the same exchange. `class_outputs`: class logits. `float_inputs`: inputs that are floating-point numbers."""
+    """What a run must offer; otherwise it is refused, with the reason. `symmetric`: each link of a topology has its
+    reverse in the same exchange. `class_outputs`: class logits. `float_inputs`: inputs that are floating-point
+    numbers."""
 
     strongly_connected: bool = False
     symmetric: bool = False
@@ -115,8 +116,9 @@ class TeacherOptions(Options):
     ramp_steps: int = Field(default=0, ge=0)
     """The number of its own steps, after burn_in_steps, over which the weight rises to its full value."""
     divergence: Divergence = Divergence.FORWARD_KL
-    """How student and teachers are compared. forward_kl: KL(teacher || student), the standard. reverse_kl:
-    KL(student || teacher), which seeks modes. cross_entropy: of the teacher's probabilities. mse: of logits."""
+    """This divergence between teachers and student is minimised. forward_kl: KL(teacher || student), the standard.
+    reverse_kl: KL(student || teacher), which seeks modes. cross_entropy: of the teacher's probabilities. mse: of
+    logits."""
     average: Average = Average.PROBABILITIES
     """What is averaged over several teachers: their probabilities, or their logits."""
     quality_margin: float | None = Field(default=None, ge=0)
@@ -138,7 +140,7 @@ class TeacherOptions(Options):
 
     @property
     def choice(self) -> Choice:
-        """Whom to leave out."""
+        """The rules by which teachers are left out."""
         return Choice(self.quality_margin, self.best_k, self.teacher_burn_in_steps)
 
     @property
@@ -163,13 +165,13 @@ class RobustOptions(Options):
     """Keys that all strategies share that mix the weights of neighbours as states (learning/robust.py)."""
 
     robust: Rule = Rule.NONE
-    """How models are averaged. none: by a plain weighted mean. clip, trimmed_mean and median bound what a few liars can
-    do, and keep the newest model of every neighbour."""
+    """Models are averaged by this rule. none: a plain weighted mean. clip, trimmed_mean and median bound what a few
+    liars can do, and keep the newest model of every neighbour."""
     liars_max: int = Field(default=1, ge=1)
     """The number of neighbours that may lie; with no more neighbours than that, none is believed."""
 
     def defence(self, horizon_of: Callable[[str], float]) -> Defence | None:
-        """What keeps the liars down; None where everybody is believed."""
+        """The defence against liars; None where every neighbour is believed."""
         return None if self.robust is Rule.NONE else Defence(self.robust, self.liars_max, horizon_of)
 
 
@@ -180,9 +182,9 @@ class MassOptions(AsynchronousOptions):
     """The least push-sum weight that a peer keeps: a split that would leave less does not take place, because noise in
     the model is magnified by 1 / weight. All peers must agree on it: no parcel weighs less than half of it."""
     stretch_max: float = Field(default=STRETCH_MAX, ge=1)
-    """The most steps of the optimizer by which one step moves a peer's model at once; without a bound (inf) these are
-    1 / weight. What is beyond is not lost: the neighbours get their shares of it, and the model gets the rest as soon
-    as weight comes."""
+    """The most steps of the optimizer by which one step moves a peer's model; without a bound (inf) it is 1 / weight.
+    The part beyond the bound is not lost: the neighbours get their shares of it, and the model gets the rest as soon as
+    weight arrives."""
 
 
 class RoundOptions(Options):
@@ -194,7 +196,7 @@ class RoundOptions(Options):
 
 
 EVERY_STEPS, PER_SECOND_MAX, ENCODING, PUSH_BYTES_MAX = 10, 20.0, "raw", 64 * 1024
-"""Defaults of keys under `[exchange]`, of which a strategy may have others."""
+"""These are defaults of keys under `[exchange]`; a strategy may have others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,24 +212,26 @@ class Exchange:
     stale_after_steps: int = 0
 
     def horizon_s(self, learner: Learner, sender: str | None = None, words: int = 1) -> float:
-        """The age in seconds at which what `sender` has sent weighs nothing, 0 for never: `stale_after_s`, or, where
-        that is unset, what follows from the pace of both (learning/pace.py). Without a sender: the silence of all."""
+        """The age in seconds at which the weight of what `sender` has sent is zero; 0 is never. It is `stale_after_s`,
+        or, where that is unset, it follows from the pace of both peers (learning/pace.py). Without a sender, it is the
+        horizon for the silence of all."""
         if self.stale_after_s is not None:
             return self.stale_after_s
         return learner.paces.horizon_s(self.every_steps, sender, words)
 
     def shortened(self, learner: Learner) -> float:
-        """What the step in progress is to be multiplied by where steps adapt to delays (learning/delays.py)."""
+        """The factor of the step in progress where steps adapt to delays (learning/delays.py)."""
         exchanges, horizon_s = learner.ledger.exchanges, self.horizon_s(learner)
         return learner.delays.factor(exchanges, learner.step, learner.now_s, horizon_s, self.stale_after_steps)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The neighbourhood of one exchange: `exchange` numbers my publications, `out_neighbours` are those of this one
-    who live (and, where mass or a stream is sent, still train). `in_weights` are the mixing weights of the living
-    senders of states; mine is 1 minus their sum. `busy` are links that can take no more mass, or no more of the stream,
-    until something is settled: a peer splits its mass among `free`, and keeps the rest."""
+    """The neighbourhood of one exchange. `exchange` is the number of my publication. `out_neighbours` are the living
+    neighbours of this exchange (where mass or a stream is sent, those that still train). `in_weights` are the mixing
+    weights of the living senders of states; mine is 1 minus their sum. `busy` are links that take no more mass, or no
+    more of the stream, until an earlier parcel is settled. A peer splits its mass among the `free` neighbours and keeps
+    the rest."""
 
     exchange: int = 0
     now_s: float = 0.0
@@ -235,27 +239,27 @@ class View:
     in_weights: Mapping[str, float] = field(default_factory=dict)
     busy: frozenset[PeerName] = frozenset()
     two_way: Set[str] = frozenset()
-    """Where mass is published: those to whom I send and who send to me in some exchange of the schedule."""
+    """Where mass is published, these neighbours get mass from me and send to me in some exchange of the schedule."""
     under_way: Mapping[PeerName, float] = field(default_factory=dict)
-    """And the weight of what each has been sent that is not settled."""
+    """Where mass is published, this is the weight of the parcels to each neighbour that are not settled yet."""
     returned: tuple[Returned, ...] = ()
-    """These parcels of mine were not absorbed: their mass is mine again."""
+    """These parcels of mine were not absorbed; their mass is mine again."""
 
     @property
     def degree(self) -> int:
-        """How many neighbours I send to in this exchange: what symmetric mixing weights are made of."""
+        """The number of neighbours that I send to in this exchange; symmetric mixing weights follow from it."""
         return len(self.out_neighbours)
 
     @property
     def free(self) -> tuple[PeerName, ...]:
-        """The neighbours of this exchange to whom something can be posted now."""
+        """The neighbours of this exchange whose links can take a parcel now."""
         return tuple(name for name in self.out_neighbours if name not in self.busy)
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What the size of a publication depends on, known before the first step: the `model`, how many rows the transfer
-    set has and how many `classes` there are (0: none), and the shape [B, ...] of the `inputs` of one step."""
+    """What the size of a publication depends on, known before the first step: the `model`, the number of rows of the
+    transfer set, the number of `classes` (0: none), and the shape [B, ...] of the `inputs` of one step."""
 
     model: nn.Module
     transfer_rows: int
@@ -279,8 +283,8 @@ class LossTerm:
     `apart` says that the term comes from a forward pass of its own. Then it is sent backward by itself: gradients add
     up in place, and its graph is freed first. A term that shares `learner.outputs` must not be apart.
 
-    `task_share` is the factor of the task's own loss of this batch, of the whole step if the term is `apart`. A term
-    of a weight w that is to lengthen no step is w / (1 + w) times what it adds, with `task_share` 1 / (1 + w).
+    `task_share` is the factor of the task's own loss of this batch, of the whole step if the term is `apart`. A term of
+    weight w that must not lengthen the step is scaled by w / (1 + w), and `task_share` is then 1 / (1 + w).
     """
 
     value: Tensor | None = None
@@ -297,14 +301,15 @@ class Strategy(ABC):
     name: ClassVar[str]
     rounds: ClassVar[Rounds] = Rounds.FREE
     delivery: Delivery = Delivery.STATE
-    """Of the class: under its fullest options. One that exchanges nothing under some says so on its instance; so for
-    `needs`."""
+    """The attribute of the class holds for the options that ask for most. A strategy that exchanges nothing under some
+    options says so on its instance. The same goes for `needs`."""
     needs: Needs = Needs()
     fuller_with: ClassVar[str] = ""
     """The option that asks for all of these needs, where the defaults of the options ask for less."""
     topic: ClassVar[str] = ""
     other_topics: ClassVar[tuple[str, ...]] = ()
-    """Under which neighbours send something else. Of topics that it neither names nor posts itself nothing is kept."""
+    """Neighbours send other content under these topics. Content of a topic that the strategy neither names nor posts
+    itself is not kept."""
     every_steps: ClassVar[int] = EVERY_STEPS
     """Default of `exchange.every_steps`."""
     per_second_max: ClassVar[float] = PER_SECOND_MAX
@@ -312,11 +317,12 @@ class Strategy(ABC):
     encoding: ClassVar[str] = ENCODING
     """Default of `exchange.encoding`."""
     clip_norm: ClassVar[Literal["auto", "off"]] = "off"
-    """Default of `train.clip_norm`. "auto" wherever a peer has a teacher or trains alone, which is what it is compared
-    with. Where weights are averaged there is none: the gradients of all peers have to cancel at the point that they
-    agree on, and those that are shortened would cancel elsewhere."""
+    """Default of `train.clip_norm`. It is "auto" wherever a peer has a teacher, and where it trains alone, which is the
+    baseline of those. Where weights are averaged there is no bound: the gradients of all peers have to cancel at the
+    consensus, and shortened gradients would cancel elsewhere."""
     overlapped: ClassVar[bool] = False
-    """Whether `publish` comes before the step, right after `mix`, so that what it says travels while I compute."""
+    """Whether `publish` comes before the step, right after `mix`, so that the payload travels while the step is
+    computed."""
     owns_step: ClassVar[bool] = False
     """Whether the paper defines the local step: then `adjust` makes it, and the owner of the loop does not. Where that
     cannot be, as in a loop of the user's own, or with an optimiser that does not fit, the strategy is refused."""
@@ -331,36 +337,37 @@ class Strategy(ABC):
 
     @abstractmethod
     def mix(self, state: Any, learner: Learner, arrivals: list[Arrival], view: View) -> list[Parcel]:
-        """Absorb what came; may change the model. Returns answers that cannot wait for the next exchange.
+        """Absorb what the neighbours sent; may change the model. Returns answers that cannot wait for the next
+        exchange.
 
-        Each arrival of mass or of a stream is settled here, once: `learner.absorb` or `learner.refuse`.
-        `view.returned` is my own mass again, to be added as it is.
+        Each arrival of mass or of a stream is settled here, once: `learner.absorb` or `learner.refuse`. `view.returned`
+        holds my own parcels that no neighbour has absorbed: their mass is added back as it is.
         """
 
     def loss(self, state: Any, learner: Learner) -> LossTerm:
-        """What others say, as a term of the loss of the step in progress; by default nothing."""
+        """The strategy's own term of the loss of the step in progress; None by default."""
         return NOTHING
 
     def adjust(self, state: Any, learner: Learner) -> None:
-        """Between backward and the optimizer's step; by default what the options ask for."""
+        """Change gradients, between backward and the optimizer's step; by default as the options ask."""
         self.options.adjust(self.exchange, learner)
 
     @abstractmethod
     def publish(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
-        """What the neighbours of this exchange should know now."""
+        """The parcels for the neighbours of this exchange."""
 
     def presses(self, state: Any) -> bool:
         """Whether to publish before the period is over, as soon as a link is free; `exchange.per_second_max` holds."""
         return False
 
     def hand_over(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
-        """I leave, and others go on: all that is conserved, with `view.returned`, in one parcel for one of `view.free`.
-        The model has been saved, and is not touched any more."""
+        """For a peer that leaves while others go on: one parcel for one of `view.free`, with all that is conserved,
+        `view.returned` included. The model is saved already, and is not changed any more."""
         return []
 
     def remember(self, state: Any) -> Memory:
-        """What of the state belongs into a checkpoint, by name: my own past. Nothing of a link is kept: a restarted
-        peer has a new boot, its mass begins with weight 1, and what others said comes again."""
+        """The parts of the state that a checkpoint keeps, by name: my own past. No state of a link is kept: a restarted
+        peer has a new boot, its mass begins with weight 1, and the neighbours send again."""
         return {}
 
     def recall(self, state: Any, learner: Learner, memory: Memory) -> None:  # noqa: B027 - to remember nothing is usual
@@ -376,12 +383,12 @@ class Strategy(ABC):
         return 0.0
 
     def agreed(self) -> dict[str, str]:
-        """What else, by name, peers of this strategy must have set alike; compared at first contact."""
+        """Further settings, by name, that must be equal on all peers of this strategy; compared at first contact."""
         return {}
 
     def publications(self, extent: Extent) -> list[Publication]:
-        """What is going to be published, for its size: by default all parameters and buffers as a state, and all
-        parameters as mass or as a stream, where models are alike."""
+        """The publications to come, for their sizes. By default, where models are alike, a state is all parameters and
+        buffers, and mass or a stream is all parameters."""
         if not (self.delivery.gossips and self.needs.alike_models):
             return []
         state = self.delivery is Delivery.STATE

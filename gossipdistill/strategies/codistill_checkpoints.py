@@ -1,7 +1,7 @@
 """Codistillation by stale checkpoints.
 
-Anil et al. 2018 (1804.03235), section 2: each peer loads old copies of the others' weights and learns from what they
-say about its *own* minibatch. Sodhani et al. 2020 (2010.02838), algorithm 1.
+Anil et al. 2018 (1804.03235), section 2: each peer loads old copies of the others' weights and learns from their
+predictions for its *own* minibatch. Sodhani et al. 2020 (2010.02838), algorithm 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CodistillCheckpoints(Strategy):
 
     f_j runs in evaluation mode with the buffers that came with its weights. One forward pass per teacher and step. w_j
     falls linearly with age to 0 at the horizon, and is 0 for a teacher that `quality_margin` or `best_k` leave out, by
-    its loss on my own labelled batches, and for one that says the same about a whole batch.
+    its loss on my own labelled batches, and for one whose outputs are the same for a whole batch.
 
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
     Conserves: nothing; each checkpoint stands for itself, newest wins.

@@ -57,7 +57,7 @@ class Options(TeacherOptions, RobustOptions):
 
 @dataclass(slots=True)
 class State:
-    """My group, the newest checkpoint of each other group, and what keeps liars down inside mine."""
+    """My group, the newest checkpoint of each other group, and the defence against liars inside mine."""
 
     group: int
     teachers: ModelTeachers
@@ -75,7 +75,7 @@ class CodistillGroups(Strategy):
             * T^2 KL( sum_g w_g softmax(f_g(x) / T) / sum_g w_g  ||  softmax(f(x) / T) )
 
     One forward pass per other group and step, however large the groups are. Members of a group begin alike and groups
-    apart: weights are averaged only where they mean the same, and teachers that begin alike have nothing to say. The
+    apart: weights are averaged only where they mean the same, and teachers that begin alike have nothing to teach. The
     members of a group must reach one another without the other groups. A parcel's key says which group it is of.
 
     Publishes: all parameters and buffers, to both kinds of neighbours; 4 P bytes in raw encoding, plus a header.

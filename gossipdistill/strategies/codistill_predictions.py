@@ -66,13 +66,13 @@ class Options(TeacherOptions):
 
 @dataclass(slots=True)
 class Teacher:
-    """One neighbour: when its newest predictions came, and what it says its own loss is (NaN: nothing)."""
+    """One neighbour: when its newest predictions came, and the loss that it announces (NaN: none)."""
 
     arrived_s: float
     arrived_step: int
     loss: float
     constant: bool = False
-    """Whether it says the same about all inputs."""
+    """Whether its predictions are the same for all inputs."""
     counted: bool = False
 
 
@@ -97,16 +97,16 @@ class CodistillPredictions(Strategy):
             * T^2 KL( sum_j w_jb p_jb / sum_j w_jb  ||  softmax(z / T) )
 
     w_jb falls linearly with the age of that prediction to 0 at the horizon, and is 0 for a teacher that is left out by
-    `quality_margin` or `best_k`, by the losses that teachers announce, or that says the same about all inputs. Zero
-    until somebody has spoken.
+    `quality_margin` or `best_k`, by the losses that teachers announce, or whose predictions are the same for all
+    inputs. The term is zero until predictions have come.
 
     With `coordinated_rows` = R, exchange k carries the same R rows from all peers (the coordinated batches of Sodhani
     et al.; nobody waits to be in step): fewer bytes per exchange, and N / R exchanges until every row was told
     once. What came before is cached by sample, with its own age: a peer that is late, or a message that is lost, leaves
     older entries and no gap. The inputs have no random augmentation, or the teachers would judge other inputs.
 
-    BatchNorm: what is published is said in evaluation mode. The student's pass over transfer rows is one of training,
-    so the running statistics follow my own examples and the common ones alike: they serve for both kinds.
+    BatchNorm: what is published is computed in evaluation mode. The student's pass over transfer rows is one of
+    training, so the running statistics follow my own examples and the common ones alike: they serve for both kinds.
 
     With `reveal_top_k` or `reveal_clip` less than p leaves this peer (learning/disclosure.py, docs/privacy.md). Rows
     stay probability distributions, so the receiver does as always, and peers may differ in what they reveal.
@@ -131,7 +131,7 @@ class CodistillPredictions(Strategy):
         assert learner.classes is not None
         check_disclosure(learner.classes, self.options.reveal_top_k, self.options.reveal_clip)
         samples = len(learner.transfer)
-        # Of one seed for all, whatever the seeds of their runs: what all must agree on is left to nobody's setting.
+        # All peers use one seed, whatever the seeds of their runs: what all must agree on does not depend on a setting.
         shared = Draws(samples, min(self.options.coordinated_rows or samples, samples), seed=0)
         kept = self.options.cache_rows or samples
         return State(PredictionCache(samples, learner.classes, kept, learner.device), shared)
@@ -227,13 +227,13 @@ class CodistillPredictions(Strategy):
         return state.shared.at(exchange % _EXCHANGES_TOLD_APART)
 
     def _times(self, state: State, learner: Learner) -> tuple[float, int, dict[str, float], int]:
-        """Now, and the horizon of each teacher's entries: as many exchanges long as it takes to speak of every row."""
+        """(now, the horizon of each teacher's entries): as many exchanges as it takes to cover every row."""
         words = -(-state.shared.rows // state.shared.batch_size)
         horizons = {name: self.exchange.horizon_s(learner, name, words) for name in state.cache.names}
         return learner.now_s, learner.step, horizons, self.exchange.stale_after_steps
 
     def _forget_the_old(self, state: State, learner: Learner) -> bool:
-        """Drop teachers whose newest word is beyond the horizon; whether anybody is left."""
+        """Drop teachers whose newest prediction is beyond the horizon. Returns whether any teacher is left."""
         for name, teacher in list(state.teachers.items()):
             age_s, staleness = learner.now_s - teacher.arrived_s, learner.step - teacher.arrived_step
             horizon_s = self.exchange.horizon_s(learner, name)
@@ -244,7 +244,7 @@ class CodistillPredictions(Strategy):
         return bool(state.teachers)
 
     def _batch(self, state: State, learner: Learner, heard: set[str]) -> Tensor:
-        """The rows [B] of this step, of those about which somebody was heard."""
+        """The rows [B] of this step, drawn from those that some teacher has predicted."""
         if state.shared.batch_size == state.shared.rows:
             return learner.transfer_batch().to(learner.device)
         living = state.cache.living(heard, *self._times(state, learner))
@@ -255,7 +255,7 @@ class CodistillPredictions(Strategy):
     def _said(
         self, state: State, learner: Learner, rows: Tensor, left_out: Mapping[str, LeftOut]
     ) -> tuple[Tensor, Tensor]:
-        """What each teacher said about `rows`, as probabilities [J, B, C], and how much that counts [J, B or 1]."""
+        """Each teacher's predictions for `rows`, as probabilities [J, B, C], and their weights [J, B or 1]."""
         now_s, step, after_s, after_steps = self._times(state, learner)
         if state.shared.batch_size == state.shared.rows:
             teachers = [(name, state.teachers[name]) for name in state.cache.names]

@@ -54,7 +54,7 @@ from gossipdistill.strategies.base import (
 )
 
 ASKED_MAX = 32
-"""Batches of one request; more would be made from weights that are too old."""
+"""One request has at most this number of batches; more would be made from weights that are too old."""
 
 
 class Options(base.Options):
@@ -63,7 +63,8 @@ class Options(base.Options):
     epsilon: float = Field(default=0.1, ge=0)
     """The radius of the perturbations, in units of the inputs."""
     norm: Norm = Norm.LINF
-    """What moves by epsilon. linf: each entry of an input. l2: each input as a whole, by its Euclidean norm."""
+    """The norm of a perturbation is bounded by epsilon. linf: each entry of an input changes by epsilon at most. l2:
+    each input does, by its Euclidean norm."""
     weight: float = Field(default=1.0, ge=0)
     """The weight of the adversarial loss beside that of the plain one, which is 1: the step is made of their mean."""
     staleness_steps: int = Field(default=1, ge=0, le=ASKED_MAX)
@@ -76,7 +77,8 @@ class Options(base.Options):
 
 @dataclass(slots=True)
 class Directions:
-    """For one batch to come: d [B, ...] and who made it, when it came, in answer to which of my exchanges."""
+    """The directions d [B, ...] for one later batch: when they came (s, and my step), and which of my exchanges they
+    answer."""
 
     d: Tensor
     arrived_s: float
@@ -86,8 +88,9 @@ class Directions:
 
 @dataclass(slots=True)
 class State:
-    """`made`: by step, then by maker ("" is me). `scratch` is the model that others' weights are put into. `kept` is
-    what a checkpoint had of `made`, until the first `mix` tells the time; its times are ages, below zero."""
+    """`made` holds directions by step, then by maker ("" is this peer). `scratch` is the model that others' weights are
+    put into. `kept` is the `made` of a checkpoint, until the first `mix` tells the time; its times are ages, below
+    zero."""
 
     made: dict[int, dict[str, Directions]] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
@@ -284,7 +287,7 @@ class ConcurrentAdversarial(Strategy):
             content = Content(self.topic, payload, learner.step, arrival.exchange, key)
             parcels.append(Parcel((PeerName(arrival.sender),), content))
         if not any(name in self.options.helpers for name in learner.peers if name != learner.name):
-            learner.ledger.exchanged(arrival.sender, learner.now_s)  # I ask nobody: answering is my exchange
+            learner.ledger.exchanged(arrival.sender, learner.now_s)  # this peer asks nobody: its answer is its exchange
         return parcels
 
     # --- using ----------------------------------------------------------------------------------------------------
@@ -295,7 +298,7 @@ class ConcurrentAdversarial(Strategy):
         answer = unpack(arrival.payload, {"d": shape, "answers": (2,)}, {"answers": torch.int64})
         step, exchange = (int(entry) for entry in answer["answers"])
         if not learner.step <= step < learner.step + self.options.staleness_steps + 2 * ASKED_MAX:
-            return  # too late, or of a future that I have not asked for
+            return  # too late, or for a step that was not asked for
         d = bounded(answer["d"].to(learner.device), self.options.norm)
         made = Directions(d, arrival.arrived_s, learner.step, exchange)
         state.made.setdefault(step, {})[arrival.sender] = made

@@ -53,13 +53,13 @@ class Decentlam(Strategy):
         publish   y_i, the frame of the round
         mix       v_i <- beta min(1, gamma / gamma before) v_i + c_i;   x_i <- x_i + v_i
 
-    So nothing is divided by gamma, whose decay would blow up what models differ by. Without a frame c_i is 0, a step of
-    local momentum. W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis). The last round of a run stays unmixed. Weight decay is
-    part of g. The local step is the paper's: any other optimiser is refused.
+    So nothing is divided by gamma: as gamma decays, that would magnify the differences between the models. Without a
+    frame c_i is 0, a step of local momentum. W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis). The last round of a run stays
+    unmixed. Weight decay is part of g. The local step is the paper's: any other optimiser is refused.
 
     Publishes: all parameters to each neighbour, every step; 4 P bytes in raw encoding, plus a header. It waits for the
     slowest neighbour in each round.
-    Conserves: the mean of all models under mixing, in rounds that nobody drops out of; W is symmetric.
+    Conserves: the mean of all models under mixing, in rounds that no peer drops out of; W is symmetric.
     When stale: it cannot be; a frame of an earlier round is not used.
     """
 

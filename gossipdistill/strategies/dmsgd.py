@@ -60,12 +60,12 @@ class Dmsgd(Strategy):
 
     m is local and never mixed; the step may be any optimiser's. W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis). What was
     stepped in round k is mixed when its frames are there, before the gradient of round k + 1; the last round of a run
-    stays unmixed. A neighbour who is lost, or late by more than `round_timeout_s`, drops out of the round, and its
+    stays unmixed. A neighbour that is lost, or late by more than `round_timeout_s`, drops out of the round, and its
     share stays with me. Buffers (BatchNorm) stay each peer's own.
 
     Publishes: all parameters to each neighbour, every step; 4 P bytes in raw encoding, plus a header. It waits for the
     slowest neighbour in each round.
-    Conserves: the mean of all models under mixing, in rounds that nobody drops out of; W is symmetric.
+    Conserves: the mean of all models under mixing, in rounds that no peer drops out of; W is symmetric.
     When stale: it cannot be; a frame of an earlier round is not used.
     """
 

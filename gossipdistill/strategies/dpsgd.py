@@ -37,20 +37,20 @@ class State:
 class Dpsgd(Strategy):
     """x_i of round k + 1  =  sum_j W_ij x_j of round k  -  gamma g(x_i of round k), with x_i [P] all parameters.
 
-    The gradient is taken before mixing, so that in our verbs, with x_j as decoded by everybody alike:
+    The gradient is taken before mixing, so that in our verbs, with x_j as all peers decode it alike:
 
         mix       c_i = sum_j W_ij (x_j - x_i) over the neighbours j whose frame of round k is here
         step      the owner's optimiser moves the model from x_i
         publish   x_i <- x_i + c_i, sent as the frame of round k + 1
 
-    W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis), from the degrees that the frames carry: how many neighbours i and j
-    have in this round. What is left stays with i. A neighbour who is lost, or late by more than `round_timeout_s`,
-    drops out of the round, and its share stays with me. A frame of the round after is kept for later, an older one put
-    aside. Buffers (BatchNorm) stay each peer's own.
+    W_ij = 1 / (1 + max(d_i, d_j)) (Metropolis), from the degrees that the frames carry: the numbers of neighbours of i
+    and j in this round. What is left stays with i. A neighbour that is lost, or late by more than `round_timeout_s`,
+    drops out of the round, and its share stays with me. A frame of the next round is kept for later; an older one is
+    not used. Buffers (BatchNorm) stay each peer's own.
 
     Publishes: all parameters to each neighbour, every step; 4 P bytes in raw encoding, plus a header. It waits for the
     slowest neighbour in each round: the only strategy beside all_reduce that does.
-    Conserves: the mean of all models under mixing, in rounds that nobody drops out of; W is symmetric.
+    Conserves: the mean of all models under mixing, in rounds that no peer drops out of; W is symmetric.
     When stale: it cannot be; a frame of an earlier round is not used.
     """
 

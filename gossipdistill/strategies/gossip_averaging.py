@@ -1,7 +1,7 @@
 """Averaging stale weights with the neighbours', newest wins.
 
 GALA: Assran et al. 2019 (1906.04585), section 3, without its waits: any subset of the neighbours is mixed in as it
-arrives, and nobody is asked twice. Robust mixing: He, Karimireddy and Jaggi 2022 (2202.01545); see learning/robust.py.
+arrives, and no peer is asked twice. Robust mixing: He, Karimireddy and Jaggi 2022 (2202.01545); see learning/robust.py.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Options(AsynchronousOptions, RobustOptions):
 
 @final
 class GossipAveraging(Strategy):
-    """x_i <- (1 - sum_j W_ij) x_i + sum_j W_ij x_j over the neighbours j of whom a new version came; each is used once.
+    """x_i <- (1 - sum_j W_ij) x_i + sum_j W_ij x_j over the neighbours j with a new version; each version is used once.
 
     W is the row-stochastic matrix of the topology at the sender's exchange, W_ij = 1 / (1 + living in-neighbours); it
     falls with the age of the version. Row-stochastic averaging converges to a consensus, which is the plain mean only
     where the topology is doubly stochastic and nobody is slower than the others.
 
     With `robust` other than none, x_j is bent towards x_i first, or a trimmed mean or median takes the place of the
-    mean, so that `liars_max` neighbours who send anything at all cannot carry the others away.
+    mean, so that `liars_max` neighbours cannot carry the others away, whatever they send.
 
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header.
     Conserves: nothing; a lost or doubled version is harmless, the average of all models is kept only roughly.

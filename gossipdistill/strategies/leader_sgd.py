@@ -39,13 +39,13 @@ from gossipdistill.strategies.base import (
 )
 
 WORDS, CLAIM = "words", "claim"
-"""Keys of what a peer says beside its model, each in a slot of its own."""
+"""These are the keys of what a peer sends beside its model, each in a slot of its own."""
 UNJUDGED_MAX = 20
-"""Exchanges without a word about my model, before that is said."""
+"""After this number of exchanges without a word about my model, a warning is given."""
 
 
 class Judge(StrEnum):
-    """By what a model is judged."""
+    """The way in which a model is judged."""
 
     OTHERS = "others"
     PROBE = "probe"
@@ -56,9 +56,9 @@ class Options(base.AsynchronousOptions):
     """Keys of `[strategy]` for this strategy."""
 
     judge: Judge = Judge.OTHERS
-    """Who says which model is best. others: the peers that do not own it, each on its own examples. probe: this peer
-    alone, on examples that it does not train on (`probe_share`). claims: each model's owner, by its training loss, as
-    in the paper; a single liar then leads everybody."""
+    """This judge decides which model is best. others: the peers that do not own it, each on its own examples. probe:
+    this peer alone, on examples that it does not train on (`probe_share`). claims: each model's owner, by its training
+    loss, as in the paper; a single liar then leads everybody."""
     pull: float = Field(default=0.6, gt=0, le=1)
     """The part of the way to its leader that a model goes when a new version of the leader arrives. 1: it becomes that
     model, and trains on from there."""
@@ -70,10 +70,10 @@ class Options(base.AsynchronousOptions):
 
 @dataclass(slots=True)
 class State:
-    """`start_loss` is that of the model before training, mean over the examples that I judge by, which `rows` draws.
-    `losses` are those of the last period of training. `leader` is (who led at the last look, by how much its model was
-    the better one), `followed` counts how often I went towards each. `found` holds what I have found of the newest
-    model of each neighbour, with the time and my step: its worth to me or, by claims, what it claims."""
+    """`start_loss` is the mean loss of the model before training, over the examples that I judge by, which `rows`
+    draws. `losses` are the training losses of the last exchange period. `leader` is (leader at the last look, lead of
+    its model). `followed` counts my moves towards each neighbour. `found` holds what is known of each neighbour's
+    newest model, with the time and my step: its worth to me or, by claims, what the neighbour claims."""
 
     start_loss: float
     words: Words
@@ -230,14 +230,15 @@ class LeaderSgd(Strategy):
         state.words.heard(arrival.sender, said, arrival.arrived_s, learner.step)
 
     def _worth(self, state: State, learner: Learner, arrays: dict[str, Tensor], view: View) -> float:
-        """What I find of a model: its gain on the examples that I judge by; on my probe, what it gains over mine."""
+        """The worth of a model: its gain on the examples that I judge by; with a probe, its gain over that of my own
+        model."""
         assert state.scratch is not None
         load_arrays(state.scratch, arrays)
         gain = self._gain(state, learner, state.scratch, view)
         return gain - self._gain(state, learner, learner.model, view) if self.held_out else gain
 
     def _leader(self, state: State, learner: Learner, view: View) -> tuple[str, float] | None:
-        """(neighbour, its lead) of the best one that is better than I; of equals that are of no use, each in turn."""
+        """(neighbour, its lead) of the best neighbour that is better than I; of equally useless ones, each in turn."""
         state.words.forget(learner.now_s, learner.step)
         state.found = {name: state.found[name] for name in sorted(state.found) if self._known(state, learner, name)}
         leads: dict[str, float] = {}

@@ -18,9 +18,9 @@ class Osgp(PushSum):
         on arrival, publish, step
 
     tau is `exchange.every_steps`. The paper's tau also bounds staleness: after tau steps without news its peers block.
-    Here nobody blocks; a link whose last share is unsettled is passed over, and its share stays with me. Against sgp, a
-    share lacks the step in progress, and has as long to arrive as that step takes. Buffers (BatchNorm) stay each peer's
-    own. A restarted peer begins with z of its checkpoint and w = 1.
+    Here no peer blocks; a link whose last share is unsettled is passed over, and its share stays with me. Against sgp,
+    a share lacks the step in progress, and has as long to arrive as that step takes. Buffers (BatchNorm) stay each
+    peer's own. A restarted peer begins with z of its checkpoint and w = 1.
 
     Publishes: all parameters, once per free neighbour; 4 P bytes in raw encoding (2 P in half), plus a header.
     Conserves: the sums of x and of w over all peers and parcels on their way, as sgp does.

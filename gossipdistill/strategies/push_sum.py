@@ -32,8 +32,8 @@ class PushSum(Strategy):
         whose links are free         x_i <- x_i - m decode(encode(p x_i)),  w_i <- w_i - m p w_i
         on arrival of (x, w)         x_i <- x_i + x,  w_i <- w_i + w,  z_i = x_i / w_i where w_i >= 1 / S
 
-    It is published every `exchange.every_steps` steps, and whenever w_i > 1.5 and a link is free, `per_second_max`
-    times a second at most: so no peer hoards the weight that the others need, be it ever so slow.
+    A peer publishes every `exchange.every_steps` steps, and whenever w_i > 1.5 and a link is free, at most
+    `per_second_max` times a second. So even a very slow peer does not keep the weight that the others need.
 
     On a link that loses much several parcels may be under way, and p may be less: together they weigh at most half of
     all that the peer holds or has under way.
@@ -65,7 +65,7 @@ class PushSum(Strategy):
         return []
 
     def counted(self, state: Any) -> float:
-        """f: by what the step in progress counts."""
+        """f, the factor by which the step in progress counts."""
         return 1.0
 
     def adjust(self, state: Any, learner: Learner) -> None:

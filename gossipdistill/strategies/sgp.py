@@ -1,7 +1,7 @@
 """Stochastic gradient push: push-sum averaging of weights over any directed, time-varying topology, without waiting.
 
-Assran, Loizou, Ballas and Rabbat 2019 (1811.10792), algorithm 1. Messages
-may take any time: what is on its way belongs to nobody, and to nobody else.
+Assran, Loizou, Ballas and Rabbat 2019 (1811.10792), algorithm 1. Messages may take any time: mass on its way is held by
+no peer, and is counted once.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Metric = Callable[[Tensor, Tensor], float]
 
 CLASSES_TEXT_MAX = 160
-"""Longest list of class names that peers compare word for word."""
+"""Peers compare a list of class names word for word up to this length (characters)."""
 
 
 def accuracy(out: Tensor, y: Tensor) -> float:
@@ -69,7 +69,7 @@ class Task:
     """Whether outputs are class logits [rows, classes], so that predictions can be exchanged: labels are [examples]
     whole numbers."""
     dealt: Deal | None = field(init=False, default=None)
-    """How the examples came to this peer, if its shard dealt them; filled in when the task is loaded."""
+    """The deal that gave this peer its examples, if its shard dealt them; it is filled in when the task is loaded."""
     made_at: str = field(init=False, default="")
     """`file:line` of the call `Task(...)`, for messages; empty where this package makes one task of another."""
 
@@ -149,7 +149,7 @@ class About:
     folder: str = ""
     """Name of the data set's subfolder of the data folder and the cache; empty where it comes with the package."""
     url: str = ""
-    """Where it is downloaded from."""
+    """The data set is downloaded from this address."""
 
 
 def fingerprint(task: Task, name: str) -> dict[str, str]:

@@ -28,7 +28,8 @@ VALIDATION_SHARE, TRANSFER_SHARE = 0.1, 0.05
 VALIDATION_BLOCKS_MAX = 500
 """Spread evenly over the end of the text: a transformer is slow, and more would not tell more."""
 OVERLAP = 8
-"""Where only the last character is predicted, so many blocks begin within the length of one: each tells little."""
+"""Where only the last character is predicted, this number of blocks begin within the length of one: each tells
+little."""
 ABOUT = About(
     origin="any text file of yours (task.text); else Tiny Shakespeare, A. Karpathy 2015, github.com/karpathy/char-rnn",
     licence="Tiny Shakespeare: public domain",

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from gossipdistill.tasks.base import Task
 
 PROBE_ROWS = 2
-"""Validation rows that are run through a model."""
+"""This number of validation rows is run through a model."""
 _ODD_LABELS_MAX = 8
-"""Different labels below zero that the loss is tried with."""
+"""The loss is tried with at most this number of different labels below zero."""
 ROWS_AT_ONCE = 4096
-"""Rows of one forward pass where the whole validation set is."""
+"""One forward pass has this number of rows where the whole validation set is run."""
 
 
 def check_model(task: Task, model: nn.Module) -> None:

@@ -41,16 +41,18 @@ SIDE, PLANES = 32, 3
 RECORD_BYTES = 1 + PLANES * SIDE * SIDE
 """One record is the label, then the red, green and blue planes, row by row."""
 _MEMBER_BYTES_MAX = 64 * 1024**2
-"""Twice what the largest file of the archive has; one may claim to hold far more."""
+"""A member has at most this size (bytes), twice that of the largest file of the archive; one may claim to hold far
+more."""
 _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError, struct.error)
-"""What reading a damaged archive raises."""
+"""Reading a damaged archive raises one of these."""
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-"""Of red, green and blue over the training pictures, white being 1."""
+"""These are the mean and the standard deviation of red, green and blue over the training pictures, white being 1."""
 TRANSFER = 2_000
 """Training pictures set aside, without their labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 1_000
 SPLIT_SEED = 2009
-"""Of the one permutation that parts pool and transfer; not the run's seed, so that runs compare."""
+"""The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be
+compared."""
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ABOUT = About(
     origin="CIFAR-10, A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html (binary version)",

@@ -13,7 +13,7 @@ from gossipdistill.errors import DataMissingError
 from gossipdistill.printable import printable
 
 CONTENT_BYTES_MAX = 4 * 1024**3
-"""Of one file of a data set, uncompressed; a small one may claim to hold far more."""
+"""One file of a data set has at most this size (bytes) uncompressed; a small file may claim to hold far more."""
 _CHUNK_BYTES = 16 * 1024**2
 
 

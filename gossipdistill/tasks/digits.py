@@ -21,7 +21,8 @@ POOL, TRANSFER = 800, 600
 """Labelled examples to deal, unlabelled ones to exchange predictions on; the other 397 are for validation."""
 EXAMPLES_PER_PEER = 100
 SPLIT_SEED = 1998
-"""Of the one permutation that parts pool, transfer and validation; not the run's seed, so that runs compare."""
+"""The permutation that separates pool, transfer set and validation set has this seed, not that of the run, so that runs
+can be compared."""
 CLASSES = tuple("0123456789")
 ABOUT = About(
     origin="Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak 1998, UCI Machine Learning "

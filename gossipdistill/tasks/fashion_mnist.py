@@ -55,7 +55,8 @@ TRANSFER = 2_000
 """Training pictures set aside, without their labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 500
 SPLIT_SEED = 2017
-"""Of the one permutation that parts pool and transfer; not the run's seed, so that runs compare."""
+"""The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be
+compared."""
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip

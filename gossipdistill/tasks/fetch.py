@@ -13,7 +13,7 @@ from gossipdistill.files import is_file, is_folder
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
-"""Longest silence in the middle of a download."""
+"""A download may be silent for at most this time (s)."""
 CHUNK_BYTES = 1 << 16
 
 

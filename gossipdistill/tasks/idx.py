@@ -14,7 +14,7 @@ from gossipdistill.tasks.content import check_digest, read_whole, replace_it
 UNSIGNED_BYTE = 0x08
 """Third byte of the magic number; the fourth is the number of dimensions."""
 _HEAD_BYTES_MAX = 4096
-"""Of a file that is none of these, so much is uncompressed to say what it is."""
+"""If a file is in another format, at most this much of it (bytes) is uncompressed to say what it is."""
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> npt.NDArray[np.uint8]:

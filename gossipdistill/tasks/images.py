@@ -26,7 +26,7 @@ class Pictures:
     floats: Callable[[Bytes], Tensor]
     """From bytes [rows, ...] to inputs [rows, planes, side, side]."""
     pool: npt.NDArray[np.int64]
-    """Which pictures are dealt [n - transfer]; the others are set aside."""
+    """The numbers [n - transfer] of the pictures that are dealt; the others are set aside."""
     labels: Tensor
     """Labels of the pool [n - transfer]."""
     transfer: Tensor

@@ -41,7 +41,7 @@ class TaskDescription:
     about: About | None
     """Origin, licence and sizes of the data; None for a user's task."""
     looks_in: tuple[str, ...]
-    """Where the data are looked for, in this order; empty where they come with the package."""
+    """The data are looked for in these places, in this order; empty where they come with the package."""
 
 
 def load_task(name: str, shard: Shard, options: Mapping[str, object], folder: Path | None = None) -> Task:

@@ -27,7 +27,7 @@ class Option(NamedTuple):
     """One option of a task, `task.<its name>`."""
 
     annotation: str
-    """What it accepts, as Python spells it."""
+    """The type that the option accepts, as Python spells it."""
     default: object
     """`REQUIRED` where there is none."""
     doc: str

@@ -1,4 +1,4 @@
-"""Who trains on what: dealing one labelled pool to the peers.
+"""Which peer trains on what: dealing one labelled pool to the peers.
 
 Every peer deals for all of them and keeps its own part. So nothing is sent, and the result must be the same on every
 machine: all chance comes from `frozen_random`, whose stream NumPy promises never to change between versions.

@@ -33,12 +33,13 @@ HEAVY_TAILED = (2, 10, 11)
 """Sampling weight, gains and losses of capital: their logarithm (of 1 + x) is used."""
 COLUMNS = 15
 _BYTES_MAX = 64 * 1024**2
-"""Of a file; the publisher's have 4 MB at most."""
+"""A file has at most this size (bytes); the publisher's have 4 MB at most."""
 TRANSFER = 2_000
 """Training records set aside, without their labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 500
 SPLIT_SEED = 1996
-"""Of the one permutation that parts pool and transfer; not the run's seed, so that runs compare."""
+"""The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be
+compared."""
 CLASSES = ("<=50K", ">50K")
 ABOUT = About(
     origin="Adult, B. Becker and R. Kohavi 1996, UCI Machine Learning Repository, doi.org/10.24432/C5XW20",
@@ -81,10 +82,10 @@ class _Data(NamedTuple):
     """What all peers of one process share; read only."""
 
     inputs: Tensor
-    """Of the pool [30561, entries]."""
+    """These are the inputs of the pool [30561, entries]."""
     labels: Tensor
     transfer: Tensor
-    """Inputs [2000, entries]."""
+    """These are the inputs of the transfer set [2000, entries]."""
     validation: tuple[Tensor, Tensor]
 
 

@@ -13,7 +13,7 @@ from gossipdistill.topology import Connection, Schedule
 from gossipdistill.training.endpoint import Endpoint
 
 JUDGED_PEERS_MAX = 512
-"""In a larger roster nobody checks whether the graph of the living is connected."""
+"""In a roster of more peers than this, it is not checked whether the graph of the living is connected."""
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Alarms:
     endpoint: Endpoint
     schedule: Schedule
     began_s: float | None = None
-    """The first step began then; None before it."""
+    """The first step began at this clock reading (s); None before it."""
     company: Company = field(default_factory=Company)
     _connection: Connection = field(init=False)
     _silence: Silence = field(default_factory=Silence)
@@ -38,7 +38,8 @@ class Alarms:
         return self.endpoint.strategy.delivery.gossips and len(self.schedule.peers) > 1
 
     def notice_company(self, now: float, last: bool = False) -> None:
-        """Who is there to exchange something with, as long as nothing has been; `last`: however short the time was."""
+        """Note which neighbours are present, as long as nothing has been exchanged. `last`: note it however short the
+        time was."""
         company, endpoint = self.company, self.endpoint
         if company.over or not company.due(now, last):
             return
@@ -47,7 +48,7 @@ class Alarms:
             company.look(now, *endpoint.neighbours.around(endpoint.mailbox.neighbourhood()))
 
     def attempt(self, steps: int, due: int, **seen: Any) -> Attempt:
-        """What `learning/company.unexchanged` wants to know of `steps` optimizer steps and `due` exchanges."""
+        """The input of `learning/company.unexchanged`, after `steps` optimizer steps and `due` exchanges."""
         endpoint, company = self.endpoint, self.company
         ledger, statuses = endpoint.learner.ledger, endpoint.mailbox.neighbourhood().statuses
         mute = due > 0 and company.recipients and not endpoint.published_bytes
@@ -67,7 +68,7 @@ class Alarms:
         )
 
     def check_exchange(self, now: float) -> Event | None:
-        """When training goes on without gossip for `SILENCE_S`."""
+        """An event when training goes on without gossip for `SILENCE_S`."""
         if not self.gossips or self.began_s is None:
             return None
         learner, mailbox = self.endpoint.learner, self.endpoint.mailbox
@@ -75,7 +76,7 @@ class Alarms:
         return self._silence.look(now, self.began_s, learner.ledger, mailbox.neighbourhood(), period_s)
 
     def check_connection(self, now: float) -> Event | None:
-        """When the living no longer form one graph in which news gets round."""
+        """An event when the living peers no longer form one graph in which news gets round."""
         neighbourhood = self.endpoint.mailbox.neighbourhood()
         if neighbourhood is self._judged:
             return None

@@ -7,21 +7,21 @@ from gossipdistill.training.gossip import Gossip
 
 
 def finish(gossip: Gossip, now: float) -> None:
-    """After the last step and before the model is judged: mass that came meanwhile is still absorbed."""
+    """Absorb the mass that has come meanwhile, after the last step and before the model is evaluated."""
     if gossip.strategy.delivery is Delivery.MASS:
         gossip.learner.now_s = now
         gossip.mix(gossip.endpoint.arrivals(), now)
 
 
 def publish_final(gossip: Gossip, now: float) -> None:
-    """Leave the final state with the neighbours, for those who still learn. Mass stays, and a stream ends."""
+    """Leave the final state with the neighbours, for those that still train. Mass stays, and a stream ends."""
     if not gossip.strategy.delivery.settled:
         gossip.learner.now_s = now
         gossip.publish(gossip.endpoint.view([], now), now)
 
 
 def serve(gossip: Gossip, now: float) -> None:
-    """Between the last step and the end of the others: mass returns to those who still train."""
+    """Serve between the last step and the end of the others: mass returns to the peers that still train."""
     if not gossip.strategy.delivery.settled:
         return
     gossip.learner.now_s = now

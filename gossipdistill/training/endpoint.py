@@ -1,8 +1,8 @@
-"""A peer's end of the exchange: what has arrived for it, what it posts, and who its neighbours are at the moment.
+"""A peer's end of the exchange: what has arrived for it, what it posts, and which peers are its neighbours now.
 
 Rules of this file
-1. Each arrival of mass or of a stream gets one verdict. One that a strategy left without is refused in its stead: its
-   link would be busy for ever.
+1. Each arrival of mass or of a stream gets one verdict. An arrival that a strategy leaves without one is refused;
+   otherwise its link would be busy for ever.
 2. What a strategy posts on a link that can take no more is returned to it, so that no mass is lost.
 """
 
@@ -36,19 +36,20 @@ class Endpoint:
     strict: bool = False
     lockstep: Lockstep | None = None
     donor: Donor | None = None
-    """What gives my model to newcomers; None where weights are not shared."""
+    """This donor gives my model to newcomers; None where weights are not shared."""
     returned: list[Returned] = field(default_factory=list)
     """These parcels are mine again, and are not mixed in yet."""
     published_bytes: int = 0
     """The last publication was of this size; 0 as long as there was none."""
     _waiting: list[Arrival] = field(default_factory=list)
-    """These were taken out of the mailbox, and are not mixed yet."""
+    """These arrivals were taken out of the mailbox, and are not mixed yet."""
 
     @classmethod
     def of(
         cls, learner: Learner, strategy: Strategy, mailbox: Mailbox, cadence: Cadence, schedule: Schedule, strict: bool
     ) -> Endpoint:
-        """For this strategy: from now on the mailbox keeps its topics only, within bounds that the model gives."""
+        """The endpoint for this strategy. From now on the mailbox keeps only the strategy's topics, within bounds that
+        follow from the model."""
         topics = {strategy.topic, *strategy.other_topics, *TOPICS}
         mailbox.intake = Intake(frozenset(topics), sum(p.nbytes for p in learner.model.parameters()))
         neighbours = Neighbours(schedule, learner.name, learner.place, strategy.delivery.settled)
@@ -65,8 +66,8 @@ class Endpoint:
         return arrivals
 
     def state_chunks(self) -> list[Arrival]:
-        """Before the first step, while a model of others is asked for: what came of it. Mass is refused, so that it
-        returns to its sender, and all else is dropped."""
+        """The chunks of a donor's model that have come before the first step. Mass is refused, so that it returns to
+        its sender, and all else is dropped."""
         arrivals = arrivals_of(self.mailbox.take())
         for arrival in without_asks(arrivals, self.donor, self.learner.ledger):
             if arrival.delivery is not DeliveryClass.STATE:
@@ -125,7 +126,7 @@ class Endpoint:
         self.mailbox.settle(settlements)
 
     def answer(self, arrivals: list[Arrival], parcels: Iterable[Parcel]) -> None:
-        """After a strategy has mixed these arrivals: its verdicts, its complaints about senders, and its `parcels`."""
+        """Pass on a strategy's verdicts on these arrivals, its complaints about senders, and its `parcels`."""
         if self.strategy.delivery.settled:
             self.settle(arrivals)
         complaints, self.learner.ledger.complaints = self.learner.ledger.complaints, []
@@ -147,11 +148,11 @@ class Endpoint:
         self.learner.ledger.warn(problem + "; given back")
         self.returned.append(Returned(parcel.to[0], Version(0, 0), parcel.content, "the link was busy"))
 
-    # --- who is there ----------------------------------------------------------------------------------------------
+    # --- which are there --------------------------------------------------------------------------------------------
 
     def view(self, arrivals: list[Arrival], now: float, exchange: int | None = None) -> View:
-        """The neighbourhood of an exchange, of the next one unless `exchange` names another: who gets what I publish,
-        and the weight of each arrival."""
+        """The neighbourhood of an exchange, by default the next one: which peers get what I publish, and the weight of
+        each arrival."""
         exchange = self.cadence.exchanges if exchange is None else exchange
         neighbourhood = self.mailbox.neighbourhood()
         in_weights: dict[str, float] = {}

@@ -126,7 +126,7 @@ class Gossip:
             endpoint.lockstep.posted(view.exchange, [name for parcel in parcels for name in parcel.to])
 
     def give(self, now: float) -> None:
-        """The next chunks of my model to newcomers that have asked for some."""
+        """Send the next chunks of my model to newcomers that have asked for some."""
         donor = self.endpoint.donor
         if donor is not None and donor.asked:
             began_s = self.alarms.began_s
@@ -134,8 +134,8 @@ class Gossip:
             self.endpoint.post(donor.answers(now, self.learner, trained_s))
 
     def _publish_if_due(self, step: int, now: float) -> None:
-        """After step number `step` (from 1): because the period is over, or because the strategy presses for it. What
-        it presses for goes round the neighbours of the schedule separately, and takes no exchange's number."""
+        """Publish after step number `step` (from 1), if the period is over or the strategy presses for it. Publications
+        that it presses for go round the neighbours of the schedule separately, and take no exchange's number."""
         cadence = self.endpoint.cadence
         if cadence.due(step, now):
             self.publish(self._view, now)
@@ -159,7 +159,7 @@ class Gossip:
         return {**self.strategy.remember(self.state), **learner.delays.remember(), **learner.norms.remember()}
 
     def recall(self, memory: Memory, exchanges: int) -> None:
-        """Go on from what a checkpoint has kept, after so many `exchanges`, without any state of a link."""
+        """Go on from what a checkpoint has kept, after this number of `exchanges`, without any state of a link."""
         self.endpoint.cadence.exchanges = exchanges
         self.strategy.recall(self.state, self.learner, memory)
         self.learner.delays.recall(memory)

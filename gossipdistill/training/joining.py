@@ -33,13 +33,13 @@ from gossipdistill.strategies import Initialisation
 from gossipdistill.training.gossip import Gossip
 
 LOOK_S = 0.005
-"""Between two looks."""
+"""Two looks are this time (s) apart."""
 PROBE_ROWS_MAX = 256
-"""Examples of my own, spread over all of them, on which a donor's model is judged."""
+"""A donor's model is judged on at most this number of my own examples, spread over all of them."""
 
 
 def give_to_newcomers(gossip: Gossip, bytes_per_s: float | None) -> bool:
-    """Have this peer give its model to newcomers, where all share weights that began alike; whether it does.
+    """Let this peer give its model to newcomers, where all share weights that began alike. Returns whether it does.
 
     Args:
         bytes_per_s: the most that it gives; None: nothing.
@@ -60,7 +60,8 @@ def is_newcomer(checkpoint: Checkpoint | None, unix_s: float, older_s: float) ->
 
 @dataclass(slots=True)
 class Joining:
-    """One peer before its first step, looked at until that is `over`. `began_s` is of the clock that `look` gets."""
+    """One peer before its first step; `look` is called until it is `over`. `began_s` is a reading of the clock that
+    `look` gets."""
 
     gossip: Gossip
     began_s: float
@@ -77,7 +78,7 @@ class Joining:
         self.fetch = Fetch(architecture_hash(model, shared), nbytes, learner.step, token)
 
     def look(self, now: float) -> bool:
-        """Ask, take and judge; whether training may begin."""
+        """Ask, take and judge. Returns whether training may begin."""
         if self.over:
             return True
         fetch, gossip, ledger = self.fetch, self.gossip, self.gossip.learner.ledger
@@ -123,7 +124,7 @@ class Joining:
             fetch.pass_over(f"{figures}: not adopted", now)
 
     def _donors(self) -> tuple[PeerName, ...]:
-        """The living who still train, neighbours of the next exchanges first."""
+        """The living peers that still train, neighbours of the next exchanges first."""
         done = self.gossip.endpoint.mailbox.neighbourhood().done
         return tuple(name for name in self.gossip.endpoint.coming() if name not in done)
 

@@ -15,14 +15,14 @@ from gossipdistill.strategies.base import View
 from gossipdistill.training.gossip import Gossip
 
 WAIT_S = 1.0
-"""The most time that the successor's answer is awaited."""
+"""The successor's answer is awaited for at most this time (s)."""
 LOOK_S = 0.002
-"""Between two looks."""
+"""Two looks are this time (s) apart."""
 
 
 @dataclass(slots=True)
 class Leaving:
-    """The end of one peer, looked at again and again until it is `over`. Times are of the clock that `look` gets."""
+    """The end of one peer; `look` is called until it is `over`. Times are readings of the clock that `look` gets."""
 
     gossip: Gossip
     began_s: float
@@ -31,14 +31,15 @@ class Leaving:
     over: bool = False
     _ended_s: float = 0.0
     _passed_over: set[PeerName] = field(default_factory=set)
-    """Those that have returned my mass."""
+    """These peers have returned my mass."""
 
     def __post_init__(self) -> None:
-        # So that nobody sends me anything any more, as to a peer that has done all its steps.
+        # The others send nothing more to this peer, as to one that has done all its steps.
         self.gossip.endpoint.mailbox.report_progress(self.gossip.learner.step, done=True)
 
     def look(self, now: float) -> bool:
-        """Hand over what there is, to the next neighbour if it was refused. Whether that is settled, or time is up."""
+        """Hand over the mass, to the next neighbour if it was refused. Returns whether that is settled, or time is
+        up."""
         if not self.over:
             for parcel in self._hand_over(now):
                 self.successor, self.weight = parcel.to[0], parcel.weight
@@ -47,7 +48,7 @@ class Leaving:
         return self.over
 
     def event(self, at_s: float) -> Event | None:
-        """What became of the mass, at `at_s` of the clock that events are told by; None where nobody was given any."""
+        """What became of the mass, at `at_s` of the clock of events; None where no peer was given any."""
         if self.successor is None:
             return None
         took_s = self._ended_s - self.began_s
@@ -64,7 +65,7 @@ class Leaving:
         return Event(EventKind.HANDED_OVER, at_s, self.successor, reason, detail)
 
     def _hand_over(self, now: float) -> list[Parcel]:
-        """What arrives is refused, and my mass goes to one of the living, whole; the model stays as it is."""
+        """Refuse what arrives, and send all my mass to one living peer; the model stays as it is."""
         gossip, endpoint = self.gossip, self.gossip.endpoint
         gossip.learner.now_s = now
         endpoint.refuse_all("is leaving")

@@ -8,7 +8,7 @@ or a simulator with virtual time.
 `look` moves it on, and never waits. Between FINISHED and SERVING the owner judges and saves the model.
 
 Rules of this file
-1. A peer that has finished leaves its final state with its neighbours, and serves those who still train.
+1. A peer that has finished leaves its final state with its neighbours, and serves those that still train.
 2. A peer that is asked to leave before it has finished gives its mass away; one that has finished keeps it.
 """
 
@@ -57,7 +57,7 @@ class Lifecycle:
         self.phase, self._joining = Phase.CATCHING_UP, Joining(self.worker.gossip, now, within_s)
 
     def look(self, now: float, share: float = 0.0, is_over: bool = False) -> float | None:
-        """Do what is due; the seconds until the next look, or None after a step, whose pace is the owner's.
+        """Do what is due. Returns the seconds until the next look, or None after a step, whose pace the owner sets.
 
         Args:
             share: how much of the run is over, 0 to 1; learning rates follow it.
@@ -100,7 +100,7 @@ class Lifecycle:
         self.phase, self._leaving = Phase.LEAVING, Leaving(self.worker.gossip, now, over=not gives)
 
     def event(self, at_s: float) -> Event | None:
-        """What became of the mass of a peer that has left, at `at_s` of the clock that events are told by."""
+        """What became of the mass of a peer that has left, at `at_s` of the clock of events."""
         return self._leaving.event(at_s) if self._leaving is not None else None
 
     def _train(self, now: float, share: float, is_over: bool) -> float | None:

@@ -35,7 +35,7 @@ class Worker:
     task: Task
     strategy: InitVar[Strategy]
     schedule: InitVar[Schedule]
-    """It says who sends to whom: over places, as texts "0", "1", ..., or over names."""
+    """The schedule says which peer sends to which: over places, as texts "0", "1", ..., or over names."""
     mailbox: InitVar[Mailbox]
     cadence: InitVar[Cadence]
     draws: Draws
@@ -68,7 +68,7 @@ class Worker:
         """
         learner, gossip = self.learner, self.gossip
         if self.cosine or self.rate_drops:
-            with users_code("train.optimizer"):  # of the user's own, whose groups may lack a rate
+            with users_code("train.optimizer"):  # the groups of a user's optimizer may lack a rate
                 self._set_rate(progress)
         if gossip.alarms.began_s is None:
             self._tell_risks()
@@ -94,8 +94,9 @@ class Worker:
         return Checkpoint.of(learner.model, learner.optimizer, counted, gossip.strategy.name, memory, learner.built)
 
     def resume(self, checkpoint: Checkpoint, generators: bool = True) -> None:
-        """Go on from a checkpoint whose model and optimizer are restored already: as if nothing had been, where nothing
-        is exchanged, and without any state of a link, where something is. `generators`: the global ones as well."""
+        """Go on from a checkpoint whose model and optimizer are restored already. Where nothing is exchanged, training
+        goes on as if uninterrupted; where something is, no state of a link is restored. `generators`: restore the
+        global ones as well."""
         self.learner.step = int(checkpoint.progress["step"])
         if not self.cosine and not self.rate_drops:
             self._leave_schedule()

@@ -19,7 +19,7 @@ from gossipdistill.errors import ConfigError, UserCodeError, nearest
 from gossipdistill.user_code.blame import users_setup
 
 _OWN_NAME = "_of_the_user_"
-"""Before the name of a module of the user's whose name is taken."""
+"""A module of the user's whose name is taken gets this prefix."""
 
 
 def find_user_object(name: str, key: str, usual: str, accepted: str, folder: Path | None = None) -> object:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from gossipdistill.printable import printable
 
 TEXT_CHARACTERS_MAX = 400
-"""Longest text of an exception in a message; the whole text is in the report."""
+"""The text of an exception in a message has at most this length; the whole text is in the report."""
 _READ_CHARACTERS_MAX = 10_000
-"""What is looked at of a text: one may have megabytes."""
+"""At most this number of characters of a text is read: one may have megabytes."""
 
 
 def in_one_line(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
