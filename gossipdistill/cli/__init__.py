@@ -1,4 +1,4 @@
-"""Words in, words out: the command line. What is slow to import is imported where it is used."""
+"""The command line. Modules that are slow to import are imported where they are used."""
 
 from gossipdistill.cli.entry import main
 

@@ -1,4 +1,4 @@
-"""The command that looks at machines and the network between them, before anything is trained: doctor."""
+"""The command doctor, which checks machines and the network between them before training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def doctor(
     from gossipdistill.doctor.examine import Asked, examine
     from gossipdistill.observe.examination import render
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored
     with _waiting() as progress:
         summary = examine(Asked(peers, name, listen, advertise, seconds, key, secure), progress)
     print_result(summary, output, render)
@@ -53,14 +53,14 @@ def doctor(
 
 @contextmanager
 def _waiting() -> Iterator[Progress]:
-    """Says for whom it waits: in place on a terminal, else one line whenever that changes."""
+    """Shows the peers that the doctor waits for: in place on a terminal, else as one line after each change."""
     said: list[list[str]] = [[]]
-    with err_console.status("looking") if err_console.is_terminal else nullcontext() as status:  # it has a thread
+    with err_console.status("looking") if err_console.is_terminal else nullcontext() as status:  # a status has a thread
 
         def progress(missing: list[str], left_s: float) -> None:
             shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
             if status is not None:
-                # As Text: a status reads a plain string as markup, whatever its console does.
+                # As Text: a status reads a plain string as markup, regardless of its console.
                 status.update(Text(f"meeting or awaiting {shown}; {left_s:.0f} s left, Ctrl-C ends"))
             elif missing != said[0]:
                 said[0] = missing

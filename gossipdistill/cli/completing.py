@@ -1,4 +1,4 @@
-"""Completion on the command line: show or install the script of a shell."""
+"""Completion on the command line: shows or installs the script for a shell."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from gossipdistill.errors import ConfigError, UsageError
 
 PROGRAM = "gossipdistill"
 VARIABLE = "_GOSSIPDISTILL_COMPLETE"
-"""The script of a shell sets it to ask for what may follow."""
+"""The script for a shell sets this variable to ask for completions."""
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 DETECT = "detect"
-"""Stands for the shell from which the program was started."""
+"""It stands for the shell from which the program was started."""
 OPTIONS = ("--install-completion", "--show-completion")
 
 
 def prepare() -> None:
-    """Understand the questions of the shells' scripts (before the application is called)."""
+    """Enable answers to the shells' scripts; call it before the application."""
     if VARIABLE in os.environ:
         completion.completion_init()  # type: ignore[attr-defined]
 
 
 def with_shells(args: list[str]) -> list[str]:
-    """The arguments with `DETECT` where an option about completion names no shell."""
+    """The arguments, with `DETECT` inserted if an option for completion names no shell."""
     found: list[str] = []
     for place, word in enumerate(args):
         found.append(word)
@@ -69,7 +69,7 @@ def _shell(asked: str, option: str) -> str:
 
 
 def _detected() -> str:
-    """The shell among the parents of this process; else the user's login shell; "" when neither shows."""
+    """The shell among the parents of this process; else the user's login shell; "" if neither is known."""
     import shellingham  # type: ignore[import-untyped]
 
     try:

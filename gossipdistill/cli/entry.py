@@ -1,4 +1,4 @@
-"""The application: its commands, and what becomes of errors."""
+"""The application: its commands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def _say(text: str) -> None:
 
 
 def _reported() -> str:
-    """The file that now has the whole report of the exception in progress; where none can be written, it is said."""
+    """Write the report of the current exception into a file. Returns the file's name, or a text that it could not be
+    written."""
     report = printable_lines(traceback.format_exc())
     try:
         with tempfile.NamedTemporaryFile(
@@ -134,9 +135,9 @@ def _reported() -> str:
 
 
 def _leave_for_storage(error: OSError) -> NoReturn:
-    """A disk that is full or may not be written to is the user's matter; so is a standard output that leads there."""
+    """Report an error of storage to the user: a disk, or a standard output on a disk, that is full or not writable."""
     place, code = error.filename or "standard output", ConfigError.exit_code if error.filename else EXIT_LOST
     _say(f"{place}: cannot be written or read: {error.strerror}")
     with contextlib.suppress(OSError):
-        sys.stdout.close()  # what is left in it cannot go anywhere: else the interpreter's end would try again
+        sys.stdout.close()  # the rest cannot be written; otherwise the interpreter would try again at its end
     sys.exit(code)

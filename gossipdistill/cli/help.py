@@ -1,7 +1,7 @@
-"""Help as a newcomer reads it: options and commands in groups, and examples that can be copied.
+"""Help for newcomers: options and commands in groups, and examples that can be copied.
 
-`dress` gives all commands of an application these classes. Which option is of which group stands here, in one place,
-and so do the examples; tests see to it that every command has some, and that each can be typed as it stands.
+`dress` gives these classes to all commands of an application. The groups of options and the examples are defined here,
+in one place. Tests check that every command has examples, and that each can be typed as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPTION_GROUPS: dict[str, tuple[str, ...]] = {
     "Keys": ("key", "join", "secure", "insecure", "keys", "renew", "replace", "run", "address"),
     "Files and output": ("data_dir", "out", "output", "plot", "wait_s", "visited_every"),
 }  # fmt: skip
-"""Title -> names of parameters. What stands in none of them comes last, under `OTHERS`."""
+"""The titles with the names of their parameters. Parameters in no group come last, under `OTHERS`."""
 OTHERS = "Other options"
 
 COMMAND_GROUPS: dict[str, tuple[str, ...]] = {
@@ -128,14 +128,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "keys revoke": (("gossipdistill keys revoke bo --peers lab.toml", "from now on nobody is bo"),),
     "help": (("gossipdistill help topology show", "the same as: gossipdistill topology show --help"),),
 }
-"""Words after `gossipdistill` -> (line to type, what it does)."""
+"""The words after `gossipdistill`, with pairs (line to type, what it does)."""
 
 
 class Command(TyperCommand):
     """A command whose options are listed in groups, with examples below them."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments, then groups of options."""
+        """Write arguments, then groups of options."""
         _write_groups(self, ctx, formatter)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
@@ -144,22 +144,23 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands in groups; without arguments its help, which is what was meant."""
+    """Commands in groups; without arguments it shows its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As usual, but a lone `gossipdistill` (or `gossipdistill topology`) is a question, and no mistake."""
+        """Parse as usual, but treat `gossipdistill` (or `gossipdistill topology`) without arguments as a request for
+        help, not as an error."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             print(ctx.get_help())
             ctx.exit(0)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Commands first: they are what is looked for."""
+        """Write commands first, since they are what users look for."""
         self.format_commands(ctx, formatter)
         _write_groups(self, ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Each with its first sentence, whole."""
+        """Write each command with its whole first sentence."""
         names = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
         grouped = COMMAND_GROUPS if ctx.parent is None else {}
         placed = {name for group in grouped.values() for name in group}
@@ -179,7 +180,7 @@ class Group(TyperGroup):
 
 
 def dress(app: typer.Typer) -> None:
-    """Have all commands and groups of an application show their help this way; call it once all are registered."""
+    """Make all commands and groups of an application show their help this way; call it once all are registered."""
     app.info.cls = Group
     app.info.context_settings = {"help_option_names": ["-h", "--help"]}
     for command in app.registered_commands:
@@ -191,7 +192,7 @@ def dress(app: typer.Typer) -> None:
 
 
 def words_of(ctx: Any) -> str:
-    """What was typed after the program's name to get to this command: `topology show`."""
+    """The words after the program's name that lead to this command, such as `topology show`."""
     words: list[str] = []
     while ctx is not None and ctx.parent is not None:
         words.insert(0, str(ctx.info_name))
@@ -222,5 +223,5 @@ def _write_examples(ctx: Any, formatter: Any) -> None:
     examples = EXAMPLES.get(words_of(ctx), ())
     if examples:
         with formatter.section("Examples"):
-            for line, what in examples:  # a line that is to be copied is not folded
+            for line, what in examples:  # a line to be copied is not wrapped
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n{'':{formatter.current_indent + 4}}{what}\n")

@@ -1,4 +1,4 @@
-"""The commands about keys: new, show, trust, revoke. No secret is ever among their arguments or in their output."""
+"""The commands for keys: new, invite, show, trust, revoke. Their arguments and output never contain a secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RosterOption = Annotated[
 
 
 class KeyRecord(Record):
-    """What is known here of one peer's keys."""
+    """The facts known on this machine about one peer's keys."""
 
     name: str
     public_key: str | None
@@ -29,7 +29,7 @@ class KeyRecord(Record):
 
 
 class KeysRecord(Record):
-    """What `keys show --format json` prints."""
+    """The output of `keys show --format json`."""
 
     version: int = Field(1, validation_alias="schema")
     peers: str

@@ -1,4 +1,5 @@
-"""The commands that look: show, topology, strategy, task; and new, which writes files to look at."""
+"""The commands that only show something: show, story, topology, faults, strategy, task, config; and new, which writes
+example files."""
 
 from __future__ import annotations
 

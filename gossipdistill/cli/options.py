@@ -31,7 +31,7 @@ class Format(StrEnum):
 RunFile = Annotated[Path | None, typer.Argument(metavar="RUNFILE", help="What and how. Default: first-light.")]
 Peers = Annotated[
     str | None,
-    # The variable is read with the other layers of keys, so that `config.json` names it as the origin.
+    # The variable is read together with the other layers of keys, so that `config.json` names it as the origin.
     typer.Option(
         metavar="WHERE",
         help="A count (this machine), a roster name or file, or host:port,... [env var: GOSSIPDISTILL_PEERS]",
@@ -77,7 +77,7 @@ Shown = TypeVar("Shown", bound=Record)
 
 
 def print_result(summary: Shown, output: Format, render: Callable[[Shown], RenderableType], *lines: str) -> None:
-    """One JSON object and nothing else; or a table, with `lines` below it."""
+    """Print one JSON object and nothing else; or a table, with `lines` below it."""
     for problem in summary.plain().get("unwritten", ()):
         err_console.print(f"not written: {problem}", style="red", markup=False, soft_wrap=True)
     if output is Format.JSON:
@@ -91,19 +91,19 @@ def print_result(summary: Shown, output: Format, render: Callable[[Shown], Rende
 
 
 def written_to(file: Path, unwritten: Sequence[str], then: str = "") -> str:
-    """`Written to FILE`, with `then` behind it; nothing is said of a file that could not be written."""
+    """`Written to FILE`, followed by `then`; empty for a file that could not be written."""
     missing = any(f"{os.sep}{file.name}: " in problem for problem in unwritten)
     return "" if missing else f"Written to {file}{then}"
 
 
 def print_notices(notices: Iterable[str]) -> None:
-    """What the user ought to know before a run begins, each thing once, on standard error."""
+    """Print notices before a run begins, each once, on standard error."""
     for notice in dict.fromkeys(notices):
         err_console.print(f"gossipdistill: {notice}", style="yellow", markup=False, soft_wrap=True)
 
 
 def print_names(names: list[tuple[str, str]]) -> None:
-    """Names with what each is."""
+    """Print names with their descriptions."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column()

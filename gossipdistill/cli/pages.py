@@ -1,7 +1,7 @@
-"""Pages that are made from the code: `python -m gossipdistill.cli.pages` in a clone writes them anew.
+"""Pages that are generated from the code: `python -m gossipdistill.cli.pages` in a clone writes them.
 
-`docs/keys.md` and `docs/reference.md` are whole pages; in `docs/strategies.md` it is the table of what strategies need.
-Tests compare all three with the code.
+`docs/keys.md` and `docs/reference.md` are generated as a whole; of `docs/strategies.md`, only the table of needs. Tests
+compare all three with the code.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TRAVELS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("dpsgd", "dmsgd", "decentlam"), "weights in rounds"),
     (("all_reduce",), "gradients"),
 )
-"""Rows of the table of strategies, and the one column that no strategy declares."""
+"""The rows of the table of strategies: names, and what travels, the only column that strategies do not declare."""
 ENVIRONMENT = {
     "GOSSIPDISTILL_DATA": "The folder with data sets, as `--data-dir`.",
     "GOSSIPDISTILL_CACHE": "The folder that downloads go to.",
@@ -68,7 +68,7 @@ ENVIRONMENT = {
     "GOSSIPDISTILL_SET": "Keys of the run, as `--set`: `key=value key=value`.",
     "NO_COLOR": "Plain output.",
 }
-"""Environment variable -> what it means."""
+"""The environment variables, with the meaning of each."""
 REFERENCE = """\
 # Exit codes and environment
 
@@ -114,7 +114,7 @@ def reference_page() -> str:
 
 
 def strategies_table() -> str:
-    """The table of strategies: what travels as written here, all else as the strategies declare it."""
+    """The table of strategies. The column "what travels" is written here; the others come from the strategies."""
     lines = []
     for names, travels in TRAVELS:
         needs = {", ".join(needs_words(STRATEGIES[name])) or "nothing" for name in names}
@@ -127,20 +127,20 @@ def strategies_table() -> str:
 
 
 def with_table(page: str) -> str:
-    """The text of `docs/strategies.md` with that table in the place of the one it has."""
+    """The text of `docs/strategies.md` with its table replaced."""
     if len(_TABLE.findall(page)) != 1:
         raise ValueError(f"{STRATEGIES_PAGE} has no single table that begins with {TABLE_HEAD.splitlines()[0]!r}")
     return _TABLE.sub(lambda _: strategies_table(), page)
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The pages that are made from the code, by path in the clone `root`, as they ought to be."""
+    """The generated pages by path in the clone `root`, with the text that they should have."""
     strategies = (root / STRATEGIES_PAGE).read_text(encoding="utf-8")
     return {KEYS_PAGE: keys_page(), REFERENCE_PAGE: reference_page(), STRATEGIES_PAGE: with_table(strategies)}
 
 
 def write(root: Path) -> list[Path]:
-    """Write them anew in this clone; returns what has changed."""
+    """Write the pages in this clone; returns those that have changed."""
     wanted = {root / page: text for page, text in pages(root).items()}
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in changed:

@@ -222,7 +222,7 @@ def compare(
         say("reading the configuration and the data, and trying each strategy's model")
 
         def announce(title: str) -> Display:
-            showing.close()  # that of the row before
+            showing.close()  # the display of the row before
             return showing.enter_context(Display(err_console, title))
 
         comparison = Comparison(asked, _split(strategies), _numbers(seeds), announce, faults)

@@ -1,4 +1,4 @@
-"""The files of a run of one's own, as `gossipdistill new` writes them."""
+"""The example files that `gossipdistill new` writes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def task(shard, noise: float = 0.2, width: int = 32) -> Task:  # options: --set 
 '''
 
 BAD_DAY = "bad-day"
-"""The ready-made fault plan that is written as an example."""
+"""The name of the ready-made fault plan that is written as an example."""
 FILES = {
     "first-light.toml": FIRST_LIGHT,
     "unlike-4.toml": UNLIKE_4,
@@ -120,7 +120,7 @@ def write_examples(folder: Path) -> list[Path]:
     """Write the example files into `folder`, which is made if needed.
 
     Raises:
-        ConfigError: when one of them is there already; then nothing is written.
+        ConfigError: when one of them exists already; then nothing is written.
     """
     paths = [folder / name for name in (*FILES, f"{BAD_DAY}.toml")]
     for path in paths:

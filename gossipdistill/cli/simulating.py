@@ -1,4 +1,4 @@
-"""The command that simulates: real workers, or a storm, in virtual time."""
+"""The command simulate: real workers, or a storm, in virtual time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gossipdistill.errors import EXIT_LOST
 from gossipdistill.observe.busy import busy
 
 READY_MADE = "100 peers learn the task quadratic by sgp over one_peer_exponential, for 60 virtual seconds"
-"""What `simulation.run.SIMULATED` says; imported here it would take seconds."""
+"""The description of `simulation.run.SIMULATED`, which would take seconds to import here."""
 
 
 def simulate(
@@ -104,7 +104,7 @@ def simulate(
 
 
 class _CtrlC:
-    """Whether Ctrl-C or SIGTERM came; the simulation then ends with what there is."""
+    """Tells whether Ctrl-C or SIGTERM came; the simulation then ends and keeps its results."""
 
     def __init__(self) -> None:
         self._came = False
@@ -121,12 +121,12 @@ class _CtrlC:
         self._came = True
 
     def __call__(self) -> bool:
-        self._install()  # a task may have replaced them
+        self._install()  # a task may have replaced the handlers
         return self._came
 
 
 class _Bar:
-    """Virtual time, living peers and events per second."""
+    """A progress bar with virtual time, living peers and events per second."""
 
     def __init__(self, seconds: float | None, peers: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -140,7 +140,7 @@ class _Bar:
         self._task = self._bar.add_task("", total=1.0, now="building", peers=peers, rate="-")
 
     def show(self, now_s: float, share: float, alive: int, events_per_s: float) -> None:
-        """Where the simulation is."""
+        """Show the progress of the simulation."""
         now = f"{now_s:.1f}{self._of} virtual s"
         self._bar.update(self._task, completed=share, now=now, peers=alive, rate=f"{events_per_s:,.0f}")
 
@@ -153,7 +153,7 @@ class _Bar:
 
 
 def _storm(seed: int, smaller: bool) -> None:
-    """Blow one storm; exit code 1 when a checker finds something."""
+    """Run one storm; exit code 1 if a checker finds a violation."""
     from gossipdistill.sim.scenario import blow, shrink, storm_of
 
     outcome = blow(storm_of(seed))

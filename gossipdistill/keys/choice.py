@@ -1,7 +1,7 @@
-"""Whether a worker's connections are encrypted and authenticated, and where its keys lie.
+"""Decides whether a worker's connections are encrypted and authenticated, and finds its keys.
 
-They are as soon as an address of the run is on another machine, or a key is named, or on request. What is missing then
-is an error that says which file, whose key, and the command that makes it.
+They are if an address of the run is on another machine, if a key is named, or on request. A missing key is then an
+error that names the file, the peer and the command that makes it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ INSECURE = (
 
 @dataclass(frozen=True, slots=True)
 class KeyFiles:
-    """Where a worker finds its secret, and who may take part. Paths only: this is written into the run's folder."""
+    """The paths of a worker's secret and of the keys of those that may take part. No secrets: this is written into the
+    run's folder."""
 
     secret: Path
     roster: Path | None = None
     join: Path | None = None
 
     def read(self, name: str, run: str, boot: int) -> tuple[KeyPair, Book]:
-        """My pair, and whose key is whose.
+        """The worker's key pair, and the book of all public keys.
 
         Raises:
-            GossipdistillError: when a file is missing, refused or unfit.
+            GossipdistillError: when a file is missing, refused or invalid.
         """
         pair = read_secret(self.secret, name)
         book = Book(run, PeerName(name), {name: pair.public})
@@ -52,7 +53,7 @@ class KeyFiles:
 
 @dataclass(frozen=True, slots=True)
 class KeyOptions:
-    """What the user has said about keys."""
+    """The user's options about keys."""
 
     key: Path | None = None
     join: Path | None = None
@@ -61,18 +62,18 @@ class KeyOptions:
 
 
 def on_another_machine(addresses: Iterable[Address]) -> Address | None:
-    """The first of these addresses that is not certainly on this machine."""
+    """The first of these addresses that is not known to be on this machine."""
     return next((one for one in addresses if one != NOWHERE and not is_loopback(one.host)), None)
 
 
 def choose(
     key_options: KeyOptions, name: str, run: str, file: Path | None, roster: Roster | None, addresses: Iterable[Address]
 ) -> KeyFiles | None:
-    """The files with the keys of `name`, checked; None where connections stay as they are.
+    """The files with the keys of `name`, checked; None where connections stay unencrypted.
 
     Raises:
-        IdentityError: for a key that is missing, refused or unfit.
-        UsageError: for wishes that exclude one another.
+        IdentityError: for a key that is missing, refused or invalid.
+        UsageError: for options that exclude one another.
     """
     asked = key_options.secure or key_options.key is not None or key_options.join is not None
     if key_options.insecure and asked:

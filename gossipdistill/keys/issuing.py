@@ -1,4 +1,5 @@
-"""keys new, show, trust and revoke: public keys into the roster, whose order and comments stay as they are."""
+"""The commands keys new, show, trust and revoke. They write public keys into the roster, and keep its order and
+comments."""
 
 from __future__ import annotations
 
@@ -32,17 +33,17 @@ from gossipdistill.toml import parse_toml
 
 try:
     import fcntl
-except ImportError:  # Windows: one at a time is then the user's business
+except ImportError:  # Windows: the user must run one at a time
     fcntl = None  # type: ignore[assignment]
 
 _LOOK_EVERY_S = 0.2
 _MARK = b"\xef\xbb\xbf"
-"""That a text is UTF-8: editors of Windows put it in front."""
+"""The byte order mark that Windows editors put in front of a UTF-8 text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """What became of one peer's keys."""
+    """What was done with one peer's keys."""
 
     name: str
     public: str
@@ -51,7 +52,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What is known of one peer's keys. `secret` is a path, or a problem with it, or empty."""
+    """What is known of one peer's keys. `secret` is a path, a problem with it, or empty."""
 
     name: str
     public: str
@@ -60,10 +61,10 @@ class Listed:
 
 
 def roster_file(where: str) -> Path:
-    """The file of a roster that the user may have changed.
+    """The file of a roster that may be changed.
 
     Raises:
-        ConfigError: for a count, addresses, or a roster that came with the installation.
+        ConfigError: for a count, addresses, or a roster that is part of the installation.
     """
     if classify(where) != "roster":
         raise ConfigError("keys are kept in a roster", key="peers", value=where, accepted="a .toml file")
@@ -77,14 +78,14 @@ def roster_file(where: str) -> Path:
 
 
 def new(file: Path, names: Sequence[str] = (), folder: Path | None = None, renew: bool = False) -> list[Issued]:
-    """A pair of keys for each peer of the roster, or for `names`: secrets into `folder`, public keys into the roster.
+    """Make a key pair for each peer of the roster, or for `names`: secrets into `folder`, public keys into the roster.
 
-    What is there is kept: a secret without its public key in the roster has it written there, and a public key without
-    a secret here is somebody else's business. With `renew` both are made anew.
+    Existing keys are kept. The public key of an existing secret is written into the roster if it is missing there; a
+    public key without a secret here belongs to another machine. With `renew` both are made anew.
 
     Raises:
         ConfigError: for a roster that cannot be read, or a name that is not in it.
-        IdentityError: when a secret and the roster do not fit together, or a file cannot be written.
+        IdentityError: when a secret does not match the roster, or a file cannot be written.
     """
     folder = folder if folder is not None else file.parent / FOLDER
     with _locked(file):
@@ -97,11 +98,11 @@ def new(file: Path, names: Sequence[str] = (), folder: Path | None = None, renew
 
 
 def new_secrets(names: Sequence[str], folder: Path | None = None, renew: bool = False) -> list[Issued]:
-    """A pair of keys for each of `names`, who are in no roster: secrets only.
+    """Make a key pair for each of `names`, which are in no roster: secrets only.
 
     Raises:
         UsageError: without names.
-        ConfigError: for what is no name.
+        ConfigError: for an invalid name.
         IdentityError: when a file cannot be written.
     """
     if not names:
@@ -121,10 +122,10 @@ def new_secrets(names: Sequence[str], folder: Path | None = None, renew: bool = 
 
 
 def await_all(file: Path, wait_s: float, say: Callable[[str], None]) -> None:
-    """Until every peer of a roster that others write too (a shared folder, a volume) has its public key.
+    """Wait until every peer of a roster that other machines write too (a shared folder, a volume) has its public key.
 
     Raises:
-        IdentityError: when somebody has none after `wait_s` seconds.
+        IdentityError: when a peer has none after `wait_s` seconds.
     """
     give_up_s, said = time.monotonic() + wait_s, ""
     while missing := [one.name for one in read_roster(file).peer if one.public_key is None]:
@@ -136,11 +137,11 @@ def await_all(file: Path, wait_s: float, say: Callable[[str], None]) -> None:
 
 
 def trust(file: Path, name: str, key: str, replace: bool = False) -> None:
-    """From now on `key` is the public key of this peer, and it is not revoked.
+    """Make `key` the public key of this peer, and end a revocation of the peer.
 
     Raises:
-        ConfigError: for what is no key, or a name that is not in the roster.
-        IdentityError: when it has another key, which is not to be replaced.
+        ConfigError: for an invalid key, or a name that is not in the roster.
+        IdentityError: when the peer has another key and `replace` is not set.
     """
     if not is_public_key(key):
         raise ConfigError("is no public key", key="KEY", value=key, accepted="the 40 characters that `keys show` shows")
@@ -152,7 +153,7 @@ def trust(file: Path, name: str, key: str, replace: bool = False) -> None:
 
 
 def revoke(file: Path, name: str) -> None:
-    """From now on nobody is `name`, until a key of it is trusted again. It keeps its place in the roster.
+    """Revoke the peer `name` until a key of it is trusted again. It keeps its place in the roster.
 
     Raises:
         ConfigError: for a name that is not in the roster.
@@ -163,7 +164,7 @@ def revoke(file: Path, name: str) -> None:
 
 
 def show(file: Path) -> list[Listed]:
-    """Each peer's public key, what it is worth, and its secret if that lies here."""
+    """Each peer's public key, whether it is trusted, and the path of its secret if it is here."""
     listed = []
     for entry in read_roster(file).peer:
         state = "none" if entry.public_key is None else "revoked" if entry.revoked else "trusted"
@@ -208,7 +209,7 @@ def _set_revoked(entry: Any) -> None:
 
 
 def _set(entry: Any, key: str, value: str | bool) -> None:
-    """Behind the other keys, and before the comment that belongs to what follows."""
+    """Insert a key after the other keys, and before a comment that belongs to the next entry."""
     if key in entry or not isinstance(entry, Table):
         entry[key] = value
         return
@@ -235,7 +236,7 @@ def _rewrite(file: Path, change: Callable[[Any], None]) -> None:
         kept = _without_keys(before) == _without_keys(after)
     except UnusableError as reason:
         raise ConfigError(str(reason), file=file) from None
-    except Exception:  # what tomllib reads, and another library does not
+    except Exception:  # a file that tomllib reads and tomlkit does not
         kept = False
     if not kept:
         raise ConfigError("cannot be changed without losing something of it; write the keys in by hand", file=file)
@@ -259,7 +260,7 @@ def _without_keys(text: str) -> dict[str, Any]:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """One at a time changes a roster, also among the machines or containers of a shared folder."""
+    """Only one process at a time changes a roster, also among machines or containers with a shared folder."""
     if fcntl is None:
         yield
         return

@@ -1,7 +1,8 @@
-"""The join file of a run: who has it may enrol with a key of its own. It also names one live peer to enrol with.
+"""The join file of a run: a peer that has it may enrol with a key of its own. It also names one live peer to enrol
+with.
 
-TOML with the run's name, a secret of 32 bytes, and name, address and public key of that peer; readable by its owner
-alone, as a secret key is.
+It is TOML with the run's name, a secret of 32 bytes, and name, address and public key of that peer. Only its owner may
+read it, as for a secret key.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _HEAD = """\
 
 
 class _Written(BaseModel):
-    """What stands in a join file."""
+    """The content of a join file, as written."""
 
     model_config = ConfigDict(strict=True)
 
@@ -41,7 +42,7 @@ class _Written(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """What a join file says. `host` is the peer to enrol with."""
+    """The content of a join file. `host` is the name of the peer to enrol with."""
 
     run: str
     secret: bytes = field(repr=False)
@@ -54,7 +55,7 @@ def make_join(file: Path, run: str, host: str, address: Address, public: str, re
     """Write a join file with a new secret.
 
     Raises:
-        IdentityError: when it is there and not to be replaced, or cannot be written.
+        IdentityError: when the file exists and is not to be replaced, or cannot be written.
     """
     content = (
         f'run = "{run}"\nsecret = "{secrets.token_hex(_SECRET_BYTES)}"\n\n# A peer that is there:\n'
@@ -64,17 +65,18 @@ def make_join(file: Path, run: str, host: str, address: Address, public: str, re
 
 
 def read_join(file: Path, run: str) -> Join:
-    """The join file of this run.
+    """Read the join file of this run.
 
     Raises:
-        IdentityError: when others may read it, it is of another run, or no such file; nothing of its secret is shown.
+        IdentityError: when others may read it, it is of another run, or it is not a join file. The message shows
+        nothing of the secret.
     """
     text = read_private(file)
     join: Join | None
     try:
         said = check_shape(_Written, parse_toml(text))
         join = Join(said.run, bytes.fromhex(said.secret), said.name, parse_address(said.address), said.public)
-    except (UnusableError, ValueError, ConfigError):  # whose reasons may show what stands in the file
+    except (UnusableError, ValueError, ConfigError):  # their reasons may show the file's content
         join = None
     if join is None or not (
         is_peer_name(join.run)

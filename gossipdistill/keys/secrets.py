@@ -1,4 +1,4 @@
-"""The secret file of one peer: TOML with a name, a public and a secret key, readable by its owner alone."""
+"""The secret file of one peer: TOML with a name, a public and a secret key. Only its owner may read it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEAD = """\
 
 
 class _Written(BaseModel):
-    """What stands in a secret file."""
+    """The content of a secret file, as written."""
 
     model_config = ConfigDict(strict=True)
 
@@ -38,7 +38,7 @@ class _Written(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Of one peer; keys are 40 characters of Z85. Only the public one is ever shown."""
+    """The key pair of one peer. Keys are 40 characters of Z85. Only the public key is ever shown."""
 
     name: str
     public: str
@@ -46,21 +46,21 @@ class KeyPair:
 
 
 def make_pair(name: str) -> KeyPair:
-    """A new pair of keys."""
+    """Make a new key pair."""
     public, secret = zmq.curve_keypair()
     return KeyPair(name, public.decode("ascii"), secret.decode("ascii"))
 
 
 def read_secret(file: Path, name: str | None = None) -> KeyPair:
-    """The pair in this file, which must be of `name` if that is given.
+    """Read the key pair in this file, which must be of `name` if that is given.
 
     Raises:
-        IdentityError: when others may read it, or it is no such file; nothing of its content is shown.
+        IdentityError: when others may read it, or it is not a secret file. The message shows nothing of its content.
     """
     text = read_private(file)
     try:
         written = check_shape(_Written, parse_toml(text))
-    except UnusableError:  # whose reason may show what stands in the file
+    except UnusableError:  # its reason may show the file's content
         written = None
     if written is None or not (
         is_peer_name(written.name) and is_public_key(written.public) and is_public_key(written.secret)
@@ -77,7 +77,7 @@ def read_secret(file: Path, name: str | None = None) -> KeyPair:
 
 
 def _public_of(secret: str) -> str | None:
-    """The public key that goes with a secret one; None for 40 characters that are no key."""
+    """The public key that belongs to a secret key; None for 40 characters that are not a key."""
     try:
         return str(zmq.curve_public(secret.encode("ascii")).decode("ascii"))
     except zmq.ZMQError:
@@ -85,7 +85,7 @@ def _public_of(secret: str) -> str | None:
 
 
 def write_secret(file: Path, pair: KeyPair, replace: bool = False) -> None:
-    """Mode 0600, in a folder of mode 0700 that is made if it is missing.
+    """Write a secret file with mode 0600, in a folder of mode 0700 that is made if it is missing.
 
     Raises:
         IdentityError: when the file is there and not to be replaced, or others may enter its folder.
@@ -98,7 +98,7 @@ def read_private(file: Path) -> str:
     """The text of a small file that only its owner may read.
 
     Raises:
-        IdentityError: when it is not there, others may read it, or it is no text.
+        IdentityError: when it does not exist, others may read it, or it is not text.
     """
     try:
         with opened(file) as (number, status):
@@ -117,7 +117,7 @@ def read_private(file: Path) -> str:
 
 
 def write_private(file: Path, text: str, replace: bool) -> None:
-    """A file that only its owner may read, in a folder that only its owner may enter.
+    """Write a file that only its owner may read, into a folder that only its owner may enter.
 
     Raises:
         IdentityError: when the file is there and not to be replaced, or others may enter its folder.
@@ -138,7 +138,7 @@ def write_private(file: Path, text: str, replace: bool) -> None:
             if replace:
                 os.replace(scratch, file)
             else:
-                os.link(scratch, file)  # fails if somebody was faster
+                os.link(scratch, file)  # fails if another process was faster
         finally:
             scratch.unlink(missing_ok=True)
     except FileExistsError:
@@ -148,7 +148,7 @@ def write_private(file: Path, text: str, replace: bool) -> None:
 
 
 def usual_places(name: str, base: Path) -> tuple[Path, ...]:
-    """Where the secret of `name` is looked for when nobody says where it is: beside the roster, or in `keys` there."""
+    """The default paths of the secret of `name`: beside the roster, or in `keys` there."""
     return (base / FOLDER / f"{name}{SUFFIX}", base / f"{name}{SUFFIX}")
 
 

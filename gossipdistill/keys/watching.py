@@ -1,7 +1,7 @@
-"""Notice that the roster's keys have changed while a worker runs: somebody was revoked, trusted, or has a new key.
+"""Detects that the roster's keys have changed while a worker runs: a peer was revoked, trusted, or has a new key.
 
-The file is looked at every `LOOK_EVERY_S`, on a thread of its own; only keys are taken from it. One that cannot be read
-changes nothing: trusted peers stay trusted, and it is said.
+A separate thread reads the file every `LOOK_EVERY_S` seconds, and takes only keys from it. If the file cannot be read,
+trusted peers stay trusted, and a warning is given.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LOOK_EVERY_S = 1.0
 
 
 class KeyWatch:
-    """Tells `changed` the public keys by name, and who is revoked, at the first look and whenever they are others; and
-    `warn` why a file cannot be used."""
+    """Calls `changed` with the public keys by name and the names of revoked peers, at the first look and after each
+    change; and `warn` with the reason why a file cannot be used."""
 
     def __init__(
         self,
@@ -33,17 +33,17 @@ class KeyWatch:
         self._thread = threading.Thread(target=self._run, daemon=True, name="keys")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def look(self) -> None:
-        """Look once."""
+        """Read the file once."""
         try:
             status = self._file.stat()
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)

@@ -1,1 +1,1 @@
-"""What this machine offers: devices, free ports, its addresses and names."""
+"""The devices, free ports, addresses and names of this machine."""

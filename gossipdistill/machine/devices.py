@@ -1,4 +1,4 @@
-"""Which device of this machine a peer computes on."""
+"""Chooses the device of this machine that a peer computes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gossipdistill.errors import ConfigError
 
 
 def choose_device(asked: str, place: int) -> torch.device:
-    """The device of a peer: `auto` shares the GPUs of this machine round robin among local peers.
+    """The device of a peer. `auto` assigns the GPUs of this machine to local peers round robin.
 
     Raises:
         ConfigError: for a device that this machine does not have.

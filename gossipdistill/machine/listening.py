@@ -1,4 +1,4 @@
-"""Where this machine can listen: free ports, and why it cannot, with the advice that fits the reason."""
+"""Finds ports where this machine can listen, or says why it cannot, with advice that fits the reason."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from gossipdistill.presence import NOWHERE, Address
 
 _PORTS_OF_ROOT_END = 1024
 _EPHEMERAL = range(20_000, 32_000, 2)
-"""Where free pairs of ports are looked for: below Linux's own ephemeral range, so nothing else takes them by chance."""
+"""Free pairs of ports are looked for in this range. It is below Linux's own ephemeral range, from which other programs
+take ports."""
 _SHOWN_MAX = 6
 _IF_INET6 = Path("/proc/net/if_inet6")
 _SIOCGIFADDR = 0x8915
-"""Of <linux/sockios.h>: the IPv4 address of an interface."""
+"""The ioctl request (<linux/sockios.h>) for the IPv4 address of an interface."""
 
 
 def refuse_unusable(addresses: Mapping[str, Address], hint: str) -> None:
-    """Say which peer cannot listen at its two ports, before anything is started.
+    """Raise an error if a peer cannot listen on its two ports, before anything is started.
 
     Args:
-        addresses: peer's name -> where it is to listen.
-        hint: what to do where a port is in use, as the end of "end that program, or ...".
+        addresses: peer's name -> the address where it is to listen.
+        hint: what to do if a port is in use, as the end of "end that program, or ...".
 
     Raises:
         AddressError: naming the peer, the address, the reason and what to do.
@@ -59,7 +60,7 @@ def _refuse(name: str, address: Address, hint: str) -> None:
 
 
 def _host_of(name: str, address: Address) -> str:
-    """The IP address that is meant by the host of this address."""
+    """The IP address that the host of this address means."""
     found = look_up_all([address.host])[address.host]
     if not found.addresses:
         raise AddressError(
@@ -80,10 +81,10 @@ def _advice(name: str, address: Address) -> str:
 
 
 def bind_error(address: Address) -> OSError | None:
-    """Why this port of an IP address cannot be listened on; None if it can."""
+    """The reason why this port of an IP address cannot be listened on; None if it can."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As ZeroMQ does: a port that only waits out its last connection is free.
+        # As ZeroMQ does: a port whose last connection is in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address.host, address.port))
@@ -114,7 +115,8 @@ def free_ports(names: Iterable[str], host: str, taken: set[int], seed: int | Non
 
 
 def own_addresses() -> list[str]:
-    """The IP addresses of this machine, as far as the system shows them; those that other machines can use first."""
+    """The IP addresses of this machine, as far as the system shows them. Those that other machines can use come
+    first."""
     candidates = dict.fromkeys([*_of_interfaces(), *_by_name(), "127.0.0.1"])
     mine = [address for address in candidates if is_mine(address)]
     return sorted(mine, key=lambda address: (address in ("127.0.0.1", "::1"), ":" in address))
@@ -127,7 +129,7 @@ def _of_interfaces() -> Iterator[str]:
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             for _, interface in socket.if_nameindex():
-                with contextlib.suppress(OSError):  # it has none
+                with contextlib.suppress(OSError):  # the interface has no address
                     request = interface.encode()[:15].ljust(256, b"\0")
                     yield socket.inet_ntoa(fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)[20:24])
     with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What this machine says of names, addresses and ports. No name is waited for longer than `LOOK_UP_S`."""
+"""Looks up names, addresses and ports on this machine. A look-up of a name takes at most `LOOK_UP_S` seconds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOOK_UP_S = 5.0
-"""Who has not been found by then is as good as unknown: a worker would try again every two seconds."""
+"""A host name that is not found within this many seconds counts as unknown. A worker tries again every two seconds."""
 _LOOK_UPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """What became of a host: the addresses that it has, or why it has none."""
+    """The result of looking up a host: its addresses, or why it has none."""
 
     addresses: tuple[str, ...]
     took_s: float
@@ -29,7 +29,7 @@ class LookUp:
 
 
 def look_up_all(hosts: Iterable[str], within_s: float = LOOK_UP_S) -> dict[str, LookUp]:
-    """Each host's addresses, many asked at once, in threads that hold up nobody's end."""
+    """Look up the addresses of all hosts, many at once, in threads that do not delay the end of the process."""
     found: dict[str, LookUp] = {}
     wanted = list(dict.fromkeys(hosts))
     waiting = deque(wanted)
@@ -53,7 +53,7 @@ def look_up_all(hosts: Iterable[str], within_s: float = LOOK_UP_S) -> dict[str, 
 def _look_up(host: str) -> LookUp:
     began_s = time.perf_counter()
     try:
-        # A worker takes `localhost` for the IPv4 address, whatever a machine says first.
+        # A worker uses the IPv4 address of `localhost`, whichever a machine returns first.
         answers = socket.getaddrinfo("127.0.0.1" if host == "localhost" else host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
         return LookUp((), time.perf_counter() - began_s, getattr(error, "strerror", None) or str(error))
@@ -63,7 +63,7 @@ def _look_up(host: str) -> LookUp:
 
 
 def is_mine(address: str) -> bool:
-    """Whether this IP address is one of this machine's: nothing else can be bound to."""
+    """Whether this IP address is one of this machine's: only those can be bound."""
     with socket_of(address, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((address, 0))
@@ -73,7 +73,8 @@ def is_mine(address: str) -> bool:
 
 
 def holder(port: int, proc: Path = Path("/proc")) -> str:
-    """Who listens on a TCP port, as `process 12 (python -m http.server)`; "" when the system does not show it."""
+    """The process that listens on a TCP port, as `process 12 (python -m http.server)`; "" if the system does not show
+    it."""
     inodes = _listening(port, proc)
     if not inodes:
         return ""
@@ -82,7 +83,7 @@ def holder(port: int, proc: Path = Path("/proc")) -> str:
             if inodes.isdisjoint(_links(process / "fd")):
                 continue
             words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         return f"process {process.name} ({' '.join(words).strip()[:120]})"
     return ""
@@ -95,7 +96,7 @@ def _links(folder: Path) -> Iterator[str]:
 
 
 def _listening(port: int, proc: Path) -> set[str]:
-    """What the descriptors of those who listen on a port are called."""
+    """The names under /proc of the sockets that listen on a port."""
     found: set[str] = set()
     for table in "tcp", "tcp6":
         try:

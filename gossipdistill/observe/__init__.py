@@ -1,1 +1,1 @@
-"""What people see: event files, live progress, summaries, tables and drawings."""
+"""Output for people: event files, live progress, summaries, tables and drawings."""

@@ -1,4 +1,4 @@
-"""What a command does before it has anything to show: one line on a terminal, which goes when it is done."""
+"""One line on a terminal that says what a command does before it has output; the line is removed afterwards."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _CLEAR_LINE = "\r\x1b[K"
 
 @contextmanager
 def busy(console: Console, first: str) -> Iterator[Callable[[str], None]]:
-    """Shows `first`, then what the function is called with. Nothing where there is no terminal.
+    """Shows `first`, then each text that the returned function is called with. Shows nothing without a terminal.
 
-    The line is no live display, so that a bar of a download, or what a user's task prints, just takes its place.
+    The line is not a live display, so that a download's progress bar or a task's output simply replaces it.
     """
     shown = console.is_terminal and not console.is_dumb_terminal
 

@@ -35,23 +35,23 @@ _NEEDS = {
     "transfer_set": "a transfer set",
     "float_inputs": "floating-point inputs",
 }
-"""Fields of `Needs` that ask something of the run, in words."""
+"""The fields of `Needs` that the run must satisfy, in words."""
 _STARTS = {
     Initialisation.IDENTICAL: "the same initial weights",
     Initialisation.GROUPS: "links and the same initial weights inside each group",
 }
-"""The other starts are made by the launcher, whatever the models are."""
+"""Other initialisations are not here, as the launcher makes them for any model."""
 
 
 def needs_words(kind: type[Strategy]) -> list[str]:
-    """What a run must offer to a strategy, as the strategy declares it; what only one option asks for names it."""
+    """What a run must offer to a strategy, as the strategy declares it. A need of a single option names the option."""
     usual = _words(kind(kind.options_type(), Exchange()).needs)
     more = [text for text in _words(kind.needs) if text not in usual]
     return [*usual, *(f"{text} with `{kind.fuller_with}`" for text in more)]
 
 
 def waits_words(kind: type[Strategy]) -> str:
-    """Whom a step may wait for."""
+    """The peers that a step may wait for, in words."""
     if kind.rounds is Rounds.FREE:
         return "never"
     if kind.delivery is Delivery.COLLECTIVE:
@@ -127,7 +127,7 @@ def _module_line(kind: type[Strategy]) -> str:
 
 
 def _shown(entry: FieldInfo) -> str:
-    """The default as a run file would say it, as far as it can."""
+    """The default, as far as possible in the notation of a run file."""
     default = entry.get_default(call_default_factory=True)
     if default is None:
         return "unset"

@@ -1,4 +1,4 @@
-"""Lengths of time for people, and how long a run still takes."""
+"""Durations in words, and the remaining time of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def clock_words(seconds: float) -> str:
 
 
 def left_s(steps_left: int | None, steps_per_s: float, seconds_left: float | None) -> float | None:
-    """Seconds until the nearer of the two limits of a run, at the pace so far; None where nobody knows yet.
+    """Seconds until the nearer of the two limits of a run, at the pace so far; None if not known yet.
 
     Args:
-        steps_left: until the limit in steps, or None without one.
+        steps_left: steps until the limit, or None without one.
         steps_per_s: the pace so far; 0 before the first step.
-        seconds_left: until the limit in seconds, or None without one.
+        seconds_left: seconds until the limit, or None without one.
     """
     known = [seconds_left] if seconds_left is not None else []
     if steps_left is not None and steps_per_s > 0:

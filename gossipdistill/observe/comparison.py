@@ -49,22 +49,22 @@ REMARKS = {
 
 
 Mean = tuple[float, float | None]
-"""(mean over seeds, standard error or None)."""
+"""A figure is (mean over seeds, standard error); the error is None for a single seed."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one strategy under one fault plan, or under none."""
+    """The row of the table for one strategy, under one fault plan or without."""
 
     strategy: str
     faults: str | None
     begun: Sequence[CompareRow]
-    """Its runs, those included that were cut short."""
+    """The runs of this row include those that were cut short."""
     seeds_wanted: int
 
     @cached_property
     def runs(self) -> list[CompareRow]:
-        """Those of which the figures count."""
+        """The runs whose figures count."""
         return [run for run in self.begun if not is_cut_short(run)]
 
     @property
@@ -74,54 +74,54 @@ class Row:
 
     @property
     def expectations(self) -> list[VerdictRecord]:
-        """Of all its runs."""
+        """The verdicts of all its runs."""
         return [verdict for run in self.runs for verdict in run.expectations]
 
     @property
     def seeds(self) -> int:
-        """The number of seeds of which some peer has finished."""
+        """The number of seeds with at least one finished peer."""
         return sum(run.finished > 0 for run in self.runs)
 
     @property
     def finished(self) -> str:
-        """How many peers have finished, in words."""
+        """The number of peers that have finished, in words."""
         return f"{sum(run.finished for run in self.runs)} of {sum(run.peers for run in self.runs)}"
 
     @property
     def said(self) -> list[str]:
-        """The troubles and warnings of its runs, and whether its expectations are met."""
+        """The troubles and warnings of its runs, and whether its expectations were met."""
         troubles = [trouble for run in self.runs for trouble in run.troubles]
         warnings = dict.fromkeys(text for run in self.runs for text in run.warnings)
         return [*troubles, *warnings, *(verdict.line for verdict in self.expectations)]
 
     @cached_property
     def mean(self) -> Mean | None:
-        """Of the peers' mean accuracies, in percent."""
+        """The peers' mean accuracy, in percent."""
         return spread([100 * run.val_accuracy.mean for run in self.runs if run.val_accuracy])
 
     @property
     def worst(self) -> Mean | None:
-        """Of the peers' worst accuracies, in percent."""
+        """The worst accuracy of a peer, in percent."""
         return spread([100 * run.val_accuracy.worst for run in self.runs if run.val_accuracy])
 
     @property
     def loss(self) -> Mean | None:
-        """Of validation losses."""
+        """The validation loss."""
         return spread([run.val_loss for run in self.runs if run.val_loss is not None])
 
     @property
     def sent(self) -> Mean | None:
-        """Bytes of each peer."""
+        """The bytes sent per peer."""
         return spread([run.bytes_sent_per_peer for run in self.runs if run.bytes_sent_per_peer is not None])
 
     @property
     def cpu_s(self) -> Mean | None:
-        """Processor time of a step."""
+        """The processor time per step, in seconds."""
         return spread([run.cpu_s_per_step for run in self.runs if run.cpu_s_per_step is not None])
 
 
 def rows(summary: CompareRecord) -> list[Row]:
-    """Per strategy and fault plan, in the order that was asked for."""
+    """One row per strategy and fault plan, in the requested order."""
     kinds: dict[tuple[str, str | None], list[CompareRow]] = {}
     for run in summary.runs:
         kinds.setdefault((run.strategy, run.faults), []).append(run)
@@ -129,7 +129,7 @@ def rows(summary: CompareRecord) -> list[Row]:
 
 
 def is_cut_short(run: CompareRow) -> bool:
-    """Whether a signal ended this run before all its peers had finished: its figures are those of no seed."""
+    """Whether a signal ended this run before all its peers had finished, so that its figures do not count."""
     return (run.exit_code or 0) > 127 and run.finished < run.peers
 
 
@@ -174,7 +174,7 @@ def render(summary: CompareRecord) -> RenderableType:
 
 
 def _interruption(summary: CompareRecord) -> list[str]:
-    """What a signal has left undone; nothing of a comparison that ran to its end."""
+    """Notes on what a signal has left undone; empty for a complete comparison."""
     if summary.exit_code <= 127:
         return []
     cut = [f"{run.strategy} with seed {run.seed}" for run in summary.runs if is_cut_short(run)]
@@ -190,7 +190,7 @@ def _label(row: Row) -> str:
 
 
 def _seeds(row: Row) -> str:
-    """Over how many seeds a row is, where that is not all of them; beside its label, which is never left out."""
+    """The number of seeds of a row if it is not all of them; shown beside the label, which is never left out."""
     if row.seeds >= row.seeds_wanted or not (row.cut_short or row.seeds_wanted > 1):
         return ""
     return f", over {row.seeds} of {row.seeds_wanted} seeds" if row.seeds else ", no seed finished"
@@ -206,7 +206,7 @@ def _remark(row: Row) -> str:
 
 
 def _notes(figures: list[Row]) -> list[str]:
-    """What went wrong, row by row, and what the table means."""
+    """Notes on the problems of each row, and on how to read the table."""
     notes = []
     for row in figures:
         label = _label(row) + (f", under {row.faults}" if row.faults else "")
@@ -233,7 +233,7 @@ def _head(summary: CompareRecord) -> str:
         }
     )
     if ":" not in summary.task and (examples.asked or 0) <= examples.used:
-        examples = examples.but(pool=None)  # a ready-made task, as it was asked for: its pool is no news
+        examples = examples.but(pool=None)  # a ready-made task with as many examples as requested: do not show its pool
     dealt = data_words([examples], str(config.get("task.shards")), classes) if examples.used else ""
     parts = [f"{first}: {dealt}" if dealt else first]
     pace = f" of {1000 * summary.step_time_s:g} ms (padded)" if summary.step_time_s else ""

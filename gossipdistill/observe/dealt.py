@@ -1,4 +1,4 @@
-"""How much data each peer trains on, and out of how much, in words."""
+"""The number of examples that each peer trains on, and the size of the pool, in words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _HOW = {"same": ", the same for all"}
 
 
 def data_words(entries: Iterable[ExamplesRecord | None], how: str = "disjoint", classes: int | None = None) -> str:
-    """One phrase for all peers of a run, or "" where nothing is known.
+    """One phrase for all peers of a run; "" if nothing is known.
 
     Args:
-        entries: of each peer the object `examples` of its `result.json`; None is passed over.
+        entries: the object `examples` of each peer's `result.json`; None is skipped.
         how: `task.shards`.
-        classes: `task.classes_per_peer`, where labels are classes.
+        classes: `task.classes_per_peer`, if labels are classes.
     """
     known = [entry for entry in entries if entry]
     if not known:

@@ -34,11 +34,12 @@ from gossipdistill.printable import printable
 
 _PLAIN_EVERY_S = 5.0
 _PLAIN_PEERS_MAX = 8
-"""With more, one line tells of all of them."""
+"""With more peers than this, one line shows all of them together."""
 _NAMES_MAX = 4
 _STATE_CHARS_MAX = 34
 _QUIET_KINDS = {"started", "joined", "finished", "left", "fault", "left_out", "listened_to"}
-"""Kinds of events that a healthy run is full of: shown in the row, or in the story, not as lines of their own."""
+"""These kinds of events are frequent in a healthy run. They are shown in the row or in the story, not as separate
+lines."""
 _COLUMNS = (
     Column("peer"),
     Column("process"),
@@ -56,7 +57,7 @@ _COLUMNS = (
 
 @dataclass
 class Row:
-    """What is shown of one peer."""
+    """The displayed state of one peer."""
 
     pid: int = 0
     state: str = "starting"
@@ -64,7 +65,7 @@ class Row:
 
 
 class Display:
-    """Takes what `LocalRun` watches; use it as a context manager around the run."""
+    """Displays the records of a `LocalRun`; use it as a context manager around the run."""
 
     def __init__(self, console: Console, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._title, self._clock = console, title, clock
@@ -82,7 +83,7 @@ class Display:
             self._live.start()
         else:
             self._say(self._title)
-            # Who starts, or waits for a peer, may send no record for long.
+            # A peer that starts or waits may send no record for a long time.
             threading.Thread(target=self._tick, daemon=True, name="progress").start()
         return self
 
@@ -98,8 +99,8 @@ class Display:
             self.say_progress()
 
     def __call__(self, name: str, record: Told) -> None:
-        """One record of the peer `name`."""
-        if not name:  # of the run as a whole: its fault plan
+        """Take one record of the peer `name`."""
+        if not name:  # a record of the whole run: its fault plan
             if isinstance(record, Happened):
                 self._say(f"{record.at_s:7.2f} s  {record.line}", "magenta")
             return
@@ -139,7 +140,7 @@ class Display:
         self.say_progress()
 
     def _say_waiting(self, name: str, record: Waiting) -> None:
-        """Where there is no row to show it: whom a peer waits for, when that changes and every few seconds."""
+        """Without rows, print which peers a peer waits for, when they change and every few seconds."""
         at_s, names = self._waiting.get(name, (-math.inf, None))
         awaited = record.awaited
         if not self._is_live and (names != awaited or self._clock() - at_s >= _PLAIN_EVERY_S):
@@ -157,11 +158,11 @@ class Display:
                 self._say(f"{at_s:7.2f} s  {', '.join(names)} | {line}", "yellow")
 
     def _say(self, line: str, style: str = "") -> None:
-        # Above the live rows, so that it stays when they are gone.
+        # Above the live rows, so that it stays when they are removed.
         self._console.print(Text(printable(line), style=style), soft_wrap=not self._is_live)
 
     def say_progress(self) -> None:
-        """Where there is no terminal: every few seconds, what the peers are doing."""
+        """Without a terminal, print every few seconds what the peers are doing."""
         with self._talking:
             now = self._clock()
             if self._is_live or now - self._said_s < _PLAIN_EVERY_S:
@@ -181,7 +182,7 @@ class Display:
                 self._say(f"{len(training)} peers train; the last of them, {name}: {progress_words(record)}")
 
     def _starting(self, rows: Sequence[tuple[str, Row]]) -> str:
-        """What is waited for before anybody trains: peers by what they do."""
+        """What the run waits for before any peer trains: the peers, grouped by what they do."""
         doing: dict[str, list[str]] = {}
         for name, row in rows:
             if not row.record and row.state not in _ENDS:
@@ -190,14 +191,14 @@ class Display:
 
     def __rich__(self) -> RenderableType:
         """A title, a line of time, and a row for each peer."""
-        # A copy: it is drawn by a thread of its own.
+        # A copy, because another thread draws it.
         rows = list(self._rows.items())
         late = [name for name, row in rows if row.state not in (READY, TRAINING, *_ENDS) and not row.record]
         cells = [_cells(name, row, late) for name, row in rows]
         return Group(Text(self._title, style="bold"), Text(self._time(rows)), Fitting(_columns(rows), cells))
 
     def _time(self, rows: Sequence[tuple[str, Row]]) -> str:
-        """How long it has taken, and how long it still takes."""
+        """The elapsed and the remaining time."""
         records = [row.record for _, row in rows if row.record]
         since_start = clock_words(self._clock() - self._began_s)
         if not records:
@@ -228,7 +229,7 @@ def progress_words(record: Progress) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, Row]]) -> Sequence[Column]:
-    """Where a task has no accuracy, the loss on validation rows stands in its place."""
+    """The columns; if a task has no accuracy, the loss on validation rows is shown in its place."""
     lacking = any(row.record and row.record.val_rows and row.record.val_accuracy is None for _, row in rows)
     return [replace(c, title="val. loss") if lacking and c.title == "accuracy" else c for c in _COLUMNS]
 
@@ -261,7 +262,8 @@ def _validation_name(record: Progress) -> str:
 
 
 def _validation(record: Progress) -> str:
-    """About the accuracy, on a few validation rows, or where there is none the loss; "" before the first look."""
+    """The approximate accuracy on some of the validation rows, or the loss if there is no accuracy; "" before the first
+    measurement."""
     accuracy, loss = record.val_accuracy, record.val_loss
     if accuracy is not None:
         return f"~{100 * accuracy:.0f} %"

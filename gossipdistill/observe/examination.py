@@ -1,4 +1,4 @@
-"""The findings of a doctor as a table: what is wrong is said with what to do about it."""
+"""The findings of a doctor as a table; each problem is shown with advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 class FindingRecord(Record):
-    """What one check of a doctor has found; `verdict` is ok, warning or problem."""
+    """One finding of a doctor's check; `verdict` is ok, warning or problem."""
 
     check: str
     about: str
@@ -23,7 +23,7 @@ class FindingRecord(Record):
 
 
 class MeetingRecord(Record):
-    """What a script may want to compare of one other peer; null where it was not measured."""
+    """The measurements of one other peer, for scripts; null where nothing was measured."""
 
     kind: str | None
     reached: bool
@@ -37,7 +37,7 @@ class MeetingRecord(Record):
 
 
 class ExaminationRecord(Record):
-    """All findings of a doctor: what `--format json` prints."""
+    """All findings of a doctor, as printed by `--format json`."""
 
     version: int = Field(1, validation_alias="schema")
     peers: str
@@ -51,7 +51,7 @@ class ExaminationRecord(Record):
 
 
 def render(summary: ExaminationRecord) -> RenderableType:
-    """The table, and one line for the whole."""
+    """The table, and one line as a summary."""
     summary = summary.printable()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("check", no_wrap=True)

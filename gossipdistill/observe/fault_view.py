@@ -1,4 +1,4 @@
-"""A fault plan in the terminal: what goes wrong when and for whom, and what is expected all the same."""
+"""Shows a fault plan in the terminal: the faults, their times and peers, and what is expected nevertheless."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMES_SHOWN_MAX = 8
 
 
 def render(plan: FaultPlan, names: Sequence[str]) -> RenderableType:
-    """The plan among these peers (names in roster order)."""
+    """The plan applied to these peers (names in roster order)."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("from s", justify="right")

@@ -1,4 +1,5 @@
-"""Tables that fit: the least important columns go first where the terminal is narrow; no figure is ever cut."""
+"""Tables that fit the terminal: if it is narrow, the least important columns are left out first. No figure is ever
+truncated."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from rich.table import Table
 from gossipdistill.printable import printable_lines
 
 PLAIN_WIDTH = 120
-"""Columns of output that is no terminal (a file, a pipe, a log)."""
+"""The width in characters of output that is not a terminal (a file, a pipe, a log)."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`dispensable` columns are left out where room is short, the highest number first; 0 stays always. Only a
-    `folding` one may be broken into lines."""
+    """One column. `dispensable` columns are left out if the terminal is too narrow, the highest number first; 0 always
+    stays. Only a `folding` column may be broken into lines."""
 
     title: str
     right: bool = False
@@ -59,11 +60,11 @@ class Fitting:
 
 
 class PlainConsole(Console):
-    """A console that says what it is given to say: no text is read as markup, and no character of a text acts on the
-    terminal, wherever the text came from. Colours come from styles alone."""
+    """A console that prints texts literally: no text is read as markup, and no control character reaches the terminal,
+    whatever the origin of the text. Only styles give colours."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As everywhere, every text printable but for its line ends."""
+        """Render as usual, with every character but line ends made printable."""
         for segment in super().render(renderable, options):
             text = segment.text
             if segment.control is None and not text.isprintable():
@@ -72,7 +73,7 @@ class PlainConsole(Console):
 
 
 def console(stderr: bool = False) -> Console:
-    """A console for words: no markup, no highlighting, and wide where it is no terminal and nobody said how wide."""
+    """A console for texts: no markup and no highlighting; wide if it is not a terminal and no width is set."""
     made = PlainConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PLAIN_WIDTH

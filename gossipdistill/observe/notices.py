@@ -1,4 +1,4 @@
-"""What several peers say alike is told once, with all their names."""
+"""Merges equal lines of several peers into one line with all their names."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 HOLD_S = 0.3
-"""How long a line waits for other peers that say the same."""
+"""A line waits this many seconds for other peers with the same line."""
 AGAIN_AFTER_S = 10.0
-"""What another peer repeats within this time after it was told is not told again."""
+"""A line that another peer repeats within this many seconds after it was shown is not shown again."""
 
 
 class Notice(NamedTuple):
-    """One line and the peers that said it; `at_s` is when the first did, on the clock of its run, and None for the
+    """One line and the peers that sent it. `at_s` is the time (s) of the first, on the clock of its run; None for the
     reason that ended a peer."""
 
     at_s: float | None
@@ -30,13 +30,13 @@ class _Waiting:
 
 @dataclass
 class Notices:
-    """Lines on their way to the user. The owner passes the time, and prints what is `due`."""
+    """Lines that wait to be shown. The caller passes the time, and prints what is `due`."""
 
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
     _told: dict[str, tuple[float, frozenset[str]]] = field(default_factory=dict)
 
     def add(self, now_s: float, at_s: float | None, name: str, line: str) -> None:
-        """The peer `name` says this line."""
+        """Add a line of the peer `name`."""
         waiting = self._waiting.get(line)
         if waiting is not None:
             if name not in waiting.names:
@@ -49,7 +49,7 @@ class Notices:
         self._waiting[line] = _Waiting(now_s, at_s, [name])
 
     def due(self, now_s: float) -> list[Notice]:
-        """What has waited long enough, in the order in which it was first said."""
+        """The lines that have waited long enough, in the order in which they were first added."""
         ready = {line: one for line, one in self._waiting.items() if now_s - one.since_s >= HOLD_S}
         self._waiting = {line: one for line, one in self._waiting.items() if line not in ready}
         self._told |= {line: (now_s, frozenset(one.names)) for line, one in ready.items()}
@@ -57,7 +57,7 @@ class Notices:
 
 
 def merged(said: Iterable[tuple[str, str]], everybody: int) -> list[str]:
-    """Pairs (name, text) as lines `names: text`, each text once; "all peers" where all of more than two say it."""
+    """Pairs (name, text) as lines `names: text`, each text once; "all peers" if all of more than two peers have it."""
     names: dict[str, list[str]] = {}
     for name, text in said:
         if name not in names.setdefault(text, []):

@@ -1,4 +1,4 @@
-"""The outputs of the peers for the validation set, and the accuracy of them all together."""
+"""The outputs of the peers for the validation set, and the accuracy of their ensemble."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_outputs(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """(outputs [V, ...], labels [V, ...]) of a `validation.safetensors`.
 
     Raises:
-        UnusableError: when there is no such file, or it holds something else.
+        UnusableError: when the file is missing or has other content.
     """
     content = read_bytes(path, OUTPUTS_BYTES_MAX)
     try:
@@ -28,13 +28,13 @@ def read_outputs(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return held["outputs"].astype(np.float64), held["labels"]
     except KeyError as error:
         raise UnusableError(f"holds no {error.args[0]!r}") from None
-    except Exception as error:  # whatever the parser of another library raises: it is about this file
+    except Exception as error:  # any error of the library's parser: the file is invalid
         raise UnusableError(f"is no safetensors file ({type(error).__name__}: {error})") from None
 
 
 def ensemble_accuracy(folder: Path, names: Sequence[str]) -> tuple[float | None, dict[str, str]]:
-    """Accuracy of the mean of the peers' class probabilities [V, C], None where that means nothing; and by name what is
-    wrong with a peer's file."""
+    """The accuracy of the mean of the peers' class probabilities [V, C], None if it is undefined; and the problem with
+    each unusable file, by peer's name."""
     total: npt.NDArray[Any] | None = None
     labels: npt.NDArray[Any] | None = None
     problems: dict[str, str] = {}

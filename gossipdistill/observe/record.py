@@ -1,8 +1,8 @@
-"""The codec of what lies in a run's folder: a class for each kind of JSON object, read and written by one rule.
+"""The codec of the JSON files of a run: a class for each kind of object, all read and written by the same rules.
 
-All files may be anybody's, or damaged. Only what is shown is checked. Other keys may follow, and keys that releases
-before this one did not write may be missing. A record is written as it was read or made: the same keys in the same
-order, none added. Numbers are finite and texts may hold anything: they are made printable where they are shown.
+Files are not trusted, and may be damaged. Only keys that are shown are checked. There may be unknown keys, and keys
+that earlier releases did not write may be missing. A record is written as it was read or made: the same keys in the
+same order, none added. Numbers are finite. Texts may hold any characters, and are made printable where they are shown.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def _unchecked(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, WrapValidator(_as_it_was)]
-"""A whole number stays one."""
+"""A finite number; an integer stays an integer."""
 Written = Annotated[T, WrapValidator(_unchecked)]
-"""What we write so, and read as anybody has written it."""
+"""A value that this package writes with this type; a value of another type is read without an error."""
 
 
 class Known(BaseModel):
-    """A JSON object of which some keys are known."""
+    """A JSON object with some known keys."""
 
     model_config = ConfigDict(
         strict=True, extra="allow", allow_inf_nan=False, frozen=True, populate_by_name=True, protected_namespaces=()
@@ -56,10 +56,10 @@ class Known(BaseModel):
 
 
 class Record(Known):
-    """A JSON object that is also written: with the keys that it was read or made with."""
+    """A JSON object that can also be written, with the keys that it was read or made with."""
 
     _keys: tuple[str, ...] = PrivateAttr(())
-    """The keys that were given, by the names of fields where they have one."""
+    """The keys that were given; known keys are under the names of their fields."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -81,20 +81,20 @@ class Record(Known):
         return {names[key]: plain(value) for key, value in self._held().items()}
 
     def but(self, **changes: object) -> Self:
-        """The same with other values of these keys; new ones come last."""
+        """A copy with other values of these keys; new keys come last."""
         return type(self).model_validate(self._held() | changes)
 
     def without(self, key: str) -> Self:
-        """The same without this key."""
+        """A copy without this key."""
         return type(self).model_validate({name: value for name, value in self._held().items() if name != key})
 
     def printable(self) -> Self:
-        """The same, with each text fit for a terminal."""
+        """A copy in which all texts are printable."""
         return type(self).model_validate(printable_all(self.plain()))
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it, in which each record is an object."""
+    """The value as plain JSON, with each record as an object."""
     if isinstance(value, Record):
         return value.plain()
     if isinstance(value, dict):
@@ -105,10 +105,10 @@ def plain(value: Any) -> Any:
 
 
 def read_record(path: Path, shape: type[Shape]) -> Shape:
-    """The JSON object in a file of a run, which has this shape.
+    """Read the JSON object of this shape in a file of a run.
 
     Raises:
-        ConfigError: naming the file, the key and what is wrong with it.
+        ConfigError: with the file, the key and the problem.
     """
     try:
         return check_shape(shape, read_object(path))

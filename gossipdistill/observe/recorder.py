@@ -1,5 +1,5 @@
-"""Where events go: `events.jsonl` of the peer, and the display. What is older than the newest lines that fit lies
-in `events.1.jsonl`, and what is older still is gone: a peer may run for months beside one that comes and goes."""
+"""Writes events into `events.jsonl` of the peer, and passes them to the display. When the file is full it becomes
+`events.1.jsonl`, which replaces the one before: a peer may run for months beside one that comes and goes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from gossipdistill.observe.told import Happened, Report
 
 FILE, OLDER_FILE = "events.jsonl", "events.1.jsonl"
 FILE_BYTES_MAX = 16 * 1024 * 1024
-"""Of each of the two files; about a hundred thousand events."""
+"""Each of the two files has at most this many bytes, which is about a hundred thousand events."""
 
 
 def event_line(event: Event, at_s: float) -> str:
-    """The line of this event in `events.jsonl`, `at_s` after the start that the file calls 0."""
+    """The line of this event in `events.jsonl`; `at_s` is in seconds since the start, which is 0 in the file."""
     entry = {"at_s": round(at_s, 3), "kind": event.kind.value, "peer": event.peer, "reason": event.reason}
     return json.dumps(entry | ({"detail": event.detail} if event.detail else {})) + "\n"
 
 
 class Recorder:
-    """Appends events to a file and passes them on. `began_s` is the clock reading that the file calls 0. A disk that
-    takes no more ends nothing: that is said once, and how many events are missing at the end."""
+    """Appends events to a file and passes them on. `began_s` is the clock reading that is 0 in the file. A full disk
+    ends nothing: it is reported once, and at the end the number of missing events is reported."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class Recorder:
 
     @property
     def problem(self) -> str:
-        """How many events are missing in the file, and why; empty where none is."""
+        """The number of events missing in the file, and why; empty if none is."""
         return f"{self._reason} ({self._lost} event{'s' * (self._lost > 1)} missing)" if self._lost else ""
 
     def prepare(self) -> None:
-        """Make the file, and see how long it is.
+        """Create the file, and read its length.
 
         Raises:
             OSError: when it cannot be written.
@@ -58,7 +58,7 @@ class Recorder:
         self._bytes = self._file.stat().st_size
 
     def record(self, event: Event) -> None:
-        """Write one event at once: a killed process must leave its last words behind."""
+        """Write one event at once, so that a killed process has written its last events."""
         at_s = round(event.at_s - self._began_s, 3)
         self._report(Happened(at_s, event.kind.value, event.line(), event.peer))
         try:
@@ -76,7 +76,7 @@ class Recorder:
         if self._bytes is None:
             self.prepare()
         if self._torn:
-            line = "\n" + line  # what was begun is no event
+            line = "\n" + line  # the partial line is not an event
         assert self._bytes is not None
         if self._bytes + len(line) > self._bytes_max:
             self._disk.rename(self._file, self._older)

@@ -1,4 +1,4 @@
-"""The files of a run: what each holds, and must hold so that it can be shown."""
+"""The files of a run: the keys of each, and those that it needs to be shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gossipdistill.observe.record import Count, Known, Number, Record, Written, 
 
 
 class Spread(Record):
-    """A distribution, such as the ages of what was used of others, in seconds."""
+    """A distribution, such as the ages (s) of the parcels that were used."""
 
     median: Number | None
     p95: Written[Number | None] = None
@@ -21,7 +21,7 @@ class Spread(Record):
 
 
 class ExamplesRecord(Record):
-    """How much data a peer trains on, and out of how much."""
+    """The number of examples that a peer trains on, and the size of the pool."""
 
     used: Count
     pool: int | None
@@ -30,7 +30,7 @@ class ExamplesRecord(Record):
 
 
 class LinkRecord(Record):
-    """What a peer has had of one sender."""
+    """The exchanges of a peer with one sender."""
 
     sender: Written[str] = Field("", validation_alias="from")
     to: Written[str] = ""
@@ -59,9 +59,9 @@ class PeerRecord(Record):
     quarantined: dict[str, int]
     warnings: list[str]
     reason: str = ""
-    """Why its training has not ended well."""
+    """It says why the training has not ended well."""
     troubles: list[str] = Field(default_factory=list)
-    """Why it is no success all the same that it has finished; they are among the warnings."""
+    """They say why a finished peer is not a success; they are also among the warnings."""
     push_sum_weight: Number | None = None
     unusual_norms: dict[str, int] = Field(default_factory=dict)
     out_of_range: dict[str, int] = Field(default_factory=dict)
@@ -82,11 +82,11 @@ class PeerRecord(Record):
     staleness_steps: Written[Spread | None] = None
     malformed: Written[dict[str, int]] = Field(default_factory=dict)
     lived_s: Written[Number | None] = None
-    """The virtual time that a simulated process has lived."""
+    """The virtual seconds that a simulated process has lived."""
 
 
 class FaultRecord(Record):
-    """What became of one fault of a plan; its keys in the plan come before these."""
+    """The course of one fault of a plan; its keys in the plan come before these."""
 
     what: str
     began_s: Number | None
@@ -95,7 +95,7 @@ class FaultRecord(Record):
 
     @classmethod
     def of(cls, fault: Fault, began_s: float | None, ended_s: float | None, fired: int) -> FaultRecord:
-        """As `summary.json` has it."""
+        """The record, as in `summary.json`."""
         entry = fault.model_dump(mode="json", exclude_none=True) | {"what": fault.words()}
         return cls.model_validate(entry | {"began_s": began_s, "ended_s": ended_s, "fired": fired})
 
@@ -117,11 +117,11 @@ class VerdictRecord(Record):
     at_most: Written[Number | None] = None
     measured: Written[Number | None] = None
     reason: Written[str] = ""
-    """Why nothing was measured."""
+    """It says why nothing was measured."""
 
     @classmethod
     def of(cls, verdict: Verdict) -> VerdictRecord:
-        """As `summary.json` has it."""
+        """The record, as in `summary.json`."""
         bounds = {"at_least": verdict.expected.at_least, "at_most": verdict.expected.at_most}
         figure = verdict.figure
         return cls.model_validate(
@@ -134,21 +134,21 @@ class VerdictRecord(Record):
 
 
 class Scores(Record):
-    """Accuracy over the peers that finished, as a comparison shows it."""
+    """The accuracy over the peers that finished, as in a comparison."""
 
     mean: Number
     worst: Number
 
 
 class AllScores(Scores):
-    """And as a run does."""
+    """The accuracy over the peers that finished, as in a run."""
 
     ensemble: Number | None
     over: Count
 
 
 class Spans(Record):
-    """The mean over peers, and both ends."""
+    """Mean, minimum and maximum over peers."""
 
     mean: Number
     least: Number
@@ -156,7 +156,7 @@ class Spans(Record):
 
 
 class CurveRecord(Record):
-    """What is drawn over virtual time; one entry per sample in each list."""
+    """The curves that are drawn over virtual time; each list has one entry per sample."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -168,7 +168,7 @@ class CurveRecord(Record):
 
 
 class SimulationRecord(Record):
-    """What only a simulation knows."""
+    """The figures that only a simulation has."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -246,7 +246,7 @@ class CompareRow(Record):
 
 
 class Budget(Record):
-    """When the runs of a comparison end."""
+    """The limits of the runs of a comparison."""
 
     steps: int | None
     seconds: Number | None

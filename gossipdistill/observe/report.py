@@ -1,4 +1,4 @@
-"""One run's results as `summary.json` and as a table."""
+"""The results of one run as `summary.json` and as a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from gossipdistill.observe.records import (
 
 
 class _Named(Protocol):
-    """What a summary needs to know of a run's configuration."""
+    """The parts of a run's configuration that a summary needs."""
 
     @property
     def name(self) -> str: ...
@@ -61,7 +61,7 @@ def summarise(
     faults: Sequence[FaultRecord] = (),
     expectations: Sequence[VerdictRecord] = (),
 ) -> SummaryRecord:
-    """The one object of `summary.json`. Means are over finished peers."""
+    """The object in `summary.json`. Means are over finished peers."""
     finished = [peer for peer in peers if peer.status == "finished"]
     scores = [peer.val_accuracy for peer in finished if peer.val_accuracy is not None]
     accuracy = None
@@ -95,14 +95,14 @@ def summarise(
 
 
 def _sum_of_weights(peers: Sequence[PeerRecord]) -> float | None:
-    """The push-sum weights that the peers hold at their ends; None where no strategy of mass was at work."""
+    """The sum of the push-sum weights that the peers hold at the end; None without a strategy of mass."""
     held = [peer.push_sum_weight for peer in peers if peer.push_sum_weight is not None]
     return round(sum(held), 6) if held else None
 
 
 def _weights_warning(summary: SummaryRecord) -> list[str]:
-    """A word on weights that do not add up: each peer begins with 1, the killed take theirs along, and more than there
-    ever was has been made up by somebody."""
+    """A warning if the push-sum weights do not add up. Each peer begins with 1; a killed peer's weight is lost; a sum
+    above the number of peers means that a peer has made up weight."""
     total, count = summary.push_sum_weight, len(summary.peers)
     if total is None or count / 3 <= total <= 3 * count:
         return []
@@ -113,7 +113,7 @@ _WEIGHTS_MEAN = "peers were killed, mass was still on its way, or somebody takes
 
 
 FAULTS_FILE = "faults.json"
-"""In the folder of a peer that did to itself what a fault plan says."""
+"""The file is in the folder of a peer whose own launcher has applied a fault plan."""
 _COLUMNS = (
     Column("peer"),
     Column("status"),
@@ -174,11 +174,11 @@ def _row(peer: PeerRecord) -> list[Text | str]:
 
 
 _HARM = ("muted", "rate", "bytes", "oversize", "replay", "slots")
-"""Reasons for turning messages away that ought to be known; a few others are of every life, such as `repeated`."""
+"""These reasons for refusing messages are reported; others, such as `repeated`, occur in every run."""
 
 
 def _notes(summary: SummaryRecord) -> list[tuple[str, bool]]:
-    """Lines below the table, and whether each says why something is no success."""
+    """The lines below the table, each with whether it says why something is not a success."""
     notes = []
     accuracy = summary.val_accuracy
     if accuracy:
@@ -199,7 +199,7 @@ def _notes(summary: SummaryRecord) -> list[tuple[str, bool]]:
 
 
 def _figures(summary: SummaryRecord) -> list[str]:
-    """What was measured, refused and waited for."""
+    """Lines on what was measured, refused and waited for."""
     notes = []
     for peer in summary.peers:
         metrics = {name: value for name, value in peer.metrics.items() if name != "accuracy"}
@@ -237,7 +237,7 @@ def _fault_line(number: int, fault: FaultRecord) -> str:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Standard JSON: what diverged is no number there, so a figure that is not finite becomes null."""
+    """The value as standard JSON, which has only finite numbers: other figures become null."""
     return json.dumps(_finite_or_none(plain(value)), indent=indent, allow_nan=False)
 
 
@@ -250,18 +250,18 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Record | Mapping[str, Any], disk: Disk | None = None) -> None:
-    """Write one object; a reader finds the old file or the whole new one.
+    """Write one object atomically: a reader finds the old file or the whole new one.
 
     Raises:
-        OSError: with the name of the file; what was begun is removed.
+        OSError: with the name of the file; a partial file is removed.
     """
     put(path, [f"{as_json(value, indent=1)}\n".encode()], disk or Disk(), synced=False)
 
 
 @contextlib.contextmanager
 def noted(unwritten: list[str]) -> Iterator[None]:
-    """Around what is written at the end: what cannot be is noted there as `FILE: reason`, and the results are shown all
-    the same."""
+    """A context for writing a file at the end. An error is added to `unwritten` as `FILE: reason`, and the results are
+    shown nevertheless."""
     try:
         yield
     except OSError as error:
@@ -269,7 +269,7 @@ def noted(unwritten: list[str]) -> Iterator[None]:
 
 
 def newest_run(out: Path) -> Path:
-    """The run folder that changed last.
+    """The most recently changed run folder.
 
     Raises:
         ConfigError: when there is none.
@@ -281,10 +281,10 @@ def newest_run(out: Path) -> Path:
 
 
 def find_run(out: Path, run: str | None) -> Path:
-    """The folder of a run by its name or path; the newest without one.
+    """The folder of a run by its name or path; without `run`, the newest.
 
     Raises:
-        ConfigError: with the nearest names.
+        ConfigError: when there is no such run, with the nearest names.
     """
     if run is None:
         return newest_run(out)
@@ -296,7 +296,7 @@ def find_run(out: Path, run: str | None) -> Path:
 
 
 def load_summary(folder: Path) -> SummaryRecord:
-    """`summary.json` of a run; made from the peers' own results where nobody wrote one (a cluster, containers).
+    """Read `summary.json` of a run. Without one (a cluster, containers), it is made from the peers' own results.
 
     Raises:
         ConfigError: when it cannot be read.
@@ -306,13 +306,13 @@ def load_summary(folder: Path) -> SummaryRecord:
 
 
 def _is_run(folder: Path) -> bool:
-    """A run, or a comparison."""
+    """Whether this is the folder of a run or a comparison."""
     written = any(is_there(folder / name) for name in ("summary.json", "compare.json"))
     return is_folder(folder) and (written or bool(entries(folder, "*/config.json")))
 
 
 class _Settings:
-    """A `config.json` read back, as far as a summary needs it."""
+    """The values of a `config.json` that a summary needs."""
 
     def __init__(self, values: Mapping[str, SettingRecord]) -> None:
         def value(key: str) -> Any:
@@ -335,8 +335,8 @@ def _collected(folder: Path) -> SummaryRecord:
 
 
 def _entry_of(folder: Path) -> PeerRecord:
-    """What a peer has written at its end, or that it has not, or nothing that can be read. It is called as its folder
-    is: what it says of its own name might lead elsewhere."""
+    """A peer's result, or an entry that says that it is missing or unreadable. The peer's name is taken from its
+    folder: the name in the file is not trusted."""
     path = folder / "result.json"
     if not is_there(path):
         return unknown_peer(folder.name)
@@ -362,8 +362,8 @@ def _first_readable(configs: Sequence[Path]) -> Mapping[str, SettingRecord]:
 
 
 def _collected_faults(folder: Path) -> list[FaultRecord]:
-    """What became of the faults of a plan that each peer has followed on its own. Each tells what hit it, and how many
-    messages of its own were bent."""
+    """The course of the faults of a plan that each peer has applied on its own. Each reports the faults that affected
+    it, and the number of its messages that were bent."""
     told = [read_record(file, FaultsRecord).faults for file in entries(folder, f"*/{FAULTS_FILE}")]
     merged = []
     for same in zip(*told, strict=False):
@@ -374,7 +374,7 @@ def _collected_faults(folder: Path) -> list[FaultRecord]:
 
 
 def unknown_peer(name: str) -> PeerRecord:
-    """The entry of a peer that has left no result: it is running still, or was lost."""
+    """The entry of a peer without a result: it is still running, or was lost."""
     return PeerRecord(
         cpu_s_per_step=None,
         val_loss=None,
@@ -398,7 +398,7 @@ def unknown_peer(name: str) -> PeerRecord:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes for people: 1 kB is 1000 bytes."""
+    """A number of bytes with its unit; 1 kB is 1000 bytes."""
     if count is None:
         return "-"
     if count < 999_500:

@@ -1,4 +1,4 @@
-"""Finding a run that was, and waiting for one that is."""
+"""Finds a run that has ended, or waits for one that is running."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from gossipdistill.roster import classify, load_roster
 Found = SummaryRecord | CompareRecord
 _LOOK_EVERY_S = 0.5
 _WRITES_EVERY_S = 25.0
-"""A worker saves its checkpoint every ten seconds, unless told otherwise."""
+"""A peer that has written nothing for this many seconds counts as lost. A worker saves a checkpoint every ten seconds
+by default."""
 
 
 def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -> Found:
     """The summary of a run, or of a comparison.
 
-    With `wait_s`, waits until there is a run and all its peers have written their results.
+    With `wait_s`, waits at most that many seconds until there is a run and all its peers have written their results.
     """
     deadline_s = time.monotonic() + wait_s
     said = ""
@@ -49,12 +50,12 @@ def find_and_wait(out: Path, run: str | None, wait_s: float, console: Console) -
 
 
 def render(found: Found) -> RenderableType:
-    """Its table."""
+    """The table of a run or a comparison."""
     return report.render(found) if isinstance(found, SummaryRecord) else comparison.render(found)
 
 
 def _missing(folder: Path) -> str:
-    """Whose results are not there yet; empty when there is nothing left to wait for."""
+    """The peers whose results are missing, in words; empty if there is nothing left to wait for."""
     if is_there(folder / "summary.json") or is_there(folder / "compare.json"):
         return ""
     results = {path.parent.name: _is_serving(path) for path in entries(folder, "*/result.json")}
@@ -62,13 +63,13 @@ def _missing(folder: Path) -> str:
     if not without:
         return ""
     if results and not any(results.values()):
-        # All who finished have stopped waiting for these: they are lost, unless they still write.
+        # All finished peers have stopped waiting for these: they are lost, unless they still write.
         without = [name for name in without if _wrote_lately(folder / name)]
     return f"no result yet of {', '.join(without)}" if without else ""
 
 
 def _expected(folder: Path) -> list[str]:
-    """The peers of a run: those of its roster where that can still be read, else those that have a folder."""
+    """The peers of a run: those of its roster if it can still be read, else those that have a folder."""
     configs = entries(folder, "*/config.json")
     with contextlib.suppress(ConfigError):
         where = read_setting(configs[0], "peers") if configs else None
@@ -78,7 +79,7 @@ def _expected(folder: Path) -> list[str]:
 
 
 def _is_serving(path: Path) -> bool:
-    """Whether this result says that its peer serves the others still; a damaged one will not be written again."""
+    """Whether this result says that its peer still serves the others. A damaged result will not be written again."""
     with contextlib.suppress(ConfigError):
         return read_record(path, PeerRecord).serving
     return False

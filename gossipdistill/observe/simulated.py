@@ -89,7 +89,7 @@ def _notes(summary: SummaryRecord) -> list[Text]:
 
 
 def _said(summary: SummaryRecord, of: Callable[[PeerRecord], list[str]]) -> list[str]:
-    """What peers say, each text once, with the names of the first few."""
+    """The lines of the peers, each text once, with the names of the first few peers."""
     names: dict[str, list[str]] = {}
     for peer in summary.peers:
         for text in of(peer):
@@ -103,7 +103,7 @@ def _said(summary: SummaryRecord, of: Callable[[PeerRecord], list[str]]) -> list
 
 def plot(summary: SummaryRecord, path: Path) -> None:
     """Draw loss, consensus distance and exchange rate over virtual time: .png, .svg or .pdf."""
-    # Imported here: it takes longer to import than everything else.
+    # Imported here, as it takes longer to import than everything else.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

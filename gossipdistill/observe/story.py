@@ -1,8 +1,8 @@
-"""Why something happened: the events of a run retold in order, in words, about one peer or one parcel.
+"""Tells why something happened: the events of a run about one peer or one parcel, in order and in words.
 
-Each peer writes its own `events.jsonl`, in seconds of its own clock since it started. A story puts them side by side,
-so the order of lines from different peers is as exact as their starts were close together; in a simulated run it is
-exact.
+Each peer writes its own `events.jsonl`, in seconds of its own clock since its start. A story merges these files. The
+order of lines from different peers is therefore only as exact as their starts were simultaneous; in a simulated run it
+is exact.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gossipdistill.observe.records import EventRecord
 from gossipdistill.printable import printable
 
 TOGETHER_S = 5.0
-"""What several peers say of the same thing within this time is one line."""
+"""Events of several peers about the same thing within this many seconds are one line."""
 _TOLD_MAX = 400
 _BYTES_MAX = 16 * FILE_BYTES_MAX
-"""Of a file of events; larger ones were written by something else."""
+"""A file of events with more bytes is not read: this package does not write such files."""
 _PARCEL = re.compile(r"(?P<sender>[^/]+)/(?P<topic>[^/]+)/(?P<number>\d{1,18})")
 _SAYS = {
     "joined": "hears {who} for the first time",
@@ -62,7 +62,7 @@ _SAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One line of an `events.jsonl`, and whose file it is."""
+    """One line of an `events.jsonl`; `by` is the peer that wrote it."""
 
     at_s: float
     by: str
@@ -72,14 +72,15 @@ class Told:
     detail: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def line(self) -> str:
-        """In words."""
+        """The event in words."""
         who = self.peer if self.peer and self.peer != self.by else "itself"
         said = _SAYS[self.kind].format(who=who) if self.kind in _SAYS else self.kind.replace("_", " ")
         return f"{self.at_s:9.2f} s  {self.by} {said}: {self.reason}"
 
 
 class Events(NamedTuple):
-    """All events of a run in order of time, the names of those who wrote them, and what could not be read, in words."""
+    """All events of a run in order of time, the names of the peers that wrote them, and problems with files, in
+    words."""
 
     told: list[Told]
     names: list[str]
@@ -87,10 +88,10 @@ class Events(NamedTuple):
 
 
 def tell(run: Path, what: str) -> list[str]:
-    """The story of a peer (`bo`) or of a parcel (`ada/push_sum/17`: sender/topic/number), one line each.
+    """The story of a peer (`bo`) or of a parcel (`ada/push_sum/17`: sender/topic/number), as lines.
 
     Raises:
-        ConfigError: when the run has no events, or no such peer; with the nearest names.
+        ConfigError: when the run has no events or no such peer, with the nearest names.
     """
     events, names, problems = read_events(run)
     what = printable(what)
@@ -103,11 +104,11 @@ def tell(run: Path, what: str) -> list[str]:
 
 
 def read_events(run: Path) -> Events:
-    """The events of all peers. A file that cannot be read, and lines that are no events, are told and passed over; the
-    half of a line at the end of a file is of a process that was killed.
+    """Read the events of all peers. Unreadable files and invalid lines are reported and skipped. An incomplete last
+    line comes from a process that was killed.
 
     Raises:
-        ConfigError: when nobody has written any.
+        ConfigError: when no peer has written any.
     """
     found = entries(run, f"*/{FILE}")
     if not found:
@@ -145,7 +146,7 @@ def _read(file: Path, problems: list[str]) -> Iterable[Told]:
 
 def _event(line: bytes) -> EventRecord:
     try:
-        return EventRecord.model_validate_json(line)  # ten times faster than what says why a line is none
+        return EventRecord.model_validate_json(line)  # ten times faster than the reader that says why a line is invalid
     except ValidationError:
         return check_shape(EventRecord, parse_json(decoded(line)))
 
@@ -156,7 +157,7 @@ def _told(entry: EventRecord, by: str) -> Told:
 
 
 def _half(line: bytes, by: str) -> Iterable[Told]:
-    """What a killed process wrote last, which is an event if it came as far as the end of its line."""
+    """The last line of a killed process, which is an event if only its line end is missing."""
     with contextlib.suppress(UnusableError):
         if line:
             yield _told(_event(line), by)
@@ -188,7 +189,7 @@ def _of_peer(events: Sequence[Told], name: str) -> list[str]:
 
 
 def _same(concerned: Sequence[Told], first: int, name: str) -> list[int]:
-    """Where others say the same of this peer soon after."""
+    """The indices of events in which other peers report the same of this peer soon after."""
     one, found = concerned[first], []
     for index in range(first + 1, len(concerned)):
         other = concerned[index]
@@ -212,7 +213,7 @@ def _and_others(names: Sequence[str], until_s: float) -> str:
 
 
 def _ending(concerned: Sequence[Told], name: str) -> list[str]:
-    """What was thought of it in the end, by those who changed their mind last."""
+    """The last known state of the peer, according to the peers that reported on it."""
     last: dict[str, Told] = {}
     for one in concerned:
         if one.peer == name and one.by != name and one.kind in ("joined", "suspect", "dead", "returned", "left"):

@@ -1,7 +1,7 @@
-"""What a worker tells its launcher, and a launcher those who watch: a class for each kind of record, and one codec.
+"""The records that a worker sends to its launcher, and a launcher to its observers: one class per kind, and one codec.
 
-Between processes a record is one line of JSON, an object with its kind under "type". Standard library only: a worker
-says what it does before torch is imported, which takes seconds.
+Between processes a record is one line of JSON, an object with its kind under "type". This module imports only the
+standard library: a worker reports what it does before torch is imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A worker that starts: what it does now."""
+    """A worker is starting; `text` says what it does now."""
 
     KIND: ClassVar[str] = "phase"
     text: str
@@ -24,7 +24,8 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """It could train now. `told` is a line for the user about its data; empty where the launcher says it for all."""
+    """A worker is ready to train. `told` is a line for the user about its data; empty if the launcher shows it for
+    all."""
 
     KIND: ClassVar[str] = "ready"
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +36,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """It waits for other peers, whose names are in `awaited`."""
+    """A worker waits for other peers; `awaited` names them."""
 
     KIND: ClassVar[str] = "waiting"
     text: str
@@ -44,34 +45,35 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A few times a second while it trains. Losses are None where they are not finite, and before the first look."""
+    """The progress of a worker, sent a few times a second while it trains. Losses are None if they are not finite, and
+    before the first validation."""
 
     KIND: ClassVar[str] = "progress"
     step: int = 0
     share: float = 0.0
     """The share of the run that is over, 0 to 1."""
     elapsed_s: float = 0.0
-    """The time that it has trained."""
+    """The seconds that it has trained."""
     steps_per_s: float = 0.0
     loss: float | None = None
     exchanges: int = 0
     alive: int = 1
-    """The number of peers that are known to live, itself among them."""
+    """The number of peers known to be alive, including itself."""
     expected: int = 1
     left_s: float | None = None
-    """The time that is left, about; None while that is not known."""
+    """The approximate remaining seconds; None while they are not known."""
     val_loss: float | None = None
     val_accuracy: float | None = None
     val_rows: int = 0
-    """The validation figures are of this number of rows; 0 before the first look."""
+    """The number of rows in the validation figures; 0 before the first validation."""
     val_step: int = 0
     """The validation figures are of the model after this step."""
     links: Mapping[str, int] = field(default_factory=dict)
     """The number of exchanges with each sender."""
     ages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """The ages of what was used of each sender, as the ledger counts them."""
+    """The ages of the parcels used of each sender, as counted by the ledger."""
     faults: Mapping[str, int] = field(default_factory=dict)
-    """The number of messages that each fault of a plan has bent, by its number."""
+    """The number of messages that each fault of a plan has bent, by the fault's number."""
     weight: float = 0.0
     """The push-sum weight that it holds; 0 without mass."""
     cpu_s: float = 0.0
@@ -79,7 +81,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It has trained to its end, with this result, and serves the others."""
+    """A worker has trained to its end, with this result, and serves the others."""
 
     KIND: ClassVar[str] = "done"
     result: PeerRecord
@@ -87,7 +89,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The last word of a worker that ends in order."""
+    """The last record of a worker that ends normally."""
 
     KIND: ClassVar[str] = "result"
     result: PeerRecord
@@ -95,7 +97,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """It cannot take part, or go on. `logged`: the whole report lies in its log."""
+    """A worker cannot take part or go on. `logged`: the whole report is in its log."""
 
     KIND: ClassVar[str] = "error"
     message: str
@@ -105,7 +107,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event, as a line for people. `at_s` counts from the start of the process."""
+    """An event, as a line of text. `at_s` is in seconds since the start of the process."""
 
     KIND: ClassVar[str] = "event"
     at_s: float
@@ -125,7 +127,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A process has ended, in these words; `finished` with a result of this `status`."""
+    """A process has ended; `how` says how. `finished`: with a result of this `status`."""
 
     KIND: ClassVar[str] = "exited"
     how: str
@@ -135,7 +137,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Restarting:
-    """A launcher starts a lost peer again."""
+    """A launcher restarts a lost peer."""
 
     KIND: ClassVar[str] = "restarting"
     attempt: int
@@ -144,16 +146,16 @@ class Restarting:
 
 Told = Phase | Ready | Waiting | Progress | Done | Result | Failure | Happened | Started | Exited | Restarting
 Report = Callable[[Told], None]
-"""Takes what one peer tells."""
+"""It takes the records of one peer."""
 Watch = Callable[[str, Told], None]
-"""Takes a peer's name and what it tells, or what its launcher sees of it; the name is empty for the run as a whole."""
+"""It takes a peer's name and a record of the peer or of its launcher about it; the name is empty for the whole run."""
 
 _KINDS: dict[str, type[Told]] = {
     kind.KIND: kind
     for kind in (Phase, Ready, Waiting, Progress, Done, Result, Failure, Happened, Started, Exited, Restarting)
 }
 _SAID = {"awaited": "for"}
-"""Fields that are called otherwise on the line."""
+"""These fields have another name in the JSON."""
 
 
 def encoded(told: Told) -> dict[str, Any]:
@@ -164,17 +166,17 @@ def encoded(told: Told) -> dict[str, Any]:
 
 
 def decoded(record: Mapping[str, Any]) -> Told | None:
-    """The inverse of `encoded`; None for what is no record of this release. Keys that are not known are passed over."""
+    """The inverse of `encoded`; None if it is not a record of this release. Unknown keys are ignored."""
     kind = _KINDS.get(str(record.get("type")))
     if kind is None:
         return None
     given = {one.name: _SAID.get(one.name, one.name) for one in fields(kind)}
     try:
         if kind is Done or kind is Result:
-            # Here, not above: see the head of this file.
+            # Imported here because it is slow to import; see the module's docstring.
             from gossipdistill.observe.records import PeerRecord
 
             return kind(PeerRecord.model_validate(record["result"]))
         return kind(**{name: record[key] for name, key in given.items() if key in record})
-    except (TypeError, KeyError, ValueError):  # a field that each record of this kind has is missing
+    except (TypeError, KeyError, ValueError):  # a required field is missing
         return None

@@ -1,4 +1,4 @@
-"""A topology for the eye: a table in the terminal, and a drawing of who sends to whom."""
+"""Shows a topology as a table in the terminal, and as a drawing of its links."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_MAX = 8
-"""Exchanges that are drawn or listed."""
+"""At most this many exchanges are drawn or listed."""
 LINKS_LISTED_MAX = 24
-"""Links written out per exchange in the terminal."""
+"""At most this many links per exchange are listed in the terminal."""
 DRAWN_PEERS_MAX = 200
 NAMED_PEERS_MAX = 40
 
@@ -32,7 +32,7 @@ Point = tuple[float, float]
 
 
 def render(schedule: Schedule, judgement: Judgement) -> RenderableType:
-    """The links of each visited exchange and the judgement, for a rich console."""
+    """The links of each visited exchange, and the judgement, for a rich console."""
     who = "1 peer" if judgement.peers == 1 else f"{judgement.peers} peers"
     if not judgement.periodic:
         repeats = f"never repeats ({judgement.period} exchanges judged)"
@@ -53,7 +53,7 @@ def render(schedule: Schedule, judgement: Judgement) -> RenderableType:
 
 
 def _facts(schedule: Schedule, judgement: Judgement) -> list[tuple[str, str, bool]]:
-    """(what, finding, whether it is fine)."""
+    """(property, finding, whether it is good) for each property."""
     at = "" if judgement.visited_every == 1 else f" (visited every {judgement.visited_every} exchanges)"
     if judgement.strongly_connected:
         each = "in every single exchange" if judgement.connected_each else f"over {judgement.period} exchanges"
@@ -104,7 +104,7 @@ def _different(schedule: Schedule, judgement: Judgement) -> list[tuple[str, int]
 
 
 def _split(schedule: Schedule, exchange: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Links both ways (each once), and links one way."""
+    """The links in both directions (each once), and the links in one direction."""
     links = schedule.edges(exchange)
     known, places = set(links), schedule.places
     both = [(a, b) for a, b in links if (b, a) in known and places[a] < places[b]]
@@ -115,13 +115,13 @@ def _written(schedule: Schedule, exchange: int) -> RenderableType:
     both, one_way = _split(schedule, exchange)
     written = [f"{a} <-> {b}" for a, b in both] + [f"{a} -> {b}" for a, b in one_way]
     more = [f"and {len(written) - LINKS_LISTED_MAX} more"] if len(written) > LINKS_LISTED_MAX else []
-    # Columns, because a line must be broken between links and not within one.
+    # Columns, because a line must be broken between links and not within a link.
     return Columns([Text(link, no_wrap=True) for link in written[:LINKS_LISTED_MAX] + more or ["none"]], padding=(0, 3))
 
 
 def plot(schedule: Schedule, judgement: Judgement, path: Path) -> None:
-    """Draw the visited exchanges, at most `PANELS_MAX`, one panel each, into `path` (the suffix is the format)."""
-    # Imported here: only this drawing needs matplotlib, and it takes longer to import than all of the topology.
+    """Draw the visited exchanges, at most `PANELS_MAX`, one panel each, into `path`, whose suffix is the format."""
+    # Imported here: only this drawing needs matplotlib, which is slow to import.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -161,7 +161,8 @@ def _title(schedule: Schedule, judgement: Judgement) -> str:
 
 
 def _draw(panel: Axes, schedule: Schedule, exchange: int) -> None:
-    """One exchange: lines both ways, arrows one way. Peers stand on a circle, or in rows where these have a meaning."""
+    """Draw one exchange: lines for both directions, arrows for one. Peers are placed on a circle, or in rows if rows
+    have a meaning."""
     from matplotlib.collections import LineCollection
     from matplotlib.patches import FancyArrowPatch
 
@@ -207,7 +208,7 @@ def _grid(peers: tuple[str, ...], columns: int) -> dict[str, Point]:
 
 
 def _line_or_stubs(a: Point, b: Point) -> list[tuple[Point, Point]]:
-    """A link of a torus: a line between next neighbours; one that wraps leaves the grid at both ends."""
+    """A link of a torus: a line between next neighbours; a link that wraps leaves the grid at both ends."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     if abs(dx) + abs(dy) == 1.0:
         return [(a, b)]
