@@ -6,7 +6,7 @@
     ask "s k t"                        ---->
                                        <----      gives chunk k; with the last one, the digest of the whole
 
-The head of each travels as the name of its one array. What is lost on the way is sent again by the protocol, and what a
+What each says is in learning/transfer_words.py. What is lost on the way is sent again by the protocol, and what a
 broken connection has interrupted goes on with the chunk that was asked for. t is the newcomer's token, and comes back
 with each answer: what was said to the process before it, which had its name, is passed on to it as well.
 
@@ -21,7 +21,6 @@ Rules of this file
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +30,8 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.ledger import Ledger
 from gossipdistill.learning.snapshot import all_finite, model_arrays, pack
-from gossipdistill.messages import ArrayLayout, Arrival, Content, DeliveryClass, Parcel, Payload
+from gossipdistill.learning.transfer_words import Ask, Given, NotGiven, read_answer, read_ask
+from gossipdistill.messages import Arrival, Content, DeliveryClass, Parcel, Payload
 
 ASK, GIVEN = "@ask", "@state"
 TOPICS = frozenset((ASK, GIVEN))
@@ -53,15 +53,11 @@ DONORS_MAX = 3
 """A newcomer asks at most this number of donors, then goes on from its own model."""
 TOKENS = 10**9
 """A token is less than this."""
-_ASK = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9})")
-_HEAD = re.compile(r"(\d{1,18}) (\d{1,9}) (\d{1,9}) (\d{1,12}) ([0-9a-f]{16}) ([0-9a-f]{64}|-) (\d{1,9})")
-_REFUSAL = re.compile(r"no (\d{1,9}): (.*)")
 
 
 def ask_parcel(donor: PeerName, serial: int, chunk: int, step: int, token: int = 0) -> Parcel:
     """An ask for a chunk of a version; serial 0: of whichever the donor likes."""
-    payload = Payload((ArrayLayout(f"{serial} {chunk} {token}", (0,), "raw", 0),), b"")
-    return Parcel((donor,), Content(ASK, payload, step, 0))
+    return Parcel((donor,), Content(ASK, Ask(serial, chunk, token).payload(), step, 0))
 
 
 @dataclass(slots=True)
@@ -91,19 +87,19 @@ class Donor:
     kind: str
     bytes_per_s: float = 0.0
     pins: dict[int, Pin] = field(default_factory=dict)
-    asked: dict[PeerName, tuple[int, int, int, int]] = field(default_factory=dict)
-    """The newest ask of each, (version, chunk, token, its step), to be answered in this order."""
+    asked: dict[PeerName, tuple[Ask, int]] = field(default_factory=dict)
+    """The newest ask of each peer, with that peer's step, in the order in which they are to be answered."""
     serial: int = 0
     _free_s: float = 0.0
 
     def ask(self, arrival: Arrival) -> str:
         """Note an ask; what is wrong with it in words, if something is."""
-        match = _ASK.fullmatch(arrival.payload.layout[0].name) if len(arrival.payload.layout) == 1 else None
-        if match is None:
+        ask = read_ask(arrival.payload)
+        if ask is None:
             return "asks for a state in words that are none"
         if arrival.sender in self.asked or len(self.asked) < ASKERS_MAX:
             self.asked.pop(arrival.sender, None)
-            self.asked[arrival.sender] = (int(match[1]), int(match[2]), int(match[3]), arrival.step)
+            self.asked[arrival.sender] = (ask, arrival.step)
         return ""
 
     def answers(self, now: float, learner: Learner, trained_s: float) -> list[Parcel]:
@@ -111,11 +107,11 @@ class Donor:
         self.pins = {serial: pin for serial, pin in self.pins.items() if now - pin.used_s < PIN_IDLE_S}
         parcels = []
         while self.asked and now >= self._free_s:
-            asker, (serial, chunk, token, its_step) = next(iter(self.asked.items()))
+            asker, (ask, its_step) = next(iter(self.asked.items()))
             del self.asked[asker]
-            problem = "" if serial else self._problem(learner, its_step, trained_s) or self._renew(learner, now)
-            payload = _refusal(problem, token) if problem else self._chunk(serial or self.serial, chunk, token, now)
-            if chunk == 0 and payload.nbytes:
+            problem = "" if ask.serial else self._problem(learner, its_step, trained_s) or self._renew(learner, now)
+            payload = NotGiven(ask.token, problem).payload() if problem else self._chunk(ask, now)
+            if ask.chunk == 0 and payload.nbytes:
                 learner.ledger.note(EventKind.DONATES, asker, f"my model, {learner.step} steps old")
             parcels.append(Parcel((asker,), Content(GIVEN, payload, learner.step, 0)))
             if self.bytes_per_s > 0.0:
@@ -128,20 +124,20 @@ class Donor:
             return "I am no further than you"
         return "" if trained_s >= DONOR_AFTER_S else f"I have trained for less than {DONOR_AFTER_S:g} s myself"
 
-    def _chunk(self, serial: int, chunk: int, token: int, now: float) -> Payload:
+    def _chunk(self, ask: Ask, now: float) -> Payload:
+        serial, chunk = ask.serial or self.serial, ask.chunk
         pin = self.pins.get(serial)
         if pin is None:
-            return _refusal("I no longer hold that version", token)
+            return NotGiven(ask.token, "I no longer hold that version").payload()
         if chunk > pin.hashed or chunk >= pin.chunks:
-            return _refusal("chunks are given in order", token)
+            return NotGiven(ask.token, "chunks are given in order").payload()
         if chunk == pin.hashed:
             pin.digest.update(pin.part(chunk))
             pin.hashed += 1
         pin.used_s = now
-        digest = pin.digest.hexdigest() if chunk == pin.chunks - 1 else "-"
-        head = f"{serial} {chunk} {pin.chunks} {len(pin.body)} {self.kind} {digest} {token}"
-        part = pin.part(chunk)
-        return Payload((ArrayLayout(head, (len(part),), "raw", len(part), "uint8"),), part)
+        digest = pin.digest.hexdigest() if chunk == pin.chunks - 1 else None
+        given = Given(serial, chunk, pin.chunks, len(pin.body), self.kind, digest, ask.token)
+        return given.payload(pin.part(chunk))
 
     def _renew(self, learner: Learner, now: float) -> str:
         """Have the newest pin be fresh; why not, in words."""
@@ -156,10 +152,6 @@ class Donor:
         for serial in sorted(self.pins)[:-PINS_MAX]:
             del self.pins[serial]
         return ""
-
-
-def _refusal(reason: str, token: int) -> Payload:
-    return Payload((ArrayLayout(f"no {token}: {reason}", (0,), "raw", 0),), b"")
 
 
 @dataclass(slots=True)
@@ -211,30 +203,30 @@ class Fetch:
 
     def take(self, arrival: Arrival, now: float) -> None:
         """Take in one answer."""
-        layout = arrival.payload.layout
-        if arrival.sender != self.donor or self.whole or len(layout) != 1:
+        if arrival.sender != self.donor or self.whole or len(arrival.payload.layout) != 1:
             return
-        head = layout[0].name
-        refusal, match = _REFUSAL.fullmatch(head), _HEAD.fullmatch(head)
-        if refusal is not None:
-            if int(refusal[1]) == self.token:
-                self.pass_over(refusal[2], now)
-            return
-        if match is None:
+        answer = read_answer(arrival.payload)
+        if answer is None:
             self.pass_over("gives a state in words that are none", now)
+        elif answer.token != self.token:
             return
-        if int(match[7]) != self.token:
-            return
-        serial, chunk, chunks, nbytes = (int(match[number]) for number in range(1, 5))
-        if match[5] != self.kind or nbytes != self.nbytes or chunks != -(-nbytes // CHUNK_BYTES):
-            self.pass_over("its model is unlike mine", now)
-        elif self._boot is not None and (self._boot, self.serial) != (arrival.version.boot, serial):
-            self.pass_over("is another process, or gives another version, than the one that I began with", now)
-        elif chunk == self._chunk:
-            self._boot, self.serial = arrival.version.boot, serial
-            self._add(arrival.payload, chunk == chunks - 1, match[6], now)
+        elif isinstance(answer, NotGiven):
+            self.pass_over(answer.reason, now)
+        else:
+            self._take_chunk(answer, arrival, now)
 
-    def _add(self, payload: Payload, last: bool, digest: str, now: float) -> None:
+    def _take_chunk(self, given: Given, arrival: Arrival, now: float) -> None:
+        boot = arrival.version.boot
+        its_size = (given.kind, given.nbytes, given.chunks)
+        if its_size != (self.kind, self.nbytes, -(-given.nbytes // CHUNK_BYTES)):
+            self.pass_over("its model is unlike mine", now)
+        elif self._boot is not None and (self._boot, self.serial) != (boot, given.serial):
+            self.pass_over("is another process, or gives another version, than the one that I began with", now)
+        elif given.chunk == self._chunk:
+            self._boot, self.serial = boot, given.serial
+            self._add(arrival.payload, given.chunk == given.chunks - 1, given.digest, now)
+
+    def _add(self, payload: Payload, last: bool, digest: str | None, now: float) -> None:
         expected = self.nbytes - self._chunk * CHUNK_BYTES if last else CHUNK_BYTES
         if payload.nbytes != expected:
             self.pass_over("a chunk has another length than it should", now)
