@@ -1,4 +1,5 @@
-"""How many examples make one step: no more than this peer has, and no more than the machine's memory can hold.
+"""The number of examples that make one step: no more than this peer has, and no more than the machine's memory can
+hold.
 
 What a batch needs is estimated from below: its inputs, and what a forward pass keeps of each row for the backward pass,
 measured on two rows. So what is refused could not have worked; what is let pass may still be too much.

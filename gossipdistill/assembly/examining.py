@@ -1,4 +1,4 @@
-"""One peer's model before its first step and after its last, and what is to be said of the difference."""
+"""One peer's model before its first step and after its last, and the verdict on the difference."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WELL = Outcome()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a peer's training, and of its exchange."""
+    """The outcome of a peer's training, and of its exchange."""
 
     outcome: Outcome = _WELL
     unexchanged: Unexchanged | None = None
@@ -58,7 +58,7 @@ class Verdict:
         return (*self.outcome.warnings, *([one.reason] if one is not None else []))
 
     def events(self, now: float, steps: int) -> list[Event]:
-        """For the story: how it ended, and what is to be said of it."""
+        """The events for `story`: how training ended, and the warnings."""
         ending = self.outcome.ending
         told = self.warnings[1:] if self.outcome.reason else self.warnings
         last = Event(_KINDS[ending], now, "", self.outcome.reason or f"after {steps} steps")
@@ -98,7 +98,7 @@ class Examiner:
             self._heard[event.peer] = event.reason
 
     def divergence(self, now: float) -> Event | None:
-        """An event when the loss has not been finite for some steps; said once."""
+        """An event, given once, when the loss has not been finite for some steps."""
         trace = self.worker.trace
         if self._said or not trace.diverged:
             return None

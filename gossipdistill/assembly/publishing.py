@@ -1,4 +1,4 @@
-"""Whether what a peer will publish can travel at all: known before the first step, so it is said before it."""
+"""Whether the publications of a peer can travel at all: this is known, and an error is given, before the first step."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from gossipdistill.training.worker import Worker
 
 
 class Counted(Protocol):
-    """What moves a peer's messages, and has counted them: the socket driver, or a simulated host."""
+    """The component that moves and counts a peer's messages: the socket driver, or a simulated host."""
 
     @property
     def peer(self) -> Peer: ...

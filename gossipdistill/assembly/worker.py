@@ -38,7 +38,7 @@ NOTHING = Given()
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one peer is made of, before it has a network. A checkpoint is restored into the learner at this point."""
+    """The parts of one peer, before it has a network. A checkpoint is restored into the learner at this point."""
 
     spec: WorkerSpec
     strategy: Strategy

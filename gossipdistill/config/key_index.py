@@ -52,7 +52,7 @@ _NAMED = {
     "train.optimizer": ", ".join([*OPTIMIZERS, "module:Class"]),
     "exchange.encoding": ", ".join([*(name for name in ENCODINGS if name != "top_k"), "top_k:K"]),
 }
-"""What is accepted where the schema takes any text, and something else looks the name up."""
+"""These values are accepted where the schema takes any text, and other code looks the name up."""
 _BY_STRATEGY = ("exchange.every_steps", "exchange.per_second_max", "exchange.encoding", "train.clip_norm")
 """Keys whose default each strategy states."""
 _BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
@@ -141,7 +141,7 @@ def type_words(annotation: Any) -> str:
 
 
 def accepted_words(annotation: Any, bounds: Iterable[object] = ()) -> str:
-    """What of the type is accepted; "" where all is. `bounds` are pydantic's, of the value itself."""
+    """The accepted values of the type; "" where all are. `bounds` are pydantic's, of the value itself."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return accepted_words(arguments[0], [*bounds, *_bounds_in(arguments[1:])])

@@ -155,7 +155,8 @@ def planned_peer(
 
 
 def _peer(asked: Asked, resolved: Resolved, folder: Path, place: int, count: int, shard: tuple[int, int]) -> WorkerSpec:
-    """What is said alike of a peer with a roster and of one without; it is called as its folder is."""
+    """The common part of the specification of a peer with a roster and of one without; its name is that of its
+    folder."""
     return WorkerSpec(
         folder.name,
         place,
@@ -178,7 +179,7 @@ def _addresses_of(roster: Roster) -> tuple[Address, ...]:
 
 
 def unused_here(resolved: Resolved) -> tuple[str, ...]:
-    """Keys of a simulation that somebody typed for a real run; in a run file they may stand for `simulate`."""
+    """Keys of a simulation that were typed for a real run; in a run file they may stand for `simulate`."""
     keys = [key for key, origin in resolved.origins.items() if key.startswith("sim.") and origin.source in TYPED]
     return tuple(f"{key} is not used here: it is for gossipdistill simulate" for key in keys)
 
@@ -384,5 +385,5 @@ def parse_seeds(where: str) -> list[Address]:
 
 
 def _local(address: Address) -> Address:
-    """`localhost` as the IPv4 address that it is for everybody."""
+    """The IPv4 address for `localhost`, the same for all peers."""
     return Address(LOOPBACK, address.port) if address.host == "localhost" else address

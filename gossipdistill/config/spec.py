@@ -89,7 +89,7 @@ class WorkerSpec:
     insecure: bool = False
     """Whether other machines take part without keys, because the user has allowed it."""
     notices: tuple[str, ...] = ()
-    """What the user is told before the run begins; each once, however many peers have it."""
+    """The user reads these notices before the run begins; each once, however many peers have it."""
 
     @classmethod
     def in_process(cls, name: str, names: Sequence[str], keys: Dotted) -> WorkerSpec:
@@ -149,7 +149,7 @@ class WorkerSpec:
         """
         try:
             return WorkerSpec.from_json(read_text(file))
-        except Exception as error:  # it was written by ourselves: which key is at fault helps nobody
+        except Exception as error:  # this package wrote it: the key at fault is of no use to the user
             reason = printable(f"{type(error).__name__}: {error}")
             raise GossipdistillError(f"{file}: is damaged: {reason}") from error
 

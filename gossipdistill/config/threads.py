@@ -31,7 +31,7 @@ class Cpus:
 
     @classmethod
     def read(cls) -> Cpus:
-        """As this machine says now."""
+        """The present values of this machine."""
         everything = os.cpu_count() or 1
         own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everything
         quota = cpu_quota()
@@ -44,7 +44,7 @@ class Cpus:
 
     @property
     def free(self) -> int:
-        """How many of the usable CPUs nobody else needs, to the nearest whole number."""
+        """The number of usable CPUs that nothing else needs, to the nearest whole number."""
         return math.floor(self.usable * (1.0 - self.busy) + 0.5)
 
 
@@ -56,7 +56,7 @@ class Threads:
     origin: Origin
     """The origin is for `config.json`."""
     notice: str = ""
-    """What the user ought to know; empty where nothing is unusual."""
+    """The user ought to know this; empty where nothing is unusual."""
 
 
 def choose(peers: int, starting: int, cpus: Cpus, environ: Mapping[str, str]) -> Threads:

@@ -1,4 +1,5 @@
-"""What a peer says aloud of its place among the others: it trains without gossip, or the living fall apart."""
+"""Events about a peer's place among the others: it trains without gossip, or the living peers are no longer
+connected."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ from gossipdistill.messages import Neighbourhood
 from gossipdistill.topology import Connection
 
 SILENCE_S = 4.0
-"""Training for so long without an exchange is said aloud, with the reason: seen within five seconds. Where exchanges
-are further apart, `PERIODS` of their usual intervals."""
+"""An event gives the reason after this time (s) of training without an exchange, so that it is seen within five
+seconds. Where exchanges are further apart, it comes after `PERIODS` of their usual intervals."""
 PERIODS = 2
 
 
 @dataclass(slots=True)
 class Silence:
-    """Notices when nothing of a neighbour is used any more, and when it is again."""
+    """Notices when nothing from neighbours is used any more, and when something is again."""
 
     silent: bool = False
 

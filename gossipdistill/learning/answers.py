@@ -1,4 +1,5 @@
-"""What a table of outputs says: which class, how surely, and whether it is the same for all rows. Pure functions.
+"""What a table of outputs contains: the likeliest class, its probability, and whether it is the same for all rows. Pure
+functions.
 
 Outputs may be of any shape [R, ...] and any floating or complex type. They are class scores where labels are whole
 numbers and there is one axis more in the outputs: [R, C] for labels [R]; [R, T, C] or [R, C, T] for labels [R, T].
@@ -62,7 +63,7 @@ def class_answers(outputs: Tensor, labels: Tensor) -> ClassAnswers | None:
     last = outputs.shape[:-1] == labels.shape
     second = (outputs.shape[0], *outputs.shape[2:]) == tuple(labels.shape)
     if last == second and outputs.ndim > 2:
-        return None  # neither, or nobody can tell which axis has the classes
+        return None  # neither, or it cannot be told which axis has the classes
     if not (last or second):
         return None
     rows = spread_rows(len(outputs), max(1, ENTRIES_MAX * len(outputs) // max(outputs.numel(), 1)))
@@ -97,7 +98,7 @@ def taught_classes(validation: Tensor, own: Tensor) -> frozenset[int] | None:
 
 
 def shares_of(labels: Tensor) -> dict[int, float]:
-    """How frequent each of these labels [...] is, from above 0 to 1; those below 0 do not count."""
+    """The relative frequency of each of these labels [...], above 0 and up to 1; labels below 0 do not count."""
     values, counts = np.unique(labels[labels >= 0].numpy(), return_counts=True)
     return {int(value): int(count) / int(counts.sum()) for value, count in zip(values, counts, strict=True)}
 

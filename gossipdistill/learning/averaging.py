@@ -18,8 +18,8 @@ T = TypeVar("T")
 def at_most_the_plain_mean(others: Mapping[str, tuple[float, T]]) -> dict[str, tuple[float, T]]:
     """The same pairs (w_j, what j sent), scaled so that the w_j sum to at most n / (1 + n) for n of them.
 
-    Senders are not in step: several may arrive at once, each with the weight of an exchange in which it was to be the
-    only one. All together weigh at most what the plain mean of them and me would give them.
+    Senders are not in step: several versions may arrive at once, each with the weight of an exchange in which it was to
+    be the only one. Together they weigh at most as much as in the plain mean of them and me.
     """
     share_max = len(others) / (1 + len(others))
     factor = min(1.0, share_max / sum(weight for weight, _ in others.values()))

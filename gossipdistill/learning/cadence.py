@@ -1,4 +1,4 @@
-"""When a peer publishes: every so many steps, and not more often than so many times a second."""
+"""When a peer publishes: once in a number of steps, and at most a number of times per second."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Cadence:
-    """The tighter of the two holds. The cap is per second because a fast step would otherwise starve its own network:
-    an exchange costs 0.15 to 0.25 ms of CPU, whatever a step costs."""
+    """The tighter of the two limits holds. The cap is per second because a fast step would otherwise starve its own
+    network: an exchange costs 0.15 to 0.25 ms of CPU, whatever a step costs."""
 
     every_steps: int
     per_second_max: float
     exchanges: int = 0
     presses: int = 0
-    """Publications between two exchanges, which are no exchanges: those of a schedule keep their numbers."""
+    """This counts the publications between two exchanges. They are no exchanges: those of a schedule keep their
+    numbers."""
     _next_s: float = 0.0
     _pressed_last: bool = False
 
     def due(self, step: int, now: float) -> bool:
-        """Whether to publish after step number `step` (from 1); a yes is counted as an exchange. It does not lose its
-        turn to what was pressed for since the last one."""
+        """Whether to publish after step number `step` (from 1); True is counted as an exchange. A pressed publication
+        since the last exchange does not delay it."""
         if step % self.every_steps or (now < self._next_s and not self._pressed_last):
             return False
         self._take_turn(now)
@@ -29,7 +30,7 @@ class Cadence:
         return True
 
     def may_press(self, now: float) -> bool:
-        """Whether to publish between two exchanges; a yes is counted as such."""
+        """Whether to publish between two exchanges; True is counted as such a publication."""
         if now < self._next_s:
             return False
         self._take_turn(now)

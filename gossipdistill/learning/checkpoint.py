@@ -1,9 +1,9 @@
-"""What a peer remembers of its training: a copy of it, as bytes and JSON, and the way back. Never pickle.
+"""A checkpoint of a peer's training: a copy of it, as bytes and JSON, and its restoration. Pickle is never used.
 
 Tensors are named `model.<name>`, `optimizer.<place in its state>`, `memory.<name>` and `rng.<device>`, in a safetensors
-file; everything else is JSON, as `keeping.py` has it. Where they lie, and that they survive a crash, is the matter of
-`durable.py`. No state of a link is kept: exactly-once across a crash is impossible with checkpoints that nobody
-coordinates.
+file; everything else is JSON, as `keeping.py` has it. `durable.py` decides where they lie, and ensures that they
+survive a crash. No state of a link is kept: exactly-once delivery across a crash is impossible with uncoordinated
+checkpoints.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gossipdistill.learning.restoring import (
 from gossipdistill.printable import printable
 
 Memory = Mapping[str, Tensor | float]
-"""What a strategy keeps over a restart, by name."""
+"""A strategy keeps these values over a restart, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Checkpoint:
                 fields["optimizer"] = _of_first_format(content["optimizer"], tensors)
             made = Checkpoint(tensors, **fields, model=content.get("model", {}), settings=content.get("settings", {}))
             made.recalled(made.strategy)  # that every node of the memory is one
-        except Exception as error:  # a malformed node has many ways to fail
+        except Exception as error:  # a malformed node can fail in many ways
             raise RefusedCheckpointError(f"it cannot be read ({_said(error)})") from None
         return made
 
@@ -200,7 +200,7 @@ class Checkpoint:
         return entries
 
     def recalled(self, strategy: str) -> dict[str, Tensor | float]:
-        """What this strategy kept; nothing where another one wrote the checkpoint."""
+        """The values that this strategy kept; none where another strategy wrote the checkpoint."""
         if strategy != self.strategy:
             return {}
         giver = Giver(self.tensors)

@@ -1,4 +1,5 @@
-"""What a checkpoint must hold to be gone on from. A whole file with a right checksum may still be nobody's work."""
+"""What a checkpoint must hold so that training can go on from it. An undamaged file with a right checksum may still
+hold no checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ class _Record(BaseModel):
 
 
 class _Progress(_Record):
-    """What was done so far. Other counts may stand beside these."""
+    """The progress so far. Other counts may stand beside these."""
 
     __pydantic_extra__: dict[str, int | float] = Field(init=False)
 
@@ -108,14 +109,14 @@ def refuse_malformed(content: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     for name, attempt in attempts.items():
         try:
             attempt()
-        except Exception as error:  # each generator has its own ways to refuse a state
+        except Exception as error:  # each generator refuses a state in its own way
             why = printable(f"{type(error).__name__}: {error}")
             raise RefusedCheckpointError(f"it cannot be read: {name} is the state of no generator ({why})") from None
 
 
 def refuse_odd_state(optimizer: torch.optim.Optimizer, state: Any, today: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a state of no parameter, and settings of a group that are of another kind than `today`'s: no optimizer of
-    torch could use them. What a user's own optimizer takes back is its own matter.
+    torch could use them. A user's own optimizer is not checked.
 
     Raises:
         RefusedCheckpointError: naming what is odd.

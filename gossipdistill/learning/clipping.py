@@ -44,12 +44,12 @@ class Norms:
 
     @property
     def most(self) -> float:
-        """What no gradient may exceed, whatever the norms."""
+        """The bound that holds whatever the norms are."""
         return math.inf if self.scale is None else CLASSES_MAX * self.scale
 
     def bound(self, norm: float) -> float:
-        """Take in the norm of one more gradient; the most that it may be: the `SHARE` quantile of those known,
-        and `most`."""
+        """Take in the norm of one more gradient. Returns its bound: the `SHARE` quantile of the known norms, and at
+        most `most`."""
         if not 0.0 < norm < math.inf:
             return math.inf
         self.last.append(norm)
@@ -70,8 +70,8 @@ class Norms:
 
 
 def scale_of(loss: float, outputs: object, labels: Tensor) -> float:
-    """How many times the mean cross-entropy of class logits `outputs` [B, C] with `labels` a task's `loss` of the same
-    batch is: 1 for the mean, B for a sum. 1 where that cannot be said."""
+    """The ratio of a task's `loss` of a batch to the mean cross-entropy of its class logits `outputs` [B, C] with
+    `labels`: 1 for the mean, B for a sum. 1 where it cannot be computed."""
     if not isinstance(outputs, Tensor):
         return 1.0
     try:
@@ -100,7 +100,7 @@ def clip(model: nn.Module, bound: Bound, norms: Norms) -> None:
 
 
 def largest(bound: Bound, norms: Norms) -> float | None:
-    """The number above which no gradient is, if there is one."""
+    """The upper bound of all gradient norms, if there is one."""
     if bound == "auto":
         return norms.most if norms.most < math.inf else None
     return bound

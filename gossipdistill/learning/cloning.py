@@ -91,8 +91,8 @@ def _cloned(model: nn.Module, cloner: _Cloner) -> Any:
 
 
 def frozen_clone(model: M) -> M:
-    """The same, of which nothing can be trained: a place for another peer's weights. Its modules keep their modes, in
-    which those weights were sent."""
+    """A clone without trainable parameters, to hold another peer's weights. Its modules keep their modes, in which
+    those weights were sent."""
     cloned = clone_model(model)
     for parameter in cloned.parameters():
         if parameter.requires_grad:
@@ -308,14 +308,14 @@ def _arrays(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _memory_of(tensor: Tensor) -> int | None:
-    """Where its entries lie; None where it has none."""
+    """The address of its entries; None where it has none."""
     if nn.parameter.is_lazy(tensor) or tensor.is_meta or tensor.layout is not torch.strided:
         return None
     return tensor.untyped_storage().data_ptr() or None
 
 
 def _storage_of(tensor: Tensor) -> int | None:
-    """What tells the memory of two tensors apart; None for those that have none of their own (sparse, not yet made)."""
+    """The identity of a tensor's memory; None for tensors without memory of their own (sparse, not yet made)."""
     try:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError, ValueError):

@@ -30,7 +30,7 @@ class Company:
     _looked_s: float | None = None
 
     def due(self, now: float, last: bool = False) -> bool:
-        """Whether it is time to `look`, which costs more than a glance; the first time, time begins to count."""
+        """Whether it is time to `look`, which costs more than this check. Time counts from the first call on."""
         if self._looked_s is None:
             self._looked_s = now
         return last or now - self._looked_s >= LOOK_EVERY_S
@@ -49,11 +49,11 @@ class Company:
 class Attempt:
     """What is known at the end of a training, for `unexchanged`.
 
-    `due`: of how many exchanges this peer's turn came. `refused`: payloads of others, by sender and reason. `left_out`:
+    `due`: the number of exchanges that were due. `refused`: payloads of others, by sender and reason. `left_out`:
     sender -> (rule, why it is not listened to). `unpublished`: why this peer has published nothing, if that is so.
-    `network`: what the network has said of those neighbours. `statuses`: of all peers, in words. `confirmed`: whether a
-    neighbour has confirmed anything. `no_neighbour`: the topology has none for it, were all alive. `plan`: the name of
-    a fault plan, which may have cut links on purpose.
+    `network`: what the network has reported of those neighbours. `statuses`: of all peers, in words. `confirmed`:
+    whether a neighbour has confirmed anything. `no_neighbour`: the topology has none for it even if all are alive.
+    `plan`: the name of a fault plan, which may have cut links on purpose.
     """
 
     exchanges: int

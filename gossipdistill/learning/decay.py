@@ -15,9 +15,9 @@ import torch
 def schedule_weight_decay(optimizer: torch.optim.Optimizer, factors: Sequence[float]) -> None:
     """weight decay = initial weight decay * factors[k], where the rate has fallen k times tenfold from its peak.
 
-    So it follows any schedule: one of steps, the cosine, or the user's own; a warm-up, whose peak is yet to come, is no
-    drop. The last factor holds from there on; without factors nothing is touched. Peak and initial value are kept in
-    the parameter groups, and so in checkpoints.
+    So it follows any schedule: one of steps, the cosine, or the user's own. A warm-up, before its peak, is no drop. The
+    last factor holds from there on; without factors nothing is touched. Peak and initial value are kept in the
+    parameter groups, and so in checkpoints.
     """
     if not factors:
         return
@@ -30,5 +30,5 @@ def schedule_weight_decay(optimizer: torch.optim.Optimizer, factors: Sequence[fl
 
 
 def tenfold_drops(peak: float, rate: float) -> int:
-    """How often `rate` is tenfold below `peak`; rounding does not count as a drop that is not quite there."""
+    """The number of tenfold drops from `peak` to `rate`, robust to rounding errors."""
     return math.floor(math.log10(peak / rate) + 1e-6) if 0.0 < rate <= peak else 0

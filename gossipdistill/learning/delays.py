@@ -1,4 +1,4 @@
-"""Shorter steps while the news of the neighbours is older than usual.
+"""Shorter steps while what neighbours send is older than usual.
 
 The shared rule of the asynchronous strategies that mix weights. Assran, Aytekin, Feyzmahdavian, Johansson and Rabbat
 2020 (2006.13838, a survey): with delays of at most tau a constant step must shrink like 1 / (L (1 + tau)). A step that
@@ -8,12 +8,12 @@ the average one, and keep it otherwise; Wu et al. 2022 (2202.08550) measure dela
 
     eta_k = eta min(1, 2 (1 + tau_avg) / (1 + tau_k))
 
-tau_k is how many of my own steps ago anything new of any neighbour came, and tau_avg its mean over all steps so far: a
-steady rhythm, in which tau runs from 0 to T - 1 and is (T - 1) / 2 in the mean, is left alone, be it slow or quick. One
-neighbour that is slow or dead shortens nothing, as long as others speak; nor does the silence of all beyond the
-horizon, which is isolated training. Nothing is compared with anybody's counter or clock.
+tau_k is the number of my own steps since anything new of any neighbour came, and tau_avg its mean over all steps so
+far: a steady rhythm, in which tau runs from 0 to T - 1 and is (T - 1) / 2 in the mean, changes no step, slow or quick.
+One neighbour that is slow or dead shortens no step, as long as others send; nor does the silence of all beyond the
+horizon, which is isolated training. No other peer's counter or clock is used.
 
-The step is whatever the owner's optimiser makes; learning/step_scale.py makes it so much shorter.
+The step is that of the owner's optimiser, of any kind; learning/step_scale.py scales it by eta_k / eta.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 REGULAR = 2.0
-"""Delays up to so many times the mean one are part of a rhythm."""
+"""Delays of up to this many times the mean one are part of a rhythm."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Delays:
     total: int = 0
 
     def factor(self, exchanges: int, step: int, now_s: float, horizon_s: float, horizon_steps: int) -> float:
-        """eta_k / eta of own step `step`, when so many exchanges have taken place; a horizon of 0 is none."""
+        """eta_k / eta of own step `step`, after this number of `exchanges`; a horizon of 0 is none."""
         if exchanges > self.exchanges:
             self.exchanges, self.heard_step, self.heard_s = exchanges, step, now_s
         if not self.exchanges:
@@ -49,7 +49,8 @@ class Delays:
         return min(1.0, REGULAR * (1.0 + self.total / self.looks) / (1.0 + delay))
 
     def remember(self) -> dict[str, float]:
-        """What of it belongs into a checkpoint: the usual delay. When I heard last is a matter of links."""
+        """The part that a checkpoint keeps: the usual delay. The time of the last arrival is state of links, and is not
+        kept."""
         return {"delay_looks": self.looks, "delay_total": self.total} if self.looks else {}
 
     def recall(self, memory: Mapping[str, object]) -> None:

@@ -1,8 +1,8 @@
 """What of a prediction leaves this peer: less than the model says, for peers that must reveal less (docs/privacy.md).
 
-The sender does it, before anything is encoded; a row stays a probability distribution, so that the receiver needs to
-know nothing of it. Notation: p [N, C] rows of probabilities, k how many classes of a row are told, c the least
-probability that is told.
+The sender reduces it, before anything is encoded. A row stays a probability distribution, so the receiver need not know
+of it. Notation: p [N, C] rows of probabilities, k how many classes of a row are told, c the least probability that is
+told.
 
 - *clip*: the nearest p' (Euclidean) with p' >= c and sum 1, which is c + max(p - c - t, 0) with one t for a row (Duchi,
   Shalev-Shwartz, Singer and Chandra 2008, figure 1). So no p' is above 1 - (C - 1) c either: of two classes each is

@@ -25,7 +25,7 @@ PROBABILITY_MIN = 2.0**-24
 
 
 class Divergence(StrEnum):
-    """What is minimised between teacher p and student q = softmax(z / T); see `divergence_rows`."""
+    """The divergence that is minimised between teacher p and student q = softmax(z / T); see `divergence_rows`."""
 
     FORWARD_KL = "forward_kl"
     REVERSE_KL = "reverse_kl"
@@ -34,7 +34,7 @@ class Divergence(StrEnum):
 
 
 class Average(StrEnum):
-    """What is averaged over several teachers."""
+    """The quantity that is averaged over several teachers."""
 
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
@@ -97,7 +97,7 @@ def tempered(probabilities: Tensor, made_at: float, temperature: float) -> Tenso
 
 
 def divergence_rows(student_logits: Tensor, teacher: Tensor, temperature: float, kind: Divergence) -> Tensor:
-    """What each row [B] costs, with its gradient to the student's logits z [B, C]; teacher p [B, C], at the same T.
+    """The cost of each row [B], with its gradient to the student's logits z [B, C]; teacher p [B, C], at the same T.
 
     forward_kl    T^2 KL(p || q) = T^2 sum p (log p - log q): the standard; gradient T (q - p)
     reverse_kl    T^2 KL(q || p) = T^2 sum q (log q - log p): mode-seeking; T q (log q - log p - KL(q || p))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _OURS = frozenset(vars(nn.Module())) - {"training"}
-"""Attributes of every module: parameters, buffers, submodules, and hooks, which nobody changes in a forward pass."""
+"""Every module has these attributes: parameters, buffers, submodules, and hooks, which do not change in a forward
+pass."""
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 
 def modes_of(model: nn.Module) -> list[bool]:
-    """Of each module, in the order of `modules()`, whether it is in training mode."""
+    """Whether each module is in training mode, in the order of `modules()`."""
     return [module.training for module in model.modules()]
 
 
@@ -143,7 +144,7 @@ def _put_back(module: nn.Module, kept: dict[str, tuple[Any, Any]]) -> None:
 
 
 def _same(value: Any, copied: Any) -> bool:
-    """Whether a container holds the same objects, in the same order, as its copy; nothing is compared by value."""
+    """Whether a container holds the same objects as its copy, in the same order; values are not compared."""
     if len(value) != len(copied):
         return False
     if isinstance(value, dict):

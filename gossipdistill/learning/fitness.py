@@ -1,4 +1,5 @@
-"""Whether a model can be trained and shared as a run asks, found before the first step; what cannot is named.
+"""Whether a model can be trained and shared as a run asks. This is found before the first step, and an error names the
+part that cannot.
 
 any strategy        an array without memory (`meta`), a lazy module that a forward pass does not give a shape
 weights travel      an array that is sparse, quantised, ...: what `SharedArrays` calls unfit
@@ -179,7 +180,7 @@ def refuse_sparse_gradients(model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def _tried(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> str | None:
-    """What goes wrong in two steps with a sparse gradient; None where nothing does, or nothing can be tried."""
+    """The failure of two steps with a sparse gradient; None where they succeed, or cannot be tried."""
     few = nn.Parameter(parameter.detach()[:ROWS_TRIED].clone())
     takes = inspect.signature(type(optimizer).__init__).parameters
     options = {key: value for key, value in group.items() if key in takes and key != "params"}

@@ -42,8 +42,8 @@ def load_flat(model: nn.Module, flat: Tensor, shared: SharedArrays | None = None
 
 
 def move(model: nn.Module, change: Tensor, shared: SharedArrays | None, chance: Chance) -> Tensor:
-    """x <- x + change [P], computed in float32 at least, and rounded at random where a part is of low precision. What
-    the model then holds [P]."""
+    """x <- x + change [P], computed in float32 at least, and rounded at random where a part is of low precision.
+    Returns the model's values afterwards [P]."""
     target = wide(flat_parameters(model, shared)) + change
     load_flat(model, target, shared, chance)
     rounded = any(part.dtype is not target.dtype for part in _parts(model, shared).values())
@@ -55,7 +55,7 @@ def _parts(model: nn.Module, shared: SharedArrays | None) -> dict[str, Tensor]:
 
 
 def parameter_arrays(model: nn.Module, shared: SharedArrays | None = None) -> dict[str, Tensor]:
-    """What a vector [P] is made of when it travels, without values: `meta` tensors by name."""
+    """The arrays in which a vector [P] travels, without values: `meta` tensors by name."""
     coordinates = Coordinates.of(model, shared)
     return {
         name: torch.empty(shape, dtype=coordinates.types.get(name, torch.float32), device="meta")
@@ -65,8 +65,8 @@ def parameter_arrays(model: nn.Module, shared: SharedArrays | None = None) -> di
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """What the entries of a vector [P] are: names and shapes of its parts, in order, and the type in which each
-    travels: float64 for parameters of float64, else float32, whatever the model is computed in."""
+    """The layout of a vector [P]: names and shapes of its parts, in order, and the type in which each travels: float64
+    for parameters of float64, else float32, whatever the model is computed in."""
 
     shapes: Shapes
     types: Types

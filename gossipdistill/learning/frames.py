@@ -25,7 +25,7 @@ from gossipdistill.messages import Arrival, Payload
 
 @dataclass(slots=True)
 class Frame:
-    """The vector of a neighbour in one round: `x` [P], and with how many neighbours it mixes."""
+    """The vector of a neighbour in one round: `x` [P], and the number of neighbours that it mixes with."""
 
     x: Tensor
     degree: int
@@ -47,7 +47,7 @@ class Mixing:
 def send(
     mixing: Mixing, learner: Learner, x: Tensor, to: Sequence[PeerName], round: int, encoding: str
 ) -> Payload | None:
-    """The payload of my frame x [P] of this round; None when nobody is there, or x is not finite."""
+    """The payload of my frame x [P] of this round; None without a recipient, or when x is not finite."""
     mixing.sent, mixing.recipients = None, tuple(to)
     if not mixing.recipients:
         return None
@@ -56,7 +56,7 @@ def send(
         learner.ledger.not_published(odd)
         return None
     payload = mixing.coordinates.pack(x, encoding, learner.ledger)
-    # What the others will read, so that what I take from x_j, x_j takes from me, to the last bit.
+    # This is what the others will decode, so that x_i and x_j change by opposite amounts, to the last bit.
     mixing.sent = mixing.coordinates.unpack(payload).to(x.device)
     mixing.round = round
     return payload

@@ -23,8 +23,8 @@ from gossipdistill.user_code import users_code
 @dataclass(frozen=True, slots=True)
 class GradientRules:
     """`accumulate` batches make one step, and their mean is its gradient. `clip_norm` bounds the Euclidean norm of the
-    whole gradient (learning/clipping.py); optimizers that evaluate it again have their own ways with its size, and are
-    bounded by a number only. `autocast` is the type of forward passes and losses; None is the model's own."""
+    whole gradient (learning/clipping.py); optimizers that evaluate it again treat its size in their own ways, and are
+    bounded by a fixed number only. `autocast` is the type of forward passes and losses; None is the model's own."""
 
     accumulate: int = 1
     clip_norm: Bound = None
@@ -45,7 +45,8 @@ ONE_BATCH = GradientRules()
 
 
 class Term(Protocol):
-    """What is added to `task_share` times the task's loss of a batch; sent backward by itself if it is `apart`."""
+    """The term that is added to `task_share` times the task's loss of a batch; its backward pass is separate if it is
+    `apart`."""
 
     @property
     def value(self) -> Tensor | None: ...
@@ -56,7 +57,7 @@ class Term(Protocol):
 
 
 class Evaluation(NamedTuple):
-    """Of one step's loss: the task's own part, mean over its batches; and the whole, a scalar tensor, only for
+    """The loss of one step: the task's own part, mean over its batches; and the whole, a scalar tensor, only for
     optimizers with a closure."""
 
     task_loss: float
@@ -89,7 +90,7 @@ def make_gradient(learner: Learner, rules: GradientRules, rows: Tensor, term: Ca
                 with users_code("Task.loss"):
                     learner.task_loss = loss.item()
                 total += learner.task_loss
-                # A term apart is no matter of this batch: once a step is enough.
+                # A separate term does not depend on this batch: once a step is enough.
                 added = None if apart else term()
             value = added.value if added is not None else None
             share = added.task_share if added is not None else share
@@ -121,8 +122,8 @@ def _shorten(learner: Learner, rules: GradientRules) -> None:
 
 
 def make_step(learner: Learner, first: Evaluation, again: Callable[[], Evaluation]) -> None:
-    """The optimizer's step with the gradient of the `first` evaluation. One that wants a closure gets one: it answers
-    with the first evaluation as long as weights and gradients are those, and evaluates `again` afterwards.
+    """The optimizer's step with the gradient of the `first` evaluation. An optimizer that wants a closure gets one: it
+    returns the first evaluation as long as weights and gradients are unchanged, and evaluates `again` afterwards.
 
     The rows are the same in all evaluations. The first one alone counts in the ledger. The gradients are given back at
     once: they would be one more model in memory while news is mixed in, published and saved.
@@ -191,6 +192,6 @@ def _backward(loss: Tensor) -> None:
 
 
 def _marks(optimizer: torch.optim.Optimizer) -> list[Any]:
-    """What tells whether a weight or a gradient has been written to."""
+    """Marks that change when a weight or a gradient is written to."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return [(p._version, id(p.grad), p.grad._version if p.grad is not None else 0) for p in parameters]

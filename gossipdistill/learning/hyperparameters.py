@@ -1,9 +1,9 @@
 """Which values of an optimizer's groups hold when training goes on from a checkpoint.
 
-A group holds what the user has set (lr, momentum, betas) and what has become of it (the momentum of a OneCycle, the k
-of a schedule-free optimizer, the d of Prodigy), under the same kind of key. So a checkpoint has, beside the groups as
-they were, the values that the constructor had given. Where today's constructor gives another value than that one did,
-the user has changed it, and the new value wins; elsewhere the saved one stays.
+A group holds values that the user has set (lr, momentum, betas) and values that training has changed (the momentum of a
+OneCycle, the k of a schedule-free optimizer, the d of Prodigy), under the same kind of key. So a checkpoint has, beside
+the groups as they were, the values that the constructor had given. Where today's constructor gives another value than
+that one did, the user has changed it, and the new value wins; elsewhere the saved one stays.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Change:
 
 
 def constructor_values(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], ...]:
-    """What the groups hold, as a copy; asked right after the optimizer was built."""
+    """A copy of the values of the groups; to be called right after the optimizer was built."""
     return tuple(
         {key: _apart(value) for key, value in group.items() if key != "params"}
         for group in getattr(optimizer, "param_groups", ())

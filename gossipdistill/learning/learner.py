@@ -97,7 +97,7 @@ class Learner:
     settlements: list[Settlement] = field(default_factory=list)
     """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
     built: tuple[dict[str, Any], ...] = field(init=False)
-    """What the optimizer's constructor gave to its groups of parameters, for checkpoints."""
+    """These are the values that the optimizer's constructor gave to its groups of parameters, for checkpoints."""
     step_scale: StepScale = field(init=False)
     """The step scale sets the length of the optimizer's steps."""
     _decided: tuple[nn.Module, SharedArrays] | None = None
@@ -110,13 +110,13 @@ class Learner:
 
     @property
     def shared(self) -> SharedArrays:
-        """Which arrays of the model its peers share: decided when this model is first seen, for as long as it stays."""
+        """The arrays of the model that peers share: decided when this model is first seen, for as long as it stays."""
         if self._decided is None or self._decided[0] is not self.model:
             self._decided = (self.model, SharedArrays.of(self.model))
         return self._decided[1]
 
     def size(self) -> Size:
-        """How large the model is; looked at once for as long as nothing is written to it."""
+        """The size of the model; it is computed once for as long as nothing is written to the model."""
         parts = list(self.shared.vector(self.model).values())
         mark = (id(self.model), *(part._version for part in parts))
         if self._size is None or self._size[0] != mark:
@@ -125,7 +125,8 @@ class Learner:
 
     @property
     def chance(self) -> Chance:
-        """For rounding in the step in progress: the same at each call, another one for each peer and step."""
+        """The random numbers for rounding in the step in progress: the same at each call, others for each peer and
+        step."""
         return Chance((self.seed * 8191 + self.place) * 1_000_003 + self.step)
 
     def absorb(self, arrival: Arrival) -> None:

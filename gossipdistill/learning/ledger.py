@@ -39,7 +39,7 @@ class Distribution:
 
 @dataclass(slots=True)
 class LinkLedger:
-    """What one sender's states came to. Times in seconds of my monotonic clock."""
+    """The use of one sender's states. Times are readings of my monotonic clock in seconds."""
 
     exchanges: int = 0
     first_exchange_s: float | None = None
@@ -89,7 +89,7 @@ class Ledger:
         link.ages.bins[age_bin] += 1
 
     def quarantine(self, sender: str, reason: str, problem: str) -> None:
-        """A payload was refused whole. Counted always, told once per (sender, reason)."""
+        """A payload was refused whole. It is counted each time, and reported once per (sender, reason)."""
         key = f"{sender}: {reason}"
         self.quarantined[key] += 1
         self.complaints.append(Complaint(PeerName(sender), reason))
@@ -97,7 +97,7 @@ class Ledger:
             self.note(EventKind.QUARANTINED, sender, problem, code=reason)
 
     def unusual_norm(self, sender: str, problem: str) -> None:
-        """A model of this sender is much larger or smaller than mine. Counted always, told once."""
+        """A model of this sender is much larger or smaller than mine. It is counted each time, and reported once."""
         self.unusual[sender] += 1
         if self.unusual[sender] == 1:
             self.note(EventKind.UNUSUAL, sender, problem)
@@ -146,7 +146,7 @@ class Ledger:
             self.left_out.pop(peer, None)
 
     def take_news(self, now_s: float) -> list[Event]:
-        """What was noted since the last call, as of now."""
+        """The events since the last call, with the present time."""
         news, self.news = self.news, []
         return [replace(event, at_s=now_s) for event in news]
 

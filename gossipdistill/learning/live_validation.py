@@ -1,4 +1,4 @@
-"""How well a model does on a few validation rows while it trains: seldom, cheaply, and without a trace.
+"""The quality of a model on a few validation rows while it trains, computed seldom, cheaply, and without a trace.
 
 Rules of this file
 1. Training is the same, bit for bit, as without it (`evaluation.untouched`), and takes at most one per cent longer.
@@ -36,7 +36,7 @@ Figures = Callable[[Tensor, Tensor], Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a look found, over `rows` rows, after step number `step`; 0 rows before the first look."""
+    """The result of a look, over `rows` rows, after step number `step`; 0 rows before the first look."""
 
     loss: float | None = None
     accuracy: float | None = None

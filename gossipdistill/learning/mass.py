@@ -114,7 +114,7 @@ class Mass:
         self._add_scalars(terms)
 
     def add_hidden(self, terms: Sequence[tuple[float, Flat]], weight: float) -> None:
-        """The same to x and w, while the model stays as it is."""
+        """Make the same change to x and w, while the model stays as it is."""
         self.weight += weight
         self.q.widen()
         for block in self.blocks if terms else ():
@@ -180,7 +180,7 @@ class Reach:
 
     @staticmethod
     def of(mass: Mass, z: Flat) -> Reach:
-        """Before anything is added. Not finite where the training has diverged."""
+        """The reach before anything is added; not finite where the training has diverged."""
         shown = hidden = 0.0
         for block in mass.blocks:
             old = z.read(block)
@@ -198,7 +198,7 @@ class Reach:
         self.numerator, self.weight = self.numerator + max(map(peak, parts), default=0.0), self.weight + weight
 
     def judge(self, parts: Sequence[Tensor], weight: float) -> None:
-        """Count what another peer sends, which has so much weight.
+        """Count what another peer sends, with this weight.
 
         Raises:
             PayloadRefusedError: unless what results is certain to be finite.
@@ -295,8 +295,8 @@ def split(
 ) -> tuple[Payload, float] | None:
     """Take `parts` equal shares p = 1 / (parts + 1), `share_max` at most, out of the mass: payload and weight of each.
 
-    What leaves x is what the recipient will read, so that a lossy encoding loses nothing. None, and nothing taken, when
-    nobody is there to take one, the weight would fall below its least, or the mass is not finite.
+    What leaves x is what the recipient will read, so that a lossy encoding loses nothing. None, and nothing is taken,
+    when there is no recipient, the weight would fall below its least, or the mass is not finite.
     """
     share = min(1.0 / (1 + parts), share_max)
     if not parts or share * mass.weight < mass.weight_min:

@@ -45,7 +45,7 @@ class Neighbours:
     _two_way: tuple[Neighbourhood, frozenset[str]] | None = None
 
     def known(self, neighbourhood: Neighbourhood) -> Known:
-        """The others under the labels of the schedule; made anew when the network has told something new."""
+        """The others under the labels of the schedule; computed again when the network has reported a change."""
         if self._known is not None and self._known.of is neighbourhood:
             return self._known
         self._weights.clear()
@@ -90,8 +90,8 @@ class Neighbours:
         return names(senders), names(recipients)
 
     def two_way(self, neighbourhood: Neighbourhood) -> frozenset[str]:
-        """The peers around that send to me and that I send to; computed again when the network has told something
-        new."""
+        """The peers around that send to me and that I send to; computed again when the network has reported a
+        change."""
         if self._two_way is None or self._two_way[0] is not neighbourhood:
             senders, recipients = self.around(neighbourhood)
             self._two_way = (neighbourhood, senders & recipients)

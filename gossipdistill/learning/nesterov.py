@@ -12,7 +12,7 @@ def finite_sum_risk(optimizer: torch.optim.Optimizer, rows_per_step: int, exampl
     method with a constant step and momentum reaches a neighbourhood of the optimum, at the accelerated rate. Where it
     comes from drawing a part of finitely many examples, and so grows with the distance from the optimum, the usual
     choice, a step of 1 / L with a momentum of (sqrt(kappa) - 1) / (sqrt(kappa) + 1), may diverge, unless the problem is
-    well conditioned and its examples are coherent, which nobody knows in advance. So what can be known is asked for:
+    well conditioned and its examples are coherent, which is not known in advance. So the known conditions are checked:
     Nesterov's momentum, a step that never falls, and batches that are not everything.
 
     Args:

@@ -1,4 +1,4 @@
-"""How large the weights are that come, beside mine: what is unusual is counted, what is absurd is refused.
+"""The size of the weights that come, relative to mine: unusual sizes are counted, absurd ones are refused.
 
     r = |x_j| / |x_i|      Euclidean norms over all parameters; x_j what came (of push-sum mass its x / w), x_i mine
 
@@ -7,7 +7,7 @@ size: in 156 runs of honest peers, 195,901 models in all, r was never outside [1
 (experiments/unusual_norm). What was measured is digits and two convex tasks, and models of one run depend on one
 another, so what lies outside is refused only where `exchange.refuse_unusual` says so.
 
-Always refused is what no training explains and what could make a model infinite:
+Arrays that no training explains, or that could make a model infinite, are always refused:
 
 - r above ABSURD_RATIO. Models may begin at zero: mine counts as at least 0.01 an entry (root mean square).
 - an entry above ABSURD_ENTRY times my own largest one, which counts as 1 at least; of buffers, above ABSURD_BUFFER

@@ -60,7 +60,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a remedy may name."""
+    """The settings that a remedy may name."""
 
     lr: float = 0.0
     clip_norm: float | None = None
@@ -85,7 +85,7 @@ class Answers:
         return Answers(inputs, outputs, labels, loss, metrics, class_answers(outputs, labels))
 
     def kept(self) -> Answers:
-        """What is needed of them later, when they are a start: neither inputs nor outputs."""
+        """The part that is needed later, when these are the start: neither inputs nor outputs."""
         return replace(self, inputs=self.inputs[:0], outputs=self.outputs[:0].clone(), labels=self.labels[:0])
 
 
@@ -224,7 +224,7 @@ def _figures_missing(figures: Mapping[str, float]) -> list[str]:
 
 
 def _collapsed(end: Look) -> bool:
-    """Whether the same comes out for all rows that go in, though they differ and should be told apart."""
+    """Whether outputs are the same for all rows, though the rows differ and should be told apart."""
     for answers in (end.validation, end.own):
         if len(answers.outputs) < 2 or not inputs_vary(answers.inputs) or not inputs_vary(answers.labels):
             return False
@@ -238,8 +238,8 @@ def _collapsed(end: Look) -> bool:
 
 
 def _at_chance(named: ClassAnswers | None, taught: frozenset[int] | None, labels: Tensor) -> str:
-    """Why this is no better than one answer for all, among the classes that were taught; empty if it is, or nobody can
-    tell."""
+    """Why this is no better than one answer for all, among the classes that were taught; empty if it is better, or that
+    is not known."""
     given = _among(named, taught)
     if given is None or not _is_chance(given):
         return ""
@@ -261,13 +261,13 @@ def _is_chance(given: ClassAnswers) -> bool:
 
 
 def _worse(end: Look, start: Look, taught: frozenset[int] | None, alone: bool) -> str:
-    """Why loss and every metric are worse than before the first step; empty if they are not, or nobody can tell."""
+    """Why loss and every metric are worse than before the first step; empty if they are not, or that is not known."""
     now, before = end.validation, start.validation
     margin = _SAME_LOSS if now.classes is not None else _WORSE_LOSS
     if not math.isfinite(before.loss) or not _larger(now.loss, before.loss, margin):
         return ""
     given, had = _among(now.classes, taught), _among(before.classes, taught)
-    # Its own examples may be unlike everybody's. Where classes are taught, those that are not do not count anyway.
+    # Its own examples may be unlike those of others. Where classes are taught, only those count.
     if (alone or given is None) and _larger(start.own.loss, end.own.loss):
         return ""
     parts, unclear = [f"validation loss {before.loss:.4g}, now {now.loss:.4g}"], False
@@ -319,14 +319,15 @@ def _calmer(settings: Settings) -> str:
 
 
 def _awake(end: Look, start: Look | None, settings: Settings) -> str:
-    """A model that has collapsed was mostly driven there; one that has never moved was not driven enough."""
+    """A remedy for a collapsed model. Mostly steps were too large; for a model that has never moved, they were too
+    small."""
     if start is not None and not _larger(end.own.loss, start.own.loss) and not _larger(start.own.loss, end.own.loss):
         return f"its loss has not moved since before its first step: try train.lr above {settings.lr:g}"
     return _calmer(settings)
 
 
 def _remedy(end: Look, start: Look | None, taught: frozenset[int] | None, settings: Settings) -> str:
-    """By what became of the loss on its own examples."""
+    """A remedy that follows from the change of the loss on the peer's own examples."""
     if start is None or not math.isfinite(start.own.loss) or _larger(end.own.loss, start.own.loss):
         return _calmer(settings)
     own = _among(end.own.classes, taught)

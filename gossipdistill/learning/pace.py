@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 FLOOR_S = 30.0
 """A word that is younger than this (s) has not gone stale, however quick the pace."""
 PERIODS = 5
-"""With words at a steady rhythm a teacher weighs 0.9 in the mean, and still 0.6 when one of them is lost."""
+"""A teacher whose words come at a steady rhythm weighs 0.9 in the mean, and still 0.6 when one of them is lost."""
 KEPT = 5
 
 
@@ -34,7 +34,7 @@ class Gaps:
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def look(self, at_s: float) -> None:
-        """It has happened once more."""
+        """Note that the event has happened once more."""
         if self.last_s is not None and at_s > self.last_s:
             self._gaps.append(at_s - self.last_s)
             self.usual_s = sorted(self._gaps)[max(len(self._gaps) - 2, 0)]
@@ -54,7 +54,7 @@ class Paces:
 
     def period_s(self, every_steps: int, sender: str | None = None) -> float:
         """The usual interval in seconds between two words of `sender`, or between two exchanges of mine, `every_steps`
-        of my own steps apart, if that is longer. Without a sender: between two words of the one that speaks most."""
+        of my own steps apart, if that is longer. Without a sender: between two words of the most frequent sender."""
         if sender is None:
             gap_s = min((gaps.usual_s for gaps in self.senders.values()), default=0.0)
         else:
@@ -62,5 +62,5 @@ class Paces:
         return max(gap_s, every_steps * self.steps.usual_s)
 
     def horizon_s(self, every_steps: int, sender: str | None = None, words: int = 1) -> float:
-        """The age in seconds at which a word of `sender`, or of the one that speaks most, has no weight any more."""
+        """The age in seconds at which a word of `sender`, or of the most frequent sender, has no weight any more."""
         return max(FLOOR_S, PERIODS * words * self.period_s(every_steps, sender))

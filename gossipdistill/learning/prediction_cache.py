@@ -1,4 +1,4 @@
-"""What teachers predicted for samples that all peers hold: per teacher the newest prediction of each sample.
+"""The teachers' predictions for samples that all peers hold: per teacher the newest prediction of each sample.
 
 Keyed by sample, since a prediction says something about its input, whenever it comes: nothing needs to be in step. Each
 entry has an age of its own. Of each teacher at most `rows_max` entries are kept; the oldest make room.
@@ -58,7 +58,7 @@ class PredictionCache:
             setattr(self, field, getattr(self, field)[kept])
 
     def held(self, name: str) -> int:
-        """How many entries there are of this teacher."""
+        """The number of entries of this teacher."""
         return int((self._sample_in[self.names.index(name)] >= 0).sum()) if name in self.names else 0
 
     def look_up(self, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@
   is named. Then it is tried again. Before that, a peer with `DRY_MAX` unanswered parcels gets no share that would leave
   me less than `DRY_WEIGHT`.
 - A one-way link has no such rule: a successor on a directed ring never gives back. But as long as nothing has come from
-  anybody for `DRY_MAX` of my exchanges, no split leaves me less than `DRY_WEIGHT`.
+  any peer for `DRY_MAX` of my exchanges, no split leaves me less than `DRY_WEIGHT`.
 """
 
 from __future__ import annotations

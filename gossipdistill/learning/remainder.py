@@ -1,4 +1,4 @@
-"""What a peer's numerator x holds beyond its model, q [P]: 4 bytes a parameter where it is rounding alone, else 8.
+"""The part of a peer's numerator x beyond its model, q [P]: 4 bytes a parameter where it is rounding alone, else 8.
 
 A value is the sum of a float32 and, once `widen` was called, a second one: 48 bits. One float32 is enough where q is
 smaller than the model by its 24 bits already, that is where the model has just been set to x / w.

@@ -15,7 +15,7 @@ from gossipdistill.durable import RefusedCheckpointError
 from gossipdistill.learning.hyperparameters import Change
 
 _POSITION = {"last_epoch", "_step_count", "best", "num_bad_epochs", "cooldown_counter", "T_cur"}
-"""What moves in torch's schedules."""
+"""These attributes change in torch's schedules."""
 _HARMLESS = {"lr", "weight_decay"}
 """Keys that no state of an optimizer depends on."""
 
@@ -55,7 +55,8 @@ def put_into_model(model: nn.Module, entries: Mapping[str, Any]) -> None:
 
 
 def _written_once(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """Of an expanded tensor the part that is in memory; or what belongs there of `tensor`, which is not expanded."""
+    """The part of an expanded tensor that is in memory; with `like`, the part of `tensor`, which is not expanded, that
+    belongs there."""
     shape = tensor if like is None else like
     if shape.layout is not torch.strided:
         return tensor
@@ -66,8 +67,8 @@ def _written_once(tensor: Tensor, like: Tensor | None = None) -> Tensor:
 
 
 def put_into_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """As its `load_state_dict` does it; and where that is torch's own, to the bit: torch's turns states into the type
-    of their parameter, and texts into nonsense."""
+    """Restore the state by `load_state_dict`; where that is torch's own, correct it to the bit: torch's converts states
+    to the type of their parameter, and breaks texts."""
     optimizer.load_state_dict(state)
     hooks = optimizer._optimizer_load_state_dict_pre_hooks or optimizer._optimizer_load_state_dict_post_hooks
     if type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict or hooks:
@@ -95,7 +96,7 @@ def _exact(saved: Any, loaded: Any) -> Any:
 
 
 def schedules_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Of each schedule that a user's optimizer has as an attribute: how far it is."""
+    """The position of each schedule that a user's optimizer has as an attribute."""
     own = {name: value for name, value in vars(optimizer).items() if isinstance(value, LRScheduler)}
     return {name: _position_of(schedule) for name, schedule in own.items()}
 
@@ -142,7 +143,7 @@ def refuse_if_it_cannot_step(optimizer: torch.optim.Optimizer, changes: Sequence
 
 
 def _problem_of_a_step(optimizer: torch.optim.Optimizer, undone: Sequence[Change]) -> str:
-    """What a step of a copy runs into, with gradients of zero; nothing where no copy can be made."""
+    """The failure of a step of a copy, with gradients of zero; empty where it succeeds, or no copy can be made."""
     generators = torch.get_rng_state()
     try:
         twin = copy.deepcopy(optimizer)

@@ -11,8 +11,8 @@ anything has changed it, and what was decided then holds for the whole run:
 - A floating-point buffer or frozen parameter that is not finite at the start is *left out*: each peer keeps its own.
 - A parameter that goes, comes or changes its shape later (pruning, a layer added in training) ends a peer whose weights
   are shared: its peers would mix what no longer belongs together. A buffer that comes later is the peer's own.
-- An array that nothing can be done with (sparse, quantised, without memory) is *unfit*. Strategies that share weights
-  refuse such a model.
+- An array that cannot be shared (sparse, quantised, without memory) is *unfit*. Strategies that share weights refuse
+  such a model.
 
 Buffers that are not persistent, and extra state (`get_extra_state`), are no part of it.
 """
@@ -36,7 +36,7 @@ _NAMES_TOLD_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class SharedArrays:
-    """What was decided about one model. Names are those of `state_dict`, in its order."""
+    """The decision about one model. Names are those of `state_dict`, in its order."""
 
     names: tuple[str, ...] = ()
     """All arrays that are shared."""
@@ -142,7 +142,7 @@ def _listed(names: list[str]) -> str:
 
 
 def canonical(tensor: Tensor) -> Tensor:
-    """The same memory with each entry once, as real numbers, and without a graph."""
+    """The same memory, with each entry once, as real numbers, without a graph."""
     tensor = tensor.detach()
     for axis, (length, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if stride == 0 and length > 1:
@@ -191,8 +191,8 @@ def _problem(tensor: Tensor) -> str:
 def _aliases(
     tensors: Mapping[str, Tensor], parameters: set[str], left_out: dict[str, str], unfit: dict[str, str]
 ) -> dict[str, str]:
-    """Name -> name under which all of its memory is registered already. What is so in part is noted as left out, or,
-    of a parameter, as unfit."""
+    """Name -> name under which all of its memory is registered already. An array of which only a part is so is noted as
+    left out, or, if it is a parameter, as unfit."""
     groups: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.numel():
@@ -226,7 +226,7 @@ def _bytes_of(tensor: Tensor) -> tuple[int, int]:
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Whether no byte between its first and its last is somebody else's."""
+    """Whether every byte between its first and its last is its own."""
     first, end = _bytes_of(tensor)
     return end - first == tensor.numel() * tensor.element_size() and _each_entry_apart(tensor)
 

@@ -1,4 +1,4 @@
-"""How large the parameters of a model are."""
+"""The size of the parameters of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gossipdistill.learning.blocks import largest_of, peak
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of the parameters of a model: their norm, the largest absolute value, how many there are, and the largest number
+    """The size of a model's parameters: their norm, the largest absolute value, their number, and the largest number
     that their types hold."""
 
     norm: float

@@ -40,7 +40,8 @@ class PayloadRefusedError(Exception):
 
 
 def layout_of(arrays: Mapping[str, Tensor], encoding: str) -> tuple[ArrayLayout, ...]:
-    """What `pack` makes of these arrays, before a byte is written. Only shapes and types count: `meta` tensors will do.
+    """The layout that `pack` gives these arrays, before a byte is written. Only shapes and types count: `meta` tensors
+    will do.
 
     Floating-point arrays with an axis are encoded. Whole numbers (counters of BatchNorm), complex numbers and scalars
     go as they are, in raw. The widest types come first, so that what is raw is aligned.

@@ -72,7 +72,7 @@ class Pin:
 
     @property
     def chunks(self) -> int:
-        """How many there are."""
+        """The number of chunks."""
         return -(-len(self.body) // CHUNK_BYTES)
 
     def part(self, chunk: int) -> memoryview:
@@ -82,7 +82,8 @@ class Pin:
 
 @dataclass(slots=True)
 class Donor:
-    """What this peer gives to newcomers. `kind` names the shape of the model. A `bytes_per_s` of 0 is no limit."""
+    """The state that this peer gives to newcomers. `kind` names the shape of the model. A `bytes_per_s` of 0 is no
+    limit."""
 
     kind: str
     bytes_per_s: float = 0.0
@@ -93,7 +94,7 @@ class Donor:
     _free_s: float = 0.0
 
     def ask(self, arrival: Arrival) -> str:
-        """Note an ask; what is wrong with it in words, if something is."""
+        """Note an ask. Returns what is wrong with it, in words; empty if nothing is."""
         ask = read_ask(arrival.payload)
         if ask is None:
             return "asks for a state in words that are none"
@@ -103,7 +104,8 @@ class Donor:
         return ""
 
     def answers(self, now: float, learner: Learner, trained_s: float) -> list[Parcel]:
-        """What may be given now, of this learner that has trained for so long in this process."""
+        """The answers that may be given now, by this learner that has trained for `trained_s` seconds in this
+        process."""
         self.pins = {serial: pin for serial, pin in self.pins.items() if now - pin.used_s < PIN_IDLE_S}
         parcels = []
         while self.asked and now >= self._free_s:
@@ -140,7 +142,7 @@ class Donor:
         return given.payload(pin.part(chunk))
 
     def _renew(self, learner: Learner, now: float) -> str:
-        """Have the newest pin be fresh; why not, in words."""
+        """Make sure that the newest pin is fresh. Returns why it is not, in words."""
         newest = self.pins.get(self.serial)
         if newest is not None and now - newest.made_s < PIN_FRESH_S:
             return ""
@@ -156,8 +158,8 @@ class Donor:
 
 @dataclass(slots=True)
 class Fetch:
-    """What a newcomer has of a donor's state. `kind` and `nbytes` are those of its own model, so nothing else is taken
-    in. `body` is complete when `whole`; `over` when no donor is left to be asked."""
+    """The part of a donor's state that a newcomer has. `kind` and `nbytes` are those of its own model, so nothing else
+    is taken in. `body` is complete when `whole`; `over` when no donor is left to be asked."""
 
     kind: str
     nbytes: int
@@ -180,7 +182,7 @@ class Fetch:
     _asked: bool = False
 
     def look(self, now: float, here: Sequence[PeerName]) -> list[Parcel]:
-        """What is to be asked now; `here` are the living peers that may be asked, the best first."""
+        """The asks to send now; `here` are the living peers that may be asked, the best first."""
         if self._moved_s is None:
             self._moved_s = now
         if self.whole or self.over:
@@ -250,8 +252,8 @@ class Fetch:
 
 
 def without_asks(arrivals: list[Arrival], donor: Donor | None, ledger: Ledger) -> list[Arrival]:
-    """The arrivals that are a strategy's matter: asks go to the donor, and chunks of a state that nobody awaits any
-    more are passed over."""
+    """The arrivals that are for the strategy: asks go to the donor, and chunks that are not awaited any more are
+    dropped."""
     about = [arrival for arrival in arrivals if arrival.topic in TOPICS and arrival.delivery is DeliveryClass.STATE]
     if not about:
         return arrivals

@@ -1,4 +1,4 @@
-"""The steps of an optimizer, made so many times as long: between exchanges it costs nothing.
+"""The steps of an optimizer, scaled by a factor: between exchanges this costs nothing.
 
 The model moves by `factor` times what the optimizer would have moved it by:
 
@@ -59,7 +59,7 @@ class Held:
 
 @dataclass(slots=True)
 class StepScale:
-    """Of one learner. Nothing is hooked as long as the factor has always been 1."""
+    """The step scale of one learner. No hook is set as long as the factor has always been 1."""
 
     learner: Learner
     _factor: float = 1.0
@@ -71,7 +71,7 @@ class StepScale:
 
     @property
     def factor(self) -> float:
-        """By what the next steps are multiplied. It is set between steps."""
+        """The factor of the next steps. It is set between steps."""
         return self._factor
 
     @factor.setter
@@ -119,7 +119,7 @@ class StepScale:
                 self._rates.append(Held(group, rate, group["lr"], None))
 
     def _restore(self) -> None:
-        """The same objects with the same values as before; a rate that somebody else has set meanwhile stays."""
+        """The same objects with the same values as before; a rate that other code has set meanwhile stays."""
         held, self._rates = self._rates, []
         for one in held:
             if one.place is not None and one.group["lr"] is one.place and torch.equal(one.place, one.scaled):

@@ -111,7 +111,7 @@ class Attention:
         }
 
     def note(self, ledger: Ledger, step: int, teachers: Iterable[str], left_out: Mapping[str, LeftOut]) -> None:
-        """Of all `teachers` there are, those in `left_out` are not listened to in this step."""
+        """Note that of all `teachers`, those in `left_out` are not listened to in this step."""
         for name in teachers:
             now = left_out.get(name)
             rule, said_at = self.told.get(name, ("", step - SMOOTHED_OVER_STEPS))
@@ -130,14 +130,14 @@ class Attention:
         self.note(ledger, step, names, dict.fromkeys(names, why))
 
     def stale(self, ledger: Ledger, step: int, name: str, age_s: float, staleness_steps: int) -> None:
-        """This teacher has said nothing new within the horizon; it is forgotten."""
+        """Note that this teacher has sent nothing new within the horizon, and is dropped."""
         why = f"its newest word came {age_s:.1f} s and {staleness_steps} of my steps ago, beyond the horizon"
         self.note(ledger, step, [name], {name: LeftOut("stale", why)})
 
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """How teachers and student are compared. Predictions arrive as softmax(z / `temperature`); those of a teacher in
+    """The comparison of teachers and student. Predictions arrive as softmax(z / `temperature`); those of a teacher in
     `temperature_of` are compared at its own temperature instead, and so is the student with them."""
 
     temperature: float = 1.0

@@ -1,4 +1,5 @@
-"""What peers say of one another's models: measured by others than the owner, and compared so that one lie does little.
+"""What peers report of one another's models: measured by others than the owner, and compared so that one lie does
+little.
 
 A *word* g_k(j) is what judge k has measured of the newest model that it has of peer j: by how much that is better than
 the untrained model, on examples of k, as a share of the untrained model's loss:
@@ -100,7 +101,7 @@ class Words:
                 self._put(about, who, word)
 
     def forget(self, now_s: float, step: int) -> None:
-        """What is no longer fresh, and the oldest words beyond `KEPT_MAX`."""
+        """Drop what is no longer fresh, and the oldest words beyond `KEPT_MAX`."""
         fresh = [
             (owner, judge, word)
             for owner, judge, word in self._all()
@@ -113,8 +114,9 @@ class Words:
             self._put(owner, judge, word)
 
     def table(self, now_s: float) -> Tensor:
-        """What I say to my neighbours [WORDS_MAX, 4] as whole numbers, which no encoding changes: the marks of judge
-        and owner, and the bits of a gain and of its age (s) in float32. In rows that are not needed, the gain is NaN.
+        """The table that I send to my neighbours [WORDS_MAX, 4], as whole numbers, which no encoding changes: the marks
+        of judge and owner, and the bits of a gain and of its age (s) in float32. In rows that are not needed, the gain
+        is NaN.
         """
         marks, numbers = torch.zeros(WORDS_MAX, 2, dtype=torch.int32), torch.full((WORDS_MAX, 2), math.nan)
         me = mark_of(self.me)
@@ -136,7 +138,7 @@ class Words:
         return {judge: word for judge, word in by.items() if judge != mark and (passed_on or not word.passed_on)}
 
     def lead(self, name: str) -> float | None:
-        """d(name, me): by how much its model is better than mine; None where nobody has measured one of the two."""
+        """d(name, me): by how much its model is better than mine; None where one of the two was not measured."""
         lead = self._lead(name, passed_on=False)
         return lead if lead is not None else self._lead(name, passed_on=True)
 

@@ -32,7 +32,7 @@ Group = dict[str, Any]
 def options(
     topc: int, decay: float, kappa: float, aggregation: Aggregation, keep: Keep, whole_model: bool
 ) -> dict[str, Any]:
-    """What each group of parameters says about its memory; what makes no sense is refused, as torch's optimizers do."""
+    """The options of the memory, for each group of parameters; invalid values are refused, as torch's optimizers do."""
     if topc < 0:
         raise ValueError(f"topc = {topc}: 0 or more gradients can be remembered")
     if not 0.0 <= decay <= 1.0:

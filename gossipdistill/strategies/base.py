@@ -66,7 +66,7 @@ class Delivery(StrEnum):
 
 
 class Initialisation(StrEnum):
-    """How the models of different peers must begin."""
+    """The required relation between the initial models of different peers."""
 
     ANY = "any"
     IDENTICAL = "identical"
@@ -95,7 +95,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     def adjust(self, exchange: Exchange, learner: Learner) -> None:
-        """What these keys ask for between backward and the optimizer's step."""
+        """Change gradients as these keys ask, between backward and the optimizer's step."""
         return None
 
 
@@ -120,7 +120,7 @@ class TeacherOptions(Options):
     reverse_kl: KL(student || teacher), which seeks modes. cross_entropy: of the teacher's probabilities. mse: of
     logits."""
     average: Average = Average.PROBABILITIES
-    """What is averaged over several teachers: their probabilities, or their logits."""
+    """This quantity is averaged over several teachers: their probabilities, or their logits."""
     quality_margin: float | None = Field(default=None, ge=0)
     """The most by which the loss of a teacher may exceed the student's own; a teacher above that is not listened to.
     Unset: all are."""
@@ -145,7 +145,7 @@ class TeacherOptions(Options):
 
     @property
     def distillation(self) -> Distillation:
-        """How teachers and student are compared."""
+        """The comparison of teachers and student."""
         return Distillation(self.temperature, self.divergence, self.average, self.temperature_of)
 
 

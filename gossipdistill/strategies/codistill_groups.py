@@ -2,7 +2,7 @@
 
 The layout of Anil et al. 2018 (1804.03235), section 2: groups of workers, each with one model that its workers train
 together, learn from one another's stale checkpoints. There a group goes in lockstep (all_reduce); here its members
-average what arrives (GALA, Assran et al. 2019, 1906.04585, section 3), and nobody waits.
+average what arrives (GALA, Assran et al. 2019, 1906.04585, section 3), and no peer waits.
 """
 
 from __future__ import annotations

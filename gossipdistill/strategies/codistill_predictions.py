@@ -101,9 +101,9 @@ class CodistillPredictions(Strategy):
     inputs. The term is zero until predictions have come.
 
     With `coordinated_rows` = R, exchange k carries the same R rows from all peers (the coordinated batches of Sodhani
-    et al.; nobody waits to be in step): fewer bytes per exchange, and N / R exchanges until every row was told
-    once. What came before is cached by sample, with its own age: a peer that is late, or a message that is lost, leaves
-    older entries and no gap. The inputs have no random augmentation, or the teachers would judge other inputs.
+    et al.; no peer waits to be in step): fewer bytes per exchange, and N / R exchanges until every row was sent once.
+    What came before is cached by sample, with its own age: a peer that is late, or a message that is lost, leaves older
+    entries and no gap. The inputs have no random augmentation, or the teachers would judge other inputs.
 
     BatchNorm: what is published is computed in evaluation mode. The student's pass over transfer rows is one of
     training, so the running statistics follow my own examples and the common ones alike: they serve for both kinds.

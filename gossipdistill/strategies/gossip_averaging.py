@@ -38,7 +38,7 @@ class GossipAveraging(Strategy):
 
     W is the row-stochastic matrix of the topology at the sender's exchange, W_ij = 1 / (1 + living in-neighbours); it
     falls with the age of the version. Row-stochastic averaging converges to a consensus, which is the plain mean only
-    where the topology is doubly stochastic and nobody is slower than the others.
+    where the topology is doubly stochastic and no peer is slower than the others.
 
     With `robust` other than none, x_j is bent towards x_i first, or a trimmed mean or median takes the place of the
     mean, so that `liars_max` neighbours cannot carry the others away, whatever they send.

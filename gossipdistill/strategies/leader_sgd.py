@@ -58,7 +58,7 @@ class Options(base.AsynchronousOptions):
     judge: Judge = Judge.OTHERS
     """This judge decides which model is best. others: the peers that do not own it, each on its own examples. probe:
     this peer alone, on examples that it does not train on (`probe_share`). claims: each model's owner, by its training
-    loss, as in the paper; a single liar then leads everybody."""
+    loss, as in the paper; a single liar then leads all peers."""
     pull: float = Field(default=0.6, gt=0, le=1)
     """The part of the way to its leader that a model goes when a new version of the leader arrives. 1: it becomes that
     model, and trains on from there."""
@@ -114,7 +114,7 @@ class LeaderSgd(Strategy):
     heard by me, has measured the two models. Of two peers alone, or where all news comes through one neighbour, that
     neighbour can talk the other's model down. A liar that sends a good model to the judges and a bad one to me is not
     found out. What judges say is passed on, so that it comes round on directed graphs too, of up to about 30 links;
-    where none comes round, nobody leads, and the run says so.
+    where none comes round, no peer leads, and the run says so.
 
     Publishes: all parameters and buffers; 4 P bytes in raw encoding, plus a header. In a slot of their own, its words,
     512 bytes for up to 32 of them, as soon as it has any; by `claims`, 8 bytes; by `probe`, none.
@@ -195,7 +195,8 @@ class LeaderSgd(Strategy):
     # --- judging --------------------------------------------------------------------------------------------------
 
     def _taken(self, state: State, learner: Learner, arrivals: list[Arrival], view: View) -> dict[str, Came]:
-        """The new models that are whole and fresh, by sender. What was said, and how good they are, is in the state."""
+        """The new models that are whole and fresh, by sender. The words, and the worth of each model, are in the
+        state."""
         came: dict[str, Came] = {}
         for arrival in arrivals:
             age_s = learner.now_s - arrival.arrived_s
@@ -220,7 +221,7 @@ class LeaderSgd(Strategy):
         return came
 
     def _heard(self, state: State, learner: Learner, arrival: Arrival) -> None:
-        """What a neighbour says of others' models or, by claims, of its own."""
+        """Take in what a neighbour reports of others' models or, by claims, of its own."""
         if self.options.judge is Judge.CLAIMS:
             claim = unpack(arrival.payload, {CLAIM: ()}, {CLAIM: torch.float64})[CLAIM]
             state.found[arrival.sender] = (-float(claim), arrival.arrived_s, learner.step)
@@ -265,7 +266,7 @@ class LeaderSgd(Strategy):
         return gain_over(state.start_loss, self._losses(state, learner, model, view.exchange))
 
     def _losses(self, state: State, learner: Learner, model: nn.Module, number: int) -> Tensor:
-        """Of each of the rows that I judge by in exchange `number`; the same ones for all models."""
+        """The loss of each row that I judge by in exchange `number`; the rows are the same for all models."""
         assert learner.criterion is not None
         assert learner.examples is not None
         x, y = learner.held_out or learner.examples

@@ -1,4 +1,4 @@
-"""What the strategies of push-sum share: one exchange of mass (learning/mass.py)."""
+"""The common part of the push-sum strategies: one exchange of mass (learning/mass.py)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ def accuracy(out: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """How a pool was dealt: of `pool` examples each peer has `each`; the run asked for `asked`, or for no number."""
+    """The deal of a pool: of `pool` examples each peer has `each`; the run asked for `asked`, or for no number
+    (None)."""
 
     pool: int
     each: int
@@ -96,8 +97,8 @@ class Task:
             self._check_classes()
 
     def examples(self) -> dict[str, int | None]:
-        """How much data this peer has: the labelled examples `used`, the size of the `pool` that they were dealt from
-        and the number `asked` for (None: not known), and the rows of the `transfer` set."""
+        """The amount of data that this peer has: the labelled examples `used`, the size of the `pool` that they were
+        dealt from and the number `asked` for (None: not known), and the rows of the `transfer` set."""
         transfer = len(self.transfer) if self.transfer is not None else 0
         pool, asked = (self.dealt.pool, self.dealt.asked) if self.dealt is not None else (None, None)
         return {"used": len(self.train[0]), "pool": pool, "asked": asked, "transfer": transfer}
@@ -141,7 +142,7 @@ class Task:
 
 @dataclass(frozen=True)
 class About:
-    """What `gossipdistill task show` tells of a ready-made task's data."""
+    """What `gossipdistill task show` prints of a ready-made task's data."""
 
     origin: str
     licence: str

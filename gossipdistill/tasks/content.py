@@ -18,7 +18,7 @@ _CHUNK_BYTES = 16 * 1024**2
 
 
 def read_whole(path: Path, bytes_max: int = CONTENT_BYTES_MAX) -> bytes:
-    """What is in the file, uncompressed if its name ends in `.gz`.
+    """The content of the file, uncompressed if its name ends in `.gz`.
 
     Raises:
         DataMissingError: when it is damaged, larger than it may be, no ordinary file, or may not be read.

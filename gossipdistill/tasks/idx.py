@@ -38,7 +38,7 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> npt.NDArray[np.
 
 
 def _describe(content: bytes) -> str:
-    """What the header says, in words."""
+    """A description of the header, in words."""
     if len(content) < 4:
         return f"{len(content)} bytes"
     magic = struct.unpack(">I", content[:4])[0]

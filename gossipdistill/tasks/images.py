@@ -58,7 +58,7 @@ class Pictures:
         examples_per_peer: int,
         transfer_examples: int,
     ) -> Task:
-        """The classification task of one peer, with so many labelled pictures unless the run says otherwise."""
+        """The classification task of one peer, with this number of labelled pictures unless the run says otherwise."""
         mine = shard.deal(self.labels, default=examples_per_peer)
         return Task(
             model=model,

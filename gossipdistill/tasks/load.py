@@ -95,7 +95,7 @@ def examples_per_peer_of(name: str) -> int | None:
 
 
 def task_annotations(name: str) -> dict[str, Any]:
-    """What each of these options accepts, as its annotation."""
+    """The annotation of each of these options: what it accepts."""
     return annotations_of(_find(name))
 
 

@@ -39,7 +39,8 @@ class LogisticRegression(nn.Module):
 
 
 class Examples(NamedTuple):
-    """Of all peers together: inputs [peers x examples, dim], labels [peers x examples], and the least mean loss."""
+    """The examples of all peers together: inputs [peers x examples, dim], labels [peers x examples], and the least mean
+    loss."""
 
     x: Tensor
     y: Tensor

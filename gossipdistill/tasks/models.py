@@ -70,7 +70,7 @@ MODELS: dict[str, Callable[[int, int, Sequence[int] | None, int], nn.Module]] = 
 def image_model(
     name: str, side: int, classes: int, hidden: Sequence[int] | None = None, planes: int = 1
 ) -> Callable[[], nn.Module]:
-    """What builds the model `name` for images [rows, planes, side, side], as a task needs it.
+    """A function that builds the model `name` for images [rows, planes, side, side], as a task needs it.
 
     Args:
         name: a key of `MODELS`.

@@ -60,10 +60,10 @@ class Shard:
     skew: float = SKEW
     classes_per_peer: int = CLASSES_PER_PEER
     fewer: bool = False
-    """Whether each peer may have fewer than `examples_per_peer`, where the pool is too small for all of them; else that
-    is refused."""
+    """Whether each peer may have fewer than `examples_per_peer`, where the pool is too small for all of them; otherwise
+    that is refused."""
     deals: list[Deal] = field(default_factory=list, compare=False, repr=False)
-    """What was dealt, for titles and results."""
+    """These deals were made; titles and results show them."""
 
     def __post_init__(self) -> None:
         if self.how not in SHARD_KINDS:
@@ -162,8 +162,8 @@ def main_classes(index: int, count: int, classes: int, classes_per_peer: int) ->
 
 
 def wanted_per_class(index: int, count: int, classes: int, share: int, skew: float, classes_per_peer: int) -> Indices:
-    """How many examples of each class [classes] peer `index` should get: `skew` of its share spread evenly over its
-    main classes, the rest evenly over the others."""
+    """The number of examples of each class [classes] that peer `index` should get: `skew` of its share spread evenly
+    over its main classes, the rest evenly over the others."""
     main = main_classes(index, count, classes, classes_per_peer)
     others = [label for label in range(classes) if label not in main]
     from_main = round(skew * share) if others else share

@@ -79,7 +79,7 @@ def task(
 
 
 class _Data(NamedTuple):
-    """What all peers of one process share; read only."""
+    """The data that all peers of one process share; read only."""
 
     inputs: Tensor
     """These are the inputs of the pool [30561, entries]."""

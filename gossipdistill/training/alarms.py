@@ -1,4 +1,4 @@
-"""What a peer notices of its place among the others: whether it exchanges anything, and whether all are connected."""
+"""Checks of a peer's place among the others: whether it exchanges anything, and whether all are connected."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Endpoint:
                 self.learner.refuse(arrival, reason)
 
     def awaited(self, now: float) -> frozenset[PeerName]:
-        """The neighbours that a round still waits for; nobody where there are no rounds."""
+        """The neighbours that a round still waits for; none where there are no rounds."""
         if self.lockstep is None:
             return frozenset()
         self._take()

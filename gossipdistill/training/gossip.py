@@ -7,7 +7,7 @@ an optimizer, and reads no clock, so that it fits into any training loop:
     gossip.end_step(now)           after the optimizer's step: publishes, if an exchange is due
 
 It never waits. Where a strategy goes in lockstep, the owner of the loop first asks `awaited(now)`, and lets time pass
-until nobody is.
+until no peer is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Gossip:
     endpoint: Endpoint
     alarms: Alarms
     state: Any = field(init=False)
-    """What the strategy remembers between its verbs."""
+    """The strategy keeps this state between its verbs."""
     _view: View = field(default_factory=View)
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Gossip:
     # --- a step ----------------------------------------------------------------------------------------------------
 
     def awaited(self, now: float) -> frozenset[PeerName]:
-        """The neighbours that this peer has to wait for before its next step; nobody without rounds.
+        """The neighbours that this peer has to wait for before its next step; none without rounds.
 
         The owner asks again a little later, until the answer is empty: after `round_timeout_s` at the latest.
         """
@@ -85,7 +85,7 @@ class Gossip:
             self._publish_if_due(learner.step + 1, now)
 
     def loss(self) -> LossTerm:
-        """What the strategy adds to the loss of the batch in progress."""
+        """The term that the strategy adds to the loss of the batch in progress."""
         return self.strategy.loss(self.state, self.learner)
 
     def adjust(self) -> None:
@@ -154,7 +154,7 @@ class Gossip:
     # --- what outlives a process --------------------------------------------------------------------------------------
 
     def remember(self) -> Memory:
-        """What a checkpoint keeps beside the model and the optimizer."""
+        """The values that a checkpoint keeps beside the model and the optimizer."""
         learner = self.learner
         return {**self.strategy.remember(self.state), **learner.delays.remember(), **learner.norms.remember()}
 

@@ -104,7 +104,7 @@ class Lifecycle:
         return self._leaving.event(at_s) if self._leaving is not None else None
 
     def _train(self, now: float, share: float, is_over: bool) -> float | None:
-        """The next step, unless the training is over or a round waits for somebody."""
+        """Make the next step, unless the training is over or a round waits for a peer."""
         learner = self.worker.learner
         ends = is_over or self._has_all_steps()
         if learner.stop_wanted or (ends and not (is_over and self._ends_by_agreement)):

@@ -85,7 +85,7 @@ def users_setup(
     source: str | None = None,
     home: str = "",
 ) -> _UsersSetup:
-    """The same for code that may change settings of the process, such as torch's default type: what it sets holds
+    """The context for code that may change settings of the process, such as torch's default type: what it sets holds
     inside the user's code, and ours goes on with the settings from before.
 
     Args:
@@ -138,7 +138,7 @@ class _UsersSetup:
 
 
 def _passes(error: BaseException) -> bool:
-    """What is not the user's exception, though it comes out of the user's code."""
+    """Whether an exception is not the user's, though it comes out of the user's code."""
     if isinstance(error, GossipdistillError | KeyboardInterrupt | GeneratorExit):
         return True
     # A handler of ours ends the process, wherever it interrupts.

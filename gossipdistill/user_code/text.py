@@ -1,4 +1,4 @@
-"""The text of somebody else's exception, bounded and printable, whatever it does when it is asked for it."""
+"""The text of an exception of foreign code, bounded and printable, even if its own `__str__` fails."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class TorchSettings:
     """Theirs inside the user's code, ours outside. torch is not imported for it: without torch there are none."""
 
     theirs: ClassVar[Settings | None] = None
-    """What the user's code has set, where that differs from ours."""
+    """The user's code has set these, where they differ from ours."""
     _inside: ClassVar[bool] = False
 
     @classmethod
