@@ -108,7 +108,6 @@ FIGURES = {
     "names with enquiry": 1,
     "privates read in benchmarks": 1,
     "privates read in tests": 36,
-    "public methods of class strategies.base.Strategy": 16,
     "times 'whoever'": 2,
     "times 'whom'": 39,
 }

@@ -29,6 +29,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import reliable_parcels, state_parcels
 
 ASK = "pair_average"
 """Topic of the models that ask for an average; the differences that answer have the strategy's own."""
@@ -130,7 +131,7 @@ class Adpsgd(Strategy):
         if made is None:
             return []
         state.asked = asked
-        (ask,) = self.parcels(made[0], learner, replace(view, out_neighbours=to))
+        (ask,) = state_parcels(self, made[0], learner, replace(view, out_neighbours=to))
         return [ask.with_content(topic=ASK)]
 
     def publications(self, extent: Extent) -> list[Publication]:
@@ -188,7 +189,7 @@ class Adpsgd(Strategy):
         mass.add(z, [(1.0, read)], 0.0)
         state.asked.pop(arrival.sender, None)  # we have asked each other, and this is the ask that counts
         _count(learner, arrival)
-        return self.consigned(payload, learner, view, (arrival.sender,))
+        return reliable_parcels(self, payload, learner, view, (arrival.sender,))
 
 
 def _crossing(state: State, learner: Learner, arrival: Arrival) -> bool:

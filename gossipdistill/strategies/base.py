@@ -17,7 +17,7 @@ Strategies share functions (learning/) and options; those of push-sum share one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -33,9 +33,9 @@ from gossipdistill.learning.flat import parameter_arrays
 from gossipdistill.learning.learner import Learner
 from gossipdistill.learning.mass import STRETCH_MAX
 from gossipdistill.learning.robust import Defence, Rule
-from gossipdistill.learning.snapshot import model_arrays, not_finite, pack
+from gossipdistill.learning.snapshot import model_arrays
 from gossipdistill.learning.teachers import Choice, Distillation
-from gossipdistill.messages import Arrival, Content, DeliveryClass, Mode, Parcel, Payload, Returned
+from gossipdistill.messages import Arrival, Mode, Parcel, Returned
 
 
 class Rounds(StrEnum):
@@ -304,6 +304,8 @@ class Strategy(ABC):
     """The attribute of the class holds for the options that ask for most. A strategy that exchanges nothing under some
     options says so on its instance. The same goes for `needs`."""
     needs: Needs = Needs()
+    held_out: float = 0.0
+    """The share of its examples that a peer is not trained on, because its strategy judges models by them."""
     fuller_with: ClassVar[str] = ""
     """The option that asks for all of these needs, where the defaults of the options ask for less."""
     topic: ClassVar[str] = ""
@@ -377,11 +379,6 @@ class Strategy(ABC):
         """Peers of equal number, of `count` in all, begin with the same weights; 0 is the run's own start."""
         return 0 if self.needs.initialisation is Initialisation.IDENTICAL else 1 + place
 
-    @property
-    def held_out(self) -> float:
-        """The share of its examples that a peer is not trained on, because its strategy judges models by them."""
-        return 0.0
-
     def agreed(self) -> dict[str, str]:
         """Further settings, by name, that must be equal on all peers of this strategy; compared at first contact."""
         return {}
@@ -395,29 +392,3 @@ class Strategy(ABC):
         return [
             Publication(model_arrays(extent.model) if state else parameter_arrays(extent.model), self.exchange.encoding)
         ]
-
-    def parcels(self, payload: Payload, learner: Learner, view: View, key: str = "") -> list[Parcel]:
-        """One parcel for all out-neighbours of this exchange; large payloads are announced, unless told otherwise."""
-        if not view.out_neighbours:
-            return []
-        mode = self.exchange.mode or (Mode.PUSH if payload.nbytes <= self.exchange.push_bytes_max else Mode.PULL)
-        return [Parcel(view.out_neighbours, Content(self.topic, payload, learner.step, view.exchange, key=key), mode)]
-
-    def consigned(
-        self, payload: Payload, learner: Learner, view: View, to: Sequence[PeerName], weight: float = 0.0
-    ) -> list[Parcel]:
-        """One parcel of mass or of a stream for each of `to`, all with the same payload and weight."""
-        delivery = DeliveryClass(self.delivery.value)
-        content = Content(self.topic, payload, learner.step, view.exchange, "", delivery, weight, view.degree)
-        return [Parcel((name,), content) for name in to]
-
-    def weights_parcels(self, learner: Learner, view: View, key: str = "") -> list[Parcel]:
-        """All parameters and buffers for the neighbours of this exchange; nothing when the training has diverged."""
-        if not view.out_neighbours:
-            return []
-        arrays = model_arrays(learner.model, learner.shared)
-        odd = not_finite(arrays)
-        if odd is not None:
-            learner.ledger.not_published(odd)
-            return []
-        return self.parcels(pack(arrays, self.exchange.encoding, learner.ledger), learner, view, key)

@@ -15,6 +15,7 @@ from gossipdistill.learning.norms import read_model
 from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import NOTHING, Initialisation, LossTerm, Needs, Strategy, TeacherOptions, View
+from gossipdistill.strategies.parcels import weights_parcels
 
 
 @final
@@ -62,4 +63,4 @@ class CodistillCheckpoints(Strategy):
         return NOTHING if term is None else LossTerm(factor * term)
 
     def publish(self, state: ModelTeachers, learner: Learner, view: View) -> list[Parcel]:
-        return self.weights_parcels(learner, view)
+        return weights_parcels(self, learner, view)

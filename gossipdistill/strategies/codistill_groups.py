@@ -34,6 +34,7 @@ from gossipdistill.strategies.base import (
     TeacherOptions,
     View,
 )
+from gossipdistill.strategies.parcels import weights_parcels
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -132,7 +133,7 @@ class CodistillGroups(Strategy):
         return NOTHING if term is None else LossTerm(factor * term)
 
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
-        return self.weights_parcels(learner, view, key=str(state.group))
+        return weights_parcels(self, learner, view, key=str(state.group))
 
     def start_of(self, name: str, place: int, count: int) -> int:
         """My group from 1, which is also what its members begin with alike.

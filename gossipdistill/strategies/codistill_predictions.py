@@ -35,6 +35,7 @@ from gossipdistill.strategies.base import (
     TeacherOptions,
     View,
 )
+from gossipdistill.strategies.parcels import state_parcels
 
 _EXCHANGES_TOLD_APART = 1 << 31
 
@@ -207,7 +208,7 @@ class CodistillPredictions(Strategy):
         if self.options.choice.judges and math.isfinite(state.my_loss.value):
             arrays["loss"] = torch.tensor(state.my_loss.value)
         payload = pack(arrays, self.exchange.encoding, learner.ledger, tiny=False)
-        return self.parcels(payload, learner, view)
+        return state_parcels(self, payload, learner, view)
 
     def publications(self, extent: Extent) -> list[Publication]:
         rows = min(self.options.coordinated_rows or extent.transfer_rows, extent.transfer_rows)

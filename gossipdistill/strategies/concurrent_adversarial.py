@@ -52,6 +52,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import state_parcels
 
 ASKED_MAX = 32
 """One request has at most this number of batches; more would be made from weights that are too old."""
@@ -226,7 +227,7 @@ class ConcurrentAdversarial(Strategy):
         request = {f"model.{name}": tensor for name, tensor in arrays.items()}
         request |= {"rows": rows, "means": self._means(learner, rows), "first": torch.tensor([first])}
         payload = pack(request, self.exchange.encoding, learner.ledger)
-        return self.parcels(payload, learner, replace(view, out_neighbours=helpers))
+        return state_parcels(self, payload, learner, replace(view, out_neighbours=helpers))
 
     def publications(self, extent: Extent) -> list[Publication]:
         if not self.options.helpers:

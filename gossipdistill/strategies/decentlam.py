@@ -27,6 +27,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import reliable_parcels
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Decentlam(Strategy):
         payload = send(state.mixing, learner, half, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []
-        return self.consigned(payload, learner, replace(view, out_neighbours=view.free), view.free)
+        return reliable_parcels(self, payload, learner, replace(view, out_neighbours=view.free), view.free)
 
 
 def _stepped(learner: Learner) -> Tensor:

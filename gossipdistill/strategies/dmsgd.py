@@ -25,6 +25,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import reliable_parcels
 
 
 class Order(StrEnum):
@@ -101,4 +102,4 @@ class Dmsgd(Strategy):
         payload = send(state.mixing, learner, x, view.free, view.exchange, self.exchange.encoding)
         if payload is None:
             return []
-        return self.consigned(payload, learner, replace(view, out_neighbours=view.free), view.free)
+        return reliable_parcels(self, payload, learner, replace(view, out_neighbours=view.free), view.free)

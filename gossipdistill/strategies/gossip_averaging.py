@@ -26,6 +26,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import weights_parcels
 
 
 class Options(AsynchronousOptions, RobustOptions):
@@ -83,4 +84,4 @@ class GossipAveraging(Strategy):
         return []
 
     def publish(self, state: Defence | None, learner: Learner, view: View) -> list[Parcel]:
-        return self.weights_parcels(learner, view)
+        return weights_parcels(self, learner, view)

@@ -30,6 +30,7 @@ from gossipdistill.learning.words import Words, gain_over, no_words, row_losses
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies import base
 from gossipdistill.strategies.base import (
+    Exchange,
     Extent,
     Initialisation,
     Needs,
@@ -37,6 +38,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import state_parcels, weights_parcels
 
 WORDS, CLAIM = "words", "claim"
 """These are the keys of what a peer sends beside its model, each in a slot of its own."""
@@ -129,9 +131,9 @@ class LeaderSgd(Strategy):
     options_type = Options
     options: Options
 
-    @property
-    def held_out(self) -> float:
-        return self.options.probe_share if self.options.judge is Judge.PROBE else 0.0
+    def __init__(self, options: Options, exchange: Exchange) -> None:
+        super().__init__(options, exchange)
+        self.held_out = options.probe_share if options.judge is Judge.PROBE else 0.0
 
     def agreed(self) -> dict[str, str]:
         return {"strategy.judge": self.options.judge.value}
@@ -178,12 +180,12 @@ class LeaderSgd(Strategy):
     def publish(self, state: State, learner: Learner, view: View) -> list[Parcel]:
         state.words.forget(learner.now_s, learner.step)
         self._say_if_unjudged(state, learner)
-        parcels = self.weights_parcels(learner, view)
+        parcels = weights_parcels(self, learner, view)
         if parcels and self.options.judge is Judge.OTHERS and any(state.words.known.values()):
-            parcels += self.parcels(pack({WORDS: state.words.table(learner.now_s)}, "raw"), learner, view, WORDS)
+            parcels += state_parcels(self, pack({WORDS: state.words.table(learner.now_s)}, "raw"), learner, view, WORDS)
         elif parcels and self.options.judge is Judge.CLAIMS:
             claim = torch.tensor(_mean(state.losses), dtype=torch.float64)
-            parcels += self.parcels(pack({CLAIM: claim}, "raw"), learner, view, CLAIM)
+            parcels += state_parcels(self, pack({CLAIM: claim}, "raw"), learner, view, CLAIM)
         return parcels
 
     def publications(self, extent: Extent) -> list[Publication]:

@@ -19,6 +19,7 @@ from gossipdistill.strategies.base import (
     Strategy,
     View,
 )
+from gossipdistill.strategies.parcels import reliable_parcels
 
 
 class PushSum(Strategy):
@@ -87,9 +88,9 @@ class PushSum(Strategy):
         for name in mass.reciprocity.gave(frozenset(to), view.two_way, learner.now_s):
             told = f"it has taken {UNANSWERED_MAX} parcels of mine and given none; for {PAUSE_S:g} s it gets nothing"
             learner.ledger.note(EventKind.WARNING, name, told)
-        return self.consigned(taken[0], learner, view, to, taken[1])
+        return reliable_parcels(self, taken[0], learner, view, to, taken[1])
 
     def hand_over(self, state: Any, learner: Learner, view: View) -> list[Parcel]:
         settle(self.mass_of(state), learner, [], view.returned, shown=False)
         given = give_all(self.mass_of(state), learner) if view.free else None
-        return [] if given is None else self.consigned(given[0], learner, view, view.free[:1], given[1])
+        return [] if given is None else reliable_parcels(self, given[0], learner, view, view.free[:1], given[1])

@@ -16,6 +16,7 @@ from gossipdistill.learning.norms import read_model
 from gossipdistill.learning.snapshot import PayloadRefusedError
 from gossipdistill.messages import Arrival, Parcel
 from gossipdistill.strategies.base import AsynchronousOptions, Initialisation, Needs, Strategy, View
+from gossipdistill.strategies.parcels import weights_parcels
 
 PULL = 0.3
 
@@ -53,4 +54,4 @@ class ElasticPull(Strategy):
         return []
 
     def publish(self, state: None, learner: Learner, view: View) -> list[Parcel]:
-        return self.weights_parcels(learner, view)
+        return weights_parcels(self, learner, view)
