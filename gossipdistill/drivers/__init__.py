@@ -1,1 +1,1 @@
-"""Where the protocol meets real sockets, clocks and threads. No decision is taken here: those belong to protocol/."""
+"""The protocol on real sockets, clocks and threads. No decision is taken here: those belong to protocol/."""

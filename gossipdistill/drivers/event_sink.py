@@ -1,4 +1,4 @@
-"""Where the parts of a driver say what happened."""
+"""The event sink of the parts of a driver."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gossipdistill.mailbox import Mailbox
 
 @dataclass(frozen=True, slots=True)
 class EventSink:
-    """Events go to the learner's mailbox, with the time of the driver's clock."""
+    """Sends events to the learner's mailbox, with the time of the driver's clock."""
 
     mailbox: Mailbox
     clock: Callable[[], float]
 
     def tell(self, kind: EventKind, reason: str, name: str = "", **detail: str) -> None:
-        """`name` is the peer that it is about, if it is about one."""
+        """Send an event; `name` is the peer that it is about, if any."""
         self.mailbox.tell(None, [Event(kind, self.clock(), name, reason, {**detail})])

@@ -1,6 +1,6 @@
-"""The network's own thread: an event loop (uvloop where there is one) that runs a driver beside the training thread.
+"""The network thread: an event loop (uvloop if it is installed) that runs a driver beside the training thread.
 
-It supplies what the mailbox takes as arguments: a lock, and a wake-up that the training thread can call at any time.
+It supplies the arguments of the mailbox: a lock, and a wake-up that the training thread can call at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gossipdistill.mailbox import Mailbox
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop event loop, or asyncio's own where uvloop is not to be had."""
+    """A uvloop event loop, or asyncio's own where uvloop is not available."""
     try:
         import uvloop
     except ImportError:
@@ -42,8 +42,8 @@ class NetworkThread:
         self._thread.start()
 
     def stop(self, reason: str, timeout_s: float = 2.0, crashed: bool = False) -> None:
-        """Say the last word, close the sockets and end the thread; gives up after `timeout_s`. `crashed`: it is not on
-        purpose, so this peer may be back."""
+        """Send the last message, close the sockets and end the thread; gives up after `timeout_s` seconds. `crashed`
+        says that the end is not on purpose, so that this peer may be back."""
         if self._thread is None or self._driver is None:
             self._loop.close()  # never started
             return
@@ -51,12 +51,12 @@ class NetworkThread:
         self._thread.join(timeout_s)
 
     def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
-        """Tell the driver, from any thread, whose keys are trusted from now on, and who may not enrol."""
+        """Tell the driver, from any thread, which keys are trusted from now on, and which names may not enrol."""
         if self._driver is not None:
             self.call(self._driver.trust, dict(public_keys), frozenset(revoked))
 
     def call(self, do: Callable[..., object], *arguments: Any) -> None:
-        """Have this done on the network's thread, soon; not at all once its loop has ended."""
+        """Call this on the network thread, soon; not at all once its loop has ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(do, *arguments)
 
@@ -65,7 +65,7 @@ class NetworkThread:
         return self._failure
 
     def _wake(self) -> None:
-        # One pending wake-up is enough however often the learner posts; the flag is reset before the mailbox is read.
+        # One pending wake-up is enough, however often the learner posts. The flag is reset before the mailbox is read.
         if self._wake_pending or self._driver is None:
             return
         self._wake_pending = True

@@ -1,4 +1,4 @@
-"""Faults as data: one plan bends simulated links, real sockets and processes. Pure: no socket, clock or thread."""
+"""Faults as data: one plan applies to simulated links, real sockets and processes. Pure: no socket, clock or thread."""
 
 from gossipdistill.faults.links import LinkFaults, Outcome
 from gossipdistill.faults.plan import FaultPlan, list_fault_plans, load_fault_plan

@@ -1,4 +1,4 @@
-"""What must hold although things go wrong: one [[expect]] of a fault plan."""
+"""What must hold in spite of faults: one [[expect]] of a fault plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 UNTOUCHED = "untouched"
 ALL = "all"
 QUIET_MIN_S = 1.5
-"""Seconds before the first fault without which there is no yardstick for a ratio."""
+"""The seconds before the first fault that are needed as the baseline of a ratio."""
 
 _DEFAULT_PEERS = {"pace_ratio": UNTOUCHED, "exchange_ratio": UNTOUCHED, "rejoin_s": "restarted", "val_accuracy": "mean"}
 _ACCEPTED = {
@@ -56,7 +56,7 @@ class Expect(BaseModel):
 
     @property
     def whose(self) -> str | tuple[str, ...]:
-        """Whose figures count: a word, or names."""
+        """The peers whose figures count: a word, or names."""
         if self.peers == "":
             return _DEFAULT_PEERS[self.metric]
         if isinstance(self.peers, str) and self.peers not in _ACCEPTED[self.metric]:
@@ -79,7 +79,7 @@ class Expect(BaseModel):
     def impossible(
         self, names: Sequence[str], touched: frozenset[str], restarted: Sequence[str], begins_s: float | None
     ) -> str | None:
-        """Why this plan can never show it; None if it can."""
+        """Why this plan can never measure it; None if it can."""
         members = self.members(names, touched, restarted)
         if self.metric == "rejoin_s":
             idle = [name for name in members if name not in restarted]

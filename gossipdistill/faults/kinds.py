@@ -1,7 +1,8 @@
-"""The kinds of faults: what each may say in a plan, when it lasts, whom it hits, and itself in words.
+"""The kinds of faults: the keys of each in a plan, when it lasts, which peers it hits, and its description.
 
 Times are seconds since the start of the run. A window holds from `from_s` up to, not including, `to_s`; without `to_s`
-it lasts to the end. A *link fault* bends messages from one process to another; a *process fault* happens to a process.
+it lasts to the end. A *link fault* affects messages from one process to another; a *process fault* happens to a
+process.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 ANY = "*"
-"""Any peer."""
+"""This name stands for any peer."""
 HALVES = "halves"
-"""Groups of a partition: the first half of the roster, and the rest."""
+"""With this value, the groups of a partition are the first half of the roster and the rest."""
 
 
 def _names(value: object) -> object:
@@ -76,7 +77,7 @@ class _Entry(BaseModel, ABC):
 
     @abstractmethod
     def words(self) -> str:
-        """What it does, to whom, as a person would say it."""
+        """A description for people: what it does, and to which peers."""
 
     @abstractmethod
     def named(self) -> Sequence[tuple[str, str]]:
@@ -106,7 +107,7 @@ class _Windowed(_Entry):
 
 
 class LinkFault(_Windowed):
-    """Bends messages: on one `link` in this direction, or on all links from and to a `peer`."""
+    """Affects messages: on one `link` in this direction, or on all links from and to a `peer`."""
 
     link: Annotated[tuple[str, str], BeforeValidator(_pair)] | None = None
     peer: Names | None = None
@@ -124,7 +125,7 @@ class LinkFault(_Windowed):
         return [("peer", name) for name in self.peer or ()]
 
     def hits(self, sender: str, to: str, groups: Sequence[frozenset[str]]) -> bool:
-        """Whether it bends messages on this link (`groups` matter to a partition only)."""
+        """Whether it affects messages on this link (`groups` matter to a partition only)."""
         if self.link is not None:
             return self.link[0] in (ANY, sender) and self.link[1] in (ANY, to)
         peers = self.peer or ()
@@ -148,7 +149,7 @@ class Drop(LinkFault):
 
 
 class Delay(LinkFault):
-    """Each message takes so many seconds longer."""
+    """Each message takes `seconds` longer."""
 
     kind: Literal["delay"]
     seconds: Positive
@@ -158,7 +159,7 @@ class Delay(LinkFault):
 
 
 class Jitter(LinkFault):
-    """Each message takes longer by between 0 and so many seconds, drawn uniformly; so some overtake others."""
+    """Each message takes longer by 0 to `seconds`, drawn uniformly; so some overtake others."""
 
     kind: Literal["jitter"]
     seconds: Positive
@@ -168,7 +169,7 @@ class Jitter(LinkFault):
 
 
 class Duplicate(LinkFault):
-    """Each message comes twice with this probability, the copy up to `seconds` later."""
+    """Each message arrives twice with this probability, the copy up to `seconds` later."""
 
     kind: Literal["duplicate"]
     probability: Probability
@@ -216,7 +217,7 @@ class OneWay(LinkFault):
 
 
 class RateLimit(LinkFault):
-    """Each link carries so many bytes per second. What would wait longer than `wait_max_s` for its turn is lost."""
+    """Each link carries `bytes_per_s`. A message that would wait longer than `wait_max_s` is lost."""
 
     kind: Literal["rate_limit"]
     bytes_per_s: Positive
@@ -259,7 +260,7 @@ class Partition(_Windowed):
 
 
 class ProcessFault(_Entry):
-    """Happens to the process of each `peer`; with `share`, to so many of them, chosen by the seed (at least one)."""
+    """Happens to the process of each `peer`; with `share`, to that share of them (at least one), chosen by the seed."""
 
     peer: Names
     share: Probability = 1.0
@@ -283,17 +284,17 @@ class Slow(ProcessFault, _Windowed):
 
 
 class Pause(ProcessFault, _Windowed):
-    """The process is stopped (SIGSTOP), then goes on (SIGCONT)."""
+    """The process is stopped (SIGSTOP), then continued (SIGCONT)."""
 
     kind: Literal["pause"]
-    to_s: Positive  # required: what is stopped for ever is killed
+    to_s: Positive  # required: use kill for a process that never continues
 
     def words(self) -> str:
         return f"{self._whom()} {_be(self)} stopped for {self.end_s - self.begin_s:g} s"
 
 
 class Kill(ProcessFault):
-    """The process is killed (SIGKILL); with `restart_after_s` it is started again so much later."""
+    """The process is killed (SIGKILL); with `restart_after_s` it is started again that many seconds later."""
 
     kind: Literal["kill"]
     at_s: Seconds
@@ -313,7 +314,8 @@ class Kill(ProcessFault):
 
 
 class Restart(ProcessFault):
-    """The process is asked to end (SIGTERM: it says goodbye and saves), and started again after `restart_after_s`."""
+    """The process is asked to end (SIGTERM: it sends its last message and saves), and started again after
+    `restart_after_s`."""
 
     kind: Literal["restart"]
     at_s: Seconds

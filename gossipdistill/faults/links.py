@@ -1,10 +1,10 @@
-"""What a plan does to each message: lost, late, twice or spoilt. Pure and seeded.
+"""The effect of a plan on each message: lost, late, duplicated or corrupted. Pure and seeded.
 
 Rules of this file
-1. The chances of one link depend on the seed, its two names and how many messages it has carried while chance was in
-   play: never on other links. So the fates of a process are the same whether one object serves it alone, as with real
-   sockets, or all processes of a simulation.
-2. Which faults are in force changes only at their borders; between two borders it is not worked out again.
+1. The random numbers of one link depend on the seed, its two names and the number of messages that it has carried while
+   a random fault was in force, never on other links. So the outcomes for a process are the same whether one object
+   serves it alone, as with real sockets, or all processes of a simulation.
+2. The faults in force change only at their borders; between two borders they are not computed again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from gossipdistill.faults.kinds import (
 from gossipdistill.faults.plan import FaultPlan
 
 Draw = Callable[[], float]
-"""The next number of a link, uniform in [0, 1)."""
+"""A draw returns the next number of a link, uniform in [0, 1)."""
 
 _MASK = (1 << 64) - 1
 
 
 class Outcome(NamedTuple):
-    """What becomes of one message: one extra delay (s) per copy that is to arrive, so () is lost."""
+    """The outcome for one message: one extra delay in seconds per copy that is to arrive; () means lost."""
 
     delays_s: tuple[float, ...]
     corrupt: bool = False
@@ -56,7 +56,8 @@ class _Force(NamedTuple):
 
 
 class LinkFaults:
-    """Bends the messages of one process, or of a whole simulation. `names` are the peers in roster order."""
+    """Applies faults to the messages of one process, or of a whole simulation. `names` are the peers in roster
+    order."""
 
     def __init__(self, plan: FaultPlan, names: Sequence[str], seed: int | None = None) -> None:
         self._seed = plan.seed if seed is None else seed
@@ -75,14 +76,14 @@ class LinkFaults:
 
     @property
     def fired(self) -> Counter[str]:
-        """How often each kind of fault has bent something."""
+        """The number of times that each kind of fault has affected a message."""
         totals: Counter[str] = Counter()
         for number, count in self.counts.items():
             totals[self._kinds[number]] += count
         return totals
 
     def outcome(self, sender: str, to: str, nbytes: int, now_s: float) -> Outcome:
-        """What becomes of a message of `nbytes` that is sent `now_s` seconds after the start of the run."""
+        """The outcome for a message of `nbytes` that is sent `now_s` seconds after the start of the run."""
         if not self._from_s <= now_s < self._to_s:
             self._look_up(now_s)
         forces = [force for force in self._in_force if force.fault.hits(sender, to, force.groups)]
@@ -115,7 +116,7 @@ class LinkFaults:
             return number
 
         delay_s, copies_later_s, corrupt, lost = 0.0, list[float](), False, False
-        # Every fault in force draws, also for what is lost already: the chances of one do not shift another's.
+        # Every fault in force draws, even for a lost message, so that no fault shifts the random numbers of another.
         for number, fault, _ in forces:
             match fault:
                 case Drop():
@@ -146,7 +147,7 @@ class LinkFaults:
         return Outcome((delay_s, *(delay_s + later_s for later_s in copies_later_s)), corrupt)
 
     def _wait_s(self, key: tuple[int, str, str], fault: RateLimit, nbytes: int, now_s: float) -> float:
-        """Time in the queue and on the link; infinite for what finds the queue too long."""
+        """Seconds in the queue and on the link; infinite if the queue is too long."""
         starts_s = max(self._free_at_s.get(key, now_s), now_s)
         if starts_s - now_s > fault.wait_max_s:
             return math.inf
@@ -160,8 +161,8 @@ def _link_state(seed: int, sender: str, to: str) -> int:
 
 
 def _next(state: int) -> tuple[int, float]:
-    """One step of SplitMix64 (Steele, Lea, Flood 2014): a link's chances are one number, where a generator of Python's
-    own takes 2.5 kB, for each of the 25 million links among 5,000 peers."""
+    """One step of SplitMix64 (Steele, Lea, Flood 2014): the state of a link is one number. Python's own generator takes
+    2.5 kB, for each of the 25 million links among 5,000 peers."""
     state = (state + 0x9E3779B97F4A7C15) & _MASK
     z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK

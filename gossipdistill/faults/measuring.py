@@ -1,7 +1,7 @@
-"""From what the peers report as they go to what was expected of them. Pure: time comes in with each report.
+"""From the running reports of the peers to the result of each expectation. Pure: time comes in with each report.
 
 A report holds running totals: steps, and exchanges with each sender. The quiet seconds before the first fault are the
-yardstick; what cannot be measured is not met, and says why.
+baseline. An expectation that cannot be measured is not met, with the reason.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from gossipdistill.faults.expect import Expect
 from gossipdistill.faults.plan import FaultPlan
 
 QUIET_FROM_S = 0.5
-"""Before, peers find one another and first steps are slow: no part of the yardstick."""
+"""The baseline starts after this many seconds: before, peers find one another and first steps are slow."""
 AFTERMATH_S = 3.0
-"""A fault is looked at for so long at least, also when it is over at once."""
+"""A fault is measured for at least this many seconds, even when it is over at once."""
 SAMPLES_MIN = 4
-"""In a window, for a rate to be measured."""
+"""A window needs this many samples for a rate to be measured."""
 SAMPLES_MAX = 4096
-"""Kept per peer; then every second one is forgotten, again and again."""
+"""At most this many samples are kept per peer; then every second one is dropped, again and again."""
 
 Window = tuple[float, float]
 Rate = Callable[[str, Window], float | None]
-"""Per second, of one peer in one window; None when too little was reported."""
+"""A rate is per second, for one peer in one window; None when too little was reported."""
 
 
 class Sample(NamedTuple):
-    """Running totals of one peer at `at_s`; they go on counting over restarts."""
+    """The running totals of one peer at `at_s`; they continue over restarts."""
 
     at_s: float
     steps: float
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class _Track:
-    """What one peer has reported. `base` is what its earlier processes had come to."""
+    """The reports of one peer. `base` holds the totals of its earlier processes."""
 
     samples: list[Sample] = field(default_factory=list)
     base: Sample = field(default_factory=lambda: Sample(0.0, 0.0, {}))
@@ -49,7 +49,7 @@ class _Track:
 
 @dataclass
 class _Return:
-    """A process that was started again and was ready at `ready_s`; `seen` is what others had of it before."""
+    """A process that was started again and was ready at `ready_s`; `seen` is what others had received of it before."""
 
     peer: str
     ready_s: float
@@ -59,7 +59,7 @@ class _Return:
 
 
 class Figure(NamedTuple):
-    """A measurement, or why there is none."""
+    """A measurement, or the reason why there is none."""
 
     value: float | None
     why: str = ""
@@ -75,11 +75,11 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether something was measured, and is as expected."""
+        """Whether the value was measured and is within the bounds."""
         return self.figure.value is not None and self.expected.met(self.figure.value)
 
     def line(self) -> str:
-        """In words."""
+        """The result as one line."""
         expected, peers, (value, why) = self.expected, self.peers, self.figure
         between = "between" if expected.metric == "exchange_ratio" else "of"
         whose = _and(peers) if 0 < len(peers) <= 6 else f"{len(peers)} peers"
@@ -102,7 +102,7 @@ class Measurements:
     # --- in ------------------------------------------------------------------------------------------------------
 
     def report(self, peer: str, at_s: float, steps: int, exchanges: Mapping[str, int]) -> None:
-        """Running totals of the present process of `peer`, `at_s` seconds after the start."""
+        """Note the running totals of the present process of `peer`, `at_s` seconds after the start."""
         track = self._tracks[peer]
         if at_s > track.done_s:
             return
@@ -119,11 +119,11 @@ class Measurements:
             track.spacing_s = 2 * span_s / SAMPLES_MAX
 
     def done(self, peer: str, at_s: float) -> None:
-        """`peer` has trained to its end; what it reports from now on is no pace."""
+        """Note that `peer` has finished training; its later reports do not count for a pace."""
         self._tracks[peer].done_s = min(self._tracks[peer].done_s, at_s)
 
     def returned(self, peer: str, ready_s: float, steps_before: int) -> None:
-        """A process was started again and begins to train at step `steps_before` of its own."""
+        """Note that a process was started again and begins to train at its own step `steps_before`."""
         track = self._tracks[peer]
         last = track.samples[-1] if track.samples else track.base
         track.base = Sample(ready_s, last.steps - steps_before, last.exchanges)
@@ -179,9 +179,9 @@ class Measurements:
     # --- rates ---------------------------------------------------------------------------------------------------
 
     def _ratio(self, peers: Sequence[str], rate: Rate) -> Figure:
-        """The sum of `rate` over `peers` while faults last, over the same before the first one."""
+        """The sum of `rate` over `peers` while faults last, divided by the same before the first one."""
         begins_s = self._plan.begins_s
-        assert begins_s is not None  # else the plan was refused
+        assert begins_s is not None  # otherwise the plan was refused
         quiet = self._sum(peers, rate, [(QUIET_FROM_S, begins_s)])
         if not quiet:
             found = "too few reports" if quiet is None else "nothing"
@@ -203,7 +203,7 @@ class Measurements:
         return total
 
     def _pace(self, name: str, window: Window) -> float | None:
-        """Steps per second in a window, the time of a dead process included."""
+        """Steps per second in a window, including the time of a dead process."""
         samples = self._tracks[name].samples
         if len(_within(samples, window)) < SAMPLES_MIN and name not in self._touched:
             return None
@@ -219,12 +219,12 @@ class Measurements:
         return _slope([(s.at_s, sum(s.exchanges.get(sender, 0.0) for sender in senders)) for s in samples])
 
     def _end(self, name: str) -> float:
-        """When it was done; the end of the run for one that never was."""
+        """The time at which it was done; the end of the run for one that never was."""
         last_s = max((track.samples[-1].at_s for track in self._tracks.values() if track.samples), default=0.0)
         return min(self._tracks[name].done_s, last_s)
 
     def _windows(self, ends_s: float) -> list[Window]:
-        """When faults last, up to the end: neither overlapping nor touching."""
+        """The windows in which faults last, up to the end: neither overlapping nor touching."""
         spans = sorted(
             (fault.begin_s, min(max(fault.end_s, fault.begin_s + AFTERMATH_S), ends_s)) for fault in self._plan.fault
         )
@@ -268,7 +268,7 @@ def _within(samples: Sequence[Sample], window: Window) -> Sequence[Sample]:
 
 
 def _at(points: Sequence[tuple[float, float]], at_s: float) -> float:
-    """The running total at `at_s`, on the straight line between the reports around it."""
+    """The running total at `at_s`, interpolated linearly between the reports around it."""
     place = bisect_left(points, (at_s, -math.inf))
     if place == 0 or place == len(points):
         return points[0][1] if place == 0 else points[-1][1]
@@ -277,7 +277,7 @@ def _at(points: Sequence[tuple[float, float]], at_s: float) -> float:
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
-    """By least squares."""
+    """The slope by least squares."""
     mean_s = sum(at_s for at_s, _ in points) / len(points)
     mean = sum(total for _, total in points) / len(points)
     spread = sum((at_s - mean_s) ** 2 for at_s, _ in points)

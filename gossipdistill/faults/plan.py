@@ -1,7 +1,7 @@
-"""A fault plan: what goes wrong in a run, and what must hold all the same. Read from TOML, checked against the roster.
+"""A fault plan: the faults of a run, and what must hold in spite of them. Read from TOML, checked against the roster.
 
-Chance comes from the seed alone: the same plan, seed and sequence of calls give the same fates. What a plan file holds
-and what each kind does is told in `faults/README.md`.
+Randomness comes from the seed alone: the same plan, seed and sequence of calls give the same outcomes. The keys of a
+plan file and the effect of each kind are described in `faults/README.md`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class FaultPlan(BaseModel):
     expect: Annotated[tuple[Expect, ...], BeforeValidator(tuple)] = ()
 
     def link_faults(self) -> list[tuple[int, LinkFault | Partition]]:
-        """(place in the plan, fault) of everything that bends messages."""
+        """(place in the plan, fault) of each fault that affects messages."""
         return [(n, fault) for n, fault in enumerate(self.fault) if isinstance(fault, LinkFault | Partition)]
 
     def process_faults(self) -> list[tuple[int, ProcessFault]]:
-        """(place in the plan, fault) of everything that happens to processes."""
+        """(place in the plan, fault) of each fault that happens to processes."""
         return [(n, fault) for n, fault in enumerate(self.fault) if isinstance(fault, ProcessFault)]
 
     def whom(self, number: int, names: Sequence[str]) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class FaultPlan(BaseModel):
         return tuple(meant[place] for place in sorted(places))
 
     def touched(self, names: Sequence[str]) -> frozenset[str]:
-        """Peers whose process some fault happens to; all others are "untouched", whatever happens to their links."""
+        """The peers with a process fault; all others are "untouched", whatever happens to their links."""
         return frozenset(name for number, _ in self.process_faults() for name in self.whom(number, names))
 
     def restarted(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ def _known(name: str, peers: Sequence[str], where: str, key: str) -> None:
 
 
 def _refuse_clashes(plan: FaultPlan, peers: Sequence[str], file: object) -> None:
-    """Among process faults with peers that are named, not drawn: of two, the later must find the process running."""
+    """Refuse clashes of process faults with named peers: of two, the later must find the process running."""
     for later, second in plan.process_faults():
         for earlier, first in plan.process_faults():
             if second.share < 1.0 or first.share < 1.0 or (first.begin_s, earlier) >= (second.begin_s, later):

@@ -1,4 +1,4 @@
-"""What a plan does to processes, and when: a schedule. Pure; its caller sends the signals, or simulates them."""
+"""The effect of a plan on processes, as a schedule. Pure; its caller sends the signals, or simulates them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gossipdistill.faults.plan import FaultPlan
 
 
 class ActKind(StrEnum):
-    """What is done to a process."""
+    """An action on a process."""
 
     PAUSE = "pause"
     RESUME = "resume"
     KILL = "kill"
     LEAVE = "leave"
-    """Ask it to end: it says goodbye and saves."""
+    """Ask it to end: it sends its last message and saves."""
     RESTART = "restart"
     """Start it again."""
     SLOW = "slow"
-    """From now on a step takes `amount` times as long; 1 is its own pace."""
+    """From now on a step takes `amount` times as long; 1 is its normal pace."""
     CLOCK_JUMP = "clock_jump"
     """Its clock jumps by `amount` seconds."""
 
@@ -38,7 +38,7 @@ class ProcessAct(NamedTuple):
 
 
 class ProcessFaults:
-    """The acts of a plan in their order, each handed out once. An act upon a process that is down is left out."""
+    """The acts of a plan in order, each returned once. An act on a process that is down is left out."""
 
     def __init__(self, plan: FaultPlan, names: Sequence[str]) -> None:
         acts = [
@@ -52,18 +52,18 @@ class ProcessFaults:
         self._next = 0
 
     def due(self, now_s: float) -> list[ProcessAct]:
-        """What is to be done by `now_s`, oldest first, and was not handed out before."""
+        """The acts due by `now_s`, oldest first, that were not returned before."""
         first = self._next
         while self._next < len(self._acts) and self._acts[self._next].at_s <= now_s:
             self._next += 1
         return self._acts[first : self._next]
 
     def left(self) -> Sequence[ProcessAct]:
-        """What was not handed out yet."""
+        """The acts that were not returned yet."""
         return self._acts[self._next :]
 
     def next_s(self) -> float:
-        """When something is due next; infinite when nothing is left."""
+        """The time of the next act; infinite when none is left."""
         return self._acts[self._next].at_s if self._next < len(self._acts) else math.inf
 
 
@@ -88,7 +88,8 @@ def _acts(fault: ProcessFault, peer: str, number: int) -> list[ProcessAct]:
 
 
 def _possible(acts: Iterable[ProcessAct]) -> Iterable[ProcessAct]:
-    """Peers that are drawn may be hit twice: who is down is not killed again, nor started by another's restart."""
+    """The acts that can happen: drawn peers may be hit twice, so a process that is down is not killed again, nor
+    started by another fault's restart."""
     down_by: dict[str, int] = {}
     paused_by: dict[str, int] = {}
     for act in acts:

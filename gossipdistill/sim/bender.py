@@ -1,4 +1,4 @@
-"""A lying member that tells every kind of message with every field bent (bending.py), in the storms."""
+"""A lying member that sends every kind of message with every field mutated (bending.py), in the storms."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gossipdistill.wire.errors import WireError
 
 @dataclass
 class Bender(Observer):
-    """Speaks in the name of `name`, about `per_second` times, until `until_s`: half of what it bends it has made up,
-    half it has heard from somebody."""
+    """Sends as `name`, about `per_second` times, until `until_s`. Half of what it mutates it has made up, half it has
+    received."""
 
     name: PeerName
     seed: int
@@ -28,7 +28,7 @@ class Bender(Observer):
     per_second: float = 8.0
     told: int = 0
     refused: int = 0
-    """What the wire has not let through."""
+    """The number of messages that the codec has not let through."""
     world: World | None = None
     _heard: dict[type, Message] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class Bender(Observer):
         return random.Random(f"bender {self.seed}")
 
     def begin(self, world: World) -> None:
-        """From now on."""
+        """Start."""
         self.world = world
         world.at(world.now, self._tell)
 

@@ -1,9 +1,9 @@
-"""Every kind of message with every field bent, one field at a time, and the fields of what is in a field too.
+"""Every kind of message with every field mutated, one at a time, including the fields of nested records.
 
 A number becomes the least and the greatest, one more and one less, negative; a text becomes empty, long, unprintable or
-another's; a list empty, doubled and longer than any; a word each of the others; a body shorter, longer, or full of
-numbers that are none. What a field may be is decided by its type: a type that is not known here is an error, so that a
-new field of a message is bent as soon as it is there (tests/sim/test_bending.py).
+another's; a list empty, doubled and longer than allowed; a word each of the others; a body shorter, longer, or full of
+non-finite numbers. The type of a field determines its mutations. An unknown type is an error, so that a new field of a
+message is mutated as soon as it exists (tests/sim/test_bending.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _TRAVELLING: dict[type, tuple[str, ...]] = {
     Consignment: ("topic", "number", "step", "exchange", "delivery", "weight", "degree", "payload"),
 }
 _LONG = 300
-"""Entries of a list that is longer than most may be."""
+"""A list with this many entries is longer than most may be."""
 _NUMBERS = (-1, 0, 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 _WEIGHTS = (-1.0, 0.0, -0.0, 5e-324, 1e9, 1e308, math.inf, -math.inf, math.nan)
 _TEXTS = ("", "x", "x" * 1024, "x" * 1025, "\x1b[2J", "two\nlines", "\u202eevil", "../../etc", "\U0001f98a" * 64)
@@ -67,8 +67,7 @@ _TEXTS = ("", "x", "x" * 1024, "x" * 1025, "\x1b[2J", "two\nlines", "\u202eevil"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a bent message is made from: who says it, what others are called, their processes, and topics that there
-    are."""
+    """The facts for a mutated message: its sender, the names and boots of others, and the existing topics."""
 
     me: PeerName
     address: Address
@@ -82,7 +81,7 @@ class Facts:
 
 
 def specimens(facts: Facts) -> dict[type, Message]:
-    """A message of each kind as an honest member might say it, with something in each field."""
+    """A message of each kind as an honest member might send it, with a value in each field."""
     other, boot = facts.others[0], facts.boots[0]
     claims = (Claim(other, boot, 1, ClaimKind.ALIVE, facts.me, facts.address, facts.place),)
     body = bytes(12)
@@ -112,8 +111,8 @@ def specimens(facts: Facts) -> dict[type, Message]:
 
 
 def bends(record: Any, facts: Facts) -> Iterator[tuple[str, Any]]:
-    """(which field, the record with that field bent), for a message or for anything that is in one. Fields are named
-    as in "Ping.claims.Claim.boot"."""
+    """(field, the record with that field mutated), for a message or for a record in one. Fields are named as in
+    "Ping.claims.Claim.boot"."""
     kind = type(record)
     for name, hint in _fields(kind).items():
         for path, value in _bent(getattr(record, name), hint, facts):
@@ -129,14 +128,14 @@ def _with(record: Any, name: str, value: Any) -> Any:
 
 
 def bent_envelopes(envelope: Envelope, facts: Facts) -> Iterator[Envelope]:
-    """The same for what a message travels in. Not its sender: that is whose key its connection has shown."""
+    """The same for the envelope, except its sender: that is the one whose key its connection has proved."""
     yield from (dataclasses.replace(envelope, boot=Boot(boot)) for boot in _number(envelope.boot, facts))
     yield from (dataclasses.replace(envelope, to=to) for to in _text(envelope.to, facts))
     yield from (dataclasses.replace(envelope, to_boot=boot) for boot in _number(envelope.to_boot, facts))
 
 
 def fields_of(kind: type) -> Iterator[str]:
-    """The names of all fields, as `bends` gives them, by the types alone."""
+    """The names of all fields, as `bends` gives them, from the types alone."""
     for name, hint in _fields(kind).items():
         if not _is_record(hint):
             yield f"{kind.__name__}.{name}"
@@ -145,7 +144,7 @@ def fields_of(kind: type) -> Iterator[str]:
 
 
 def _fields(kind: type) -> dict[str, Any]:
-    """Each field of a record with its type; of a message with a content, all that travels, in its order on the wire."""
+    """The type of each field of a record; for a message with a content, all that is on the wire, in its order there."""
     hints = get_type_hints(kind)
     if kind in _TRAVELLING:
         hints |= _CONTENT
@@ -167,7 +166,7 @@ def _records_in(hint: Any) -> Iterator[type]:
 
 
 def _bent(value: Any, hint: Any, facts: Facts) -> Iterator[tuple[str, Any]]:
-    """(the path within the value, the value bent)."""
+    """(the path within the value, the mutated value)."""
     known = _OF_TYPE.get(hint)
     if known is not None:
         yield from (("", bent) for bent in known(value, facts))
@@ -235,4 +234,4 @@ _OF_TYPE: dict[Any, Callable[[Any, Facts], Iterator[Any]]] = {
     bytes | memoryview: _body,
     Mapping[str, str]: _table,
 }
-"""How a plain value is bent, by the type of its field. Words of a closed set, lists and records are bent by rule."""
+"""A plain value is mutated by the type of its field. Words of a closed set, lists and records are mutated by rule."""

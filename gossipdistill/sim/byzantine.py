@@ -1,10 +1,10 @@
-"""A lying member: a peer of the run whose network part is honest, and which says false things besides.
+"""A lying member: a peer of the run whose network part is honest, and which also sends false messages.
 
-It can only speak as itself (on real sockets its name is proved by its key), so it lies about others in claims, and to
-others about what it has received; it tells them that it refuses them, for every reason there is. In a run without keys
-it refuses them in anybody's name, also in their own. It never says that it has left or crashed: who says so is
-believed. It never denies mass that it holds, nor claims mass that it was sent and has not seen: a member can always
-throw away what it was given, and no protocol can tell.
+It can only send as itself (on real sockets its key proves its name), so it lies about others in claims, and to others
+about what it has received; it sends them refusals for every reason there is. In a run without keys it sends refusals in
+any peer's name, even the recipient's. It never says that it has left or crashed, since that would be believed. It never
+denies mass that it holds, nor claims mass that it was sent and has not seen: a member can always throw away what it was
+given, and no protocol can detect it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FAR = 1 << 40
 
 
 class ByzantinePeer:
-    """Tells lies in the name of `name`, about `per_second` of them, until `until_s`."""
+    """Sends lies as `name`, about `per_second` of them, until `until_s`."""
 
     def __init__(self, world: World, name: str, seed: int, until_s: float, per_second: float = 4.0) -> None:
         self.world, self.name = world, PeerName(name)
@@ -59,7 +59,7 @@ class ByzantinePeer:
     # --- lies ----------------------------------------------------------------------------------------------------
 
     def _someone(self) -> tuple[PeerName, int]:
-        """A living peer other than me and its boot; me, if there is none."""
+        """A living peer other than this one, and its boot; this one if there is no other."""
         hosts = [host for host in self.world.hosts.values() if host.name != self.name]
         host = self._chance.choice(hosts) if hosts else self.world.hosts[self.name]
         return host.name, host.boot
@@ -92,7 +92,7 @@ class ByzantinePeer:
         return self._claim(name, wrong, self._chance.choice([ClaimKind.ALIVE, ClaimKind.DEAD]), 2)
 
     def _refusal(self, victim: str) -> Message:
-        """For a reason in turn, so that all are told."""
+        """A refusal, each time for the next reason, so that all are used."""
         code = self._codes[self.told % len(self._codes)]
         asked = self._chance.choice([victim, ""]) if code in (RefusalCode.PLACE_TAKEN, RefusalCode.WRONG_NAME) else ""
         host = self.world.hosts[PeerName(victim)]
@@ -101,7 +101,7 @@ class ByzantinePeer:
         return Refusal(code, "a lie", asked, newer_boot=newer, newer_at=address)
 
     def _speaker(self, victim: PeerName, mine: int) -> tuple[PeerName, int]:
-        """In whose name, and as which process of it: one that is known, or one that would be newer."""
+        """The sender's name and boot: a known process, or one that would be newer."""
         if self.world.keyed or self._chance.random() < 0.5:
             return self.name, mine + self._chance.choice([0, 0, 0, _FAR])
         name = self._chance.choice([victim, *self.world.names])

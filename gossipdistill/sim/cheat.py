@@ -1,6 +1,6 @@
-"""A member that cheats with mass: it makes some of nothing, spoils it, keeps all, or starts anew for ever.
+"""A member that cheats with mass: it creates some, corrupts it, keeps all, or restarts for ever.
 
-Its network part is honest, and so is whatever else its learner does. What it says besides, it says as itself.
+Its network part is honest, and so is the rest of its learner. It sends its other messages as itself.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from gossipdistill.sim.observer import Observer
 from gossipdistill.sim.world import World
 
 _LANE = ".9"
-"""Its cheating mass travels beside its honest one, so that numbers do not meet."""
+"""The lane of its false mass: it is separate from the honest one, so that numbers do not collide."""
 _HUGE = (3e38, -3e38, 1e30, 1e12, math.inf, math.nan)
 
 
 class Trick(StrEnum):
-    """What it does."""
+    """The kind of cheating."""
 
     MINT = "mint"
-    """Parcels of more, or less, weight than any honest one has."""
+    """It sends parcels of more, or less, weight than any honest one has."""
     CORRUPT = "spoil"
-    """Parcels and states whose entries are huge, infinite or no numbers."""
+    """It sends parcels and states whose entries are huge, infinite or NaN."""
     KEEP = "keep"
-    """Nothing but absorbing what it is given: its learner is a `Keeper`."""
+    """It only absorbs what it is given: its learner is a `Keeper`."""
     RESTART = "restart"
-    """The same, and a new process several times a second."""
+    """It does the same, and restarts several times a second."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Keeper:
     steps: int = 0
 
     def step(self, now: float) -> float | None:
-        """Take what came."""
+        """Take what arrived."""
         came = [one for one in arrivals_of(self.mailbox.take()) if one.delivery is DeliveryClass.MASS]
         self.weight += sum(one.weight for one in came)
         self.mailbox.settle([Settlement(one.sender, one.topic, one.version, absorbed=True) for one in came])
@@ -75,8 +75,8 @@ class Keeper:
 
 @dataclass
 class Cheat(Observer):
-    """Plays `trick` in the name of `name`, about `per_second` times, until `until_s`. `weight_min` and `weight_max` are
-    the least and the most that an honest parcel weighs."""
+    """Plays `trick` as `name`, about `per_second` times, until `until_s`. `weight_min` and `weight_max` are the least
+    and the greatest weight of an honest parcel."""
 
     name: PeerName
     trick: Trick
@@ -89,13 +89,13 @@ class Cheat(Observer):
     world: World | None = None
     _chance: random.Random = field(init=False)
     _seen: dict[type, Consignment | State] = field(default_factory=dict)
-    """What honest parcels look like, by kind."""
+    """An example of an honest parcel, by kind."""
 
     def __post_init__(self) -> None:
         self._chance = random.Random(f"cheat {self.seed}")
 
     def begin(self, world: World) -> None:
-        """From now on."""
+        """Start."""
         self.world = world
         world.at(world.now, self._play)
 
@@ -119,7 +119,7 @@ class Cheat(Observer):
             self._say(world, self._chance.choice([self._seen[kind] for kind in sorted(self._seen, key=str)]))
 
     def _say(self, world: World, honest: Consignment | State) -> None:
-        """To everybody a parcel like this one, bent."""
+        """Send every other peer a falsified copy of this parcel."""
         self.played += 1
         if isinstance(honest, Consignment):
             content = replace(honest.content, topic=honest.topic.partition(".")[0] + _LANE)
@@ -140,5 +140,5 @@ class Cheat(Observer):
 
 
 def _filled(payload: Payload, value: float) -> Payload:
-    """A payload of the same layout, each float32 of it this one."""
+    """A payload of the same layout in which every float32 is `value`."""
     return replace(payload, body=struct.pack("<f", value) * (payload.nbytes // 4))

@@ -1,4 +1,4 @@
-"""How long a step of each simulated peer takes: a pace with jitter, stragglers to order, and hiccups."""
+"""The step times of simulated peers: a pace with jitter, deliberate stragglers, and hiccups."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ class Compute:
     """The machines of all peers.
 
     A step takes `step_time_s` x slowdown of the peer x a log-normal factor with median 1 and `jitter` as the standard
-    deviation of its logarithm. A `straggler_share` of the peers has the slowdown `straggler_factor`. Every so often
-    (on average `hiccup_every_s`; 0: never) a step takes `hiccup_s` longer: garbage collection, a neighbour's job.
+    deviation of its logarithm. A `straggler_share` of the peers has the slowdown `straggler_factor`. On average every
+    `hiccup_every_s` (0: never) a step takes `hiccup_s` longer, as with garbage collection or another job on the
+    machine.
     """
 
     step_time_s: float = 0.02

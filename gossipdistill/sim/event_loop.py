@@ -1,6 +1,6 @@
-"""Virtual time: one heap of what is to happen, and who watches it happen.
+"""Virtual time: one heap of future events, and the observers.
 
-The order of everything follows from the heap: time first, then the order in which things were put there.
+The heap determines all order: time first, then the order of insertion.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Handler = Callable[[Any, Any], None]
 
 
 class EventLoop:
-    """Lets time pass. `now` is seconds since the start of the world."""
+    """Advances virtual time. `now` is seconds since the start of the world."""
 
     def __init__(self, observers: Iterable[Observer], tick_s: float) -> None:
         self.now = 0.0
@@ -36,7 +36,7 @@ class EventLoop:
         self.hooks.look_for(self.observers)
 
     def run_until(self, until_s: float) -> None:
-        """Let time pass up to `until_s` virtual seconds."""
+        """Advance to `until_s` virtual seconds."""
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= until_s:
             self.now, _, handle, subject, detail = pop(heap)
@@ -45,7 +45,7 @@ class EventLoop:
         self.now = max(self.now, until_s)
 
     def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Advance by `seconds`."""
         self.run_until(self.now + seconds)
 
     def finish(self) -> None:
@@ -54,11 +54,11 @@ class EventLoop:
             hook(self.now, self)
 
     def at(self, at_s: float, do: Callable[[], object]) -> None:
-        """Do something at a time."""
+        """Call `do` at time `at_s`."""
         self.push(at_s, self._scripted, do, None)
 
     def push(self, at_s: float, handle: Callable[[Any, Any], None], subject: object, detail: object) -> None:
-        """Call `handle(subject, detail)` at a time."""
+        """Call `handle(subject, detail)` at time `at_s`."""
         self._sequence += 1
         heapq.heappush(self._heap, (at_s, self._sequence, handle, subject, detail))
 

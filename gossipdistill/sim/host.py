@@ -15,21 +15,24 @@ from gossipdistill.protocol.turn import Send
 
 NEVER = float("inf")
 BACKLOG_MAX = 4096
-"""Messages that the sockets of a paused process hold; what comes after that is lost."""
+"""The sockets of a paused process hold this many messages; later ones are lost."""
 HANDLING_S = 0.0005
-"""How long an ordinary network thread takes to turn to a message; a slow process takes `slowdown` times that."""
+"""An ordinary network thread takes this many seconds to get to a message; a slow process takes `slowdown` times
+that."""
 
 
 class Stepper(Protocol):
     """A learner: it posts to and takes from the mailbox that it was made with, and never waits."""
 
     def step(self, now: float) -> float | None:
-        """One step at clock reading `now` of its process; seconds until the next one, or None when it has done."""
+        """Make one step at clock reading `now` of its process; returns the seconds until the next one, or None when it
+        is done."""
 
 
 @dataclass(slots=True)
 class Launch:
-    """What a learner is made from: who it is, the how-manieth process of that name, and its mailbox."""
+    """The arguments of a learner: its name and place, the number of its process among those of that name, and its
+    mailbox."""
 
     name: PeerName
     place: int
@@ -39,10 +42,10 @@ class Launch:
 
 @runtime_checkable
 class Leaver(Protocol):
-    """A learner that has something to see to when its process is asked to end."""
+    """A learner that has work to do when its process is asked to end."""
 
     def part(self, now: float) -> None:
-        """From now on each step is for that, until one returns None."""
+        """Start ending: from now on each step is for that, until one returns None."""
 
 
 @runtime_checkable
@@ -51,16 +54,16 @@ class Newcomer(Protocol):
 
     @property
     def catches_up(self) -> bool:
-        """Whether it is doing so now."""
+        """Whether it is asking now."""
 
 
 Spawn = Callable[[Launch], Stepper | None]
-"""Makes the learner of a process that starts; None: a process without one."""
+"""A function that makes the learner of a process that starts; None means a process without one."""
 
 
 @dataclass(slots=True, eq=False)
 class Host:
-    """A process from its start to its end. Times are virtual seconds since the start of the world, unless `local`."""
+    """A process from start to end. Times are virtual seconds since the start of the world, unless `local`."""
 
     name: PeerName
     place: int
@@ -70,21 +73,21 @@ class Host:
     peer: Peer
     mailbox: Mailbox
     send: Send = lambda transmit: None
-    """Gives a message of its peer to the network."""
+    """This passes a message of its peer to the network."""
     stepper: Stepper | None = None
     started_s: float = 0.0
     clock_offset_s: float = 0.0
-    """What its monotonic clock reads more than the world's."""
+    """Its monotonic clock is this many seconds ahead of the world's."""
     running: bool = True
     paused: bool = False
     paused_s: float = 0.0
     slowdown: float = 1.0
-    """Its steps and its network thread take so many times longer."""
+    """Its steps and its network thread take this many times as long."""
     backlog: list[Envelope] = field(default_factory=list)
-    """What waits in its sockets while it is paused."""
+    """These messages wait in its sockets while it is paused."""
     overdue_step: bool = False
     leaving: str = ""
-    """Why it was asked to end, while its learner sees to what is to be done before."""
+    """The reason why it was asked to end, while its learner finishes its work."""
     timer_s: float = NEVER
     woken: bool = False
     steps: int = 0
@@ -94,11 +97,11 @@ class Host:
     bytes_received: int = 0
 
     def wake(self) -> None:
-        """The learner has left something in the mailbox."""
+        """Note that the learner has left something in the mailbox."""
         self.woken = True
 
     def local(self, now_s: float) -> float:
-        """What its own clock reads."""
+        """The reading of its own clock."""
         return now_s + self.clock_offset_s
 
 
@@ -107,5 +110,5 @@ def nobody(launch: Launch) -> None:
 
 
 def address_of(place: int) -> Address:
-    """Where the peer at this place listens; no such machine exists."""
+    """The address of the peer at this place; no such machine exists."""
     return Address(f"10.{place >> 14}.{place >> 7 & 127}.{place & 127}", 7400)

@@ -17,11 +17,11 @@ class Hosts:
         self._time = time
 
     def add(self, host: Host) -> None:
-        """It lives from now on."""
+        """Add a living process."""
         self.by_name[host.name] = self.at[host.address] = host
 
     def end(self, name: PeerName, how: str) -> None:
-        """The process of this name ends, if there is one: `killed`, `left` or `superseded`."""
+        """End the process of this name, if there is one: `killed`, `left` or `superseded`."""
         host = self.by_name.pop(name, None)
         if host is None:
             return
@@ -32,6 +32,6 @@ class Hosts:
             hook(self._time.now, host, how)
 
     def name_at(self, address: Address) -> str:
-        """Who listens there; empty: nobody."""
+        """The name of the peer at this address; empty for none."""
         host = self.at.get(address)
         return host.name if host is not None else ""

@@ -1,4 +1,4 @@
-"""Late words of processes that have ended: a greeting that was long on its way arrives after its sender's successor."""
+"""Late messages of processes that have ended: a delayed greeting arrives after its sender's successor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gossipdistill.sim.world import World
 
 _LATE_S = (0.2, 6.0)
 _GREETINGS_MAX = 4
-"""Of each process that ends, to so many of those whom it has greeted."""
+"""After the end of a process, at most this many of the peers that it greeted get a greeting again."""
 
 
 class LateMessages(Observer):
-    """Remembers the last greeting of each process to each other, and delivers some after its end."""
+    """Remembers the last greeting of each process to each other one, and delivers some after its end."""
 
     def __init__(self, seed: int) -> None:
         self.world: World | None = None

@@ -1,5 +1,5 @@
-"""A lazy member: it takes, and does nothing for it. Its network part is honest but for what it never says, and asks for
-ever."""
+"""A lazy member: it takes without giving. Its network part is honest except for messages that it never sends, and
+requests that it sends for ever."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gossipdistill.sim.world import World
 
 @dataclass
 class Lazy(Observer):
-    """The processes of `name` confirm no state and give no receipt, so that streams and mass stay open; they announce
-    states and never send them, and go on asking for each that they have had."""
+    """The processes of `name` confirm no state and give no receipt, so that streams and mass stay open. They announce
+    states and never send them, and keep asking for each state that they have received."""
 
     name: PeerName
     world: World | None = None
@@ -26,7 +26,7 @@ class Lazy(Observer):
         if host.name != self.name:
             return
         honest = host.peer.transmits
-        # Its owner drains the peer by this call alone.
+        # Only this call drains the peer.
         host.peer.transmits = lambda: [one for one in map(self._bent, honest()) if one is not None]  # type: ignore[method-assign]
 
     def _bent(self, transmit: Transmit) -> Transmit | None:

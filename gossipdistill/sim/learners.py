@@ -39,12 +39,12 @@ def packed(values: Sequence[float]) -> Payload:
 
 
 def unpacked(payload: Payload) -> tuple[float, ...]:
-    """The inverse: [k]."""
+    """The inverse of `packed`: [k]."""
     return struct.unpack(f"<{payload.nbytes // 4}f", bytes(payload.body))
 
 
 def read(payload: Payload, count: int) -> tuple[float, ...] | None:
-    """So many finite values, as strategies look at what comes; None where it holds anything else."""
+    """Exactly `count` finite values, checked as strategies check arrivals; None where it holds anything else."""
     values = unpacked(payload) if payload.nbytes == 4 * count else ()
     return values if values and all(map(math.isfinite, values)) else None
 
@@ -57,9 +57,9 @@ def _unknown(arrival: Arrival) -> Settlement:
 class Walker:
     """Push-sum (Kempe, Dobra and Gehrke 2003; Assran et al. 2019, 1811.10792, algorithm 1) on plain numbers.
 
-    Holds x [k] and w; x / w estimates the mean of everybody's first x. At an exchange a share p of both goes to
-    each of a few living neighbours whose links are free. One arrival in `1 / refusal` is refused, which
-    returns it. It may be `idle` for a while: then nothing is taken and nothing is settled.
+    Holds x [k] and w; x / w estimates the mean of all initial x. At an exchange a share p of both goes to each of a few
+    living neighbours whose links are free. Each arrival is refused with probability `refusal`, which returns it. It may
+    be `idle` for a while: then nothing is taken and nothing is settled.
     """
 
     mailbox: Mailbox
@@ -75,14 +75,14 @@ class Walker:
     step_number: int = 0
     exchanges: int = 0
     parts_until_s: float | None = None
-    """It leaves, at the latest then."""
+    """It leaves at this time at the latest."""
 
     def part(self, now: float) -> None:
-        """Asked to end: everything goes to somebody who stays, within a second."""
+        """Start ending: all mass goes to a peer that stays, within a second."""
         self.parts_until_s = now + 1.0
 
     def step(self, now: float) -> float | None:
-        """Absorb or refuse what came; send a share every few steps."""
+        """Absorb or refuse what arrived; send a share every few steps."""
         self.step_number += 1
         if self.parts_until_s is not None:
             return self._part(now, self.parts_until_s)
@@ -95,7 +95,7 @@ class Walker:
         return self.pace.next_s()
 
     def mass(self) -> tuple[float, ...]:
-        """(w, x...), what I hold."""
+        """(w, x...), the mass that it holds."""
         return (self.w, *self.x)
 
     def mass_of(self, payload: Payload, weight: float) -> tuple[float, ...]:
@@ -148,7 +148,7 @@ class Walker:
 
     def _send(self) -> None:
         alive = sorted(self.mailbox.neighbourhood().alive)
-        if self.chance.random() < 0.5:  # a learner that does not look at busy links first is told by `post`
+        if self.chance.random() < 0.5:  # a learner that does not check busy links first learns it from `post`
             busy = self.mailbox.room.busy(MASS_TOPIC, DeliveryClass.MASS)
             alive = [name for name in alive if name not in busy]
         for to in self.chance.sample(alive, min(self.chance.randint(1, self.fan_out), len(alive))):
@@ -181,7 +181,7 @@ class Publisher:
     newest: dict[PeerName, int] = field(default_factory=dict)
 
     def step(self, now: float) -> float | None:
-        """Take what came, publish every few steps."""
+        """Take what arrived, publish every few steps."""
         self.step_number += 1
         for arrival in self.mailbox.take():
             if isinstance(arrival, Returned):
@@ -210,7 +210,7 @@ class Publisher:
 
 @dataclass(slots=True)
 class Streamer:
-    """Sends numbered frames in order to living neighbours, as CHOCO and lockstep rounds do; settles what comes."""
+    """Sends numbered frames in order to living neighbours, as CHOCO and lockstep rounds do; settles arrivals."""
 
     mailbox: Mailbox
     pace: Pace
@@ -219,10 +219,10 @@ class Streamer:
     fan_out: int = 2
     step_number: int = 0
     frames: dict[PeerName, int] = field(default_factory=dict)
-    """Frames sent to each."""
+    """The number of frames sent to each peer."""
 
     def step(self, now: float) -> float | None:
-        """Settle what came, send the next frame to a few whose line is free."""
+        """Settle what arrived, send the next frame to a few neighbours with a free link."""
         self.step_number += 1
         arrivals = [one for one in arrivals_of(self.mailbox.take()) if one.delivery is not DeliveryClass.STATE]
         self.mailbox.settle([Settlement(a.sender, a.topic, a.version, absorbed=True) for a in arrivals])

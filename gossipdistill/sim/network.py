@@ -1,11 +1,11 @@
-"""The network between simulated processes: latency, bandwidth and loss per link, bent by a fault plan.
+"""The network between simulated processes: latency, bandwidth and loss per link, with the faults of a plan.
 
 A message of `nbytes` that is handed over at time t arrives at
 
     t + wait for the sender's egress + wait for the link + nbytes / bandwidth + latency + jitter x Exp(1) + fault delay
 
-or not at all. Control and data are separate connections, as on real sockets: what is small and urgent does not queue
-behind a large body on its link. Nothing here has a clock or an unseeded generator.
+or not at all. Control and data are separate connections, as on real sockets: small urgent messages do not queue behind
+a large body on their link. Nothing here has a clock or an unseeded generator.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ INFINITE = float("inf")
 
 
 class Quality(NamedTuple):
-    """One direction of one link. `loss` is a probability; without faults nothing is ever doubled or garbled."""
+    """One direction of one link. `loss` is a probability; without faults nothing is ever duplicated or corrupted."""
 
     latency_s: float = 0.001
     jitter_s: float = 0.0
-    """Mean of an exponential delay on top; messages may overtake one another unless the network keeps them in order."""
+    """The mean of an exponential extra delay; messages may overtake one another unless the network keeps them in
+    order."""
     bytes_per_s: float = INFINITE
     loss: float = 0.0
 
 
 class Journey(NamedTuple):
-    """When the copies of a message arrive. `taken`: the socket took it; if not, the sender knows at once."""
+    """The arrival times of the copies of a message. `taken`: the socket accepted it; if not, the sender knows at
+    once."""
 
     arrivals_s: tuple[float, ...]
     corrupt: bool = False
@@ -51,10 +53,10 @@ _LOST = Journey(())
 class Network:
     """All links. `quality` holds for every link that `links` does not name by (sender, recipient).
 
-    `queue_s_max`: a link whose data queue is longer than this many seconds takes no more, as a full socket.
-    `refusal`: the probability that a socket takes nothing for no reason that the sender can see (a connection that is
-    being opened anew), up to `refusal_until_s`. `in_order`: a message never overtakes another of the same connection,
-    as in TCP.
+    `queue_s_max`: a link whose data queue is longer than this many seconds accepts no more, like a full socket.
+    `refusal`: the probability that a socket accepts nothing for no reason that the sender can see (a connection that is
+    being reopened), up to `refusal_until_s`. `in_order`: a message never overtakes another of the same connection, as
+    in TCP.
     """
 
     quality: Quality = _PERFECT
@@ -77,7 +79,7 @@ class Network:
         self._random.seed(f"network {self.seed}")
 
     def carry(self, sender: str, to: str, nbytes: int, is_data: bool, now_s: float) -> Journey:
-        """What becomes of a message of `nbytes` that `sender` hands over at `now_s` (seconds since the start)."""
+        """The journey of a message of `nbytes` that `sender` hands over at `now_s` (seconds since the start)."""
         quality = self.links.get((sender, to), self.quality) if self.links else self.quality
         chance = self._random.random
         if self.refusal and now_s < self.refusal_until_s and chance() < self.refusal:
@@ -111,7 +113,7 @@ class Network:
         return Journey(arrivals_s, corrupt)
 
     def _queue(self, sender: str, to: str, nbytes: int, is_data: bool, quality: Quality, now_s: float) -> float | None:
-        """When the last byte leaves; None when the queue of the link is full."""
+        """The time at which the last byte leaves; None when the queue of the link is full."""
         begins_s = now_s
         if self.egress_bytes_per_s < INFINITE:
             begins_s = max(begins_s, self._egress_free_s.get(sender, 0.0))
@@ -133,7 +135,7 @@ _CONTACT_BYTES = 60
 
 
 def nbytes_of(message: Message) -> int:
-    """About how many bytes this message takes on the wire; exact for the payload, a constant for the rest."""
+    """The approximate number of bytes of this message on the wire: exact for the payload, a constant for the rest."""
     if isinstance(message, Ping | Ack | PingRequest | Nack):
         return _HEADER_BYTES + _CLAIM_BYTES * len(message.claims)
     if isinstance(message, State | Consignment):
@@ -146,7 +148,7 @@ def nbytes_of(message: Message) -> int:
 
 
 def garble(envelope: Envelope, chance: random.Random, limits: Limits) -> tuple[str, str]:
-    """(code, problem): what the codec says of this envelope after one bit of its head was flipped."""
+    """(code, problem): the codec's verdict on this envelope after one bit of its head was flipped."""
     head, *body = encode(envelope)
     spoilt = bytearray(head)
     spoilt[chance.randrange(len(spoilt))] ^= 1 << chance.randrange(8)

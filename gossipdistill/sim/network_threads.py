@@ -1,7 +1,7 @@
-"""The network threads of all simulated processes: their time-outs, their turns, and the messages between them.
+"""The network threads of all simulated processes: their timeouts, their turns, and the messages between them.
 
 Rule of this file
-A peer's timer is looked at only after the peer was touched; an entry of the heap that is out of date is ignored.
+A peer's timer is read only after a call of the peer; an outdated entry of the heap is ignored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gossipdistill.sim.network import Network, garble, nbytes_of
 from gossipdistill.wire.crossing import cross
 
 _TIMER_GAP_S = 0.001
-"""As the socket driver: it looks at its timers at most once a millisecond."""
+"""Timers are checked at most once in this time, as in the socket driver."""
 
 
 class NetworkThreads:
-    """What the network threads do. `chance` decides what a garbled message says."""
+    """The work of the network threads. `chance` determines the content of a corrupted message."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class NetworkThreads:
     # --- time-outs -----------------------------------------------------------------------------------------------
 
     def arm(self, host: Host) -> None:
-        """See that the host is looked at when its peer wants to be."""
+        """Schedule the next timeout of the host's peer."""
         due_s = host.peer.next_timeout() - host.clock_offset_s
         if host.slowdown > 1.0:
             due_s += HANDLING_S * host.slowdown
@@ -59,7 +59,7 @@ class NetworkThreads:
             self.due(host)
 
     def due(self, host: Host) -> None:
-        """The process looks at its clock."""
+        """Handle due timeouts of the process."""
         local_s, wanted_s = host.local(self._time.now), host.peer.next_timeout()
         if wanted_s - local_s < 1e-6:
             host.peer.membership.report_progress(*host.mailbox.progress, local_s)
@@ -71,7 +71,7 @@ class NetworkThreads:
     # --- turns -----------------------------------------------------------------------------------------------------
 
     def collect(self, host: Host, detail: object = None) -> None:
-        """What the learner has left goes to the peer."""
+        """Pass what the learner has left to the peer."""
         if not host.running or host.paused:
             return
         host.woken = False
@@ -86,7 +86,7 @@ class NetworkThreads:
         self.drain(host)
 
     def drain(self, host: Host) -> None:
-        """Everything that the peer wants done."""
+        """Do everything that the peer has queued."""
         now, hooks = self._time.now, self._time.hooks
         done = drain(host.peer, host.mailbox, host.local(now), host.send)
         for received in done.received:
@@ -107,7 +107,7 @@ class NetworkThreads:
     # --- messages --------------------------------------------------------------------------------------------------
 
     def land(self, address: Address, envelope: Envelope) -> None:
-        """This message reaches the process at this address, if there is one."""
+        """Deliver this message to the process at this address, if there is one."""
         host = self._hosts.at.get(address)
         if host is None:
             return
@@ -118,7 +118,7 @@ class NetworkThreads:
         self.receive(host, envelope)
 
     def receive(self, host: Host, envelope: Envelope) -> None:
-        """The process reads this message."""
+        """Let the process read this message."""
         host.messages_received += 1
         host.bytes_received += nbytes_of(envelope.message)
         for hook in self._time.hooks.on_deliver:
@@ -127,7 +127,7 @@ class NetworkThreads:
         self.drain(host)
 
     def _land_garbled(self, address: Address, envelope: Envelope) -> None:
-        """A byte of it was flipped on the way: the codec finds that out, or what it says is still a message."""
+        """Deliver a message with a flipped byte: the codec detects it, or the result is still a message."""
         host = self._hosts.at.get(address)
         if host is None or host.paused:
             return
@@ -136,7 +136,7 @@ class NetworkThreads:
         self.drain(host)
 
     def send(self, host: Host, transmit: Transmit) -> None:
-        """The peer of this process has a message for another one."""
+        """Send a message of this process's peer to another process."""
         time, now = self._time, self._time.now
         for hook in time.hooks.on_transmit:
             hook(now, host, transmit)

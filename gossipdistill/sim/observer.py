@@ -1,8 +1,8 @@
 """Observers of a simulated world: the hooks that the world calls, all of them optional.
 
-The world calls only the hooks that a class really defines, so watching costs what it looks at. `now_s` is seconds of
-virtual time since the start of the world, the same for everybody; `Arrival.arrived_s` and `Event.at_s` are readings of
-the clock of the process concerned, which only that process understands.
+The world calls only the hooks that a class defines, so an observer costs only what it uses. `now_s` is seconds of
+virtual time since the start of the world, the same for all; `Arrival.arrived_s` and `Event.at_s` are readings of the
+clock of their process, and have a meaning only there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Override what you want to see."""
+    """Override the hooks that you need."""
 
     def on_start(self, now_s: float, host: Host) -> None:
         """A process has started."""
@@ -35,10 +35,10 @@ class Observer:
         """The network has collected this parcel from the mailbox."""
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
-        """The peer wants this sent; whether it arrives is up to the network."""
+        """The peer sends this; the network decides whether it arrives."""
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
-        """This is about to be received by the peer."""
+        """The peer is about to receive this."""
 
     def on_received(self, now_s: float, host: Host, received: Received) -> None:
         """This was put into the mailbox for the learner."""
@@ -47,16 +47,16 @@ class Observer:
         """The learner's verdict on an arrival was handed to the peer."""
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:
-        """The peer says that something happened."""
+        """The peer reports an event."""
 
     def on_fault(self, now_s: float, kind: ActKind, peer: str) -> None:
-        """The fault plan does something to a process."""
+        """The fault plan acts on a process."""
 
     def on_tick(self, now_s: float, world: World) -> None:
         """Once per `World.tick_s` of virtual time."""
 
     def at_end(self, now_s: float, world: World) -> None:
-        """Nothing more will happen."""
+        """The run has ended."""
 
 
 def hooks(observers: list[Observer], name: str) -> list[Callable[..., Any]]:
@@ -65,7 +65,7 @@ def hooks(observers: list[Observer], name: str) -> list[Callable[..., Any]]:
 
 
 class Hooks:
-    """What is called when something happens, by the name of the hook."""
+    """The hooks to call, by name."""
 
     def __init__(self) -> None:
         self.look_for([])

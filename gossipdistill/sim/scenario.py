@@ -1,4 +1,4 @@
-"""From a seed to a storm: who takes part, what they do, what goes wrong, and when it is calm again.
+"""From a seed to a storm: the peers, their learners, the faults, and the calm after them.
 
     storm = storm_of(seed)          everything about it, as data
     outcome = blow(storm)           run it, with every checker watching
@@ -38,34 +38,34 @@ _SMALL_MAX = 24
 
 @dataclass(frozen=True)
 class Storm:
-    """Everything that happens in one storm, as data: equal storms have equal transcripts."""
+    """Everything in one storm, as data: equal storms have equal transcripts."""
 
     seed: int
     peers: int
     learner: str
-    """walker | publisher | streamer"""
+    """The learner is "walker", "publisher" or "streamer"."""
     faults: tuple[dict[str, Any], ...] = ()
-    """`[[fault]]` tables."""
+    """These are the `[[fault]]` tables."""
     quiet_s: float = 3.0
     storm_s: float = 10.0
     closed: bool = True
     byzantine: str = ""
     bends: bool = False
-    """The liar tells every kind of message with every field bent, too."""
+    """The liar also sends every kind of message with every field mutated."""
     lazy: bool = False
-    """The liar confirms nothing, sends nothing and asks for ever, too."""
+    """The liar also confirms nothing, sends nothing and asks for ever."""
     latency_s: float = 0.005
     jitter_s: float = 0.0
     refusal: float = 0.0
-    """Of sockets."""
+    """The probability that a socket refuses a message."""
     step_time_s: float = 0.1
     every_steps: int = 5
     straggler_share: float = 0.0
     pull: bool = False
     keyed: bool = False
-    """Nobody can speak in another's name."""
+    """With keys, no peer can send in another's name."""
     homing: float = 0.0
-    """Of parcels, sent home by learners of mass."""
+    """The share of parcels that learners of mass refuse, and so return."""
     over_the_wire: bool = False
     clocks_apart_s: float = 0.0
     start_within_s: float = 0.0
@@ -73,18 +73,18 @@ class Storm:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the peers, by place."""
+        """The names of the peers, by place."""
         return tuple(f"p{place}" for place in range(self.peers))
 
     @property
     def conditions(self) -> Conditions:
-        """What checkers are told."""
+        """The conditions that the checkers get."""
         bent = frozenset([self.byzantine]) if self.bends or self.lazy else frozenset[str]()
         return Conditions(self.peers, self.quiet_s + self.storm_s, self.limits, bent)
 
     @property
     def ends_s(self) -> float:
-        """Virtual seconds in all."""
+        """The length of the storm in virtual seconds."""
         return self.conditions.settled_from_s + 0.5
 
     def plan(self) -> FaultPlan:
@@ -92,7 +92,7 @@ class Storm:
         return FaultPlan(seed=self.seed, fault=tuple(KINDS[one["kind"]].model_validate(one) for one in self.faults))
 
     def words(self) -> list[str]:
-        """The storm for people: one line on who, one for each fault."""
+        """A description: one line on the peers, one for each fault."""
         who = f"{self.peers} peers, each a {self.learner}, " + ("from a roster" if self.closed else "without a roster")
         how = ", and bends every field" if self.bends else ", and is lazy" if self.lazy else ""
         lines = [f"seed {self.seed}: {who}" + (f"; {self.byzantine} lies{how}" if self.byzantine else "")]
@@ -104,24 +104,24 @@ class Storm:
 
 @dataclass
 class Outcome:
-    """What came of a storm."""
+    """The result of a storm."""
 
     storm: Storm
     violations: list[Violation]
     fired: Counter[str]
-    """How often each kind of fault bent a message or was done to a process."""
+    """The number of times that each kind of fault affected a message or a process."""
     events: int
     virtual_s: float
     arrivals: int
 
     def report(self) -> str:
-        """The violations, and how to see them again."""
+        """The violations, and the command that replays them."""
         lines = [*self.storm.words(), *(f"  {violation}" for violation in self.violations)]
         return "\n".join([*lines, f"  replay: {replay_command(self.storm.seed)}"])
 
 
 def replay_command(seed: int) -> str:
-    """What to type to see this storm again, made as small as it can be."""
+    """The command that runs this storm again, shrunk as far as possible."""
     return f"gossipdistill simulate --storm {seed} --shrink"
 
 
@@ -129,7 +129,7 @@ def replay_command(seed: int) -> str:
 
 
 def storm_of(seed: int) -> Storm:
-    """The storm of this seed. Most are small, so that many can be afforded; one in fifty has more than 64 peers."""
+    """The storm of this seed. Most are small, so that many can be run; one in fifty has more than 64 peers."""
     chance = random.Random(f"storm {seed}")
     low, high, share = (PEERS_MIN, _SMALL_MAX, 1.5) if chance.random() < 0.96 else (_SMALL_MAX, PEERS_MAX, 1.0)
     peers = round(low * (high / low) ** (chance.random() ** share))
@@ -165,7 +165,7 @@ def _count(chance: random.Random) -> int:
 
 
 def _fault(storm: Storm, chance: random.Random) -> dict[str, Any]:
-    """One `[[fault]]` between the quiet and the calm."""
+    """One `[[fault]]` between the quiet phase and the calm."""
     begin_s = storm.quiet_s + chance.uniform(0.0, 0.8) * storm.storm_s
     end_s = min(begin_s + chance.uniform(0.1, 1.0) * storm.storm_s, storm.conditions.calm_from_s)
     kind = chance.choice([*_LINK_FAULTS, *_PROCESS_FAULTS, "drop", "kill", "kill", "pause"])
@@ -212,7 +212,7 @@ def _partition(storm: Storm, chance: random.Random, begin_s: float, end_s: float
 
 
 def _few(storm: Storm, chance: random.Random) -> list[str]:
-    """A few peers; never the first, whose address is all that newcomers without a roster know."""
+    """A few peers; never the first, whose address is the only one that newcomers without a roster know."""
     return chance.sample(storm.names[1:], chance.randint(1, max(1, min(storm.peers // 3, 20))))
 
 
@@ -310,7 +310,7 @@ def _learner(storm: Storm, compute: Compute, launch: Launch) -> Stepper:
 
 
 def _checkers(storm: Storm) -> list[Checker]:
-    """All of them; but mass that a member lies about is not conserved (benchmarks/mass_storms.py judges that)."""
+    """All checkers, except that of mass when a member lies about it (benchmarks/mass_storms.py checks that)."""
     checkers = all_checkers(storm.conditions)
     return [checker for checker in checkers if not (storm.bends and isinstance(checker, MassConserved))]
 
@@ -354,7 +354,7 @@ def blow(storm: Storm, checkers: list[Checker] | None = None, observers: Sequenc
 
 
 def shrink(storm: Storm, fails: Callable[[Storm], bool], rounds_max: int = 200) -> Storm:
-    """A storm that still fails, with fewer faults, peers and complications. `fails` runs a storm."""
+    """A storm that still fails, with fewer faults, peers and other settings. `fails` runs a storm."""
     rounds = 0
     while rounds < rounds_max:
         for smaller in _smaller(storm):
@@ -370,7 +370,7 @@ def shrink(storm: Storm, fails: Callable[[Storm], bool], rounds_max: int = 200) 
 
 
 def _smaller(storm: Storm) -> Iterator[Storm]:
-    """Storms with a little less, the boldest cuts first."""
+    """Slightly smaller storms, the largest cuts first."""
     for k in range(len(storm.faults)):
         yield replace(storm, faults=(*storm.faults[:k], *storm.faults[k + 1 :]))
     for peers in dict.fromkeys((max(storm.peers // 2, PEERS_MIN), storm.peers - 1)):
@@ -393,7 +393,7 @@ def _smaller(storm: Storm) -> Iterator[Storm]:
 
 
 def _with_fewer(storm: Storm, peers: int) -> Storm:
-    """The same with the first `peers` peers only; faults that would be left without a target are dropped."""
+    """The same with only the first `peers` peers; faults without a remaining target are dropped."""
     kept = frozenset(f"p{place}" for place in range(peers)) | {"*"}
     faults: list[dict[str, Any]] = []
     for fault in storm.faults:

@@ -1,4 +1,4 @@
-"""The steps of the learners of all simulated processes, and how a process ends that has a learner."""
+"""The steps of the learners of all simulated processes, and the end of a process that has a learner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gossipdistill.sim.network_threads import NetworkThreads
 
 
 class Steps:
-    """Steps each learner when its pause is over. `stopwatch` is a clock of the real world."""
+    """Steps each learner when its pause is over. `stopwatch` is a real clock."""
 
     def __init__(
         self, time: EventLoop, hosts: Hosts, threads: NetworkThreads, stopwatch: Callable[[], float] | None
@@ -19,18 +19,18 @@ class Steps:
         self._time, self._hosts, self._threads, self._stopwatch = time, hosts, threads, stopwatch
 
     def begin(self, host: Host, at_s: float) -> None:
-        """Its learner makes its first step at `at_s`."""
+        """Schedule the first step of its learner at `at_s`."""
         self._time.push(at_s, self._step, host, None)
 
     def catch_up(self, host: Host) -> None:
-        """The process goes on after a pause: a step that was due in it is made now."""
+        """Continue after a pause: a step that was due in it is made now."""
         if host.running and host.overdue_step:
             host.overdue_step = False
             self._step(host, None)
 
     def leave(self, host: Host, reason: str) -> None:
-        """The process ends with a last word; at the end of the step in progress, if its learner has something to hand
-        over, and after that. One that is paused says nothing."""
+        """End the process with a last message: at the end of the step in progress, and after a learner with something
+        to hand over has done so. A paused process sends nothing."""
         if not host.paused:
             if isinstance(host.stepper, Leaver) and not host.leaving:
                 host.leaving = reason

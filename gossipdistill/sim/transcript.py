@@ -1,6 +1,6 @@
-"""What happened in a world, as text: every word said and every event, one line each, or their hash.
+"""The messages and events of a world as text, one line each, or their hash.
 
-A transcript reads like a play and is reviewed as a diff. Equal seeds give equal transcripts.
+A transcript is reviewed as a diff. Equal seeds give equal transcripts.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from gossipdistill.sim.observer import Observer
 
 class Transcript(Observer):
     """Lines are kept, unless `hashed`: then only their hash is. `silent` names kinds of messages that are left out;
-    without `heard` only what is said is written, and not what arrives.
+    without `heard` only sent messages are written, and not arrivals.
 
-    Boots are written as the how-manieth process of a name: the numbers themselves say nothing to a reader.
+    A boot is written as the number of the process among those of its name: the boot itself tells a reader nothing.
     """
 
     def __init__(self, hashed: bool = False, silent: Container[str] = (), heard: bool = True) -> None:
@@ -46,7 +46,7 @@ class Transcript(Observer):
 
     @property
     def digest(self) -> str:
-        """Of all lines, in hexadecimal."""
+        """The hash of all lines, in hexadecimal."""
         return self._hash.hexdigest()
 
     def text(self) -> str:
@@ -54,7 +54,7 @@ class Transcript(Observer):
         return "\n".join(self.lines) + "\n"
 
     def note(self, now_s: float, text: str) -> None:
-        """A stage direction."""
+        """Write a line that is not a message or an event."""
         self._write(f"{now_s:8.3f}  -- {text}")
 
     def _update(self, line: str) -> None:

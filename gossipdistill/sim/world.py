@@ -1,6 +1,6 @@
 """A world of processes in virtual time: one heap of events, and the same objects as on real sockets.
 
-The owner starts processes and lets time pass:
+The owner starts processes and advances time:
 
     world = World(names, spawn, network=Network(...), seed=7)
     world.start_all()
@@ -38,7 +38,7 @@ WALL_CLOCK_BEGAN_S = 1_700_000_000.0
 
 
 class World(EventLoop):
-    """All processes and the network between them. Names have the places and addresses of their order."""
+    """All processes and the network between them. Names have places and addresses in their order."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class World(EventLoop):
     # --- processes -----------------------------------------------------------------------------------------------
 
     def start_all(self, within_s: float = 0.0) -> None:
-        """Start a process of every name, at random moments of the next `within_s` seconds."""
+        """Start a process of every name, at random times of the next `within_s` seconds."""
         for name in self.names:
             if within_s:
                 self.at(self.now + self._random.uniform(0.0, within_s), partial(self.start, name))
@@ -101,7 +101,7 @@ class World(EventLoop):
                 self.start(name)
 
     def start(self, name: str, boot: int | None = None) -> Host:
-        """Start a process of this name; one that runs already is superseded, as by a second start on a real machine."""
+        """Start a process of this name; a running one is superseded, as by a second start on a real machine."""
         known = PeerName(name)
         self._hosts.end(known, "superseded")
         place, address = self.places[known], self.addresses[self.places[known]]
@@ -129,24 +129,26 @@ class World(EventLoop):
         return host
 
     def kill(self, name: str) -> None:
-        """As SIGKILL: no last word."""
+        """Kill a process, as with SIGKILL: without a last message."""
         self._hosts.end(PeerName(name), "killed")
 
     def leave(self, name: str, reason: str = "finished") -> None:
-        """A process that ends as it should, with a last word; at the end of the step in progress, if its learner has
-        something to hand over, and after that."""
+        """End a process normally, with a last message: at the end of the step in progress, and after a learner with
+        something to hand over has done so."""
         host = self.hosts.get(PeerName(name))
         if host is not None:
             self._steps.leave(host, reason)
 
     def pause(self, name: str) -> None:
-        """As SIGSTOP: nothing is read, nothing is due, nothing is learned; sockets fill up."""
+        """Stop a process, as with SIGSTOP: it reads nothing, its timers do not fire, it learns nothing; its sockets
+        fill up."""
         host = self.hosts.get(PeerName(name))
         if host is not None and not host.paused:
             host.paused, host.paused_s = True, self.now
 
     def resume(self, name: str, clock_first: bool | None = None) -> None:
-        """As SIGCONT. The loop may look at its clock or at its sockets first; None: chance decides."""
+        """Continue a process, as with SIGCONT. The loop may read its clock or its sockets first; with None this is
+        random."""
         host = self.hosts.get(PeerName(name))
         if host is None or not host.paused:
             return
@@ -164,14 +166,14 @@ class World(EventLoop):
         self._steps.catch_up(host)
 
     def slow(self, name: str, factor: float) -> None:
-        """From now on everything that this process and its successors do takes `factor` times as long; 1: as before."""
+        """From now on this process and its successors take `factor` times as long for everything; 1 means as before."""
         self._slowdowns[PeerName(name)] = factor
         host = self.hosts.get(PeerName(name))
         if host is not None:
             host.slowdown = factor
 
     def clock_jump(self, name: str, seconds: float) -> None:
-        """Its clocks jump, forwards or backwards: the monotonic one, and the wall clock at later starts."""
+        """Let its clocks jump, forwards or backwards: the monotonic one, and the wall clock at later starts."""
         known = PeerName(name)
         self._wall_jumps_s[known] = self._wall_jumps_s.get(known, 0.0) + seconds
         host = self.hosts.get(known)
@@ -181,7 +183,7 @@ class World(EventLoop):
             self._threads.arm(host)
 
     def act(self, kind: ActKind, name: str, value: float = 0.0) -> None:
-        """One act of a fault plan."""
+        """Do one act of a fault plan."""
         if kind not in (ActKind.RESTART, ActKind.SLOW) and PeerName(name) not in self.hosts:
             return
         for hook in self.hooks.on_fault:
@@ -200,15 +202,15 @@ class World(EventLoop):
             plain[kind](name)
 
     def host(self, name: str) -> Host:
-        """The living process of this name; a KeyError without one."""
+        """The living process of this name; raises KeyError without one."""
         return self.hosts[PeerName(name)]
 
     def last_boot(self, name: str) -> int:
-        """Of the newest process of this name; 1 before the first."""
+        """The boot of the newest process of this name; 1 before the first."""
         return self._boots.get(PeerName(name), 1)
 
     def _make_contacts(self) -> Directory:
-        """The roster, which all share."""
+        """The roster that all share."""
         pairs = zip(self.names, self.addresses, strict=True)
         return Directory(Contact(name, address, place) for place, (name, address) in enumerate(pairs))
 
@@ -229,7 +231,7 @@ class World(EventLoop):
     # --- messages --------------------------------------------------------------------------------------------------
 
     def inject(self, to: str, envelope: Envelope) -> None:
-        """Hand a message to a process, also one that an observer made up."""
+        """Hand a message to a process; an observer may have made it up."""
         host = self.hosts.get(PeerName(to))
         if host is not None:
             self._threads.land(host.address, envelope)

@@ -1,4 +1,5 @@
-"""Who talks to whom: schedules, ready-made kinds, files, mixing matrices. Pure: no clock, no socket, no torch."""
+"""Topologies: which peers send to which. Schedules, ready-made kinds, files, mixing matrices. Pure: no clock, no
+socket, no torch."""
 
 from __future__ import annotations
 

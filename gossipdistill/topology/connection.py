@@ -1,4 +1,4 @@
-"""Whether news still gets round among the living, looked at only when somebody has come or gone."""
+"""Whether information still reaches all living peers; checked only when a peer has come or gone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import networkx as nx
 from gossipdistill.topology.schedule import Schedule
 
 LINKS_LOOKED_AT_MAX = 20_000
-"""Of larger graphs nothing is said: looking would cost a training thread more than a few milliseconds."""
+"""Graphs with more links are not checked: it would cost a training thread more than a few milliseconds."""
 GROUPS_NAMED_MAX, NAMES_MAX = 4, 8
 
 
 class Change(NamedTuple):
-    """The living fall into `groups` now, between which nothing gets round in at least one direction; one group: they
-    are connected again. `without` are those who were there, and are not."""
+    """The living peers now form `groups`, between which no information passes in at least one direction; one group
+    means that they are connected again. `without` are the peers that were present and are not any more."""
 
     groups: tuple[tuple[str, ...], ...]
     without: tuple[str, ...]
@@ -39,8 +39,8 @@ class Change(NamedTuple):
 
 
 def groups_of(schedule: Schedule, living: Set[str]) -> tuple[tuple[str, ...], ...] | None:
-    """The strongly connected components of the living, over one period, in roster order; None where the graph is too
-    large to be looked at. Links to the dead are dropped or led on to the living, as the schedule says."""
+    """The strongly connected components of the living peers, over one period, in roster order; None where the graph is
+    too large to check. Links to dead peers are dropped or redirected to living ones, as the schedule says."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     names = [name for name in schedule.peers if name in living]
     if len(names) * schedule.period > LINKS_LOOKED_AT_MAX:
@@ -61,14 +61,15 @@ def groups_of(schedule: Schedule, living: Set[str]) -> tuple[tuple[str, ...], ..
 
 @dataclass(slots=True)
 class Connection:
-    """Remembers who was ever there, so that peers that have not come yet are no reason for an alarm."""
+    """Remembers the peers that were ever present, so that peers that have not come yet cause no alarm."""
 
     schedule: Schedule
     _ever: set[str] = field(default_factory=set)
     _groups: tuple[tuple[str, ...], ...] = ()
 
     def look(self, living: Set[str]) -> Change | None:
-        """What has changed, now that these are living (me among them); None: nothing, or nothing that could be seen."""
+        """What has changed, now that these peers are living (including me); None means nothing, or that the graph is
+        too large."""
         if len(self.schedule.peers) > LINKS_LOOKED_AT_MAX:
             return None
         self._ever.update(living)

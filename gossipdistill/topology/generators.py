@@ -17,10 +17,10 @@ from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.topology.schedule import Circulant, Listed, Schedule
 
 Edge = Annotated[list[str], Field(min_length=2, max_length=2)]
-"""Two peer names: sender, receiver."""
+"""An edge is two peer names: sender, receiver."""
 
 DRAWS_MAX = 100
-"""Random graphs drawn until one is connected."""
+"""At most this many random graphs are drawn until one is connected."""
 
 
 def ring(peers: Sequence[str]) -> Schedule:
@@ -34,12 +34,12 @@ def directed_ring(peers: Sequence[str]) -> Schedule:
 
 
 def complete(peers: Sequence[str]) -> Schedule:
-    """Everybody to everybody: n-1 messages per exchange, mixes at once."""
+    """Every peer to every other: n-1 messages per exchange, mixes at once."""
     return Circulant(kind="complete", peers=tuple(peers), hops=(tuple(range(1, len(peers))),))
 
 
 def star(peers: Sequence[str], *, hub: str | None = None) -> Schedule:
-    """One hub, both ways with each other peer. When the hub dies nobody is connected."""
+    """One hub, both ways with each other peer. When the hub dies no two peers are connected."""
     centre = peers[0] if hub is None and peers else hub
     if centre is not None and centre not in peers:
         raise ConfigError(f"is not in the roster; {nearest(centre, peers)}", key="hub", value=hub)
@@ -58,7 +58,7 @@ def exponential(peers: Sequence[str]) -> Schedule:
 def one_peer_exponential(peers: Sequence[str]) -> Schedule:
     """One of the exponential hops per exchange, cyclically (1811.10792 and 2110.13363).
 
-    If n is a power of two, log2 n exchanges in lock step average exactly; for other n they do not.
+    If n is a power of two, log2 n lockstep exchanges average exactly; for other n they do not.
     """
     hops = tuple((hop,) for hop in _powers(len(peers))) or ((),)
     return Circulant(kind="one_peer_exponential", peers=tuple(peers), hops=hops, replaces_dead=True)
@@ -140,7 +140,7 @@ KINDS: dict[str, Callable[..., Schedule]] = {
         phases,
     )
 }
-"""Every value that the key `kind` of a topology file may have."""
+"""The key `kind` of a topology file has one of these values."""
 
 
 def _powers(n: int) -> tuple[int, ...]:

@@ -21,9 +21,9 @@ from gossipdistill.topology.schedule import Computed, Schedule
 from gossipdistill.user_code import text_of
 
 TRIAL_CALLS_MAX = 512
-"""Calls of a user's `out_neighbours`, each made twice, by which a file is tried when it is loaded."""
+"""At most this many calls of a user's `out_neighbours`, each made twice, test a file when it is loaded."""
 REMEMBERED_CALLS_MAX = 65_536
-"""Answers of a user's `out_neighbours` that are kept."""
+"""At most this many answers of a user's `out_neighbours` are kept."""
 
 
 def load_topology(where: str, peers: Sequence[str], *, base: Path | None = None) -> Schedule:
@@ -85,7 +85,7 @@ def _from_python(file: Path, peers: Sequence[str]) -> Schedule:
         if schedule.out_neighbours(peer, exchange) != ask(peer, exchange):
             raise ConfigError(
                 f"out_neighbours({peer!r}, {exchange}, peers) answers differently when asked twice: peers would not "
-                "agree on who talks to whom; draw with random.Random(exchange), for instance",
+                "agree on the links; draw with random.Random(exchange), for instance",
                 file=file,
             )
     return schedule
@@ -115,7 +115,7 @@ def _checked(
         call = f"out_neighbours({peer!r}, {exchange}, peers)"
         try:
             answer = function(peer, exchange, peers)
-            # One that never ends is cut off behind what the roster could fill twice.
+            # An infinite answer is cut off after twice the size of the roster.
             names = None if isinstance(answer, str) else list(itertools.islice(answer, 2 * len(peers) + 1))
         except (Exception, SystemExit) as error:
             line = _told(error, file)

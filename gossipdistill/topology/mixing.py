@@ -1,8 +1,8 @@
-"""Mixing matrices of a schedule, and the judgement of what they can do.
+"""Mixing matrices of a schedule, and the analysis of what they can do.
 
-Convention: W has shape [n, n], float64; row i is the receiver, column j the sender, in roster order. One lock-step
-exchange is x <- W x with x of shape [n, ...]. Asynchronous peers do not multiply by these matrices, but whether news
-can get from anybody to anybody, and roughly how fast, is read off them all the same.
+Convention: W has shape [n, n], float64; row i is the receiver, column j the sender, in roster order. One lockstep
+exchange is x <- W x with x of shape [n, ...]. Asynchronous peers do not multiply by these matrices, but whether
+information can get from every peer to every other, and roughly how fast, is derived from them all the same.
 """
 
 from __future__ import annotations
@@ -24,50 +24,54 @@ Matrix = NDArray[np.float64]
 EXACT = 1e-12
 """Two matrices closer than this in every entry are the same."""
 CONVERGED = 1e-6
-"""Spread of the weights at which a long product has converged; its rate is taken there, before rounding blurs it."""
+"""The spread of the weights at which a long product has converged. Its rate is taken there, before rounding errors
+dominate."""
 SPECTRUM_PEERS_MAX = 512
 """Above this many peers the spectral gap (cubic in n) is not computed."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a schedule can do, over the exchanges that are really visited. Made by `judge`."""
+    """The properties of a schedule over the exchanges that are really visited. Made by `judge`."""
 
     peers: int
     period: int
-    """Number of different exchanges visited before they repeat (or judged, if they never do)."""
+    """The number of different exchanges visited before they repeat (or judged, if they never do)."""
     periodic: bool
     visited_every: int
-    """Stride of the visited exchanges; 1 for a schedule that advances per exchange, as it should."""
+    """The stride of the visited exchanges: 1 for a schedule that advances per exchange, as it should."""
     exchanges: range
     """The visited exchanges, until they repeat."""
     strongly_connected: bool
-    """News from every peer reaches every peer, over the union of the visited exchanges."""
+    """Information from every peer reaches every peer, over the union of the visited exchanges."""
     weakly_connected: bool
-    """The same when the direction of links is ignored."""
+    """This is the same when the direction of links is ignored."""
     connected_each: bool
     """Every visited exchange is strongly connected by itself."""
     groups: tuple[tuple[str, ...], ...]
-    """Strongly connected components of the union: one group if all is well; else nothing gets round between groups."""
+    """The strongly connected components of the union: one group if the schedule is connected; otherwise no information
+    passes between groups in at least one direction."""
     symmetric: bool
     """In every visited exchange each link has its reverse."""
     weights: Literal["metropolis", "uniform"]
-    """The natural weights: `metropolis` if symmetric, else `uniform_row`. The next four fields are about them."""
+    """The natural weights are `metropolis` if the schedule is symmetric, else `uniform_row`. The next four fields are
+    about them."""
     row_stochastic: bool
-    """Every receiver averages: rows sum to one."""
+    """Every receiver averages: rows sum to 1."""
     column_stochastic: bool
-    """Nothing is gained or lost: columns sum to one. If not, plain averaging drifts to a weighted mean, and
-    push-sum (`uniform_column`) is what finds the true one."""
+    """Nothing is gained or lost: columns sum to 1. If not, plain averaging drifts to a weighted mean, and push-sum
+    (`uniform_column`) finds the true one."""
     doubly_stochastic: bool
     spectral_gap: float | None
-    """Per exchange: 1 - |lambda_2(W_T ... W_1)|^(1/T). 1 is averaged at once, 0 is never; None above
+    """The gap per exchange is 1 - |lambda_2(W_T ... W_1)|^(1/T): 1 means averaged at once, 0 means never. None above
     `SPECTRUM_PEERS_MAX` peers."""
     exact_after: int | None
-    """Exchanges, in lock step, after which the product is 11^T/n; None if that does not happen within a period."""
+    """The number of lockstep exchanges after which the product is 11^T/n; None if that does not happen within a
+    period."""
     in_degree: tuple[int, int]
-    """Smallest and largest number of senders to a peer in a visited exchange."""
+    """The smallest and largest number of senders to a peer in a visited exchange."""
     out_degree: tuple[int, int]
-    """Smallest and largest number of receivers of a peer in a visited exchange."""
+    """The smallest and largest number of receivers of a peer in a visited exchange."""
 
 
 def adjacency(schedule: Schedule, exchange: int, alive: frozenset[str] | None = None) -> NDArray[np.bool_]:
@@ -110,18 +114,18 @@ def metropolis(schedule: Schedule, exchange: int, alive: frozenset[str] | None =
 
 
 def visited(schedule: Schedule, visited_every: int = 1, starting_at: int = 0) -> range:
-    """The exchanges met by somebody who looks at every `visited_every`-th only, until they repeat."""
+    """The exchanges visited when only every `visited_every`-th is used, until they repeat."""
     stride = max(1, visited_every)
     count = schedule.period // math.gcd(schedule.period, stride) if schedule.periodic else schedule.period
     return range(starting_at, starting_at + count * stride, stride)
 
 
 def judge(schedule: Schedule, visited_every: int = 1, starting_at: int = 0) -> Judgement:
-    """What the schedule can do, as it will be visited: at `starting_at`, `starting_at + visited_every`, ...
+    """Analyse the schedule as it will be visited: at `starting_at`, `starting_at + visited_every`, ...
 
-    `visited_every` > 1 is for schedules that are indexed by step. One_peer_exponential on four peers (period 2), looked
-    at every 10 steps, meets one neighbour for ever: hop 1 from step 0 on (a slow directed ring instead of an exact
-    average), hop 2 from step 9 on (two pairs that never hear of one another).
+    `visited_every` > 1 is for schedules that are indexed by step. One_peer_exponential on four peers (period 2),
+    visited every 10 steps, meets one neighbour for ever: hop 1 from step 0 on (a slow directed ring instead of an exact
+    average), hop 2 from step 9 on (two pairs that never exchange with one another).
     """
     exchanges = visited(schedule, visited_every, starting_at)
     links = [adjacency(schedule, exchange) for exchange in exchanges]
@@ -181,7 +185,7 @@ def _mixing_speed(matrices: list[Matrix]) -> tuple[int | None, float | None]:
         product, before = matrix @ product, float(np.ptp(product, axis=0).max())
         spread = float(np.ptp(product, axis=0).max())  # 0 when all receivers hold the same average
         if before > CONVERGED and np.abs(product - 1.0 / n).max() < EXACT:
-            return number, 1.0  # a jump, not the slow arrival of a long period
+            return number, 1.0  # a jump, not the slow convergence of a long period
         if spread < CONVERGED:
             break  # further products would only add rounding
     second = float(np.sort(np.abs(np.linalg.eigvals(product)))[-2]) ** (1.0 / number)

@@ -1,8 +1,8 @@
-"""Who sends to whom, as a function of the exchange.
+"""Which peer sends to which, as a function of the exchange.
 
 An *exchange* is one publication of one peer. Schedules advance per exchange and never per optimiser step: a period of
 ten steps on four peers would meet the same neighbour for ever. The place of a peer is its place in the roster and never
-moves, so that a death rewires nobody but those who would have spoken to the dead.
+changes, so a death changes only the links of the peers that would have sent to the dead one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from gossipdistill.errors import ConfigError, nearest
 
 APERIODIC_EXCHANGES = 64
-"""How many exchanges of a schedule without a period are judged."""
+"""This many exchanges of a schedule without a period are judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +23,9 @@ class Schedule(ABC):
     """A topology, possibly time-varying. All answers are pure: same arguments, same answer, on every machine."""
 
     kind: str
-    """Name of the rule, such as `ring` or `edges`."""
+    """The name of the rule, such as `ring` or `edges`."""
     peers: tuple[str, ...]
-    """Names in roster order; the index of a name is the place of that peer."""
+    """The names in roster order; the index of a name is the place of that peer."""
 
     def __post_init__(self) -> None:
         if not self.peers:
@@ -37,7 +37,7 @@ class Schedule(ABC):
     @property
     @abstractmethod
     def period(self) -> int:
-        """Exchanges until the schedule repeats; if it never does, the number of exchanges that are judged."""
+        """The number of exchanges until the schedule repeats; if it never does, the number that is judged."""
 
     @property
     def periodic(self) -> bool:
@@ -63,15 +63,15 @@ class Schedule(ABC):
 
     @abstractmethod
     def out_neighbours(self, peer: str, exchange: int) -> tuple[str, ...]:
-        """To whom `peer` sends at its exchange number `exchange` (0, 1, ...), everybody being alive."""
+        """The peers that `peer` sends to at its exchange number `exchange` (0, 1, ...), if all are alive."""
 
     def in_neighbours(self, peer: str, exchange: int) -> tuple[str, ...]:
-        """Who sends to `peer` at exchange `exchange` of the sender, everybody being alive; in roster order."""
+        """The peers that send to `peer` at exchange `exchange` of the sender, if all are alive; in roster order."""
         self.place(peer)
         return tuple(name for name in self.peers if peer in self.out_neighbours(name, exchange))
 
     def living(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
-        """The out-neighbours of this exchange among the living. Never `peer` itself.
+        """The living out-neighbours of this exchange. Never `peer` itself.
 
         Here the links to the dead are dropped; schedules that close gaps replace them. Either way a link
         between two living peers stays as it is when others die.
@@ -79,7 +79,7 @@ class Schedule(ABC):
         return tuple(name for name in self.out_neighbours(peer, exchange) if name in alive)
 
     def living_in(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
-        """Who of the living sends to `peer` at exchange `exchange` of the sender; in roster order."""
+        """The living peers that send to `peer` at exchange `exchange` of the sender; in roster order."""
         return tuple(name for name in self.in_neighbours(peer, exchange) if name in alive and name != peer)
 
     def edges(self, exchange: int) -> tuple[tuple[str, str], ...]:
@@ -105,7 +105,7 @@ class Circulant(Schedule):
 
     @property
     def closes_gaps(self) -> bool:
-        """As declared by the generator."""
+        """The value declared by the generator."""
         return self.replaces_dead
 
     def out_neighbours(self, peer: str, exchange: int) -> tuple[str, ...]:
@@ -118,7 +118,8 @@ class Circulant(Schedule):
         return tuple(sorted(senders, key=self.places.__getitem__))
 
     def living(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
-        """With `replaces_dead`, the next living peer from each hop on, in the hop's direction; else as everywhere."""
+        """With `replaces_dead`, the next living peer from each hop on, in the hop's direction; else as in the base
+        class."""
         if not self.closes_gaps:
             return super().living(peer, exchange, alive)
         here = self.place(peer)
@@ -126,7 +127,8 @@ class Circulant(Schedule):
         return tuple(dict.fromkeys(name for name in found if name is not None))
 
     def living_in(self, peer: str, exchange: int, alive: Set[str]) -> tuple[str, ...]:
-        """With `replaces_dead`, those whose first living peer from a hop on is `peer`; else as everywhere."""
+        """With `replaces_dead`, the peers whose first living peer from a hop on is `peer`; else as in the base
+        class."""
         if not self.closes_gaps:
             return super().living_in(peer, exchange, alive)
         here = self.place(peer)
@@ -149,8 +151,8 @@ class Circulant(Schedule):
         return None
 
     def _falling_to(self, here: int, hop: int, alive: Set[str]) -> Iterator[str]:
-        """The living senders over whose gap this hop leads to `here`: backwards over the dead, to the second who lives
-        (a sender passes over itself, hence not to the first)."""
+        """The living senders whose hop leads to `here` across a gap: backwards over dead peers, up to the second living
+        one (a sender skips itself, so not up to the first)."""
         n, direction = len(self.peers), 1 if hop > 0 else -1
         between: list[int] = []
         for further in range(n):
@@ -168,7 +170,7 @@ class Listed(Schedule):
 
     phases: tuple[tuple[tuple[str, str], ...], ...] = field(repr=False)
     columns: int = 0
-    """Length of a row, where the peers stand in rows (torus); 0 elsewhere. For drawings."""
+    """The length of a row, where the peers stand in rows (torus); 0 elsewhere. Only drawings use it."""
 
     @property
     def period(self) -> int:
@@ -206,11 +208,11 @@ class Computed(Schedule):
 
     rule: Callable[[str, int], tuple[str, ...]] = field(repr=False)
     repeats_after: int | None = None
-    """Period in exchanges, or None if the rule never repeats."""
+    """The period in exchanges, or None if the rule never repeats."""
 
     @property
     def period(self) -> int:
-        """As declared, else the number of exchanges that are judged."""
+        """The declared period, else the number of exchanges that are judged."""
         return self.repeats_after or APERIODIC_EXCHANGES
 
     @property
@@ -219,6 +221,6 @@ class Computed(Schedule):
         return self.repeats_after is not None
 
     def out_neighbours(self, peer: str, exchange: int) -> tuple[str, ...]:
-        """What the rule answers; a declared period is held, whatever the rule does with larger numbers."""
+        """The answer of the rule. A declared period is enforced, whatever the rule returns for larger numbers."""
         self.place(peer)
         return self.rule(peer, exchange % self.repeats_after if self.repeats_after else exchange)

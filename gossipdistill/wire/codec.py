@@ -1,7 +1,7 @@
 """Envelopes to frames and back.
 
-The law of this file: `decode` either returns a well-formed envelope or raises `WireError` with a named code; nothing
-else ever comes out of it, whatever the bytes are, and nothing is allocated on the say-so of a number in a frame.
+The law of this file: `decode` either returns a well-formed envelope or raises `WireError` with a named code, whatever
+the bytes are; and no number in a frame causes an allocation by itself.
 
 A control message is one frame, a data message two:
 
@@ -12,14 +12,15 @@ A body larger than `piece_bytes_max` goes on in `Piece` messages (pieces.py).
 
 How the format grows
 1. Fields are append-only: a new one is added at the end of its list, be that the head or a list within it, and readers
-   ignore what follows the fields that they know. What is appended keeps to the limits of a head, and bytes travel in a
-   body only. Its absence means what it meant before.
-2. A new kind gets the next number, and goes only to a peer whose greeting has named its feature (messages.FEATURE_OF).
-   So does a new word of a closed set, such as a dtype. An unknown kind or word is therefore an error of its sender.
-3. The version rises only when what is said already changes its meaning or its place. Versions are not mixed in a run.
-4. For ever, so that two versions can tell one another why they do not talk: the first six entries of a head, and the
-   kind and the first four fields of a `Refusal`. It is written in the version of the one who is refused, and its fourth
-   field is the version that its writer speaks (version 2 wrote none, and all in its own).
+   ignore what follows the fields that they know. Appended fields keep to the limits of a head, and bytes travel only in
+   a body. The absence of a field means what it meant before.
+2. A new kind gets the next number, and is sent only to a peer whose greeting has named its feature
+   (messages.FEATURE_OF). The same holds for a new word of a closed set, such as a dtype. An unknown kind or word is
+   therefore an error of its sender.
+3. The version rises only when an existing field changes its meaning or its place. Versions are not mixed in a run.
+4. These never change, so that two versions can tell one another why they do not exchange: the first six entries of a
+   head, and the kind and the first four fields of a `Refusal`. A refusal is written in the version of the refused peer,
+   and its fourth field is the version of its writer (version 2 wrote none, and all in its own).
 5. tests/golden keeps frames of each version, byte for byte.
 """
 
@@ -54,7 +55,7 @@ from gossipdistill.wire.errors import WireCode, WireError
 __all__ = ["WIRE_VERSION", "WireCode", "WireError", "decode", "encode", "holds_state_or_piece"]
 
 WIRE_VERSION = 3
-"""2: claims had 6 or 8 entries, a `Leave` 1 to 3, and arrays no dtype."""
+"""In version 2, claims had 6 or 8 entries, a `Leave` 1 to 3, and arrays no dtype."""
 
 # Kind 2 is retired (the heartbeat of wire version 1) and is not given again.
 _KINDS: dict[type, int] = {
@@ -66,7 +67,7 @@ _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
 _UNREAD = frozenset(_KINDS[kind] for kind in (State, Piece))
 _HEAD_ENTRIES = 6
 _WRITERS_VERSION = _HEAD_ENTRIES + 3
-"""Where it stands in the head of a refusal."""
+"""The index of the writer's version in the head of a refusal."""
 
 
 def encode(envelope: Envelope) -> list[bytes | memoryview]:
@@ -117,7 +118,7 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [delivery.value, topic, key, number, offset, len(body)]
             return [msgpack.packb(head), body]
         case _:
-            state: State = message  # a kind that is missing above does not pass the type checker here
+            state: State = message  # for a kind that is missing above, this fails in the type checker
             what, arrived = state.content, [[c.topic, c.key, c.number] for c in state.confirms]
             head += [what.topic, what.key, state.number, what.step, what.exchange]
             head += [check.layout_out(what.payload), arrived]
@@ -126,15 +127,15 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
 
 
 def holds_state_or_piece(head: bytes | memoryview) -> bool:
-    """Whether the first frame of a message is that of a `State` or a `Piece`, as I write them, by a look at its first
-    bytes: the number of entries, the version and the kind. Of what is written otherwise only `decode` can tell."""
+    """Whether the first frame of a message is that of a `State` or a `Piece` as this release writes them, judged by its
+    first bytes: the number of entries, the version and the kind. For frames written differently only `decode` knows."""
     start = bytes(head[:3])
     return len(start) == 3 and start[0] & 0xF0 == 0x90 and start[1] == WIRE_VERSION and start[2] in _UNREAD
 
 
 def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS) -> Envelope:
-    """The envelope in these frames. The body stays a view of its frame, one that nobody can write through: a transport
-    within one process may hand the same memory to several readers.
+    """The envelope in these frames. The body stays a read-only view of its frame: a transport within one process may
+    hand the same memory to several readers.
 
     Raises:
         WireError: with the code of the first thing that is wrong.
@@ -164,7 +165,7 @@ def decode(frames: Sequence[bytes | memoryview], limits: Limits = DEFAULT_LIMITS
 
 
 def _spoken(head: list[Any]) -> int:
-    """The version that the writer of a well-formed head speaks: of a refusal, not the one that it is written in."""
+    """The version of the writer of a well-formed head; for a refusal, not the version that it is written in."""
     names_it = len(head) > _WRITERS_VERSION and head[1] == _KINDS[Refusal] and check.is_number(head[_WRITERS_VERSION])
     return int(head[_WRITERS_VERSION if names_it else 0])
 
@@ -189,7 +190,7 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
 
 
 def _message(kind: Any, fields: list[Any], frames: Sequence[bytes | memoryview], limits: Limits) -> Message:
-    if not check.is_number(kind):  # and never shown: the text of a deeply nested list would overflow the stack
+    if not check.is_number(kind):  # never shown: formatting a deeply nested list would overflow the stack
         raise WireError(WireCode.KIND, "kind is no number")
     if (kind in _WITH_BODY) != (len(frames) == 2):
         raise WireError(WireCode.PARTS, f"{len(frames)} frames do not fit kind {kind}")

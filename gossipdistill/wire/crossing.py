@@ -1,4 +1,4 @@
-"""There and back without a socket: what worlds in memory need, so that their messages are those that can travel."""
+"""Encoding and decoding without a socket: for simulations, so that their messages are those that can travel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from gossipdistill.wire.pieces import Assembly, split
 
 
 def cross(envelope: Envelope, limits: Limits = DEFAULT_LIMITS) -> tuple[Envelope, int]:
-    """What its reader makes of it, and how many bytes travelled: encoded, cut if large, decoded, put together.
+    """Return the envelope that its reader gets, and the number of bytes on the wire: encoded, cut if large, decoded,
+    assembled.
 
     Raises:
         WireError: for an envelope that breaks the limits, as its reader would.

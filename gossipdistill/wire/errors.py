@@ -1,4 +1,4 @@
-"""What bytes that are no message are called."""
+"""Errors for bytes that are no message."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class WireCode(StrEnum):
     LAYOUT = "layout"
     BODY = "body"
     PIECE = "piece"
-    """A piece that does not fit the body that is being assembled, or belongs to none."""
+    """The piece does not fit the body that is being assembled, or belongs to none."""
     FULL = "full"
-    """No room for one more body that travels in pieces; its sender will say it again."""
+    """There is no room for one more body in pieces; its sender will send it again."""
 
 
 class WireError(Exception):

@@ -1,7 +1,7 @@
-"""The field checkers: what a value from the wire must be, and how ours are made fit to travel.
+"""The field checkers: the values that are allowed from the wire, and the conversion of ours for the wire.
 
-Each takes whatever msgpack made of the bytes and returns the checked value, or raises `WireError`. None shows what came
-in its text: that of a deeply nested list would overflow the stack, and a peer could write on somebody's terminal.
+Each takes what msgpack decoded and returns the checked value, or raises `WireError`. No error text shows the value:
+formatting a deeply nested list would overflow the stack, and a peer could write on a terminal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT_CHARACTERS_MAX = 1024
 _NUMBER_MAX = 2**63 - 1
 _WEIGHT_MAX = 1e9
 _PORT_MAX = 65534
-"""The control port; data uses the port after it."""
+"""The control port is at most this; data uses the port after it."""
 _Word = TypeVar("_Word", bound=StrEnum)
 _KEY = re.compile(r"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}")
 _PROOF = re.compile(r"[0-9a-f]{64}")
@@ -34,7 +34,7 @@ _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a whole number from 0 to 2^63 - 1; true and false are none."""
+    """Whether it is a whole number from 0 to 2^63 - 1; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _NUMBER_MAX
 
 
@@ -53,14 +53,14 @@ def flag(value: Any) -> bool:
 
 
 def text(value: Any) -> str:
-    """A printable text: what a peer says may be shown on a terminal, so no line breaks and no escape sequences."""
+    """A printable text without line breaks and escape sequences: what a peer sends may be shown on a terminal."""
     if not isinstance(value, str) or len(value) > TEXT_CHARACTERS_MAX or not value.isprintable():
         raise WireError(WireCode.FIELD, f"expected a printable text of at most {TEXT_CHARACTERS_MAX} characters")
     return value
 
 
 def plain(words: str) -> str:
-    """A text of ours as `text` accepts it."""
+    """Our own text in a form that `text` accepts."""
     return "".join(character if character.isprintable() else " " for character in words[:TEXT_CHARACTERS_MAX])
 
 
@@ -92,9 +92,9 @@ def name_or_nothing(value: Any) -> str:
 
 
 def address(host: Any, port: Any) -> Address:
-    """Where a peer listens. Strict, since this text goes to a resolver and to a socket. ("", 0): nowhere."""
+    """The address of a peer. Strict, since this text goes to a resolver and to a socket. ("", 0) means nowhere."""
     if host == "" and is_number(port) and port == 0:
-        return Address("", 0)  # a peer that nobody can reach
+        return Address("", 0)  # a peer that cannot be dialled
     if not isinstance(host, str) or _HOST.fullmatch(host) is None:
         raise WireError(WireCode.FIELD, "expected a host")
     if not is_number(port) or not 1 <= port <= _PORT_MAX:
@@ -113,7 +113,7 @@ def take(fields: list[Any], count: int) -> list[Any]:
 
 
 def parts(entry: Any, count: int, what: str, code: WireCode = WireCode.FIELD) -> list[Any]:
-    """The same for an entry of a list."""
+    """The same for one entry of a list."""
     if not isinstance(entry, list) or len(entry) < count:
         raise WireError(code, f"{what} is malformed: expected {count} parts")
     return entry[:count]
@@ -173,7 +173,7 @@ def parcels(entries: Any, limits: Limits) -> tuple[tuple[str, int], ...]:
 
 
 def claims(entries: Any, limits: Limits) -> tuple[Claim, ...]:
-    """Claims of [name, boot, refutation, kind, by, place, where]; where is [host, port], or [] if that is not told."""
+    """Claims of [name, boot, refutation, kind, by, place, where]; where is [host, port], or [] if it is not given."""
     return tuple(_claim(entry) for entry in sequence(entries, limits.claims_per_message_max))
 
 
@@ -184,7 +184,7 @@ def _claim(entry: Any) -> Claim:
 
 
 def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
-    """The same on the way out."""
+    """The inverse, for sending."""
     return [
         [c.name, c.boot, c.incarnation, c.kind.value, c.by, c.place, [*c.address] if c.address else []] for c in told
     ]
@@ -194,7 +194,7 @@ def claims_out(told: Sequence[Claim]) -> list[list[Any]]:
 
 
 def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
-    """A layout of [name, shape, encoding, nbytes, dtype], checked to describe exactly the bytes that came.
+    """A layout of [name, shape, encoding, nbytes, dtype], checked to describe exactly the bytes that arrived.
 
     It may describe more, up to `payload_bytes_max`, where the body is a first piece: one of exactly `piece_bytes_max`.
     """
@@ -219,5 +219,5 @@ def payload(entries: Any, body: bytes | memoryview, limits: Limits) -> Payload:
 
 
 def layout_out(carried: Payload) -> list[list[Any]]:
-    """The same on the way out."""
+    """The inverse, for sending."""
     return [[array.name, list(array.shape), array.encoding, array.nbytes, array.dtype] for array in carried.layout]

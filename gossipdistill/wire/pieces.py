@@ -1,21 +1,21 @@
-"""Large bodies in pieces: cut on the way out, put together on the way in.
+"""Large bodies in pieces: split before sending, assembled on arrival.
 
     opening   a `State` or `Consignment` whose layout describes more bytes than its body has: `piece_bytes_max` of them
     pieces    `Piece` after `Piece`, each from the next multiple of `piece_bytes_max`, all full but the last
 
-Between two pieces of one link a socket may serve others, so a large checkpoint starves nobody; and no reader ever takes
-in more than a piece at a time on a stranger's word.
+Between two pieces of one link a socket may serve others, so a large checkpoint starves none; and a stranger's
+announcement makes no reader accept more than one piece at a time.
 
 Rules of this file
 1. `split` copies nothing. `Assembly` copies each byte once, into memory that belongs to the completed payload alone:
    its body can be written to, and its reader may use it in place.
-2. One body per sender and delivery class is put together at a time. By their announcements those of one sender have at
-   most `payload_bytes_max` together, and all have at most `assembly_bytes_max`. Pages are touched as bytes come, so an
-   announcement alone costs address space, not memory.
-3. Pieces lie on a grid, so a byte can come from one piece only. A piece that came before is ignored, order does not
-   matter, and whatever lies beside the grid is refused: a flood of small pieces cannot touch page after page.
-4. Who is refused for want of room says it again later. A body of which nothing came while `assembly_bytes_max` of
-   others did makes room.
+2. One body per sender and delivery class is assembled at a time. By their announcements those of one sender have at
+   most `payload_bytes_max` together, and all have at most `assembly_bytes_max`. Pages are touched as bytes arrive, so
+   an announcement alone costs address space, not memory.
+3. Pieces lie on a grid, so a byte can arrive in one piece only. A piece that arrived before is ignored, order does not
+   matter, and a piece off the grid is refused: a flood of small pieces cannot touch page after page.
+4. A sender that is refused for lack of room sends again later. A body of which nothing arrived while
+   `assembly_bytes_max` of others did is dropped for the room.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Key = tuple[PeerName, DeliveryClass]
 
 
 def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
-    """The envelope itself, or its opening and its pieces, in order; all views of the one body."""
+    """The envelope itself, or its opening and its pieces, in order; all are views of the one body."""
     message = envelope.message
     if not isinstance(message, State | Consignment) or message.payload.nbytes <= limits.piece_bytes_max:
         yield envelope
@@ -50,7 +50,7 @@ def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
 
 @dataclass(slots=True)
 class _Body:
-    """One body that is being put together. `came` marks the pieces that are here."""
+    """One body that is being assembled. `came` marks the pieces that have arrived."""
 
     opening: Envelope
     message: State | Consignment
@@ -70,25 +70,25 @@ def _fresh(size: int) -> memoryview:
 
 @dataclass(slots=True)
 class Assembly:
-    """The bodies of all senders that are on their way in. Feed it what `decode` returns.
+    """The incomplete bodies of all senders. Feed it what `decode` returns.
 
-    `allocate` supplies writable memory of a size in bytes for one body; its content does not matter, since a body is
-    only handed out when each byte of it has come.
+    `allocate` supplies writable memory of a size in bytes for one body; its initial content does not matter, since a
+    body is handed out only when every byte of it has arrived.
     """
 
     limits: Limits
     allocate: Callable[[int], memoryview] = _fresh
     _bodies: dict[_Key, _Body] = field(default_factory=dict)
     _fed: int = 0
-    """Bytes that were offered since the start: the clock of rule 4."""
+    """The number of bytes that were offered since the start: the clock of rule 4."""
 
     @property
     def announced_bytes(self) -> int:
-        """What all bodies that are not complete will have together."""
+        """The total size in bytes of all incomplete bodies, once complete."""
         return sum(len(body.memory) for body in self._bodies.values())
 
     def senders(self) -> set[PeerName]:
-        """Of whom something is on its way."""
+        """The senders of incomplete bodies."""
         return {sender for sender, _ in self._bodies}
 
     def feed(self, envelope: Envelope) -> Envelope | None:
@@ -112,12 +112,13 @@ class Assembly:
         return None
 
     def forget(self, sender: PeerName) -> None:
-        """Its connection is gone: what was on its way will be said again from the start."""
+        """Forget the incomplete bodies of a sender: its connection has ended, and it will send them again from the
+        start."""
         for delivery in DeliveryClass:
             self._bodies.pop((sender, delivery), None)
 
     def _replace(self, envelope: Envelope, message: State | Consignment, whole: bool) -> None:
-        """Drop what this message takes the place of: anything, if it opens a body; an older version, if it is whole."""
+        """Drop what this message replaces: anything, if it opens a body; an older version, if it is whole."""
         key = (envelope.sender, message.delivery)
         body = self._bodies.get(key)
         if body is None:
@@ -130,7 +131,7 @@ class Assembly:
         if older:
             if not whole:
                 raise WireError(WireCode.PIECE, "opens an older body than the one on its way", envelope.sender)
-        elif not whole or (same_slot and isinstance(message, State)):  # the next of a stream replaces nothing
+        elif not whole or (same_slot and isinstance(message, State)):  # the next message of a stream replaces nothing
             del self._bodies[key]
 
     def _open(self, envelope: Envelope, message: State | Consignment, total: int) -> None:
@@ -148,7 +149,7 @@ class Assembly:
         memory[:size] = message.payload.body
         came = bytearray(-(-total // size))
         came[0] = 1
-        bare = message.with_content(payload=replace(message.payload, body=b""))  # so that the frame can go
+        bare = message.with_content(payload=replace(message.payload, body=b""))  # so that the frame can be freed
         self._bodies[envelope.sender, message.delivery] = _Body(
             replace(envelope, message=bare), bare, memory, came, len(came) - 1, self._fed
         )

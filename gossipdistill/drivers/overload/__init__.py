@@ -1,1 +1,1 @@
-"""What keeps a flood of messages or connections from taking all memory, files and time. No ZeroMQ, no event loop."""
+"""Protection against floods of messages or connections: bounds on memory, files and time. No ZeroMQ, no event loop."""

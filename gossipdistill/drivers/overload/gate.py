@@ -1,4 +1,4 @@
-"""Whether others may connect: open, or closed for want of files or memory, with the reason. A value machine."""
+"""Whether others may connect: open, or closed because files or memory are short, with the reason. A value machine."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
 
 _ROOM_AGAIN = 1.25
-"""Files that must be free before it opens, of those in reserve."""
+"""The gate opens again when this many times the reserved files are free."""
 _FALLEN = 0.95
-"""To what memory must have fallen, of what closed it."""
+"""The gate opens again when memory has fallen to this share of the value that closed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One look at the process; None where it cannot be told."""
+    """The usage of the process at one time; None where a value is not available."""
 
     open_files: int | None
     files_max: int
     resident_bytes: int | None
     resident_bytes_max: int | None
     queued_bytes: int = 0
-    """What waits to be read, of all connections together."""
+    """The bytes that wait to be read on all connections together."""
 
 
 @dataclass(slots=True)
 class Gate:
-    """`is_open` changes with `look` alone, and so does `lacks_files`: whether it is closed for want of files."""
+    """Only `look` changes `is_open` and `lacks_files`, which says whether the gate is closed because files are
+    short."""
 
     limits: Limits
     is_open: bool = True
     lacks_files: bool = False
 
     def look(self, usage: Usage) -> tuple[EventKind, str] | None:
-        """What has changed, and why; None when nothing has."""
+        """Update the gate. Returns what has changed, and why; None when nothing has."""
         factor, fallen = (1.0, 1.0) if self.is_open else (_ROOM_AGAIN, _FALLEN)
         files_short = self._files_short(usage, factor)
         self.lacks_files = bool(files_short)
@@ -47,11 +48,11 @@ class Gate:
         return EventKind.LISTENER_OPENED, "takes connections in again: there are files and memory enough"
 
     def sheds(self, usage: Usage) -> bool:
-        """Whether connections that are there must go."""
+        """Whether existing connections must be ended."""
         return bool(self._memory_short(usage, 1.0))
 
     def is_behind(self, usage: Usage) -> bool:
-        """Whether more waits to be read than may."""
+        """Whether more bytes wait to be read than allowed."""
         return bool(self._queue_short(usage))
 
     def _queue_short(self, usage: Usage) -> str:

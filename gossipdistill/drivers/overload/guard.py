@@ -1,15 +1,15 @@
-"""Looks after files and memory: closes the listeners before they are short, and ends connections with too much unread.
+"""Guards files and memory: closes the listeners before they are short, and ends connections with too many unread bytes.
 
 Rules of this file
-1. Existing connections go on when the listeners close: the kernel drops what knocks.
-2. A connection of which more waits than of any honest one is ended, or paused (see `UnreadLedger`). When all together
-   hold too much, those on which no member has spoken are ended first, and the others paused. When memory is short for
-   another reason, all that others have made are ended. An honest peer connects again, and my own connections serve
-   both ways meanwhile.
+1. Existing connections continue when the listeners close: the kernel drops new connection requests.
+2. A connection with more waiting bytes than any honest one has is ended, or paused (see `UnreadLedger`). When all
+   together hold too much, those on which no member has spoken are ended first, and the others paused. When memory is
+   short for another reason, all that others have opened are ended. An honest peer connects again, and my own
+   connections serve both ways meanwhile.
 3. When files are short, or strangers hold too many, half of the connections on which no member has spoken are ended,
-   the oldest first of the addresses that have most; so a peer that holds many keeps nobody out, and one that has
-   just come has time to speak.
-4. When to look is said by `Knocks`. Elsewhere than on Linux nothing of this can be told, and nothing is done.
+   the oldest first of the addresses with the most. So a peer that holds many keeps no other out, and one that has just
+   connected has time to speak.
+4. `Knocks` decides when to check. Only Linux gives these values; on other systems nothing is done.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
 _LOOKED_AT_MAX = 256
-"""Connections whose bytes are counted in one look; with more, they take turns."""
+"""The bytes of at most this many connections are counted in one check; more connections take turns."""
 _SAID_EVERY_S = 10.0
-"""That the listeners closed, or that room was made for want of files, is said at most this often."""
+"""That the listeners closed, or that connections were ended because files are short, is reported at most once in this
+time."""
 FarEnds = Mapping[tuple[str, int], Channel]
 
 
 def first_to_go(silent: Sequence[Connection]) -> list[Connection]:
-    """The half of these connections, or one more, that is ended for want of files. The kernel numbers sockets as they
-    are made, so those with low inodes are the oldest, nearly so on several processors."""
+    """The half of these connections (rounded up) that is ended when files are short. The kernel numbers sockets in the
+    order of creation, so low inodes are the oldest, nearly so on several processors."""
     seen: Counter[str] = Counter()
     ranked = []
     for one in sorted(silent, key=lambda one: -one.inode):
-        ranked.append((seen[one.peer[0]], one))  # how many newer ones its address has
+        ranked.append((seen[one.peer[0]], one))  # the number of newer ones from its address
         seen[one.peer[0]] += 1
     ranked.sort(key=lambda entry: entry[0])
     return [one for _, one in ranked[len(ranked) // 2 :]]
@@ -49,13 +50,13 @@ def first_to_go(silent: Sequence[Connection]) -> list[Connection]:
 
 @dataclass(slots=True)
 class Guard:
-    """Of one driver. Who is cut off is held against it if keys say who it is: `is_proven`."""
+    """The guard of one driver. Being cut off is an offence of a peer that keys identify: `is_proven`."""
 
     peer: Peer
     events: EventSink
     unread_bytes: UnreadLedger
     buffers: Buffers
-    """What bodies of several messages take, which is no backlog."""
+    """The memory of bodies that arrive in pieces, which is no backlog."""
     resources: Resources
     is_proven: bool
     gate: Gate = field(init=False)
@@ -65,7 +66,7 @@ class Guard:
     _closing_said: bool = False
     _ended_silent_s: float = float("-inf")
     _level: int = 0
-    """Bytes that waited at the last look."""
+    """The number of bytes that waited at the last check."""
     _connections: Connections = field(default_factory=Connections)
     _backlog: Backlog = field(default_factory=Backlog)
     _turn: int = 0
@@ -79,23 +80,23 @@ class Guard:
         self._resident_bytes_max = None if memory is None else int(self.peer.limits.resident_share_max * memory)
 
     def begin(self, at: Address) -> None:
-        """Others connect `at` a control port and the next."""
+        """Start; others connect to `at`, the control port, and to the next port."""
         self._ports = {at.port, at.data_port}
         self.unread_bytes.is_watched = True
 
     def end(self) -> None:
-        """It is looked at nothing any more."""
+        """Stop checking."""
         self.unread_bytes.is_watched = False
 
     def next_look_s(self) -> float:
-        """How long after the last look the next is due: before more can have come than may wait."""
+        """Seconds from the last check until the next: before more can have arrived than may wait."""
         limits = self.peer.limits
         room_s = (limits.queued_bytes_max - self._level) / limits.data_bytes_per_s_max
         return min(max(room_s, limits.guard_interval_min_s), limits.guard_interval_s)
 
     def look(self, is_behind: bool, dialled: FarEnds, now: float) -> None:
-        """Do what must be done now. `is_behind`: there is more to read than was read. `dialled`: where my connections
-        go."""
+        """Check, and act on the result. `is_behind`: there is more to read than was read. `dialled`: the far ends of my
+        own connections."""
         since_s, self._looked_s = now - self._looked_s, now
         usage = self._usage(is_behind)
         self._freed.look(self._level)
@@ -107,7 +108,7 @@ class Guard:
             self._say_change(*change, now)
 
     def _say_change(self, kind: EventKind, reason: str, now: float) -> None:
-        """Under a flood the gate closes and opens several times a second."""
+        """Report a change, but not too often: under a flood the gate closes and opens several times a second."""
         if kind is EventKind.LISTENER_CLOSED:
             if now - self._closed_s < _SAID_EVERY_S:
                 return
@@ -149,7 +150,7 @@ class Guard:
             self.events.tell(EventKind.CUT_OFF, f"memory is short: {ended} connections of others are ended")
 
     def _catch_up(self, all_of_them: list[tuple[Connection, bool]], silent: list[Connection], now: float) -> None:
-        """More waits than may: no more data of anybody, until it is less."""
+        """Too much waits: pause the data connections of all until it is less."""
         self._end_silent(silent, len(silent), "too much waits to be read", now)
         for one, is_data in all_of_them:
             is_open = one.fd in self.unread_bytes.by_fd and not self.unread_bytes.is_paused(one.fd)
@@ -165,7 +166,7 @@ class Guard:
             )
 
     def _look_at_bytes(self, all_of_them: list[tuple[Connection, bool]], now: float) -> int:
-        """Pause, and end, those of which too much waits. How many were ended."""
+        """Pause or end connections with too many waiting bytes. Returns the number that were ended."""
         count = len(all_of_them)
         begin = self._turn % count if count > _LOOKED_AT_MAX else 0
         self._turn = begin + _LOOKED_AT_MAX
@@ -192,5 +193,5 @@ class Guard:
         self.peer.unreadable.too_much(sender, "hoard", problem, now, proven=self.is_proven)
 
     def _shut(self, listener: Connection) -> None:
-        """Close a listener, or open it, as the gate is."""
+        """Close or open a listener, as the gate is."""
         drop_syns(listener, deaf=not self.gate.is_open)

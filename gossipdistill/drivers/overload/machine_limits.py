@@ -1,7 +1,7 @@
-"""What this process may use of its machine: all of it, or what Linux control groups leave it, as a container's `--cpus`
-and `--memory` or a batch system set them.
+"""What this process may use of its machine: all of it, or what Linux control groups allow, as set by a container's
+`--cpus` and `--memory` or by a batch system.
 
-Each group above that of the process may be tighter, so all are read, and the least limit counts. Version 2 has one
+Each group above that of the process may be tighter, so all are read, and the lowest limit counts. Version 2 has one
 tree, version 1 one per controller.
 """
 
@@ -19,13 +19,13 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def cpu_quota(own: Path = _OWN, root: Path = _ROOT) -> float | None:
-    """CPUs that the control groups of this process allow it; None: no limit."""
+    """The number of CPUs that the control groups of this process allow; None means no limit."""
     return _least("cpu", _quota, own, root)
 
 
 def memory_bytes(own: Path = _OWN, root: Path = _ROOT) -> int | None:
-    """Memory that this process can have at most: of the machine, or of its control groups if that is less, which it
-    shares with all others in them. None where neither can be told."""
+    """The bytes of memory that this process can have at most: those of the machine, or of its control groups if that is
+    less, which it shares with all other members. None where neither is known."""
     limits = [_least("memory", _limit_bytes, own, root)]
     with contextlib.suppress(OSError, ValueError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,11 +1,11 @@
-"""Callers whose keys nobody knows yet, in a run with a join secret: whose word is judged first. A value machine.
+"""Callers with unknown keys, in a run with a join secret: whose messages are judged first. A value machine.
 
 Rules of this file
-1. A new key is let in, however many have come before it; so no number of them keeps out the one that has the secret.
-2. Places are few. A new key takes one; the place of a key whose proof was wrong goes first, then the oldest of the
-   address that has most. So a flood from one address displaces its own keys, and not those of others.
-3. The first few words of a key that has a place are judged before anything that is counted against all strangers
-   together: the proof is among them. Each further word has to pay.
+1. A new key is let in, however many came before it; so no number of them keeps out the one that has the secret.
+2. Places are few. A new key takes one; a key whose proof was wrong loses its place first, then the oldest of the
+   address with the most. So a flood from one address displaces its own keys, and not those of others.
+3. The first few messages of a key that has a place are judged before anything that is counted against all strangers
+   together: the proof is among them. Each further message counts against the rate limit of strangers.
 4. A key whose proof was wrong is not let in again while it is remembered.
 """
 
@@ -15,13 +15,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 _WORDS = 4
-"""Words of one key that are judged first: a record, its greeting, and the same again."""
+"""This many messages of one key are judged first: a record, its greeting, and the same again."""
 
 
 @dataclass(slots=True)
 class Place:
-    """Of one key. `since_s` is when it was let in, `words` how many it has had judged, `failed` whether one was a wrong
-    proof."""
+    """The place of one key. `since_s` is the time when it was let in, `words` the number of its messages that were
+    judged, `failed` says whether one was a wrong proof."""
 
     host: str
     since_s: float
@@ -31,17 +31,17 @@ class Place:
 
 @dataclass(slots=True)
 class Newcomers:
-    """Places by key, the oldest first. With `places_max` of 0 nobody may enrol."""
+    """Places by key, the oldest first. With `places_max` = 0 enrolment is off."""
 
     places_max: int = 0
     place_s: float = 30.0
-    """How long a key may keep its place."""
+    """A key may keep its place for this many seconds."""
     by_key: dict[str, Place] = field(default_factory=dict)
     displaced: int = 0
-    """Keys that have lost their place to another before their time."""
+    """The number of keys that lost their place to another before their time."""
 
     def let_in(self, key: str, host: str, now: float) -> bool:
-        """Whether a key that nobody knows may say a word; it comes from this IP address."""
+        """Whether an unknown key from this IP address may send a message."""
         if not self.places_max:
             return False
         place = self.by_key.get(key)
@@ -55,7 +55,7 @@ class Newcomers:
         return True
 
     def is_heard_first(self, key: str) -> bool:
-        """Whether a word under this key is to be judged at once; it is one of the few for which that holds."""
+        """Whether a message under this key is judged at once; it then counts as one of the few."""
         place = self.by_key.get(key)
         if place is None or place.failed or place.words >= _WORDS:
             return False
@@ -63,13 +63,13 @@ class Newcomers:
         return True
 
     def failed(self, key: str) -> None:
-        """What it said was no proof."""
+        """Note that the key sent no valid proof."""
         place = self.by_key.get(key)
         if place is not None:
             place.failed = True
 
     def enrolled(self, key: str) -> None:
-        """It is no newcomer any more."""
+        """Note that the key is enrolled."""
         self.by_key.pop(key, None)
 
     def _forget(self, now: float) -> None:
@@ -79,7 +79,7 @@ class Newcomers:
             del self.by_key[key]
 
     def _least(self) -> str:
-        """The key whose place is given to the next."""
+        """The key that loses its place to the next one."""
         failed = next((key for key, place in self.by_key.items() if place.failed), None)
         if failed is not None:
             return failed

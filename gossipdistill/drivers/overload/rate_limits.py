@@ -1,7 +1,7 @@
-"""How much one sender may send: messages and bytes a second, on either channel, each sender by itself.
+"""Rate limits of each sender: messages and bytes per second, separately for each channel.
 
-What is beyond it is dropped unread, so a flood costs the reading of its frames and no more. The bounds are such that no
-healthy peer ever meets them: see `limits`. All strangers together have one share.
+What exceeds them is dropped unread, so a flood costs only the reading of its frames. No healthy peer ever reaches the
+limits: see `limits`. All strangers together have one share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gossipdistill.protocol.token_bucket import TokenBucket
 
 @dataclass(slots=True)
 class RateLimit:
-    """What one sender has left on one channel."""
+    """The tokens that one sender has left on one channel."""
 
     messages: TokenBucket
     bytes: TokenBucket
@@ -26,7 +26,7 @@ Budget = dict[tuple[str, Channel], RateLimit]
 
 @dataclass(slots=True)
 class RateLimits:
-    """What everybody has left who has dialled me. A connection of mine carries a purse of its own."""
+    """The tokens that every peer that dialled me has left. A connection of mine carries a budget of its own."""
 
     limits: Limits
     _budget: Budget = field(default_factory=dict)
@@ -34,9 +34,9 @@ class RateLimits:
     def breach(
         self, sender: str, channel: Channel, size: int, now: float, budget: Budget | None = None
     ) -> tuple[str, str] | None:
-        """None where a message of `size` bytes may pass; else the limit that it breaks, in one word and in words.
+        """None where a message of `size` bytes may pass; else the limit that it exceeds, in one word and in words.
 
-        `sender` is the name of a member; "" are all others. `budget` is that of my own connection to it.
+        `sender` is the name of a member; "" stands for all others. `budget` is that of my own connection to it.
         """
         kept = self._budget if budget is None else budget
         rate_limit = kept.get((sender, channel))

@@ -1,8 +1,8 @@
-"""What this process uses of its machine, and what the kernel knows of its connections.
+"""What this process uses of its machine, and what the kernel reports of its connections.
 
-libzmq tells neither how many connections have not shaken hands yet, nor what it holds of a message that never ends. The
-kernel does: how many files are open, how much memory is resident, and how many bytes have come on each connection.
-Elsewhere than on Linux what cannot be told is None, and the caller does without.
+libzmq reports neither how many connections have not finished the handshake, nor what it holds of a message that never
+ends. The kernel reports the number of open files, the resident memory, and the bytes that arrived on each connection.
+On systems other than Linux a value that is not available is None, and the caller does without.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pathlib import Path
 from gossipdistill.drivers.overload.machine_limits import memory_bytes
 
 _BYTES_RECEIVED_AT = 128
-"""Offset of `tcpi_bytes_received` in `struct tcp_info`, an unsigned 64-bit number; of Linux 4.1 and later."""
+"""The offset of `tcpi_bytes_received` in `struct tcp_info`, an unsigned 64-bit number; in Linux 4.1 and later."""
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _RETURN = 0x06
-"""BPF_RET | BPF_K: with 0, "keep 0 bytes of this packet"."""
+"""This is BPF_RET | BPF_K: with 0, "keep 0 bytes of this packet"."""
 _FD_FOLDERS = ("/proc/self/fd", "/dev/fd")
 
 
@@ -36,40 +36,40 @@ class Connection:
     fd: int
     inode: int
     port: int
-    """Of this end."""
+    """The port of this end."""
     peer: tuple[str, int]
     listens: bool = False
-    """It is no connection but a listener; `peer` is empty."""
+    """This is a listener, not a connection; `peer` is empty."""
 
 
 class Resources:
-    """Readings of this process; tests give others."""
+    """Readings of this process; tests replace them."""
 
     def files_max(self) -> int:
-        """How many files may be open."""
+        """The number of files that may be open."""
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def open_files(self) -> int | None:
-        """How many are."""
+        """The number of open files."""
         for folder in _FD_FOLDERS:
             with contextlib.suppress(OSError):
-                return len(os.listdir(folder)) - 1  # less the one of the folder itself
+                return len(os.listdir(folder)) - 1  # minus the one of the folder itself
         return None
 
     def resident_bytes(self) -> int | None:
-        """Memory of this process that is in use now."""
+        """The resident memory of this process in bytes."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             return pages * resource.getpagesize()
         return None
 
     def memory_bytes(self) -> int | None:
-        """All that this process can have."""
+        """The memory in bytes that this process can have at most."""
         return memory_bytes()
 
 
 def files_within_reach(wanted: int) -> int:
-    """How many files may be open once this process has asked for so many."""
+    """The number of files that may be open once this process has asked for `wanted`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return soft
@@ -77,20 +77,20 @@ def files_within_reach(wanted: int) -> int:
 
 
 def ask_for_files(wanted: int) -> None:
-    """Have so many files open, or as many as the system allows; never less than before."""
+    """Raise the limit of open files to `wanted`, or as far as the system allows; never lower it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files_within_reach(wanted), hard))
 
 
 class Connections:
-    """All TCP connections and listeners of this process. Those that were seen before are not asked again."""
+    """All TCP connections and listeners of this process. Known ones are not queried again."""
 
     def __init__(self) -> None:
         self._known: dict[int, Connection] = {}
 
     def all(self) -> list[Connection]:
-        """Those of now; none where that cannot be told."""
+        """The present ones; empty where they are not available."""
         found: dict[int, Connection] = {}
         with contextlib.suppress(OSError):
             for name in os.listdir(_FD_FOLDERS[0]):
@@ -112,7 +112,7 @@ class Connections:
 
 
 def connections() -> list[Connection]:
-    """All TCP connections and listeners of this process, looked at anew."""
+    """All TCP connections and listeners of this process, all queried anew."""
     return Connections().all()
 
 
@@ -129,12 +129,12 @@ def _connection(fd: int) -> Connection | None:
 
 
 def tells_bytes() -> bool:
-    """Whether this kernel says how many bytes have come on a connection."""
+    """Whether this kernel reports the number of bytes that arrived on a connection."""
     return sys.platform == "linux" and hasattr(socket, "TCP_INFO")
 
 
 def bytes_received(one: Connection) -> int | None:
-    """How many bytes have come on a connection since it was made, read or not."""
+    """The number of bytes that arrived on a connection since it was made, read or not."""
     with contextlib.suppress(OSError, struct.error, AttributeError), _borrowed(one.fd) as its:
         told = its.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
         return int(struct.unpack_from("=Q", told, _BYTES_RECEIVED_AT)[0])
@@ -142,7 +142,7 @@ def bytes_received(one: Connection) -> int | None:
 
 
 def cut(one: Connection) -> bool:
-    """End a connection that libzmq owns: both ends see it as broken. Whether it still was this connection."""
+    """End a connection that libzmq owns: both ends see it as broken. Returns whether it still was this connection."""
     with contextlib.suppress(OSError), _borrowed(one.fd) as its:
         if os.fstat(its.fileno()).st_ino == one.inode:
             its.shutdown(socket.SHUT_RDWR)
@@ -151,10 +151,11 @@ def cut(one: Connection) -> bool:
 
 
 def drop_syns(one: Connection, deaf: bool) -> bool:
-    """Have the kernel drop all that comes to a listener, or no longer; connections that it has made are not concerned.
-    Of a connection, what is dropped is sent again by the other end, later and later: nothing is lost.
+    """Make the kernel drop all packets to a listener, or no longer; its established connections are not affected. On a
+    connection, the other end retransmits the dropped packets at growing intervals: nothing is lost.
 
-    `unbind` would end those as well: libzmq holds them to be the listener's own. Whether it could be done.
+    `unbind` would end established connections too: libzmq counts them as the listener's own. Returns whether it could
+    be done.
     """
     with contextlib.suppress(OSError), _borrowed(one.fd) as its:
         if not deaf:
@@ -169,7 +170,7 @@ def drop_syns(one: Connection, deaf: bool) -> bool:
 
 @contextlib.contextmanager
 def _borrowed(fd: int) -> Iterator[socket.socket]:
-    """A second descriptor of a socket that somebody else owns, for a moment.
+    """A second descriptor of a socket with another owner, for a short time.
 
     Raises:
         OSError: when it is none, or is gone.

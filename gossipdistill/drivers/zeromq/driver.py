@@ -1,8 +1,8 @@
 """The protocol on real sockets: ROUTERs that listen, and a pair of DEALERs to each peer; all are read and written.
 
 Rules of this file
-1. One turn is: mailbox -> protocol -> sockets -> mailbox. Nothing in it waits, and no turn takes long.
-2. A fault of ours ends `run` with that fault (see `DriverLoop`).
+1. One turn is: mailbox -> protocol -> sockets -> mailbox. Nothing in it blocks, and no turn takes long.
+2. A fault of our own code ends `run` with that fault (see `DriverLoop`).
 3. Control is read before data, so that a process is greeted before its first state is judged.
 """
 
@@ -65,10 +65,10 @@ class Driver:
     context: ZmqContext | None = None
     curve: Curve | None = None
     faults: FaultySender | None = None
-    """Bends what is sent, in a run with a fault plan."""
+    """In a run with a fault plan, this applies the plan to what is sent."""
     resources: Resources = field(default_factory=Resources)
     heartbeat: IO[bytes] | None = None
-    """Given a byte about once a second while the loop and libzmq's I/O threads go on."""
+    """This file is written a byte about once a second while the loop and libzmq's I/O threads run."""
     loop: DriverLoop = field(init=False)
     events: EventSink = field(init=False)
     sockets: Sockets = field(init=False)
@@ -115,7 +115,7 @@ class Driver:
     # --- life ----------------------------------------------------------------------------------------------------
 
     def bind(self) -> Address:
-        """Take the two ports, or none where there is nothing to listen at.
+        """Bind the two ports, or none where there is no address to listen at.
 
         Raises:
             AddressError: when one is in use or not ours.
@@ -133,7 +133,7 @@ class Driver:
         return self.listen
 
     async def run(self) -> None:
-        """Serve until `stop` was called and the last words are out."""
+        """Serve until `stop` was called and the last messages are sent."""
         self.loop.begin()
         try:
             self._keep_the_door()
@@ -162,23 +162,23 @@ class Driver:
             self.close()
 
     def close(self) -> None:
-        """Close every socket at once; nothing lingers."""
+        """Close every socket at once, without lingering."""
         if self._open:
             self._open = False
             self.sockets.close_all()
 
     def stop(self, reason: str, crashed: bool = False) -> None:
-        """Say the last word and end `run` (to be called on the loop's own thread). `crashed`: not on purpose."""
+        """Send the last message and end `run` (to be called on the loop's own thread). `crashed`: not on purpose."""
         if self._leaving is None:
             self._leaving = reason
-            self.wake()  # what the learner has left goes first: the last word says what was absorbed
+            self.wake()  # the learner's last posts go first: the last message names what was absorbed
             self.peer.membership.leave(reason, crashed)
             self.wake()
             self.loop.ended.set()
 
     def trust(self, public_keys: Mapping[str, str], revoked: Collection[str] = ()) -> None:
-        """From now on these are the roster's keys, also on connections that are open, and nobody of a `revoked` name
-        may enrol (to be called on the loop's own thread)."""
+        """Trust these keys of the roster from now on, also on open connections; no `revoked` name may enrol (to be
+        called on the loop's own thread)."""
         assert self.curve is not None
         book = self.peer.key_distribution.book
         if book is not None:
@@ -195,13 +195,14 @@ class Driver:
         self.wake()
 
     def unanswered(self) -> list[str]:
-        """What is wrong at each address that was dialled in vain, in words (from any thread)."""
+        """The problem at each address that was dialled in vain, in words (from any thread)."""
         return self._unanswered.lines()
 
     # --- one turn: mailbox -> protocol -> sockets -> mailbox -------------------------------------------------------
 
     def wake(self) -> None:
-        """The learner has posted or taken something, or it is time (to be called on the loop's own thread)."""
+        """Take a turn: the learner has posted or taken something, or a timer is due (to be called on the loop's own
+        thread)."""
         self.loop.call(self._turn)
 
     def fail(self, error: Exception) -> None:
@@ -217,12 +218,12 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         wait_s = self.peer.next_timeout() - self.clock()
-        if self.egress.is_busy:  # should a signal that there is room ever be missed
+        if self.egress.is_busy:  # in case a signal that there is room is missed
             wait_s = min(wait_s, self.limits.retry_interval_s)
         self._timer = self.loop.call_later(max(wait_s, 0.001), self._turn)
 
     def _flow(self) -> None:
-        """Large bodies go on as far as there is room; what sending may have swallowed is looked for."""
+        """Send large bodies as far as there is room, and check the sockets whose signals sending may have swallowed."""
         more = self.egress.pump()
         touched, self.egress.sending.touched = self.egress.sending.touched, {}
         room = self.readable.look_again(touched) and self.egress.is_busy
@@ -230,7 +231,7 @@ class Driver:
             self._soon()
 
     def _soon(self) -> None:
-        """Another turn as soon as the loop has served its other duties."""
+        """Take another turn as soon as the loop has served its other tasks."""
         if self._again is None:
             self._again = self.loop.call_soon(self._read_on)
 
@@ -242,10 +243,10 @@ class Driver:
             self.loop.call_soon(self._turn)
         if done.neighbourhood is not None:
             self.egress.part_from_the_gone()
-            self.ingress.forget()  # nobody who is gone holds up a body that is half in
+            self.ingress.forget()  # the half-received bodies of peers that are gone are dropped
 
     def _hand_out_bent(self, transmit: Transmit) -> None:
-        """What a fault plan lets pass, now or late."""
+        """Send what a fault plan lets pass, now or later."""
         assert self.faults is not None
         for copy in self.faults.copies(transmit):
             if copy.delay_s > 0:
@@ -264,7 +265,7 @@ class Driver:
         self._read()
 
     def _read(self) -> None:
-        """Read what has come; the protocol has its turn if there is something for it."""
+        """Read what has arrived; the protocol takes a turn if there is something for it."""
         if not self._open or self.loop.running is None:
             return
         before = self.ingress.handed_over
@@ -272,7 +273,7 @@ class Driver:
         if self.egress.connections_ended() or self.ingress.handed_over != before:
             self._turn()
         else:
-            self._flow()  # there is room again, or a piece came: nothing for the protocol to think about
+            self._flow()  # there is room again, or a piece arrived: nothing for the protocol
 
     def _keep_the_door(self) -> None:
         zap, book = self.sockets.zap_handler, self.peer.key_distribution.book

@@ -1,8 +1,8 @@
-"""What leaves: messages to sockets, large bodies piece by piece, and what became of those that could not be sent.
+"""The outgoing half: messages to sockets, large bodies piece by piece, and what could not be sent.
 
 Rules of this file
 1. The protocol is told of each message of which nothing could be sent (`Peer.not_sent`), but not of a late copy.
-2. Half of a body is lost with its connection: it begins again, as with a peer that was out of reach.
+2. A half-sent body is lost with its connection: it starts again, as with a peer that was unreachable.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Egress:
 
     @property
     def is_busy(self) -> bool:
-        """Whether large bodies are on their way."""
+        """Whether large bodies are in transfer."""
         return bool(self.scheduler.lanes)
 
     def hand_out(self, transmit: Transmit, late: bool = False, flip: Flip | None = None) -> None:
-        """One message on its way, as a whole or piece by piece."""
+        """Send one message, whole or piece by piece."""
         if channel_of(transmit.envelope) is Channel.DATA:
             taken = self.scheduler.add(transmit, late, flip)
             self._mind_the_connection(transmit.envelope.to)
@@ -54,7 +54,7 @@ class Egress:
             self.peer.not_sent(transmit, self.clock())
 
     def pump(self) -> bool:
-        """Large bodies go on as far as there is room. Whether one could go on at once."""
+        """Send large bodies as far as there is room. Returns whether one could continue at once."""
         self.part_from_the_closed()
         more = self.scheduler.pump()
         self.part_from_the_closed()
@@ -64,38 +64,39 @@ class Egress:
         return more
 
     def connections_ended(self) -> bool:
-        """Tell the protocol of the data connections that have ended, and had carried large bodies; a body may have been
-        handed out whole. Whether there was one."""
+        """Tell the protocol of data connections that have ended after carrying large bodies, even if a body was handed
+        over whole. Returns whether there was one."""
         ended, self.monitors.ended = self.monitors.ended, []
         for link, name in ended:
             self._way_ended(link, name)
         return bool(ended)
 
     def part_from_the_closed(self) -> None:
-        """What was on its way through links that were closed on purpose is given up."""
+        """Give up what was in transfer through links that were closed on purpose."""
         links = self.sending.links
         while links.closed:
             self._give_up(self.scheduler.drop_way(links.closed[0]))
             del links.closed[0]
 
     def part_from_the_gone(self) -> None:
-        """A peer that is not there holds up no body."""
+        """Give up bodies to peers that are not present."""
         self.drop([name for name in self.scheduler.lanes if not is_present(self.peer, name)])
 
     def drop(self, names: Collection[str]) -> None:
-        """Nothing more goes to these peers of what is on its way."""
+        """Drop everything in transfer to these peers."""
         for name in names:
             self._give_up(self.scheduler.drop(name))
 
     def _way_ended(self, way: Way, *names: str) -> None:
-        """A connection to these peers, and to the recipients of bodies on their way, has ended (rule 2)."""
+        """Handle the end of a connection to these peers, and to the recipients of bodies in transfer on it (rule 2)."""
         given_up = self.scheduler.drop_way(way)
         self._give_up(given_up)
         for name in dict.fromkeys([*names, *(transmit.envelope.to for transmit in given_up)]):
             self.peer.connection_ended(PeerName(name), self.clock())
 
     def _mind_the_connection(self, name: str) -> None:
-        """Large bodies to this peer are in transfer, or none: in queues that are lost with their connection."""
+        """Watch the connections on which large bodies to this peer are in transfer: what is in their queues is lost
+        when they end."""
         lane = self.scheduler.lanes.get(name)
         for transfer in lane.transfers if lane is not None else ():
             if isinstance(transfer.way, Link) and transfer.way.sockets:

@@ -1,7 +1,8 @@
-"""A driver's outgoing messages bent by a fault plan: lost, late, twice, or with a flipped byte.
+"""A fault plan applied to a driver's outgoing messages: lost, late, duplicated, or with a flipped bit.
 
-Every process bends what it sends, so one plan bends each direction of each link once. What comes late and is not taken
-by its socket is lost silently: telling the protocol that it was never on the wire would be wrong of a second copy.
+Every process applies the plan to what it sends, so each direction of each link is affected once. A late message that
+its socket does not accept is lost silently: the protocol must not be told that it was never on the wire, which would be
+wrong for a second copy.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from gossipdistill.presence import Address
 
 HELD_MESSAGES_MAX = 1024
 HELD_BYTES_MAX = 64 * 1024 * 1024
-"""Messages under way at the same time; what would be more is lost, as in a router."""
+"""At most this many messages and bytes are delayed at the same time; further ones are lost, as in a router."""
 _HEADER_BYTES = 120
-"""Of a message without payload, for a rate limit."""
+"""The size of a message without payload, for a rate limit."""
 
 Frames = list[bytes | memoryview]
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Flips one bit of one frame, in a copy; which one is drawn by `seed`."""
+    """Flips one bit of one frame, in a copy; `seed` determines which one."""
 
     seed: str
 
@@ -53,18 +54,19 @@ class Copy(NamedTuple):
 
 @dataclass(slots=True)
 class FaultySender:
-    """Between a driver and its sockets. `elapsed_s` is the time since the start of the run, negative before it."""
+    """Applies the plan between a driver and its sockets. `elapsed_s` is the time since the start of the run, negative
+    before it."""
 
     links: LinkFaults
     elapsed_s: Callable[[], float]
     names: Mapping[Address, str] = field(default_factory=dict)
-    """Who listens where: a greeting may go to an address alone."""
+    """The name of the peer at each address: a greeting may have only an address."""
     overflowed: int = 0
     _held_messages: int = 0
     _held_bytes: int = 0
 
     def copies(self, transmit: Transmit) -> list[Copy]:
-        """What the plan makes of one message (on the loop's own thread). Those with a delay are under way until
+        """The copies of one message by the plan (on the loop's own thread). Those with a delay are held until
         `release`."""
         envelope, size = transmit.envelope, _size(transmit)
         to = str(envelope.to) or self.names.get(transmit.address, "")
@@ -77,12 +79,12 @@ class FaultySender:
         return [copy for copy in copies if copy.delay_s <= 0 or self._holds(size)]
 
     def release(self, copy: Copy) -> None:
-        """Its delay is over."""
+        """Note that the delay of a copy is over."""
         self._held_messages -= 1
         self._held_bytes -= copy.size
 
     def _holds(self, size: int) -> bool:
-        """Whether there is room for one more under way."""
+        """Hold one more delayed message, if there is room; returns whether there was."""
         if self._held_messages >= HELD_MESSAGES_MAX or self._held_bytes + size > HELD_BYTES_MAX:
             self.overflowed += 1
             return False

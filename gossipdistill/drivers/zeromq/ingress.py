@@ -1,11 +1,12 @@
-"""From a message's frames to the protocol: check who says it, put pieces together, hand over.
+"""From the frames of a message to the protocol: check its sender, assemble pieces, hand it over.
 
 Rules of this file
-1. Who a message says it is from must be whose connection it came through: with keys, the peer to whom the key of that
-   connection belongs at that moment; without, to the one that has spoken on it first.
-2. Pieces are put together for living members only: nobody else can make us hold memory.
-3. Who sends more than it may, or is muted, is not read: states and pieces are dropped by a look at their first bytes.
-4. Who speaks another wire version is refused in its own, on the connection through which it came if need be.
+1. The sender named in a message must be the one of its connection: with keys, the peer to which the key of that
+   connection belongs at that moment; without, the one that has spoken on it first.
+2. Pieces are assembled for living members only: no other peer can make this process hold memory.
+3. Messages of a sender that exceeds its rate, or is muted, are not read: states and pieces are dropped by their first
+   bytes.
+4. A peer with another wire version is refused in its own version, on the connection of its message if necessary.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from gossipdistill.wire.pieces import Assembly
 
 @dataclass(slots=True)
 class Ingress:
-    """The way of messages into the peer of one driver."""
+    """The incoming half of one driver."""
 
     peer: Peer
     limits: Limits
@@ -44,15 +45,15 @@ class Ingress:
     clock: Callable[[], float]
     curve: Curve | None = None
     speakers: dict[tuple[Channel, bytes], tuple[str, int]] = field(default_factory=dict)
-    """Without keys: by connection, the process that has spoken on it first."""
+    """Without keys, the process that has spoken first on each connection."""
     unheard: int = 0
-    """Words of callers who have not enrolled."""
+    """The number of messages of callers that have not enrolled."""
     unread: int = 0
-    """Messages that were dropped for their sender sent more than it may."""
+    """The number of messages that were dropped because their sender exceeded its rate."""
     handed_over: int = 0
-    """What the protocol was told, in numbers of calls."""
+    """The number of calls of the protocol."""
     newcomers: Newcomers = field(init=False)
-    """Who may enrol; the doorkeeper lets them in."""
+    """The callers that may enrol; the ZAP handler lets them in."""
     _rate_limits: RateLimits = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,19 +61,20 @@ class Ingress:
         self._rate_limits = RateLimits(self.limits)
 
     def take_up_keys(self, curve: Curve) -> None:
-        """Trust those that have enrolled, from now on."""
+        """Trust the keys of peers that have enrolled, from now on."""
         keys = self.peer.key_distribution.changed_keys()
         if keys is not None:
             curve.trust({name: key.encode("ascii") for name, key in keys.items()})
 
     def forget(self) -> None:
-        """Drop what was on its way from peers that are not there any more."""
+        """Drop incomplete bodies of peers that are not present any more."""
         for sender in self.assembly.senders():
             if not is_present(self.peer, sender):
                 self.assembly.forget(sender)
 
     def receive_sealed(self, frames: Sequence[memoryview], readable: ReadableSocket, key: str, curve: Curve) -> str:
-        """A message on a connection whose other end has proved to hold `key`. Returns whose key that is, or was."""
+        """Handle a message on a connection whose other end has proved to hold `key`. Returns the name that the key has,
+        or had."""
         connection = b""
         if readable.link is None:
             connection, frames = bytes(frames[0]), frames[1:]
@@ -96,7 +98,8 @@ class Ingress:
     def _hear_newcomer(
         self, frames: Sequence[memoryview], readable: ReadableSocket, connection: bytes, key: str, curve: Curve
     ) -> None:
-        """Somebody whom the doorkeeper has let in to enrol. It gets an answer if it is refused, and else is ignored."""
+        """Handle a message of a caller that the ZAP handler has let in to enrol. It is answered if it is refused, and
+        otherwise ignored."""
         paid = self.newcomers.is_heard_first(key)
         envelope = self._decode(frames, "", readable, connection, paid) if len(frames) == 1 else None
         if envelope is None or not isinstance(envelope.message, Enrolments):
@@ -112,7 +115,7 @@ class Ingress:
         self.take_up_keys(curve)
 
     def receive(self, frames: Sequence[memoryview], readable: ReadableSocket) -> str:
-        """A message on a connection without keys. Returns who speaks on it, as far as it is known."""
+        """Handle a message on a connection without keys. Returns the peer that speaks on it, as far as it is known."""
         if readable.link is not None:
             envelope = self._decode(frames, readable.link.name, readable)
             problem = _of_another(readable.link, envelope)
@@ -147,8 +150,8 @@ class Ingress:
         connection: bytes = b"",
         paid: bool = False,
     ) -> Envelope | None:
-        """The message of this peer; of the peer that it names, if the speaker is None. None if it is no message, or
-        if it is dropped unread, which one that is `paid` for is not."""
+        """Decode a message of this peer; if `speaker` is None, of the peer that it names. Returns None if it is no
+        message, or is dropped unread. A `paid` message is never dropped unread."""
         proven = self.curve is not None or readable.link is not None
         if not paid and self._is_unread(frames, speaker or "", readable, proven):
             return None
@@ -167,7 +170,7 @@ class Ingress:
     def _refuse_version(
         self, speaker: str, error: WireError, theirs: int, readable: ReadableSocket, connection: bytes
     ) -> None:
-        """`speaker` is empty where there are keys, and it has none yet that would show that it is who it says."""
+        """Refuse another wire version. With keys, `speaker` is empty while no key shows the sender."""
         self.handed_over += 1
         known = self.peer.table.address_of(speaker) is not None
         if connection and known and not self.peer.boots.is_beyond(error.boot, self.clock()):
@@ -177,11 +180,11 @@ class Ingress:
             self.sending.answer(readable.channel, connection, error.sender, error.boot, refusal)
 
     def _is_unread(self, frames: Sequence[memoryview], speaker: str, readable: ReadableSocket, proven: bool) -> bool:
-        """Whether this message is dropped as it is: too much of its sender has come, or its sender is muted."""
+        """Whether this message is dropped unread: its sender exceeds its rate, or is muted."""
         now, name = self.clock(), PeerName(speaker)
         is_member = self.peer.table.address_of(speaker) is not None
         budget = readable.link.budget if readable.link is not None else None
-        whose = speaker if is_member or self.curve is not None else ""  # a name that its key has shown
+        whose = speaker if is_member or self.curve is not None else ""  # a name that is proved by its key
         breach = self._rate_limits.breach(whose, readable.channel, sum(map(len, frames)), now, budget)
         if breach is not None:
             self.unread += 1
@@ -194,12 +197,12 @@ class Ingress:
         return False
 
     def _refuse(self, speaker: str, error: WireError, proven: bool = False) -> None:
-        """`proven`: nobody else can have said it, so it is held against the speaker."""
+        """Count a refused message. `proven`: nobody else can have sent it, so it is an offence of the speaker."""
         self.handed_over += 1
         self.peer.unreadable.malformed(speaker, error.code.value, error.problem, self.clock(), proven)
 
     def _accept(self, envelope: Envelope, readable: ReadableSocket, connection: bytes, size: int) -> None:
-        """It is from whom it says."""
+        """Accept a message with a checked sender."""
         if readable.link is not None:
             readable.link.heard = True
         if connection and not self.peer.boots.is_beyond(envelope.boot, self.clock()):
@@ -220,11 +223,11 @@ class Ingress:
                 traffic.orphans += 1
                 return
             try:
-                if not self.peer.scores.mutes(envelope.sender, now):  # else mass is refused by its number, and whole
+                if not self.peer.scores.mutes(envelope.sender, now):  # else mass is refused whole, by its number
                     whole = self.assembly.feed(envelope)
             except WireError as error:
                 traffic.orphans += 1
-                if error.code is not WireCode.PIECE:  # which happens to the honest: a connection ended in between
+                if error.code is not WireCode.PIECE:  # happens to honest peers: a connection ended in between
                     self.handed_over += 1
                     self.peer.unreadable.malformed(envelope.sender, error.code.value, error.problem, now)
                 return
@@ -235,12 +238,13 @@ class Ingress:
 
 
 def is_present(peer: Peer, name: str) -> bool:
-    """Whether it is a member of whom we do not know that it has gone; a suspect may be slow with its large body."""
+    """Whether it is a member that is not known to have gone; a suspect may be slow with its large body."""
     return peer.view.status_of(PeerName(name)) in (Status.ALIVE, Status.SUSPECT)
 
 
 def _of_another(link: Link, envelope: Envelope | None) -> str:
-    """Who answers on my own connection is whom I dialled, or tells me that somebody else lives there."""
+    """The problem if the peer that answers on my own connection is not the one that I dialled; empty if it is, or if it
+    only says that another peer is there."""
     if envelope is None or link.name in ("", envelope.sender) or isinstance(envelope.message, Greeting | Refusal):
         return ""
     return f"the connection to {link.name} at {link.address} claims to be {envelope.sender}"

@@ -1,10 +1,10 @@
-"""When the guard looks: four times a second, and at once when somebody knocks.
+"""When the guard checks: four times a second, and at once when a connection arrives.
 
 Rules of this file
-1. While there is more to read than is read, it looks the sooner the more waits: before more than may can come at the
-   highest rate. Looking takes a twentieth of the time at most.
-2. What libzmq tells of each knock is read in turns, at every look too: nothing depends on a signal that may be missed,
-   and no I/O thread waits for this reader (see `Sockets.monitor`).
+1. While there is more to read than is read, it checks sooner the more waits: before more than allowed can arrive at the
+   highest rate. Checking takes a twentieth of the time at most.
+2. What libzmq reports of each new connection is read in turns, and at every check too: nothing depends on a signal that
+   may be missed, and no I/O thread waits for this reader (see `Sockets.monitor`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 from gossipdistill.presence import Address
 
 _KNOCKS_PER_TURN = 256
-"""Knocks read of one listener in one turn of the loop: about a millisecond."""
+"""At most this many reports of one listener are read in one turn of the loop: about a millisecond."""
 _DUE_SHARE = 0.9
 _LOOKING_SHARE = 0.05
-"""Of the time, that looking may take."""
+"""Checking may take at most this share of the time."""
 
 
 @dataclass(slots=True)
 class Knocks:
-    """Those at the listeners of one driver, and the looks of its guard."""
+    """Watches new connections at the listeners of one driver, and triggers the checks of its guard."""
 
     guard: Guard
     sockets: Sockets
@@ -40,18 +40,18 @@ class Knocks:
     loop: DriverLoop
     clock: Callable[[], float]
     count: int = 0
-    """How often somebody knocked."""
+    """The number of new connections that were reported."""
     monitors: list[ZmqSocket] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
     _again: asyncio.Handle | None = None
     _somebody_knocked: bool = False
-    """Since the last look."""
+    """This says whether a connection arrived since the last check."""
     _looked_s: float = float("-inf")
 
     def begin(self, routers: Collection[ZmqSocket], at: Address) -> None:
-        """Look from now on. The `routers` listen `at` a control port and the next."""
+        """Start checking. The `routers` listen at `at`, the control port, and at the next port."""
         if not self.sockets.reconnects:
-            return  # within one process nobody knocks
+            return  # within one process no connections arrive
         self.guard.begin(at)
         for router in routers:
             monitor = self.sockets.monitor(router, zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED)
@@ -60,7 +60,7 @@ class Knocks:
         self.loop.call(self._look)
 
     def end(self) -> None:
-        """Look no longer: the sockets are about to be closed."""
+        """Stop checking: the sockets are about to be closed."""
         for handle in (self._timer, self._again):
             if handle is not None:
                 handle.cancel()
@@ -71,7 +71,7 @@ class Knocks:
         self.guard.end()
 
     def _knocked(self) -> None:
-        """A descriptor has fired, or there is more to read than fits into one turn."""
+        """Handle a descriptor that has fired, or more reports than fit into one turn."""
         self._heed()
         if self.monitors:
             self._somebody_knocked = True
@@ -82,7 +82,7 @@ class Knocks:
         self._knocked()
 
     def _heed(self) -> None:
-        """Read a turn's share of the knocks; the rest in later turns."""
+        """Read a turn's share of the reports; the rest in later turns."""
         heard = [drain(monitor, _KNOCKS_PER_TURN) for monitor in self.monitors]
         self.count += sum(heard)
         if _KNOCKS_PER_TURN in heard and self._again is None:

@@ -1,4 +1,4 @@
-"""The way to one peer: a pair of sockets to its address; and the way back to a process that dialled me."""
+"""A link to one peer: a pair of sockets to its address; and the route back to a process that dialled me."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gossipdistill.drivers.zeromq.sockets import ZmqSocket
 from gossipdistill.presence import NOWHERE, Address
 
 _DEAF_AFTER_S = 1.0
-"""A link that has taken nothing for so long, and takes nothing now, is passed by if there is a way back."""
+"""A link that has accepted nothing for this long, and accepts nothing now, is bypassed if there is a route back."""
 NEVER = float("-inf")
 
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """The way to one control address: two sockets, opened once the name is resolved to `host`."""
+    """The link to one control address: two sockets, opened once the name is resolved to `host`."""
 
     address: Address
     name: str = ""
-    """Who is meant to be there; "" when only the address is known."""
+    """The peer that is expected there; "" when only the address is known."""
     place: tuple[Address, str] = (NOWHERE, "")
     sockets: tuple[ZmqSocket, ...] = ()
     host: str = ""
@@ -34,13 +34,14 @@ class Link:
     """The key that the other end has proved to hold; "" without keys."""
     used_s: float = NEVER
     heard: bool = False
-    """Whether anything that made a message has come through it."""
+    """This says whether a valid message has arrived through it."""
     took_s: list[float] = field(default_factory=lambda: [NEVER, NEVER])
-    """When control and data last accepted a message, since they were opened."""
+    """The times at which control and data last accepted a message, since they were opened."""
     budget: Budget = field(default_factory=dict)
 
     def is_deaf(self, channel: Channel, now: float) -> bool:
-        """Whether a refusal just now means that nobody is connected, rather than that the queue is full."""
+        """Whether a message that was not accepted just now means that no peer is connected, rather than that the queue
+        is full."""
         if channel is Channel.CONTROL:
             return now - self.took_s[Channel.CONTROL] > _DEAF_AFTER_S
         # A slow reader's data queue may be full for long; its control queue is not.
@@ -49,8 +50,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """The way back to a process that dialled me: by channel, what my ROUTER calls its connection. A connection that was
-    made anew is another route."""
+    """The route back to a process that dialled me: for each channel, the name that my ROUTER has for its connection. A
+    new connection is another route."""
 
     boot: int
     connections: Mapping[Channel, bytes]
@@ -58,14 +59,14 @@ class Route:
 
 @dataclass(slots=True)
 class Routes:
-    """Ways back by name: to members, and to the last few strangers, who choose their names themselves."""
+    """Routes back by name: to members, and to the last few strangers, which choose their names themselves."""
 
     strangers_max: int
     members: dict[str, Route] = field(default_factory=dict)
     strangers: dict[str, Route] = field(default_factory=dict)
 
     def note(self, name: str, boot: int, channel: Channel, connection: bytes, is_member: bool) -> None:
-        """A message of this process came through that connection."""
+        """Note that a message of this process arrived through that connection."""
         table = self.members if is_member else self.strangers
         known = table.get(name)
         if known is not None:
@@ -80,7 +81,7 @@ class Routes:
         table[name] = Route(boot, {channel: connection})
 
     def to(self, name: str, boot: int) -> Route | None:
-        """The way back to this process; with boot 0 to any of that name."""
+        """The route back to this process; with boot 0 to any of that name."""
         for table in self.members, self.strangers:
             route = table.get(name)
             if route is not None and boot in (0, route.boot):
@@ -88,7 +89,7 @@ class Routes:
         return None
 
     def drop(self, names: Collection[str]) -> None:
-        """Nothing more is said to these."""
+        """Drop the routes to these peers."""
         for table in self.members, self.strangers:
             for name in names:
                 table.pop(name, None)

@@ -1,14 +1,15 @@
-"""The ways to others: a pair of DEALERs for each address that is dialled, and the way back to those that dialled me.
+"""The links to others: a pair of DEALERs for each address that is dialled, and the routes back to peers that dialled
+me.
 
 Rules of this file
 1. Names are resolved here, asynchronously; libzmq is given IP addresses only (it resolves in its I/O thread, and one
    dead name then stalls every socket of the context).
-2. Addresses come from others. Links to addresses that are no member's are few, all links together are bounded, and one
-   that cannot be opened is an event.
-3. With keys, a link is opened to the key of its name, and closed as soon as that is not trusted any more. One that is
-   not let in is opened again every now and then: libzmq itself gives up for good when it is refused.
-4. A connection serves both directions. What cannot be said through a link of mine goes back through the connection that
-   the other opened, if there is one: so a peer that nobody can reach (behind NAT, `listen = "none"`) takes part.
+2. Addresses come from others. Links to addresses that are no member's are few, all links together are bounded, and a
+   link that cannot be opened is an event.
+3. With keys, a link is opened to the key of its name, and closed as soon as that is not trusted any more. A link that
+   the other end does not let in is opened again now and then: libzmq itself gives up for good when it is refused.
+4. A connection serves both directions. What cannot be sent through a link of mine goes back through the connection that
+   the other end opened, if there is one: so a peer that nobody can reach (behind NAT, `listen = "none"`) takes part.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gossipdistill.protocol.peer import Peer
 
 _KEY_MISSED_TIMES = 3
 _REFUSED_AFTER_S = 4.0
-"""A sealed link that has taken nothing for so long may have been refused."""
+"""A sealed link that has accepted nothing for this long may have been refused."""
 
 
 @dataclass(slots=True)
@@ -49,12 +50,13 @@ class Links:
     monitors: Monitors
     events: EventSink
     by_place: dict[tuple[Address, str], Link] = field(default_factory=dict)
-    """By address; with keys also by name, or who claims another's address would have it dialled with the wrong key."""
+    """Links are keyed by address; with keys also by name, or a peer that claims another's address would cause a dial
+    with the wrong key."""
     closed: list[Link] = field(default_factory=list)
-    """Links whose sockets were closed since the owner looked: what was on its way through them is lost."""
+    """Links whose sockets were closed since the owner last asked: what was in flight through them is lost."""
 
     def to(self, address: Address, name: str, now: float) -> Link:
-        """The link to this address, which is opened if need be."""
+        """The link to this address, which is opened if necessary."""
         place = (address, name if self.sockets.curve is not None else "")
         link = self.by_place.get(place)
         if link is None:
@@ -75,18 +77,19 @@ class Links:
             self._open(link, link.address.host, now)
 
     def close_those_of(self, names: Collection[str]) -> None:
-        """Their keys are not trusted any more; a link that is needed is opened again, if there is another key."""
+        """Close the links to these names: their keys are not trusted any more. A link that is needed is opened again,
+        if there is another key."""
         for link in self.by_place.values():
             if link.name in names:
                 self._close(link)
                 link.host, link.try_at_s = "", NEVER
 
     def has_heard(self, address: Address) -> bool:
-        """Whether a message has come through a link to this address."""
+        """Whether a message has arrived through a link to this address."""
         return any(link.heard for link in self.by_place.values() if link.address == address)
 
     def far_ends(self) -> dict[tuple[str, int], Channel]:
-        """Where my connections go: host and port, and of which channel that is."""
+        """The far ends of my connections: host and port, each with its channel."""
         links = self.by_place.values()
         return {(link.host, link.address.port + channel): channel for link in links for channel in Channel}
 
@@ -135,7 +138,7 @@ class Links:
             self._open(link, host, link.try_at_s)
 
     def _is_refused(self, link: Link, now: float) -> bool:
-        """Whether it may be that the other end did not let me in: long enough nothing was taken."""
+        """Whether the other end may have refused me: nothing was accepted for long enough."""
         return self.sockets.curve is not None and now - max(link.opened_s, *link.took_s) > _REFUSED_AFTER_S
 
     def _open(self, link: Link, host: str, now: float) -> None:
@@ -146,7 +149,7 @@ class Links:
             link.key = self.sockets.key_of(link.name)
         except (zmq.ZMQError, LookupError) as error:
             link.failures += 1
-            # A key may come with the next words of others, in a run with a join secret.
+            # In a run with a join secret the key may arrive with the next messages of others.
             if link.failures == (1 if isinstance(error, zmq.ZMQError) else _KEY_MISSED_TIMES):
                 reason = error.strerror if isinstance(error, zmq.ZMQError) else error.args[0]
                 self.events.tell(EventKind.WARNING, f"cannot open a connection to {link.address}: {reason}; trying on")

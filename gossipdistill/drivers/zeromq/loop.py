@@ -1,6 +1,6 @@
-"""The event loop as the parts of a driver use it: a fault of ours in what it calls ends the run with that fault.
+"""The event loop for the parts of a driver: a fault of our own code in a callback ends the run with that fault.
 
-Half a network thread would be worse than none. So nothing is given to asyncio by another way, but for look-ups.
+Half a network thread would be worse than none. So asyncio is used only through this class, except for look-ups.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class DriverLoop:
     """The running loop, from `begin` on. After a fault nothing is called any more."""
 
     turn: Callable[[], None]
-    """The driver's answer to a descriptor that has fired. It is the only call-back between parts: as with asyncio's own
-    handlers, nobody else could begin a turn."""
+    """The driver's reaction to a descriptor that has fired. It is the only callback between parts: as with asyncio's
+    own handlers, no other part can start a turn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the run is to end: on purpose, or with a fault."""
+    """This is set when the run is to end: on purpose, or with a fault."""
     failure: Exception | None = None
     running: asyncio.AbstractEventLoop | None = None
 
     def begin(self) -> None:
-        """From now on, on the loop that runs."""
+        """Start, on the running loop."""
         self.running = asyncio.get_running_loop()
 
     def call(self, do: Callable[..., object], *arguments: object) -> None:
-        """Do this now."""
+        """Call this now."""
         if self.failure is None:
             try:
                 do(*arguments)
@@ -39,27 +39,27 @@ class DriverLoop:
                 self.fail(error)
 
     def call_soon(self, do: Callable[..., object], *arguments: object) -> asyncio.Handle:
-        """Have this done as soon as the loop has served its other duties."""
+        """Call this as soon as the loop has served its other tasks."""
         assert self.running is not None
         return self.running.call_soon(self.call, do, *arguments)
 
     def call_later(self, delay_s: float, do: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
-        """Have this done in `delay_s` seconds."""
+        """Call this in `delay_s` seconds."""
         assert self.running is not None
         return self.running.call_later(delay_s, self.call, do, *arguments)
 
     def listen(self, socket: ZmqSocket, do: Callable[..., object], *arguments: object) -> None:
-        """Have this done whenever the descriptor of the socket fires."""
+        """Call this whenever the descriptor of the socket fires."""
         assert self.running is not None
         self.running.add_reader(int(socket.getsockopt(zmq.FD)), self.call, do, *arguments)
 
     def listen_no_more(self, socket: ZmqSocket) -> None:
-        """The socket is about to be closed."""
+        """Stop listening: the socket is about to be closed."""
         assert self.running is not None
         self.running.remove_reader(int(socket.getsockopt(zmq.FD)))
 
     def start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Do this beside all else."""
+        """Run this coroutine concurrently."""
         assert self.running is not None
         task = self.running.create_task(work)
         task.add_done_callback(self._done)

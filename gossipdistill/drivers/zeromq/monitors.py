@@ -1,8 +1,8 @@
-"""Notice at once that a connection has ended on which a large body travels.
+"""Notices at once that a connection has ended on which a large body is in transfer.
 
-A socket connects again by itself and says nothing about it; what was in its queue and in the kernel's is lost, and the
-protocol would wait for as long as a body of this size may take. libzmq tells a monitor: a pair of sockets more, so only
-a link that has carried a large body has one.
+A socket reconnects by itself and does not report it; what was in its queue and in the kernel's is lost, and the
+protocol would wait for as long as a body of this size may take. libzmq reports it to a monitor, which is one more pair
+of sockets, so only a link that has carried a large body has one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Monitors:
     loop: DriverLoop
     by_socket: dict[ZmqSocket, ZmqSocket] = field(default_factory=dict)
     ended: list[tuple[Link, str]] = field(default_factory=list)
-    """Connections that have ended since the owner looked, each with the peer to which it was."""
+    """Connections that have ended since the owner last asked, each with its peer."""
 
     def begin(self, link: Link, name: str) -> None:
         """Listen from now on until the link is closed, if this was not done before."""
@@ -34,7 +34,7 @@ class Monitors:
             return
         monitor = self.by_socket[data] = self.sockets.monitor(data)
         self.loop.listen(monitor, self._heard, monitor, link, name)
-        self._read(monitor, link, name)  # a descriptor says nothing before its socket was asked once
+        self._read(monitor, link, name)  # a descriptor does not fire before its socket was read once
 
     def end(self, link: Link) -> None:
         """Listen no longer: its sockets are about to be closed."""
@@ -43,13 +43,13 @@ class Monitors:
             self.loop.listen_no_more(monitor)
 
     def _heard(self, monitor: ZmqSocket, link: Link, name: str) -> None:
-        """Its descriptor has fired."""
+        """Handle its descriptor, which has fired."""
         self._read(monitor, link, name)
         if self.ended:
             self.loop.turn()
 
     def _read(self, monitor: ZmqSocket, link: Link, name: str) -> None:
-        """Empty it, or its descriptor would not fire again; several ends are as good as one."""
+        """Read all of it, or its descriptor would not fire again; several ends count as one."""
         heard = False
         while drain(monitor, _ENDS_AT_ONCE):
             heard = True

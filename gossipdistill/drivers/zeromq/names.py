@@ -1,4 +1,4 @@
-"""Host names to addresses, without ever holding up the loop or the end of the process."""
+"""Host names to addresses, without blocking the loop or the end of the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def look_up(address: Address) -> list[Any]:
     """`socket.getaddrinfo` on a daemon thread of its own.
 
     A look-up of a dead host can hang for long. In the loop's own pool it would outlive the loop (uvloop then crashed
-    the process at its end), in an executor it would hold up the end of the process; here it holds up nothing.
+    the process at its end), in an executor it would delay the end of the process; here it delays nothing.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Any]] = loop.create_future()

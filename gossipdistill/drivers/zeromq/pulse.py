@@ -1,7 +1,7 @@
-"""Signs of life of the network: the loop says each second that it goes on, if libzmq's two I/O threads do.
+"""Signs of life of the network: the loop writes one each second, if libzmq's two I/O threads run.
 
-Each I/O thread is given a socket that connects to where nobody can ever listen: it tries again once a second or so, and
-says so to a monitor. One that stands still says nothing, and all its connections stand still with it.
+Each I/O thread has a socket that connects to an address where nothing can ever listen: it tries again about once a
+second, and reports this to a monitor. A blocked thread reports nothing, and all its connections are blocked with it.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from gossipdistill.drivers.zeromq.sockets import Sockets, ZmqSocket, drain
 
 BEAT_S = 1.0
 SILENT_BEATS_MAX = 60
-"""So many beats without a word of an I/O thread. Beats, not seconds: a process that was stopped meanwhile is well."""
+"""An I/O thread counts as blocked after this many beats without a report. Beats, not seconds: a process that was
+stopped meanwhile is healthy."""
 _WORDS_AT_ONCE = 64
 
 
 class StandstillError(RuntimeError):
-    """An I/O thread of libzmq does not go on, and cannot be made to."""
+    """An I/O thread of libzmq is blocked, and cannot be restarted."""
 
 
 @dataclass(slots=True)
 class Pulse:
-    """Of one driver."""
+    """The signs of life of one driver."""
 
     sockets: Sockets
     loop: DriverLoop
     silent: dict[Channel, int] = field(default_factory=dict)
-    """Beats since the last word, by I/O thread."""
+    """The number of beats since the last report, by I/O thread."""
     _monitors: dict[Channel, ZmqSocket] = field(default_factory=dict)
     _heartbeat: IO[bytes] | None = None
     _timer: asyncio.TimerHandle | None = None
 
     def begin(self, heartbeat: IO[bytes] | None) -> None:
-        """From now on. `heartbeat` is given a byte with each beat, as long as it is open."""
+        """Start. A byte is written to `heartbeat` with each beat, as long as it is open."""
         self._heartbeat = heartbeat
         for channel in Channel if self.sockets.reconnects else ():
             self._monitors[channel] = self.sockets.pulse(channel)
@@ -47,7 +48,7 @@ class Pulse:
         self.loop.call(self._beat)
 
     def end(self) -> None:
-        """No longer: the sockets are about to be closed."""
+        """Stop: the sockets are about to be closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

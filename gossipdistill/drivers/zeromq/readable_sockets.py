@@ -1,7 +1,7 @@
-"""The sockets that are read, and which of them may have something now.
+"""The sockets that are read, and those that may have something to read now.
 
 ZeroMQ's descriptor is edge-triggered in a way: any call on a socket may swallow its signal. So after it fires, a socket
-is read until it is empty, in turns; and one that was written to is looked at again before the loop goes to sleep.
+is read until it is empty, in turns; and a socket that was written to is checked again before the loop sleeps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gossipdistill.drivers.zeromq.sockets import ZmqSocket, may_read, may_write
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadableSocket:
-    """A socket to read: a ROUTER, or one of the two of a link."""
+    """A socket that is read: a ROUTER, or one of the two of a link."""
 
     socket: ZmqSocket
     channel: Channel
@@ -26,14 +26,14 @@ class ReadableSocket:
 
 @dataclass(slots=True)
 class ReadableSockets:
-    """The readable sockets of one driver, which has its turn when one may have something, or has room again."""
+    """The readable sockets of one driver, which takes a turn when one may have something to read, or has room again."""
 
     loop: DriverLoop
     by_socket: dict[ZmqSocket, ReadableSocket] = field(default_factory=dict)
     ready: dict[ReadableSocket, None] = field(default_factory=dict)
-    """They may have more to read than a turn's share."""
+    """These may have more to read than a turn's share."""
     behind: set[ReadableSocket] = field(default_factory=set)
-    """Sockets that were not read to their end the last time."""
+    """Sockets that were not read to the end in the last turn."""
     overlong: set[ReadableSocket] = field(default_factory=set)
     """Sockets whose next frames are the rest of a message of more frames than any has."""
 
@@ -41,10 +41,10 @@ class ReadableSockets:
         """Read this socket from now on."""
         self.by_socket[readable.socket] = readable
         self.loop.listen(readable.socket, self._awake, readable)
-        self.ready[readable] = None  # what came before somebody listened
+        self.ready[readable] = None  # for what arrived before this call
 
     def leave(self, sockets: Iterable[ZmqSocket]) -> None:
-        """Read these no longer: they are about to be closed."""
+        """Stop reading these: they are about to be closed."""
         for socket in list(sockets):
             readable = self.by_socket.pop(socket, None)
             if readable is not None:
@@ -54,8 +54,9 @@ class ReadableSockets:
                 self.loop.listen_no_more(socket)
 
     def look_again(self, touched: Mapping[ZmqSocket, bool]) -> bool:
-        """Sending may have swallowed the signal that something has come, or that there is room again; and so may this
-        look. `touched`: socket -> whether it took what was sent. Returns whether there may be room for more data."""
+        """Check the sockets that were used: sending, and this check too, may have swallowed the signal that something
+        has arrived or that there is room again. `touched`: socket -> whether it accepted what was sent. Returns whether
+        there may be room for more data."""
         room = False
         for socket, took in touched.items():
             readable = self.by_socket.get(socket)
@@ -67,6 +68,6 @@ class ReadableSockets:
         return room
 
     def _awake(self, readable: ReadableSocket) -> None:
-        """Its descriptor has fired: something has come, or there is room again."""
+        """Handle its descriptor, which has fired: something has arrived, or there is room again."""
         self.ready[readable] = None
         self.loop.turn()

@@ -1,4 +1,4 @@
-"""From sockets to messages: the frames of what has come, a turn's share at a time.
+"""From sockets to messages: reads the frames that have arrived, a turn's share at a time.
 
 Rule of this file
 A turn reads at most `turn_messages_max` messages and `turn_bytes_max` bytes of one socket, so that no turn of the loop
@@ -20,9 +20,9 @@ from gossipdistill.drivers.zeromq.sockets import may_read
 from gossipdistill.limits import Limits
 
 _FRAMES_MAX = 2
-"""Of a message, beside what a ROUTER says of its connection."""
+"""A message has at most this many frames, besides the one in which a ROUTER names its connection."""
 _SKIPPED_PER_TURN = 1024
-"""Frames of an overlong message: about two milliseconds."""
+"""At most this many frames of an overlong message are skipped in one turn: about two milliseconds."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,8 @@ class Reading:
     unread: UnreadLedger
 
     def drain_all(self, first: ReadableSocket | None) -> None:
-        """Read from those that may have something, control before data, each a turn's share; always from `first`."""
+        """Read from the sockets that may have something, control before data, each a turn's share; always from
+        `first`."""
         ready = self.sockets.ready
         if first is not None:
             ready[first] = None
@@ -44,11 +45,11 @@ class Reading:
                 ready.pop(readable, None)
 
     def drain(self, readable: ReadableSocket) -> bool:
-        """Read a turn's share. Whether there may be more."""
+        """Read a turn's share. Returns whether there may be more."""
         self.sockets.behind.discard(readable)
         ingress, left_bytes = self.ingress, self.limits.turn_bytes_max
         for _ in range(self.limits.turn_messages_max):
-            if not may_read(readable.socket):  # asking is ten times cheaper than an exception
+            if not may_read(readable.socket):  # this check is ten times cheaper than an exception
                 return False
             if readable in self.sockets.overlong and not self._skip(readable):
                 break
@@ -79,14 +80,14 @@ class Reading:
             try:
                 parts.append(readable.socket.recv(zmq.NOBLOCK, copy=False))
             except zmq.Again:
-                return []  # only before the first: a message comes whole
+                return []  # only before the first frame: a message arrives whole
             if not parts[-1].more:
                 return parts
         self.sockets.overlong.add(readable)
         return parts
 
     def _skip(self, readable: ReadableSocket) -> bool:
-        """Skip a turn's share of an overlong message. Whether its end was reached."""
+        """Skip a turn's share of an overlong message. Returns whether its end was reached."""
         size = frames = 0
         while frames < _SKIPPED_PER_TURN:
             frame = readable.socket.recv(zmq.NOBLOCK, copy=False)
@@ -98,9 +99,9 @@ class Reading:
         return not frame.more
 
     def _delivered(self, frame: zmq.Frame, frames: int, size: int, sender: str, unread: bool) -> None:
-        """A message was read, or dropped `unread`; `frame` is one of its frames."""
+        """Note that a message was read, or dropped `unread`; `frame` is one of its frames."""
         if self.unread.is_watched:
-            with contextlib.suppress(zmq.ZMQError):  # of who speaks ZMTP 1 or 2, libzmq does not say it
+            with contextlib.suppress(zmq.ZMQError):  # for a peer with ZMTP 1 or 2, libzmq does not report it
                 self.unread.delivered(int(frame.get(zmq.SRCFD)), frames, size, sender, unread)
 
 

@@ -1,13 +1,13 @@
-"""Keys on sockets: CURVE for every connection of a driver, or for none; and who is who by them.
+"""Keys on sockets: CURVE for every connection of a driver, or for none; and the names that belong to keys.
 
 Rules of this file
-1. A connecting socket encrypts to the key of the peer that it means to reach, and reaches nobody else.
-2. A binding socket lets in whose public key is trusted at that moment: `ZapHandler` is asked by libzmq about each
-   caller (ZAP); without one, nobody is let in. It attaches that key as User-Id to each message of the connection.
-3. Who a key belongs to is looked up for each message, not when a connection is made: so a peer that is revoked, or
-   is given another key, is not listened to any more on connections that are open.
+1. A connecting socket encrypts to the key of the peer that it is meant for, and reaches no other.
+2. A binding socket accepts callers whose public key is trusted at that moment: libzmq asks `ZapHandler` about each
+   caller (ZAP); without one, no caller is accepted. It attaches that key as User-Id to each message of the connection.
+3. The owner of a key is looked up for each message, not when a connection is made: so messages of a peer that is
+   revoked, or is given another key, are rejected on open connections too.
 
-Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. A secret is in no text that is made here.
+Keys are 40 characters of Z85, as `zmq.curve_keypair()` makes them. No text that is made here contains a secret key.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ _VERSION = b"1.0"
 _ANSWERS_PER_TURN = 32
 _NAMED_MAX = 64
 _IPV4_IN_IPV6 = "::ffff:"
-"""How sockets that listen for both show the address of one that uses IPv4."""
+"""Sockets that listen for both show an IPv4 address with this prefix."""
 DOCTOR = "doctor."
-"""How the name begins under which the doctor of a peer speaks; it has no key of its own."""
+"""The doctor of a peer uses a name with this prefix; it has no key of its own."""
 
 
 @dataclass(slots=True, eq=False)
 class Curve:
-    """My key pair, and the current public keys of all who may take part, by name. Changed on the loop's own thread.
+    """My key pair, and the current public keys of all peers that may take part, by name. Changed on the loop's own
+    thread.
 
     Raises:
         ValueError: for a key of another length than 40 characters of Z85.
@@ -49,7 +50,7 @@ class Curve:
     secret: bytes = field(repr=False)
     server_keys: Mapping[str, bytes]
     seed: bytes = b""
-    """The key of the listener at an address that is dialled without knowing whose it is."""
+    """The key of the listener at a dialled address whose peer is not known."""
     _names: dict[str, str] = field(default_factory=dict, repr=False)
     _former: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -58,7 +59,8 @@ class Curve:
         self.trust(self.server_keys)
 
     def trust(self, server_keys: Mapping[str, bytes]) -> frozenset[str]:
-        """From now on these are the keys of all who may take part. The names that have lost the key that they had."""
+        """Trust these keys, which are those of all peers that may take part. Returns the names that have lost the key
+        that they had."""
         _check(server_keys)
         before, self.server_keys = self.server_keys, dict(server_keys)
         self._names = {key.decode("ascii"): name for name, key in server_keys.items()}
@@ -67,28 +69,28 @@ class Curve:
         return lost
 
     def key_of(self, name: str) -> bytes | None:
-        """The key of `name` now, or of the peer whose doctor speaks under this name."""
+        """The present key of `name`, or of the peer whose doctor uses this name."""
         if not name:
             return self.seed or None
         return self.server_keys.get(name) or self.server_keys.get(name.removeprefix(DOCTOR))
 
     def name_of(self, key: str) -> str | None:
-        """Whose key this is now; None for one that is not trusted, or not any more."""
+        """The name that has this key now; None for a key that is not trusted, or not any more."""
         return self._names.get(key)
 
     def former_name_of(self, key: str) -> str | None:
-        """Whose key this was before it was revoked."""
+        """The name that had this key before it was revoked."""
         return self._former.get(key)
 
     def guard(self, binding: zmq.Socket[bytes]) -> None:
-        """Let in only whom a `ZapHandler` of this context lets in."""
+        """Accept only callers that a `ZapHandler` of this context accepts."""
         binding.setsockopt(zmq.CURVE_SERVER, 1)
         binding.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
-        binding.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a doorkeeper: nobody, not everybody
+        binding.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a ZAP handler: accept none, not all
         self._identify(binding)
 
     def seal(self, connecting: zmq.Socket[bytes], name: str) -> None:
-        """Encrypt to the key of `name`, who must have one."""
+        """Encrypt to the key of `name`, which must have one."""
         key = self.key_of(name)
         assert key is not None
         connecting.setsockopt(zmq.CURVE_SERVERKEY, key)
@@ -100,8 +102,8 @@ class Curve:
 
 
 def may_say(name: str, envelope: Envelope) -> bool:
-    """Whether the holder of the key of `name` may be the sender of this: under its own name; and its doctor, who speaks
-    under a name of its own, may greet and turn away."""
+    """Whether the holder of the key of `name` may be the sender of this: under its own name; and its doctor, which has
+    a name of its own, may send greetings and refusals."""
     if envelope.sender == name:
         return True
     is_doctor = envelope.sender == f"{DOCTOR}{name}"[:64]
@@ -109,8 +111,8 @@ def may_say(name: str, envelope: Envelope) -> bool:
 
 
 class RefusedCaller(NamedTuple):
-    """A caller that was turned away: its IP address and key, that in words, and whether its key has not been so before,
-    as far as that is remembered."""
+    """A caller that was turned away: its IP address and key, the reason in words, and whether its key is turned away
+    for the first time, as far as that is remembered."""
 
     host: str
     key: str
@@ -120,28 +122,28 @@ class RefusedCaller(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ZapHandler:
-    """Answers libzmq's questions (RFC 27, ZAP) about callers, by the current keys of a `Curve`. Never waits.
+    """Answers libzmq's requests (RFC 27, ZAP) about callers, by the current keys of a `Curve`. Never blocks.
     `turned_away` counts by reason."""
 
     curve: Curve
     newcomers: Newcomers = field(default_factory=Newcomers)
-    """Callers with unknown keys that are let in to enrol, in a run with a join secret. What they say beyond that is not
-    listened to."""
+    """The callers with unknown keys that are let in to enrol, in a run with a join secret. All other messages of them
+    are ignored."""
     clock: Callable[[], float] = time.monotonic
     turned_away: Counter[str] = field(default_factory=Counter)
     refused: deque[RefusedCaller] = field(default_factory=lambda: deque(maxlen=_NAMED_MAX))
-    """The last callers that were turned away for their keys, until the owner has looked."""
+    """The last callers that were turned away for their keys, until the owner has read them."""
     socket: zmq.Socket[bytes] | None = None
     _named: set[str] = field(default_factory=set)
 
     def open(self, socket: zmq.Socket[bytes]) -> None:
-        """Take up the post, with a ROUTER of the context whose binding sockets ask."""
+        """Start, with a ROUTER of the context whose binding sockets ask."""
         socket.setsockopt(zmq.LINGER, 0)
         socket.bind(_ENDPOINT)
         self.socket = socket
 
     def answer(self) -> bool:
-        """Answer a turn's share of questions. Whether there may be more."""
+        """Answer a turn's share of requests. Returns whether there may be more."""
         assert self.socket is not None
         for _ in range(_ANSWERS_PER_TURN):
             if not int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN:

@@ -1,4 +1,4 @@
-"""Large bodies on their way out: links take turns, one piece each, so that none can starve another.
+"""Large outgoing bodies: links take turns, one piece each, so that none can starve another.
 
 The life of a body here
 
@@ -6,12 +6,13 @@ The life of a body here
     begun --the first piece is not taken--> refused            (the protocol is told, and tries again with the newest)
 
 Rules of this file
-1. Per recipient and delivery class one body is in transfer. A state that comes meanwhile is refused, since a newer one
-   may be worth sending by then; mass and streams wait here in order, as references that the protocol holds anyway.
-2. A state that is overtaken by a newer one is still sent to its end: else a fast publisher would never get one through.
+1. Per recipient and delivery class one body is in transfer. A state that is posted meanwhile is refused, since a newer
+   one may be worth sending by then; mass and streams wait here in order, as references that the protocol holds anyway.
+2. A state that is overtaken by a newer one is still sent to its end; otherwise a fast publisher would never complete
+   one.
 3. All pieces of a body go the same way. When that way ends, so does the body: half a body never arrives, so it counts
    as not sent.
-4. Pure but for what it is given to send through.
+4. Pure, apart from the outlet that it is given.
 """
 
 from __future__ import annotations
@@ -30,30 +31,31 @@ Way = TypeVar("Way")
 
 
 class Outlet(Protocol[Way]):
-    """What messages are sent through: in a driver, its `Sending`."""
+    """The outlet of messages: in a driver, its `Sending`."""
 
     def put(self, transmit: Transmit, way: Way | None, flip: Flip | None = None, /) -> Way | None:
-        """Offer a message to one way (None: any); the way that took it, or None. `flip` changes its frames."""
+        """Offer a message to one way (None: any); returns the way that accepted it, or None. `flip` changes its
+        frames."""
 
     def sent(self, transmit: Transmit, /) -> None:
-        """A message was handed over to its last piece."""
+        """Note that a message was handed over to its last piece."""
 
 
 @dataclass(slots=True)
 class Transfer(Generic[Way]):
-    """One body in transfer: `part` is what is offered next, None once all was taken; `way` where the last part went."""
+    """One body in transfer: `part` is offered next (None once all was accepted); `way` is where the last part went."""
 
     whole: Transmit
     parts: Iterator[Envelope]
     part: Envelope | None
     way: Way | None = None
     quiet: bool = False
-    """A second copy, or a late one: nobody asks what became of it."""
+    """This is a second copy or a late one, whose result is not reported."""
 
 
 @dataclass(slots=True)
 class Lane(Generic[Way]):
-    """What is on its way to one recipient: the bodies in transfer, next turn first, and what waits for them."""
+    """The queue to one recipient: the bodies in transfer, next turn first, and those that wait for them."""
 
     transfers: deque[Transfer[Way]] = field(default_factory=deque)
     waiting: deque[Transmit] = field(default_factory=deque)
@@ -61,16 +63,16 @@ class Lane(Generic[Way]):
 
 @dataclass(slots=True)
 class SendScheduler(Generic[Way]):
-    """All bodies on their way out."""
+    """All outgoing bodies."""
 
     limits: Limits
     outlet: Outlet[Way]
     lanes: dict[str, Lane[Way]] = field(default_factory=dict)
 
     def add(self, transmit: Transmit, quiet: bool = False, flip: Flip | None = None) -> bool:
-        """Take on a message of the data channel. False: not sent, try again later.
+        """Accept a message of the data channel. False means not sent: try again later.
 
-        What fits into one piece goes out at once, between the pieces of larger ones; and so does a first piece.
+        A message that fits into one piece is sent at once, between the pieces of larger ones; so is a first piece.
         """
         name = transmit.envelope.to
         self._drop_former(name, transmit.envelope.to_boot)
@@ -84,7 +86,7 @@ class SendScheduler(Generic[Way]):
         lane = self.lanes.get(name, Lane())
         before = [*(one.whole for one in lane.transfers), *lane.waiting]
         if any(_number(one) == _number(transmit) for one in before):
-            return True  # said again while it is still on its way
+            return True  # sent again while it is still in transfer
         delivery = _delivery(transmit)
         if any(_delivery(one) is delivery for one in before):
             waits = delivery is not DeliveryClass.STATE and not quiet
@@ -99,8 +101,8 @@ class SendScheduler(Generic[Way]):
         return True
 
     def pump(self) -> bool:
-        """Turns, one piece per recipient in each, until nothing is taken any more or the turn's share is used up.
-        Whether there may be more to do at once."""
+        """Take turns, one piece per recipient in each, until nothing is accepted any more or the turn's share is used
+        up. Returns whether there may be more to do at once."""
         left = self.limits.turn_messages_max
         going = deque(self.lanes)
         while going and left > 0:
@@ -114,12 +116,12 @@ class SendScheduler(Generic[Way]):
         return bool(going)
 
     def drop(self, name: str) -> list[Transmit]:
-        """Give up what is on its way to a recipient; what was given up, none of which has arrived."""
+        """Give up what is in transfer to a recipient; returns what was given up, none of which has arrived."""
         lane = self.lanes.pop(name, Lane())
         return [*(transfer.whole for transfer in lane.transfers if not transfer.quiet), *lane.waiting]
 
     def drop_way(self, way: Way) -> list[Transmit]:
-        """Give up what went this way, which has ended."""
+        """Give up what was in transfer on this way, which has ended."""
         ended = [name for name, lane in self.lanes.items() if any(one.way is way for one in lane.transfers)]
         return [transmit for name in ended for transmit in self.drop(name)]
 
@@ -139,7 +141,7 @@ class SendScheduler(Generic[Way]):
         return False
 
     def _follow(self, name: str, lane: Lane[Way], delivery: DeliveryClass) -> None:
-        """Begin what waited for the end of a body of this class."""
+        """Start what waited for the end of a body of this class."""
         following = next((one for one in lane.waiting if _delivery(one) is delivery), None)
         if following is not None:
             lane.waiting.remove(following)
@@ -157,14 +159,14 @@ class SendScheduler(Generic[Way]):
         return True
 
     def _drop_former(self, name: str, to_boot: int) -> None:
-        """A process that has ended needs nothing more; the protocol knows, and begins afresh with its successor."""
+        """Drop bodies to a former process; the protocol starts afresh with its successor."""
         lane = self.lanes.get(name)
         if lane is not None and any(one.whole.envelope.to_boot != to_boot for one in lane.transfers):
             self.drop(name)
 
 
 def _with_envelope(transmit: Transmit, envelope: Envelope) -> Transmit:
-    """The same recipient, another message."""
+    """The same transmit with another message."""
     return transmit if envelope is transmit.envelope else Transmit(transmit.address, envelope)
 
 

@@ -1,11 +1,11 @@
-"""One message to one socket, without ever waiting: through my link, or back through the connection of the other.
+"""One message to one socket, without ever blocking: through my link, or back through the other end's connection.
 
 Rules of this file
-1. A send never blocks. What no socket takes at once is for the caller to tell the protocol.
-2. My own link comes first. The way back is taken when there is no link, or nobody at its other end.
-3. A data socket that has been silent says now and then that it is there: a peer that has not dialled me can answer
-   only on a connection through which something came.
-4. What is large is not copied: the socket is given a view, and the payload lives until the last piece is out.
+1. A send never blocks. If no socket accepts a message at once, the caller tells the protocol.
+2. My own link comes first. The route back is used when there is no link, or no peer at its other end.
+3. A silent data socket sends a sign of life now and then: a peer that has not dialled me can answer only on a
+   connection on which something has arrived.
+4. Large payloads are not copied: the socket is given a view, and the payload lives until the last piece is sent.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
 
 _COPY_BYTES_MAX = 64 * 1024
-"""Below this a copy is cheaper than the bookkeeping of a zero-copy send."""
+"""A copy of fewer bytes than this is cheaper than the bookkeeping of a zero-copy send."""
 _HERE_EVERY_S = 1.0
 Way = Link | Route
 
 
 @dataclass(slots=True)
 class Traffic:
-    """What passed between this process and one peer, counted at the sockets, headers included. A message in pieces is
-    one message, counted when its last piece was handed over or came."""
+    """The traffic between this process and one peer, counted at the sockets, headers included. A message in pieces is
+    one message, counted when its last piece was handed over or arrived."""
 
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -42,13 +42,14 @@ class Traffic:
     messages_received: int = 0
     not_taken: int = 0
     orphans: int = 0
-    """Pieces that came and belonged to nothing: what opened their body was lost with a connection."""
+    """The number of pieces that arrived without their body: the message that opened it was lost with a connection."""
 
 
 @dataclass(slots=True)
 class Sending:
-    """The way out of one driver. `touched` collects the sockets that were used, and whether they took something: a send
-    may swallow the signal that something has come, or that there is room again, so they are to be looked at after."""
+    """The sending part of one driver. `touched` collects the sockets that were used, and whether they accepted
+    something: a send may swallow the signal that something has arrived, or that there is room again, so they are
+    checked afterwards."""
 
     peer: Peer
     links: Links
@@ -58,17 +59,18 @@ class Sending:
     clock: Callable[[], float]
     touched: dict[ZmqSocket, bool] = field(default_factory=dict)
     ended: list[Route] = field(default_factory=list)
-    """Ways back that were tried and are no more, until the driver has looked."""
+    """Routes back that have ended, until the driver has read them."""
 
     def put(self, transmit: Transmit, way: Way | None, flip: Flip | None = None) -> Way | None:
-        """Offer a message to one way, or to all there are; the way that took it, or None. `flip` changes its frames."""
+        """Offer a message to one way, or to all; returns the way that accepted it, or None. `flip` changes its
+        frames."""
         envelope, now = transmit.envelope, self.clock()
         channel = channel_of(envelope)
         if isinstance(way, Link):
             if way in self.links.closed:
-                return None  # it may be open again, but what went before has been lost
+                return None  # it may be open again, but what was sent before has been lost
             if not (way.sockets and may_write(way.sockets[channel])):
-                return None  # the next piece of a body: asked often, and seldom worth encoding
+                return None  # the next piece of a body: offered often, and rarely worth encoding
         frames = encode(envelope) if flip is None else flip.flipped(encode(envelope))
         size = sum(map(len, frames))
         traffic = self.traffic_of(envelope.to)
@@ -80,25 +82,25 @@ class Sending:
                 return candidate
             if isinstance(candidate, Link):
                 if not candidate.is_deaf(channel, now):
-                    break  # somebody is there, and slow: the other way would only be a second queue
+                    break  # a slow peer is connected: the other way would only be a second queue
                 self.links.tend(candidate, now)
         traffic.not_taken += 1
         return None
 
     def sent(self, transmit: Transmit) -> None:
-        """A message of the data channel was handed over to its last piece."""
+        """Count a message of the data channel that was handed over to its last piece."""
         self.traffic_of(transmit.envelope.to).messages_sent += 1
 
     def answer(self, channel: Channel, connection: bytes, to: str, to_boot: int, message: Message) -> None:
-        """One word back on the connection of somebody of whom nothing else is known; it is no loss if it is lost."""
+        """Send one message back on the connection of a peer of which nothing else is known; it may be lost."""
         me = self.peer.me
         envelope = Envelope(me.name, me.boot, to, to_boot, message)
         frames = encode(envelope)
         self._take(Route(to_boot, {channel: connection}), channel, frames, sum(map(len, frames)), 0.0)
 
     def traffic_of(self, name: str) -> Traffic:
-        """The counts of a member; those of anybody else are thrown away, since strangers choose their names and this
-        table lives as long as the process."""
+        """The counts of a member. Those of strangers are thrown away, since they choose their names and this table
+        lives as long as the process."""
         known = self.traffic.get(name)
         if known is None:
             known = Traffic()

@@ -4,12 +4,14 @@ Rules of this file
 1. No socket leaves it without queue lengths, message sizes, kernel buffers, handshake time, keepalive and a time after
    which a silent connection is given up. Without a bound on message sizes a stranger made a socket hold 200 MiB.
 2. Control and data have an I/O thread each, so a sign of life never queues behind a checkpoint.
-3. A piece of a large body is far larger than the kernel buffer, so a slow reader is felt here within a few pieces.
-4. What comes is read from the kernel however much waits: libzmq 4.3.5 can be ended from outside where a full queue
-   makes it stop reading. What waits is bounded in bytes instead, see `Guard`; where the kernel does not tell how much
-   that is, elsewhere than on Linux, queues stay bounded. The kernel asks whether the other end is there, not ZMTP.
-5. Versions of ZMTP before the third are refused, which libzmq does where there is an authentication domain. It says
-   nothing of where their messages came from, and ends the process when one connects while a socket is closed.
+3. A piece of a large body is far larger than the kernel buffer, so backpressure of a slow reader reaches here within a
+   few pieces.
+4. Arriving data is read from the kernel however much waits: libzmq 4.3.5 can be crashed from outside where a full queue
+   makes it stop reading. What waits is bounded in bytes instead, see `Guard`; where the kernel does not report how much
+   that is, on systems other than Linux, queues stay bounded. The kernel checks whether the other end is there, not
+   ZMTP.
+5. Versions of ZMTP before the third are refused, which libzmq does where there is an authentication domain. It does not
+   report the origin of their messages, and ends the process when one connects while a socket is closed.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from gossipdistill.presence import Address
 
 _PORT_MAX = 65534
 _SEAL_BYTES = 256
-"""More than a frame grows by when it is encrypted."""
-_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)  # arithmetic of enums takes as long as the question
+"""A frame grows by less than this when it is encrypted."""
+_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)  # operations on enums would take as long as the call
 ZmqSocket = zmq.Socket[bytes]
 ZmqContext = zmq.Context[ZmqSocket]
 
@@ -36,9 +38,9 @@ ZmqContext = zmq.Context[ZmqSocket]
 class Sockets:
     """Makes the sockets of one driver, and closes what it made.
 
-    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. `guarded`: somebody looks after
-    the bytes that wait (rule 4). No routing ids are set: what a
-    caller claims for its connection is nobody's proof, and one that claims another's must not take it over.
+    `transport` is "tcp", or "inproc" between drivers that are given the same `context`. `guarded`: a guard checks the
+    waiting bytes (rule 4). No routing ids are set: the id that a caller claims for its connection proves nothing, and a
+    caller that claims another's must not take it over.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Sockets:
 
     @property
     def reconnects(self) -> bool:
-        """Whether a socket by itself connects again to a process that was started again."""
+        """Whether a socket reconnects by itself to a process that was started again."""
         return self.transport != "inproc"
 
     def bind(self, address: Address, channel: Channel) -> ZmqSocket:
@@ -81,7 +83,7 @@ class Sockets:
             self.zap_handler.open(self._plain(zmq.ROUTER))
         router = self._socket(zmq.ROUTER, channel)
         router.setsockopt(zmq.BACKLOG, self.limits.backlog_max)
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # who cannot be answered is said, not passed over
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # report an unreachable recipient instead of dropping the message
         if self.curve is not None:
             self.curve.guard(router)
         try:
@@ -93,7 +95,7 @@ class Sockets:
         return router
 
     def connect(self, address: Address, name: str) -> tuple[ZmqSocket, ZmqSocket]:
-        """A pair of DEALERs, control and data, on their way there.
+        """A pair of DEALERs, control and data, that connect to this address.
 
         Raises:
             zmq.ZMQError: when there are too many open files, or the address is of no kind that is known here.
@@ -119,13 +121,13 @@ class Sockets:
         return dealer
 
     def key_of(self, name: str) -> str:
-        """What a connection to `name` is encrypted to; "" without keys."""
+        """The key that a connection to `name` is encrypted to; "" without keys."""
         key = self.curve.key_of(name) if self.curve is not None else None
         return key.decode("ascii") if key is not None else ""
 
     def monitor(self, socket: ZmqSocket, events: int = zmq.EVENT_DISCONNECTED) -> ZmqSocket:
         """A socket that receives a message for each connection of `socket` that ends, or for each of other `events`; it
-        is closed with it. Read it with `drain`.
+        is closed with `socket`. Read it with `drain`.
 
         Its queue has no bound: an I/O thread that finds it full waits for its reader, and all its connections with it.
         """
@@ -138,8 +140,8 @@ class Sockets:
         return made
 
     def pulse(self, channel: Channel) -> ZmqSocket:
-        """A monitor that hears about once a second from the I/O thread of this channel: it tries to connect where
-        nobody can ever listen."""
+        """A monitor that gets a report about once a second from the I/O thread of this channel, which tries to connect
+        where nothing can ever listen."""
         restless = self._plain(zmq.DEALER)
         for option, value in (zmq.AFFINITY, 1 << channel), (zmq.LINGER, 0), (zmq.RECONNECT_IVL, 1000):
             restless.setsockopt(option, value)
@@ -148,12 +150,12 @@ class Sockets:
         return monitor
 
     def close(self, *sockets: ZmqSocket) -> None:
-        """Close these at once; nothing lingers."""
+        """Close these at once, without lingering."""
         for socket in sockets:
             self._made.discard(socket)
             monitor = self.monitors.pop(socket, None)
             if monitor is not None:
-                socket.monitor(None, 0)  # first: an I/O thread would wait for a reader that is gone
+                socket.monitor(None, 0)  # first, or an I/O thread would wait for a reader that is gone
                 monitor.close(linger=0)
             socket.close(linger=0)
 
@@ -202,17 +204,17 @@ class Sockets:
         for option, value in options.items():
             made.setsockopt(option, value)
         if self.reconnects and self.curve is None:
-            made.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)  # rule 5; nobody is asked, for nobody answers
+            made.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)  # rule 5; without a ZAP handler no request is made
         return made
 
 
 def may_read(socket: ZmqSocket) -> bool:
-    """Whether a message has come. Asking also takes note of what happened meanwhile, as `may_write` does."""
+    """Whether a message has arrived. The call also processes pending signals, as `may_write` does."""
     return bool(int(socket.get(zmq.EVENTS)) & _IN)
 
 
 def drain(monitor: ZmqSocket, at_most: int) -> int:
-    """Read what a monitor has to say. How many events it was; if `at_most`, there may be more."""
+    """Read the events of a monitor. Returns their number; if it is `at_most`, there may be more."""
     read = 0
     while read < at_most and may_read(monitor):
         monitor.recv_multipart(zmq.NOBLOCK)
@@ -221,5 +223,5 @@ def drain(monitor: ZmqSocket, at_most: int) -> int:
 
 
 def may_write(socket: ZmqSocket) -> bool:
-    """Whether a DEALER has room for a message. A ROUTER always says so, since it does not know for whom."""
+    """Whether a DEALER has room for a message. A ROUTER always returns True, since its recipient is not known."""
     return bool(int(socket.get(zmq.EVENTS)) & _OUT)

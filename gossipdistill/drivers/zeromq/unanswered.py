@@ -1,7 +1,7 @@
-"""Says of each address that is dialled and has never answered what is wrong with it, as far as a bare connection shows.
+"""Reports, for each dialled address that never answered, what is wrong with it, as far as a plain connection shows.
 
-A socket of ZeroMQ tries for ever and says nothing. So every now and then such an address is called with a bare
-connection, and where ZeroMQ answers, the ports beside it as well: a peer has two, and it is easy to give the wrong one.
+A ZeroMQ socket retries for ever and reports nothing. So now and then such an address is tried with a plain connection,
+and where ZeroMQ answers, the neighbouring ports too: a peer has two, and it is easy to give the wrong one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gossipdistill.presence import Address
 from gossipdistill.protocol.peer import Peer
 
 _DIAL_S = 2.0
-"""How long a connection, a look-up or the first bytes may take."""
+"""A connection, a look-up or the first bytes may take this many seconds."""
 _SIGNATURE_BYTES = 10
-"""Of a greeting of ZMTP (RFC 23/ZMTP): FF, eight bytes, 7F; both ends send it at once."""
+"""A ZMTP greeting (RFC 23/ZMTP) begins with this many bytes: FF, eight bytes, 7F; both ends send it at once."""
 _SAID_MAX = 8
-"""Addresses that are looked at in one round."""
+"""At most this many addresses are tried in one round."""
 _PAUSE_GROWS = 3
 _PAUSE_MAX_S = 120.0
 
@@ -41,7 +41,7 @@ class Door(Enum):
 
 @dataclass(slots=True)
 class Unanswered:
-    """The watch of one driver. Nothing is said twice of one address while it is so."""
+    """The check of unanswered addresses of one driver. A problem of an address is reported once as long as it lasts."""
 
     peer: Peer
     links: Links
@@ -53,16 +53,16 @@ class Unanswered:
     _said: dict[Address, tuple[str, str]] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Look now and then, from now on."""
+        """Start checking now and then."""
         self._watching = self.loop.start(self.watch())
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._watching is not None:
             self._watching.cancel()
 
     async def watch(self) -> None:
-        """Look now and then, ever more seldom, until cancelled."""
+        """Check now and then, at growing intervals, until cancelled."""
         began_s, pause_s = self.clock(), self.limits.view_after_s
         while True:
             await asyncio.sleep(pause_s)
@@ -70,7 +70,7 @@ class Unanswered:
             pause_s = min(_PAUSE_GROWS * pause_s, _PAUSE_MAX_S)
 
     async def look(self, since_s: float) -> None:
-        """Call where nobody has answered in the `since_s` seconds since the start, all at once."""
+        """Try the addresses that have not answered in the `since_s` seconds since the start, all at once."""
         silent = [
             (name, address)
             for name, address in self.peer.membership.admission.unanswered()
@@ -88,12 +88,12 @@ class Unanswered:
                 self.events.tell(EventKind.VIEW, f"{who} for {since_s:.0f} s: {reason}")
 
     def lines(self) -> list[str]:
-        """What was said, last of each address and without the time; for a peer that nobody has ever answered."""
+        """The last report of each address, without the time; only for a peer that no other has ever answered."""
         return [f"{who}: {reason}" for who, reason in list(self._said.values())]
 
 
 async def why(address: Address) -> str:
-    """Why nobody answers at this control address, and what to look at, in words."""
+    """Why no peer answers at this control address, and what to check, in words."""
     try:
         found = await asyncio.wait_for(look_up(address), _DIAL_S)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""With keys: libzmq's questions about callers are answered on the driver's loop."""
+"""With keys: libzmq's requests about callers are answered on the driver's loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gossipdistill.events import EventKind
 
 @dataclass(slots=True)
 class ZapService:
-    """Has a `ZapHandler` answer whenever somebody asks. Each key that is turned away is said once."""
+    """Lets a `ZapHandler` answer every request. Each key that is turned away is reported once."""
 
     zap: ZapHandler
     loop: DriverLoop
@@ -25,7 +25,7 @@ class ZapService:
         self.loop.call(self._answer)
 
     def end(self) -> None:
-        """Answer no more: the sockets are about to be closed."""
+        """Stop answering: the sockets are about to be closed."""
         if self.zap.socket is not None:
             self.loop.listen_no_more(self.zap.socket)
             self.zap.socket = None

@@ -1,4 +1,4 @@
-"""Checkers: one duty each. They watch a simulated world and say what was violated, when and by whom."""
+"""Checkers, of one duty each. They watch a simulated world and report each violation with its time and its peers."""
 
 from gossipdistill.sim.checkers.arrivals import OnceSettled, VersionsRise
 from gossipdistill.sim.checkers.base import Checker, Conditions, Violation

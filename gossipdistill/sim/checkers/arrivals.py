@@ -1,4 +1,4 @@
-"""What reaches a learner: newer and newer states, and each parcel of mass or of a stream once."""
+"""The arrivals at a learner: states only get newer, and each parcel of mass or of a stream arrives once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from gossipdistill.sim.host import Host
 from gossipdistill.sim.world import World
 
 _Which = tuple[str, int, str, str, Version]
-"""(recipient, its boot, sender, topic, version); two processes of different names may have one boot"""
+"""An arrival is identified by (recipient, its boot, sender, topic, version); two processes of different names may have
+one boot."""
 
 
 class VersionsRise(Checker):
-    """No learner is handed a state older than one that it had, nor a frame of a stream out of order or without the one
-    before it; where frames were written off, more numbers are left out than may be on their way."""
+    """No learner gets a state that is older than one it had, nor a frame of a stream out of order or without the one
+    before it. Where frames were written off, the gap is larger than the number that may be in flight."""
 
     duty = "no version goes backwards"
 
@@ -30,7 +31,7 @@ class VersionsRise(Checker):
 
     def _look_at(self, now_s: float, host: Host, arrival: Arrival) -> None:
         if arrival.delivery is DeliveryClass.MASS:
-            return  # each parcel of mass counts, in whatever order
+            return  # parcels of mass may arrive in any order
         key = (host.name, host.boot, Slot(arrival.sender, arrival.topic, arrival.key), arrival.delivery)
         version, exchange = self._newest.get(key, (Version(0, 0), 0))
         same_process = version.boot == arrival.version.boot

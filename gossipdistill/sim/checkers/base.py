@@ -1,4 +1,4 @@
-"""What all checkers share: what they find, and what they are told of the weather."""
+"""What all checkers share: their findings, and their knowledge of the faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that must not be: which duty, when in virtual time, and what, with names."""
+    """A violation: the duty, the virtual time, and a description with names."""
 
     checker: str
     at_s: float
@@ -26,31 +26,31 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a checker may know of the faults: from `calm_from_s` on there is none, and `settled_from_s` is when the
-    stated bounds say that everything is in order again. Infinite where there is no calm."""
+    """What a checker may know of the faults: from `calm_from_s` on there are none, and at `settled_from_s` the stated
+    bounds say that everything is in order again. Infinite where there is no calm."""
 
     peers: int
     calm_from_s: float = float("inf")
     limits: Limits = field(default=DEFAULT_LIMITS)
     bent: frozenset[str] = frozenset()
-    """Who says false things of itself and of its parcels. What others believe of it, and what travels between it and
-    them, is not judged; that they are well, and how they get on with one another, is."""
+    """These peers send false messages about themselves and their parcels. The beliefs of others about them, and what is
+    exchanged with them, are not checked; the state of all others, and their exchange with one another, is."""
 
     @property
     def settled_from_s(self) -> float:
-        """Calm, and the time that views and parcels may take to settle."""
+        """The start of the calm plus the time that views and parcels may take to settle."""
         return self.calm_from_s + views_bound_s(self.limits, self.peers) + parcels_bound_s(self.limits)
 
 
 def views_bound_s(limits: Limits, peers: int) -> float:
-    """Seconds of calm after which every view is right: everybody living is there to everybody, and nobody else.
+    """Seconds of calm after which every view is right: every living peer is present in every view, and no other.
 
-    What a fault may leave behind takes, one after another: 20 probe intervals until somebody probes a member of whom
-    nothing is known yet (each interval finds it with probability 1 - 1/e or more, so it is missed by all with 1e-9);
-    a suspicion at its longest; and its rumour, or its refutation, as many intervals as it is carried. A member held
-    dead is called by all who hold it dead, each one of its dead every `greet_interval_max_s`. In a large run a member
-    that is said to refuse is greeted after at most eight of these intervals. One that has started anew
-    too often is believed after `start_again_s`.
+    The effects of a fault may take, one after another: 20 probe intervals until some peer probes a member of which
+    nothing is known yet (each interval finds it with probability 1 - 1/e or more, so it is missed by all with 1e-9); a
+    suspicion at its longest; and its claim, or its refutation, as many intervals as it is carried. A member held dead
+    is called by all that hold it dead, each one of its dead every `greet_interval_max_s`. In a large run a member that
+    is said to refuse is greeted after at most eight of these intervals. One that has restarted too often is believed
+    after `start_again_s`.
     """
     members = max(peers, 10)
     suspicion = limits.suspicion_factor * limits.suspicion_max_factor * math.log10(members)
@@ -60,11 +60,10 @@ def views_bound_s(limits: Limits, peers: int) -> float:
 
 
 def parcels_bound_s(limits: Limits) -> float:
-    """Seconds, after views are right, within which all that was under way is confirmed, settled, returned or written
-    off.
+    """Seconds, after views are right, within which everything in flight is confirmed, settled, returned or written off.
 
     A sender asks again at least every `consign_timeout_max_s` (mass and streams) or `confirm_timeout_s` (states), and
-    what it asked is answered at once; the answer may name what is to be said next, hence twice.
+    is answered at once; the answer may require one more message, hence twice.
     """
     return 2 * max(limits.consign_timeout_max_s, limits.confirm_timeout_s + limits.retry_interval_max_s) + 1.0
 
@@ -80,10 +79,10 @@ class Checker(Observer):
 
     @property
     def name(self) -> str:
-        """Of the checker, as it is printed."""
+        """The name of the checker, as it is printed."""
         return type(self).__name__
 
     def violate(self, now_s: float, what: str) -> None:
-        """Note a violation; after the first few they are not kept."""
+        """Record a violation; after the first few they are not kept."""
         if len(self.violations) < _KEPT_MAX:
             self.violations.append(Violation(self.name, now_s, what))

@@ -1,4 +1,4 @@
-"""Bounds: what may lie in a mailbox and on a link, and how long a learner may take between two steps."""
+"""Bounds: the content of a mailbox and of a link, and the time of a learner between two steps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gossipdistill.sim.world import World
 
 
 class MailboxBounded(Checker):
-    """Nothing piles up, however long a learner does not look.
+    """Nothing accumulates, however long a learner does not take it.
 
     Inbox: one state per slot of a sender. Of mass and streams at most as many unsettled ones per link and topic as
     `Limits` allow, for each process of the sender (a process that restarts has a link of its own); and as many that
-    were returned. Outwards, per link and topic: as many unsettled ones as `Limits` allow; and a link is busy only as
-    long as something of it is unsettled.
+    were returned. Outgoing, per link and topic: as many unsettled ones as `Limits` allow; and a link is busy only while
+    something of it is unsettled.
     """
 
     duty = "mailboxes bounded"
@@ -46,11 +46,11 @@ class MailboxBounded(Checker):
 
 
 class NobodyWaits(Checker):
-    """Every learner goes on stepping, whatever happens to the others.
+    """Every learner keeps stepping, whatever happens to the others.
 
-    Measured by the steps that learners report: a learner that does not finish a step within `wait_max_s` and the time
-    that its own machine needs for it (what it said at its last step) waits for somebody. A process that is paused is
-    excused, and one that has just started, asks others for a model, or is done training. `wait_max_s` is 0 for all but
+    Measured by the steps that learners report: a learner that does not finish a step within `wait_max_s` plus the time
+    that its own machine needs for it (which it stated at its last step) waits for another peer. A process is excused
+    while it is paused, has just started, asks others for a model, or is done training. `wait_max_s` is 0 for all but
     lockstep strategies, which declare theirs.
     """
 

@@ -1,4 +1,4 @@
-"""What a death is founded on: a probe of one's own, whatever others say."""
+"""The basis of a death: a probe of the process's own, whatever others say."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
 
 _Viewer = tuple[PeerName, int, PeerName]
-"""Which process, by name and boot, about whom."""
+"""A viewer is a process, by name and boot, and the peer that it views."""
 
 
 class DeathsProbed(Checker):
-    """In no weather does a process declare one dead that it has not pinged since that one last spoke to it, unless with
-    the word that it ends. What was said to its own predecessor, or by one that has a successor, is not spoken to it."""
+    """With faults or without, a process declares a peer dead only if it has pinged it since it last heard from it, or
+    got its last message. Messages to its own predecessor, or from a process that has a successor, do not count as
+    heard."""
 
     duty = "no death is believed on hearsay"
 
     def __init__(self, conditions: Conditions) -> None:
         super().__init__(conditions)
         self.founded = 0
-        """How many deaths were declared after a ping of one's own."""
+        """The number of deaths that were declared after a ping of the process's own."""
         self._pinged_s: dict[_Viewer, float] = {}
         self._heard_s: dict[_Viewer, float] = {}
         self._newest: dict[_Viewer, int] = {}
-        """The newest process that a process has had a word of."""
+        """The newest process of the peer that each viewer has heard from."""
         self._accepted: dict[_Viewer, int] = {}
-        """The process that was taken to be alive last."""
+        """The process of the peer that was last taken to be alive."""
         self._parted: set[_Viewer] = set()
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
@@ -37,7 +38,7 @@ class DeathsProbed(Checker):
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
         if isinstance(envelope.message, Refusal):
-            return  # anybody may have said it, where there are no keys, and it is no sign of life
+            return  # without keys any process may have sent it, and it is no sign of life
         viewer = (host.name, host.boot, envelope.sender)
         newest = self._newest[viewer] = max(envelope.boot, self._newest.get(viewer, 0))
         if envelope.to_boot not in (0, host.boot) or envelope.boot < newest:

@@ -1,4 +1,4 @@
-"""Mass is conserved: what came into the world is held, on its way, or lost with a process.
+"""Mass is conserved: what was brought in is held, in flight, or lost with a process.
 
 A mass is a vector (w, x...). Every process with a learner of mass brings one in; let E be the sum of what was brought
 in. At any time
@@ -32,15 +32,15 @@ TOLERANCE = 1e-9
 
 Mass = tuple[float, ...]
 Which = tuple[str, int, str, int, str, int]
-"""(sender, its boot, recipient, its boot, topic, number)"""
+"""A parcel is identified by (sender, its boot, recipient, its boot, topic, number)."""
 
 
 @runtime_checkable
 class Weighty(Protocol):
-    """A learner that holds mass and can say so."""
+    """A learner that holds mass and can report it."""
 
     def mass(self) -> Mass:
-        """(w, x...), what it holds now."""
+        """(w, x...), the mass that it holds now."""
 
     def mass_of(self, payload: Payload, weight: float) -> Mass:
         """(w, x...) of one parcel; as many components as `mass`."""
@@ -107,7 +107,7 @@ class MassConserved(Checker):
                 self.lost = _sum((self.lost, host.stepper.mass_of(one.parcel.payload, one.parcel.weight)))
 
     def _lose(self, which: Which) -> None:
-        """Its sender has forgotten it: lost, unless it was absorbed."""
+        """Note that its sender has dropped it: it is lost, unless it was absorbed."""
         mass = self._sent.pop(which, None)
         if which in self._absorbed:
             self._absorbed.discard(which)
@@ -124,7 +124,7 @@ class MassConserved(Checker):
         self.check(now_s, world)
 
     def check(self, now_s: float, world: World) -> None:
-        """Add everything up; and forget parcels of which nobody speaks any more."""
+        """Check the sum; and forget parcels that nothing refers to any more."""
         if not self.brought:
             return
         parts: list[Mass] = []

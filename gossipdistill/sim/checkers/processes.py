@@ -1,4 +1,4 @@
-"""Processes of one name: the newest may go on, whatever is said to those before it, and few are believed at once."""
+"""Processes of one name: the newest may continue, whatever is sent to those before it, and few are believed at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gossipdistill.sim.host import Host
 class NewestLives(Checker):
     """A process holds itself superseded, and ends, only if a newer one of its name has been started.
 
-    What others say to a process that has ended may reach its successor, at the same address: above all that it has been
-    superseded, in answer to a late greeting.
+    Messages of others to a process that has ended may reach its successor, at the same address: above all that it has
+    been superseded, in answer to a late greeting.
     """
 
     duty = "the newest process of a name is never superseded"
@@ -35,7 +35,8 @@ class NewestLives(Checker):
 
 @dataclass(slots=True)
 class _Believed:
-    """How many processes of a name somebody has taken to be alive, which was the last, and when the first came."""
+    """The processes of one name that a peer has taken to be alive: their number, the last one, and the time of the
+    first."""
 
     boot: int
     since_s: float
@@ -43,8 +44,8 @@ class _Believed:
 
 
 class StartsBounded(Checker):
-    """Nobody believes more processes of one name than `starts_max` after the first, and one every `start_again_s`: with
-    each, what was on its way to the one before is written off."""
+    """No peer believes more processes of one name than `starts_max` after the first, and one every `start_again_s`:
+    with each, what was in flight to the one before is written off."""
 
     duty = "few starts are believed"
 

@@ -1,4 +1,4 @@
-"""Every fault is followed by recovery: once the weather is calm, words arrive again, and nothing is stuck."""
+"""Every fault is followed by recovery: once there are no faults, messages arrive again, and nothing is stuck."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class FaultsRecover(Checker):
     """What is posted in the calm arrives within the stated bounds.
 
     States: the newest that was posted on a link before the last `parcels_bound_s` has reached the learner there, or a
-    newer one has. Mass and streams: what was posted before, in whatever weather, is settled by then. Only links between
-    living peers count. And what a living peer posts in the calm, it posts to every living peer in the end: the
-    checker of views sees to that.
+    newer one has. Mass and streams: what was posted before that, with faults or without, is settled. Only links between
+    living peers count. What a living peer posts in the calm, it posts to every living peer in the end: the checker of
+    views ensures that.
     """
 
     duty = "every fault is followed by recovery"

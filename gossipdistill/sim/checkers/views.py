@@ -1,4 +1,4 @@
-"""What peers believe of one another, beside what is true."""
+"""The beliefs of peers about one another, compared with the truth."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BACK = (EventKind.JOINED, EventKind.RETURNED)
 
 
 class NobodyHeldDead(Checker):
-    """From calm on, no living peer is held dead for longer than `views_bound_s`. In no weather does anybody declare one
-    dead that has spoken to it within the last `probe_timeout_s`, whatever others say; nor does anybody go on holding
-    one dead that has just spoken to it: the first word is enough, and no refutation need be waited for."""
+    """In the calm, no living peer is held dead for longer than `views_bound_s`. With faults or without, no peer
+    declares another dead that it has heard within the last `probe_timeout_s`, whatever others say; nor does a peer
+    still hold another dead that it has just heard: the first message is enough, without a refutation."""
 
     duty = "no live peer is held dead longer than the stated bound"
 
@@ -27,20 +27,20 @@ class NobodyHeldDead(Checker):
         super().__init__(conditions)
         self.bound_s = views_bound_s(conditions.limits, conditions.peers)
         self.declared = 0
-        """How often a living peer was declared dead, in any weather."""
+        """The number of times that a living peer was declared dead, with faults or without."""
         self._held: dict[PeerName, dict[PeerName, float]] = {}
-        """Who is held dead, by whom, since when."""
+        """For each peer held dead, the peers that hold it dead, and since when."""
         self._living: dict[PeerName, int] = {}
         self._heard: dict[tuple[PeerName, PeerName], tuple[int, float]] = {}
-        """Who has heard whom: which boot, and when last."""
+        """For (viewer, peer), the boot that was last heard, and when."""
         self._newest: dict[tuple[PeerName, int, PeerName], int] = {}
-        """The newest process that a process has had a word of."""
+        """The newest process of the peer that each viewer has heard from."""
         self._accepted: dict[tuple[PeerName, int, PeerName], int] = {}
-        """The process that was taken to be alive last."""
+        """The process of the peer that was last taken to be alive."""
         self._ended: set[tuple[PeerName, int, PeerName, int]] = set()
-        """Who has had the last word of which process: what comes after it was overtaken."""
+        """The viewers that got the last message of a process: later messages of it were overtaken."""
         self._spoke: tuple[Host, PeerName] | None = None
-        """Who held whom dead before the word that was delivered last."""
+        """The process that held a peer dead before the message that was delivered last, and that peer."""
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
         self._look(now_s)
@@ -48,7 +48,7 @@ class NobodyHeldDead(Checker):
         viewer = (host.name, host.boot, sender)
         newest = self._newest[viewer] = max(boot, self._newest.get(viewer, 0))
         if envelope.to_boot not in (0, host.boot) or boot < newest:
-            return  # not said to this process, or by one that has a successor
+            return  # not addressed to this process, or sent by one that has a successor
         self._heard[host.name, sender] = (boot, now_s)
         if isinstance(envelope.message, Greeting | Refusal):
             return
@@ -58,7 +58,7 @@ class NobodyHeldDead(Checker):
             self._spoke = (host, sender)
 
     def _look(self, now_s: float) -> None:
-        """What was delivered last has been received by now."""
+        """Check the message that was delivered last: it has been received by now."""
         spoke, self._spoke = self._spoke, None
         if spoke is not None:
             host, name = spoke
@@ -114,7 +114,7 @@ class NobodyHeldDead(Checker):
 
 
 class ViewsConverge(Checker):
-    """At the end of the calm every learner is told that the living are there, and nobody else."""
+    """At the end of the calm every learner is told that the living peers are present, and no others."""
 
     duty = "views converge"
 
@@ -126,7 +126,7 @@ class ViewsConverge(Checker):
 
 
 def wrong_views(world: World) -> Iterator[tuple[PeerName, PeerName, str]]:
-    """(who, about whom, what it believes) of every view that is not so."""
+    """(viewer, peer, belief) of every wrong view."""
     living = world.hosts.keys()
     for host in world.hosts.values():
         believed = host.mailbox.neighbourhood().alive

@@ -1,4 +1,4 @@
-"""What an array encoding is: two pure functions, one file each, all of one shape."""
+"""The interface of an array encoding: two pure functions, one file each, all of one shape."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def nbytes(self, shape: tuple[int, ...]) -> int:
-        """Length in bytes of an encoded array of this shape: known before a byte is read, so it can be checked."""
+        """The length in bytes of an encoded array of this shape: known before a byte is read, so it can be checked."""
 
     @abstractmethod
     def encode(self, array: Floats) -> bytes:
@@ -54,18 +54,17 @@ class Encoding(ABC):
 
     @abstractmethod
     def decode(self, data: memoryview, shape: tuple[int, ...]) -> Floats:
-        """The array [shape] again, within the error bound that the class states. It can be written to: it is a copy,
-        and the only one, or, where `data` can be written to, perhaps a view. Whoever hands over such a buffer gives it
-        away."""
+        """The decoded array [shape], within the error bound that the class states. It is writable: a single copy or,
+        where `data` is writable, perhaps a view. A caller that passes a writable buffer gives it away."""
 
     def out_of_range(self, array: NDArray[Any]) -> OutOfRange:
-        """What of an array [any shape] of float32 or float64 this encoding cannot hold."""
+        """The entries of an array [any shape] of float32 or float64 that this encoding cannot hold."""
         flat, clipped, clipped_max, zeroed, zeroed_max = array.reshape(-1), 0, 0.0, 0, 0.0
         if math.isinf(self.range_max) and not self.zero_max:
             return OutOfRange(flat.size)
         for at in range(0, flat.size, _BLOCK):  # small enough for a cache
             sizes = np.abs(flat[at : at + _BLOCK])
-            if not sizes.max() <= self.range_max:  # so for NaN and infinity too
+            if not sizes.max() <= self.range_max:  # true for NaN and infinity too
                 beyond = sizes[(sizes > self.range_max) & np.isfinite(sizes)]
                 clipped, clipped_max = clipped + beyond.size, max(clipped_max, float(beyond.max(initial=0.0)))
             if self.zero_max:

@@ -15,10 +15,10 @@ _QUIET_NAN = 0x7FC00000
 
 @final
 class BFloat16(Encoding):
-    """2 bytes an entry, rounded to the nearest, of two equally near ones to the even. Error: at most 2^-8 of |x|, or
-    2^-134 where that is more; nothing that is finite is clipped by more, since the largest, 3.39e38, is that near.
+    """2 bytes per entry, rounded to nearest, ties to even. Error: at most 2^-8 of |x|, or 2^-134 where that is more.
+    Clipping a finite value adds no larger error, since the largest value, 3.39e38, is that near.
 
-    A value that is not finite stays so, for the receiver to refuse.
+    A non-finite value stays non-finite, for the receiver to refuse.
     """
 
     name = "bfloat16"
@@ -41,10 +41,10 @@ class BFloat16(Encoding):
 
 
 def _rounded(array: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
-    if not largest_magnitude(array) <= BFLOAT16_MAX:  # so for NaN and infinity too
+    if not largest_magnitude(array) <= BFLOAT16_MAX:  # true for NaN and infinity too
         clipped = np.where(np.isfinite(array), np.clip(array, -BFLOAT16_MAX, BFLOAT16_MAX), array)
         array = np.where(np.isnan(array), np.array(_QUIET_NAN, dtype=np.uint32).view(np.float32), clipped)
-    bits = array.astype(np.float32).view(np.uint32)  # a copy of ours, to round in place
+    bits = array.astype(np.float32).view(np.uint32)  # our own copy, to round in place
     odd = bits >> 16
     odd &= 1
     bits += odd

@@ -1,4 +1,4 @@
-"""IEEE half precision: what predictions travel in by default."""
+"""IEEE half precision: the default encoding of predictions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HALF_MAX = 65504.0
 
 @final
 class Half(Encoding):
-    """2 bytes an entry. Error: at most 2^-11 of |x|, or 2^-25 where |x| < 2^-14; |x| > 65504 is clipped to it, which
-    `out_of_range` counts, as it does what becomes 0.
+    """2 bytes per entry. Error: at most 2^-11 of |x|, or 2^-25 where |x| < 2^-14. |x| > 65504 is clipped to it;
+    `out_of_range` counts these entries and those that become 0.
 
-    A value that is not finite stays so, for the receiver to refuse.
+    A non-finite value stays non-finite, for the receiver to refuse.
     """
 
     name = "half"
@@ -38,6 +38,6 @@ class Half(Encoding):
 
 
 def _clipped(array: Floats) -> Floats:
-    if largest_magnitude(array) <= HALF_MAX:  # not so for NaN and infinity
+    if largest_magnitude(array) <= HALF_MAX:  # false for NaN and infinity
         return array
     return np.where(np.isfinite(array), np.clip(array, -HALF_MAX, HALF_MAX), array)

@@ -1,4 +1,4 @@
-"""Eight bits with one scale per block of 64 entries, taken in the order in which an array lies in memory."""
+"""Eight bits with one scale per block of 64 entries, in memory order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gossipdistill.wire.encodings.base import FLOAT32_MAX, Encoding, Floats, Out
 
 BLOCK = 64
 _SCALE_MAX = np.nextafter(np.float32(np.finfo(np.float32).max / 127), np.float32(0))
-"""So that 127 quanta of the largest scale are still a float32."""
+"""The largest scale: 127 quanta of it are still a float32."""
 
 
 @final
 class Int8(Encoding):
-    """1 byte an entry and 4 a block. Error: at most max|x| of the block / 253.9 (half a quantum of max|x| / 127, and
+    """1 byte per entry and 4 per block. Error: at most max|x| of the block / 253.9 (half a quantum of max|x| / 127, and
     float32's rounding), or 1.5e-36 where that is more: a smaller scale would be no normal number.
 
-    A block that holds a value that is not finite gets a scale that is not finite, for the receiver to refuse.
+    A block that holds a non-finite value gets a non-finite scale, for the receiver to refuse.
     """
 
     name = "int8"
@@ -39,14 +39,14 @@ class Int8(Encoding):
         largest = np.maximum(padded.max(axis=1, initial=0.0), -padded.min(axis=1, initial=0.0))
         finite = np.isfinite(largest)
         scale = np.where(finite, np.minimum(largest / np.float32(127), _SCALE_MAX), largest).astype("<f4")
-        padded[~finite] = 0.0  # whatever they hold, the scale says that it is nothing to use
+        padded[~finite] = 0.0  # their values do not matter: the scale marks the block as unusable
         padded /= np.where(finite & (scale > 0), scale, np.float32(1.0))[:, None]
         quanta = np.clip(np.rint(padded, out=padded), -127, 127, out=padded).astype(np.int8)
         return b"".join((scale.tobytes(), quanta.reshape(-1)[: flat.size].tobytes()))
 
     def out_of_range(self, array: NDArray[Any]) -> OutOfRange:
-        """As in every encoding; and what is sent as 0 in blocks of which most is, because one entry is so much larger.
-        Single entries below half a quantum are the error that this encoding states."""
+        """As in every encoding, plus the zeroed entries of blocks in which most entries are zeroed because one is so
+        much larger. Single entries below half a quantum are within the error that this encoding states."""
         found = super().out_of_range(array)
         flat = np.abs(array.reshape(-1))
         sizes = np.zeros((math.ceil(flat.size / BLOCK), BLOCK), dtype=flat.dtype)
@@ -65,7 +65,7 @@ class Int8(Encoding):
         quanta = np.frombuffer(data[4 * blocks :], dtype=np.int8)
         values = np.empty(count, dtype=np.float32)
         table = (whole, BLOCK)
-        # A scale that is not finite makes NaN of a 0, one that lies makes infinity: both for the receiver to refuse.
+        # A non-finite scale turns a 0 into NaN, a forged one gives infinity: the receiver refuses both.
         with np.errstate(over="ignore", invalid="ignore"):
             end = whole * BLOCK
             np.multiply(quanta[:end].reshape(table), scale[:whole, None], out=values[:end].reshape(table))

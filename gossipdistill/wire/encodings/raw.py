@@ -1,4 +1,4 @@
-"""Entries as they are, little-endian, in their own type."""
+"""Unchanged entries, little-endian, in their own type."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CARRIERS: dict[str, str] = {
     "complex128": "<c16", "complex64": "<c8", "complex32": "<u4", "int64": "<i8", "int32": "<i4", "int16": "<i2",
     "int8": "|i1", "uint64": "<u8", "uint32": "<u4", "uint16": "<u2", "uint8": "|u1", "bool": "|u1",
 }  # fmt: skip
-"""Type of the entries -> the type of numpy that carries their bits. Where numpy has no such type, it is one of whole
-numbers of the same size."""
+"""The keys are types of entries, the values the numpy types that carry their bits. Where numpy has no such type, it is
+an integer type of the same size."""
 
 
 @final
 class Raw(Encoding):
-    """The size of the type an entry. Error: none, bit for bit."""
+    """The size of the type per entry. Error: none, bit for bit."""
 
     name = "raw"
 

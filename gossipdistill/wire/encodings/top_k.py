@@ -13,13 +13,13 @@ from gossipdistill.wire.encodings.half import HALF_MAX
 
 @final
 class TopK(Encoding):
-    """k half-precision values, k indices (2 bytes, or 4 beyond 65,536 columns) and one residual mass a row.
+    """k half-precision values, k indices (2 bytes, or 4 beyond 65,536 columns) and one residual mass per row.
 
-    Rows are the last axis and their entries are probabilities (>= 0). The residual mass, row sum minus the sum of the
-    k values, is stated on the wire and spread evenly over the other entries by the receiver, so a row keeps its sum.
-    Error of a kept entry: that of half. Error of another: at most max(its value, residual / (columns - k)), and the
-    sum over a row of |error| is at most twice the residual plus half's error. Values and residuals beyond 65504 are
-    clipped to it. A row that holds a value that is not finite decodes to one that does, for the receiver to refuse.
+    Rows are the last axis and their entries are probabilities (>= 0). The residual mass, row sum minus the sum of the k
+    values, is transmitted, and the receiver spreads it evenly over the other entries, so a row keeps its sum. Error of
+    a kept entry: that of half. Error of another: at most max(its value, residual / (columns - k)), and the sum over a
+    row of |error| is at most twice the residual plus half's error. Values and residuals beyond 65504 are clipped to it.
+    A row that holds a non-finite value decodes to one that does, for the receiver to refuse.
     """
 
     name = "top_k"
