@@ -28,7 +28,8 @@ _PROBED_ROWS = 2
 
 @dataclass(frozen=True)
 class StepRows:
-    """`count` examples make one step. `notice` says so where it is not what was asked for; else it is empty."""
+    """`count` examples make one step. `notice` states where this differs from what was asked for; otherwise it is
+    empty."""
 
     count: int
     notice: str = ""

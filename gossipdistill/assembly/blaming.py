@@ -1,4 +1,4 @@
-"""What a user reads when a peer cannot go on: whose fault it is, at which step, in which file and line, and why."""
+"""The error message when a peer cannot go on: the code at fault, the step, the file and line, and the reason."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class CollectiveError(GossipdistillError):
 
 
 def explained(error: Exception, task: Task, learner: Learner, spec: WorkerSpec, mailbox: Mailbox) -> Exception:
-    """The exception that ended this peer's training, as the user is to read it; `error` itself where it says enough, or
-    is a fault of ours."""
+    """The exception that ended this peer's training, for the user to read; `error` itself where its text is enough, or
+    where this package is at fault."""
     known = isinstance(error, UserCodeError)
     cause = error.__cause__ if isinstance(error, UserCodeError) and error.__cause__ is not None else error
     if isinstance(error, GossipdistillError) and not known:
@@ -127,7 +127,8 @@ def _is_collective(spec: WorkerSpec) -> bool:
 
 
 def _cut_off(cause: BaseException, spec: WorkerSpec, mailbox: Mailbox) -> CollectiveError | None:
-    """A collective was cut off, by the loss of a peer if membership says so; None where it was not."""
+    """The error for a collective that was cut off, by the loss of a peer if membership reports one; None where it was
+    not cut off."""
     if not _TRANSPORT.search(text_of(cause)):
         return None
     name, text = spec.config.strategy.name, text_of(cause)

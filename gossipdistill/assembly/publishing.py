@@ -89,7 +89,7 @@ def _size(layout: Sequence[ArrayLayout]) -> int:
 
 
 def _help(publication: Publication, limits: Limits) -> str:
-    """Which encodings would fit, else what else there is."""
+    """The encodings that would fit; if none does, another remedy."""
     sizes = {label: _size(layout_of(publication.arrays, label)) for label in _SMALLER}
     fitting = [f"{label} ({size / 1e6:,.1f} MB)" for label, size in sizes.items() if size <= limits.payload_bytes_max]
     if fitting:

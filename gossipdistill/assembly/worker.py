@@ -49,7 +49,7 @@ class Parts:
 
     @classmethod
     def of(cls, spec: WorkerSpec, given: Given = NOTHING, tell: Callable[[str], None] = lambda phase: None) -> Parts:
-        """Make what is not given. `tell` hears what takes long, before it begins.
+        """Make what is not given. `tell` is called with a text before each part that takes long.
 
         Raises:
             ConfigError, DataMissingError, NeedsError, UserCodeError: for the user to read.

@@ -1,4 +1,4 @@
-"""Which part of the data each peer has, as a roster and the command line say it; no part goes to two of them."""
+"""Which part of the data each peer has, by the roster and the command line; no part goes to two peers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Part = tuple[int, int]
 
 
 def part_of(roster: Roster, name: str) -> Part:
-    """The shard of a peer by its roster: the one that its entry names, else the one of its place."""
+    """The shard of a peer by its roster: the one that its entry names, or else that of its place."""
     shard = roster.entry(name).shard
     if shard is None:
         return roster.place(name), len(roster.peer)
@@ -21,7 +21,7 @@ def part_of(roster: Roster, name: str) -> Part:
 
 
 def refuse_one_part_twice(parts: Mapping[str, Part], how: str, file: object) -> None:
-    """Two peers with one shard would train on the same examples, which only `task.shards = "same"` says.
+    """Refuse two peers with one shard: they would train on the same examples, which only `task.shards = "same"` allows.
 
     Args:
         parts: name -> shard, of all peers of a run.

@@ -60,7 +60,7 @@ _BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key. Texts are as a user is to read them; an empty `unit` or `accepted` says that there is none."""
+    """One key. Texts are for a user to read; an empty `unit` or `accepted` means that there is none."""
 
     name: str
     type: str

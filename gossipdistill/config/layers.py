@@ -38,7 +38,7 @@ class Layer:
         return self.file or str(self.origin)
 
     def without(self, keys: Collection[str]) -> Layer:
-        """The same, these keys left out."""
+        """The same layer without these keys."""
         return replace(self, values={key: value for key, value in self.values.items() if key not in keys})
 
 
@@ -52,7 +52,7 @@ class Resolved:
     """Folder that relative paths of the run file are relative to."""
 
     def changed(self, values: Dotted, origin: Origin) -> Resolved:
-        """The same with a few keys set anew by ourselves; they are not checked again."""
+        """The same configuration with a few keys that the program sets; they are not checked again."""
         flat = flatten(self.config.model_dump(mode="json", exclude_unset=True)) | dict(values)
         return Resolved(RunConfig.model_validate(nest(flat)), self.origins | dict.fromkeys(values, origin), self.base)
 

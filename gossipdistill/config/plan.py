@@ -88,7 +88,7 @@ class Asked:
 
 
 def _fitting(ready_made: Layer, above: Sequence[Layer]) -> Layer:
-    """The ready-made run without what it says for its own task and its own end, where others are asked for."""
+    """The ready-made run, without the keys for its own task and its own end where others are asked for."""
     asked = {SECTION_NAMES.get(key, key): value for layer in above for key, value in layer.values.items()}
     own = ready_made.values.get("task.name")
     unfit = set()
@@ -185,7 +185,8 @@ def unused_here(resolved: Resolved) -> tuple[str, ...]:
 
 
 def settle(specs: Sequence[WorkerSpec]) -> list[WorkerSpec]:
-    """The same run in a folder of its own, which is made now, and with a meeting place where the strategy needs one."""
+    """The same run with a folder of its own, which is made now, and with a meeting place where the strategy needs
+    one."""
     wanted = specs[0].folder.parent
     folder = wanted if specs[0].resume else new_run_folder(wanted.parent, wanted.name)
     values: dict[str, object] = {"name": folder.name}

@@ -1,4 +1,4 @@
-"""What one worker process is told: everything, resolved, as one JSON object."""
+"""The specification of one worker process: all keys, resolved, as one JSON object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _peer_name(text: str) -> str:
 
 
 class _Fields(BaseModel):
-    """The plain ones of a specification, as JSON has them."""
+    """The plain fields of a specification, as JSON has them."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 

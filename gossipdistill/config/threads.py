@@ -1,4 +1,4 @@
-"""How many CPU threads a peer computes with: what the user says, else this machine's CPUs divided among its peers.
+"""The number of CPU threads that a peer computes with: the user's, or else this machine's CPUs divided among its peers.
 
 More threads than free CPUs is the worst choice. The threads of one operation wait for one another by spinning, so on
 busy CPUs a step takes many times as long as with one thread.
@@ -88,7 +88,7 @@ def choose(peers: int, starting: int, cpus: Cpus, environ: Mapping[str, str]) ->
 
 
 def with_threads(spec: WorkerSpec, threads: Threads) -> WorkerSpec:
-    """The same peer with its number of threads, where the user has given none."""
+    """The specification with this number of threads, where the user has given none."""
     if spec.config.train.threads is not None:
         return spec
     notices = (*spec.notices, threads.notice) if threads.notice else spec.notices

@@ -271,7 +271,8 @@ def _without_absent(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_first_format(optimizer: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Release 0.1 had tensors as `optimizer.<parameter>.<key>`, other entries beside them, and groups as JSON."""
+    """The optimizer's state of release 0.1: tensors as `optimizer.<parameter>.<key>`, other entries separate, groups as
+    JSON."""
     entries: dict[str, Any] = {name: {"tensor": name} for name in tensors if name.startswith("optimizer.")}
     entries |= {f"optimizer.{name}": value for name, value in optimizer["plain"].items()}
     state: dict[int, list[Any]] = {}

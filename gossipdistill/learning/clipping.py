@@ -34,8 +34,8 @@ _NORMS, _SCALE = "gradient_norms", "loss_scale"
 
 @dataclass(slots=True)
 class Norms:
-    """Norms of this peer's last `KEPT` gradients before they were shortened. Those that are 0 or not finite say
-    nothing, and are left out."""
+    """Norms of this peer's last `KEPT` gradients before they were shortened. Those that are 0 or not finite are left
+    out."""
 
     last: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     scale: float | None = None
@@ -93,7 +93,7 @@ def clip(model: nn.Module, bound: Bound, norms: Norms) -> None:
     parts = _parts(model)
     norm = float(torch.nn.utils.get_total_norm(parts))
     most = norms.bound(norm) if bound == "auto" else bound
-    factor = most / (norm + 1e-6)  # as torch's clip_grad_norm_ has it
+    factor = most / (norm + 1e-6)  # as in torch's clip_grad_norm_
     if factor < 1.0:
         for part in parts:
             part.mul_(factor)

@@ -45,7 +45,7 @@ _COLLECTORS = (list, dict, set, deque)
 
 
 class NotClonedError(Exception):
-    """A model cannot be cloned; the text says why."""
+    """A model cannot be cloned; the text gives the reason."""
 
 
 def clone_model(model: M) -> M:

@@ -1,14 +1,15 @@
-"""What of a prediction leaves this peer: less than the model says, for peers that must reveal less (docs/privacy.md).
+"""The part of a prediction that leaves this peer: less than the model's output, for peers that must reveal less
+(docs/privacy.md).
 
 The sender reduces it, before anything is encoded. A row stays a probability distribution, so the receiver need not know
-of it. Notation: p [N, C] rows of probabilities, k how many classes of a row are told, c the least probability that is
-told.
+of it. Notation: p [N, C] rows of probabilities, k the number of classes of a row that are revealed, c the least
+probability that is revealed.
 
 - *clip*: the nearest p' (Euclidean) with p' >= c and sum 1, which is c + max(p - c - t, 0) with one t for a row (Duchi,
   Shalev-Shwartz, Singer and Chandra 2008, figure 1). So no p' is above 1 - (C - 1) c either: of two classes each is
   within [c, 1 - c]. A row that is nowhere below c stays as it is.
-- *top k*: the k largest of a row stay, the others share what is left evenly. Which of them is likelier is not told, and
-  a student is not told that they are impossible. Of equal ones those of the lower numbers count as larger.
+- *top k*: the k largest of a row stay, the others share what is left evenly. Their order is not revealed, and a student
+  does not learn that they are impossible. Of equal ones those of the lower numbers count as larger.
 
 First the clip, then the choice: shares of what is left are not below c either.
 """
@@ -40,7 +41,7 @@ def check_disclosure(classes: int, top_k: int | None, clip: float) -> None:
 
 
 def disclosed(probabilities: Tensor, top_k: int | None, clip: float) -> Tensor:
-    """What is told of p [N, C], in float32: clipped at c = `clip` (0: not) and reduced to `top_k` (None: not)."""
+    """The revealed part of p [N, C], in float32: clipped at c = `clip` (0: not) and reduced to `top_k` (None: not)."""
     told = _clipped(probabilities, clip) if clip > 0.0 else probabilities
     return told if top_k is None else _largest(told, top_k)
 

@@ -20,7 +20,7 @@ pass."""
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode. Afterwards it is as it was, as `restored` has it."""
+    """Inside, the model is in evaluation mode. Afterwards it is as it was, as with `restored`."""
     with restored(model):
         model.eval()
         yield
@@ -63,8 +63,8 @@ def set_modes(model: nn.Module, modes: Iterable[bool]) -> None:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Afterwards the global random generators (Python's, NumPy's, torch's on all devices in use) stand where they stood
-    before."""
+    """Afterwards the global random generators (Python's, NumPy's, torch's on all devices in use) have the state that
+    they had before."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     try:

@@ -56,7 +56,7 @@ def renew(
     today: Sequence[Group],
     unsure: Collection[str] = (),
 ) -> list[Change]:
-    """Give the groups of an optimizer that was just restored what the constructor says differently today.
+    """Give the groups of an optimizer that was just restored the values that the constructor has changed since.
 
     Args:
         then: the constructor's values when the checkpoint was written; None where that is not known.
@@ -79,7 +79,7 @@ def renew(
 
 
 def _as_saved(group: Group, today: Group, unsure: Collection[str]) -> dict[str, Any]:
-    """For a checkpoint that does not say what the constructor gave. A tuple of today was a list in its JSON."""
+    """The constructor's values for a checkpoint that does not hold them. A tuple of today was a list in its JSON."""
     before = {}
     for key, value in today.items():
         saved = group.get(_INITIAL + key, group.get(key)) if key in unsure else value

@@ -51,7 +51,7 @@ class Draws:
 
 @dataclass(slots=True)
 class Learner:
-    """Everything that a strategy may read and, where its verb says so, change.
+    """Everything that a strategy may read and, where its verb allows it, change.
 
     `step` counts finished optimiser steps of this peer. `x`, `y` [batch, ...], `outputs` [batch, ...] and `task_loss`,
     which is `criterion(outputs, y)`, belong to the batch in progress. `peers` are the names by place. `forward_module`
@@ -151,7 +151,7 @@ class Learner:
     def rows_at(self, step: int) -> Tensor:
         """Row numbers [rows] of `examples` that a step takes, be it past or to come."""
         if self.draws is None:
-            raise ValueError("this loop draws its own batches: nobody knows them in advance")
+            raise ValueError("this loop draws its own batches: they are not known in advance")
         return self.draws.at(step)
 
     def transfer_batch(self) -> Tensor:

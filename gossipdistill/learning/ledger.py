@@ -103,8 +103,8 @@ class Ledger:
             self.note(EventKind.UNUSUAL, sender, problem)
 
     def encoded(self, array: str, encoding: str, found: OutOfRange, range_max: float, tiny: bool) -> None:
-        """An array of mine has been encoded. What did not fit is counted always, and told once for each array; of those
-        entries that became 0, only if the `tiny` ones count."""
+        """An array of mine has been encoded. Entries that did not fit are counted each time, and reported once for each
+        array; of those entries that became 0, only if the `tiny` ones count."""
         zeroed = found.zeroed if tiny else 0
         if not found.clipped and not zeroed:
             return
@@ -138,7 +138,7 @@ class Ledger:
         self.warn(f"my weights are not finite ({array}): nothing published (has the training diverged?)")
 
     def note(self, kind: EventKind, peer: str, reason: str, **detail: str | int | float) -> None:
-        """Something happened that observers should hear of; the caller says it once per change of state."""
+        """Note an event for observers; the caller does so once per change of state."""
         self.news.append(Event(kind, 0.0, peer, reason, detail))
         if kind is EventKind.LEFT_OUT:
             self.left_out[peer] = (str(detail.get("rule", "")), reason)

@@ -63,7 +63,7 @@ class ModelTeachers:
         self.by_key[key] = ModelTeacher(sender, model, arrived_s, learner.step, probe)
 
     def term(self, learner: Learner, how: Distillation, choice: Choice) -> Tensor | None:
-        """The divergence between the student's `learner.outputs` and what the teachers say about `learner.x`: a scalar,
+        """The divergence between the student's `learner.outputs` and the teachers' outputs for `learner.x`: a scalar,
         or None without a teacher to use. A teacher beyond the horizon is not run, and is dropped."""
         fresh: dict[str, float] = {}
         for key, teacher in list(self.by_key.items()):

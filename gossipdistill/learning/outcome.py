@@ -157,13 +157,14 @@ def judge(
 
     Args:
         end: the model now, on the same rows as `start`.
-        start: the model before its first step; None where nobody looked.
+        start: the model before its first step; None where it was not examined.
         trace: the training losses.
         broken: what else is not finite, in words: a parameter, an output.
         figures: "loss" and the metrics over the whole validation set; those of `end` by default.
         labels: (validation, own) of all rows, to see which classes were taught; those of `end` by default.
         whole: the classes that are named for the whole validation set; those of `end` by default.
-        alone: whether it has learned from nobody: then its own examples may have led it away from everybody's.
+        alone: whether it has learned from no other peer: then its own examples may have led it away from those of
+            others.
         settings: what a remedy may name.
     """
     figures = {"loss": end.validation.loss, **end.validation.metrics} if figures is None else figures
@@ -256,7 +257,7 @@ def _is_chance(given: ClassAnswers) -> bool:
         return False
     share, entropy = most_frequent_share(given.labels)
     error = math.sqrt(share * (1.0 - share) / len(given.labels))
-    # What is rare is seldom the likeliest class, and may be told apart all the same: then the likelihood shows it.
+    # A rare class is seldom the likeliest, and may be told apart all the same: then the likelihood shows it.
     return share < 1.0 and given.accuracy <= share + error and given.surprise >= entropy * (1.0 - 2 * _SAME_LOSS)
 
 

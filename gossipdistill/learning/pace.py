@@ -1,7 +1,7 @@
 """How often a peer steps and gets messages, by its own clock, and the age at which these have gone stale.
 
 A horizon in seconds that suits steps of 20 ms leaves hardly a word in use where a step takes two seconds. So, unless
-`exchange.stale_after_s` says something else, the horizon of one sender's words follows the pace:
+`exchange.stale_after_s` is set, the horizon of one sender's words follows the pace:
 
     horizon = max(FLOOR_S, PERIODS * words * max(gap of that sender, every_steps * gap between my own steps))
 

@@ -1,7 +1,7 @@
 """The teachers' predictions for samples that all peers hold: per teacher the newest prediction of each sample.
 
-Keyed by sample, since a prediction says something about its input, whenever it comes: nothing needs to be in step. Each
-entry has an age of its own. Of each teacher at most `rows_max` entries are kept; the oldest make room.
+Keyed by sample, since a prediction is about its input, whenever it comes: nothing needs to be in step. Each entry has
+an age of its own. Of each teacher at most `rows_max` entries are kept; the oldest make room.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class PredictionCache:
 
     def _fresh(self, at: tuple[Tensor, ...], now_s: float, step: int, after_s: Sequence[float], steps: int) -> Tensor:
         age_s = now_s - self._arrived_s[at]
-        # The longest of horizons stands for none, and leaves what was never there without weight.
+        # The longest horizon stands for none, and entries that were never there have no weight.
         horizons = age_s.new_tensor([one if one > 0 else -_NEVER_S for one in after_s])
         fresh = 1.0 - age_s / horizons[:, None]
         if steps > 0:

@@ -146,7 +146,8 @@ def nearest_mixed(own: Arrays, known: Mapping[str, Arrays], liars_max: int) -> T
     squares = torch.zeros(count, count, dtype=torch.float64)
     for key, tensor in own.items():
         values = _side_by_side(key, tensor, known)
-        # Exact differences: by the formula with inner products a huge lie would drown the distances of the honest.
+        # Exact differences: with the formula of inner products a huge lie would swamp the distances between honest
+        # models.
         gaps = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
         squares += gaps.square().cpu()
     nearest = squares.argsort(dim=1, stable=True)[:, : count - liars_max]

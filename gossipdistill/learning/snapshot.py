@@ -32,7 +32,7 @@ _WHOLE = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}
 
 
 class PayloadRefusedError(Exception):
-    """A neighbour's payload is not used. `reason` is one word for counting, the text says more."""
+    """A neighbour's payload is not used. `reason` is one word for counting, the text has the details."""
 
     def __init__(self, reason: str, problem: str) -> None:
         super().__init__(problem)
@@ -67,7 +67,7 @@ def pack(arrays: Mapping[str, Tensor], encoding: str, ledger: Ledger | None = No
     Nothing finite becomes infinite.
 
     Args:
-        ledger: where entries that the encoding cannot hold are counted, and told once for each array.
+        ledger: where entries that the encoding cannot hold are counted, and reported once for each array.
         tiny: whether those count that are so small that they are sent as 0. They do not where 0 is as good, as for
             probabilities, or where the sender keeps what it has not sent, as for mass.
     """

@@ -97,7 +97,7 @@ class Donor:
         """Note an ask. Returns what is wrong with it, in words; empty if nothing is."""
         ask = read_ask(arrival.payload)
         if ask is None:
-            return "asks for a state in words that are none"
+            return "asks for a state in an unknown form"
         if arrival.sender in self.asked or len(self.asked) < ASKERS_MAX:
             self.asked.pop(arrival.sender, None)
             self.asked[arrival.sender] = (ask, arrival.step)
@@ -209,7 +209,7 @@ class Fetch:
             return
         answer = read_answer(arrival.payload)
         if answer is None:
-            self.pass_over("gives a state in words that are none", now)
+            self.pass_over("gives a state in an unknown form", now)
         elif answer.token != self.token:
             return
         elif isinstance(answer, NotGiven):

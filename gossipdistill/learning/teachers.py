@@ -4,7 +4,7 @@
 2. A weight in [0, 1] per teacher is its freshness, or 0 for one that the rules leave out. Teachers share the
    distillation term by their weights, and the term as a whole fades with the freshest of them: so one teacher alone
    fades as well.
-3. A rule that leaves a teacher out says why, once per change.
+3. A rule that leaves a teacher out reports why, once per change.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ class Choice:
 
 @dataclass(slots=True)
 class Attention:
-    """Which teachers are listened to, for the event stream: said when it changes, and about one teacher not again
-    within `SMOOTHED_OVER_STEPS` own steps, so that two of almost the same loss do not fill it."""
+    """Which teachers are listened to, for the event stream. Changes are reported, but those of one teacher at most once
+    in `SMOOTHED_OVER_STEPS` own steps, so that two teachers of almost the same loss do not fill the stream."""
 
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Teacher -> the rule that leaves it out ("": none), and the step at which that was said."""
+    """Teacher -> the rule that leaves it out ("": none), and the step at which that was reported."""
     first: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Teacher -> its process, and my step at which that was first heard."""
 

@@ -75,7 +75,7 @@ class Words:
         self._put(mark_of(name), mark_of(self.me), Word(gain, name, False, now_s, step))
 
     def heard(self, sender: str, table: Tensor, at_s: float, step: int) -> None:
-        """The words of a neighbour, in place of all that it has said for itself before, and what it passes on.
+        """Take in the words of a neighbour, in place of all its own earlier words, and the words that it passes on.
 
         Args:
             table: as `table` gives it; it came at `at_s`.

@@ -126,8 +126,8 @@ class AllReduce(Strategy):
             learner.ledger.exchanged(other, learner.now_s)
             learner.ledger.applied(other, 0, 0.0)
         if learner.steps_total is None:
-            # A run by time ends at different steps on different peers: they agree, else the slower ones would wait
-            # for ever for those that have ended. A run by steps ends together anyway and is spared this.
+            # A run by time ends at different steps on different peers: they agree, otherwise the slower ones would wait
+            # for ever for those that have ended. A run by steps ends together anyway and needs no agreement.
             wanted = torch.tensor([float(learner.stop_wanted)])
             distributed.all_reduce(wanted)
             learner.stop_wanted = bool(wanted.item() > 0)
@@ -140,7 +140,7 @@ def unused_parameters(learner: Learner) -> tuple[str, ...]:
     """Names of the parameters that get no gradient from one of the first two batches, in training mode; no trace is
     left.
 
-    Without parameters that can be trained, and where a pass fails, there is nothing to find: the first step will say
+    Without parameters that can be trained, and where a pass fails, there is nothing to find: the first step will report
     what is wrong.
     """
     assert learner.examples is not None

@@ -4,7 +4,7 @@ A strategy decides what is sent to the neighbours, and how what they send is use
 immutable `View`; it knows no network, no clock and no thread. The worker calls its verbs once a step, in this order:
 
     parcels = strategy.mix(state, learner, arrivals, view)       before the forward pass: absorb what came
-    term = strategy.loss(state, learner)                         before backward: what others say about my batch
+    term = strategy.loss(state, learner)                         before backward: the strategy's term of the loss
     strategy.adjust(state, learner)                              after backward, before the optimiser's step
     parcels = strategy.publish(state, learner, view)             after the step, whenever an exchange is due; before
                                                                  the forward pass, if `overlapped`
@@ -302,7 +302,7 @@ class Strategy(ABC):
     rounds: ClassVar[Rounds] = Rounds.FREE
     delivery: Delivery = Delivery.STATE
     """The attribute of the class holds for the options that ask for most. A strategy that exchanges nothing under some
-    options says so on its instance. The same goes for `needs`."""
+    options declares that on its instance. The same goes for `needs`."""
     needs: Needs = Needs()
     held_out: float = 0.0
     """The share of its examples that a peer is not trained on, because its strategy judges models by them."""

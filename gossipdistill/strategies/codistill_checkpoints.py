@@ -20,7 +20,7 @@ from gossipdistill.strategies.parcels import weights_parcels
 
 @final
 class CodistillCheckpoints(Strategy):
-    """Learn from what the neighbours' stale models say about my own batch x [B, ...].
+    """Learn from the outputs of the neighbours' stale models for my own batch x [B, ...].
 
         L = task loss + alpha * ramp(step) * max_j w_j
             * T^2 KL( sum_j w_j softmax(f_j(x) / T) / sum_j w_j  ||  softmax(f(x) / T) )

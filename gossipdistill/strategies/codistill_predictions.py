@@ -55,8 +55,8 @@ class Options(TeacherOptions):
     """The number of likeliest classes of a row that leave a peer as they are; the others share the rest evenly. Unset:
     all do."""
     reveal_clip: float = Field(default=0.0, ge=0, lt=0.5)
-    """The least probability that a peer tells of any class, so that none is told to be nearly certain. 0: as the model
-    says."""
+    """The least probability of any class that a peer sends, so that no prediction is nearly certain. 0: as the model
+    predicts."""
 
     @model_validator(mode="after")
     def _cache_holds_a_batch(self) -> Self:

@@ -140,7 +140,7 @@ class LeaderSgd(Strategy):
 
     def init(self, learner: Learner) -> State:
         if learner.examples is None or learner.criterion is None:
-            raise NeedsError(f"strategy {self.name} judges models by examples, and this loop keeps its own to itself")
+            raise NeedsError(f"strategy {self.name} judges models by examples, and this loop does not give its own")
         x, _ = learner.held_out or learner.examples
         rows = Draws(len(x), min(self.options.judged_examples, len(x)), learner.seed + learner.place)
         words = Words(learner.name, partial(self._counts, learner))
@@ -289,8 +289,8 @@ class LeaderSgd(Strategy):
         state.unjudged = 0 if state.words.about(learner.name, passed_on=True) else state.unjudged + 1
         if state.unjudged == UNJUDGED_MAX:
             learner.ledger.warn(
-                "nobody leads me: no word about my model has come round to me; "
-                'strategy.judge = "probe" needs nobody\'s word'
+                "no peer leads me: no word about my model has come back to me; "
+                'strategy.judge = "probe" needs no word of others'
             )
 
 

@@ -130,13 +130,14 @@ class Task:
 
     @property
     def class_count(self) -> int | None:
-        """Number of classes: of `classes`, else by the largest label; None if the labels are no class numbers."""
+        """Number of classes: that of `classes`, otherwise by the largest label; None if the labels are no class
+        numbers."""
         if not self.distillable:
             return None
         return len(self.classes) if self.classes else 1 + int(max(self.train[1].max(), self.validation[1].max()))
 
     def check_model(self, model: nn.Module) -> None:
-        """Say what does not fit together of `model`, loss, labels and metrics (checking.py). Raises ConfigError."""
+        """Check that `model`, loss, labels and metrics fit together (checking.py). Raises ConfigError."""
         check_model(self, model)
 
 

@@ -26,10 +26,11 @@ FILE, SHA256 = "input.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0
 VALIDATION_SHARE, TRANSFER_SHARE = 0.1, 0.05
 """The end of the text is for validation, what comes before it for transfer; the rest is dealt, part after part."""
 VALIDATION_BLOCKS_MAX = 500
-"""Spread evenly over the end of the text: a transformer is slow, and more would not tell more."""
+"""At most this number of blocks, spread evenly over the end of the text, is for validation: a transformer is slow, and
+more would not measure better."""
 OVERLAP = 8
-"""Where only the last character is predicted, this number of blocks begin within the length of one: each tells
-little."""
+"""Where only the last character is predicted, this number of blocks begin within the length of one: each has only one
+label."""
 ABOUT = About(
     origin="any text file of yours (task.text); else Tiny Shakespeare, A. Karpathy 2015, github.com/karpathy/char-rnn",
     licence="Tiny Shakespeare: public domain",

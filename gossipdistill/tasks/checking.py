@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 4096
 
 
 def check_model(task: Task, model: nn.Module) -> None:
-    """Run some validation rows through `model`, its loss and the metrics, and say what does not fit together.
+    """Run some validation rows through `model`, its loss and the metrics, and report what does not fit together.
 
     A metric that refuses these few rows is tried on the whole validation set: some need rows of several classes.
     Changes neither the model, nor its mode, nor any generator. Raises ConfigError.

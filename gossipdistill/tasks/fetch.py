@@ -1,4 +1,4 @@
-"""Where files of a data set lie: the data folder, the cache, else their publisher."""
+"""Where files of a data set lie: the data folder, the cache, or else at their publisher."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _find(file: str, places: Sequence[Path]) -> Path | None:
 
 
 def _fetch(name: str, file: str, files: Sequence[str], url: str, places: Sequence[Path]) -> Path:
-    """Download one file into the last of the places, or say in one line what to put where."""
+    """Download one file into the last of the places; where that fails, the error states in one line which file to put
+    where."""
     cache = places[-1]
     try:
         download(url + file, cache / file)

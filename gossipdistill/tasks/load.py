@@ -118,7 +118,7 @@ def _source(factory: TaskFactory) -> str | None:
 
 
 def _doc(factory: TaskFactory) -> str:
-    """The docstring of the factory, else that of its module."""
+    """The docstring of the factory, or else that of its module."""
     return inspect.getdoc(factory) or inspect.getdoc(sys.modules.get(factory.__module__)) or ""
 
 

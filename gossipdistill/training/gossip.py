@@ -116,7 +116,7 @@ class Gossip:
         return view
 
     def publish(self, view: View, now: float) -> None:
-        """Say to the neighbours of this view what the strategy has for them."""
+        """Post the strategy's parcels for the neighbours of this view."""
         endpoint = self.endpoint
         parcels = self.strategy.publish(self.state, self.learner, endpoint.with_links(view, publishes=True))
         if parcels:

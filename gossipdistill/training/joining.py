@@ -97,7 +97,7 @@ class Joining:
         late = now - self.began_s >= self.within_s
         self.over = self.adopted or fetch.over or late
         if self.over and not self.adopted and (fetch.passed_over or late):
-            why = f"none came within {self.within_s:g} s" if late else "nobody has one that I can use"
+            why = f"none came within {self.within_s:g} s" if late else "no donor has one that I can use"
             ledger.note(EventKind.NOT_ADOPTED, "", f"{why}; begins with its own model")
         return self.over
 
@@ -129,7 +129,7 @@ class Joining:
         return tuple(name for name in self.gossip.endpoint.coming() if name not in done)
 
     def _adopt(self, arrays: Mapping[str, Tensor]) -> None:
-        """Begin at this model, with nothing else of what was before: mass has weight 1, the optimizer is new."""
+        """Begin with this model and no earlier state: mass has weight 1, the optimizer is new."""
         gossip = self.gossip
         load_arrays(gossip.learner.model, arrays)
         gossip.learner.optimizer.state.clear()

@@ -1,4 +1,4 @@
-"""One peer's training, stepped from outside: batches, gradients and the learning rate; all else is the gossip half's.
+"""One peer's training, stepped from outside: batches, gradients and the learning rate; the gossip half does the rest.
 
 The owner calls `step(now)` and decides how time passes between the calls (real processes sleep, a simulator jumps).
 Where a strategy goes in lockstep, the owner first asks `gossip.awaited(now)`, and lets time pass until no peer is.

@@ -1,7 +1,7 @@
-"""The user's own code: how it is found, how it is called, and how its exceptions are told.
+"""The user's own code: how it is found, how it is called, and how its exceptions are reported.
 
-Every call of a user's function stands in `users_code`, or in `users_setup` where it may change settings of the
-process. What comes out of it is a `UserCodeError`, so that "a fault of ours" is said of our own faults alone.
+Every call of a user's function stands in `users_code`, or in `users_setup` where it may change settings of the process.
+What comes out of it is a `UserCodeError`, so that only faults of this package are reported as such.
 """
 
 from gossipdistill.user_code.blame import called, came_from, frame_of_user, told, users_code, users_setup, where

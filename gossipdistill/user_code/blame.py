@@ -1,4 +1,4 @@
-"""Whose fault an exception is, and where in the user's own files it happened."""
+"""Which code is at fault for an exception, and where in the user's own files it happened."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def users_setup(
 
     Args:
         key, value: the key of a run file that the code is found by, for the message; else `what` is the key.
-        problem: what is said before the exception is told.
+        problem: the text before that of the exception.
         source, home: as for `told`.
     """
     return _UsersSetup(what, key or what, value, problem, source, home)

@@ -168,7 +168,7 @@ def rename(number: int, word: str) -> Callable[[Payload], Payload]:
         (1, rename(3, "44"), 7, "its model is unlike mine"),
         (1, rename(2, "6"), 7, "its model is unlike mine"),
         (1, lambda payload: replace(payload, body=payload.body[:4]), 7, "a chunk has another length"),
-        (1, rename(1, "one"), 7, "in words that are none"),
+        (1, rename(1, "one"), 7, "in an unknown form"),
         (1, lambda payload: refused("no 0: not today"), 7, "not today"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_run_that_begins_is_not_joined_and_a_newcomer_without_donors_begins_al
     new = run.trainers[NEW]
     assert new.told(EventKind.ADOPTED) == []
     assert len(new.told(EventKind.DONOR_PASSED_OVER)) == 3
-    assert new.told(EventKind.NOT_ADOPTED) == [("", "nobody has one that I can use; begins with its own model")]
+    assert new.told(EventKind.NOT_ADOPTED) == [("", "no donor has one that I can use; begins with its own model")]
     assert new.worker.learner.step > 5
 
 
