@@ -45,7 +45,7 @@ _UNITS = {
     "block_size": "symbols",
     "epsilon": "the unit of the inputs",
 }
-"""End of a key -> its unit; the first that fits. Every other number has none."""
+"""This maps the end of a key to its unit; the first that fits counts. Every other number has none."""
 _NAMED = {
     "task.name": ", ".join([*TASKS, "module:function"]),
     "strategy.name": ", ".join(STRATEGIES),
@@ -54,7 +54,7 @@ _NAMED = {
 }
 """These values are accepted where the schema takes any text, and other code looks the name up."""
 _BY_STRATEGY = ("exchange.every_steps", "exchange.per_second_max", "exchange.encoding", "train.clip_norm")
-"""Keys whose default each strategy states."""
+"""Each strategy states the defaults of these keys."""
 _BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
 
 

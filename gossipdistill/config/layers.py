@@ -49,7 +49,7 @@ class Resolved:
     config: RunConfig
     origins: dict[str, Origin] = field(default_factory=dict)
     base: Path | None = None
-    """Folder that relative paths of the run file are relative to."""
+    """Paths in the run file are relative to this folder."""
 
     def changed(self, values: Dotted, origin: Origin) -> Resolved:
         """The same configuration with a few keys that the program sets; they are not checked again."""

@@ -49,9 +49,9 @@ class Asked:
     key_options: KeyOptions = field(default_factory=KeyOptions)
     """These are the options about encryption keys."""
     without: frozenset[str] = frozenset()
-    """Keys that are passed over (used by `compare`)."""
+    """These keys are passed over (used by `compare`)."""
     here: Path = field(default_factory=Path.cwd)
-    """The folder in which the command was given. Paths are made absolute by it at once: a task may change folders."""
+    """The command was given in this folder. Paths are made absolute by it at once: a task may change folders."""
 
     def __post_init__(self) -> None:
         key_options, here = self.key_options, self.here

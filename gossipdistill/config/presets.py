@@ -12,4 +12,4 @@ FIRST_LIGHT: Dotted = {
     "task.examples_per_peer": 100,
     "train.step_time_s": 0.02,
 }
-"""The run that is meant when no run file is given. `gossipdistill new` writes it out, commented."""
+"""This run is meant when no run file is given. `gossipdistill new` writes it out, commented."""

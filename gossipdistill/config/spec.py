@@ -82,7 +82,7 @@ class WorkerSpec:
     resume: bool = True
     topology_base: Path | None = field(default=None)
     user_folder: Path | None = None
-    """The folder in which the command was given: there lie the user's own modules, and there each worker begins."""
+    """The command was given in this folder: it holds the user's own modules, and each worker begins there."""
     faults: FaultPlan | None = None
     keys: KeyFiles | None = None
     """With these keys connections are encrypted, and messages of all others are refused."""

@@ -17,7 +17,7 @@ from gossipdistill.drivers.overload.machine_limits import cpu_quota
 
 KEY = "train.threads"
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that decide where the key does not; the first that holds a number counts."""
+"""These environment variables decide where the key does not; the first that holds a number counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,10 @@ class Cpus:
     """What this process may compute with."""
 
     usable: int
-    """CPUs of this process, by its affinity and by the CPU quota of its control group; at least 1."""
+    """This process may use this number of CPUs, by its affinity and by the CPU quota of its control group; at least
+    1."""
     busy: float = 0.0
-    """The share of the machine's CPUs that others keep busy, 0 to 1, by the load average of the last minute."""
+    """Other processes keep this share of the machine's CPUs busy, 0 to 1, by the load average of the last minute."""
 
     @classmethod
     def read(cls) -> Cpus:

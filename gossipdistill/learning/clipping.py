@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 Bound = float | Literal["auto"] | None
-"""The most that the Euclidean norm of a gradient over all parameters may be. auto: see `Norms`. None: no bound."""
+"""The Euclidean norm of a gradient over all parameters may have at most this value. auto: see `Norms`. None: no
+bound."""
 KEPT = 100
 """The norms of this number of steps are kept."""
 SHARE = 0.1
 """This share of the norms is no longer than the bound (AutoClip's own choice)."""
 CLASSES_MAX = 1.0
-"""The most that auto allows where outputs are class logits and the loss is their mean cross-entropy."""
+"""The bound of auto is at most this where outputs are class logits and the loss is their mean cross-entropy."""
 _NORMS, _SCALE = "gradient_norms", "loss_scale"
 
 

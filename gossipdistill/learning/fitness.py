@@ -29,7 +29,7 @@ _BROADCAST = frozenset((
 ))  # fmt: skip
 """`torch.distributed` sends these types over gloo."""
 _EXTRA_STATE = "_extra_state"
-"""The last part of the name under which torch keeps what `get_extra_state` gives."""
+"""The name under which torch keeps what `get_extra_state` gives ends in this."""
 ROWS_LOOKED_AT = 256
 _SIZE_MAX = 20.0
 """Inputs with a larger root mean square are not scaled; that of standardised inputs is about 1."""

@@ -10,7 +10,7 @@ from gossipdistill.errors import NeedsError
 from gossipdistill.learning.learner import Draws, Learner
 
 _SEED = 15_485_863
-"""Apart from the seeds of all draws, which are small multiples of other primes away from the run's."""
+"""This offset differs from those of all draws, whose seeds are small multiples of other primes away from the run's."""
 
 
 def hold_out(learner: Learner, draws: Draws, share: float, accumulate: int = 1) -> Draws:

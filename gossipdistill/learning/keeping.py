@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Node = Any
-"""JSON: None, a truth value, a number, a text, a list of nodes, or an object as the head of this module has them."""
+"""A node is JSON: None, a truth value, a number, a text, a list of nodes, or an object of those at the head of this
+module."""
 
 NAMED_TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
@@ -39,7 +40,7 @@ NAMED_TYPES = {
     torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
     torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
-"""Types of tensors that a safetensors file has a name for."""
+"""A safetensors file has a name for these types of tensors."""
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"), torch.sparse_bsr: ("crow_indices", "col_indices"),
     torch.sparse_csc: ("ccol_indices", "row_indices"), torch.sparse_bsc: ("ccol_indices", "row_indices"),

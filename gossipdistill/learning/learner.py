@@ -95,7 +95,7 @@ class Learner:
     refuse_unusual: bool = False
     """Whether weights of an unusual norm are refused, and not only counted (learning/norms.py)."""
     settlements: list[Settlement] = field(default_factory=list)
-    """Verdicts on arrivals of mass and streams, which the worker hands to the mailbox after each `mix`."""
+    """These are verdicts on arrivals of mass and streams; the worker hands them to the mailbox after each `mix`."""
     built: tuple[dict[str, Any], ...] = field(init=False)
     """These are the values that the optimizer's constructor gave to its groups of parameters, for checkpoints."""
     step_scale: StepScale = field(init=False)

@@ -64,11 +64,11 @@ class Ledger:
     """These events are to go into the event stream. They have no time yet: `take_news` adds it, and is called after
     each step."""
     left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Sender -> (rule, reason), as long as it is not listened to."""
+    """This maps a sender to (rule, reason), as long as it is not listened to."""
     complaints: list[Complaint] = field(default_factory=list)
     """The network is to hold these complaints against the senders of refused payloads; the worker hands them on."""
     collective_bytes: float = 0.0
-    """Bytes that a collective sent outside our sockets, by its formula (all_reduce only)."""
+    """A collective sent this number of bytes outside our sockets, by its formula (all_reduce only)."""
 
     def exchanged(self, sender: str, now: float) -> None:
         """A new version of this sender entered a loss or a mix."""

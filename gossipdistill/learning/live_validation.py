@@ -31,7 +31,7 @@ _ENTRIES_MAX = 1 << 22
 row is large."""
 
 Figures = Callable[[Tensor, Tensor], Mapping[str, float]]
-"""The loss and the metrics of outputs [rows, ...] and labels [rows, ...]."""
+"""A function of this type gives the loss and the metrics of outputs [rows, ...] and labels [rows, ...]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class ModelTeachers:
     """The newest teacher per key; each holds one copy of the model, reused for its successor."""
 
     horizon_of: Callable[[str], float]
-    """The age in seconds at which a sender's model weighs nothing; 0 is never."""
+    """It gives the age in seconds at which a sender's model has no weight; 0 is never."""
     horizon_steps: int
     by_key: dict[str, ModelTeacher] = field(default_factory=dict)
     my_loss: RunningLoss = field(default_factory=RunningLoss)

@@ -47,7 +47,7 @@ _ALMOST_ALL = 0.95
 """If more than this share of the validation labels is of classes that were taught, these are not mentioned."""
 _HIGHER = ("accuracy", "acc", "f1", "auc", "auroc", "precision", "recall", "iou", "bleu", "r2", "score", "top1", "top5")
 _LOWER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "ppl", "nll", "distance", "cer", "wer")
-"""Words in the name of a metric that tell whether higher or lower is better."""
+"""These words in the name of a metric show whether higher or lower is better."""
 
 
 class Ending(StrEnum):

@@ -30,7 +30,7 @@ class Gaps:
 
     last_s: float | None = None
     usual_s: float = 0.0
-    """The second largest of the last `KEPT`; the only one, where there is one; 0 where there is none."""
+    """It is the second largest of the last `KEPT` gaps (s); the only one, where there is one; 0 where there is none."""
     _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def look(self, at_s: float) -> None:

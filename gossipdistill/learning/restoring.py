@@ -17,7 +17,7 @@ from gossipdistill.learning.hyperparameters import Change
 _POSITION = {"last_epoch", "_step_count", "best", "num_bad_epochs", "cooldown_counter", "T_cur"}
 """These attributes change in torch's schedules."""
 _HARMLESS = {"lr", "weight_decay"}
-"""Keys that no state of an optimizer depends on."""
+"""No state of an optimizer depends on these keys."""
 
 
 def kind_of(value: object) -> str:

@@ -63,7 +63,7 @@ class Defence:
     rule: Rule
     liars_max: int
     horizon_of: Callable[[str], float]
-    """The age in seconds beyond which a version of this sender is forgotten; 0 is never."""
+    """It gives the age in seconds beyond which a version of a sender is dropped; 0 is never."""
     known: dict[str, Known] = field(default_factory=dict)
 
     def mix_in(

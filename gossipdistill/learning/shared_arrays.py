@@ -39,17 +39,17 @@ class SharedArrays:
     """The decision about one model. Names are those of `state_dict`, in its order."""
 
     names: tuple[str, ...] = ()
-    """All arrays that are shared."""
+    """These are all arrays that are shared."""
     parameters: tuple[str, ...] = ()
-    """The floating-point parameters among them: the parts of the model as one vector (learning/flat.py)."""
+    """These are the floating-point parameters among them: the parts of the model as one vector (learning/flat.py)."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Name -> the name under which the same memory is shared."""
+    """This maps a name to the name under which the same memory is shared."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Name -> why each peer keeps its own."""
+    """This maps a name to the reason why each peer keeps its own array."""
     unfit: Mapping[str, str] = field(default_factory=dict)
-    """Name -> why the weights of this model cannot be shared."""
+    """This maps a name to the reason why the weights of this model cannot be shared."""
     known: Mapping[str, torch.Size] = field(default_factory=dict)
-    """All names that were registered, with their shapes then."""
+    """These are all names that were registered, with their shapes at that time."""
 
     @staticmethod
     def of(model: nn.Module) -> SharedArrays:

@@ -21,14 +21,15 @@ from gossipdistill.messages import ArrayLayout, Payload
 from gossipdistill.wire.encodings import EncodingError, encoding_of
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Names and shapes of the arrays that a payload must hold."""
+"""A payload must hold arrays of these names and shapes."""
 Types = Mapping[str, torch.dtype]
-"""Names and types of those that are not float32."""
+"""Arrays of these names have these types; the others are float32."""
 
 _VARIANCE = "running_var"
-"""The buffer of torch's normalisation layers that must not be negative."""
+"""This buffer of torch's normalisation layers must not be negative."""
 _WHOLE = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}
-"""Bytes of an entry -> the type of whole numbers that carries the bits of a type which numpy does not have."""
+"""This maps the bytes of an entry to the type of whole numbers that carries the bits of a type which numpy does not
+have."""
 
 
 class PayloadRefusedError(Exception):
@@ -242,4 +243,4 @@ _NUMPY = frozenset((
     torch.float64, torch.float32, torch.float16, torch.complex128, torch.complex64, torch.int64, torch.int32,
     torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
 ))  # fmt: skip
-"""Types that numpy has, and in which a payload carries their own bits."""
+"""`numpy` has these types, and a payload carries their own bits in them."""

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from gossipdistill.learning.learner import Learner
 
 PROPORTIONAL = frozenset((SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Muon, NAdam, RAdam, RMSprop, SparseAdam))
-"""Exact types whose step is the learning rate times something that does not depend on it, weight decay included."""
+"""The step of exactly these types is the learning rate times something that does not depend on it, weight decay
+included."""
 
 
 @dataclass(slots=True)
@@ -67,7 +68,8 @@ class StepScale:
     _rates: list[Held] = field(default_factory=list)
     _before: Tensor | None = None
     _depth: int = 0
-    """Steps in progress: of a type that is derived from another, the step of the other runs the same hooks."""
+    """This counts steps in progress: in a type that is derived from another, the step of the other runs the same
+    hooks."""
 
     @property
     def factor(self) -> float:

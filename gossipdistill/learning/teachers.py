@@ -91,9 +91,9 @@ class Attention:
     in `SMOOTHED_OVER_STEPS` own steps, so that two teachers of almost the same loss do not fill the stream."""
 
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Teacher -> the rule that leaves it out ("": none), and the step at which that was reported."""
+    """This maps a teacher to the rule that leaves it out ("": none), and the step at which that was reported."""
     first: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Teacher -> its process, and my step at which that was first heard."""
+    """This maps a teacher to its process, and to my step at which that was first heard."""
 
     def heard(self, name: str, boot: int, step: int) -> bool:
         """Note a word of this teacher's process `boot`. Returns whether it is another process than before."""

@@ -25,7 +25,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 KEY, OPTIONS_KEY = "train.optimizer", "train.optimizer_options"
 _OURS = ("params", "lr", "betas", "momentum", "weight_decay")
-"""Parameters that `[train]` has keys of its own for."""
+"""`[train]` has keys of its own for these parameters."""
 
 
 def check_optimizer(name: str, options: Mapping[str, Any]) -> None:

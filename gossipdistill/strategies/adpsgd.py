@@ -32,7 +32,7 @@ from gossipdistill.strategies.base import (
 from gossipdistill.strategies.parcels import reliable_parcels, state_parcels
 
 ASK = "pair_average"
-"""Topic of the models that ask for an average; the differences that answer have the strategy's own."""
+"""Models that ask for an average have this topic; the differences that answer have the strategy's own."""
 DEGREE = "@degree"
 """This scalar in an ask is the number of neighbours that its sender asks at once."""
 

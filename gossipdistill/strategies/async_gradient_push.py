@@ -19,7 +19,7 @@ from gossipdistill.strategies.base import Extent, MassOptions, Publication, View
 from gossipdistill.strategies.push_sum import PushSum
 
 STEP_S = "@step_s"
-"""The scalar that is averaged along with the model; no parameter has such a name."""
+"""This scalar is averaged along with the model; no parameter has such a name."""
 SMOOTHING = 0.1
 PAUSE_MAX = 4.0
 """A step that took longer than this number of usual steps counts as this number: a suspended machine is not a slow

@@ -307,7 +307,7 @@ class Strategy(ABC):
     held_out: float = 0.0
     """The share of its examples that a peer is not trained on, because its strategy judges models by them."""
     fuller_with: ClassVar[str] = ""
-    """The option that asks for all of these needs, where the defaults of the options ask for less."""
+    """This option asks for all of these needs, where the defaults of the options ask for less."""
     topic: ClassVar[str] = ""
     other_topics: ClassVar[tuple[str, ...]] = ()
     """Neighbours send other content under these topics. Content of a topic that the strategy neither names nor posts

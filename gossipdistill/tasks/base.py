@@ -149,7 +149,8 @@ class About:
     licence: str
     sizes: str
     folder: str = ""
-    """Name of the data set's subfolder of the data folder and the cache; empty where it comes with the package."""
+    """The data set's subfolder of the data folder and the cache has this name; empty where it comes with the
+    package."""
     url: str = ""
     """The data set is downloaded from this address."""
 

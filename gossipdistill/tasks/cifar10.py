@@ -35,8 +35,8 @@ MEMBERS = {
     "cifar-10-batches-bin/data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "cifar-10-batches-bin/test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-"""Member of the archive -> SHA-256; the last one is the publisher's test set. It is read without being unpacked, and
-never the other archive of theirs, which is pickled."""
+"""This maps a member of the archive to its SHA-256; the last member is the publisher's test set. The archive is read
+without being unpacked. The publisher's other archive, which is pickled, is never read."""
 SIDE, PLANES = 32, 3
 RECORD_BYTES = 1 + PLANES * SIDE * SIDE
 """One record is the label, then the red, green and blue planes, row by row."""
@@ -48,7 +48,7 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, Val
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 """These are the mean and the standard deviation of red, green and blue over the training pictures, white being 1."""
 TRANSFER = 2_000
-"""Training pictures set aside, without their labels, to exchange predictions on; the others are dealt."""
+"""This number of training pictures is set aside, without labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 1_000
 SPLIT_SEED = 2009
 """The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be

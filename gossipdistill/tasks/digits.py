@@ -18,7 +18,8 @@ from gossipdistill.tasks.shards import Shard, frozen_random
 
 FILE = Path(__file__).with_name("data") / "digits.npz"
 POOL, TRANSFER = 800, 600
-"""Labelled examples to deal, unlabelled ones to exchange predictions on; the other 397 are for validation."""
+"""These are the numbers of labelled examples to deal, and of unlabelled ones to exchange predictions on; the other 397
+are for validation."""
 EXAMPLES_PER_PEER = 100
 SPLIT_SEED = 1998
 """The permutation that separates pool, transfer set and validation set has this seed, not that of the run, so that runs

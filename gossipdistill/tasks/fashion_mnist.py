@@ -52,7 +52,7 @@ FILES = (
     ),
 )
 TRANSFER = 2_000
-"""Training pictures set aside, without their labels, to exchange predictions on; the others are dealt."""
+"""This number of training pictures is set aside, without labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 500
 SPLIT_SEED = 2017
 """The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be

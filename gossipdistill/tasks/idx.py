@@ -12,7 +12,7 @@ from gossipdistill.errors import DataMissingError
 from gossipdistill.tasks.content import check_digest, read_whole, replace_it
 
 UNSIGNED_BYTE = 0x08
-"""Third byte of the magic number; the fourth is the number of dimensions."""
+"""This is the third byte of the magic number; the fourth is the number of dimensions."""
 _HEAD_BYTES_MAX = 4096
 """If a file is in another format, at most this much of it (bytes) is uncompressed to say what it is."""
 

@@ -22,17 +22,17 @@ class Pictures:
     """A data set, parted once and for all; what all peers of one process share, read only."""
 
     images: Bytes
-    """All training pictures [n, ...], as bytes: only a peer's own ones become floats."""
+    """These are all training pictures [n, ...], as bytes: only a peer's own ones become floats."""
     floats: Callable[[Bytes], Tensor]
-    """From bytes [rows, ...] to inputs [rows, planes, side, side]."""
+    """It turns bytes [rows, ...] into inputs [rows, planes, side, side]."""
     pool: npt.NDArray[np.int64]
     """The numbers [n - transfer] of the pictures that are dealt; the others are set aside."""
     labels: Tensor
-    """Labels of the pool [n - transfer]."""
+    """These are the labels of the pool [n - transfer]."""
     transfer: Tensor
-    """Inputs of the pictures that are set aside, without their labels [transfer, planes, side, side]."""
+    """These are the inputs [transfer, planes, side, side] of the pictures that are set aside, without their labels."""
     validation: tuple[Tensor, Tensor]
-    """Inputs and labels of the publisher's test set."""
+    """These are inputs and labels of the publisher's test set."""
 
     @classmethod
     def parted(

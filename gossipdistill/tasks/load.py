@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[TaskFactory, About]] = {
     "logistic": (logistic.task, logistic.ABOUT),
     "quadratic": (quadratic.task, quadratic.ABOUT),
 }
-"""Ready-made tasks: name -> its factory, and what is known of its data."""
+"""This maps the name of a ready-made task to its factory, and to what is known of its data."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TaskDescription:
     doc: str
     options: dict[str, Option]
     about: About | None
-    """Origin, licence and sizes of the data; None for a user's task."""
+    """It has origin, licence and sizes of the data; None for a user's task."""
     looks_in: tuple[str, ...]
     """The data are looked for in these places, in this order; empty where they come with the package."""
 

@@ -64,7 +64,8 @@ def _small_cnn(side: int, classes: int, hidden: Sequence[int] | None, planes: in
 
 
 MODELS: dict[str, Callable[[int, int, Sequence[int] | None, int], nn.Module]] = {"mlp": _small_mlp, "cnn": _small_cnn}
-"""Name -> builder from (pixels a side, classes, hidden widths or None for the model's own, planes of colour)."""
+"""This maps a name to a builder from (pixels a side, classes, hidden widths or None for the model's own, planes of
+colour)."""
 
 
 def image_model(

@@ -17,10 +17,10 @@ from gossipdistill.errors import ConfigError, nearest
 from gossipdistill.toml import decimal_comma
 
 DEALING_KEYS = ("name", "shards", "examples_per_peer", "skew", "classes_per_peer")
-"""Keys under `[task]` that are not the task's own: the `Shard` is made of them where the configuration is read."""
+"""These keys under `[task]` are not the task's own: the `Shard` is made of them where the configuration is read."""
 
 REQUIRED = inspect.Parameter.empty
-"""Default of an option that has none."""
+"""An option without a default has this one."""
 
 
 class Option(NamedTuple):
@@ -29,7 +29,7 @@ class Option(NamedTuple):
     annotation: str
     """The type that the option accepts, as Python spells it."""
     default: object
-    """`REQUIRED` where there is none."""
+    """It is `REQUIRED` where there is none."""
     doc: str
 
 

@@ -30,7 +30,7 @@ def frozen_random(*seed: int) -> np.random.RandomState:
 
 
 SKEW, CLASSES_PER_PEER = 0.94, 3
-"""Defaults of `task.skew` and `task.classes_per_peer`."""
+"""These are the defaults of `task.skew` and `task.classes_per_peer`."""
 
 
 @dataclass(frozen=True)

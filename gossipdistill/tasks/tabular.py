@@ -26,16 +26,16 @@ FILES = {
     "adult.data": "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
     "adult.test": "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
 }
-"""Name -> SHA-256 of the uncompressed file."""
+"""This maps the name of a file to the SHA-256 of its uncompressed content."""
 NUMERIC = (0, 2, 4, 10, 11, 12)
-"""Columns of numbers; all others but the last, which is the label, are of categories."""
+"""These columns hold numbers; all others but the last, which is the label, hold categories."""
 HEAVY_TAILED = (2, 10, 11)
-"""Sampling weight, gains and losses of capital: their logarithm (of 1 + x) is used."""
+"""These are sampling weight, gains and losses of capital: their logarithm (of 1 + x) is used."""
 COLUMNS = 15
 _BYTES_MAX = 64 * 1024**2
 """A file has at most this size (bytes); the publisher's have 4 MB at most."""
 TRANSFER = 2_000
-"""Training records set aside, without their labels, to exchange predictions on; the others are dealt."""
+"""This number of training records is set aside, without labels, to exchange predictions on; the others are dealt."""
 EXAMPLES_PER_PEER = 500
 SPLIT_SEED = 1996
 """The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be

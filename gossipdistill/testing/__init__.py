@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gossipdistill.testing.runs import run as run
 
 _HOME = {"Cluster": "cluster", "RunResult": "runs", "run": "runs"}
-"""Exported name -> module. Loaded on first use: pytest imports this package in every session on a machine that has
-it."""
+"""This maps an exported name to its module. Modules are loaded on first use: pytest imports this package in every
+session on a machine that has it."""
 
 __all__ = ["Cluster", "RunResult", "run"]
 
