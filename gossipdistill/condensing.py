@@ -108,5 +108,5 @@ class Condensed:
 def _merged(newest: Event, count: int) -> Event:
     if count == 1:
         return newest
-    reason = f"{newest.reason} ({count} of these since the last one that was told)"
+    reason = f"{newest.reason} ({count} of these since the last one written)"
     return replace(newest, reason=reason, detail={**newest.detail, "times": count})

@@ -81,7 +81,7 @@ def entries(folder: Path, pattern: str) -> list[Path]:
 
 
 def changed_s(path: Path) -> float:
-    """When a file was last written, in seconds since 1970; 0 where one cannot tell."""
+    """The time at which a file was last written, in seconds since 1970; 0 where it is not known."""
     try:
         return path.stat().st_mtime
     except (OSError, ValueError):
@@ -246,7 +246,7 @@ def check_shape(shape: type[Shape], value: object) -> Shape:
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, in a word."""
+    """The kind of a JSON value, in words."""
     words = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return words.get(type(value), "a number")
 

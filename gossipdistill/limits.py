@@ -92,7 +92,7 @@ class Limits:
     view_after_s: float = 4.0
     """After this time the missing peers are reported, once: the report is seen within five seconds."""
     pause_said_every_s: float = 10.0
-    """A process that is held up again and again reports it at most once in this time."""
+    """A process that is stopped again and again reports it at most once in this time."""
 
     unsent_tries_max: int = 5
     """Mass that no socket took in this many attempts (0.3 s) is returned: its recipient may have been killed."""

@@ -93,7 +93,7 @@ class Expect(BaseModel):
             return f"an exchange needs two peers, and {members[0]} is the only one meant"
         if self.metric in ("pace_ratio", "exchange_ratio") and (begins_s is None or begins_s < QUIET_MIN_S):
             began = "there is no fault" if begins_s is None else f"the first fault begins at {begins_s:g} s"
-            return f"a ratio needs {QUIET_MIN_S:g} quiet seconds first as its yardstick, and {began}"
+            return f"a ratio needs {QUIET_MIN_S:g} quiet seconds first as its baseline, and {began}"
         return None
 
     def met(self, measured: float) -> bool:

@@ -2,10 +2,10 @@
 
 The life of a member, as I see it
 
-    unheard --greeting accepted--> alive --no answer to me nor to those I asked--> suspect --no refutation--> dead
-                                     ^------------- any word of the same process ----------------'
-    unheard --no answer to a probe: presumed present, or probed before its newer process spoke--> suspect
-    any state --a newer boot--> greeted afresh        any state --last word--> left (dead, if it says that it crashed)
+    unheard --greeting accepted--> alive --no answer to me nor to the relays--> suspect --no refutation--> dead
+                                     ^----------- any message of the same process -----------'
+    unheard --no answer to a probe: presumed present, or probed before its newer process was heard--> suspect
+    any state --a newer boot--> greeted again      any state --last message--> left (dead, if it says that it crashed)
     any state --a difference in the greeting--> refused (until a newer boot tries again)
 
 Rules of this file
@@ -214,7 +214,7 @@ class Detector:
         level = case.incarnation if case is not None else max(member.incarnation, 0)
         self.probe_messages.dissemination.tell(Claim(member.name, member.boot, level, kind, self.table.me.name))
 
-    # --- last words, and the dead ----------------------------------------------------------------------------------
+    # --- last messages, and the dead -------------------------------------------------------------------------------
 
     def left(self, member: Member, leave: Leave, now: float) -> None:
         """Handle a peer's last message, after a normal end or a crash."""

@@ -83,7 +83,7 @@ class Book:
         self.fixed, self.revoked = dict(fixed), frozenset(revoked)
 
     def hear(self, run: str, record: Enrolment) -> Objection | None:
-        """Accept a record, or say why not. One that is known changes nothing."""
+        """Accept a record; returns the objection if it is refused, else None. A known record changes nothing."""
         known = self.records.get(record.name)
         if self.secret is None or run != self.run:
             return Objection.OTHER_RUN

@@ -1,8 +1,7 @@
 """Membership: admission, probes and failure detection over one table, driven by messages and by time.
 
 Rules of this file
-1. If I notice that this process itself was stopped, the time of the stop is subtracted from the silence of all members
-   first.
+1. If this process itself was stopped, that time is first subtracted from the silence of all members.
 2. All timers are values in one heap; no turn goes through all members.
 """
 
@@ -130,7 +129,7 @@ class Membership:
         may be lost, and it has no reason of its own to greet me."""
         return member.status is Status.UNHEARD or (member.status is Status.ALIVE and not member.met)
 
-    # --- words of others -----------------------------------------------------------------------------------------
+    # --- messages of others --------------------------------------------------------------------------------------
 
     def greeted(self, envelope: Envelope, greeting: Greeting, now: float) -> None:
         """Handle a greeting."""

@@ -46,7 +46,7 @@ class Refusals:
         elif code is RefusalCode.PLACE_TAKEN and refusal.asked == table.me.name:
             self.note(EventKind.REFUSED_BY, sender, code, detail, now, {**told, "name_in_use": 1})
         elif code is RefusalCode.WRONG_NAME or member is None:
-            # The peer that answers is well; the one that I looked for is not at this address. I go on trying.
+            # The peer that answers is healthy; the one that I looked for is not at this address. I keep trying.
             if member is not None and member.status is not Status.ALIVE:
                 member.reason, table.pace.changed = detail, True
             self.note(EventKind.REFUSED_BY, sender, code, detail, now, told)
@@ -159,8 +159,8 @@ class Refusals:
     # --- whose process counts --------------------------------------------------------------------------------------
 
     def keeps_its_name(self, member: Member, boot: int) -> bool:
-        """Whether a process that answers keeps its name against a newer one: without keys nothing proves that the two
-        are the same peer."""
+        """Whether the known process keeps its name against a newer one, because it answers: without keys nothing proves
+        that the two are the same peer."""
         answers = member.accepted and member.status in (Status.ALIVE, Status.SUSPECT)
         return not self.table.proven and answers and boot > member.boot > 0
 

@@ -2,12 +2,12 @@
 
 The life of a reliable message, as its sender sees it
 
-    queued --taken by the socket--> sent --receipt "held"--> held       (from then on enquired after, never sent again)
+    queued --taken by the socket--> sent --receipt "held"--> held       (from then on queried, never sent again)
     sent or held --"absorbed"--> gone        sent or held --"refused"--> returned: its mass is the sender's again
     queued --recipient dead or gone, or no socket takes it--> returned (a stream waits for a socket that does)
     sent or held --recipient dead--> parked --the same process is back--> sent
                                      parked --a new process, or the name leaves--> written off
-    unsettled --recipient says with its last word what it has absorbed--> gone or returned
+    unsettled --recipient's last message names what it has absorbed--> gone or returned
 
 Rules of this file
 1. At most `in_flight_mass_max` (`in_flight_stream_max`) of one link and topic are unsettled; the mailbox then reports

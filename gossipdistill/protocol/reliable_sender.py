@@ -154,7 +154,7 @@ class ReliableSender:
     def _send(self, slot: Slot, line: Line, one: Outstanding, now: float) -> None:
         living = self.partners.get(slot.peer)
         if living is None:
-            self._due(slot, line, one, NEVER)  # `returned` or `lost` will come
+            self._due(slot, line, one, NEVER)  # `returned` or `lost` will be called
             return
         boot = living.boot
         if line.to_boot != boot:

@@ -115,8 +115,8 @@ class StateSender:
             self._advance(slot, known, now)
 
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
-        """Note that the socket had no room or no connection: try again with the newest version by then. The other side
-        makes good for a lost request or confirmation (rule 5)."""
+        """Note that the socket had no room or no connection: try again later with the version that is then the newest.
+        If a request or confirmation is lost, the other side repeats its own message (rule 5)."""
         if not isinstance(message, State | Announce):
             return
         slot = Slot(recipient, message.topic, message.key)

@@ -48,7 +48,7 @@ class Trick(StrEnum):
 
 @dataclass(slots=True)
 class Keeper:
-    """A learner that absorbs all mass that comes, and never gives any."""
+    """A learner that absorbs all mass that arrives, and never gives any."""
 
     mailbox: Mailbox
     pace: Pace

@@ -58,8 +58,8 @@ class Walker:
     """Push-sum (Kempe, Dobra and Gehrke 2003; Assran et al. 2019, 1811.10792, algorithm 1) on plain numbers.
 
     Holds x [k] and w; x / w estimates the mean of all initial x. At an exchange a share p of both goes to each of a few
-    living neighbours whose links are free. Each arrival is refused with probability `refusal`, which returns it. It may
-    be `idle` for a while: then nothing is taken and nothing is settled.
+    living neighbours whose links are free. An arrival of mass is refused with probability `refusal`, which returns it.
+    A walker may be `idle` for a while: then nothing is taken and nothing is settled.
     """
 
     mailbox: Mailbox

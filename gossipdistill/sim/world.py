@@ -7,7 +7,7 @@ The owner starts processes and advances time:
     world.run_until(60.0)
 
 Rule of this file
-Each process has a clock of its own. Nobody's time is compared with anybody else's.
+Each process has a clock of its own. Times of different processes are never compared.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class World(EventLoop):
     ) -> None:
         """
         Args:
-            closed: everybody knows everybody from a roster; else the first peer's address is all that others know.
+            closed: all peers know one another from a roster; else the others know only the first peer's address.
             over_the_wire: each message is encoded and decoded, as on real sockets (slower).
-            clocks_apart_s: clocks of processes differ by up to so many seconds.
+            clocks_apart_s: clocks of processes differ by up to this many seconds.
             keyed: the sender under a name has that name's key, as on sockets with keys.
             stopwatch: a clock of the real world, to tell the learners' time from the protocol's.
         """

@@ -29,7 +29,7 @@ def ring(peers: Sequence[str]) -> Schedule:
 
 
 def directed_ring(peers: Sequence[str]) -> Schedule:
-    """The next peer in a circle, one way: the least traffic that still reaches everybody."""
+    """The next peer in a circle, one way: the least traffic that still reaches every peer."""
     return Circulant(kind="directed_ring", peers=tuple(peers), hops=((1,),), replaces_dead=True)
 
 

@@ -102,7 +102,7 @@ def test_with_keys_everything_works_and_who_has_none_is_not_heard(nodes: list[No
     wait_until(lambda: bo.values("ada")[-1:] == [2])
     assert "cy" not in ada.driver.traffic or not ada.driver.traffic["cy"].bytes_received
     assert not cy.sees("ada")
-    problem = f"cannot open a connection to {roster['dee']}: no public key of dee; trying on"
+    problem = f"cannot open a connection to {roster['dee']}: no public key of dee; retrying"
     wait_until(lambda: problem in [event.reason for event in ada.events()])
 
 

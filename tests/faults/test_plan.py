@@ -101,7 +101,7 @@ MISTAKES = {
     expect("rejoin_s", 'peers = ["bo"]\nat_most = 1'): "peers = ['bo']: the plan never starts bo again",
     expect("exchange_ratio", 'peers = ["bo"]\nat_least = 1'): "an exchange needs two peers, and bo is the only",
     QUIET.replace("3", "1") + '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9':
-        "a ratio needs 1.5 quiet seconds first as its yardstick, and the first fault begins at 1 s",
+        "a ratio needs 1.5 quiet seconds first as its baseline, and the first fault begins at 1 s",
     '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9': "and there is no fault",
     QUIET.replace('"dee"', '"*"') + '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9': "no peer is left untouched",
 }  # fmt: skip

@@ -65,7 +65,7 @@ class _Known:
 
 class Buffers:
     """Hands out writable views. Idle buffers take at most `idle_bytes_max` in all, and are kept for `idle_s` seconds: a
-    peer that exchanges less often leaves the memory to the rest of the process meanwhile."""
+    peer that exchanges less often has that memory for other uses meanwhile."""
 
     def __init__(self, idle_bytes_max: int, idle_s: float = math.inf) -> None:
         self._idle_bytes_max, self._idle_s = idle_bytes_max, idle_s

@@ -251,5 +251,5 @@ def _of_another(link: Link, envelope: Envelope | None) -> str:
 
 
 def _opens(message: State | Consignment) -> bool:
-    """Whether the rest of its body comes in pieces."""
+    """Whether the rest of its body arrives in pieces."""
     return sum(array.nbytes for array in message.payload.layout) != message.payload.nbytes

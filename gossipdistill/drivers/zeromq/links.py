@@ -131,7 +131,7 @@ class Links:
         except (OSError, ValueError, IndexError) as error:  # ValueError: no name at all, such as "a..b"
             link.failures += 1
             if link.failures == 3:
-                self.events.tell(EventKind.WARNING, f"cannot resolve the name {link.address.host}: {error}; trying on")
+                self.events.tell(EventKind.WARNING, f"cannot resolve the name {link.address.host}: {error}; retrying")
             return
         link.failures = 0
         if host != link.host or not link.sockets or self._is_refused(link, link.try_at_s):
@@ -152,7 +152,7 @@ class Links:
             # In a run with a join secret the key may arrive with the next messages of others.
             if link.failures == (1 if isinstance(error, zmq.ZMQError) else _KEY_MISSED_TIMES):
                 reason = error.strerror if isinstance(error, zmq.ZMQError) else error.args[0]
-                self.events.tell(EventKind.WARNING, f"cannot open a connection to {link.address}: {reason}; trying on")
+                self.events.tell(EventKind.WARNING, f"cannot open a connection to {link.address}: {reason}; retrying")
             return
         for channel, socket in zip(Channel, link.sockets, strict=True):
             self.readable.listen_to(ReadableSocket(socket, channel, link))

@@ -25,16 +25,17 @@ class FaultsRecover(Checker):
         self.views_s = conditions.calm_from_s + views_bound_s(conditions.limits, conditions.peers)
         self.within_s = parcels_bound_s(conditions.limits)
         self._posted: dict[tuple[str, int, Slot], list[tuple[float, int]]] = {}
-        """By sender, its boot and slot: when each state was posted in the calm, and the number of its exchange."""
+        """The time at which each state was posted in the calm, and its exchange number, by sender, its boot and
+        slot."""
         self._arrived: dict[tuple[str, int, str, int, str], int] = {}
-        """By sender, recipient, each with its boot, and topic: the newest exchange that has arrived."""
+        """The newest exchange that has arrived, by sender, recipient, each with its boot, and topic."""
         self._consigned: dict[int, tuple[float, Host, Slot, Parcel]] = {}
         self.exchanges_expected = True
-        """Whether silence in the calm is a violation; not so where the learners have nothing to say."""
+        """This says whether silence in the calm is a violation; not so where the learners have nothing to send."""
         self.exchanges = 0
-        """How much has arrived since views are right."""
+        """The number of arrivals since views are right."""
         self._first_posted_s = NEVER
-        """When something was posted first since views are right."""
+        """The time of the first post since views are right."""
 
     def on_post(self, now_s: float, host: Host, slot: Slot, parcel: Parcel) -> None:
         if {host.name, slot.peer} & self.conditions.bent:

@@ -21,8 +21,8 @@ class EncodingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """Of `entries` in an array: how many an encoding clips, and how many that are not 0 it sends as 0; and the largest
-    magnitude among the ones and among the others."""
+    """Counts for one array with `entries` entries: how many an encoding clips, how many that are not 0 it sends as 0,
+    and the largest magnitude of either kind."""
 
     entries: int
     clipped: int = 0
