@@ -311,7 +311,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Enquiry:
+class StatusQuery:
     """Asks for the verdict on a parcel that I know you hold. Answered by a `Receipt`."""
 
     topic: str
@@ -331,7 +331,7 @@ class State(Carrier):
 
 
 @dataclass(frozen=True, slots=True)
-class Consignment(Carrier):
+class ReliableMessage(Carrier):
     """One parcel of mass or of a stream: numbered from 1 per link, topic and boot of its sender, and resent until a
     receipt arrives."""
 
@@ -342,7 +342,7 @@ class Consignment(Carrier):
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a large body, from byte `offset` on. The message that the body belongs to was sent before on the same
-    connection: a `State` or a `Consignment` with a layout of more bytes than its own body has."""
+    connection: a `State` or a `ReliableMessage` with a layout of more bytes than its own body has."""
 
     delivery: DeliveryClass
     topic: str
@@ -354,9 +354,18 @@ class Piece:
 
 Message = (
     Greeting | Refusal | Announce | Want | Confirm | Leave | State
-    | Ping | PingRequest | Ack | Nack | Receipt | Enquiry | Consignment | Piece | Here
+    | Ping | PingRequest | Ack | Nack | Receipt | StatusQuery | ReliableMessage | Piece | Here
     | Enrolments
 )  # fmt: skip
+
+_IN_FILES: dict[type, str] = {ReliableMessage: "Consignment", StatusQuery: "Enquiry"}
+
+
+def word_of(message: Message) -> str:
+    """The name of this kind of message in the files of a run and in transcripts. It stays what it was in the first
+    release, whatever the class is called."""
+    return _IN_FILES.get(type(message), type(message).__name__)
+
 
 FEATURES: tuple[str, ...] = ()
 """These are the features that this release understands beyond its wire version; its greetings name them. A feature is a

@@ -23,16 +23,16 @@ from gossipdistill.messages import (
     Announce,
     ArrayLayout,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Message,
     Payload,
     Piece,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Verdict,
     Want,
 )
@@ -155,7 +155,7 @@ class Mutator:
                     return Nack(number, self._claims())
                 told = (about, max(self._boot_of(about or "bo"), 0), self._refutation())
                 return Ack(number, self.number(), self._one_in(9), self._claims(), *told)
-            case Consignment() | Enquiry():
+            case ReliableMessage() | StatusQuery():
                 verdict = self.chance.choice(list(Verdict))
                 return Receipt(message.topic, number, verdict, self.chance.choice(("", "not finite")))
             case State():
@@ -165,7 +165,7 @@ class Mutator:
             case Want() | Confirm():
                 return State(number, Content(message.topic, self._payload(), 1, 1, key=message.key))
             case Receipt():
-                return Enquiry(message.topic, number)
+                return StatusQuery(message.topic, number)
         return self.chance.choice(_MAKERS)(self)
 
     def _claims(self) -> tuple[Claim, ...]:
@@ -207,12 +207,12 @@ class Mutator:
         features = self.chance.choice(((), (), ("deltas",), ("f" * 32,) * 32))
         return Greeting(self._address(), place, prints, known, self._one_in(2), features)
 
-    def _consignment(self) -> Consignment:
+    def _consignment(self) -> ReliableMessage:
         delivery = self.chance.choice((DeliveryClass.MASS, DeliveryClass.STREAM))
         weight = self.chance.choice((0.0, 0.25, 1.0, 1e9, 5e-324))
         topic = delivery.value if not self._one_in(4) else self._topic()
         number, payload, degree = self.number(), self._payload(), self.chance.randrange(9)
-        return Consignment(number, Content(topic, payload, 1, 1, "", delivery, weight, degree))
+        return ReliableMessage(number, Content(topic, payload, 1, 1, "", delivery, weight, degree))
 
     def _state(self) -> State:
         confirms = tuple(Confirm(self._topic(), "", self.number()) for _ in range(self.chance.randrange(3)))
@@ -323,7 +323,7 @@ _MAKERS: tuple[Callable[[Mutator], Message], ...] = (
                   m._refutation()),
     lambda m: Nack(m.number(), m._claims()),
     lambda m: Receipt(m._topic(), m.number(), m.chance.choice(list(Verdict)), "because"),
-    lambda m: Enquiry(m._topic(), m.number()),
+    lambda m: StatusQuery(m._topic(), m.number()),
     Mutator._consignment,
     Mutator._state,
     Mutator._state,

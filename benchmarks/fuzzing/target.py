@@ -28,6 +28,7 @@ from gossipdistill.messages import (
     Settlement,
     Transmit,
     arrivals_of,
+    word_of,
 )
 from gossipdistill.presence import Address, Contact
 from gossipdistill.protocol.members import Identity, Status
@@ -129,7 +130,7 @@ class Target:
             self.counts["a piece of a body"] += 1
             return
         self.counts["received"] += 1
-        self.counts[f"kind {type(whole.message).__name__}"] += 1
+        self.counts[f"kind {word_of(whole.message)}"] += 1
         self.counts["received from the living"] += self.peer.view.is_alive(whole.sender)
         self.peer.receive(whole, self.now)
 

@@ -20,16 +20,16 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Message,
     Payload,
     Piece,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Verdict,
     Want,
 )
@@ -62,7 +62,7 @@ class Insider(Rogue):
     """Of the run in which it acts."""
     boot: int = 0
     their_boot: int = 0
-    given: State | Consignment | None = None
+    given: State | ReliableMessage | None = None
     """The last model that it was given."""
 
     def prepare(self) -> None:
@@ -90,7 +90,7 @@ class Insider(Rogue):
             PeerName(sender), Boot(self.boot if boot is None else boot), self.target.name,
             self.their_boot if to_boot is None else to_boot, message,
         )  # fmt: skip
-        is_data = isinstance(message, State | Consignment | Piece)
+        is_data = isinstance(message, State | ReliableMessage | Piece)
         frames = encode(envelope)
         with contextlib.suppress(zmq.ZMQError):
             self.sockets[is_data].send_multipart(frames, zmq.NOBLOCK)
@@ -122,7 +122,7 @@ class Insider(Rogue):
             case State():
                 self.given = message if not message.topic.startswith("@") else self.given
                 self.tell(Confirm(message.topic, message.key, message.number))
-            case Consignment():
+            case ReliableMessage():
                 self.given = message
                 self.tell(Receipt(message.topic, message.number, Verdict.ABSORBED))
 
@@ -176,7 +176,7 @@ class Lazy(Insider):
     """Confirms nothing, asks for ever, announces what it never sends."""
 
     def answer(self, message: Message) -> None:
-        if not isinstance(message, State | Consignment):
+        if not isinstance(message, State | ReliableMessage):
             super().answer(message)
 
     def lie(self, number: int) -> None:
@@ -233,7 +233,7 @@ class HeavyMass(Insider):
     def lie(self, number: int) -> None:
         topic = self.given.topic if self.given is not None else "mass"
         content = Content(topic, self.model(self.value), number, number, "", DeliveryClass.MASS, self.weight, 1)
-        self.tell(Consignment(number, content))
+        self.tell(ReliableMessage(number, content))
 
 
 class HugeMass(HeavyMass):
@@ -307,7 +307,7 @@ class Questions(Insider):
     per_s = 4500.0
 
     def lie(self, number: int) -> None:
-        self.tell(PingRequest(number, PeerName("bo")) if number % 2 else Enquiry(f"z{number % 5}", 0))
+        self.tell(PingRequest(number, PeerName("bo")) if number % 2 else StatusQuery(f"z{number % 5}", 0))
 
 
 class Claims(Insider):

@@ -30,7 +30,6 @@ from gossipdistill.messages import (
     ArrayLayout,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Mode,
     Parcel,
@@ -38,6 +37,7 @@ from gossipdistill.messages import (
     Receipt,
     Received,
     Settlement,
+    StatusQuery,
     Transmit,
     arrivals_of,
 )
@@ -152,7 +152,7 @@ class Node:
         "probe"? Each at least `every_s` after the one before."""
         to = self.peer.table.address_of(self.other)
         assert to is not None
-        question = Transmit(to, Envelope(PeerName(self.name), Boot(1), self.other, 1, Enquiry("probe", 1)))
+        question = Transmit(to, Envelope(PeerName(self.name), Boot(1), self.other, 1, StatusQuery("probe", 1)))
 
         def say() -> None:
             self._asked_s = time.monotonic()

@@ -38,7 +38,16 @@ from gossipdistill.learning.checkpoint import Checkpoint
 from gossipdistill.learning.model_teachers import ModelTeachers
 from gossipdistill.learning.shared_arrays import registered
 from gossipdistill.mailbox import Mailbox
-from gossipdistill.messages import Arrival, Consignment, DeliveryClass, Envelope, Neighbourhood, Parcel, Returned, State
+from gossipdistill.messages import (
+    Arrival,
+    DeliveryClass,
+    Envelope,
+    Neighbourhood,
+    Parcel,
+    ReliableMessage,
+    Returned,
+    State,
+)
 from gossipdistill.simulation.run import plan_simulation
 from gossipdistill.strategies import STRATEGIES, Delivery, Strategy
 from gossipdistill.training.joining import Joining, give_to_newcomers
@@ -154,7 +163,7 @@ class Pair:
 
 
 def _crossed(sender: str, to: str, parcel: Parcel, number: int, now: float) -> Arrival:
-    kind = State if parcel.delivery is DeliveryClass.STATE else Consignment
+    kind = State if parcel.delivery is DeliveryClass.STATE else ReliableMessage
     envelope, _ = cross(Envelope(PeerName(sender), Boot(1), to, 1, kind(number, parcel.content)))
     content = envelope.message.content  # type: ignore[union-attr]
     return Arrival(PeerName(sender), Version(Boot(1), number), content, now)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Arrival, Consignment, Message, Parcel, Receipt, Received, Slot
+from gossipdistill.messages import Arrival, Message, Parcel, Receipt, Received, ReliableMessage, Slot
 from gossipdistill.protocol.deadlines import NEVER
 from gossipdistill.protocol.owed_confirmations import OwedConfirmations
 
@@ -67,7 +67,7 @@ class ReceiveWindow:
     stream: bool = False
     held: set[int] = field(default_factory=set)
     """These numbers were delivered, and my learner has not settled them."""
-    early: dict[int, Consignment] = field(default_factory=dict)
+    early: dict[int, ReliableMessage] = field(default_factory=dict)
     verdicts: dict[int, Receipt] = field(default_factory=dict)
 
 

@@ -11,11 +11,11 @@ from gossipdistill.messages import (
     Announce,
     Complaint,
     Confirm,
-    Consignment,
-    Enquiry,
     Envelope,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Want,
 )
 from gossipdistill.protocol.delivery import Delivery
@@ -50,13 +50,13 @@ class PayloadReceiver:
                 states.sender.wanted(sender, message, now)
             case Confirm():
                 states.sender.confirmed(sender, message, now)
-            case Consignment():
+            case ReliableMessage():
                 if not self.turns_down(sender, message.topic, now):
                     unwanted = "its sender is muted" if self.drop_muted(sender, now) else ""
                     self._note_arrival(sender, reliable.receiver.arrived(sender, boot, message, now, unwanted), now)
             case Receipt():
                 reliable.sender.receipt(sender, message, now)
-            case Enquiry():
+            case StatusQuery():
                 if not self.turns_down(sender, message.topic, now):
                     reliable.receiver.enquired(sender, boot, message)
 

@@ -33,6 +33,7 @@ from gossipdistill.messages import (
     Received,
     Slot,
     Transmit,
+    word_of,
 )
 from gossipdistill.presence import (
     Address,
@@ -195,11 +196,10 @@ class Peer:
 
     def _is_understood(self, envelope: Envelope) -> bool:
         """Whether the recipient has declared that it knows this kind, if that is not part of the wire version."""
-        kind = type(envelope.message)
-        feature = FEATURE_OF.get(kind)
+        feature = FEATURE_OF.get(type(envelope.message))
         if feature is None or feature in self.view.features_of(PeerName(envelope.to)):
             return True
-        self.withheld[kind.__name__] += 1
+        self.withheld[word_of(envelope.message)] += 1
         return False
 
     def _transmit(self, to: str, to_boot: int, address: Address, message: Message) -> Transmit:

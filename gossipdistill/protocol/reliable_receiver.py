@@ -11,13 +11,13 @@ from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
     Arrival,
-    Consignment,
     DeliveryClass,
-    Enquiry,
     Intake,
     Receipt,
+    ReliableMessage,
     Settlement,
     Slot,
+    StatusQuery,
     Verdict,
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
@@ -38,7 +38,7 @@ class ReliableReceiver:
     _waiting: dict[tuple[Slot, Version], int] = field(default_factory=dict)
     """The memory in bytes of what my learner has not settled, of former processes too."""
 
-    def arrived(self, sender: PeerName, boot: Boot, reliable: Consignment, now: float, unwanted: str = "") -> str:
+    def arrived(self, sender: PeerName, boot: Boot, reliable: ReliableMessage, now: float, unwanted: str = "") -> str:
         """Handle a message, perhaps not for the first time: hand it to the learner once, or refuse it unread for the
         reason `unwanted`, and send the verdict. Returns why it was not handed over, in one word; empty if it was."""
         window = self._window(sender, boot, reliable.topic)
@@ -85,7 +85,7 @@ class ReliableReceiver:
                 waits += sum(one.payload.memory_bytes for one in window.early.values())
         return waits > 0 and waits + size > self.limits.waiting_bytes_max(self.intake.largest)
 
-    def enquired(self, sender: PeerName, boot: Boot, status_query: Enquiry) -> None:
+    def enquired(self, sender: PeerName, boot: Boot, status_query: StatusQuery) -> None:
         """Answer a query about a message."""
         window = self._window(sender, boot, status_query.topic)
         if window is not None and status_query.number <= window.delivered:
@@ -114,7 +114,7 @@ class ReliableReceiver:
         kept = [(topic, receipt) for topic, one in windows if not one.stream for receipt in one.verdicts.values()]
         return tuple((topic, receipt.number) for topic, receipt in kept if receipt.verdict is Verdict.ABSORBED)
 
-    def _deliver(self, sender: PeerName, window: ReceiveWindow, reliable: Consignment, now: float) -> None:
+    def _deliver(self, sender: PeerName, window: ReceiveWindow, reliable: ReliableMessage, now: float) -> None:
         window.delivered = reliable.number
         window.held.add(reliable.number)
         self._unsaid.set((Slot(sender, reliable.topic, ""), reliable.number), now + self.limits.held_after_s)

@@ -12,14 +12,14 @@ from gossipdistill.events import Event, EventKind
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
-    Consignment,
     DeliveryClass,
-    Enquiry,
     Message,
     Parcel,
     Receipt,
+    ReliableMessage,
     Returned,
     Slot,
+    StatusQuery,
     Verdict,
 )
 from gossipdistill.protocol.deadlines import NEVER, Deadlines
@@ -98,7 +98,7 @@ class ReliableSender:
     def not_sent(self, recipient: PeerName, message: Message, now: float) -> None:
         """Note that the socket had no room or no connection. A lost receipt or query is repeated after the next
         timeout."""
-        if not isinstance(message, Consignment):
+        if not isinstance(message, ReliableMessage):
             return
         slot = Slot(recipient, message.topic, "")
         line = self.lines.get(slot, Line())
@@ -163,10 +163,10 @@ class ReliableSender:
             line.numbered += 1
             one.number, one.to_boot = line.numbered, boot
         if one.held:
-            self.box.out.append((slot.peer, boot, Enquiry(slot.topic, one.number)))
+            self.box.out.append((slot.peer, boot, StatusQuery(slot.topic, one.number)))
             one.enquired = True
         else:
-            self.box.out.append((slot.peer, boot, Consignment(one.number, one.parcel.content)))
+            self.box.out.append((slot.peer, boot, ReliableMessage(one.number, one.parcel.content)))
             one.sendings, one.sent_s = one.sendings + 1, now
         one.tries += 1
         self._due(slot, line, one, now + self.resending.wait_s(slot.peer, one))

@@ -21,16 +21,16 @@ from gossipdistill.messages import (
     Announce,
     ArrayLayout,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Message,
     Payload,
     Piece,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Verdict,
     Want,
 )
@@ -56,7 +56,7 @@ from gossipdistill.wire.codec import WIRE_VERSION
 _CONTENT = get_type_hints(Content)
 _TRAVELLING: dict[type, tuple[str, ...]] = {
     State: ("topic", "key", "number", "step", "exchange", "payload", "confirms"),
-    Consignment: ("topic", "number", "step", "exchange", "delivery", "weight", "degree", "payload"),
+    ReliableMessage: ("topic", "number", "step", "exchange", "delivery", "weight", "degree", "payload"),
 }
 _LONG = 300
 """A list with this many entries is longer than most may be."""
@@ -101,8 +101,8 @@ def specimens(facts: Facts) -> dict[type, Message]:
         Ack(1, 1, False, claims, other, boot, 1),
         Nack(1, claims),
         Receipt(facts.mass, 1, Verdict.HELD, "why"),
-        Enquiry(facts.mass, 1),
-        Consignment(1, Content(facts.mass, payload, 1, 1, delivery=DeliveryClass.MASS, weight=0.25, degree=1)),
+        StatusQuery(facts.mass, 1),
+        ReliableMessage(1, Content(facts.mass, payload, 1, 1, delivery=DeliveryClass.MASS, weight=0.25, degree=1)),
         Piece(DeliveryClass.STATE, facts.state, "", 1, 0, body),
         Here(),
         Enrolments("run", (enrolment,)),
@@ -122,7 +122,7 @@ def bends(record: Any, facts: Facts) -> Iterator[tuple[str, Any]]:
 def _with(record: Any, name: str, value: Any) -> Any:
     if isinstance(record, tuple):
         return record._replace(**{name: value})  # type: ignore[attr-defined]
-    if isinstance(record, State | Consignment) and name in _CONTENT:
+    if isinstance(record, State | ReliableMessage) and name in _CONTENT:
         return record.with_content(**{name: value})
     return dataclasses.replace(record, **{name: value})
 

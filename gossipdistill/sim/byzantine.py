@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Confirm, Enquiry, Envelope, Message, Receipt, Verdict, Want
+from gossipdistill.messages import Confirm, Envelope, Message, Receipt, StatusQuery, Verdict, Want
 from gossipdistill.presence import Ack, Claim, ClaimKind, Nack, Ping, Refusal, RefusalCode
 from gossipdistill.sim.learners import MASS_TOPIC, STATE_TOPIC, STREAM_TOPIC
 from gossipdistill.sim.world import World
@@ -118,4 +118,4 @@ class ByzantinePeer:
 
     def _wish_for_nothing(self, victim: str) -> Message:
         number = self._chance.randrange(1_000_000, 2_000_000)
-        return Want(STATE_TOPIC, "", number) if self._chance.random() < 0.5 else Enquiry(MASS_TOPIC, number)
+        return Want(STATE_TOPIC, "", number) if self._chance.random() < 0.5 else StatusQuery(MASS_TOPIC, number)

@@ -14,10 +14,10 @@ from enum import StrEnum
 from gossipdistill.ids import PeerName
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import (
-    Consignment,
     DeliveryClass,
     Envelope,
     Payload,
+    ReliableMessage,
     Settlement,
     State,
     Transmit,
@@ -88,7 +88,7 @@ class Cheat(Observer):
     played: int = 0
     world: World | None = None
     _chance: random.Random = field(init=False)
-    _seen: dict[type, Consignment | State] = field(default_factory=dict)
+    _seen: dict[type, ReliableMessage | State] = field(default_factory=dict)
     """An example of an honest parcel, by kind."""
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Cheat(Observer):
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
         message = transmit.envelope.message
         if isinstance(message, State) or (
-            isinstance(message, Consignment) and message.delivery is DeliveryClass.MASS and message.payload.nbytes
+            isinstance(message, ReliableMessage) and message.delivery is DeliveryClass.MASS and message.payload.nbytes
         ):
             self._seen[type(message)] = message
 
@@ -118,16 +118,16 @@ class Cheat(Observer):
         elif self.trick in (Trick.MINT, Trick.CORRUPT) and self._seen and self.name in world.hosts:
             self._say(world, self._chance.choice([self._seen[kind] for kind in sorted(self._seen, key=str)]))
 
-    def _say(self, world: World, honest: Consignment | State) -> None:
+    def _say(self, world: World, honest: ReliableMessage | State) -> None:
         """Send every other peer a falsified copy of this parcel."""
         self.played += 1
-        if isinstance(honest, Consignment):
+        if isinstance(honest, ReliableMessage):
             content = replace(honest.content, topic=honest.topic.partition(".")[0] + _LANE)
         else:
             content = replace(honest.content, key=_LANE)
         if self.trick is Trick.CORRUPT:
             content = replace(content, payload=_filled(content.payload, self._chance.choice(_HUGE)))
-        elif isinstance(honest, Consignment):
+        elif isinstance(honest, ReliableMessage):
             content = replace(content, weight=self._wrong_weight())
         message = replace(honest, number=self.played, content=content)
         me = world.hosts[self.name].peer.me

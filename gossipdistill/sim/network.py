@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from gossipdistill.faults import LinkFaults
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, Envelope, Message, Piece, State
+from gossipdistill.messages import Envelope, Message, Piece, ReliableMessage, State
 from gossipdistill.presence import Ack, Greeting, Nack, Ping, PingRequest
 from gossipdistill.wire.codec import WireError, decode, encode
 
@@ -138,7 +138,7 @@ def nbytes_of(message: Message) -> int:
     """The approximate number of bytes of this message on the wire: exact for the payload, a constant for the rest."""
     if isinstance(message, Ping | Ack | PingRequest | Nack):
         return _HEADER_BYTES + _CLAIM_BYTES * len(message.claims)
-    if isinstance(message, State | Consignment):
+    if isinstance(message, State | ReliableMessage):
         return 2 * _HEADER_BYTES + message.payload.nbytes
     if isinstance(message, Piece):
         return _HEADER_BYTES + len(message.body)

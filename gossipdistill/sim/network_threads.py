@@ -11,7 +11,7 @@ from collections import Counter
 
 from gossipdistill.events import EventKind
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, Envelope, Piece, State, Transmit
+from gossipdistill.messages import Envelope, Piece, ReliableMessage, State, Transmit, word_of
 from gossipdistill.presence import Address
 from gossipdistill.protocol.turn import drain, feed
 from gossipdistill.sim.event_loop import EventLoop
@@ -147,14 +147,14 @@ class NetworkThreads:
         else:
             nbytes = nbytes_of(message)
         to = envelope.to or self._hosts.name_at(address)
-        is_data = isinstance(message, State | Consignment | Piece)
+        is_data = isinstance(message, State | ReliableMessage | Piece)
         journey = self._network.carry(host.name, to, nbytes, is_data, now)
         if not journey.taken:
             host.peer.not_sent(transmit, host.local(now))
             return
         host.messages_sent += 1
         host.bytes_sent += nbytes
-        self.kinds_sent[type(message).__name__] += 1
+        self.kinds_sent[word_of(message)] += 1
         target = self._hosts.at.get(address)
         later_s = HANDLING_S * target.slowdown if target is not None and target.slowdown > 1.0 else 0.0
         handle = self._land_garbled if journey.corrupt else self.land

@@ -13,17 +13,18 @@ from gossipdistill.faults import ActKind
 from gossipdistill.messages import (
     Announce,
     Confirm,
-    Consignment,
-    Enquiry,
     Envelope,
     Message,
     Receipt,
     Received,
+    ReliableMessage,
     Returned,
     Settlement,
     State,
+    StatusQuery,
     Transmit,
     Want,
+    word_of,
 )
 from gossipdistill.presence import Ack, Claim, Greeting, Leave, Nack, Ping, PingRequest, Refusal
 from gossipdistill.sim.host import Host
@@ -72,12 +73,12 @@ class Transcript(Observer):
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
         envelope = transmit.envelope
-        if type(envelope.message).__name__ not in self._silent:
+        if word_of(envelope.message) not in self._silent:
             self._write(f"{now_s:8.3f}  {host.name} > {envelope.to or transmit.address}: {self._said(envelope)}")
 
     def on_deliver(self, now_s: float, host: Host, envelope: Envelope) -> None:
-        if self._heard and type(envelope.message).__name__ not in self._silent:
-            message = type(envelope.message).__name__
+        if self._heard and word_of(envelope.message) not in self._silent:
+            message = word_of(envelope.message)
             self._write(f"{now_s:8.3f}      {host.name} hears {message} of {envelope.sender}")
 
     def on_received(self, now_s: float, host: Host, received: Received) -> None:
@@ -119,21 +120,21 @@ class Transcript(Observer):
             case State():
                 confirms = "".join(f", confirms {one.topic} {one.number}" for one in message.confirms)
                 return f"state {message.topic} {message.number}{confirms}"
-            case Consignment():
+            case ReliableMessage():
                 weight = f", weight {message.weight:.6g}" if message.weight else ""
                 return f"{message.delivery} {message.topic} {message.number}{weight}"
             case Receipt():
                 return f"{message.topic} {message.number} is {message.verdict.value}" + f": {message.reason}" * bool(
                     message.reason
                 )
-            case Enquiry() | Confirm() | Announce() | Want():
-                return f"{type(message).__name__.lower()} {message.topic} {message.number}"
+            case StatusQuery() | Confirm() | Announce() | Want():
+                return f"{word_of(message).lower()} {message.topic} {message.number}"
             case Refusal():
                 return f"refused ({message.code.value}): {message.detail}"
             case Leave():
                 return f"leaves: {message.reason}"
             case _:
-                return type(message).__name__
+                return word_of(message)
 
     def _claimed(self, claims: tuple[Claim, ...]) -> str:
         said = ", ".join(f"{claim.name} {claim.kind.value} {claim.incarnation} (by {claim.by})" for claim in claims)

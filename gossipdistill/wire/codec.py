@@ -36,15 +36,15 @@ from gossipdistill.limits import DEFAULT_LIMITS, Limits
 from gossipdistill.messages import (
     Announce,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Message,
     Piece,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Verdict,
     Want,
 )
@@ -60,10 +60,10 @@ WIRE_VERSION = 3
 # Kind 2 is retired (the heartbeat of wire version 1) and is not given again.
 _KINDS: dict[type, int] = {
     Greeting: 1, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
-    Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, Enquiry: 14, Consignment: 15, Piece: 16,
+    Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, StatusQuery: 14, ReliableMessage: 15, Piece: 16,
     Here: 17, Enrolments: 18,
 }  # fmt: skip
-_WITH_BODY = frozenset(_KINDS[kind] for kind in (State, Consignment, Piece))
+_WITH_BODY = frozenset(_KINDS[kind] for kind in (State, ReliableMessage, Piece))
 _UNREAD = frozenset(_KINDS[kind] for kind in (State, Piece))
 _HEAD_ENTRIES = 6
 _WRITERS_VERSION = _HEAD_ENTRIES + 3
@@ -104,13 +104,13 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
             head += [number, check.claims_out(claims)]
         case Receipt(topic, number, verdict, reason):
             head += [topic, number, verdict.value, check.plain(reason)]
-        case Enquiry(topic, number):
+        case StatusQuery(topic, number):
             head += [topic, number]
         case Here():
             pass
         case Enrolments(run, records):
             head += [check.plain(run), [[r.name, r.key, r.boot, r.proof] for r in records]]
-        case Consignment(number, what):
+        case ReliableMessage(number, what):
             head += [what.topic, number, what.step, what.exchange, what.delivery.value, what.weight, what.degree]
             head.append(check.layout_out(what.payload))
             return [msgpack.packb(head), what.payload.body]
@@ -248,7 +248,7 @@ def _control(kind: int, fields: list[Any], limits: Limits) -> Message:
             return Receipt(check.text(topic), check.number(number), became, check.text(reason))
         case 14:
             topic, number = check.take(fields, 2)
-            return Enquiry(check.text(topic), check.number(number))
+            return StatusQuery(check.text(topic), check.number(number))
         case 17:
             return Here()
         case 18:
@@ -265,7 +265,7 @@ def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Mes
         payload = check.payload(layout, body, limits)
         what = Content(check.text(topic), payload, check.number(step), check.number(exchange), check.text(key))
         return State(check.number(number), what, arrived)
-    if kind == _KINDS[Consignment]:
+    if kind == _KINDS[ReliableMessage]:
         topic, number, step, exchange, delivery, weight, degree, layout = check.take(fields, 8)
         sort = check.word(DeliveryClass, delivery)
         if sort is DeliveryClass.STATE:
@@ -274,7 +274,7 @@ def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Mes
             check.text(topic), check.payload(layout, body, limits), check.number(step), check.number(exchange),
             delivery=sort, weight=check.weight(weight), degree=check.number(degree),
         )  # fmt: skip
-        return Consignment(check.number(number), what)
+        return ReliableMessage(check.number(number), what)
     delivery, topic, key, number, offset, size = check.take(fields, 6)
     if not check.is_number(size) or size != len(body):
         raise WireError(WireCode.BODY, f"piece of {len(body)} bytes, its head says another number")

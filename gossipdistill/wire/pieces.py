@@ -1,6 +1,7 @@
 """Large bodies in pieces: split before sending, assembled on arrival.
 
-    opening   a `State` or `Consignment` whose layout describes more bytes than its body has: `piece_bytes_max` of them
+    opening   a `State` or `ReliableMessage` whose layout describes more bytes than its body has; it has
+              `piece_bytes_max` of them
     pieces    `Piece` after `Piece`, each from the next multiple of `piece_bytes_max`, all full but the last
 
 Between two pieces of one link a socket may serve others, so a large checkpoint starves none; and a stranger's
@@ -27,7 +28,7 @@ import numpy as np
 
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, DeliveryClass, Envelope, Payload, Piece, State
+from gossipdistill.messages import DeliveryClass, Envelope, Payload, Piece, ReliableMessage, State
 from gossipdistill.wire.errors import WireCode, WireError
 
 _Key = tuple[PeerName, DeliveryClass]
@@ -36,7 +37,7 @@ _Key = tuple[PeerName, DeliveryClass]
 def split(envelope: Envelope, limits: Limits) -> Iterator[Envelope]:
     """The envelope itself, or its opening and its pieces, in order; all are views of the one body."""
     message = envelope.message
-    if not isinstance(message, State | Consignment) or message.payload.nbytes <= limits.piece_bytes_max:
+    if not isinstance(message, State | ReliableMessage) or message.payload.nbytes <= limits.piece_bytes_max:
         yield envelope
         return
     body = memoryview(message.payload.body)
@@ -53,7 +54,7 @@ class _Body:
     """One body that is being assembled. `came` marks the pieces that have arrived."""
 
     opening: Envelope
-    message: State | Consignment
+    message: State | ReliableMessage
     memory: memoryview
     came: bytearray
     missing: int
@@ -101,7 +102,7 @@ class Assembly:
         if isinstance(message, Piece):
             self._fed += len(message.body)
             return self._add(envelope, message)
-        if not isinstance(message, State | Consignment):
+        if not isinstance(message, State | ReliableMessage):
             return envelope
         self._fed += message.payload.nbytes
         total = sum(array.nbytes for array in message.payload.layout)
@@ -117,7 +118,7 @@ class Assembly:
         for delivery in DeliveryClass:
             self._bodies.pop((sender, delivery), None)
 
-    def _replace(self, envelope: Envelope, message: State | Consignment, whole: bool) -> None:
+    def _replace(self, envelope: Envelope, message: State | ReliableMessage, whole: bool) -> None:
         """Drop what this message replaces: anything, if it opens a body; an older version, if it is whole."""
         key = (envelope.sender, message.delivery)
         body = self._bodies.get(key)
@@ -134,7 +135,7 @@ class Assembly:
         elif not whole or (same_slot and isinstance(message, State)):  # the next message of a stream replaces nothing
             del self._bodies[key]
 
-    def _open(self, envelope: Envelope, message: State | Consignment, total: int) -> None:
+    def _open(self, envelope: Envelope, message: State | ReliableMessage, total: int) -> None:
         size = self.limits.piece_bytes_max
         if message.payload.nbytes != size or total > self.limits.payload_bytes_max:
             raise WireError(WireCode.BODY, f"opens a body of {total} bytes with a piece of {message.payload.nbytes}")

@@ -12,12 +12,12 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.messages import (
     ArrayLayout,
-    Consignment,
     Content,
     DeliveryClass,
     Envelope,
     Payload,
     Piece,
+    ReliableMessage,
     State,
     Transmit,
 )
@@ -43,14 +43,14 @@ class Wire:
             return None
         self.room[envelope.to] -= 1
         message = envelope.message
-        assert isinstance(message, State | Consignment | Piece)
+        assert isinstance(message, State | ReliableMessage | Piece)
         part = f"+{message.offset}" if isinstance(message, Piece) else ""
         self.log.append((envelope.to, f"{message.number}{part}"))
         return self.way
 
     def sent(self, transmit: Transmit) -> None:
         message = transmit.envelope.message
-        assert isinstance(message, State | Consignment)
+        assert isinstance(message, State | ReliableMessage)
         self.ended.append(message.number)
 
     def said(self, to: str) -> list[str]:
@@ -67,7 +67,7 @@ def state(to: str, number: int, size: int = 24, to_boot: int = 1) -> Transmit:
 
 
 def reliable(to: str, number: int, delivery: DeliveryClass = MASS, size: int = 24) -> Transmit:
-    message = Consignment(number, Content("m", content(size), 0, 0, delivery=delivery, weight=1.0, degree=0))
+    message = ReliableMessage(number, Content("m", content(size), 0, 0, delivery=delivery, weight=1.0, degree=0))
     return Transmit(Address("h", 1), Envelope(PeerName("ada"), Boot(1), to, 1, message))
 
 

@@ -10,8 +10,8 @@ from gossipdistill.ids import PeerName
 from gossipdistill.messages import (
     Announce,
     Confirm,
-    Consignment,
     Mode,
+    ReliableMessage,
     State,
     Transmit,
     Want,
@@ -86,7 +86,7 @@ def test_what_may_be_lost_with_a_connection_is_said_again_at_once_and_delivered_
     fly = world._fly
 
     def torn(transmit: Transmit) -> None:
-        if not (lost and isinstance(transmit.envelope.message, State | Consignment)):
+        if not (lost and isinstance(transmit.envelope.message, State | ReliableMessage)):
             fly(transmit)
 
     world._fly = torn  # type: ignore[method-assign]

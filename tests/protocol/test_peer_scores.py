@@ -10,14 +10,14 @@ from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     Announce,
     Complaint,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Intake,
+    ReliableMessage,
     Returned,
     State,
+    StatusQuery,
 )
 from gossipdistill.presence import Ack
 from gossipdistill.protocol.peer_scores import PeerScores
@@ -112,7 +112,7 @@ def test_the_mass_of_a_muted_peer_is_returned_and_none_is_lost(world: World) -> 
     assert (returned.weight, returned.reason) == (0.25, "refused by ada: its sender is muted")
     # A copy of it that is late comes after the mute, and is refused with the same words: its mass was returned.
     world.run(DEFAULT_LIMITS.mute_s)
-    say(world, Consignment(2, Content("m", payload(2), 2, 2, delivery=DeliveryClass.MASS, weight=0.25, degree=0)))
+    say(world, ReliableMessage(2, Content("m", payload(2), 2, 2, delivery=DeliveryClass.MASS, weight=0.25, degree=0)))
     world.consign("bo", "ada", 3, 0.125)
     world.run(0.1)
     assert world["ada"].values("bo") == [1, 3]
@@ -175,7 +175,7 @@ def test_a_version_that_comes_again_is_counted_and_a_stream_of_them_is_a_replay(
 
 def test_replayed_mass_is_absorbed_once(world: World) -> None:
     for _ in range(10):
-        say(world, Consignment(1, Content("m", payload(1), 1, 1, delivery=DeliveryClass.MASS, weight=0.5, degree=0)))
+        say(world, ReliableMessage(1, Content("m", payload(1), 1, 1, "", DeliveryClass.MASS, 0.5)))
     assert world["ada"].values("bo") == [1]
     assert world["ada"].peer.scores.turned_away_in_words["bo: repeated"] == 9
 
@@ -196,8 +196,8 @@ def test_nothing_is_kept_of_topics_for_which_the_learner_has_no_use(world: World
     for number in range(1, 1000):
         say(world, State(number, Content(f"topic {number}", payload(1), 1, 1, key="k")))
         say(world, Announce(f"topic {number}", "", number, 8))
-        say(world, Consignment(1, Content(f"topic {number}", payload(1), 1, 1, "", DeliveryClass.MASS, 0.5)))
-        say(world, Enquiry(f"topic {number}", 0))
+        say(world, ReliableMessage(1, Content(f"topic {number}", payload(1), 1, 1, "", DeliveryClass.MASS, 0.5)))
+        say(world, StatusQuery(f"topic {number}", 0))
     assert peer.scores.turned_away_in_words == {"bo: topic": 4 * 999}
     assert world["ada"].received == []
     assert (peer.states.receiver.incoming, peer.reliable_messages.receiver.windows) == ({}, {})

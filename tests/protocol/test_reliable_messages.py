@@ -11,17 +11,17 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     Arrival,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Intake,
     Parcel,
     Receipt,
+    ReliableMessage,
     Returned,
     Settlement,
     Slot,
+    StatusQuery,
     Verdict,
     arrivals_of,
 )
@@ -34,8 +34,8 @@ from .harness import World, living, payload, value_of
 BO = PeerName("bo")
 
 
-def reliable(topic: str, number: int) -> Consignment:
-    return Consignment(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
+def reliable(topic: str, number: int) -> ReliableMessage:
+    return ReliableMessage(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
 
 
 def mass(value: int) -> Parcel:
@@ -80,8 +80,8 @@ def test_a_body_is_not_sent_again_once_it_is_known_to_be_held(world: World, held
     world.run(2 * DEFAULT_LIMITS.held_after_s)
     world.cut.clear()
     world.run(30.0)
-    assert len(world.said("ada", "bo", Consignment)) == 1 + held_is_lost  # a second is answered with "held" again
-    assert 3 <= len(world.said("ada", "bo", Enquiry)) <= 20  # ever more seldom
+    assert len(world.said("ada", "bo", ReliableMessage)) == 1 + held_is_lost  # a second is answered with "held" again
+    assert 3 <= len(world.said("ada", "bo", StatusQuery)) <= 20  # ever more seldom
     world.settle("bo", absorbed=True)
     world.run(0.1)
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
@@ -149,7 +149,7 @@ def test_what_was_never_on_the_wire_is_returned_when_its_recipient_dies(world: W
     world.kill("bo")
     world.run(2.5)  # suspect: nothing is sent to it any more
     world.consign("ada", "bo", 7, 0.25)
-    assert not world.said("ada", "bo", Consignment)
+    assert not world.said("ada", "bo", ReliableMessage)
     world.run(20.0)
     (returned,) = world["ada"].received
     assert isinstance(returned, Returned)
@@ -305,13 +305,13 @@ def test_a_sender_has_room_for_so_many_topics_and_the_next_is_returned() -> None
         ours.receiver.arrived(BO, Boot(9), reliable(topic, number), 0.0)
     assert [arrival.topic for arrival in ours.box.received] == ["a", "b"]
     assert ours.box.out == [(BO, 9, Receipt("c", 3, Verdict.REFUSED, "too many topics"))]
-    ours.receiver.enquired(BO, Boot(9), Enquiry("c", 3))
+    ours.receiver.enquired(BO, Boot(9), StatusQuery("c", 3))
     assert len(ours.box.out) == 1
 
 
-def large(topic: str, number: int, stream: bool = False) -> Consignment:
+def large(topic: str, number: int, stream: bool = False) -> ReliableMessage:
     delivery = DeliveryClass.STREAM if stream else DeliveryClass.MASS
-    return Consignment(number, Content(topic, payload(number, 60 * 1024), number, number, "", delivery, 0.5, 1))
+    return ReliableMessage(number, Content(topic, payload(number, 60 * 1024), number, number, "", delivery, 0.5, 1))
 
 
 def test_what_waits_of_one_sender_is_bounded_in_bytes_over_all_topics_and_processes() -> None:
@@ -410,7 +410,7 @@ def test_a_parcel_of_which_both_sendings_were_held_doubles_the_patience_with_its
 
 def test_an_enquiry_after_what_never_came_is_not_answered() -> None:
     ours = ReliableMessages(DEFAULT_LIMITS, Boot(1), living())
-    ours.receiver.enquired(BO, Boot(9), Enquiry("m", 1))
+    ours.receiver.enquired(BO, Boot(9), StatusQuery("m", 1))
     assert ours.box.out == []
 
 
@@ -421,7 +421,7 @@ def test_nobody_is_answered_about_what_was_settled_long_ago() -> None:
         ours.receiver.settle(Settlement(BO, "m", ours.box.received[-1].version, absorbed=True))
     ours.box.out.clear()
     ours.receiver.arrived(BO, Boot(9), reliable("m", 1), 0.0)
-    ours.receiver.enquired(BO, Boot(9), Enquiry("m", 2))
+    ours.receiver.enquired(BO, Boot(9), StatusQuery("m", 2))
     assert ours.box.out == []
     assert len(ours.box.received) == 5
 
@@ -445,7 +445,7 @@ def test_a_socket_that_takes_nothing_is_tried_again_ever_more_seldom_and_only_fo
     assert waits[:3] == pytest.approx([DEFAULT_LIMITS.retry_interval_s * factor for factor in (1, 2, 4)])
     assert max(waits) <= DEFAULT_LIMITS.retry_interval_max_s + 1e-9
     ours.sender.not_sent(PeerName("zed"), first, 1.0)  # nobody knows what that was
-    ours.sender.not_sent(BO, Enquiry("m", 1), 1.0)
+    ours.sender.not_sent(BO, StatusQuery("m", 1), 1.0)
     assert [one.sendings for _, one in ours.sender.in_flight()] == [0, 1]
 
 
@@ -468,7 +468,7 @@ def test_mass_that_no_socket_takes_is_returned_long_before_a_death_is_known() ->
     assert ours.sender.written_off == 0.0
     ours.sender.publish(Slot(BO, "m", ""), mass(2), now)
     ((_, _, again),) = ours.box.out
-    assert isinstance(again, Consignment)
+    assert isinstance(again, ReliableMessage)
     assert again.number == 2  # its number may have been on a piece that got through
 
 

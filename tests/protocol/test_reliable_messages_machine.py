@@ -15,16 +15,16 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
 from gossipdistill.messages import (
     Arrival,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Message,
     Parcel,
     Receipt,
+    ReliableMessage,
     Returned,
     Settlement,
     Slot,
+    StatusQuery,
     arrivals_of,
 )
 from gossipdistill.protocol.reliable_messages import ReliableMessages
@@ -89,9 +89,9 @@ class OneLink(RuleBasedStateMachine):
         to_boot, message = self.to_bo[index] if doubled else self.to_bo.pop(index)
         if lost or to_boot != self.real_bo_boot:
             return
-        if isinstance(message, Consignment):
+        if isinstance(message, ReliableMessage):
             self.bo.receiver.arrived(ADA, Boot(1), message, self.now)
-        elif isinstance(message, Enquiry):
+        elif isinstance(message, StatusQuery):
             self.bo.receiver.enquired(ADA, Boot(1), message)
         self._pump()
 
@@ -152,7 +152,7 @@ class OneLink(RuleBasedStateMachine):
             if socket:
                 assert to_boot == self._bo_boot(), "sent to nobody"
                 self.to_bo.append((to_boot, message))
-                if isinstance(message, Consignment):
+                if isinstance(message, ReliableMessage):
                     self.on_the_wire.add(message.step)
             else:
                 self.ada.sender.not_sent(BO, message, self.now)

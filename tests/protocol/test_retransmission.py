@@ -8,7 +8,17 @@ import pytest
 
 from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Confirm, Consignment, Content, DeliveryClass, Parcel, Receipt, Slot, State, Verdict
+from gossipdistill.messages import (
+    Confirm,
+    Content,
+    DeliveryClass,
+    Parcel,
+    Receipt,
+    ReliableMessage,
+    Slot,
+    State,
+    Verdict,
+)
 from gossipdistill.protocol.reliable_messages import ReliableMessages
 from gossipdistill.protocol.retransmission import RetransmissionTimeout
 
@@ -17,8 +27,8 @@ from .harness import World, living, payload
 BO = PeerName("bo")
 
 
-def reliable(topic: str, number: int) -> Consignment:
-    return Consignment(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
+def reliable(topic: str, number: int) -> ReliableMessage:
+    return ReliableMessage(number, Content(topic, payload(number), number, number, "", DeliveryClass.MASS, 0.5, 1))
 
 
 def mass(value: int, size: int = 8) -> Parcel:
@@ -115,7 +125,7 @@ def test_a_receipt_that_answers_one_of_two_sendings_teaches_nothing() -> None:
     world.run(DEFAULT_LIMITS.consign_timeout_min_s - 0.01)
     world.cut.clear()
     world.run(1.0)
-    assert len(world.said("ada", "bo", Consignment)) == 2
+    assert len(world.said("ada", "bo", ReliableMessage)) == 2
     assert not world["ada"].peer.reliable_messages.sender.in_flight()
     assert not world["ada"].peer.reliable_messages.sender.resending.arriving[world["bo"].peer.me.name, 0].answered
     assert not world["ada"].peer.reliable_messages.sender.resending._settling
@@ -142,11 +152,11 @@ def test_a_way_that_becomes_longer_is_learned_although_all_is_sent_twice_at_firs
     world = World("ada", "bo")
     world.run(1.0)
     for way_s, sendings in ((0.005, 1.0), (0.2, 1.3)):
-        world.delay_s, before = (way_s, way_s), len(world.said("ada", "bo", Consignment))
+        world.delay_s, before = (way_s, way_s), len(world.said("ada", "bo", ReliableMessage))
         for value in range(40):
             world.consign("ada", "bo", value, 0.5)
             world.run(1.0)
-        assert (len(world.said("ada", "bo", Consignment)) - before) / 40 <= sendings, way_s
+        assert (len(world.said("ada", "bo", ReliableMessage)) - before) / 40 <= sendings, way_s
 
 
 def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -> None:
@@ -159,7 +169,7 @@ def test_mass_that_is_lost_again_and_again_is_sent_again_after_the_same_time() -
     world.cut.add(("ada", "bo"))
     world.consign("ada", "bo", 11, 0.5)
     world.run(0.6)
-    sent_s = [sent.at_s for sent in world.said("ada", "bo", Consignment)][10:]
+    sent_s = [sent.at_s for sent in world.said("ada", "bo", ReliableMessage)][10:]
     gaps_s = [after - before for before, after in pairwise(sent_s)]
     assert len(gaps_s) >= 8
     assert gaps_s == pytest.approx([DEFAULT_LIMITS.consign_timeout_min_s] * len(gaps_s), abs=1e-4)

@@ -9,12 +9,12 @@ from gossipdistill.ids import Boot, PeerName
 from gossipdistill.limits import Limits
 from gossipdistill.mailbox import Mailbox
 from gossipdistill.messages import (
-    Consignment,
     Content,
     DeliveryClass,
     Envelope,
     Mode,
     Parcel,
+    ReliableMessage,
     Returned,
     Settlement,
     State,
@@ -84,7 +84,7 @@ def test_what_the_learner_posts_is_sent_in_the_same_turn_and_its_verdict_frees_t
 
 def test_mass_that_no_socket_takes_is_back_in_the_same_turn(pair: Pair) -> None:
     def refuse(transmit: Transmit) -> None:
-        if isinstance(transmit.envelope.message, Consignment):
+        if isinstance(transmit.envelope.message, ReliableMessage):
             ada.not_sent(transmit, pair.now)
 
     ada = pair.peers[ADA]

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from gossipdistill.ids import Boot, PeerName
-from gossipdistill.messages import Consignment, Content, Envelope, Message, State
+from gossipdistill.messages import Content, Envelope, Message, ReliableMessage, State
 from gossipdistill.presence import Address, Greeting, Leave, Ping
 from gossipdistill.sim.bending import Facts, bends, bent_envelopes, fields_of, specimens
 from gossipdistill.sim.checkers import Conditions, MailboxBounded, NobodyWaits, OnceSettled
@@ -42,8 +42,8 @@ def test_every_field_of_every_kind_is_bent(kind: type) -> None:
 
 
 def test_every_field_of_a_content_travels_with_a_state_or_with_a_reliable_message() -> None:
-    of_messages = {path.split(".")[1] for kind in (State, Consignment) for path in fields_of(kind)}
-    own = {field.name for kind in (State, Consignment, Content) for field in fields(kind)}
+    of_messages = {path.split(".")[1] for kind in (State, ReliableMessage) for path in fields_of(kind)}
+    own = {field.name for kind in (State, ReliableMessage, Content) for field in fields(kind)}
     assert of_messages == own - {"content"}
 
 
@@ -77,7 +77,7 @@ def test_whatever_a_member_says_nothing_raises_and_the_others_go_on(number: int)
     kind, field = _fields_told()[number]
     conditions = Conditions(4)
     checkers = [OnceSettled(conditions), MailboxBounded(conditions), NobodyWaits(conditions)]
-    of_its_own = {State: "publisher", Consignment: "streamer"}
+    of_its_own = {State: "publisher", ReliableMessage: "streamer"}
     learner = of_its_own.get(kind, ("walker", "publisher", "streamer")[number % 3])
     world = make_world(Storm(seed=number, peers=4, learner=learner, every_steps=2), checkers)
     world.start_all()

@@ -14,7 +14,7 @@ from gossipdistill.ids import PeerName
 from gossipdistill.learning.flat import flat_parameters
 from gossipdistill.learning.snapshot import pack
 from gossipdistill.limits import DEFAULT_LIMITS
-from gossipdistill.messages import Consignment, Envelope, Parcel, Payload, State, Transmit
+from gossipdistill.messages import Envelope, Parcel, Payload, ReliableMessage, State, Transmit
 from gossipdistill.sim.compute import Compute
 from gossipdistill.sim.host import Host, Launch
 from gossipdistill.sim.network import Network, Quality
@@ -52,7 +52,7 @@ class Ear(Observer):
     said: dict[PeerName, Counter[EventKind]] = field(default_factory=dict)
 
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
-        if host.name == LIAR and isinstance(transmit.envelope.message, State | Consignment):
+        if host.name == LIAR and isinstance(transmit.envelope.message, State | ReliableMessage):
             self.sent.append(transmit.envelope)
 
     def on_event(self, now_s: float, host: Host, event: Event) -> None:

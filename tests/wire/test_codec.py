@@ -22,16 +22,16 @@ from gossipdistill.messages import (
     Announce,
     ArrayLayout,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
-    Enquiry,
     Envelope,
     Message,
     Payload,
     Piece,
     Receipt,
+    ReliableMessage,
     State,
+    StatusQuery,
     Verdict,
     Want,
 )
@@ -128,9 +128,9 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Ack: st.builds(Ack, numbers, numbers, st.booleans(), claims, st.one_of(st.just(""), names), numbers, numbers),
     Nack: st.builds(Nack, numbers, claims),
     Receipt: st.builds(Receipt, texts, numbers, st.sampled_from(list(Verdict)), texts),
-    Enquiry: st.builds(Enquiry, texts, numbers),
-    Consignment: st.builds(
-        Consignment,
+    StatusQuery: st.builds(StatusQuery, texts, numbers),
+    ReliableMessage: st.builds(
+        ReliableMessage,
         numbers,
         st.builds(
             Content,
@@ -218,8 +218,8 @@ GOLDEN: dict[str, Message] = {
     ),
     "nack": Nack(6),
     "receipt": Receipt("mass", 3, Verdict.REFUSED, "not finite"),
-    "enquiry": Enquiry("mass", 3),
-    "consignment": Consignment(
+    "enquiry": StatusQuery("mass", 3),
+    "consignment": ReliableMessage(
         3,
         Content(
             "mass", Payload((ArrayLayout("w", (1,), "raw", 4),), b"\0\0\x80?"), 60, 59, "", DeliveryClass.MASS, 0.25, 2
@@ -305,7 +305,7 @@ def test_what_is_said_is_what_is_heard(kind: type) -> None:
     @given(envelopes(MESSAGES[kind]))
     def check(envelope: Envelope) -> None:
         frames = encode(envelope)
-        assert len(frames) == (2 if kind in (State, Consignment, Piece) else 1)
+        assert len(frames) == (2 if kind in (State, ReliableMessage, Piece) else 1)
         assert decode(frames) == envelope
         assert decode([memoryview(frame) for frame in frames]) == envelope
 
@@ -328,7 +328,7 @@ def test_a_payload_is_not_copied_on_its_way() -> None:
 
 ENTRIES = {
     Greeting: (10,), Leave: (8,), Ping: (9,), PingRequest: (8,), Ack: (9,), Nack: (7,), Enrolments: (7,),
-    Consignment: (13,), State: (11, 12),
+    ReliableMessage: (13,), State: (11, 12),
 }  # fmt: skip
 """Where in the head of each kind its lists of entries stand."""
 CLAIM = 7
@@ -474,7 +474,7 @@ def test_a_frame_with_any_bit_turned_is_understood_or_refused_and_nothing_else(n
             assert understood(encode(answer)) == answer
 
 
-@pytest.mark.parametrize("name", [n for n, m in GOLDEN.items() if isinstance(m, State | Consignment | Piece)])
+@pytest.mark.parametrize("name", [n for n, m in GOLDEN.items() if isinstance(m, State | ReliableMessage | Piece)])
 def test_a_body_with_any_bit_turned_is_carried_as_it_is(name: str) -> None:
     """What the bytes of a body mean is for their reader; the codec holds it to its length."""
     head, body = FRAMES[name]
@@ -713,7 +713,7 @@ def test_a_look_at_three_bytes_tells_states_and_pieces_as_i_write_them_from_the_
 
     content = Payload((ArrayLayout("x", (2,), "raw", 8),), bytes(8))
     state, piece = State(1, Content("x", content, 1, 1)), Piece(DeliveryClass.STATE, "x", "", 1, 0, bytes(8))
-    mass = Consignment(1, Content("x", content, 1, 1, delivery=DeliveryClass.MASS, weight=0.5, degree=1))
+    mass = ReliableMessage(1, Content("x", content, 1, 1, delivery=DeliveryClass.MASS, weight=0.5, degree=1))
     found = [holds_state_or_piece(encode(envelope(message))[0]) for message in (state, piece, mass, Want("x", "", 1))]
     assert found == [True, True, False, False]
     for head in b"", b"\x9d", b"\x9d\x03", b"\x9d\x02\x08", b"\xdc\x00\x0d\x03\x08":

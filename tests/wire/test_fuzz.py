@@ -21,12 +21,12 @@ from benchmarks.fuzzing.target import COUNTED, LIMITS, MY_BOOT, BrokenError, Tar
 from gossipdistill.ids import Boot, PeerName, Version
 from gossipdistill.messages import (
     ArrayLayout,
-    Consignment,
     Content,
     DeliveryClass,
     Envelope,
     Message,
     Payload,
+    ReliableMessage,
     Settlement,
     State,
 )
@@ -220,7 +220,7 @@ class AmongLiars(RuleBasedStateMachine):
         carried = self.payload(size)
         self.expected.append((DeliveryClass.MASS, self.consigned, bytes(carried.body)))
         content = Content("honest mass", carried, 1, 1, "", DeliveryClass.MASS, 0.5, 2)
-        message = Consignment(self.consigned, content)
+        message = ReliableMessage(self.consigned, content)
         self.last[DeliveryClass.MASS] = message
         self.say(message)
 

@@ -16,13 +16,13 @@ from gossipdistill.limits import DEFAULT_LIMITS, MIB, Limits
 from gossipdistill.messages import (
     ArrayLayout,
     Confirm,
-    Consignment,
     Content,
     DeliveryClass,
     Envelope,
     Message,
     Payload,
     Piece,
+    ReliableMessage,
     State,
 )
 from gossipdistill.presence import Leave
@@ -53,7 +53,7 @@ def state(size: int, number: int = 1, topic: str = "weights", sender: str = "ada
 
 def mass(size: int, number: int = 1, sender: str = "ada") -> Envelope:
     content = Content("mass", payload(size, number), 60, 2, "", DeliveryClass.MASS, 0.25, 3)
-    return said(Consignment(number, content), sender)
+    return said(ReliableMessage(number, content), sender)
 
 
 def over_the_wire(envelope: Envelope, limits: Limits = SMALL) -> list[Envelope]:
@@ -365,7 +365,7 @@ def test_whatever_comes_nothing_but_a_wire_error_goes_out_and_the_bounds_hold(en
         except WireError as error:
             codes.add(error.code)
         if whole is not None:
-            assert isinstance(whole.message, State | Consignment)
+            assert isinstance(whole.message, State | ReliableMessage)
             carried = whole.message.payload
             assert carried.nbytes == sum(array.nbytes for array in carried.layout)
         assert assembly.announced_bytes <= SMALL.assembly_bytes_max

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gossipdistill.faults import LinkFaults
-from gossipdistill.messages import Consignment, State, Transmit
+from gossipdistill.messages import ReliableMessage, State, Transmit
 from gossipdistill.presence import Address
 
 HELD_MESSAGES_MAX = 1024
@@ -95,4 +95,4 @@ class FaultySender:
 
 def _size(transmit: Transmit) -> int:
     message = transmit.envelope.message
-    return _HEADER_BYTES + (message.payload.nbytes if isinstance(message, State | Consignment) else 0)
+    return _HEADER_BYTES + (message.payload.nbytes if isinstance(message, State | ReliableMessage) else 0)

@@ -23,7 +23,7 @@ from gossipdistill.drivers.zeromq.security import Curve, may_say
 from gossipdistill.drivers.zeromq.sending import Sending
 from gossipdistill.ids import PeerName
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, Envelope, Piece, State
+from gossipdistill.messages import Envelope, Piece, ReliableMessage, State
 from gossipdistill.presence import Enrolments, Greeting, Here, Refusal
 from gossipdistill.protocol.members import Status
 from gossipdistill.protocol.peer import Peer
@@ -216,7 +216,7 @@ class Ingress:
         traffic.bytes_received += size
         message = envelope.message
         whole: Envelope | None = envelope
-        if isinstance(message, State | Consignment | Piece):
+        if isinstance(message, State | ReliableMessage | Piece):
             in_pieces = isinstance(message, Piece) or _opens(message)
             unknown = in_pieces and self.peer.payloads.turns_down(envelope.sender, message.topic, now)
             if unknown or (in_pieces and not is_present(self.peer, envelope.sender)):
@@ -250,6 +250,6 @@ def _of_another(link: Link, envelope: Envelope | None) -> str:
     return f"the connection to {link.name} at {link.address} claims to be {envelope.sender}"
 
 
-def _opens(message: State | Consignment) -> bool:
+def _opens(message: State | ReliableMessage) -> bool:
     """Whether the rest of its body arrives in pieces."""
     return sum(array.nbytes for array in message.payload.layout) != message.payload.nbytes

@@ -24,7 +24,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gossipdistill.drivers.zeromq.faulty import Flip
 from gossipdistill.limits import Limits
-from gossipdistill.messages import Consignment, DeliveryClass, Envelope, State, Transmit
+from gossipdistill.messages import DeliveryClass, Envelope, ReliableMessage, State, Transmit
 from gossipdistill.wire.pieces import split
 
 Way = TypeVar("Way")
@@ -172,11 +172,11 @@ def _with_envelope(transmit: Transmit, envelope: Envelope) -> Transmit:
 
 def _delivery(transmit: Transmit) -> DeliveryClass:
     message = transmit.envelope.message
-    return message.delivery if isinstance(message, Consignment) else DeliveryClass.STATE
+    return message.delivery if isinstance(message, ReliableMessage) else DeliveryClass.STATE
 
 
 def _number(transmit: Transmit) -> tuple[str, str, int, DeliveryClass]:
     message = transmit.envelope.message
-    assert isinstance(message, State | Consignment)
+    assert isinstance(message, State | ReliableMessage)
     key = message.key if isinstance(message, State) else ""
     return (message.topic, key, message.number, _delivery(transmit))

@@ -20,7 +20,7 @@ from gossipdistill.drivers.zeromq.faulty import Flip
 from gossipdistill.drivers.zeromq.link import Link, Route, Routes
 from gossipdistill.drivers.zeromq.links import Links
 from gossipdistill.drivers.zeromq.sockets import ZmqSocket, may_write
-from gossipdistill.messages import Consignment, Envelope, Message, Piece, State, Transmit
+from gossipdistill.messages import Envelope, Message, Piece, ReliableMessage, State, Transmit
 from gossipdistill.presence import NOWHERE, Here
 from gossipdistill.protocol.peer import Peer
 from gossipdistill.wire.codec import encode
@@ -147,4 +147,4 @@ class Sending:
 
 def channel_of(envelope: Envelope) -> Channel:
     """Payloads travel on the data socket, everything else on the control socket."""
-    return Channel.DATA if isinstance(envelope.message, State | Consignment | Piece | Here) else Channel.CONTROL
+    return Channel.DATA if isinstance(envelope.message, State | ReliableMessage | Piece | Here) else Channel.CONTROL

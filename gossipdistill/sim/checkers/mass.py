@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from gossipdistill.events import Event, EventKind
-from gossipdistill.messages import Consignment, DeliveryClass, Payload, Returned, Settlement, Slot, Transmit
+from gossipdistill.messages import DeliveryClass, Payload, ReliableMessage, Returned, Settlement, Slot, Transmit
 from gossipdistill.protocol.parcels import Outstanding
 from gossipdistill.sim.checkers.base import Checker, Conditions
 from gossipdistill.sim.host import Host
@@ -70,7 +70,7 @@ class MassConserved(Checker):
     def on_transmit(self, now_s: float, host: Host, transmit: Transmit) -> None:
         envelope, message = transmit.envelope, transmit.envelope.message
         if (
-            isinstance(message, Consignment)
+            isinstance(message, ReliableMessage)
             and message.delivery is DeliveryClass.MASS
             and isinstance(host.stepper, Weighty)
         ):
