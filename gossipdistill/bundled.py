@@ -92,7 +92,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def _problem(file: Path) -> str:
-    """Why a path is no file that can be read."""
+    """The reason why a path is no readable file."""
     try:
         with files.opened(file):
             return "cannot be read"

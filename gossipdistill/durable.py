@@ -85,7 +85,7 @@ _FILE_WITHIN_S, _TRY_AGAIN_S = 1.0, 0.01
 
 
 class RefusedCheckpointError(Exception):
-    """This checkpoint is torn, or not ours; the message is the reason, for an event."""
+    """The checkpoint is torn, or belongs to another peer; the message is the reason, for an event."""
 
 
 def _patiently(opened: Callable[[], T]) -> T:
@@ -258,7 +258,7 @@ class Saved:
 
 
 class Refusal(NamedTuple):
-    """Which checkpoint was not used, and why, in words."""
+    """A checkpoint that was not used, and the reason in words."""
 
     number: Number
     reason: str
@@ -266,7 +266,7 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class CheckpointFolder:
-    """The checkpoints of one peer. `identity` says whose they are: one with another identity is refused.
+    """The checkpoints of one peer. `identity` names their owner: a checkpoint with another identity is refused.
 
     `boot` is that of the process that writes. There is one writer at a time. A process that is superseded by a newer
     one of its name does no harm, as the newer one has the higher boot.

@@ -48,7 +48,7 @@ class UnusableError(Exception):
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything lies there, as far as one may look; a link that leads nowhere is there."""
+    """Whether anything exists at this path, as far as permissions show; a dangling link exists."""
     try:
         path.lstat()
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether an ordinary file lies there, as far as one may look."""
+    """Whether an ordinary file exists at this path, as far as permissions show."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder lies there, as far as one may look."""
+    """Whether a folder exists at this path, as far as permissions show."""
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def is_folder(path: Path) -> bool:
 
 
 def entries(folder: Path, pattern: str) -> list[Path]:
-    """The paths below `folder` that match, sorted; none where one may not look."""
+    """The paths below `folder` that match, sorted; empty where permissions are missing."""
     found: list[Path] = []
     with contextlib.suppress(OSError, ValueError):
         found.extend(folder.glob(pattern))
@@ -90,7 +90,7 @@ def changed_s(path: Path) -> float:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
-    """The descriptor and the status of an ordinary file. Opening never waits: a pipe is refused.
+    """The descriptor and the status of an ordinary file. Opening never blocks: a pipe is refused.
 
     Raises:
         UnusableError: when it is not there, no ordinary file, or may not be read.
@@ -119,7 +119,7 @@ def opened(path: Path) -> Iterator[tuple[int, os.stat_result]]:
 
 
 def read_bytes(path: Path, bytes_max: int | None = None) -> bytes:
-    """The content of an ordinary file of at most `bytes_max` bytes (default: as memory has room for).
+    """The content of an ordinary file of at most `bytes_max` bytes (default: what fits into memory).
 
     Raises:
         UnusableError: when it cannot be read, or is larger.
@@ -141,7 +141,7 @@ def read_bytes(path: Path, bytes_max: int | None = None) -> bytes:
 
 
 def read_text(path: Path, bytes_max: int = TEXT_BYTES_MAX) -> str:
-    """The UTF-8 text of a file; a byte order mark in front is passed over, and all line ends become `\\n`.
+    """The UTF-8 text of a file, without a byte order mark; all line ends become `\\n`.
 
     Raises:
         UnusableError: when it cannot be read, or is no such text.
@@ -173,8 +173,8 @@ def decoded(content: bytes) -> str:
 
 
 def parse_json(text: str, nonfinite: bool = False, depth_max: int = DEPTH_MAX) -> Any:
-    """A JSON value without a key given twice, of bounded depth and with numbers of a sensible size; `nonfinite` takes
-    NaN and the infinities, which Python writes and JSON has not.
+    """A JSON value of bounded depth, without duplicate keys and with numbers of a sensible size. `nonfinite` accepts
+    NaN and the infinities, which Python writes and JSON does not have.
 
     Raises:
         UnusableError: for anything else.
@@ -204,7 +204,7 @@ def read_object(path: Path, bytes_max: int = JSON_BYTES_MAX) -> dict[str, Any]:
 
 
 def refuse_extremes(value: Any, bits_max: int, nonfinite: bool = False, depth_max: int = DEPTH_MAX) -> None:
-    """Refuse what is nested too deeply, too large a number, and what is not finite.
+    """Refuse values that are nested too deeply, too large numbers, and non-finite ones.
 
     Raises:
         UnusableError: about the first of them.

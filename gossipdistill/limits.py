@@ -25,7 +25,7 @@ class Limits:
     """
 
     greet_interval_s: float = 0.1
-    """The first gap between greetings to an unheard peer; it doubles up to `greet_interval_max_s`."""
+    """Greetings to an unheard peer begin with this gap, which doubles up to `greet_interval_max_s`."""
     greet_interval_max_s: float = 1.0
     confirm_timeout_s: float = 2.0
     """A version that is still the newest is sent again if it is not confirmed within this plus its size over
@@ -63,7 +63,7 @@ class Limits:
     verifications: int = 2
     """What others say of a death is believed when this many of my own pings were not answered either."""
     verifications_per_s: float = 1000.0
-    """A death causes at most this many pings per second to its machine, from all others together."""
+    """A death causes at most this many pings per second to its machine: all others together spread them over time."""
     errands_max: int = 256
     """I make at most this many probes for others at the same time."""
     unreachable_after_s: float = 1.5
@@ -78,7 +78,7 @@ class Limits:
     claim_transmits_factor: float = 3.0
     """A claim is piggybacked on this x ceil(log10(members + 1)) of my messages, and on no more."""
     claims_per_message_max: int = 32
-    """Claims in one message, of at most about 400 bytes each and mostly 45; many only after a split has healed."""
+    """A message carries at most this many claims, of up to 400 bytes and mostly 45: many only after a healed split."""
     reminders_per_message: int = 2
     """One message carries this many reminders of processes that have ended. A member that missed the claim hears of
     each every (their number / 8) intervals, as about four probes and answers arrive in one."""
@@ -100,7 +100,7 @@ class Limits:
     unconfirmed_max: int = 2
     """At most this many versions of one slot are on the wire to one peer; more would only get stale in buffers."""
     in_flight_mass_max: int = 1
-    """Parcels of mass in flight to one peer and topic: exactly-once delivery needs no more memory than this."""
+    """At most this many parcels of mass are in flight to a peer by one topic: exactly once needs no more memory."""
     lanes_max: int = 4
     """Mass goes to a lossy peer by this many topics; the sender keeps as many payloads for it."""
     lane_bytes_max: int = 4 * MIB
@@ -114,10 +114,9 @@ class Limits:
     """A parcel without a receipt within this plus its size over `confirm_bytes_per_s` is sent again, or is queried once
     it is known to be held. The timeout is shorter where receipts have been quicker, see protocol/resending.py."""
     consign_tries: int = 16
-    """A parcel is sent or queried this many times at a constant interval; then each is twice the last, up to a
-    bound."""
+    """A parcel is sent or queried this many times at a constant interval; each later one is doubled, up to a bound."""
     consign_tries_few: int = 4
-    """This is the same number for bodies that take longer than `consign_timeout_min_s` at `confirm_bytes_per_s`."""
+    """For bodies that take longer than `consign_timeout_min_s` at `confirm_bytes_per_s` the number is this."""
     consign_timeout_min_s: float = 0.06
     """The timeout of parcels is never shorter than this, which exceeds `held_after_s` and a round trip."""
     held_after_s: float = 0.03
@@ -135,7 +134,7 @@ class Limits:
     strangers_max: int = 64
     """At most this many names of strangers are remembered, with why they were refused and what they garbled."""
     stranger_links_max: int = 8
-    """Connections kept open to addresses that are no member's: for a refusal, a change of address, a seed."""
+    """At most this many connections are open to addresses of no member: for a refusal, a change of address, a seed."""
 
     offences_max: int = 16
     """A peer is muted after this many refused payloads, floods and other offences."""
@@ -209,7 +208,7 @@ class Limits:
     often."""
     control_bytes_per_s_max: float = 64.0 * MIB
     data_bytes_per_s_max: float = 4096.0 * MIB
-    """More than one process sends over loopback (3.7 GB/s); it is to be lowered where traffic is expensive."""
+    """This is more than a process sends over loopback (3.7 GB/s); lower it where traffic is expensive."""
     burst_s: float = 3.0
     """The traffic of this many seconds may arrive at once: after a pause of mine, all that has waited."""
 

@@ -22,7 +22,7 @@ from gossipdistill.presence import Ack, Address, Enrolments, Greeting, Here, Lea
 
 
 class Mode(StrEnum):
-    """How a state travels."""
+    """The way in which a state is sent."""
 
     PUSH = "push"
     PULL = "pull"
@@ -161,7 +161,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Carrier):
-    """What the learner receives from a neighbour; `arrived_s` is a reading of *my* monotonic clock.
+    """An arrival at the learner from a neighbour; `arrived_s` is a reading of *my* monotonic clock.
 
     Mass and streams are to be settled, each arrival once.
     """
@@ -394,7 +394,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """An envelope on its way out, with the control address of its recipient."""
+    """An outgoing envelope, with the control address of its recipient."""
 
     address: Address
     envelope: Envelope

@@ -45,7 +45,7 @@ NOWHERE = Address("", 0)
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How to reach a peer, as told by another."""
+    """A peer's name, address and place, as told by another peer."""
 
     name: PeerName
     address: Address

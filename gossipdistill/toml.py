@@ -149,7 +149,7 @@ def _twice(text: str, problem: str, at: int) -> str | None:
 
 
 def _given(text: str, until: int) -> tuple[list[_Given], list[_Given]]:
-    """The tables and the keys up to a line. Texts of several lines may be misread; this is for a hint alone."""
+    """The tables and the keys up to a line. Multi-line texts may be misread; this is only for a hint."""
     tables: list[_Given] = []
     keys: list[_Given] = []
     here: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Channel(IntEnum):
-    """What a socket is for; the value is added to the control port."""
+    """The purpose of a socket; the value is added to the control port."""
 
     CONTROL = 0
     DATA = 1

@@ -61,7 +61,7 @@ class NetworkThread:
             self._loop.call_soon_threadsafe(do, *arguments)
 
     def failure(self) -> BaseException | None:
-        """The exception that ended the network, if one did (a fault of ours, never of a peer)."""
+        """The exception that ended the network, if one did (a fault of our own code, never of a peer)."""
         return self._failure
 
     def _wake(self) -> None:

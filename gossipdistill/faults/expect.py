@@ -102,7 +102,7 @@ class Expect(BaseModel):
         return measured >= low and (self.at_most is None or measured <= self.at_most)
 
     def worst(self, values: Sequence[float]) -> float:
-        """Of several measurements, the one that comes nearest to breaking a bound, or breaks it most."""
+        """The measurement that comes nearest to breaking a bound, or breaks it most."""
         return min(values) if self.at_least is not None else max(values)
 
     def bound(self) -> str:

@@ -68,12 +68,12 @@ class _Entry(BaseModel, ABC):
     @property
     @abstractmethod
     def begin_s(self) -> float:
-        """When it begins."""
+        """The time at which it begins, in seconds."""
 
     @property
     @abstractmethod
     def end_s(self) -> float:
-        """When it is over; infinite for what lasts to the end of the run."""
+        """The time at which it is over, in seconds; infinite for what lasts to the end of the run."""
 
     @abstractmethod
     def words(self) -> str:
@@ -202,7 +202,7 @@ class Corrupt(LinkFault):
 
 
 class OneWay(LinkFault):
-    """Nothing passes in this direction; the other one is whole."""
+    """Nothing passes in this direction; the other one is unaffected."""
 
     kind: Literal["one_way"]
 

@@ -72,7 +72,7 @@ class LinkFaults:
         self._chances: dict[tuple[str, str], int] = {}
         self._free_at_s: dict[tuple[int, str, str], float] = {}
         self.counts: Counter[int] = Counter()
-        """How many messages each fault has bent, by its place in the plan."""
+        """The number of messages that each fault has affected, by its place in the plan."""
 
     @property
     def fired(self) -> Counter[str]:
@@ -96,7 +96,7 @@ class LinkFaults:
         return self._bend(forces, sender, to, nbytes, now_s)
 
     def next_border_s(self, now_s: float) -> float:
-        """When a link fault begins or ends next; infinite when none does."""
+        """The time at which a link fault begins or ends next; infinite when none does."""
         place = bisect_right(self._borders, now_s)
         return self._borders[place] if place < len(self._borders) else math.inf
 

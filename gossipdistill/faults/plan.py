@@ -64,7 +64,7 @@ class FaultPlan(BaseModel):
 
     @property
     def begins_s(self) -> float | None:
-        """When the first fault begins; None without faults."""
+        """The time at which the first fault begins, in seconds; None without faults."""
         return min((fault.begin_s for fault in self.fault), default=None)
 
 

@@ -28,7 +28,7 @@ class ActKind(StrEnum):
 
 
 class ProcessAct(NamedTuple):
-    """Due `at_s` seconds after the start; `fault` is the place in the plan of the fault that it belongs to."""
+    """An act on a process, due `at_s` seconds after the start; `fault` is the place in the plan of its fault."""
 
     at_s: float
     peer: str

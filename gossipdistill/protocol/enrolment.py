@@ -104,7 +104,7 @@ class Book:
         return None
 
     def pages(self) -> Iterator[Enrolments]:
-        """All records, as the messages that tell them."""
+        """All records, as the messages that carry them."""
         records = iter(list(self.records.values()))
         while page := tuple(islice(records, self.limits.enrolments_per_message_max)):
             yield Enrolments(self.run, page)

@@ -13,7 +13,7 @@ from gossipdistill.protocol.suspicion import Suspicion
 
 
 class Status(StrEnum):
-    """What I believe of a member."""
+    """The status that I believe a member to have."""
 
     UNHEARD = "unheard"
     ALIVE = "alive"
@@ -86,7 +86,7 @@ _VALUE_SHOWN_MAX = 80
 
 
 def fingerprint_difference(mine: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """What differs between two fingerprints, in words; empty when nothing does."""
+    """The differences between two fingerprints, in words; empty when there are none."""
     names = sorted(set(mine) | set(theirs))
     parts = [
         f"{name[:_VALUE_SHOWN_MAX]}: {_shown(mine.get(name))} here, {_shown(theirs.get(name))} there"

@@ -81,7 +81,8 @@ class Peer:
         self.payloads = PayloadReceiver(limits, self.view, delivery, self.scores)
         self._muted, self._lossy = self.scores.muted, self.reliable_messages.sender.lossy
         self.withheld: Counter[str] = Counter()
-        """By kind, messages that were not sent since their reader has not named the feature that they need."""
+        """The number of messages that were not sent because their reader has not named the feature that they need, by
+        kind."""
         self.membership.start(contacts, seeds, now)
 
     # --- in ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class EventLoop:
         self.now = 0.0
         self.events_handled = 0
         self.learner_s = 0.0
-        """What the learners have taken, by a clock of the real world."""
+        """The time that the learners have taken, by a real clock, in seconds."""
         self.observers: list[Observer] = []
         self.hooks = Hooks()
         self._tick_s = tick_s
@@ -49,7 +49,7 @@ class EventLoop:
         self.run_until(self.now + seconds)
 
     def finish(self) -> None:
-        """Tell the observers that nothing more will happen."""
+        """Tell the observers that the run has ended."""
         for hook in hooks(self.observers, "at_end"):
             hook(self.now, self)
 

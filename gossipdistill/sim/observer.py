@@ -41,7 +41,7 @@ class Observer:
         """The peer is about to receive this."""
 
     def on_received(self, now_s: float, host: Host, received: Received) -> None:
-        """This was put into the mailbox for the learner."""
+        """An arrival was put into the mailbox for the learner."""
 
     def on_settle(self, now_s: float, host: Host, settlement: Settlement) -> None:
         """The learner's verdict on an arrival was handed to the peer."""

@@ -262,7 +262,7 @@ _PROCESS_FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 class _FaultsDone(Observer):
-    """Counts what was done to processes."""
+    """Counts the acts on processes."""
 
     def __init__(self) -> None:
         self.fired: Counter[str] = Counter()

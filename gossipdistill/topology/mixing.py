@@ -75,7 +75,7 @@ class Judgement:
 
 
 def adjacency(schedule: Schedule, exchange: int, alive: frozenset[str] | None = None) -> NDArray[np.bool_]:
-    """[n, n]; entry (i, j) says whether j sends to i. With `alive`, the dead have no links."""
+    """[n, n]; entry (i, j) says whether j sends to i. With `alive`, dead peers have no links."""
     links = np.zeros((len(schedule.peers), len(schedule.peers)), dtype=np.bool_)
     for j, name in enumerate(schedule.peers):
         if alive is None:
@@ -102,7 +102,7 @@ def uniform_column(schedule: Schedule, exchange: int, alive: frozenset[str] | No
 
 def metropolis(schedule: Schedule, exchange: int, alive: frozenset[str] | None = None) -> Matrix:
     """Symmetric and doubly stochastic: w_ij = 1 / (1 + max(d_i, d_j)), the rest on the diagonal (Metropolis-Hastings;
-    Xiao, Boyd and Kim 2007). Only where each link of the exchange has its reverse."""
+    Xiao, Boyd and Kim 2007). Requires that each link of the exchange has its reverse."""
     links = adjacency(schedule, exchange, alive)
     if not np.array_equal(links, links.T):
         raise ConfigError(f"metropolis weights need both directions of each link, and exchange {exchange} of the "

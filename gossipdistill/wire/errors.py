@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class WireCode(StrEnum):
-    """Why bytes were not understood. Append only."""
+    """The reason why bytes were not understood. Append only."""
 
     PARTS = "parts"
     SIZE = "size"
@@ -25,8 +25,8 @@ class WireCode(StrEnum):
 
 
 class WireError(Exception):
-    """Bytes that are no message of this protocol. `sender` is set when it could be read; `version` and `boot` where the
-    code is VERSION, the latter to 0 when it could not be read."""
+    """Bytes that are no message of this protocol. `sender` is set when it could be read. `version` and `boot` are set
+    where the code is VERSION; `boot` is 0 when it could not be read."""
 
     def __init__(
         self, code: WireCode, problem: str, sender: str = "", version: int | None = None, boot: int = 0

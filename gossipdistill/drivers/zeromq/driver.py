@@ -50,7 +50,7 @@ from gossipdistill.wire.pieces import Assembly
 class Driver:
     """Runs one `Peer` on the current event loop until `stop()`. `clock` is monotonic, in seconds.
 
-    `listen` without a host binds nothing: such a peer dials out, and is answered through the connections it opens.
+    `listen` without a host binds nothing: such a peer dials out, and is answered through the connections that it opens.
     `transport` is "tcp", or "inproc" between drivers of one process that share a `context`.
     """
 

@@ -16,7 +16,7 @@ from gossipdistill.drivers.zeromq.sockets import ZmqSocket
 
 @dataclass(slots=True)
 class DriverLoop:
-    """The running loop, from `begin` on. After a fault nothing is called any more."""
+    """The running loop, from `begin` on. After a fault no callback is called any more."""
 
     turn: Callable[[], None]
     """The driver's reaction to a descriptor that has fired. It is the only callback between parts: as with asyncio's

@@ -35,7 +35,7 @@ class ReadableSockets:
     behind: set[ReadableSocket] = field(default_factory=set)
     """Sockets that were not read to the end in the last turn."""
     overlong: set[ReadableSocket] = field(default_factory=set)
-    """Sockets whose next frames are the rest of a message of more frames than any has."""
+    """Sockets whose next frames are the rest of an overlong message."""
 
     def listen_to(self, readable: ReadableSocket) -> None:
         """Read this socket from now on."""

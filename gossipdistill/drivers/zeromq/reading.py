@@ -73,8 +73,8 @@ class Reading:
         return True
 
     def _next(self, readable: ReadableSocket) -> list[zmq.Frame]:
-        """The frames of the next message, or one more than any has; the rest is skipped, over several turns. Empty when
-        there is none."""
+        """The frames of the next message; of an overlong one, one frame more than allowed, and the rest is skipped over
+        several turns. Empty when there is no message."""
         parts: list[zmq.Frame] = []
         for _ in range(_FRAMES_MAX + 1 + (readable.link is None)):
             try:

@@ -59,10 +59,11 @@ class Sockets:
             # Two for each link and each I/O thread, and a monitor of two.
             self._context.set(zmq.MAX_SOCKETS, 4 * (limits.links_max + limits.stranger_links_max + 4))
         self.zap_handler: ZapHandler | None = None
-        """Who answers for the sockets that listen; their owner has it do so. None without keys, or if none listens."""
+        """This answers ZAP requests for the listening sockets; its owner runs it. None without keys, or if no socket
+        listens."""
         self._made: set[ZmqSocket] = set()
         self.monitors: dict[ZmqSocket, ZmqSocket] = {}
-        """The last monitor of each socket that has one."""
+        """The last monitor of each monitored socket."""
         self._numbers = count()
 
     @property
@@ -71,7 +72,7 @@ class Sockets:
         return self.transport != "inproc"
 
     def bind(self, address: Address, channel: Channel) -> ZmqSocket:
-        """A ROUTER that listens there.
+        """A ROUTER that listens at this address.
 
         Raises:
             AddressError: when it cannot, with the reason.

@@ -32,7 +32,7 @@ _PAUSE_MAX_S = 120.0
 
 
 class Door(Enum):
-    """What is behind a port."""
+    """The kind of listener at a port."""
 
     ZMTP = "zmtp"
     OTHER = "other"
@@ -128,7 +128,7 @@ async def why(address: Address) -> str:
 
 
 async def dial(host: str, port: int) -> Door:
-    """What answers at a port of an IP address.
+    """The kind of listener at a port of an IP address.
 
     Raises:
         OSError: when no connection can be made; TimeoutError after `_DIAL_S`.

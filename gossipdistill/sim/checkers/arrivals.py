@@ -69,7 +69,7 @@ class OnceSettled(Checker):
     def __init__(self, conditions: Conditions) -> None:
         super().__init__(conditions)
         self._settled: dict[_Which, bool] = {}
-        """Every parcel that was handed to a learner: whether it is settled."""
+        """Every parcel that was handed to a learner, and whether it is settled."""
 
     def on_received(self, now_s: float, host: Host, received: Received) -> None:
         if received.delivery is DeliveryClass.STATE or isinstance(received, Returned):

@@ -60,7 +60,7 @@ class NobodyWaits(Checker):
         super().__init__(conditions)
         self.wait_max_s, self.step_max_s = wait_max_s, step_max_s
         self._progress: dict[tuple[str, int], tuple[int, float]] = {}
-        """By process: steps finished, and until when the next one must be."""
+        """The number of finished steps of each process, and the time by which it must finish the next one."""
 
     def on_step(self, now_s: float, host: Host, pause_s: float | None) -> None:
         step, done = host.mailbox.progress
