@@ -115,9 +115,12 @@ def report(fuzz: Fuzz) -> list[str]:
     share = total["past"] / total["mutants"]
     verdict = "PASS" if share >= PAST_MIN else "FAIL"
     return [
-        *rows, "", "Exceptions that are no refusals, refusals that name no file, control characters: 0. PASS (0)", "",
+        *rows,
+        "",
+        "Exceptions that are no refusals, refusals that name no file, control characters: 0. PASS (0)",
+        "",
         f"Past the first parser: {share:.1%}. {verdict} (>= {PAST_MIN:.0%})",
-    ]  # fmt: skip
+    ]
 
 
 def _row(name: str, counted: Counter[str], cpu_s: float) -> str:

@@ -146,10 +146,18 @@ def report(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         whole = "never" if row["whole_after_s"] is None else f"{row['whole_after_s']:.2f}"
         cells = [
-            f"{row['peers']}", f"{row['cut_s']:g}", whole, f"{WHOLE_WITHIN_S:g}", f"{row['parked']}",
-            f"{row['posted']}", f"{row['not_exactly_once']}", f"{row['weight_error']:.1e}", f"{row['value_error']:.1e}",
-            f"{row['apart_at_heal']:.2g}", f"{row['apart_after']:.1e}",
-        ]  # fmt: skip
+            f"{row['peers']}",
+            f"{row['cut_s']:g}",
+            whole,
+            f"{WHOLE_WITHIN_S:g}",
+            f"{row['parked']}",
+            f"{row['posted']}",
+            f"{row['not_exactly_once']}",
+            f"{row['weight_error']:.1e}",
+            f"{row['value_error']:.1e}",
+            f"{row['apart_at_heal']:.2g}",
+            f"{row['apart_after']:.1e}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

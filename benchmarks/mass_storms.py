@@ -105,13 +105,22 @@ class ModelsStaySound(Checker):
 def blow(storm: MassStorm) -> list[Violation]:
     """Run a storm to its end, or to its first violation."""
     settings = [
-        "train.step_time_s=0.05", f"exchange.every_steps={storm.every_steps}", "exchange.per_second_max=0",
-        "task.dim=4", "exchange.fetch_within_s=0",
-    ]  # fmt: skip
+        "train.step_time_s=0.05",
+        f"exchange.every_steps={storm.every_steps}",
+        "exchange.per_second_max=0",
+        "task.dim=4",
+        "exchange.fetch_within_s=0",
+    ]
     asked = Asked(
-        peers=str(storm.peers), topology="complete", task="quadratic", strategy=storm.strategy, seconds=SECONDS,
-        seed=storm.seed, settings=settings, out=Path("runs"),
-    )  # fmt: skip
+        peers=str(storm.peers),
+        topology="complete",
+        task="quadratic",
+        strategy=storm.strategy,
+        seconds=SECONDS,
+        seed=storm.seed,
+        settings=settings,
+        out=Path("runs"),
+    )
     specs = plan_simulation(asked)
     names = [PeerName(spec.name) for spec in specs]
     strategy = specs[0].config.make_strategy()

@@ -50,9 +50,13 @@ def measure_kernels(repeats: int | None, quick: bool) -> Iterable[Row]:
             profiles[strategy] = profile_of(lone, 3)
             more = profiles[strategy].beyond(profiles["isolated"])
             yield {
-                "strategy": strategy, "optimizer": optimizer, "operations": profiles[strategy].large.total() / 3,
-                "beyond": more.total() / 3, "which": dict(more), "python_bytes": profiles[strategy].python_bytes,
-            }  # fmt: skip
+                "strategy": strategy,
+                "optimizer": optimizer,
+                "operations": profiles[strategy].large.total() / 3,
+                "beyond": more.total() / 3,
+                "which": dict(more),
+                "python_bytes": profiles[strategy].python_bytes,
+            }
 
 
 def measure_exchange(repeats: int | None, quick: bool) -> Iterable[Row]:
@@ -181,26 +185,30 @@ SECTIONS: Mapping[str, tuple[str, str, Measure, Table]] = {
         "bound on the gradient. The strategy has exchanged something before, so that its weight is 0.75. Both are "
         "built anew every second time, as their speed depends on where their tensors lie. A ratio is of neighbouring "
         "blocks; shown are the median and the upper end of its 95 % interval (order statistics).",
-        measure_steps, steps_table,
+        measure_steps,
+        steps_table,
     ),
     "kernels": (
         "Operations on whole models between exchanges",
         "Counted by a dispatch mode of torch, views left out; what Python and numpy hold at most, by tracemalloc.",
-        measure_kernels, kernels_table,
+        measure_kernels,
+        kernels_table,
     ),
     "exchange": (
         "An exchange",
         "CPU milliseconds, medians; `publish` to so many neighbours, and `mix` of so many arrivals, in raw encoding, "
         "without the network.",
-        measure_exchange, exchange_table,
+        measure_exchange,
+        exchange_table,
     ),
     "memory": (
         "Memory, in real processes",
         "Two workers of 34 million parameters (135 MB), momentum 0, an exchange every 10 of 60 steps, one thread each. "
         "Peaks are VmHWM, the mean of both; a model is 4 bytes a parameter. After training a checkpoint is written.",
-        measure_memory, memory_table,
+        measure_memory,
+        memory_table,
     ),
-}  # fmt: skip
+}
 
 
 def report(found: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

@@ -48,9 +48,12 @@ def attempt(
     with socket.create_server(("127.0.0.1", 0)) as door, contextlib.ExitStack() as open_:
         open_.callback(context.destroy, 0)
         for option, value in (
-            (zmq.LINGER, 0), (zmq.HEARTBEAT_IVL, _PING_EVERY_MS), (zmq.HEARTBEAT_TIMEOUT, 60_000), (zmq.SNDHWM, 0),
+            (zmq.LINGER, 0),
+            (zmq.HEARTBEAT_IVL, _PING_EVERY_MS),
+            (zmq.HEARTBEAT_TIMEOUT, 60_000),
+            (zmq.SNDHWM, 0),
             (zmq.RECONNECT_IVL, -1),
-        ):  # fmt: skip
+        ):
             client.setsockopt(option, value)
         if public is not None and pair is not None:
             client.setsockopt(zmq.CURVE_SERVERKEY, public)

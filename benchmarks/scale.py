@@ -77,11 +77,18 @@ def report(about: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         cells = [
-            f"{row['peers']}", f"{row['virtual_s']:g}", f"{row['wall_s']:.1f}", f"{row['events']}",
-            f"{row['events_per_s']:.0f}", f"{row['event_us']:.1f}", f"{row['learner_s']:.1f}", f"{row['mib']:.0f}",
-            f"{1024 * row['mib'] / row['peers']:.0f}", f"{row['messages_per_peer_s']:.2f}",
+            f"{row['peers']}",
+            f"{row['virtual_s']:g}",
+            f"{row['wall_s']:.1f}",
+            f"{row['events']}",
+            f"{row['events_per_s']:.0f}",
+            f"{row['event_us']:.1f}",
+            f"{row['learner_s']:.1f}",
+            f"{row['mib']:.0f}",
+            f"{1024 * row['mib'] / row['peers']:.0f}",
+            f"{row['messages_per_peer_s']:.2f}",
             f"{row['bytes_per_peer_s']:.0f}",
-        ]  # fmt: skip
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     for row in rows:
         if row["peers"] == JUDGED_PEERS:

@@ -72,9 +72,13 @@ def theirs(python: Path, count: int, rounds: int) -> list[Round]:
         for _ in range(count):
             command = [str(python), str(SCRIPT), str(count), str(rounds + 1), *first]
             peer = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             stack.callback(_end, peer)
             peers.append(peer)
             first = first or _hear(peer)["address"]

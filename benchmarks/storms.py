@@ -36,11 +36,18 @@ def one(seed: int) -> dict[str, Any]:
     except Exception as error:  # to be reported with its seed, like any violation
         violations, events, virtual_s, fired = [f"an exception: {error!r}"], 0, 0.0, {}
     return {
-        "seed": seed, "peers": storm.peers, "learner": storm.learner, "liar": bool(storm.byzantine),
+        "seed": seed,
+        "peers": storm.peers,
+        "learner": storm.learner,
+        "liar": bool(storm.byzantine),
         "closed": storm.closed,
-        "kinds": sorted({str(fault["kind"]) for fault in storm.faults}), "events": events, "virtual_s": virtual_s,
-        "cpu_s": round(time.process_time() - began_s, 3), "fired": fired, "violations": violations,
-    }  # fmt: skip
+        "kinds": sorted({str(fault["kind"]) for fault in storm.faults}),
+        "events": events,
+        "virtual_s": virtual_s,
+        "cpu_s": round(time.process_time() - began_s, 3),
+        "fired": fired,
+        "violations": violations,
+    }
 
 
 def known(first: int, count: int) -> dict[int, dict[str, Any]]:

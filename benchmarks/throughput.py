@@ -78,9 +78,14 @@ def questions(pair: Pair, parcels: int) -> dict[str, float]:
     wall_s = time.monotonic() - began_s
     beside = sorted(writer.do("answers"))
     return {
-        "parcels": parcels, "wall_s": wall_s, "answers": len(beside), "idle_p50_s": median(idle) or 0.0,
-        "p50_s": percentile(beside, 50), "p99_s": percentile(beside, 99), "max_s": beside[-1],
-    }  # fmt: skip
+        "parcels": parcels,
+        "wall_s": wall_s,
+        "answers": len(beside),
+        "idle_p50_s": median(idle) or 0.0,
+        "p50_s": percentile(beside, 50),
+        "p99_s": percentile(beside, 99),
+        "max_s": beside[-1],
+    }
 
 
 def percentile(ascending: list[float], percent: int) -> float:

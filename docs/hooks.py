@@ -15,10 +15,18 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 OUTSIDE = (
-    "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "peers/README.md", "topologies/README.md", "faults/README.md",
-    "benchmarks/README.md", "benchmarks/results/*", "experiments/*/README.md", "experiments/*/results/*",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "peers/README.md",
+    "topologies/README.md",
+    "faults/README.md",
+    "benchmarks/README.md",
+    "benchmarks/results/*",
+    "experiments/*/README.md",
+    "experiments/*/results/*",
     "gossipdistill/tasks/data/README.md",
-)  # fmt: skip
+)
 ENDINGS = (".md", ".png")
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", flags=re.M | re.S)

@@ -73,9 +73,20 @@ class _Note(BaseModel):
 
 
 OF_STORAGE = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EISDIR,
-     errno.EEXIST, errno.EFBIG, errno.ENAMETOOLONG}
-)  # fmt: skip
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.EFBIG,
+        errno.ENAMETOOLONG,
+    }
+)
 """Errors that the owner of a disk must solve: it is full, read-only, failing, or something else has the name."""
 
 

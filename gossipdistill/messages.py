@@ -353,10 +353,24 @@ class Piece:
 
 
 Message = (
-    Greeting | Refusal | Announce | Want | Confirm | Leave | State
-    | Ping | PingRequest | Ack | Nack | Receipt | StatusQuery | ReliableMessage | Piece | Here
+    Greeting
+    | Refusal
+    | Announce
+    | Want
+    | Confirm
+    | Leave
+    | State
+    | Ping
+    | PingRequest
+    | Ack
+    | Nack
+    | Receipt
+    | StatusQuery
+    | ReliableMessage
+    | Piece
+    | Here
     | Enrolments
-)  # fmt: skip
+)
 
 _IN_FILES: dict[type, str] = {ReliableMessage: "Consignment", StatusQuery: "Enquiry"}
 

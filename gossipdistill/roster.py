@@ -264,8 +264,12 @@ def load_roster(where: str, base: Path | None = None) -> Roster:
     if what == "count":
         return _counted(int(where) if len(where.strip()) <= _COUNT_CHARACTERS_MAX else 0, where)
     if what == "addresses":
-        raise ConfigError("a list of addresses is not a roster", key="peers", value=where,
-                          accepted="a count, a ready-made roster, or a .toml file")  # fmt: skip
+        raise ConfigError(
+            "a list of addresses is not a roster",
+            key="peers",
+            value=where,
+            accepted="a count, a ready-made roster, or a .toml file",
+        )
     return read_roster(bundled.find("peers", where, base))
 
 

@@ -58,9 +58,11 @@ class _Slip(NamedTuple):
 _SLIPS = tuple(
     _Slip(re.compile(pattern), words)
     for pattern, words in (
-        (r"[“”„«»‘’‚]", "holds a typographic quotation mark; write a straight one: \""),
-        (r"=\s*(?P<a>[+-]?\d+),(?P<b>\d{3})\s*(#|$)",
-         "has a decimal comma, or one between thousands; write {a}.{b} or {a}{b}"),
+        (r"[“”„«»‘’‚]", 'holds a typographic quotation mark; write a straight one: "'),
+        (
+            r"=\s*(?P<a>[+-]?\d+),(?P<b>\d{3})\s*(#|$)",
+            "has a decimal comma, or one between thousands; write {a}.{b} or {a}{b}",
+        ),
         (r"=\s*(?P<a>[+-]?\d+),(?P<b>\d+([eE][+-]?\d+)?)\s*([#,}]|$)", "has a decimal comma; write {a}.{b}"),
         (rf"^\s*{_WORD}\s*:=", "has := in place of ="),
         (rf"^\s*{_WORD}(\.{_WORD})*\s*:(\s|$)", "has a colon in place of ="),
@@ -77,16 +79,16 @@ _SLIPS = tuple(
         (r"=\s*(?P<a>[+-]?[\d.]+)\s*(?P<b>[A-Za-z]+)\s*(#|$)", "has a unit; write the number alone: {a}"),
         (r"=\s*[^#]*;\s*$", "ends with a semicolon; leave it out"),
         (r"=\s*[^\[{{#]*,\s*$", "ends with a comma; leave it out"),
-        (r"=\s*\"[^\"]*\\", 'has a \\ between double quotes; write single ones: \'C:\\data\''),
+        (r"=\s*\"[^\"]*\\", "has a \\ between double quotes; write single ones: 'C:\\data'"),
         (r"=\s*(\"[^\"]*|'[^']*)$", "has a text without its closing quotation mark"),
         (r"=\s*[\[][^\]]*$", "opens a list that is not closed with ]"),
         (r"=\s*(?P<a>[A-Za-z_./~][^\"'=#]*?\\[^\"'=#]*?)\s*(#|$)", "has a text without quotation marks; write '{a}'"),
-        (r"=\s*(?P<a>[A-Za-z_./~][^\"'=#]*?)\s*(#|$)", "has a text without quotation marks; write \"{a}\""),
+        (r"=\s*(?P<a>[A-Za-z_./~][^\"'=#]*?)\s*(#|$)", 'has a text without quotation marks; write "{a}"'),
         (r"^\s*[A-Za-z0-9_.-]+(\s+[A-Za-z0-9_.-]+)+\s*=", "has a space in its key; write _ or put it in quotes"),
         (r"^\s*\[[^\]]*$", "lacks the ] of its table"),
         (r"^\s*[A-Za-z0-9_.-]+\s*$", "has a key without = and a value"),
     )
-)  # fmt: skip
+)
 
 
 def _diagnosis(text: str, message: str) -> str:

@@ -123,8 +123,12 @@ def test_the_commands_train_four_peers_and_print_their_table(tmp_path: Path) -> 
     program.chmod(0o700)
 
     def on_this_machine(text: str, name: str) -> str:
-        places = {"/roster": tmp_path / "roster", "/secret": tmp_path / f"secret-{name}", "/plan": tmp_path / "plan",
-                  "/runs": tmp_path / "runs"}  # fmt: skip
+        places = {
+            "/roster": tmp_path / "roster",
+            "/secret": tmp_path / f"secret-{name}",
+            "/plan": tmp_path / "plan",
+            "/runs": tmp_path / "runs",
+        }
         for inside, outside in places.items():
             text = re.sub(rf"(?<![\w.]){inside}\b", str(outside), text)
         return text.replace("$$", "$")

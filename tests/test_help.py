@@ -40,9 +40,7 @@ def test_newcomer_17_every_command_has_examples_and_every_example_a_command() ->
     assert [name for name in EXAMPLES if name not in words and name.split()[0] != "config"] == []
 
 
-EXAMPLE_LINES = [
-    (name, line) for name, lines in EXAMPLES.items() for line, _ in lines if name in dict(commands())
-]  # fmt: skip
+EXAMPLE_LINES = [(name, line) for name, lines in EXAMPLES.items() for line, _ in lines if name in dict(commands())]
 
 
 @pytest.mark.parametrize(("name", "line"), EXAMPLE_LINES, ids=[line for _, line in EXAMPLE_LINES])

@@ -14,11 +14,21 @@ from gossipdistill.printable import printable, printable_all, printable_lines, s
 from gossipdistill.runtime import child
 
 EVIL = {
-    "\x1b[31mred": "\\x1b[31mred", "\x1b]0;title\x07": "\\x1b]0;title\\x07", "a\x7fb": "a\\x7fb", "\x9b2J": "\\x9b2J",
-    "a\rb": "a\\rb", "a\nb": "a\\nb", "\u202eevil": "\\u202eevil", "\u2066x\u2069": "\\u2066x\\u2069",
+    "\x1b[31mred": "\\x1b[31mred",
+    "\x1b]0;title\x07": "\\x1b]0;title\\x07",
+    "a\x7fb": "a\\x7fb",
+    "\x9b2J": "\\x9b2J",
+    "a\rb": "a\\rb",
+    "a\nb": "a\\nb",
+    "\u202eevil": "\\u202eevil",
+    "\u2066x\u2069": "\\u2066x\\u2069",
     "a\u2028b": "a\\u2028b",
-    "\ud800": "\\ud800", "\0": "\\x00", "a\tb": "a b", "5\u00a0%": "5 %", "\ufeffx": "\\ufeffx",
-}  # fmt: skip
+    "\ud800": "\\ud800",
+    "\0": "\\x00",
+    "a\tb": "a b",
+    "5\u00a0%": "5 %",
+    "\ufeffx": "\\ufeffx",
+}
 
 
 @pytest.mark.parametrize(("text", "expected"), EVIL.items())

@@ -82,9 +82,11 @@ def test_all_keys_of_an_entry(tmp_path: Path) -> None:
 
 def test_who_is_trusted_has_a_key_that_is_not_revoked(tmp_path: Path) -> None:
     roster = written(
-        tmp_path, entry(more=f'public_key = "{KEY}"'),
-        entry("bo", "127.0.0.1:7402", f'public_key = "{KEY[::-1]}"\nrevoked = true'), entry("cy", "127.0.0.1:7404"),
-    )  # fmt: skip
+        tmp_path,
+        entry(more=f'public_key = "{KEY}"'),
+        entry("bo", "127.0.0.1:7402", f'public_key = "{KEY[::-1]}"\nrevoked = true'),
+        entry("cy", "127.0.0.1:7404"),
+    )
     assert roster.trusted == {"ada": KEY}
 
 

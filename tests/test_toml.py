@@ -24,8 +24,9 @@ SLIPS = {
     "steps = 1,000": "has a decimal comma, or one between thousands; write 1.000 or 1000",
     "lr = 1\n\nlr = 2": "duplicate key: lr stands in line 1 and again in line 3",
     "[train]\nlr = 1\n[task]\nlr = 1\n'lr' = 2": "duplicate key: 'lr' stands in line 4 and again in line 5",
-    '[[peer]]\nname = "a"\n[[peer]]\nname = "b"\nname = "c"':
-        "duplicate key: name stands in line 4 and again in line 5",
+    '[[peer]]\nname = "a"\n[[peer]]\nname = "b"\nname = "c"': (
+        "duplicate key: name stands in line 4 and again in line 5"
+    ),
     "train.lr = 1\n[task]\n[train]\nlr = 2": "[train] in line 3 is there already: line 1 has train.lr",
     "[a]\nx = 1\n[b]\n[a]\ny = 2": "duplicate table: [a] stands in line 1 and again in line 4",
     'task = "digits"\n[task]\nmodel = "mlp"': "[task] in line 2 is a table, and line 1 has task as a value",
@@ -37,7 +38,7 @@ SLIPS = {
     "data = C:\\new\\data": "has a text without quotation marks; write 'C:\\new\\data'",
     'data = "C:\\data"': "has a \\ between double quotes",
     "name = “digits”": "holds a typographic quotation mark; write a straight one",
-    'name = "digits\nsteps = 3': "line 1: `name = \"digits` has a text without its closing quotation mark",
+    'name = "digits\nsteps = 3': 'line 1: `name = "digits` has a text without its closing quotation mark',
     "steps =": "Invalid value: `steps =` has none (line 1)",
     "fetch = True": "has true or false with a capital letter",
     "steps = None": "TOML has no such value: leave the line out",
@@ -59,9 +60,9 @@ SLIPS = {
     "a" + ".a" * 3000 + " = 1": "is nested more than 32 deep",
     "steps = 1" + "0" * 5000: "line 1: a number has too many digits",
     "steps = 0x" + "f" * 9000: "holds a number of 36000 bits, at most 63",
-    "name = \"\x1b[2J": "\\x1b",
+    'name = "\x1b[2J': "\\x1b",
     "name = " + "=" * 100_000: "is not valid TOML",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "words"), SLIPS.items(), ids=[words[:50] for words in SLIPS.values()])
@@ -77,11 +78,14 @@ def test_a_slip_is_named(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        RUN.encode(), b"\xef\xbb\xbf" + RUN.encode(), RUN.replace("\n", "\r\n").encode(),
-        b"\xef\xbb\xbf" + RUN.replace("\n", "\r\n").encode(), RUN.replace("\n", "\r").encode(),
+        RUN.encode(),
+        b"\xef\xbb\xbf" + RUN.encode(),
+        RUN.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + RUN.replace("\n", "\r\n").encode(),
+        RUN.replace("\n", "\r").encode(),
     ],
     ids=["plain", "byte order mark", "Windows", "both", "CR alone"],
-)  # fmt: skip
+)
 def test_what_editors_do_to_a_file_changes_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.toml").write_bytes(content)
     assert read_toml(tmp_path / "run.toml") == {"steps": 100, "train": {"lr": 0.05}, "task": {"name": "digits"}}

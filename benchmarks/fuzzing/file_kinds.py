@@ -110,25 +110,45 @@ def _drawn(renderable: RenderableType) -> str:
 
 
 RUN = {
-    "name": "mine", "peers": "4", "topology": "ring", "steps": 100, "seed": 3,
+    "name": "mine",
+    "peers": "4",
+    "topology": "ring",
+    "steps": 100,
+    "seed": 3,
     "task": {"name": "digits", "shards": "label_skew", "model": "mlp", "hidden": [16, 16]},
-    "train": {"optimizer": "adam", "lr": 0.05, "lr_schedule": "drops", "lr_drops": [0.4, 0.8], "batch_size": 32,
-              "optimizer_options": {"eps": 1e-8}},
-    "strategy": {"name": "gossip_averaging"}, "exchange": {"every_steps": 5, "encoding": "raw", "mode": "push"},
+    "train": {
+        "optimizer": "adam",
+        "lr": 0.05,
+        "lr_schedule": "drops",
+        "lr_drops": [0.4, 0.8],
+        "batch_size": 32,
+        "optimizer_options": {"eps": 1e-8},
+    },
+    "strategy": {"name": "gossip_averaging"},
+    "exchange": {"every_steps": 5, "encoding": "raw", "mode": "push"},
     "sim": {"latency_s": 0.005},
-}  # fmt: skip
+}
 ROSTER = {
     "peer": [
-        {"name": name, "address": f"127.0.0.1:{7400 + 2 * place}", "set": {"task": {"model": "cnn"}}, "slowdown": 2.0,
-         "device": "cpu", "shard": f"{place + 1}/4"}
+        {
+            "name": name,
+            "address": f"127.0.0.1:{7400 + 2 * place}",
+            "set": {"task": {"model": "cnn"}},
+            "slowdown": 2.0,
+            "device": "cpu",
+            "shard": f"{place + 1}/4",
+        }
         for place, name in enumerate(PEERS)
     ]
-}  # fmt: skip
+}
 TOPOLOGIES = [
-    {"kind": "ring"}, {"kind": "random_regular", "degree": 3, "seed": 4}, {"kind": "torus", "rows": 2},
-    {"kind": "star", "hub": "bo"}, {"kind": "edges", "edges": [["ada", "bo"], ["bo", "cy"]], "both_ways": True},
+    {"kind": "ring"},
+    {"kind": "random_regular", "degree": 3, "seed": 4},
+    {"kind": "torus", "rows": 2},
+    {"kind": "star", "hub": "bo"},
+    {"kind": "edges", "edges": [["ada", "bo"], ["bo", "cy"]], "both_ways": True},
     {"kind": "phases", "phases": [[["ada", "bo"]], [["bo", "cy"], ["cy", "dee"]]]},
-]  # fmt: skip
+]
 PLAN = {
     "seed": 3,
     "fault": [
@@ -139,10 +159,11 @@ PLAN = {
         {"kind": "clock_jump", "peer": "*", "share": 0.5, "at_s": 6.0, "seconds": -3.0},
     ],
     "expect": [
-        {"metric": "pace_ratio", "peers": "all", "at_least": 0.5}, {"metric": "val_accuracy", "at_least": 0.7},
+        {"metric": "pace_ratio", "peers": "all", "at_least": 0.5},
+        {"metric": "val_accuracy", "at_least": 0.7},
         {"metric": "rejoin_s", "peers": ["dee"], "at_most": 5.0},
     ],
-}  # fmt: skip
+}
 
 
 def _read_run(folder: Path, content: bytes) -> str:
@@ -173,38 +194,96 @@ def _topology(spoiler: Spoiler) -> bytes:
 EXAMPLES = {"used": 100, "pool": 800, "asked": None, "transfer": 10}
 FAULT = {"what": "bo is killed", "began_s": 1.0, "ended_s": None, "fired": 3}
 RESULT = {
-    "name": "ada", "status": "finished", "pid": 7, "incarnations": 2, "steps": 5, "steps_per_s": 1.0, "wall_s": 5.0,
-    "cpu_s_per_step": None, "val_loss": 0.5, "val_accuracy": 0.5, "metrics": {"accuracy": 0.5, "f1": 0.25},
-    "bytes_sent": 1, "bytes_received": 7, "parcels_used": 1, "age_s": {"median": 0.1}, "quarantined": {"bo": 1},
-    "warnings": ["one", "two"], "reason": "lost", "troubles": ["one"],
-    "unusual_norms": {"bo": 2}, "turned_away": {"bo: rate": 3}, "malformed": {"bo": 1},
-    "waited_s": 1.0, "links": [{"from": "bo", "to": "ada", "exchanges": 3}], "examples": EXAMPLES,
-}  # fmt: skip
+    "name": "ada",
+    "status": "finished",
+    "pid": 7,
+    "incarnations": 2,
+    "steps": 5,
+    "steps_per_s": 1.0,
+    "wall_s": 5.0,
+    "cpu_s_per_step": None,
+    "val_loss": 0.5,
+    "val_accuracy": 0.5,
+    "metrics": {"accuracy": 0.5, "f1": 0.25},
+    "bytes_sent": 1,
+    "bytes_received": 7,
+    "parcels_used": 1,
+    "age_s": {"median": 0.1},
+    "quarantined": {"bo": 1},
+    "warnings": ["one", "two"],
+    "reason": "lost",
+    "troubles": ["one"],
+    "unusual_norms": {"bo": 2},
+    "turned_away": {"bo: rate": 3},
+    "malformed": {"bo": 1},
+    "waited_s": 1.0,
+    "links": [{"from": "bo", "to": "ada", "exchanges": 3}],
+    "examples": EXAMPLES,
+}
 SUMMARY = {
-    "schema": 1, "name": "mine", "task": "digits", "strategy": "sgp", "topology": "ring", "seed": 0, "wall_s": 1.5,
-    "exit_code": 0, "val_accuracy": {"mean": 0.5, "worst": 0.4, "ensemble": 0.6, "over": 2}, "data": "100 each",
-    "peers": [RESULT, RESULT | {"name": "bo", "status": "lost"}], "links": [], "faults": [FAULT],
+    "schema": 1,
+    "name": "mine",
+    "task": "digits",
+    "strategy": "sgp",
+    "topology": "ring",
+    "seed": 0,
+    "wall_s": 1.5,
+    "exit_code": 0,
+    "val_accuracy": {"mean": 0.5, "worst": 0.4, "ensemble": 0.6, "over": 2},
+    "data": "100 each",
+    "peers": [RESULT, RESULT | {"name": "bo", "status": "lost"}],
+    "links": [],
+    "faults": [FAULT],
     "expectations": [{"line": "pace: met", "met": True}],
-}  # fmt: skip
+}
 CONFIG = {
     key: {"value": value, "from": "default"}
     for key, value in {
-        "name": "mine", "peers": "2", "topology": "ring", "seed": 0, "task.name": "digits", "strategy.name": "sgp",
-        "task.shards": "label_skew", "task.classes_per_peer": 3,
+        "name": "mine",
+        "peers": "2",
+        "topology": "ring",
+        "seed": 0,
+        "task.name": "digits",
+        "strategy.name": "sgp",
+        "task.shards": "label_skew",
+        "task.classes_per_peer": 3,
     }.items()
-}  # fmt: skip
+}
 ROW = {
-    "strategy": "sgp", "seed": 0, "faults": None, "run": "mine", "exit_code": 0, "peers": 2, "finished": 2,
-    "troubles": ["bo lost"], "warnings": ["ada: one"], "models": ["mlp", "cnn"], "val_loss": 0.5,
-    "val_accuracy": {"mean": 0.5, "worst": 0.4}, "bytes_sent_per_peer": 1.5, "bytes_are_computed": False,
-    "cpu_s_per_step": 0.001, "expectations": [{"line": "pace: met", "met": True}],
-}  # fmt: skip
+    "strategy": "sgp",
+    "seed": 0,
+    "faults": None,
+    "run": "mine",
+    "exit_code": 0,
+    "peers": 2,
+    "finished": 2,
+    "troubles": ["bo lost"],
+    "warnings": ["ada: one"],
+    "models": ["mlp", "cnn"],
+    "val_loss": 0.5,
+    "val_accuracy": {"mean": 0.5, "worst": 0.4},
+    "bytes_sent_per_peer": 1.5,
+    "bytes_are_computed": False,
+    "cpu_s_per_step": 0.001,
+    "expectations": [{"line": "pace: met", "met": True}],
+}
 COMPARISON = {
-    "schema": 1, "name": "mine", "task": "digits", "budget": {"steps": 5, "seconds": 2.5}, "step_time_s": 0.02,
-    "examples_per_peer": 100, "transfer_examples": 10, "classes": True, "config": CONFIG, "peers": 2, "seeds": [0, 1],
+    "schema": 1,
+    "name": "mine",
+    "task": "digits",
+    "budget": {"steps": 5, "seconds": 2.5},
+    "step_time_s": 0.02,
+    "examples_per_peer": 100,
+    "transfer_examples": 10,
+    "classes": True,
+    "config": CONFIG,
+    "peers": 2,
+    "seeds": [0, 1],
     "runs": [ROW, ROW | {"seed": 1, "exit_code": 130}, ROW | {"strategy": "isolated"}, ROW | {"faults": "bad-day"}],
-    "exit_code": 130, "examples": EXAMPLES, "strategies": ["sgp", "isolated", "pooled"],
-}  # fmt: skip
+    "exit_code": 130,
+    "examples": EXAMPLES,
+    "strategies": ["sgp", "isolated", "pooled"],
+}
 EVENT = {"at_s": 1.5, "kind": "dead", "peer": "bo", "reason": "silent", "detail": {"topic": "t", "number": 3}}
 EVENTS = [EVENT, EVENT | {"kind": "parked"}, EVENT | {"kind": "joined", "at_s": 0.5}, EVENT | {"kind": "started"}]
 
@@ -280,9 +359,7 @@ TENSORS, CONTENT = _good_checkpoint()
 
 def _noted(tensors: bytes, content: Any) -> dict[str, Any]:
     digest = hashlib.sha256(tensors).hexdigest()
-    return {
-        "format": 2, "identity": WHO, "score": 0.5, "bytes": len(tensors), "sha256": digest, "content": content
-    }  # fmt: skip
+    return {"format": 2, "identity": WHO, "score": 0.5, "bytes": len(tensors), "sha256": digest, "content": content}
 
 
 def _sealed(note: str) -> bytes:
@@ -459,6 +536,12 @@ KINDS = (
     Kind("boots.json", _spoilt({"count": 3, "boot": 1_700_000_000_000}, as_json), _read_boots, _is_json, ()),
     Kind("spec.json", _spoilt(_SPEC, as_json), _read_spec, _is_json, (GossipdistillError,)),
     Kind("idx file", _idx, _read_idx, lambda c: c[:16] == IDX[:16], (DataMissingError,), share=0.5),
-    Kind("adult.data", lambda s: s.bytes("\n".join([ADULT] * 3).encode()), _read_adult, lambda c: b"," in c,
-         (DataMissingError,), share=0.5),
-)  # fmt: skip
+    Kind(
+        "adult.data",
+        lambda s: s.bytes("\n".join([ADULT] * 3).encode()),
+        _read_adult,
+        lambda c: b"," in c,
+        (DataMissingError,),
+        share=0.5,
+    ),
+)

@@ -62,10 +62,43 @@ TOPICS = ("weights", "mass", "stream", "outputs")
 _BOOT_MAX = 2**50
 _EDGES = (0, 1, 2, 3, 127, 128, 255, 256, 65_535, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**63, 2**64 - 1, -1, -(2**63))
 _WILD: tuple[Any, ...] = (
-    None, True, False, 0.0, -0.0, 1.5, -1.0, 1e308, math.nan, math.inf, -math.inf, "", "ada", "ADA", "state", "mass",
-    "stream", "dead", "held", "absorbed", "\x1b[2J", "two\nlines", "x" * 1024, "x" * 1025, "\U0001f98a" * 300, [], [[]],
-    [[[[]]]], {}, {"a": "b"}, {"a": {"b": []}}, [None] * 9, [0] * 70, "../../etc", "127.0.0.1", "\u202eevil",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0.0,
+    -0.0,
+    1.5,
+    -1.0,
+    1e308,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "",
+    "ada",
+    "ADA",
+    "state",
+    "mass",
+    "stream",
+    "dead",
+    "held",
+    "absorbed",
+    "\x1b[2J",
+    "two\nlines",
+    "x" * 1024,
+    "x" * 1025,
+    "\U0001f98a" * 300,
+    [],
+    [[]],
+    [[[[]]]],
+    {},
+    {"a": "b"},
+    {"a": {"b": []}},
+    [None] * 9,
+    [0] * 70,
+    "../../etc",
+    "127.0.0.1",
+    "\u202eevil",
+)
 
 
 def place_address(place: int) -> Address:
@@ -319,8 +352,9 @@ _MAKERS: tuple[Callable[[Mutator], Message], ...] = (
     lambda m: Leave("finished", m._one_in(2)) if m._one_in(5) else Ping(m.number(), 1, False),
     lambda m: Ping(m.number(), m.number(), m._one_in(2), m._claims(), m._refutation()),
     lambda m: PingRequest(m.number(), m.name(), m._claims()),
-    lambda m: Ack(m.number(), m.number(), False, m._claims(), m.chance.choice(("", m.name())), m.number(),
-                  m._refutation()),
+    lambda m: Ack(
+        m.number(), m.number(), False, m._claims(), m.chance.choice(("", m.name())), m.number(), m._refutation()
+    ),
     lambda m: Nack(m.number(), m._claims()),
     lambda m: Receipt(m._topic(), m.number(), m.chance.choice(list(Verdict)), "because"),
     lambda m: StatusQuery(m._topic(), m.number()),
@@ -328,4 +362,4 @@ _MAKERS: tuple[Callable[[Mutator], Message], ...] = (
     Mutator._state,
     Mutator._state,
     Mutator._piece,
-)  # fmt: skip
+)

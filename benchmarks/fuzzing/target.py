@@ -40,9 +40,14 @@ from gossipdistill.wire.pieces import Assembly
 NAMES = ("ada", "bo", "cy", "dee", "eve", "fay")
 MY_BOOT = 5_000
 LIMITS = Limits(
-    piece_bytes_max=64, payload_bytes_max=2048, assembly_bytes_max=4096, push_bytes_max=64, slots_per_peer_max=16,
-    strangers_max=16, peers_max=16,
-)  # fmt: skip
+    piece_bytes_max=64,
+    payload_bytes_max=2048,
+    assembly_bytes_max=4096,
+    push_bytes_max=64,
+    slots_per_peer_max=16,
+    strangers_max=16,
+    peers_max=16,
+)
 """Small, so that bounds are reached within thousands of frames and stay reached."""
 HEADER_CODES = frozenset(
     {WireCode.PARTS, WireCode.SIZE, WireCode.NOT_MSGPACK, WireCode.HEADER, WireCode.VERSION, WireCode.SENDER}

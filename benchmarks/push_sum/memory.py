@@ -23,13 +23,28 @@ def run_pair(strategy: str, size: str, steps: int) -> dict[str, Any]:
     run, CPU seconds per step, and exchanges."""
     with tempfile.TemporaryDirectory(prefix="push-sum-cost-") as folder, Workers(MODULE) as workers:
         settings = (
-            "train.threads=1", "train.batch_size=4", "train.momentum=0.0", "train.lr=0.001", "train.clip_norm=off",
-            "train.lr_schedule=constant", "train.checkpoint_every_s=0", "exchange.every_steps=10", f"task.size={size}",
-        )  # fmt: skip
+            "train.threads=1",
+            "train.batch_size=4",
+            "train.momentum=0.0",
+            "train.lr=0.001",
+            "train.clip_norm=off",
+            "train.lr_schedule=constant",
+            "train.checkpoint_every_s=0",
+            "exchange.every_steps=10",
+            f"task.size={size}",
+        )
         asked = Asked(
-            peers="2", topology="complete", task="benchmarks.kit.sized:task", strategy=strategy, steps=steps, seed=0,
-            settings=settings, device="cpu", out=Path(folder), here=Path(__file__).resolve().parents[2],
-        )  # fmt: skip
+            peers="2",
+            topology="complete",
+            task="benchmarks.kit.sized:task",
+            strategy=strategy,
+            steps=steps,
+            seed=0,
+            settings=settings,
+            device="cpu",
+            out=Path(folder),
+            here=Path(__file__).resolve().parents[2],
+        )
         specs = plan_local(asked)
         workers.start_all(specs)
         if not workers.wait(lambda: all(handle.ended_s for handle in workers.handles.values()), _WITHIN_S):

@@ -117,10 +117,16 @@ class Steps:
         """All figures, with the median ratio and the upper end of its 95 % interval."""
         ratio, upper = bounded(self.ratios)
         return {
-            "strategy": self.strategy, "size": self.size, "momentum": self.momentum,
-            "isolated_cpu_s": statistics.median(self.isolated), "cpu_s": statistics.median(self.gossip),
-            "ratio": ratio, "ratio_upper": upper, "pairs": len(self.ratios), "ratios": self.ratios,
-        }  # fmt: skip
+            "strategy": self.strategy,
+            "size": self.size,
+            "momentum": self.momentum,
+            "isolated_cpu_s": statistics.median(self.isolated),
+            "cpu_s": statistics.median(self.gossip),
+            "ratio": ratio,
+            "ratio_upper": upper,
+            "pairs": len(self.ratios),
+            "ratios": self.ratios,
+        }
 
 
 def bounded(values: Sequence[float]) -> tuple[float, float]:

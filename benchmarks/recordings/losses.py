@@ -53,9 +53,15 @@ def taken(folder: Path, strategies: Iterable[str] = STRATEGIES) -> dict[str, Any
 def simulated(strategy: str, task: str, out: Path) -> dict[str, Any]:
     """One short run; `refused` is the exit code where strategy and task do not fit."""
     asked = Asked(
-        peers=str(PEERS), task=task, strategy=strategy, steps=STEPS, seed=SEED, out=out, topology="complete",
+        peers=str(PEERS),
+        task=task,
+        strategy=strategy,
+        steps=STEPS,
+        seed=SEED,
+        out=out,
+        topology="complete",
         settings=(*SETTINGS, *_OPTIONS.get(strategy, ())),
-    )  # fmt: skip
+    )
     try:
         run = Simulation(plan_simulation(asked))
         code = run.run()

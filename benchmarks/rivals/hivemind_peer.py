@@ -21,15 +21,25 @@ def main(spec_file: str) -> None:
     training = Training(spec_file)
     spec = training.spec
     dht = hivemind.DHT(
-        host_maddrs=[f"/ip4/{spec['address']}/tcp/0"], initial_peers=spec["first"], start=True, use_relay=False,
-        use_auto_relay=False, use_ipfs=False,
-    )  # fmt: skip
+        host_maddrs=[f"/ip4/{spec['address']}/tcp/0"],
+        initial_peers=spec["first"],
+        start=True,
+        use_relay=False,
+        use_auto_relay=False,
+        use_ipfs=False,
+    )
     say({"type": "address", "address": [str(address) for address in dht.get_visible_maddrs()]})
     tensors = [parameter.detach().clone() for parameter in training.model.parameters()]
     averager = hivemind.DecentralizedAverager(
-        tensors, dht, prefix="survival", target_group_size=training.count, min_matchmaking_time=MATCHMAKING_S,
-        allreduce_timeout=ROUND_TIMEOUT_S, next_chunk_timeout=CHUNK_TIMEOUT_S, start=True,
-    )  # fmt: skip
+        tensors,
+        dht,
+        prefix="survival",
+        target_group_size=training.count,
+        min_matchmaking_time=MATCHMAKING_S,
+        allreduce_timeout=ROUND_TIMEOUT_S,
+        next_chunk_timeout=CHUNK_TIMEOUT_S,
+        start=True,
+    )
     training.wait_for_go()
     for number in range(training.rounds):
         training.local_steps()

@@ -45,14 +45,22 @@ def main(peers: int, rounds: int, first: list[str]) -> None:
     """Average."""
     torch.set_num_threads(1)
     dht = hivemind.DHT(
-        host_maddrs=["/ip4/127.0.0.1/tcp/0"], initial_peers=first, start=True, use_relay=False, use_auto_relay=False,
+        host_maddrs=["/ip4/127.0.0.1/tcp/0"],
+        initial_peers=first,
+        start=True,
+        use_relay=False,
+        use_auto_relay=False,
         use_ipfs=False,
-    )  # fmt: skip
+    )
     say({"address": [str(address) for address in dht.get_visible_maddrs()]})
     averager = hivemind.DecentralizedAverager(
-        [torch.full((NUMBERS,), float(number)) for number in range(TENSORS)], dht, prefix="transfer",
-        target_group_size=peers, min_matchmaking_time=5.0, start=True,
-    )  # fmt: skip
+        [torch.full((NUMBERS,), float(number)) for number in range(TENSORS)],
+        dht,
+        prefix="transfer",
+        target_group_size=peers,
+        min_matchmaking_time=5.0,
+        start=True,
+    )
     say({"ready": True})
     for _ in range(rounds):
         sys.stdin.readline()
@@ -64,8 +72,15 @@ def main(peers: int, rounds: int, first: list[str]) -> None:
         control.allow_allreduce()
         group = control.result(_PATIENCE_S)
         ended_s = time.monotonic()
-        say({"began_s": began_s, "formed_s": formed_s, "ended_s": ended_s, "cpu_s": cpu_s() - before,
-             "group": len(group or ())})  # fmt: skip
+        say(
+            {
+                "began_s": began_s,
+                "formed_s": formed_s,
+                "ended_s": ended_s,
+                "cpu_s": cpu_s() - before,
+                "group": len(group or ()),
+            }
+        )
     sys.stdin.readline()
     averager.shutdown()
     dht.shutdown()

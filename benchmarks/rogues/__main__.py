@@ -71,10 +71,18 @@ def _row(name: str, mode: str, one: Seen, nobody: Seen | str | None) -> str:
     told = ", ".join(f"{kind} x{n}" if n > 1 else kind for kind, n in one.told.items())
     accuracy = f"{100 * one.accuracy:.0f} %" if one.accuracy is not None else "-"
     cells = [
-        name, mode, ", ".join(done.values()) or "-", str(one.applied), f"{one.pace:.2f}, {one.pace_of_the_other:.2f}",
-        f"{one.exchanges:.2f}", f"{one.grown_bytes / 1e6:+.0f} MB", accuracy, f"{one.ended_within_s:.1f} s",
-        told or "nothing", _verdict(name, missed),
-    ]  # fmt: skip
+        name,
+        mode,
+        ", ".join(done.values()) or "-",
+        str(one.applied),
+        f"{one.pace:.2f}, {one.pace_of_the_other:.2f}",
+        f"{one.exchanges:.2f}",
+        f"{one.grown_bytes / 1e6:+.0f} MB",
+        accuracy,
+        f"{one.ended_within_s:.1f} s",
+        told or "nothing",
+        _verdict(name, missed),
+    ]
     return "| " + " | ".join(cells) + " |"
 
 

@@ -87,9 +87,12 @@ class Insider(Rogue):
     def tell(self, message: Message, boot: int | None = None, sender: str = "eve", to_boot: int | None = None) -> bool:
         """Say this, if the socket takes it."""
         envelope = Envelope(
-            PeerName(sender), Boot(self.boot if boot is None else boot), self.target.name,
-            self.their_boot if to_boot is None else to_boot, message,
-        )  # fmt: skip
+            PeerName(sender),
+            Boot(self.boot if boot is None else boot),
+            self.target.name,
+            self.their_boot if to_boot is None else to_boot,
+            message,
+        )
         is_data = isinstance(message, State | ReliableMessage | Piece)
         frames = encode(envelope)
         with contextlib.suppress(zmq.ZMQError):
@@ -320,11 +323,16 @@ class Claims(Insider):
         dead = Claim(PeerName("bo"), _FAR_BOOT >> 12, flips.choice((0, 5, 15, 2**62)), ClaimKind.DEAD, PeerName("eve"))
         invented = tuple(
             Claim(
-                PeerName(f"n{flips.randrange(10**9)}"), flips.randrange(2**62), 0, ClaimKind.ALIVE, PeerName("eve"),
-                Address("127.0.0.1", 9), 0,
+                PeerName(f"n{flips.randrange(10**9)}"),
+                flips.randrange(2**62),
+                0,
+                ClaimKind.ALIVE,
+                PeerName("eve"),
+                Address("127.0.0.1", 9),
+                0,
             )
             for _ in range(10)
-        )  # fmt: skip
+        )
         self.tell(Ping(number, 2**62, True, (dead, *invented)))
 
 

@@ -91,12 +91,19 @@ class Trainer:
         traffic = {name: one.bytes_received for name, one in self.driver.traffic.items()}
         door = self.driver.sockets.zap_handler
         found = {
-            "at_s": time.monotonic(), "steps": self.steps, "cpu_s": cpu_s(), "exchanges": self.exchanges,
-            "foreign": self.foreign, "traffic": traffic, "malformed": dict(self.peer.unreadable.counts),
-            "turned_away": dict(self.peer.scores.turned_away_in_words), "events": dict(self.events),
+            "at_s": time.monotonic(),
+            "steps": self.steps,
+            "cpu_s": cpu_s(),
+            "exchanges": self.exchanges,
+            "foreign": self.foreign,
+            "traffic": traffic,
+            "malformed": dict(self.peer.unreadable.counts),
+            "turned_away": dict(self.peer.scores.turned_away_in_words),
+            "events": dict(self.events),
             "door": dict(door.turned_away) if door is not None else {},
-            "resident_max": self.resident_max, "files_max": self.files_max,
-        }  # fmt: skip
+            "resident_max": self.resident_max,
+            "files_max": self.files_max,
+        }
         self.resident_max, self.files_max = self._resources.resident_bytes() or 0, self._resources.open_files() or 0
         return found
 

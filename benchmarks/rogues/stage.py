@@ -153,9 +153,16 @@ def _roster(folder: Path, places: dict[str, tuple[int, int]], keyed: bool) -> Pa
 
 def _specs(folder: Path, roster: Path, strategy: str, keyed: bool) -> list[Any]:
     asked = Asked(
-        peers=str(roster), topology="complete", task="digits", strategy=strategy, seconds=3600.0, seed=0, device="cpu",
-        settings=("train.threads=1", f"train.step_time_s={STEP_S}", "linger_s=1"), out=folder / "runs",
-    )  # fmt: skip
+        peers=str(roster),
+        topology="complete",
+        task="digits",
+        strategy=strategy,
+        seconds=3600.0,
+        seed=0,
+        device="cpu",
+        settings=("train.threads=1", f"train.step_time_s={STEP_S}", "linger_s=1"),
+        out=folder / "runs",
+    )
     specs = [spec for spec in plan_local(asked) if spec.name in PEERS]
     if not keyed:
         return specs

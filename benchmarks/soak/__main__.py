@@ -88,12 +88,14 @@ def _resumed(seen: Seen) -> list[Verdict]:
     return [
         Verdict("whoever starts again resumes from the newest checkpoint on its disk", text, not wrong),
         Verdict("checkpoints refused as torn: none", str(refused), not refused),
-        Verdict("each kill is followed by a start that becomes ready, or is killed itself",
-                f"{len(seen.cycles)} kills, {len(back)} ready, {again} killed while starting",
-                len(back) + again == len(seen.cycles)),
+        Verdict(
+            "each kill is followed by a start that becomes ready, or is killed itself",
+            f"{len(seen.cycles)} kills, {len(back)} ready, {again} killed while starting",
+            len(back) + again == len(seen.cycles),
+        ),
         Verdict("nobody ends but by a kill", f"{len(seen.unplanned)} did {first}".strip(), not seen.unplanned),
         Verdict("all finish", f"{finished} of {PEERS}", finished == PEERS),
-    ]  # fmt: skip
+    ]
 
 
 def _weights(seen: Seen) -> list[Verdict]:
@@ -101,9 +103,10 @@ def _weights(seen: Seen) -> list[Verdict]:
     least = min((min(held.values()) for _, held in seen.weights if held), default=0.0)
     low, high = min(shares, default=0.0), max(shares, default=0.0)
     outside = [
-        len(held) for _, held in seen.weights
+        len(held)
+        for _, held in seen.weights
         if held and not WEIGHT_SHARE_MIN <= sum(held.values()) / len(held) <= WEIGHT_SHARE_MAX
-    ]  # fmt: skip
+    ]
     where = f"; {len(outside)} outside, with at most {max(outside)} of {PEERS} living" if outside else ""
     return [
         Verdict(
@@ -134,11 +137,13 @@ def _resources(seen: Seen) -> list[Verdict]:
     threads = [max(one.threads for one in part) for part in (usages[:half], usages[half:])]
     return [
         Verdict(f"resident memory of the one that is never killed grows by less than {bound}", text, small),
-        Verdict("its descriptors and threads: no more in the second half than in the first",
-                f"descriptors {descriptors[0]} and {descriptors[1]}, threads {threads[0]} and {threads[1]}",
-                descriptors[1] <= descriptors[0] + 2 and threads[1] <= threads[0]),
+        Verdict(
+            "its descriptors and threads: no more in the second half than in the first",
+            f"descriptors {descriptors[0]} and {descriptors[1]}, threads {threads[0]} and {threads[1]}",
+            descriptors[1] <= descriptors[0] + 2 and threads[1] <= threads[0],
+        ),
         *_folders(folders, len(seen.cycles)),
-    ]  # fmt: skip
+    ]
 
 
 def _folders(folders: Sequence[Contents], kills: int) -> list[Verdict]:
@@ -147,13 +152,22 @@ def _folders(folders: Sequence[Contents], kills: int) -> list[Verdict]:
     others = [max(one.other_bytes for one in part) for part in (folders[:half], folders[half:])]
     per_kill = folders[-1].log_bytes / max(kills, 1)
     return [
-        Verdict("files of the run: no more in the second half than in the first (but two unfinished ones each)",
-                f"{files[0]} and {files[1]}", files[1] <= files[0] + 2 * PEERS),
-        Verdict("their bytes, without logs", f"{others[0] / MIB:.2f} and {others[1] / MIB:.2f} MiB",
-                others[1] <= OTHER_BYTES_MARGIN * others[0]),
-        Verdict(f"lines of logs, all peers together: at most {LOG_BYTES_PER_KILL_MAX // 1024} KiB for each kill",
-                f"{per_kill / 1024:.1f} KiB", per_kill <= LOG_BYTES_PER_KILL_MAX),
-    ]  # fmt: skip
+        Verdict(
+            "files of the run: no more in the second half than in the first (but two unfinished ones each)",
+            f"{files[0]} and {files[1]}",
+            files[1] <= files[0] + 2 * PEERS,
+        ),
+        Verdict(
+            "their bytes, without logs",
+            f"{others[0] / MIB:.2f} and {others[1] / MIB:.2f} MiB",
+            others[1] <= OTHER_BYTES_MARGIN * others[0],
+        ),
+        Verdict(
+            f"lines of logs, all peers together: at most {LOG_BYTES_PER_KILL_MAX // 1024} KiB for each kill",
+            f"{per_kill / 1024:.1f} KiB",
+            per_kill <= LOG_BYTES_PER_KILL_MAX,
+        ),
+    ]
 
 
 def report(about: dict[str, Any], seen: Seen, found: Accuracies | None, judged: Sequence[Verdict]) -> list[str]:

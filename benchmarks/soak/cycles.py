@@ -144,9 +144,8 @@ class Soak:
         """Kill a random one of those that run, in whatever it is doing; False while none does."""
         mortal = [spec.name for spec in self.specs[:-1]]
         running = [
-            name for name in mortal
-            if name not in self._restart_s and workers.handles[name].process.poll() is None
-        ]  # fmt: skip
+            name for name in mortal if name not in self._restart_s and workers.handles[name].process.poll() is None
+        ]
         training = [name for name in running if workers.handles[name].released]
         enough = len(mortal) - len(training) >= self.down_max
         candidates = [name for name in running if not (enough and name in training)]

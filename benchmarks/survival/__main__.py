@@ -110,11 +110,17 @@ def verdicts(repeats: Sequence[Repeat], nan: Mapping[str, Any]) -> list[Verdict]
             judged += [
                 Verdict(where + "survivors lose no step", f"{lost} (without a fault {quiet} and {again})", lost == 0),
                 Verdict(where + f"p99 step time at most {bound:.2f} of that without", f"{ratio:.3f}", ratio <= bound),
-                Verdict(where + f"healthy pairs keep {KEPT_MIN:.0%} of their exchanges",
-                        f"{least:.3f}" if least is not None else "-", least is not None and least >= KEPT_MIN),
-                Verdict(where + f"accuracy at equal steps within {ACCURACY_POINTS} points",
-                        f"{mean:+.2f} +- {error:.2f}", abs(mean) <= ACCURACY_POINTS),
-            ]  # fmt: skip
+                Verdict(
+                    where + f"healthy pairs keep {KEPT_MIN:.0%} of their exchanges",
+                    f"{least:.3f}" if least is not None else "-",
+                    least is not None and least >= KEPT_MIN,
+                ),
+                Verdict(
+                    where + f"accuracy at equal steps within {ACCURACY_POINTS} points",
+                    f"{mean:+.2f} +- {error:.2f}",
+                    abs(mean) <= ACCURACY_POINTS,
+                ),
+            ]
     if nan:
         counted = {name: sum(reasons.values()) for name, reasons in (nan["quarantined"] or {}).items() if reasons}
         whole = all(value is not None for value in nan["val_loss"].values())

@@ -88,16 +88,26 @@ class Flower:
         spec.write_text(json.dumps(self.fields | {"name": name, "place": place or 0}))
         path = f"{self.rival.python.parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {
-            "PATH": path, "FLWR_HOME": str(self.folder / "home"), "RIVALS": str(FOLDER), "SURVIVAL_SPEC": str(spec),
-            "SURVIVAL_ROUNDS": str(self.rounds_file), "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0",
-        }  # fmt: skip
+            "PATH": path,
+            "FLWR_HOME": str(self.folder / "home"),
+            "RIVALS": str(FOLDER),
+            "SURVIVAL_SPEC": str(spec),
+            "SURVIVAL_ROUNDS": str(self.rounds_file),
+            "OMP_NUM_THREADS": "1",
+            "FLWR_TELEMETRY_ENABLED": "0",
+        }
         environment.pop("PYTHONPATH", None)
         command = [*self.namespaces.inside(place), str(self.rival.python.parent / program), *arguments]
         with (own / "stderr.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=own,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=own,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def rounds_file(self) -> Path:
@@ -122,9 +132,12 @@ def run_flower(rival: Rival, fault: str, rounds: int, fault_round: int, cap_s: f
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rival-")))
         namespaces = stack.enter_context(Namespaces(PEERS))
         fields: dict[str, Any] = {
-            "count": PEERS, "rounds": rounds, "steps_per_round": STEPS_PER_ROUND, "step_time_s": STEP_TIME_S,
+            "count": PEERS,
+            "rounds": rounds,
+            "steps_per_round": STEPS_PER_ROUND,
+            "step_time_s": STEP_TIME_S,
             "digits": str(DIGITS),
-        }  # fmt: skip
+        }
         flower = stack.enter_context(Flower(rival, namespaces, folder, fields))
         if nan:
             spoilt = folder / NAMES[-1] / "spec.json"

@@ -93,9 +93,14 @@ def run_rival(rival: Rival, fault: str, rounds: int, fault_round: int, cap_s: fl
         workers = stack.enter_context(Workers(command=rival.command, inside=inside, whole_groups=True))
         per_round = 1 if rival.each_step else STEPS_PER_ROUND
         fields: dict[str, Any] = {
-            "count": PEERS, "rounds": rounds, "steps_per_round": STEPS_PER_ROUND, "step_time_s": STEP_TIME_S,
-            "digits": str(DIGITS), "interface": "eth0", "first": None,
-        }  # fmt: skip
+            "count": PEERS,
+            "rounds": rounds,
+            "steps_per_round": STEPS_PER_ROUND,
+            "step_time_s": STEP_TIME_S,
+            "digits": str(DIGITS),
+            "interface": "eth0",
+            "first": None,
+        }
         if rival.name == "torchft":
             fields["first"] = stack.enter_context(Lighthouse(rival, namespaces, folder)).address
         _start(workers, folder, namespaces, fields, fault_round * STEPS_PER_ROUND // per_round if nan else None)

@@ -62,9 +62,14 @@ TOLD = ("extra state", "keeps its own", "left out", "its own value")
 AVERAGES = ("gossip_averaging", "sgp", "osgp", "async_gradient_push", "adpsgd", "dpsgd", "dmsgd", "decentlam")
 """Strategies under which two models come closer whatever they are worth."""
 SLACK = {
-    torch.float64: 1e-6, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3, torch.complex64: 2e-5,
-    torch.complex128: 1e-6, torch.float8_e4m3fn: 0.2,
-}  # fmt: skip
+    torch.float64: 1e-6,
+    torch.float32: 2e-5,
+    torch.bfloat16: 2e-2,
+    torch.float16: 3e-3,
+    torch.complex64: 2e-5,
+    torch.complex128: 1e-6,
+    torch.float8_e4m3fn: 0.2,
+}
 """By how much an entry may miss its place, as a part of how large it is."""
 
 STRATEGY_KEYS: dict[str, tuple[str, ...]] = {
@@ -88,10 +93,15 @@ def refusal_of(kind: Kind, strategy: type[Strategy]) -> str | None:
 def specs_of(kind: str, strategy: str, peers: int = 2) -> list[WorkerSpec]:
     """As the command line makes them."""
     settings = (
-        f"task.kind={json.dumps(kind)}", "task.shards=same", "train.lr=0.05", "train.batch_size=16",
-        "exchange.every_steps=1", "exchange.per_second_max=0.0", "exchange.encoding=raw",
+        f"task.kind={json.dumps(kind)}",
+        "task.shards=same",
+        "train.lr=0.05",
+        "train.batch_size=16",
+        "exchange.every_steps=1",
+        "exchange.per_second_max=0.0",
+        "exchange.encoding=raw",
         *STRATEGY_KEYS.get(strategy, ()),
-    )  # fmt: skip
+    )
     asked = Asked(
         task="benchmarks.zoo.kinds:task", peers=str(peers), strategy=strategy, seconds=1000.0, settings=settings
     )

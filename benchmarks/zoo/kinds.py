@@ -156,6 +156,10 @@ def task(shard: Any, kind: str = "plain") -> Task:
         x = x.double()
     mine = shard.deal(y[:48])
     return Task(
-        model=one.make, train=(x[:48][mine], y[:48][mine]), validation=(x[48:72], y[48:72]), transfer=x[72:],
-        loss=nn.functional.cross_entropy, metrics={"accuracy": accuracy},
-    )  # fmt: skip
+        model=one.make,
+        train=(x[:48][mine], y[:48][mine]),
+        validation=(x[48:72], y[48:72]),
+        transfer=x[72:],
+        loss=nn.functional.cross_entropy,
+        metrics={"accuracy": accuracy},
+    )

@@ -39,9 +39,7 @@ def simulated(key: Key) -> Cell:
     """One run: bits per character and accuracy of each peer, and megabytes sent per peer."""
     strategy, settings = ROWS[key["row"]]
     run_file = HERE / "run.toml"
-    with planned(
-        run_file=run_file, strategy=strategy, seconds=9.0, seed=key["seed"], settings=settings
-    ) as specs:  # fmt: skip
+    with planned(run_file=run_file, strategy=strategy, seconds=9.0, seed=key["seed"], settings=settings) as specs:
         peers = completed(Simulation(specs)).summary.peers
     if any(peer.steps != specs[0].config.steps for peer in peers):
         raise RuntimeError(f"{key}: not everybody finished")

@@ -55,9 +55,16 @@ class Claims:
     def lows(self, task: str, method: str, speeds: str, rate: float, seed: int, part: str) -> straggler.Curve:
         """Of one run."""
         key: dict[str, Any] = {
-            "what": "straggler", "task": task, "method": method, "speeds": speeds, "lr": rate, "seed": seed,
-            "part": part, "pool": self.pool, "scale": self.scale,
-        }  # fmt: skip
+            "what": "straggler",
+            "task": task,
+            "method": method,
+            "speeds": speeds,
+            "lr": rate,
+            "seed": seed,
+            "part": part,
+            "pool": self.pool,
+            "scale": self.scale,
+        }
         found: straggler.Curve = self.store.cell(key, lambda: straggler.run(key))["lows"]
         return found
 
@@ -100,9 +107,16 @@ class Claims:
     def retrained(self, task: str, strategy: str, point: Point, pair: int, part: str) -> Cell:
         """Churn between two runs on the same examples."""
         key: dict[str, Any] = {
-            "what": "churn", "task": task, "strategy": strategy, "lr": point[0], "weight_decay": point[1],
-            "pair": pair, "part": part, "pool": self.pool, "scale": self.scale,
-        }  # fmt: skip
+            "what": "churn",
+            "task": task,
+            "strategy": strategy,
+            "lr": point[0],
+            "weight_decay": point[1],
+            "pair": pair,
+            "part": part,
+            "pool": self.pool,
+            "scale": self.scale,
+        }
         return self.store.cell(key, lambda: self._retrain(key))
 
     def _retrain(self, key: dict[str, Any]) -> Cell:
@@ -115,22 +129,30 @@ class Claims:
         flips, distance = copies(*tables)
         both_flips, both_distance = ensembles(*tables)
         return {
-            "flips": round(100 * flips, 3), "distance": round(distance, 5),
+            "flips": round(100 * flips, 3),
+            "distance": round(distance, 5),
             "accuracy": round(sum(a for a, _ in judged) / len(judged), 3),
             "loss": round(sum(loss for _, loss in judged) / len(judged), 4),
             "ensemble": {
-                "flips": round(100 * both_flips, 3), "distance": round(both_distance, 5),
-                "accuracy": round(judged_together[0], 3), "loss": round(judged_together[1], 4),
+                "flips": round(100 * both_flips, 3),
+                "distance": round(both_distance, 5),
+                "accuracy": round(judged_together[0], 3),
+                "loss": round(judged_together[1], 4),
             },
-        }  # fmt: skip
+        }
 
     def _predictions(self, key: dict[str, Any], again: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """What each of two models says about the validation inputs, and their labels."""
         keys = {
-            "topology": "complete", "task.shards": "same", "task.pool": key["pool"], "task.part": key["part"],
-            "task.data_seed": key["pair"], "train.lr": key["lr"], "train.weight_decay": key["weight_decay"],
+            "topology": "complete",
+            "task.shards": "same",
+            "task.pool": key["pool"],
+            "task.part": key["part"],
+            "task.data_seed": key["pair"],
+            "train.lr": key["lr"],
+            "train.weight_decay": key["weight_decay"],
             "train.step_time_s": STEP_S,
-        }  # fmt: skip
+        }
         if key["strategy"] == "codistill_checkpoints":
             keys["exchange.every_steps"] = 10
         elif key["strategy"] != ALONE:

@@ -36,9 +36,14 @@ def specs_of(key: dict[str, Any]) -> Iterator[list[WorkerSpec]]:
     """The peers of a run with a constant rate, so that no schedule knows when it will end."""
     method = key["method"]
     keys = {
-        "topology": "complete", "task.shards": "disjoint", "task.pool": key["pool"], "task.part": key["part"],
-        "train.lr": key["lr"], "train.lr_schedule": "constant", "train.step_time_s": STEP_S,
-    }  # fmt: skip
+        "topology": "complete",
+        "task.shards": "disjoint",
+        "task.pool": key["pool"],
+        "task.part": key["part"],
+        "train.lr": key["lr"],
+        "train.lr_schedule": "constant",
+        "train.step_time_s": STEP_S,
+    }
     if method == "codistill_predictions":
         keys["strategy.transfer_batch_size"] = 32
     elif method == "codistill_checkpoints":

@@ -26,17 +26,23 @@ class Times(NamedTuple):
 def time_table(task: str, rows: Sequence[Times]) -> str:
     """Medians over seeds, and how many runs got there."""
     lines = [
-        f"## {task}: virtual seconds to a validation loss (median over the seeds; in brackets how many got there)", "",
+        f"## {task}: virtual seconds to a validation loss (median over the seeds; in brackets how many got there)",
+        "",
         "| loss | which is what it reaches | method | rate | all alike | beside a straggler | times longer |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-    ]  # fmt: skip
+    ]
     for row in rows:
         calm, slow = (row.took_s[speeds] for speeds in ("alike", "straggler"))
         ratio = median(slow) / median(calm) if math.isfinite(median(slow)) else math.nan
         entries = [
-            f"{row.target:.2f}", row.target_of, f"`{row.method}`", f"{row.rate:g}", _seconds(calm), _seconds(slow),
+            f"{row.target:.2f}",
+            row.target_of,
+            f"`{row.method}`",
+            f"{row.rate:g}",
+            _seconds(calm),
+            _seconds(slow),
             "-" if math.isnan(ratio) else f"{ratio:.1f}",
-        ]  # fmt: skip
+        ]
         lines.append(line(entries))
     return "\n".join(lines) + "\n"
 
@@ -50,11 +56,12 @@ def _seconds(took: Sequence[float]) -> str:
 def churn_table(task: str, alone: str, rows: Mapping[str, Sequence[Cell]]) -> str:
     """Means over pairs of runs; changes against a model alone are paired."""
     lines = [
-        f"## {task}: churn between two runs on the same examples", "",
+        f"## {task}: churn between two runs on the same examples",
+        "",
         "| what is served | models | unlike answers % | less than alone | mean difference of probabilities "
         "| less than alone | accuracy % | loss |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]  # fmt: skip
+    ]
     for name, cells in rows.items():
         entries = [f"`{name}`", "2" if name.startswith("ensemble") else "1"]
         for figure, digits in (("flips", 2), ("distance", 4)):

@@ -89,9 +89,14 @@ def simulated(key: Key, part: str) -> Cell:
     row = ROWS[key["row"]]
     steps = row.epochs_factor * EPOCHS * EXAMPLES // key["batch"]
     settings = [
-        f"task.part={part}", "task.shards=same", f"task.examples_per_peer={EXAMPLES}", f"train.lr={key['rate']}",
-        f"train.batch_size={key['batch']}", f"sim.step_time_s={PASS_S * row.passes}", *row.settings,
-    ]  # fmt: skip
+        f"task.part={part}",
+        "task.shards=same",
+        f"task.examples_per_peer={EXAMPLES}",
+        f"train.lr={key['rate']}",
+        f"train.batch_size={key['batch']}",
+        f"sim.step_time_s={PASS_S * row.passes}",
+        *row.settings,
+    ]
     with planned(
         run_file=HERE / "run.toml",
         peers=str(row.peers),

@@ -59,11 +59,23 @@ def compare(setting: str, seeds: Sequence[int]) -> None:
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run(
             [
-                sys.executable, "-m", "gossipdistill", "compare", str(HERE / f"{setting}.toml"), "--out", out,
-                "--seeds", ",".join(map(str, seeds)), "--strategies", ",".join(LABELS), "--format", "json",
+                sys.executable,
+                "-m",
+                "gossipdistill",
+                "compare",
+                str(HERE / f"{setting}.toml"),
+                "--out",
+                out,
+                "--seeds",
+                ",".join(map(str, seeds)),
+                "--strategies",
+                ",".join(LABELS),
+                "--format",
+                "json",
             ],
-            check=True, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.PIPE,
+        )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{setting}.json").write_bytes(done.stdout)
 

@@ -69,8 +69,11 @@ def simulated(key: Key, part: str) -> Cell:
     settings = [f"strategy.pull={pull}"] if pull else list(ROWS[key["row"]])
     skewed = ("task.shards=label_skew", *SKEW.get(key["task"], ()))
     settings += {
-        "iid": ("task.shards=disjoint",), "skewed": skewed, "unshared": UNSHARED, "in step": (*skewed, *IN_STEP)
-    }[key["setting"]]  # fmt: skip
+        "iid": ("task.shards=disjoint",),
+        "skewed": skewed,
+        "unshared": UNSHARED,
+        "in step": (*skewed, *IN_STEP),
+    }[key["setting"]]
     with planned(
         run_file=HERE / "run.toml",
         task=f"experiments.untuned.tasks:{key['task']}",

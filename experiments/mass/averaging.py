@@ -33,9 +33,13 @@ from gossipdistill.training.worker import Worker
 
 DIM = 10
 LIMITS = replace(
-    DEFAULT_LIMITS, consign_timeout_s=0.1, consign_timeout_max_s=0.8, probe_interval_s=5.0, probe_timeout_s=2.0,
+    DEFAULT_LIMITS,
+    consign_timeout_s=0.1,
+    consign_timeout_max_s=0.8,
+    probe_interval_s=5.0,
+    probe_timeout_s=2.0,
     unreachable_after_s=15.0,
-)  # fmt: skip
+)
 """Parcels of 40 bytes on a fast network are said again sooner than a model on a slow one; probes are ten times rarer,
 and so is the patience with who does not answer, for the sake of the time that all this takes."""
 WAKE_S = (0.1, 1.0)

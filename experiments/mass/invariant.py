@@ -181,9 +181,12 @@ def main(operations: int) -> None:
         if number % 20_000 == 0:
             print(f"{number:,}: {books.error:.2e}", file=sys.stderr, flush=True)
     figures = {
-        "operations": operations, "kinds": books.counts, "relative_error": books.error,
-        "greatest_sum": books.scale, "seed": books.seed,
-    }  # fmt: skip
+        "operations": operations,
+        "kinds": books.counts,
+        "relative_error": books.error,
+        "greatest_sum": books.scale,
+        "seed": books.seed,
+    }
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))
 

@@ -93,8 +93,12 @@ def run(seeds: int = 3) -> list[dict[str, Any]]:
         exchanges = [float(np.mean([one["exchanges_per_step"] for one in found[loss]])) for loss in LOSSES]
         rows.append(
             {
-                "step_time_s": step_time_s, "calm": calm, "lossy": lossy, "ratio": float(ratios.mean()),
-                "ratio_standard_error": float(ratios.std(ddof=1) / np.sqrt(seeds)), "exchanges_per_step": exchanges,
+                "step_time_s": step_time_s,
+                "calm": calm,
+                "lossy": lossy,
+                "ratio": float(ratios.mean()),
+                "ratio_standard_error": float(ratios.std(ddof=1) / np.sqrt(seeds)),
+                "exchanges_per_step": exchanges,
             }
-        )  # fmt: skip
+        )
     return rows

@@ -67,13 +67,19 @@ def run(count: int = 6, cycles: int = 500, seed: int = 0, loss: bool = True) -> 
     world.run_for(30.0)
     models = np.stack([_model(workers[name]) for name in world.hosts])
     return {
-        "peers": count, "cycles": cycles, "loss": 0.5 if loss else 0.0, "finite": finite,
-        "weights_min": min(sums), "weights_max": max(sums), "weight_min": smallest[0],
+        "peers": count,
+        "cycles": cycles,
+        "loss": 0.5 if loss else 0.0,
+        "finite": finite,
+        "weights_min": min(sums),
+        "weights_max": max(sums),
+        "weight_min": smallest[0],
         "written_off": written_off
         + sum(host.peer.reliable_messages.sender.written_off for host in world.hosts.values()),
         "distance_to_optimum": float(np.abs(models - centres.mean(axis=0)).max()),
-        "virtual_s": round(world.now, 1), "events": world.events_handled,
-    }  # fmt: skip
+        "virtual_s": round(world.now, 1),
+        "events": world.events_handled,
+    }
 
 
 def _model(worker: Worker) -> Vector:

@@ -45,11 +45,16 @@ def conserved(encoding: str, exchanges: int) -> dict[str, Any]:
     run.settle()
     held, on_the_way = weights_of(run.world, run.workers)
     return {
-        "encoding": encoding, "rows": rows, "lost": run.storm.lost, "doubled": run.storm.doubled,
+        "encoding": encoding,
+        "rows": rows,
+        "lost": run.storm.lost,
+        "doubled": run.storm.doubled,
         "settled": {"held": held, "on_the_way": on_the_way, "error": run.error(), "average_error": run.average_error()},
-        "virtual_s": round(virtual_s, 1), "events": events, "wall_s": round(wall_s, 1),
+        "virtual_s": round(virtual_s, 1),
+        "events": events,
+        "wall_s": round(wall_s, 1),
         "kinds": dict(run.world.kinds_sent.most_common()),
-    }  # fmt: skip
+    }
 
 
 def _weights(run: Averaging) -> list[float]:

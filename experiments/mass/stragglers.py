@@ -37,10 +37,17 @@ def run(key: Key) -> dict[str, Any]:
     """The figures of one cell; accuracies in per cent, on the official 10,000 test images."""
     settings = [f"strategy.stretch_max={key['stretch_max']}"] if "stretch_max" in key else []
     trigger = math.inf if key.get("untriggered") else getattr(mass, TRIGGER, math.inf)
-    with mock.patch.object(mass, TRIGGER, trigger, create=True), planned(
-        run_file=HERE.parent / "which_strategy" / "skewed.toml", strategy=key["strategy"], steps=STEPS,
-        seconds=100.0 * STEPS, seed=key["seed"], settings=settings,
-    ) as specs:  # fmt: skip
+    with (
+        mock.patch.object(mass, TRIGGER, trigger, create=True),
+        planned(
+            run_file=HERE.parent / "which_strategy" / "skewed.toml",
+            strategy=key["strategy"],
+            steps=STEPS,
+            seconds=100.0 * STEPS,
+            seed=key["seed"],
+            settings=settings,
+        ) as specs,
+    ):
         specs[-1] = replace(specs[-1], slowdown=key["slowdown"])
         simulation = completed(Watched(specs))
     entries = {entry.name: entry for entry in simulation.summary.peers}

@@ -17,8 +17,19 @@ def table(cells: Iterable[Cell]) -> str:
     """A row for each strategy, slowdown and rule; gains over training alone are paired by seed."""
     now = list(cells)
     alone = {cell["key"]["seed"]: _mean(cell) for cell in now if cell["key"]["strategy"] == "isolated"}
-    heads = ("strategy", "slower", "bound", "trigger", "seeds", "accuracy", "gain over alone", "worst peer",
-             "collapsed", "greatest weight", "kept")  # fmt: skip
+    heads = (
+        "strategy",
+        "slower",
+        "bound",
+        "trigger",
+        "seeds",
+        "accuracy",
+        "gain over alone",
+        "worst peer",
+        "collapsed",
+        "greatest weight",
+        "kept",
+    )
     lines = [line(heads), "| --- | ---: | ---: | --- |" + " ---: |" * (len(heads) - 4)]
     kinds = dict.fromkeys(_kind(cell) for cell in now)
     for kind in sorted(kinds, key=lambda kind: (kind[3], kind[1], kind[2], list(kinds).index(kind))):
@@ -28,12 +39,17 @@ def table(cells: Iterable[Cell]) -> str:
         exchanges = strategy != "isolated"
         gain, error = mean_and_error(gains) if gains else (float("nan"), float("nan"))
         row = [
-            f"`{strategy}`", f"{slowdown:g} x", ("inf" if unbounded else "2") if exchanges else "",
-            ("off" if untriggered else "on") if exchanges else "", str(len(here)), _accuracy(here),
-            f"{gain:+.1f} +- {error:.1f}" if exchanges else "", f"{min(min(cell['accuracy']) for cell in here):.1f}",
+            f"`{strategy}`",
+            f"{slowdown:g} x",
+            ("inf" if unbounded else "2") if exchanges else "",
+            ("off" if untriggered else "on") if exchanges else "",
+            str(len(here)),
+            _accuracy(here),
+            f"{gain:+.1f} +- {error:.1f}" if exchanges else "",
+            f"{min(min(cell['accuracy']) for cell in here):.1f}",
             _collapsed(here) if exchanges else "",
             *(_greatest(here, name) if exchanges else "" for name in ("heaviest", "kept")),
-        ]  # fmt: skip
+        ]
         lines.append(line(row))
     return "\n".join(lines) + "\n"
 

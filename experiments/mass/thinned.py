@@ -54,10 +54,13 @@ def figures(rows: list[dict[str, float]], calm: list[float]) -> dict[str, Any]:
     ratios = [row["error"] / other for row, other in zip(rows, calm, strict=True)]
     ratio, standard_error = mean_and_error(ratios)
     return {
-        "step_time_s": STEP_TIME_S, "kept": KEPT, "runs": rows, "ratio": ratio,
+        "step_time_s": STEP_TIME_S,
+        "kept": KEPT,
+        "runs": rows,
+        "ratio": ratio,
         "ratio_standard_error": standard_error,
         "exchanges_per_step": float(np.mean([row["exchanges_per_step"] for row in rows])),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

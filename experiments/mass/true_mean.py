@@ -98,20 +98,29 @@ def run(key: Key) -> dict[str, Any]:
             sums[name] = sums.get(name, 0.0) + flat_parameters(worker.learner.model).double().numpy()
 
     with planned(
-        peers=str(count), topology=graph(key["graph"]), task=f"{__spec__.name if __spec__ else __name__}:corners",
-        strategy=key["strategy"], steps=steps, seed=key["seed"], settings=settings_of(options),
-    ) as specs:  # fmt: skip
+        peers=str(count),
+        topology=graph(key["graph"]),
+        task=f"{__spec__.name if __spec__ else __name__}:corners",
+        strategy=key["strategy"],
+        steps=steps,
+        seed=key["seed"],
+        settings=settings_of(options),
+    ) as specs:
         simulation = completed(Watched(specs, look=look))
     workers = simulation.workers
     models = np.stack([flat_parameters(worker.learner.model).double().numpy() for worker in workers.values()])
     averaged = np.mean([sums[name] / last for name in workers], axis=0)
     apart = np.linalg.norm(models - 1 / count, axis=1)
     return {
-        "mean": _off(models.mean(axis=0)), "each": float(apart.mean()), "worst": float(apart.max()),
+        "mean": _off(models.mean(axis=0)),
+        "each": float(apart.mean()),
+        "worst": float(apart.max()),
         "spread": float(np.sqrt(((models - models.mean(axis=0)) ** 2).sum(axis=1).mean())),
-        "averaged": _off(averaged), "shares": [round(float(share), 5) for share in averaged],
-        "heaviest": max(simulation.heaviest.values()), "kept": max(simulation.kept.values()),
-    }  # fmt: skip
+        "averaged": _off(averaged),
+        "shares": [round(float(share), 5) for share in averaged],
+        "heaviest": max(simulation.heaviest.values()),
+        "kept": max(simulation.kept.values()),
+    }
 
 
 def _off(point: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:

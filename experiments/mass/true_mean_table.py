@@ -14,9 +14,19 @@ Cell = dict[str, Any]
 WANTED = 0.02
 """The distance from the true mean that is not to be exceeded."""
 HEADS = (
-    "graph", "strategy", "before", "shares", "**distance of the mean**", "over the last steps", "shares",
-    "a peer's own", "worst peer", "spread", "heaviest", "without the bound",
-)  # fmt: skip
+    "graph",
+    "strategy",
+    "before",
+    "shares",
+    "**distance of the mean**",
+    "over the last steps",
+    "shares",
+    "a peer's own",
+    "worst peer",
+    "spread",
+    "heaviest",
+    "without the bound",
+)
 
 
 def table(cells: Iterable[Cell], before: Iterable[Cell], weights: Mapping[str, Sequence[float]]) -> str:
@@ -91,9 +101,7 @@ def _limits(now: list[Cell], then: list[Cell], weights: Mapping[str, Sequence[fl
             apart = "" if last else f"{abs(mean - last_mean) / (error**2 + last_error**2) ** 0.5:.1f}"
             was = f"{earlier[0]:+.3f} +- {earlier[1]:.3f}" if earlier is not None else ""
             name = "inf" if last else f"{stretch:g}"
-            lines.append(
-                f"| {graph} | {name} | {seeds} | {was} | {mean:+.4f} +- {error:.4f} | {apart} | {off:.4f} |"
-            )  # fmt: skip
+            lines.append(f"| {graph} | {name} | {seeds} | {was} | {mean:+.4f} +- {error:.4f} | {apart} | {off:.4f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -42,11 +42,12 @@ def _place(name: str) -> tuple[bool, bool, str]:
 def _table(found: dict[str, Runs], task: str, regime: str) -> list[str]:
     seeds = len(next(iter(found.values())))
     lines = [
-        f"**{task}, {regime}** ({seeds} seeds, standard errors; of a coin AUC is 0.5, and 1 % are found):", "",
+        f"**{task}, {regime}** ({seeds} seeds, standard errors; of a coin AUC is 0.5, and 1 % are found):",
+        "",
         "| sent | accuracy % | AUC, loss | found at 1 %, loss | AUC, calibrated | found at 1 %, calibrated "
         "| AUC, loss, had its weights been sent |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
+    ]
     for name, runs in found.items():
         cells = [name, "{:.1f} ({:.1f})".format(*mean_and_error([run["accuracy"] for run in runs]))]
         for attack in ATTACKS:

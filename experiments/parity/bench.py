@@ -29,10 +29,12 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
     COLLECTIVE: {},
     "codistill_checkpoints": {"exchange.every_steps": 10},
     "codistill_predictions": {
-        "strategy.transfer_batch_size": 32, "exchange.every_steps": 10, "task.transfer_examples": 500,
+        "strategy.transfer_batch_size": 32,
+        "exchange.every_steps": 10,
+        "task.transfer_examples": 500,
     },
     ALONE: {},
-}  # fmt: skip
+}
 """Beside the defaults: with 120 to 400 steps, checkpoints every 50 would be two or three exchanges."""
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "drops": {"train.lr_schedule": "drops"},
@@ -57,14 +59,32 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
 TRIED: Mapping[str, Sequence[str]] = {
     COLLECTIVE: ("batch 16", "clip auto"),
     "codistill_checkpoints": (
-        "weight 0.5", "weight 2", "weight 4", "temperature 2", "every 2 steps", "every 40 steps", "one teacher",
-        "batch 16", "clip off", "burn-in of 60 steps", "ramp of 100 steps",
+        "weight 0.5",
+        "weight 2",
+        "weight 4",
+        "temperature 2",
+        "every 2 steps",
+        "every 40 steps",
+        "one teacher",
+        "batch 16",
+        "clip off",
+        "burn-in of 60 steps",
+        "ramp of 100 steps",
     ),
     "codistill_predictions": (
-        "weight 0.5", "weight 2", "weight 4", "temperature 2", "every 40 steps", "1,000 transfer rows", "batch 16",
-        "transfer batch 64", "clip off", "burn-in of 60 steps", "ramp of 100 steps",
+        "weight 0.5",
+        "weight 2",
+        "weight 4",
+        "temperature 2",
+        "every 40 steps",
+        "1,000 transfer rows",
+        "batch 16",
+        "transfer batch 64",
+        "clip off",
+        "burn-in of 60 steps",
+        "ramp of 100 steps",
     ),
-}  # fmt: skip
+}
 """What was tried in order to close the gap, all at equal compute."""
 
 GAIN_MIN = 0.25
@@ -109,10 +129,14 @@ class Setting:
         """Dotted keys of the run."""
         size = SIZES[self.size]
         keys: dict[str, Any] = {
-            "topology": "complete", "task.shards": self.data, "task.pool": size.pool, "train.batch_size": BATCH,
-            "train.step_time_s": STEP_S, **{f"task.{k}": v for k, v in size.options.get(self.task, {}).items()},
+            "topology": "complete",
+            "task.shards": self.data,
+            "task.pool": size.pool,
+            "train.batch_size": BATCH,
+            "train.step_time_s": STEP_S,
+            **{f"task.{k}": v for k, v in size.options.get(self.task, {}).items()},
             **STARTS[self.method],
-        }  # fmt: skip
+        }
         for change in self.changes:
             keys |= CHANGES[change]
         if "batch 16" in self.changes and self.method == METHODS[1] and "transfer batch 64" not in self.changes:
@@ -142,9 +166,17 @@ class Setting:
     def key(self, point: Point, seed: int, part: str) -> Key:
         """Of a cell."""
         return {
-            "task": self.task, "data": self.data, "n": self.n, "method": self.method, "changes": list(self.changes),
-            "lr": point[0], "weight_decay": point[1], "seed": seed, "part": part, "size": self.size,
-        }  # fmt: skip
+            "task": self.task,
+            "data": self.data,
+            "n": self.n,
+            "method": self.method,
+            "changes": list(self.changes),
+            "lr": point[0],
+            "weight_decay": point[1],
+            "seed": seed,
+            "part": part,
+            "size": self.size,
+        }
 
     def specs(self, point: Point, seed: int, part: str) -> AbstractContextManager[list[WorkerSpec]]:
         """The peers of a run."""

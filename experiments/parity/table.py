@@ -32,9 +32,18 @@ def verdict(low: float, high: float) -> str:
 def comparison(heads: Sequence[str], rows: Sequence[Row]) -> str:
     """One line per comparison; differences are paired by seed."""
     columns = [
-        *heads, "alone %", "all_reduce %", "codistilled %", "difference", "95 % interval", "verdict", "worst peer %",
-        "rate, decay", "steps", "CPU",
-    ]  # fmt: skip
+        *heads,
+        "alone %",
+        "all_reduce %",
+        "codistilled %",
+        "difference",
+        "95 % interval",
+        "verdict",
+        "worst peer %",
+        "rate, decay",
+        "steps",
+        "CPU",
+    ]
     lines = [line(columns), line("---" for _ in columns)]
     for row in rows:
         differences = [one["accuracy"] - base["accuracy"] for one, base in zip(row.cells, row.base, strict=True)]
@@ -42,10 +51,18 @@ def comparison(heads: Sequence[str], rows: Sequence[Row]) -> str:
         cpu = _least(row.cells, "cpu_s") / _least(row.base, "cpu_s")
         key = row.cells[0]["key"]
         entries = [
-            *row.words, _mean(row.alone, "accuracy"), _mean(row.base, "accuracy"), _mean(row.cells, "accuracy"),
-            f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", verdict(low, high), _mean(row.cells, "worst"),
-            f"{key['lr']:g}, {key['weight_decay']:g}", f"{row.cells[0]['steps']}", f"{cpu:.2f} x",
-        ]  # fmt: skip
+            *row.words,
+            _mean(row.alone, "accuracy"),
+            _mean(row.base, "accuracy"),
+            _mean(row.cells, "accuracy"),
+            f"{mean:+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            verdict(low, high),
+            _mean(row.cells, "worst"),
+            f"{key['lr']:g}, {key['weight_decay']:g}",
+            f"{row.cells[0]['steps']}",
+            f"{cpu:.2f} x",
+        ]
         lines.append(line(entries))
     return "\n".join(lines) + "\n"
 

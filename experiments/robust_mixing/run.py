@@ -80,9 +80,13 @@ def distance(one: Arrays, other: Arrays) -> float:
 
 
 LIES: dict[str, Lie | None] = {
-    "nobody lies": None, "noise": noise, "constant": constant, "negative": negative, "dissensus": dissensus,
+    "nobody lies": None,
+    "noise": noise,
+    "constant": constant,
+    "negative": negative,
+    "dissensus": dissensus,
     "close dissensus": close_dissensus,
-}  # fmt: skip
+}
 
 
 def make_worker(name: str, robust: str, seed: int) -> Worker:
@@ -136,10 +140,11 @@ def table(found: Sequence[Cell]) -> str:
     lines = [
         f"Alone {statistics.mean(alone):.1f} %, eight honest peers by plain averaging {statistics.mean(calm):.1f} %: "
         f"a gain of {gain:.1f} points. Mean accuracy (%) of the seven honest peers over {len(SEEDS)} seeds, and the "
-        "share of that gain that they keep with its standard error over seeds:", "",
+        "share of that gain that they keep with its standard error over seeds:",
+        "",
         "| the eighth sends | plain mean | clip | trimmed mean | median, nearest not mixed first | median |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
+    ]
     for lie in LIES:
         shown = []
         for rule in RULES:

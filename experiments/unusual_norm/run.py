@@ -26,9 +26,18 @@ SEEDS = (0, 1, 2)
 SECONDS = 8.0
 SLOWDOWN = 5.0
 STRATEGIES_WITH_WEIGHTS = (
-    "gossip_averaging", "codistill_checkpoints", "codistill_groups", "leader_sgd", "sgp", "osgp",
-    "async_gradient_push", "adpsgd", "dpsgd", "dmsgd", "decentlam",
-)  # fmt: skip
+    "gossip_averaging",
+    "codistill_checkpoints",
+    "codistill_groups",
+    "leader_sgd",
+    "sgp",
+    "osgp",
+    "async_gradient_push",
+    "adpsgd",
+    "dpsgd",
+    "dmsgd",
+    "decentlam",
+)
 assert set(STRATEGIES_WITH_WEIGHTS) <= set(STRATEGIES)
 
 
@@ -103,10 +112,11 @@ def keys(seeds: Sequence[int]) -> Iterator[Key]:
 def table(runs: list[Cell]) -> str:
     """table.md."""
     lines = [
-        f"Four honest peers, {SECONDS:g} s of steps of 20 ms, {len(SEEDS)} seeds; all strategies together.", "",
+        f"Four honest peers, {SECONDS:g} s of steps of 20 ms, {len(SEEDS)} seeds; all strategies together.",
+        "",
         "| honest peers | models read | of unusual norm | share | strategies that had some |",
         "| --- | ---: | ---: | ---: | --- |",
-    ]  # fmt: skip
+    ]
     for setting in SETTINGS:
         rows = [one for one in runs if one["key"]["what"] == setting]
         models, unusual = (sum(row[key] for row in rows) for key in ("models", "unusual"))
@@ -116,9 +126,12 @@ def table(runs: list[Cell]) -> str:
         some = ", ".join(f"{name} {count}" for name, count in which.items() if count) or "none"
         lines.append(f"| {setting} | {models:,} | {unusual:,} | {100 * unusual / max(models, 1):.2f} % | {some} |")
     lines += [
-        "", "One of eight lies (experiments/robust_mixing), and the others mix by the robust median:", "",
-        "| the eighth sends | models of it that were read | of unusual norm | share |", "| --- | ---: | ---: | ---: |",
-    ]  # fmt: skip
+        "",
+        "One of eight lies (experiments/robust_mixing), and the others mix by the robust median:",
+        "",
+        "| the eighth sends | models of it that were read | of unusual norm | share |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for lie in LIES:
         rows = [one for one in runs if one["key"]["what"] == lie]
         models, unusual = (sum(row[key] for row in rows) for key in ("models", "unusual"))

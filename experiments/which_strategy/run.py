@@ -50,9 +50,7 @@ def specs_of(cell: Cell) -> Iterator[list[WorkerSpec]]:
     steps = max(round(STEPS * cell["scale"] * cell.get("times", 1.0)), 1)
     strategy = cell["strategy"] if cell["strategy"] != COLLECTIVE else STANDS_FOR_IT
     run_file = HERE / f"{cell['setting']}.toml"
-    with planned(
-        run_file=run_file, strategy=strategy, steps=steps, seconds=100.0 * steps, seed=cell["seed"]
-    ) as specs:  # fmt: skip
+    with planned(run_file=run_file, strategy=strategy, steps=steps, seconds=100.0 * steps, seed=cell["seed"]) as specs:
         if cell["speeds"] == STRAGGLER:
             specs[-1] = replace(specs[-1], slowdown=SLOWDOWN)
         yield specs

@@ -48,10 +48,12 @@ class Series:
         if STRATEGIES[strategy].delivery is Delivery.COLLECTIVE:
             return None
         least = [
-            min((c["cpu_ms_per_step"] for key, cells in self._by_key.items() if key[0] == name for c in cells.values()),
-                default=None)
+            min(
+                (c["cpu_ms_per_step"] for key, cells in self._by_key.items() if key[0] == name for c in cells.values()),
+                default=None,
+            )
             for name in (strategy, ALONE)
-        ]  # fmt: skip
+        ]
         return least[0] / least[1] if least[0] and least[1] else None
 
     @property

@@ -47,8 +47,10 @@ def rows_of_step(spec: WorkerSpec, task: Task, model: nn.Module, device: torch.d
     if train.accumulate > have:
         raise ConfigError(
             f"a step of {train.accumulate} batches needs as many examples, and {spec.name} has {have}",
-            key="train.accumulate", value=train.accumulate, accepted=f"1 to {have}",
-        )  # fmt: skip
+            key="train.accumulate",
+            value=train.accumulate,
+            accepted=f"1 to {have}",
+        )
     used = min(asked, have // train.accumulate)
     crowded = _too_large(spec, task, model, device, asked, used)
     rows = used * train.accumulate
@@ -94,8 +96,10 @@ def _refuse_beyond_memory(
     raise ConfigError(
         f"a batch of {rows} examples needs at least {_size(rows * bytes_of_row)} {what}, and {where} has "
         f"{_size(memory_bytes)}",
-        key=_KEY, value=spec.config.train.batch_size, accepted=f"1 to {fits} for {spec.name}",
-    )  # fmt: skip
+        key=_KEY,
+        value=spec.config.train.batch_size,
+        accepted=f"1 to {fits} for {spec.name}",
+    )
 
 
 def kept_bytes_per_row(model: nn.Module, task: Task, rows: int) -> int:

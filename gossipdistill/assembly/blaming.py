@@ -115,8 +115,13 @@ def _optimizer(cause: BaseException, what: str, task: Task, learner: Learner, co
 
 
 _HINTS: tuple[Callable[[BaseException, str, Task, Learner, RunConfig], str | None], ...] = (
-    _label, _batch_of_one, _memory, _no_gradient, _unused, _optimizer,
-)  # fmt: skip
+    _label,
+    _batch_of_one,
+    _memory,
+    _no_gradient,
+    _unused,
+    _optimizer,
+)
 
 
 # --- collectives ------------------------------------------------------------------------------------------------------

@@ -102,9 +102,17 @@ def build_task(spec: WorkerSpec, strategy: Strategy) -> Task:
     index, count = spec.shard or (spec.place, spec.count)
     keys = spec.config.task
     shard = Shard(
-        index, count, keys.shards, keys.examples_per_peer, spec.config.seed, spec.data_dir, spec.pooled,
-        keys.skew, keys.classes_per_peer, fewer_will_do(spec),
-    )  # fmt: skip
+        index,
+        count,
+        keys.shards,
+        keys.examples_per_peer,
+        spec.config.seed,
+        spec.data_dir,
+        spec.pooled,
+        keys.skew,
+        keys.classes_per_peer,
+        fewer_will_do(spec),
+    )
     task = load_task(keys.name, shard, spec.config.task_options(), spec.user_folder)
     if strategy.needs.class_outputs and not task.distillable:
         raise NeedsError(
@@ -152,9 +160,15 @@ def build_learner(
     train = config.train
     options = train.optimizer_options
     optimizer = optimizer or build_optimizer(
-        train.optimizer, model, train.lr, train.momentum, train.weight_decay, options,
-        asked="train.momentum" in spec.resolved.origins, folder=spec.user_folder,
-    )  # fmt: skip
+        train.optimizer,
+        model,
+        train.lr,
+        train.momentum,
+        train.weight_decay,
+        options,
+        asked="train.momentum" in spec.resolved.origins,
+        folder=spec.user_folder,
+    )
     refuse_sparse_gradients(model, optimizer, sparse_gradients(model, task.loss, *_few(task, device)))
     _refuse_closure(strategy, optimizer)
     refuse_unkept(optimizer=optimizer)

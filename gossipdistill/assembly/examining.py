@@ -117,10 +117,17 @@ class Examiner:
         labels = (worker.task.validation[1], worker.task.train[1])
         alone = not worker.learner.ledger.exchanges and worker.gossip.strategy.delivery is not Delivery.COLLECTIVE
         outcome = judge(
-            self._look(outputs), self.start if steps >= COMPARED_AFTER_STEPS else None, worker.trace,
-            steps=worker.learner.step, broken=self._broken(outputs), figures=figures, labels=labels, alone=alone,
-            settings=settings, whole=class_answers(outputs, labels[0]),
-        )  # fmt: skip
+            self._look(outputs),
+            self.start if steps >= COMPARED_AFTER_STEPS else None,
+            worker.trace,
+            steps=worker.learner.step,
+            broken=self._broken(outputs),
+            figures=figures,
+            labels=labels,
+            alone=alone,
+            settings=settings,
+            whole=class_answers(outputs, labels[0]),
+        )
         if outcome.ending is Ending.DIVERGED or not steps:
             return Verdict(outcome)  # what is not finite is not published either
         return Verdict(outcome, self._unexchanged(steps, now, confirmed_by))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -27,21 +28,29 @@ class Counted(Protocol):
     def traffic(self) -> Mapping[str, Traffic]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The training of one process: the number of processes so far under its name, the steps that were made before it,
+    its seconds, and when it began."""
+
+    incarnations: int
+    steps_before: int
+    wall_s: float
+    cpu_s: float
+    began_s: float
+
+
 def peer_result(
     worker: Worker,
     driver: Counted,
     status: str,
-    incarnations: int,
-    steps_before: int,
-    wall_s: float,
-    cpu_s: float,
-    began_s: float,
+    process: Process,
     figures: dict[str, float] | None,
     verdict: Verdict,
 ) -> PeerRecord:
     """One peer's entry of `summary.json`, with its incoming links."""
     learner, ledger = worker.learner, worker.learner.ledger
-    steps = max(learner.step - steps_before, 0)
+    steps, wall_s, cpu_s = max(learner.step - process.steps_before, 0), process.wall_s, process.cpu_s
     traffic = driver.traffic
     figures = figures or {}
     metrics = {name: _number(value) for name, value in figures.items() if name != "loss"}
@@ -49,7 +58,7 @@ def peer_result(
         name=learner.name,
         status=status,
         pid=os.getpid(),
-        incarnations=incarnations,
+        incarnations=process.incarnations,
         steps=learner.step,
         steps_per_s=round(steps / wall_s, 3) if wall_s > 0 else 0.0,
         cpu_s_per_step=round(cpu_s / steps, 6) if steps else None,
@@ -72,7 +81,7 @@ def peer_result(
         push_sum_weight=_number(worker.gossip.held_weight())
         if worker.gossip.strategy.delivery is Delivery.MASS
         else None,
-        first_exchange_s=_first_exchange_s(worker, began_s),
+        first_exchange_s=_first_exchange_s(worker, process.began_s),
         staleness_steps=_spread(ledger.staleness, lambda value: value),
         age_s=_spread(ledger.ages, bin_to_age_s),
         quarantined=dict(ledger.quarantined),

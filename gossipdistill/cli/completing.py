@@ -82,14 +82,20 @@ _METAVAR = "[SHELL]"
 InstallCompletion = Annotated[
     str | None,
     typer.Option(
-        OPTIONS[0], metavar=_METAVAR, callback=_install, is_eager=True,
+        OPTIONS[0],
+        metavar=_METAVAR,
+        callback=_install,
+        is_eager=True,
         help="Have the Tab key complete commands and options: bash, zsh, fish or powershell; by default this shell.",
     ),
-]  # fmt: skip
+]
 ShowCompletion = Annotated[
     str | None,
     typer.Option(
-        OPTIONS[1], metavar=_METAVAR, callback=_show, is_eager=True,
+        OPTIONS[1],
+        metavar=_METAVAR,
+        callback=_show,
+        is_eager=True,
         help="Print what --install-completion would install.",
     ),
-]  # fmt: skip
+]

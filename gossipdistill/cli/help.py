@@ -14,15 +14,31 @@ from typer.core import TyperCommand, TyperGroup
 
 OPTION_GROUPS: dict[str, tuple[str, ...]] = {
     "What is learned, and for how long": (
-        "task", "strategy", "steps", "seconds", "virtual_seconds", "strategies", "seeds", "seed", "settings",
+        "task",
+        "strategy",
+        "steps",
+        "seconds",
+        "virtual_seconds",
+        "strategies",
+        "seeds",
+        "seed",
+        "settings",
     ),
     "Who takes part": (
-        "peers", "topology", "name", "listen", "advertise", "shard", "start_when", "start_within", "device",
+        "peers",
+        "topology",
+        "name",
+        "listen",
+        "advertise",
+        "shard",
+        "start_when",
+        "start_within",
+        "device",
     ),
     "What goes wrong": ("faults", "max_restarts", "resume", "fresh", "storm", "shrink"),
     "Keys": ("key", "join", "secure", "insecure", "keys", "renew", "replace", "run", "address"),
     "Files and output": ("data_dir", "out", "output", "plot", "wait_s", "visited_every"),
-}  # fmt: skip
+}
 """The titles with the names of their parameters. Parameters in no group come last, under `OTHERS`."""
 OTHERS = "Other options"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,6 +34,10 @@ from gossipdistill.cli.options import (
 )
 from gossipdistill.errors import ConfigError, UsageError
 from gossipdistill.observe.busy import busy
+
+if TYPE_CHECKING:
+    from gossipdistill.config.spec import WorkerSpec
+    from gossipdistill.observe.records import SummaryRecord
 
 Name = Annotated[str | None, typer.Option(envvar="GOSSIPDISTILL_NAME", help="Which peer this is.")]
 Listen = Annotated[
@@ -108,9 +112,20 @@ def run(
 
         say("reading the configuration and the data, and trying the model")
         asked = Asked(
-            run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+            run_file,
+            peers,
+            topology,
+            task,
+            strategy,
+            steps,
+            seconds,
+            seed,
+            settings,
+            data_dir,
+            device,
+            out,
             KeyOptions(secure=secure),
-        )  # fmt: skip
+        )
         planned = afflict(plan_local(asked, resume=resume), faults)
         findings = check(planned)
         specs = settle(planned)
@@ -123,9 +138,7 @@ def run(
     written = written_to(folder / "summary.json", local.summary.unwritten)
     again = f"Again:     gossipdistill show {_again(out, folder)}"
     if output is Format.JSON:
-        for verdict in local.summary.expectations:
-            if not verdict.met:
-                err_console.print(verdict.line, style="red", markup=False, soft_wrap=True)
+        _print_unmet(local.summary)
     print_result(local.summary, output, render, written, again)
     raise typer.Exit(code)
 
@@ -170,16 +183,25 @@ def worker(
         from gossipdistill.runtime.peer_files import RESULT_FILE
 
         asked = Asked(
-            run_file, peers, topology, task, strategy, steps, seconds, seed, settings, data_dir, device, out,
+            run_file,
+            peers,
+            topology,
+            task,
+            strategy,
+            steps,
+            seconds,
+            seed,
+            settings,
+            data_dir,
+            device,
+            out,
             KeyOptions(key, join, secure, insecure),
-        )  # fmt: skip
+        )
         (spec,) = afflict([plan_worker(asked, name, listen, advertise, shard, start_when, start_within, fresh)], faults)
     print_notices(spec.notices)
     if spec.insecure:
         err_console.print(f"gossipdistill: {INSECURE}", style="bold red", markup=False, soft_wrap=True)
-    title = f"{spec.name} of {spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}"
-    title += f", at {spec.listen}, {told(spec.threads)}"
-    with Display(err_console, title) as display:
+    with Display(err_console, _title_of(spec, told(spec.threads))) as display:
         if spec.faults is None:
             code, summary = run_alone(spec, display)
         else:
@@ -229,12 +251,27 @@ def compare(
         code = comparison.run()
     folder = out / comparison.summary.name
     print_result(
-        comparison.summary, output, render,
+        comparison.summary,
+        output,
+        render,
         "Try next:  kill -9 one of them yourself:  gossipdistill run --seconds 60   "
         "(process ids are shown beside the names)",
         f"Runs:      {folder}/*/summary.json         Again:  gossipdistill show {_again(out, folder)}",
-    )  # fmt: skip
+    )
     raise typer.Exit(code)
+
+
+def _print_unmet(summary: SummaryRecord) -> None:
+    """The expectations that are not met, beside a summary that is printed as JSON."""
+    for verdict in summary.expectations:
+        if not verdict.met:
+            err_console.print(verdict.line, style="red", markup=False, soft_wrap=True)
+
+
+def _title_of(spec: WorkerSpec, threads: str) -> str:
+    """The first line of the display of one worker."""
+    what = f"{spec.config.name}: {spec.config.strategy.name} on {spec.config.task.name}"
+    return f"{spec.name} of {what}, at {spec.listen}, {threads}"
 
 
 def _split(text: str) -> list[str]:

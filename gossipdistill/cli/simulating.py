@@ -132,10 +132,15 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bar = Progress(
-            TextColumn("{task.fields[now]}"), BarColumn(), TextColumn("{task.fields[peers]} peers"),
-            TextColumn("{task.fields[rate]} events/s"), TimeRemainingColumn(), console=err_console, transient=True,
+            TextColumn("{task.fields[now]}"),
+            BarColumn(),
+            TextColumn("{task.fields[peers]} peers"),
+            TextColumn("{task.fields[rate]} events/s"),
+            TimeRemainingColumn(),
+            console=err_console,
+            transient=True,
             refresh_per_second=5,
-        )  # fmt: skip
+        )
         self._of = f" of {seconds:g}" if seconds is not None else ""
         self._task = self._bar.add_task("", total=1.0, now="building", peers=peers, rate="-")
 

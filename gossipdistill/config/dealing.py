@@ -36,7 +36,9 @@ def refuse_one_part_twice(parts: Mapping[str, Part], how: str, file: object) -> 
         holder = holders.setdefault(part, name)
         if holder != name:
             raise ConfigError(
-                f"{holder} and {name} have the same shard, and would train on the same examples", file=file,
-                key="shard", value=f"{part[0] + 1}/{part[1]}",
+                f"{holder} and {name} have the same shard, and would train on the same examples",
+                file=file,
+                key="shard",
+                value=f"{part[0] + 1}/{part[1]}",
                 accepted='a shard for one peer only, or task.shards = "same"',
-            )  # fmt: skip
+            )

@@ -81,9 +81,11 @@ def environment_layers(environ: Mapping[str, str] = os.environ) -> list[Layer]:
         layers = [Layer(Origin(Source.ENVIRONMENT, "GOSSIPDISTILL_SET"), parse_settings(settings))]
     except (ValueError, UsageError) as error:
         raise ConfigError(
-            f"cannot be read: {error}", key="GOSSIPDISTILL_SET", value=environ["GOSSIPDISTILL_SET"],
+            f"cannot be read: {error}",
+            key="GOSSIPDISTILL_SET",
+            value=environ["GOSSIPDISTILL_SET"],
             accepted="key=value key=value",
-        ) from None  # fmt: skip
+        ) from None
     if environ.get("GOSSIPDISTILL_PEERS"):
         values = {"peers": environ["GOSSIPDISTILL_PEERS"]}
         layers.append(Layer(Origin(Source.ENVIRONMENT, "GOSSIPDISTILL_PEERS"), values))

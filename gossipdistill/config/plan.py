@@ -202,9 +202,11 @@ def _local_roster(asked: Asked, common: Resolved) -> Roster:
     """The roster of a run on this machine, with free ports where it names none."""
     if classify(common.config.peers) == "addresses":
         raise ConfigError(
-            "a run on this machine needs a count or a roster", key="peers", value=common.config.peers,
+            "a run on this machine needs a count or a roster",
+            key="peers",
+            value=common.config.peers,
             accepted="for example 4, or unlike-4; addresses are for: gossipdistill worker",
-        )  # fmt: skip
+        )
     roster = load_roster(common.config.peers, asked.base_of(common, "peers"))
     for entry in roster.peer:
         if entry.address != NOWHERE and not is_loopback(entry.address.host):
@@ -258,9 +260,11 @@ def _with_roster(
         )
     if classify(where) == "count":
         raise ConfigError(
-            "a single worker cannot find the others by a count", key="peers", value=where,
+            "a single worker cannot find the others by a count",
+            key="peers",
+            value=where,
             accepted="a roster, or addresses with --shard K/N; a count is for: gossipdistill run",
-        )  # fmt: skip
+        )
     roster = load_roster(where, asked.base_of(common, "peers"))
     entry = roster.entry(name)
     known = entry.address if entry.address != NOWHERE else None
@@ -344,8 +348,9 @@ def _refuse_no_meeting(common: Resolved) -> None:
     if collective and not (common.config.strategy.model_extra or {}).get("rendezvous"):
         raise ConfigError(
             f"is needed by {common.config.strategy.name} when workers are started one by one",
-            key="strategy.rendezvous", accepted="tcp://HOST:PORT, the first peer's host and a free port, alike on all",
-        )  # fmt: skip
+            key="strategy.rendezvous",
+            accepted="tcp://HOST:PORT, the first peer's host and a free port, alike on all",
+        )
 
 
 def with_roster_entry(layers: Sequence[Layer], name: str, values: dict[str, object]) -> list[Layer]:

@@ -60,9 +60,13 @@ def examine(asked: Asked, progress: Progress) -> ExaminationRecord:
     if entry is not None:
         listen, advertise = _places(entry, asked)
         case = replace(
-            case, name=entry.name, named=asked.name is not None, listen=listen, advertise=advertise,
+            case,
+            name=entry.name,
+            named=asked.name is not None,
+            listen=listen,
+            advertise=advertise,
             bound_host=local.bound(listen, look_ups),
-        )  # fmt: skip
+        )
     file = find("peers", asked.where).resolve()
     keys, curve = look_at_keys(asked.key, asked.secure, case, file)
     case = replace(case, keys=keys)
@@ -76,9 +80,11 @@ def examine(asked: Asked, progress: Progress) -> ExaminationRecord:
 def _roster(where: str) -> Roster:
     if classify(where) == "count":
         raise ConfigError(
-            "peers that are only counted find free ports on this machine by themselves", key="peers", value=where,
+            "peers that are only counted find free ports on this machine by themselves",
+            key="peers",
+            value=where,
             accepted="a roster, ready-made or a .toml file",
-        )  # fmt: skip
+        )
     roster = load_roster(where)
     if roster.without_ports:
         text = f"port 0 is picked by `gossipdistill run`; nobody could call {', '.join(roster.without_ports[:8])}"

@@ -99,6 +99,23 @@ class _Other:
     calls_from: bytes = b""
     """The route of the connection on which it has called this side's control socket."""
 
+    def meeting(self) -> Meeting:
+        """What is known of it, as it is reported."""
+        return Meeting(
+            self.kind,
+            self.reached,
+            self.reaches_me,
+            self.answered_as,
+            self.versions,
+            self.wire_version,
+            tuple(self.trips_s),
+            self.clock_ahead_s,
+            self.small_s,
+            self.large_bytes,
+            self.large_s,
+            self.large_wanted,
+        )
+
     def turned_away(self, name: str, wire_version: str, now: float) -> None:
         """Its worker has refused the greeting, so it is there."""
         self.kind, self.answered_as, self.reached = "worker", name, True
@@ -152,9 +169,17 @@ class Meetings:
     into the head of every message."""
 
     def __init__(
-        self, me: str, boot: int, address: Address, place: int, facts: Mapping[str, str],
-        dialled: Sequence[str], undialled: Sequence[str] = (), answered: Sequence[str] = (), listens: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        me: str,
+        boot: int,
+        address: Address,
+        place: int,
+        facts: Mapping[str, str],
+        dialled: Sequence[str],
+        undialled: Sequence[str] = (),
+        answered: Sequence[str] = (),
+        listens: bool = True,
+    ) -> None:
         self.me, self._boot, self._listens = me, Boot(boot), listens
         self._speaker = PeerName(f"doctor.{me}"[:64])
         self._address, self._place, self._facts = address, place, dict(facts)
@@ -358,14 +383,7 @@ class Meetings:
 
     def result(self) -> dict[str, Meeting]:
         """The results of the peers that were waited for, in the order in which they were given."""
-        return {
-            one.name: Meeting(
-                one.kind, one.reached, one.reaches_me, one.answered_as, one.versions, one.wire_version,
-                tuple(one.trips_s), one.clock_ahead_s, one.small_s, one.large_bytes, one.large_s, one.large_wanted,
-            )
-            for one in self._others.values()
-            if one.awaited
-        }  # fmt: skip
+        return {one.name: one.meeting() for one in self._others.values() if one.awaited}
 
     def _greeting(self, wanted: str, wall_s: float, reply_wanted: bool) -> Greeting:
         facts = self._facts | {"doctor": "1", "name": self.me, "for": wanted, "clock_s": f"{wall_s:.6f}"}

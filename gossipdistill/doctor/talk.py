@@ -46,7 +46,7 @@ def talk(
 
     `listen` and `dial` are IP addresses; without `listen` no peer can call. With `curve` all is encrypted, and callers
     without a trusted key are refused. Returns how long it took (s), and the refused callers as IP address -> key.
-    """  # fmt: skip
+    """
     line = _Line(Sockets(DEFAULT_LIMITS, curve=curve, guarded=False), meetings)
     began_s = now = time.monotonic()
     try:

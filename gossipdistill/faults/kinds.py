@@ -361,16 +361,39 @@ class ClockJump(ProcessFault):
 
 Fault = Annotated[
     Union[  # noqa: UP007 - a union of a dozen reads better so
-        Drop, Delay, Jitter, Duplicate, Reorder, Corrupt, OneWay, Partition, RateLimit,
-        Slow, Pause, Kill, Restart, ClockJump,
+        Drop,
+        Delay,
+        Jitter,
+        Duplicate,
+        Reorder,
+        Corrupt,
+        OneWay,
+        Partition,
+        RateLimit,
+        Slow,
+        Pause,
+        Kill,
+        Restart,
+        ClockJump,
     ],
     Field(discriminator="kind"),
-]  # fmt: skip
+]
 KINDS: dict[str, type[Any]] = {
-    "drop": Drop, "delay": Delay, "jitter": Jitter, "duplicate": Duplicate, "reorder": Reorder, "corrupt": Corrupt,
-    "one_way": OneWay, "partition": Partition, "rate_limit": RateLimit,
-    "slow": Slow, "pause": Pause, "kill": Kill, "restart": Restart, "clock_jump": ClockJump,
-}  # fmt: skip
+    "drop": Drop,
+    "delay": Delay,
+    "jitter": Jitter,
+    "duplicate": Duplicate,
+    "reorder": Reorder,
+    "corrupt": Corrupt,
+    "one_way": OneWay,
+    "partition": Partition,
+    "rate_limit": RateLimit,
+    "slow": Slow,
+    "pause": Pause,
+    "kill": Kill,
+    "restart": Restart,
+    "clock_jump": ClockJump,
+}
 
 
 def _percent(share: float) -> str:

@@ -71,9 +71,11 @@ def roster_file(where: str) -> Path:
     file = bundled.find("peers", where)
     if file in [ready for _, ready in bundled.listing("peers")]:
         raise ConfigError(
-            "came with the installation and is not changed; copy it first", key="peers", value=where,
+            "came with the installation and is not changed; copy it first",
+            key="peers",
+            value=where,
             accepted=f"a .toml file of your own: cp {file} .",
-        )  # fmt: skip
+        )
     return file
 
 

@@ -293,5 +293,10 @@ def _pooled(specs: Sequence[WorkerSpec]) -> WorkerSpec:
     first = specs[0]
     resolved = first.resolved.changed({"topology": "complete"}, chosen("compare: one worker alone"))
     return replace(
-        first, resolved=resolved, names=(first.name,), addresses=(first.listen,), pooled=True, slowdown=1.0,
-    )  # fmt: skip
+        first,
+        resolved=resolved,
+        names=(first.name,),
+        addresses=(first.listen,),
+        pooled=True,
+        slowdown=1.0,
+    )

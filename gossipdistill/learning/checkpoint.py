@@ -233,8 +233,10 @@ def file_parts(tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
             raise TypeError(f"{name} is of {tensor.dtype}, which a checkpoint cannot hold")
         part = tensor.reshape(-1).view(torch.uint8).numpy().data
         header[name] = {
-            "dtype": NAMED_TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]
-        }  # fmt: skip
+            "dtype": NAMED_TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + len(part)],
+        }
         at += len(part)
         parts.append(part)
     text = json.dumps(header).encode()

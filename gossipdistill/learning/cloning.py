@@ -34,10 +34,27 @@ from gossipdistill.learning.evaluation import generators_kept
 M = TypeVar("M", bound=nn.Module)
 
 _ATOMS = (
-    type(None), bool, int, float, complex, str, bytes, range, slice, type, property,
-    types.ModuleType, types.CodeType, types.GeneratorType, types.CoroutineType, torch.dtype, torch.device, torch.Size,
-    torch.layout, torch.memory_format,
-)  # fmt: skip
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    slice,
+    type,
+    property,
+    types.ModuleType,
+    types.CodeType,
+    types.GeneratorType,
+    types.CoroutineType,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    torch.layout,
+    torch.memory_format,
+)
 _RECURSION = 20_000
 """Python's own limit of 1000 calls ends at about 80 modules inside one another."""
 _COLLECTORS = (list, dict, set, deque)

@@ -23,10 +23,22 @@ from gossipdistill.learning.evaluation import evaluating, generators_kept, modes
 from gossipdistill.learning.shared_arrays import SharedArrays
 from gossipdistill.user_code import users_code
 
-_BROADCAST = frozenset((
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128, torch.complex64, torch.complex32,
-    torch.int64, torch.int32, torch.int8, torch.uint8, torch.bool,
-))  # fmt: skip
+_BROADCAST = frozenset(
+    (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.complex128,
+        torch.complex64,
+        torch.complex32,
+        torch.int64,
+        torch.int32,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
+)
 """`torch.distributed` sends these types over gloo."""
 _EXTRA_STATE = "_extra_state"
 """The name under which torch keeps what `get_extra_state` gives ends in this."""

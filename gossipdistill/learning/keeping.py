@@ -35,16 +35,30 @@ Node = Any
 module."""
 
 NAMED_TYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.complex64: "C64",
-    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
-    torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
-    torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 """A safetensors file has a name for these types of tensors."""
 _COMPRESSED = {
-    torch.sparse_csr: ("crow_indices", "col_indices"), torch.sparse_bsr: ("crow_indices", "col_indices"),
-    torch.sparse_csc: ("ccol_indices", "row_indices"), torch.sparse_bsc: ("ccol_indices", "row_indices"),
-}  # fmt: skip
+    torch.sparse_csr: ("crow_indices", "col_indices"),
+    torch.sparse_bsr: ("crow_indices", "col_indices"),
+    torch.sparse_csc: ("ccol_indices", "row_indices"),
+    torch.sparse_bsc: ("ccol_indices", "row_indices"),
+}
 _DEPTH_MAX = 64
 _PLAIN = (bool, int, str)
 
@@ -80,8 +94,12 @@ class Keeper:
         if isinstance(value, Tensor):
             return self._tensor(value, name)
         if isinstance(value, Mapping):
-            return {"dict": [[self.keep(k, f"{name}.key", depth + 1), self.keep(v, f"{name}.{k}", depth + 1)]
-                             for k, v in value.items()]}  # fmt: skip
+            return {
+                "dict": [
+                    [self.keep(k, f"{name}.key", depth + 1), self.keep(v, f"{name}.{k}", depth + 1)]
+                    for k, v in value.items()
+                ]
+            }
         if isinstance(value, float | complex | np.generic):
             return _number(value)
         if isinstance(value, list | tuple | deque | set | frozenset):

@@ -161,9 +161,15 @@ def begin(
     fine = all(torch.finfo(part.dtype).eps <= torch.finfo(torch.float32).eps for part in parts.values())
     coordinates = Coordinates.of(learner.model, learner.shared)
     return Mass(
-        q, coordinates, blocks_of(parts), stretch_max, fine, scalars=dict.fromkeys(scalars, 0.0),
-        weight_min=weight_min, weight_max=WEIGHTS_MAX * max(learner.count, len(learner.peers)),
-    )  # fmt: skip
+        q,
+        coordinates,
+        blocks_of(parts),
+        stretch_max,
+        fine,
+        scalars=dict.fromkeys(scalars, 0.0),
+        weight_min=weight_min,
+        weight_max=WEIGHTS_MAX * max(learner.count, len(learner.peers)),
+    )
 
 
 # --- what comes ------------------------------------------------------------------------------------------------------

@@ -239,8 +239,21 @@ def _from_numpy(values: NDArray[Any], word: str) -> Tensor:
     return tensor if tensor.dtype is dtype else tensor.view(dtype)
 
 
-_NUMPY = frozenset((
-    torch.float64, torch.float32, torch.float16, torch.complex128, torch.complex64, torch.int64, torch.int32,
-    torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
-))  # fmt: skip
+_NUMPY = frozenset(
+    (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.complex128,
+        torch.complex64,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint64,
+        torch.uint32,
+        torch.uint16,
+        torch.uint8,
+    )
+)
 """`numpy` has these types, and a payload carries their own bits in them."""

@@ -219,10 +219,13 @@ def progress_words(record: Progress) -> str:
     """One record of progress as a line."""
     r = record
     parts = [
-        f"step {r.step} ({100 * r.share:.0f} %)", f"{r.steps_per_s:.1f} steps/s", f"loss {_loss(r)}",
+        f"step {r.step} ({100 * r.share:.0f} %)",
+        f"{r.steps_per_s:.1f} steps/s",
+        f"loss {_loss(r)}",
         *([f"{_validation_name(r)} {_validation(r)}"] if _validation(r) else []),
-        f"{r.exchanges} exchanges", f"{r.alive} of {r.expected} peers",
-    ]  # fmt: skip
+        f"{r.exchanges} exchanges",
+        f"{r.alive} of {r.expected} peers",
+    ]
     times = f"{clock_words(r.elapsed_s)} of training"
     times += f", about {clock_words(r.left_s)} left" if r.left_s is not None else ""
     return f"{', '.join(parts)}; {times}"
@@ -248,9 +251,18 @@ def _cells(name: str, row: Row, late: Sequence[str]) -> list[RenderableType]:
     sees = "" if row.state == "gone" else seen
     left = r.left_s if row.state == TRAINING else None
     return [
-        name, str(row.pid), Text(state), bar, str(r.step), pace, _loss(r), _validation(r), str(r.exchanges), sees,
+        name,
+        str(row.pid),
+        Text(state),
+        bar,
+        str(r.step),
+        pace,
+        _loss(r),
+        _validation(r),
+        str(r.exchanges),
+        sees,
         clock_words(left) if left is not None else "",
-    ]  # fmt: skip
+    ]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -51,9 +51,12 @@ class Fitting:
         for place in kept:
             column = self.columns[place]
             table.add_column(
-                column.title, justify="right" if column.right else "left", no_wrap=not column.folding,
-                overflow="fold", vertical="bottom" if not column.folding else "top",
-            )  # fmt: skip
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.folding,
+                overflow="fold",
+                vertical="bottom" if not column.folding else "top",
+            )
         for row in self.rows:
             table.add_row(*(row[place] for place in kept))
         return table

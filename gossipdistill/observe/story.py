@@ -166,9 +166,11 @@ def _half(line: bytes, by: str) -> Iterable[Told]:
 def _known(name: str, names: Sequence[str], run: Path, what: str) -> None:
     if name not in names:
         raise ConfigError(
-            f"no peer {name!r} has written events in {run}; {nearest(name, names)}", key="PEER|PARCEL", value=what,
+            f"no peer {name!r} has written events in {run}; {nearest(name, names)}",
+            key="PEER|PARCEL",
+            value=what,
             accepted="the name of a peer, or sender/topic/number for a parcel",
-        )  # fmt: skip
+        )
 
 
 def _of_peer(events: Sequence[Told], name: str) -> list[str]:

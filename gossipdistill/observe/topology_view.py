@@ -177,11 +177,19 @@ def _draw(panel: Axes, schedule: Schedule, exchange: int) -> None:
     for a, b in one_way:
         panel.add_patch(
             FancyArrowPatch(
-                at[a], at[b], arrowstyle="-|>", mutation_scale=13, shrinkA=math.sqrt(size) / 2 + 1,
-                shrinkB=math.sqrt(size) / 2 + 2, connectionstyle="arc3,rad=0.12", color=_LINK, alpha=faint,
-                linewidth=1.5, zorder=1,
+                at[a],
+                at[b],
+                arrowstyle="-|>",
+                mutation_scale=13,
+                shrinkA=math.sqrt(size) / 2 + 1,
+                shrinkB=math.sqrt(size) / 2 + 2,
+                connectionstyle="arc3,rad=0.12",
+                color=_LINK,
+                alpha=faint,
+                linewidth=1.5,
+                zorder=1,
             )
-        )  # fmt: skip
+        )
     points = list(at.values())
     panel.scatter([x for x, _ in points], [y for _, y in points], s=size, color=_NODE, edgecolors="white", zorder=2)
     if n <= NAMED_PEERS_MAX:

@@ -126,8 +126,10 @@ def _check_options(kind: Callable[..., Any], options: Mapping[str, Any]) -> None
             own = f"; it is train.{key}" if key in _OURS and key not in ("params", "betas") else ""
             raise ConfigError(
                 f"this optimizer has no such option{own or '; ' + nearest(key, free)}",
-                key=f"{OPTIONS_KEY}.{key}", value=value, accepted=", ".join(free) or "none",
-            )  # fmt: skip
+                key=f"{OPTIONS_KEY}.{key}",
+                value=value,
+                accepted=", ".join(free) or "none",
+            )
 
 
 __all__ = ["OPTIMIZERS", "SGD_C", "Adam_C", "build_optimizer", "check_optimizer"]

@@ -44,9 +44,13 @@ def options(
     if keep not in get_args(Keep):
         raise ValueError(f"keep = {keep!r}: one of {', '.join(get_args(Keep))}")
     return {
-        "topc": topc, "decay": decay, "kappa": kappa, "aggregation": aggregation, "keep": keep,
+        "topc": topc,
+        "decay": decay,
+        "kappa": kappa,
+        "aggregation": aggregation,
+        "keep": keep,
         "whole_model": whole_model,
-    }  # fmt: skip
+    }
 
 
 @torch.no_grad()

@@ -86,7 +86,12 @@ class ProbeMessages:
         known = self.table.closed
         self.dissemination.tell(
             Claim(
-                me.name, me.boot, self.incarnation, ClaimKind.ALIVE, me.name,
-                None if known else me.address, 0 if known else me.place,
+                me.name,
+                me.boot,
+                self.incarnation,
+                ClaimKind.ALIVE,
+                me.name,
+                None if known else me.address,
+                0 if known else me.place,
             )
-        )  # fmt: skip
+        )

@@ -108,9 +108,11 @@ def _lock(number: int, folder: Path, name: str, now: Callable[[], float], pause:
                 continue
             raise ConfigError(
                 f"{_holder(number)} runs in this folder as {name} and is alive; two would overwrite each other's files",
-                file=folder, key="--name", value=name,
+                file=folder,
+                key="--name",
+                value=name,
                 accepted="another --name, another folder (--out), or none of the two before that process has ended",
-            ) from None  # fmt: skip
+            ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise ConfigError(f"cannot be locked: {error.strerror}", file=folder / FILE) from None

@@ -38,9 +38,10 @@ def needed(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            f"cannot be written: {error.strerror or error}", file=error.filename or file,
+            f"cannot be written: {error.strerror or error}",
+            file=error.filename or file,
             accepted="a folder with room in it that may be written to, as in --out FOLDER",
-        ) from None  # fmt: skip
+        ) from None
 
 
 @dataclass

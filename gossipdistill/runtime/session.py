@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gossipdistill.assembly.examining import Examiner, Verdict
-from gossipdistill.assembly.results import peer_result
+from gossipdistill.assembly.results import Process, peer_result
 from gossipdistill.config.spec import WorkerSpec
 from gossipdistill.drivers.network_thread import NetworkThread
 from gossipdistill.drivers.zeromq import Driver
@@ -276,14 +276,9 @@ class Session:
     def _result(
         self, status: str, wall_s: float, cpu_s: float, figures: dict[str, float] | None, verdict: Verdict
     ) -> PeerRecord:
-        unwritten = self.checkpoints.unwritten()
-        unwritten += [self.recorder.problem] if self.recorder.problem else []
-        unwritten += self.files.problems()
-        clock = self.clock
-        result = peer_result(
-            self.worker, self.driver, status, self.start_count, clock.steps_before, wall_s, cpu_s, clock.began_s,
-            figures, verdict,
-        )  # fmt: skip
+        unwritten = [*self.checkpoints.unwritten(), *filter(None, [self.recorder.problem]), *self.files.problems()]
+        process = Process(self.start_count, self.clock.steps_before, wall_s, cpu_s, self.clock.began_s)
+        result = peer_result(self.worker, self.driver, status, process, figures, verdict)
         told = [f"not written: {problem}" for problem in unwritten]
         troubles, warnings = [*told, *result.troubles], [*told, *result.warnings]
         return result.but(troubles=troubles, warnings=warnings, unwritten=unwritten)

@@ -108,10 +108,7 @@ class WorkerProcess:
         refuse_unsendable(spec, parts.strategy, task, learner.model)
         prints = parts.fingerprint()
         files, folder = PeerFiles(spec.folder, self.disk), self._checkpoints()
-        if spec.resume:
-            self._phase("looking for its checkpoint")
-        anew = "without --resume" if spec.released_by_launcher else "with --fresh"
-        found = resume(folder, learner, spec.resolved, anew) if spec.resume else Resumption()
+        found = self._resume(folder, learner)
         resumed = found.checkpoint
         with needed(spec.folder):
             highest = max(folder.highest_boot(), above)
@@ -121,11 +118,7 @@ class WorkerProcess:
         injected = InjectedFaults(spec.faults, spec.names, spec.name, lambda: self.released.began_s)
         driver = self._driver(network, start_count.boot, prints, injected)
         with Recorder(spec.folder, self.report, time.monotonic(), disk=self.disk) as recorder:
-            with needed(spec.folder):
-                recorder.prepare()
-                files.begin(spec.resolved.as_json())
-                if not spec.resume:
-                    folder.clear()
+            self._begin_files(recorder, files, folder)
             unwatched = self.watchdog.start()
             driver.heartbeat = self.watchdog.heartbeat
             network.start(driver)
@@ -134,9 +127,7 @@ class WorkerProcess:
                 worker = parts.worker(network.mailbox)
                 if resumed is not None:
                     worker.resume(resumed)
-                problems = INSECURE if spec.insecure else "", lock.problem, unwatched
-                for event in _told_at_start(learner, start_count, found, filter(None, problems)):
-                    recorder.record(event)
+                self._record_start(recorder, learner, start_count, found, [lock.problem, unwatched])
                 examiner = Examiner(worker, spec.config.train, plan=spec.faults)
                 self._phase("looking at its model before the first step")
                 examiner.begin(spec.config.steps, resumed is not None)
@@ -145,18 +136,30 @@ class WorkerProcess:
                 checkpoints = Checkpoints(worker, spec.config, Saver(folder), clock, start_count.count)
                 welcome = Welcome(spec.name, start_count.boot, outgrow_max)
                 session = Session(
-                    spec, self.report, self.stop, worker, network, driver, recorder, start_count.count, injected,
-                    clock, checkpoints, files, examiner, self._live(worker), welcome,
-                )  # fmt: skip
+                    spec,
+                    self.report,
+                    self.stop,
+                    worker,
+                    network,
+                    driver,
+                    recorder,
+                    start_count.count,
+                    injected,
+                    clock,
+                    checkpoints,
+                    files,
+                    examiner,
+                    self._live(worker),
+                    welcome,
+                )
                 barrier = StartBarrier(spec, self.report, self.stop, self.released, network.mailbox, recorder, welcome)
                 barrier.wait(session.look)
                 self._catch_up(session, barrier, resumed)
                 return session.train_and_serve()
             except Exception as error:
                 shown = explained(error, task, learner, spec, network.mailbox)
-                if shown is error and isinstance(error, GossipdistillError):
-                    raise  # caused by the user or by another peer
-                network.stop(text_of(error.__cause__ or error), crashed=True)
+                if shown is not error or not isinstance(error, GossipdistillError):  # else: the user or another peer
+                    network.stop(text_of(error.__cause__ or error), crashed=True)
                 if shown is error:
                     raise
                 raise shown from error.__cause__ or error
@@ -165,6 +168,27 @@ class WorkerProcess:
                 if watch is not None:
                     watch.stop()
                 network.stop(self.stop.reason or "finished")
+
+    def _resume(self, folder: CheckpointFolder, learner: Learner) -> Resumption:
+        if not self.spec.resume:
+            return Resumption()
+        self._phase("looking for its checkpoint")
+        anew = "without --resume" if self.spec.released_by_launcher else "with --fresh"
+        return resume(folder, learner, self.spec.resolved, anew)
+
+    def _begin_files(self, recorder: Recorder, files: PeerFiles, folder: CheckpointFolder) -> None:
+        with needed(self.spec.folder):
+            recorder.prepare()
+            files.begin(self.spec.resolved.as_json())
+            if not self.spec.resume:
+                folder.clear()
+
+    def _record_start(
+        self, recorder: Recorder, learner: Learner, start_count: StartCount, found: Resumption, problems: list[str]
+    ) -> None:
+        problems = [INSECURE if self.spec.insecure else "", *problems]
+        for event in _told_at_start(learner, start_count, found, filter(None, problems)):
+            recorder.record(event)
 
     def _checkpoints(self) -> CheckpointFolder:
         spec = self.spec

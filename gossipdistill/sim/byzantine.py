@@ -31,9 +31,15 @@ class ByzantinePeer:
         self._chance = random.Random(f"liar {seed}")
         self._codes = list(RefusalCode)
         self._lies: list[Callable[[str], Message]] = [
-            self._about_the_living, self._about_the_dead, self._about_itself, self._about_boots,
-            self._foreign_receipt, self._wrong_confirmation, self._wish_for_nothing, self._refusal,
-        ]  # fmt: skip
+            self._about_the_living,
+            self._about_the_dead,
+            self._about_itself,
+            self._about_boots,
+            self._foreign_receipt,
+            self._wrong_confirmation,
+            self._wish_for_nothing,
+            self._refusal,
+        ]
         world.at(world.now, self._lie)
 
     def _lie(self) -> None:

@@ -254,8 +254,12 @@ _LINK_FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
     "partition": _partition,
 }
 _PROCESS_FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "slow": _slow, "pause": _pause, "kill": _kill, "restart": _restart, "clock_jump": _clock_jump,
-}  # fmt: skip
+    "slow": _slow,
+    "pause": _pause,
+    "kill": _kill,
+    "restart": _restart,
+    "clock_jump": _clock_jump,
+}
 
 
 # --- a storm blows ----------------------------------------------------------------------------------------------------
@@ -287,10 +291,18 @@ def make_world(storm: Storm, observers: Sequence[Observer] = ()) -> World:
         return _learner(storm, compute, launch)
 
     return World(
-        names, spawn, network, ProcessFaults(plan, names), storm.limits, storm.seed, storm.closed,
-        observers=observers, over_the_wire=storm.over_the_wire, clocks_apart_s=storm.clocks_apart_s,
+        names,
+        spawn,
+        network,
+        ProcessFaults(plan, names),
+        storm.limits,
+        storm.seed,
+        storm.closed,
+        observers=observers,
+        over_the_wire=storm.over_the_wire,
+        clocks_apart_s=storm.clocks_apart_s,
         keyed=storm.keyed,
-    )  # fmt: skip
+    )
 
 
 def _learner(storm: Storm, compute: Compute, launch: Launch) -> Stepper:
@@ -377,10 +389,19 @@ def _smaller(storm: Storm) -> Iterator[Storm]:
         if PEERS_MIN <= peers < storm.peers:
             yield _with_fewer(storm, peers)
     plainer: list[dict[str, Any]] = [
-        {"byzantine": "", "bends": False, "lazy": False}, {"bends": False}, {"lazy": False},
-        {"refusal": 0.0}, {"jitter_s": 0.0}, {"homing": 0.0}, {"straggler_share": 0.0},
-        {"over_the_wire": False}, {"clocks_apart_s": 0.0}, {"start_within_s": 0.0}, {"closed": True}, {"pull": False},
-    ]  # fmt: skip
+        {"byzantine": "", "bends": False, "lazy": False},
+        {"bends": False},
+        {"lazy": False},
+        {"refusal": 0.0},
+        {"jitter_s": 0.0},
+        {"homing": 0.0},
+        {"straggler_share": 0.0},
+        {"over_the_wire": False},
+        {"clocks_apart_s": 0.0},
+        {"start_within_s": 0.0},
+        {"closed": True},
+        {"pull": False},
+    ]
     for change in plainer:
         if any(getattr(storm, key) != value for key, value in change.items()):
             yield replace(storm, **change)

@@ -196,9 +196,11 @@ class World(EventLoop):
             self.clock_jump(name, value)
         else:
             plain: dict[ActKind, Callable[[str], object]] = {
-                ActKind.KILL: self.kill, ActKind.RESTART: self.start, ActKind.PAUSE: self.pause,
+                ActKind.KILL: self.kill,
+                ActKind.RESTART: self.start,
+                ActKind.PAUSE: self.pause,
                 ActKind.RESUME: self.resume,
-            }  # fmt: skip
+            }
             plain[kind](name)
 
     def host(self, name: str) -> Host:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gossipdistill.assembly.examining import Verdict
-from gossipdistill.assembly.results import peer_result
+from gossipdistill.assembly.results import Process, peer_result
 from gossipdistill.drivers.zeromq.sending import Traffic
 from gossipdistill.faults import FaultPlan
 from gossipdistill.observe.records import FaultRecord, PeerRecord, Spans, SummaryRecord
@@ -50,10 +50,9 @@ def peer_entry(simulated: SimulatedPeer, host: Host, now_s: float, interrupted: 
         verdict = simulated.examiner.end(outputs, figures, host.local(now_s), confirmed)
         status = verdict.outcome.ending.value if status == "finished" else status
     began_s = simulated.began_s if simulated.began_s is not None else host.started_s
-    entry = peer_result(
-        worker, _Host(host), status, host.incarnation, simulated.steps_before, simulated.trained_s(now_s), 0.0,
-        host.local(began_s), figures, verdict,
-    )  # fmt: skip
+    trained_s = simulated.trained_s(now_s)
+    process = Process(host.incarnation, simulated.steps_before, trained_s, 0.0, host.local(began_s))
+    entry = peer_result(worker, _Host(host), status, process, figures, verdict)
     return entry.but(pid=None, cpu_s_per_step=None, cores=None, lived_s=round(now_s - host.started_s, 3))
 
 

@@ -215,11 +215,17 @@ class Simulation:
         if self.judge is not None:
             observers.append(self.judge)
         self.world = World(
-            names, self.spawn, _network(sim, first.config.seed, self.plan, names),
-            ProcessFaults(self.plan, names) if self.plan else None, DEFAULT_LIMITS, first.config.seed,
-            fingerprint=prints, observers=observers, clocks_apart_s=sim.clocks_apart_s,
+            names,
+            self.spawn,
+            _network(sim, first.config.seed, self.plan, names),
+            ProcessFaults(self.plan, names) if self.plan else None,
+            DEFAULT_LIMITS,
+            first.config.seed,
+            fingerprint=prints,
+            observers=observers,
+            clocks_apart_s=sim.clocks_apart_s,
             stopwatch=self.stopwatch,
-        )  # fmt: skip
+        )
 
     def run(self) -> int:
         """Run to the end, or until stopped. Returns the exit code; `summary` then holds the summary.

@@ -235,9 +235,10 @@ class ConcurrentAdversarial(Strategy):
         asked = (self._asked, extent.inputs[0])
         request = {f"model.{name}": tensor for name, tensor in model_arrays(extent.model).items()}
         request |= {
-            "rows": torch.empty(asked, dtype=torch.int32, device="meta"), "means": torch.empty(asked, device="meta"),
+            "rows": torch.empty(asked, dtype=torch.int32, device="meta"),
+            "means": torch.empty(asked, device="meta"),
             "first": torch.empty(1, dtype=torch.int64, device="meta"),
-        }  # fmt: skip
+        }
         answers = torch.empty(2, dtype=torch.int64, device="meta")
         answer = {"d": torch.empty(extent.inputs, device="meta"), "answers": answers}
         return [Publication(request, self.exchange.encoding), Publication(answer, "int8")]

@@ -79,9 +79,10 @@ class Task:
         if isinstance(self.model, nn.Module) or not callable(self.model):
             found = type(self.model).__name__
             raise ConfigError(
-                f"must be a function that builds a new model, this is a {found}", key="Task.model",
+                f"must be a function that builds a new model, this is a {found}",
+                key="Task.model",
                 accepted="for example model=lambda: nn.Linear(2, 2)",
-            )  # fmt: skip
+            )
         if not callable(self.loss):
             raise ConfigError("must be a function of (outputs, labels)", key="Task.loss", value=self.loss)
         x, y = _pair(self.train, "Task.train")
@@ -124,9 +125,10 @@ class Task:
             low, high = int(y.min()), int(y.max())
             if low < 0 or high >= len(names):
                 raise ConfigError(
-                    f"label {low if low < 0 else high} has no class name", key=key,
+                    f"label {low if low < 0 else high} has no class name",
+                    key=key,
                     accepted=f"0 to {len(names) - 1}, one number for each of Task.classes",
-                )  # fmt: skip
+                )
 
     @property
     def class_count(self) -> int | None:

@@ -116,9 +116,10 @@ def _check_outputs(task: Task, out: object, x: Tensor) -> None:
         return
     if out.ndim != 2 or out.shape[1] < classes or (task.classes and out.shape[1] != classes):
         raise ConfigError(
-            f"gives outputs {list(out.shape)}, and the labels ask for {classes} classes", key="Task.model",
+            f"gives outputs {list(out.shape)}, and the labels ask for {classes} classes",
+            key="Task.model",
             accepted=f"logits [{len(x)}, {classes}]",
-        )  # fmt: skip
+        )
 
 
 def _check_labels(task: Task, out: Tensor) -> None:
@@ -136,9 +137,12 @@ def _check_labels(task: Task, out: Tensor) -> None:
                     task.loss(out[:1].cpu(), y[row : row + 1])  # on a GPU it would end the process
             except UserCodeError as error:
                 raise UserCodeError(
-                    "Task.loss", error.told, key=key, problem=f"label {label} at row {row} of {part} is refused "
+                    "Task.loss",
+                    error.told,
+                    key=key,
+                    problem=f"label {label} at row {row} of {part} is refused "
                     f"by Task.loss; accepted: 0 to {out.shape[1] - 1}: {error.told}",
-                ) from error.__cause__  # fmt: skip
+                ) from error.__cause__
 
 
 def _check_metrics(task: Task, model: nn.Module, out: Tensor, y: Tensor) -> None:

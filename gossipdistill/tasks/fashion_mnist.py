@@ -58,8 +58,17 @@ SPLIT_SEED = 2017
 """The permutation that separates pool and transfer set has this seed, not that of the run, so that runs can be
 compared."""
 CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 ABOUT = About(
     origin="Fashion-MNIST, Zalando Research 2017, github.com/zalandoresearch/fashion-mnist",
     licence="MIT",

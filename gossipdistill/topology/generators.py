@@ -102,8 +102,9 @@ def torus(peers: Sequence[str], *, rows: int | None = None) -> Schedule:
     if rows is None and high == 1 and n > 3:
         raise ConfigError(
             f"{n} peers cannot be a grid, as {n} is prime; take {n - 1} or {n + 1} peers, or another kind",
-            key="kind", value="torus",
-        )  # fmt: skip
+            key="kind",
+            value="torus",
+        )
     graph = nx.grid_2d_graph(high, n // high, periodic=True)
     pairs = [[peers[a * (n // high) + b], peers[c * (n // high) + d]] for (a, b), (c, d) in graph.edges]
     unequal = [pair for pair in pairs if pair[0] != pair[1]]  # a row of one peer wraps onto itself

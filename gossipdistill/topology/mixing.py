@@ -105,8 +105,10 @@ def metropolis(schedule: Schedule, exchange: int, alive: frozenset[str] | None =
     Xiao, Boyd and Kim 2007). Requires that each link of the exchange has its reverse."""
     links = adjacency(schedule, exchange, alive)
     if not np.array_equal(links, links.T):
-        raise ConfigError(f"metropolis weights need both directions of each link, and exchange {exchange} of the "
-                          f"{schedule.kind} topology lacks some; both_ways = true, or uniform weights")  # fmt: skip
+        raise ConfigError(
+            f"metropolis weights need both directions of each link, and exchange {exchange} of the "
+            f"{schedule.kind} topology lacks some; both_ways = true, or uniform weights"
+        )
     degree = links.sum(axis=0)
     weights = np.where(links, 1.0 / (1.0 + np.maximum.outer(degree, degree)), 0.0)
     np.fill_diagonal(weights, 1.0 - weights.sum(axis=1))

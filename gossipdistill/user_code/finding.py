@@ -40,8 +40,10 @@ def find_user_object(name: str, key: str, usual: str, accepted: str, folder: Pat
         stem = Path(module_name).stem
         raise ConfigError(
             "names a file; a module is meant, found from the current folder",
-            key=key, value=name, accepted=f"for example {stem}:{attribute or usual}",
-        )  # fmt: skip
+            key=key,
+            value=name,
+            accepted=f"for example {stem}:{attribute or usual}",
+        )
     if not module_name or not attribute:
         raise ConfigError("is half a name", key=key, value=name, accepted=accepted)
     module = _import(name, key, module_name, (folder or Path.cwd()).absolute())

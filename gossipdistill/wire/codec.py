@@ -59,10 +59,24 @@ WIRE_VERSION = 3
 
 # Kind 2 is retired (the heartbeat of wire version 1) and is not given again.
 _KINDS: dict[type, int] = {
-    Greeting: 1, Refusal: 3, Announce: 4, Want: 5, Confirm: 6, Leave: 7, State: 8,
-    Ping: 9, PingRequest: 10, Ack: 11, Nack: 12, Receipt: 13, StatusQuery: 14, ReliableMessage: 15, Piece: 16,
-    Here: 17, Enrolments: 18,
-}  # fmt: skip
+    Greeting: 1,
+    Refusal: 3,
+    Announce: 4,
+    Want: 5,
+    Confirm: 6,
+    Leave: 7,
+    State: 8,
+    Ping: 9,
+    PingRequest: 10,
+    Ack: 11,
+    Nack: 12,
+    Receipt: 13,
+    StatusQuery: 14,
+    ReliableMessage: 15,
+    Piece: 16,
+    Here: 17,
+    Enrolments: 18,
+}
 _WITH_BODY = frozenset(_KINDS[kind] for kind in (State, ReliableMessage, Piece))
 _UNREAD = frozenset(_KINDS[kind] for kind in (State, Piece))
 _HEAD_ENTRIES = 6
@@ -74,8 +88,13 @@ def encode(envelope: Envelope) -> list[bytes | memoryview]:
     """The frames of an envelope: one for control, two for data. The payload's body is not copied."""
     message = envelope.message
     head: list[Any] = [
-        WIRE_VERSION, _KINDS[type(message)], envelope.sender, envelope.boot, envelope.to, envelope.to_boot,
-    ]  # fmt: skip
+        WIRE_VERSION,
+        _KINDS[type(message)],
+        envelope.sender,
+        envelope.boot,
+        envelope.to,
+        envelope.to_boot,
+    ]
     match message:
         case Greeting(address, place, fingerprint, contacts, reply_wanted, features):
             known = [[c.name, c.address.host, c.address.port, c.place] for c in contacts]
@@ -179,9 +198,15 @@ def _unpack(frame: bytes | memoryview, limits: Limits) -> list[Any]:
         # length is the longest list that any message has, not the size of the frame.
         longest = max(limits.arrays_max, limits.contacts_per_greeting_max, 64)
         head = msgpack.unpackb(
-            frame, raw=False, strict_map_key=True, max_str_len=4 * check.TEXT_CHARACTERS_MAX, max_bin_len=0,
-            max_array_len=longest, max_map_len=limits.fingerprint_entries_max, max_ext_len=0,
-        )  # fmt: skip
+            frame,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=4 * check.TEXT_CHARACTERS_MAX,
+            max_bin_len=0,
+            max_array_len=longest,
+            max_map_len=limits.fingerprint_entries_max,
+            max_ext_len=0,
+        )
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(WireCode.NOT_MSGPACK, type(error).__name__) from None
     if not isinstance(head, list):
@@ -271,9 +296,14 @@ def _data(kind: int, fields: list[Any], body: memoryview, limits: Limits) -> Mes
         if sort is DeliveryClass.STATE:
             raise WireError(WireCode.FIELD, "a state is no consignment")
         what = Content(
-            check.text(topic), check.payload(layout, body, limits), check.number(step), check.number(exchange),
-            delivery=sort, weight=check.weight(weight), degree=check.number(degree),
-        )  # fmt: skip
+            check.text(topic),
+            check.payload(layout, body, limits),
+            check.number(step),
+            check.number(exchange),
+            delivery=sort,
+            weight=check.weight(weight),
+            degree=check.number(degree),
+        )
         return ReliableMessage(check.number(number), what)
     delivery, topic, key, number, offset, size = check.take(fields, 6)
     if not check.is_number(size) or size != len(body):

@@ -33,8 +33,9 @@ def spec_of(*settings: str) -> WorkerSpec:
 
 def task_of(rows: int, width: int = 8) -> Task:
     x = torch.rand(rows, width)
-    return Task(model=lambda: nn.Linear(width, 1), train=(x, x[:, :1]), validation=(x, x[:, :1]),
-                loss=nn.functional.mse_loss)  # fmt: skip
+    return Task(
+        model=lambda: nn.Linear(width, 1), train=(x, x[:, :1]), validation=(x, x[:, :1]), loss=nn.functional.mse_loss
+    )
 
 
 def test_newcomer_9_a_batch_larger_than_the_shard_is_the_whole_shard_and_is_said() -> None:

@@ -55,8 +55,10 @@ LIMITS = Limits(payload_bytes_max=1 << 20, arrays_max=40, header_bytes_max=20_00
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        (Publication(arrays((1000, 300)), "raw"),
-         ("300,000 numbers in encoding raw are 1.2 MB (1.1 MiB)", "half (0.6 MB", "at most 1.0 MB (1.0 MiB)")),
+        (
+            Publication(arrays((1000, 300)), "raw"),
+            ("300,000 numbers in encoding raw are 1.2 MB (1.1 MiB)", "half (0.6 MB", "at most 1.0 MB (1.0 MiB)"),
+        ),
         (Publication(arrays((1000, 900)), "half"), ("in encoding half are 1.8 MB", "int8 (1.0 MB")),
         (Publication(arrays((4000, 1000)), "half"), ("even int8 needs 4.2 MB", "codistill_predictions")),
         (Publication(arrays(*[(1,)] * 41), "raw"), ("41 arrays, and one payload has at most 40",)),
@@ -68,7 +70,7 @@ LIMITS = Limits(payload_bytes_max=1 << 20, arrays_max=40, header_bytes_max=20_00
         (Publication(arrays(*[(1,)] * 40), "raw"), ()),
         (Publication({"a" * 1024: torch.empty((1,) * 8)}, "raw"), ()),
     ],
-)  # fmt: skip
+)
 def test_each_bound_is_named_with_what_was_found(sent: Publication, words: tuple[str, ...]) -> None:
     problem = problem_of(sent, LIMITS)
     assert all(word in problem for word in words), problem

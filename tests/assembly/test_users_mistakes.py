@@ -172,24 +172,45 @@ MISTAKES = [
     ("label", (), 3, "label -1 at row 5 of this peer's training data is refused by Task.loss; accepted: 0 to 2: "),
     ("detached", (), 3, "training failed at step 0: RuntimeError: element 0 of tensors does not require grad"),
     ("batchnorm", ("--set", "train.batch_size=1"), 3, "train.batch_size = 1, accepted: 2 or more"),
-    ("memory", (), 3, "training failed at step 0: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB "
-     "(FILE:memory), in Task.model: train.batch_size = 8; a smaller one needs less memory"),
+    (
+        "memory",
+        (),
+        3,
+        "training failed at step 0: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB "
+        "(FILE:memory), in Task.model: train.batch_size = 8; a smaller one needs less memory",
+    ),
     ("backward", (), 3, "training failed at step 0: LookupError: no way back (FILE:backward), in Task.model"),
-    ("fine", ("--set", "train.optimizer=odd:Wilful"), 3,
-     "training failed at step 0: ValueError: will not step (FILE:optimizer), in train.optimizer: train.optimizer = "),
+    (
+        "fine",
+        ("--set", "train.optimizer=odd:Wilful"),
+        3,
+        "training failed at step 0: ValueError: will not step (FILE:optimizer), in train.optimizer: train.optimizer = ",
+    ),
     ("loss", (), 11, ": RuntimeError: third loss (FILE:loss), in Task.loss"),
     ("forward", (), 11, "training failed at step 3: ArithmeticError: fourth call (FILE:forward), in Task.model"),
     ("exits", (), 11, "training failed at step 3: SystemExit: enough (FILE:exits), in Task.model"),
     ("metric", (), 11, ": ZeroDivisionError: at the end (FILE:metric), in Task.metrics['luck']"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("how", "more", "code", "message"), MISTAKES, ids=[f"{m[0]}{len(m[1])}" for m in MISTAKES])
 def test_a_worker_tells_the_users_mistake(
     say: Say, tmp_path: Path, how: str, more: tuple[str, ...], code: int, message: str
 ) -> None:
-    ended = say(*WORKER, "--steps", "5", "--set", f"task.how={how}", "--set", "linger_s=0",
-                "--set", "train.batch_size=8", "--set", "train.step_time_s=0", *more)  # fmt: skip
+    ended = say(
+        *WORKER,
+        "--steps",
+        "5",
+        "--set",
+        f"task.how={how}",
+        "--set",
+        "linger_s=0",
+        "--set",
+        "train.batch_size=8",
+        "--set",
+        "train.step_time_s=0",
+        *more,
+    )
     said = ended[2].splitlines()[-1]
     for mark in (
         "factory",
@@ -219,8 +240,21 @@ def test_a_worker_tells_the_users_mistake(
 
 @pytest.mark.parametrize(("how", "code", "step"), [("forward", 11, 3), ("backward", 3, 0)])
 def test_a_simulation_tells_the_peer_as_well(say: Say, how: str, code: int, step: int) -> None:
-    ended = say("simulate", "--task", "odd:task", "--strategy", "isolated", "--peers", "2", "--virtual-seconds", "2",
-                "--set", f"task.how={how}", "--set", "task.shards=same")  # fmt: skip
+    ended = say(
+        "simulate",
+        "--task",
+        "odd:task",
+        "--strategy",
+        "isolated",
+        "--peers",
+        "2",
+        "--virtual-seconds",
+        "2",
+        "--set",
+        f"task.how={how}",
+        "--set",
+        "task.shards=same",
+    )
     said = ended[2].splitlines()[-1]
     assert ended[:2] == (code, "")
     assert f"training failed at step {step}: " in said

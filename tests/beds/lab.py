@@ -85,10 +85,17 @@ class Lab:
 
     def _start(self, name: str, *options: str) -> Command:
         self.workers[name] = self.started(
-            "worker", "--name", name, "--task", "paced:task", "--seconds", "3600", *options,
+            "worker",
+            "--name",
+            name,
+            "--task",
+            "paced:task",
+            "--seconds",
+            "3600",
+            *options,
             env={"BED_STEPS": str(self._steps_file(name)), "OMP_NUM_THREADS": "1"},
             within=self.bed.on(name, self.folder),
-        )  # fmt: skip
+        )
         return self.workers[name]
 
     def end_all(self) -> dict[str, dict[str, Any]]:

@@ -80,8 +80,11 @@ class NetBed:
     def _begin_world(self) -> None:
         self._world = subprocess.Popen(
             [*DIES_WITH_US, "unshare", "--net", "--mount", "sh", "-c", _ALONE],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert self._world.stdout is not None
         said = self._world.stdout.readline().strip()
         if said != "ready":
@@ -95,8 +98,21 @@ class NetBed:
     def _add(self, name: str) -> None:
         self._in_world("ip", "netns", "add", name)
         if name in self.home:
-            self._in_world("ip", "link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", f"to-{name}",
-                           "netns", "router")  # fmt: skip
+            self._in_world(
+                "ip",
+                "link",
+                "add",
+                "eth0",
+                "netns",
+                name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"to-{name}",
+                "netns",
+                "router",
+            )
             self._in_world("ip", "-n", "router", "link", "set", f"to-{name}", "master", "indoors", "up")
         elif name in self.wires:
             self._add_wire(name, self.wires[name])
@@ -117,8 +133,11 @@ class NetBed:
         words = [f"to-{name}", "eth0", str(wire.delay_s), str(wire.loss), str(wire.bytes_per_s)]
         process = subprocess.Popen(
             [*self._inside(), sys.executable, str(Path(__file__).with_name("wire.py")), *words],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         self._wires.append(process)
         assert process.stdout is not None
         said = process.stdout.readline().strip()
@@ -175,8 +194,20 @@ class NetBed:
 
     def refuse_calls(self, name: str, sender: str) -> None:
         """`sender` cannot open a connection to `name`; where `name` has called first, both talk."""
-        self.do(name, "iptables", "-A", "INPUT", "-s", self.addresses[sender], "-m", "conntrack", "--ctstate", "NEW",
-                "-j", "DROP")  # fmt: skip
+        self.do(
+            name,
+            "iptables",
+            "-A",
+            "INPUT",
+            "-s",
+            self.addresses[sender],
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "NEW",
+            "-j",
+            "DROP",
+        )
 
     def heal(self) -> None:
         """All cuts are over."""

@@ -40,10 +40,21 @@ class Pair:
 
     def start(self, name: str) -> Command:
         return self._started(
-            "worker", "--name", name, "--peers", "two.toml", "--seconds", "3600", "--start-when", "2",
-            "--start-within", str(START_S), "--set", "train.checkpoint_every_s=1",
+            "worker",
+            "--name",
+            name,
+            "--peers",
+            "two.toml",
+            "--seconds",
+            "3600",
+            "--start-when",
+            "2",
+            "--start-within",
+            str(START_S),
+            "--set",
+            "train.checkpoint_every_s=1",
             env={"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
 
     def run_folder(self, name: str) -> Path:
         return self.folder / "runs/first-light" / name
@@ -90,9 +101,18 @@ def test_who_is_asked_to_end_saves_and_says_goodbye(number: signal.Signals, tmp_
 def test_nohup_is_respected(tmp_path: Path, started: Started) -> None:
     ports = free_pairs(1)
     alone = started(
-        "worker", "--name", "ada", "--shard", "1/1", "--listen", f"127.0.0.1:{ports[0]}", "--seconds", "3600",
-        within=["nohup"], env={"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        "worker",
+        "--name",
+        "ada",
+        "--shard",
+        "1/1",
+        "--listen",
+        f"127.0.0.1:{ports[0]}",
+        "--seconds",
+        "3600",
+        within=["nohup"],
+        env={"OMP_NUM_THREADS": "1"},
+    )
     ada = tmp_path / "runs/first-light/ada"
     until(lambda: _trains(ada), START_S, "the start")
     alone.process.send_signal(signal.SIGHUP)

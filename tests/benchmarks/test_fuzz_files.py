@@ -13,9 +13,14 @@ from benchmarks.fuzzing.planted_files import BUGS, ReaderBug, hunt
 
 MUTANTS = 150
 """Of each kind. A failure says the command that shows it again."""
-QUICK = ("a kind of topology may be a list", "a key in a secret file may be missing", "NaN is a number",
-         "the shape of a record is not checked: a list where a text is meant",
-         "the reason of an event is told as it is written", "states of generators are not tried")  # fmt: skip
+QUICK = (
+    "a kind of topology may be a list",
+    "a key in a secret file may be missing",
+    "NaN is a number",
+    "the shape of a record is not checked: a list where a text is meant",
+    "the reason of an event is told as it is written",
+    "states of generators are not tried",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])

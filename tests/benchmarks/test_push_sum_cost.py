@@ -33,8 +33,18 @@ def test_what_is_posted_comes_back_and_no_weight_is_lost() -> None:
 
 def test_the_table_judges_and_shows_what_was_before(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"strategy": "sgp", "optimizer": "SGD", "operations": 6.0, "beyond": 0.0, "python_bytes": 0}
-    monkeypatch.setattr(push_sum_cost, "circumstances", lambda module: {"command": module, "date": "", "cores": 1,
-                        "processor": "", "load_at_start": [0.0], "versions": {}})  # fmt: skip
+    monkeypatch.setattr(
+        push_sum_cost,
+        "circumstances",
+        lambda module: {
+            "command": module,
+            "date": "",
+            "cores": 1,
+            "processor": "",
+            "load_at_start": [0.0],
+            "versions": {},
+        },
+    )
     found = {"kernels": {"about": push_sum_cost.circumstances("x"), "rows": [row]}}
     before = {"kernels": {"about": push_sum_cost.circumstances("y"), "rows": [row | {"beyond": 10.0}]}}
     lines = push_sum_cost.report(found, before)

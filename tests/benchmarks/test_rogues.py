@@ -76,12 +76,24 @@ def test_a_ping_behind_a_full_queue_and_a_reset_end_nobody(pair: tuple[Node, Nod
 def test_what_does_not_hold_is_named() -> None:
     assert faults("garbage", HONEST, HONEST) == []
     worse = replace(
-        HONEST, pace=0.5, exchanges=float("nan"), grown_bytes=10**9, applied=1, exit_codes=[-6, 143],
-        ended_within_s=9.0, accuracy=0.5,
-    )  # fmt: skip
+        HONEST,
+        pace=0.5,
+        exchanges=float("nan"),
+        grown_bytes=10**9,
+        applied=1,
+        exit_codes=[-6, 143],
+        ended_within_s=9.0,
+        accuracy=0.5,
+    )
     assert faults("garbage", worse, HONEST) == [
-        "exit codes [-6, 143]", "SIGTERM", "pace", "exchanges", "memory", "applied", "accuracy",
-    ]  # fmt: skip
+        "exit codes [-6, 143]",
+        "SIGTERM",
+        "pace",
+        "exchanges",
+        "memory",
+        "applied",
+        "accuracy",
+    ]
     assert faults("a model of noise", replace(HONEST, applied=9), HONEST) == []
     rows = table({NOBODY: {"open": HONEST}, "garbage": {"open": worse, "keyed": "no worker"}}, ["keyed", "open"])
     assert [row.rpartition(" | ")[2][:4] for row in rows[2:]] == ["PASS", "ERRO", "FAIL"]

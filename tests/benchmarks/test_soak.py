@@ -153,8 +153,10 @@ def test_what_the_system_says_of_a_process_and_of_the_mark_that_it_carries() -> 
     name, _, value = mark.partition("=")
     child = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {name: value},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {name: value},
+    )
     with child:
         assert child.stdout is not None
         child.stdout.readline()

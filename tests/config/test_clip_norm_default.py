@@ -8,8 +8,16 @@ from gossipdistill.config.schema import RunConfig
 from gossipdistill.strategies import STRATEGIES
 
 AVERAGING = {
-    "gossip_averaging", "sgp", "osgp", "async_gradient_push", "adpsgd", "dpsgd", "dmsgd", "decentlam", "all_reduce",
-}  # fmt: skip
+    "gossip_averaging",
+    "sgp",
+    "osgp",
+    "async_gradient_push",
+    "adpsgd",
+    "dpsgd",
+    "dmsgd",
+    "decentlam",
+    "all_reduce",
+}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

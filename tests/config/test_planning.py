@@ -206,9 +206,11 @@ def test_under_a_plan_what_gossips_runs_again_for_as_long_as_it_took_before(
     assert comparison.run() == 20
     ran = [(specs[0].folder.parent.name, specs[0].config.seconds) for specs in FakeRun.asked]
     of_a_seed = [
-        ("isolated-s{}", None), ("gossip-averaging-s{}", None), ("gossip-averaging-s{}-faults", 4.2),
+        ("isolated-s{}", None),
+        ("gossip-averaging-s{}", None),
+        ("gossip-averaging-s{}-faults", 4.2),
         ("pooled-s{}", None),
-    ]  # fmt: skip
+    ]
     assert ran == [(name.format(seed), seconds) for seed in (0, 1) for name, seconds in of_a_seed]
     assert [specs[0].faults is not None for specs in FakeRun.asked] == [False, False, True, False] * 2
     assert {specs[0].config.steps for specs in FakeRun.asked} == {5}

@@ -24,9 +24,15 @@ from gossipdistill.messages import (
 )
 
 LIMITS = Limits(
-    probe_interval_s=0.2, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1, confirm_timeout_s=0.5,
-    consign_timeout_s=0.3, flush_s=0.05, piece_bytes_max=64 * 1024,
-)  # fmt: skip
+    probe_interval_s=0.2,
+    probe_timeout_s=0.1,
+    greet_interval_s=0.02,
+    greet_interval_max_s=0.1,
+    confirm_timeout_s=0.5,
+    consign_timeout_s=0.3,
+    flush_s=0.05,
+    piece_bytes_max=64 * 1024,
+)
 NAMES = ("ada", "bo", "cy")
 WITHIN_S = 10.0
 

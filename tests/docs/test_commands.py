@@ -20,8 +20,18 @@ from tests.docs.blocks import MANUAL, PAGES, ROOT, Block, blocks
 
 LIMIT_S = 120
 IN_PROCESS = (
-    "show", "story", "new", "doctor", "topology", "strategy", "task", "faults", "config", "keys", "help",
-)  # fmt: skip
+    "show",
+    "story",
+    "new",
+    "doctor",
+    "topology",
+    "strategy",
+    "task",
+    "faults",
+    "config",
+    "keys",
+    "help",
+)
 """Commands that start no process and change no signal: to call them here saves an interpreter each."""
 
 
@@ -135,11 +145,15 @@ PARALLEL = blocks("sh", "parallel")
 def test_commands_side_by_side(block: Block, tmp_path: Path) -> None:
     running = [
         subprocess.Popen(
-            ["bash", "-c", f"exec {line}"], cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
+            ["bash", "-c", f"exec {line}"],
+            cwd=tmp_path,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         for line in block.commands
-    ]  # fmt: skip
+    ]
     try:
         for line, process in zip(block.commands, running, strict=True):
             output, _ = process.communicate(timeout=LIMIT_S)

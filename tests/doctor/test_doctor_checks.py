@@ -16,8 +16,18 @@ from gossipdistill.roster import PeerEntry, Roster
 
 VERSIONS = {"gossipdistill": "0.1.0", "wire": "2", "torch": "2.13.0", "pyzmq": "27.0"}
 MET = Meeting(
-    "doctor", True, True, "bo", VERSIONS, "2", (0.001, 0.003, 0.002), 0.01, 0.002, 64_000_000, 0.5,
-)  # fmt: skip
+    "doctor",
+    True,
+    True,
+    "bo",
+    VERSIONS,
+    "2",
+    (0.001, 0.003, 0.002),
+    0.01,
+    0.002,
+    64_000_000,
+    0.5,
+)
 
 
 def case_of(**changes: Any) -> Case:
@@ -29,11 +39,20 @@ def case_of(**changes: Any) -> Case:
         )
     )
     whole = Case(
-        "lab.toml", roster, Machine(4, None, 1024, VERSIONS), "ada", True, Address("192.0.2.1", 7400),
-        Address("192.0.2.1", 7400), "192.0.2.1", ("ada",),
+        "lab.toml",
+        roster,
+        Machine(4, None, 1024, VERSIONS),
+        "ada",
+        True,
+        Address("192.0.2.1", 7400),
+        Address("192.0.2.1", 7400),
+        "192.0.2.1",
+        ("ada",),
         {"192.0.2.1": LookUp(("192.0.2.1",), 0.0, mine=True), "bo.lab": LookUp(("192.0.2.2",), 0.01)},
-        (Port(7400), Port(7401)), {"bo": MET}, keys=Keys(True, "keys/ada.secret"),
-    )  # fmt: skip
+        (Port(7400), Port(7401)),
+        {"bo": MET},
+        keys=Keys(True, "keys/ada.secret"),
+    )
     return replace(whole, **changes)
 
 
@@ -138,9 +157,12 @@ def test_listening_everywhere_needs_an_address_that_others_can_dial() -> None:
     everywhere = Address("0.0.0.0", 7400)
     says("addresses", case_of(listen=everywhere), Verdict.OK)
     says(
-        "addresses", case_of(listen=everywhere, advertise=everywhere), Verdict.PROBLEM,
-        "others cannot dial 0.0.0.0", "--advertise HOST:7400",
-    )  # fmt: skip
+        "addresses",
+        case_of(listen=everywhere, advertise=everywhere),
+        Verdict.PROBLEM,
+        "others cannot dial 0.0.0.0",
+        "--advertise HOST:7400",
+    )
 
 
 def test_an_own_name_that_is_loopback_on_the_own_machine() -> None:
@@ -163,14 +185,20 @@ def test_link_local_addresses() -> None:
 @pytest.mark.parametrize(
     ("ports", "verdict", "words"),
     [
-        ([Port(7400, "Address already in use", "process 7 (nginx)"), Port(7401)], Verdict.PROBLEM,
-         ["port 7400 of 192.0.2.1 cannot be listened on", "held by process 7 (nginx)", "end that program"]),
-        ([Port(7400, "Address already in use", "", True), Port(7401, "Address already in use", "", True)],
-         Verdict.WARNING, ["ports 7400 and 7401", "a worker answers there", "nothing, if it is this peer's"]),
+        (
+            [Port(7400, "Address already in use", "process 7 (nginx)"), Port(7401)],
+            Verdict.PROBLEM,
+            ["port 7400 of 192.0.2.1 cannot be listened on", "held by process 7 (nginx)", "end that program"],
+        ),
+        (
+            [Port(7400, "Address already in use", "", True), Port(7401, "Address already in use", "", True)],
+            Verdict.WARNING,
+            ["ports 7400 and 7401", "a worker answers there", "nothing, if it is this peer's"],
+        ),
         ([Port(80, "Permission denied"), Port(81, "Permission denied")], Verdict.PROBLEM, ["a port from 1024 on"]),
         ([Port(7400, "Cannot assign requested address")], Verdict.PROBLEM, ["is this ada's machine?"]),
     ],
-)  # fmt: skip
+)
 def test_ports_that_cannot_be_had(ports: list[Port], verdict: Verdict, words: list[str]) -> None:
     case = case_of(ports=tuple(ports))
     assert not case.listens

@@ -35,9 +35,15 @@ class World:
             others = names[place + 1 :] + names[:place]
             address = NOWHERE if name == nowhere else Address(name, 7400)
             self.doctors[name] = Meetings(
-                name, place + 1, address, place, FACTS, [o for o in others if o != nowhere],
-                [o for o in others if o == nowhere], listens=name != nowhere,
-            )  # fmt: skip
+                name,
+                place + 1,
+                address,
+                place,
+                FACTS,
+                [o for o in others if o != nowhere],
+                [o for o in others if o == nowhere],
+                listens=name != nowhere,
+            )
 
     def wall_s(self, name: str) -> float:
         return self.now + (self.ahead_s if name == self.order[-1] else 0.0)

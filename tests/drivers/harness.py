@@ -25,9 +25,13 @@ from gossipdistill.protocol.members import Identity
 from gossipdistill.protocol.peer import Peer
 
 LIMITS = Limits(
-    probe_interval_s=0.25, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1,
-    confirm_timeout_s=0.5, flush_s=0.05,
-)  # fmt: skip
+    probe_interval_s=0.25,
+    probe_timeout_s=0.1,
+    greet_interval_s=0.02,
+    greet_interval_max_s=0.1,
+    confirm_timeout_s=0.5,
+    flush_s=0.05,
+)
 DEADLINE_S = 60.0
 """A test that passes waits a small part of it, also where other processes take most of the processor."""
 

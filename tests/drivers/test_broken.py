@@ -32,9 +32,15 @@ from .harness import Node, free_address, wait_until
 PIECE_BYTES = 256 * 1024
 BODY_BYTES = 30 * PIECE_BYTES
 LIMITS = Limits(
-    probe_interval_s=0.25, probe_timeout_s=0.1, greet_interval_s=0.02, greet_interval_max_s=0.1, flush_s=0.05,
-    piece_bytes_max=PIECE_BYTES, data_buffer_bytes=128 * 1024, confirm_bytes_per_s=1e5,
-)  # fmt: skip
+    probe_interval_s=0.25,
+    probe_timeout_s=0.1,
+    greet_interval_s=0.02,
+    greet_interval_max_s=0.1,
+    flush_s=0.05,
+    piece_bytes_max=PIECE_BYTES,
+    data_buffer_bytes=128 * 1024,
+    confirm_bytes_per_s=1e5,
+)
 """Patience with a body of this size: 78 s, ten times as long as the test waits."""
 BODY = bytes(range(256)) * (BODY_BYTES // 256)
 

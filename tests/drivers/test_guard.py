@@ -81,8 +81,9 @@ def test_the_gate_closes_and_sheds_when_memory_is_short_and_opens_when_it_has_fa
     full = replace(PLENTY, resident_bytes=1001 * MB)
     kind, reason = gate.look(full) or ("", "")
     assert (kind, reason) == (
-        EventKind.LISTENER_CLOSED, "takes no more connections in: 1001 MB are in use, more than 1000 MB",
-    )  # fmt: skip
+        EventKind.LISTENER_CLOSED,
+        "takes no more connections in: 1001 MB are in use, more than 1000 MB",
+    )
     assert gate.sheds(full)
     less = replace(PLENTY, resident_bytes=951 * MB)
     assert gate.look(less) is None

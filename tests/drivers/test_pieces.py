@@ -94,10 +94,19 @@ def test_a_slow_reader_costs_a_bounded_number_of_bytes_and_others_keep_their_pac
     for_bo = [parcel("bo", 12 * size, 0, *what) for what in ((DeliveryClass.STATE, "s"), (DeliveryClass.MASS, "m"))]
     for_cy = [parcel("cy", size, seed, DeliveryClass.STATE, "s", mode=Mode.PULL) for seed in range(1, 6)]
     limits = Limits(
-        probe_interval_s=0.25, probe_timeout_s=0.1, blocked_after_s=30, greet_interval_s=0.02,
-        greet_interval_max_s=0.1, confirm_timeout_s=0.5, flush_s=0.05, data_buffer_bytes=256 * 1024,
-        piece_bytes_max=MIB, unread_bytes_max=8 * MIB, guard_interval_s=0.005, paused_s_max=30,
-    )  # fmt: skip
+        probe_interval_s=0.25,
+        probe_timeout_s=0.1,
+        blocked_after_s=30,
+        greet_interval_s=0.02,
+        greet_interval_max_s=0.1,
+        confirm_timeout_s=0.5,
+        flush_s=0.05,
+        data_buffer_bytes=256 * 1024,
+        piece_bytes_max=MIB,
+        unread_bytes_max=8 * MIB,
+        guard_interval_s=0.005,
+        paused_s_max=30,
+    )
     roster = {name: free_address() for name in ("ada", "bo", "cy")}
     # `cy` reads: where its loop has few turns it has no reason to pause a connection either.
     patient = replace(limits, unread_bytes_max=Limits().unread_bytes_max)

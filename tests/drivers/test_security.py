@@ -154,10 +154,12 @@ def test_the_doorkeeper_answers_every_question_and_remembers_a_bounded_number_of
     assert asked(*head, b"CURVE", z85.decode(former)) == (b"400", b"")
     assert "from 10.0.0.9 was turned away: it has the revoked key of bo" in said[0]
     for question in [
-        (*head, b"NULL"), (*head, b"PLAIN", b"ada", b"password"), (*head, b"CURVE", b"short"),
+        (*head, b"NULL"),
+        (*head, b"PLAIN", b"ada", b"password"),
+        (*head, b"CURVE", b"short"),
         (b"2.0", *head[1:], b"CURVE", z85.decode(public)),
         (*head[:2], b"global", *head[3:], b"CURVE", z85.decode(public)),
-    ]:  # fmt: skip
+    ]:
         assert asked(*question) == (b"400", b"")
     for number in range(500):
         assert asked(*head, b"CURVE", number.to_bytes(32, "big"))[0] == b"400"
@@ -358,8 +360,9 @@ def test_a_newcomer_of_another_wire_version_is_told_so_and_no_member_for_it(node
         head = msgpack.unpackb(eve.recv())
     assert head[:6] == [2, 3, "ada", 1, "bo", 2**40]
     assert head[6:8] == [
-        "wire_version", "the caller speaks wire version 2 and ada 3: install the same gossipdistill on both"
-    ]  # fmt: skip
+        "wire_version",
+        "the caller speaks wire version 2 and ada 3: install the same gossipdistill on both",
+    ]
     exchange_works(ada, bo, 1)
 
 

@@ -107,8 +107,17 @@ def test_another_wire_version_of_one_that_nobody_can_dial_is_answered_where_it_c
         caller.say(msgpack.packb([2, 1, name, 5, "ada", 0, "fields of version 2"]))
         assert caller.socket.poll(8000)
         assert msgpack.unpackb(caller.socket.recv()) == [
-            2, 3, "ada", 1, name, 5, "wire_version", speaks(name, 2), "", WIRE_VERSION
-        ]  # fmt: skip
+            2,
+            3,
+            "ada",
+            1,
+            name,
+            5,
+            "wire_version",
+            speaks(name, 2),
+            "",
+            WIRE_VERSION,
+        ]
     wait_until(lambda: ada.kinds(name) == [EventKind.REFUSED])
 
 

@@ -46,9 +46,14 @@ def test_states_are_pushed_and_pulled_both_ways(loop: LoopFactory, nodes: list[N
 def test_a_burst_of_more_than_a_turn_is_read_to_its_end(loop: LoopFactory, nodes: list[Node]) -> None:
     """The descriptor fires once for many messages: those after the first turn must not wait for the next one."""
     quiet = Limits(
-        probe_interval_s=60, probe_timeout_s=30, greet_interval_s=60, greet_interval_max_s=60,
-        view_after_s=200, flush_s=0.05, turn_messages_max=4,
-    )  # fmt: skip
+        probe_interval_s=60,
+        probe_timeout_s=30,
+        greet_interval_s=60,
+        greet_interval_max_s=60,
+        view_after_s=200,
+        flush_s=0.05,
+        turn_messages_max=4,
+    )
     address = free_address()
     ada = Node("ada", {"ada": address, "bo": free_address()}, loop=loop, limits=quiet)
     nodes.append(ada)

@@ -24,10 +24,12 @@ def cell(row: str, seed: int, led: float, *accuracy: float) -> dict[str, Any]:
 
 def test_gains_are_paired_by_seed() -> None:
     cells = [
-        cell("isolated", 0, 0.0, 80.0, 82.0), cell("isolated", 1, 0.0, 70.0, 72.0),
-        cell("leader_sgd", 0, 0.5, 85.0, 87.0), cell("leader_sgd", 1, 0.7, 71.0, 73.0),
+        cell("isolated", 0, 0.0, 80.0, 82.0),
+        cell("isolated", 1, 0.0, 70.0, 72.0),
+        cell("leader_sgd", 0, 0.5, 85.0, 87.0),
+        cell("leader_sgd", 1, 0.7, 71.0, 73.0),
         cell("leader_sgd", 2, 0.5, 99.0, 99.0),
-    ]  # fmt: skip
+    ]
     alone, led = leader.table(cells).splitlines()[2:]
     assert alone == "| digits | iid | isolated | 76.0 | - | - | 70.0 | - | 1.0 x |"
     # +5 and +1: mean 3, standard error 2; the third seed has no partner.

@@ -55,9 +55,12 @@ def test_strategies_that_differ_by_less_than_two_standard_errors_have_one_rank()
     assert ranks == {"sgp": 1, "osgp": 1, "dpsgd": 1, "gossip_averaging": 4}
     assert series(sgp=[80, 82, 84], dpsgd=[79, 81, 83]).ranks("skewed") == {"sgp": 1, "dpsgd": 2}
     assert series(sgp=[80], dpsgd=[60]).ranks("skewed") == {"sgp": 1, "dpsgd": 1}, "one seed says nothing"
-    shared = [line.split(" | ")[8] for line in table(
-        [cell(n, "skewed", "alike", s, 70.0 + s) for n in ("sgp", "osgp") for s in (0, 1)]
-    ).splitlines()[2:]]  # fmt: skip
+    shared = [
+        line.split(" | ")[8]
+        for line in table(
+            [cell(n, "skewed", "alike", s, 70.0 + s) for n in ("sgp", "osgp") for s in (0, 1)]
+        ).splitlines()[2:]
+    ]
     assert shared == ["1=", "1="]
 
 
@@ -71,9 +74,7 @@ def test_training_alone_is_given_the_time_of_the_dearest_teacher() -> None:
     assert found.times == 2.5, "to the next half"
     assert "times the steps" not in table(cells)
     (key, *others) = longer_keys(found.times, [0, 1], 1.0)
-    assert key == {
-        "strategy": "isolated", "setting": "iid", "speeds": "alike", "seed": 0, "scale": 1.0, "times": 2.5
-    }  # fmt: skip
+    assert key == {"strategy": "isolated", "setting": "iid", "speeds": "alike", "seed": 0, "scale": 1.0, "times": 2.5}
     assert len(others) == 3
     assert list(longer_keys(None, [0, 1], 1.0)) == []
     for seed in (0, 1):

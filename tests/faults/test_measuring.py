@@ -58,10 +58,13 @@ def test_pace_is_compared_with_the_quiet_seconds_and_the_worst_peer_counts() -> 
     for peer, slower in (("ada", 1.0), ("bo", 0.8), ("cy", 0.9)):
         train(m, peer, 3.25, 12, 50 * slower, at=train(m, peer, 0, 3, 50))
     assert verdict(m).plain() == {
-        "metric": "pace_ratio", "peers": ["ada", "bo", "cy"], "at_least": 0.95,
-        "measured": pytest.approx(0.8, abs=0.04), "met": False,
+        "metric": "pace_ratio",
+        "peers": ["ada", "bo", "cy"],
+        "at_least": 0.95,
+        "measured": pytest.approx(0.8, abs=0.04),
+        "met": False,
         "line": f"NOT MET: pace_ratio of ada, bo and cy is {verdict(m).measured:.3g}; expected: at least 0.95",
-    }  # fmt: skip
+    }
 
 
 def test_only_the_time_of_the_fault_counts() -> None:

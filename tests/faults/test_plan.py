@@ -54,8 +54,8 @@ MISTAKES = {
     fault("kill", 'peer = "bo"\nat = 3'): "fault 1 (kill): at: unknown key; did you mean at_s?",
     fault("kill", 'peer = "bo"\nat_s = 3\nrestart_after = 1'): "restart_after: unknown key; did you mean",
     fault("kill", 'peer = "boo"\nat_s = 3'): "peer = 'boo': is no peer of this run; did you mean bo?",
-    fault("kill", 'peer = []\nat_s = 3'): "peer = []: must be the name of a peer, a list of names, or \"*\" for all",
-    fault("kill", 'peer = 3\nat_s = 3'): "peer = 3: must be the name of a peer",
+    fault("kill", "peer = []\nat_s = 3"): 'peer = []: must be the name of a peer, a list of names, or "*" for all',
+    fault("kill", "peer = 3\nat_s = 3"): "peer = 3: must be the name of a peer",
     fault("kill", 'peer = ["bo", "bo"]\nat_s = 3'): "names a peer twice",
     fault("kill", 'peer = "bo"\nat_s = -3'): "at_s = -3: it should be greater than or equal to 0",
     fault("kill", 'peer = "bo"\nat_s = nan'): "at_s = nan: it should be a finite number",
@@ -63,7 +63,7 @@ MISTAKES = {
     fault("kill", 'peer = "bo"\nat_s = 3\nrestart_after_s = 0'): "restart_after_s = 0: it should be greater than 0",
     fault("kill", 'peer = "bo"\nat_s = 3\nshare = 2'): "share = 2: it should be less than or equal to 1",
     fault("slow", 'peer = "bo"\nfactor = 1'): "factor = 1: it should be greater than 1",
-    fault("slow", 'factor = 2'): "peer: is missing",
+    fault("slow", "factor = 2"): "peer: is missing",
     fault("pause", 'peer = "bo"\nfrom_s = 3'): "fault 1 (pause): to_s: is missing",
     fault("pause", 'peer = "bo"\nfrom_s = 3\nto_s = 2'): "ends (to_s = 2) before it begins (from_s = 3)",
     fault("clock_jump", 'peer = "bo"\nat_s = 3\nseconds = 0'): "jumps by nothing",
@@ -84,12 +84,16 @@ MISTAKES = {
     fault("partition", 'groups = [["ada"], ["ada", "bo"]]'): "names a peer in two groups",
     fault("partition", 'groups = [["*"]]'): 'cannot hold "*"',
     fault("partition", 'groups = [["ada", "boo"]]'): "groups = 'boo': is no peer of this run",
-    QUIET + fault("slow", 'peer = ["cy", "dee"]\nfrom_s = 5\nfactor = 3'):
-        "mine.toml: fault 2 (slow): begins at 5 s, but then dee is in fault 1: dee is 2x slower",
-    fault("kill", 'peer = "bo"\nat_s = 3') + fault("pause", 'peer = "*"\nfrom_s = 4\nto_s = 5'):
-        "fault 2 (pause): begins at 4 s, but then bo is in fault 1: bo is killed",
-    fault("restart", 'peer = "bo"\nat_s = 3\nrestart_after_s = 2') + fault("kill", 'peer = "bo"\nat_s = 4'):
-        "fault 2 (kill): begins at 4 s, but then bo is in fault 1",
+    QUIET
+    + fault(
+        "slow", 'peer = ["cy", "dee"]\nfrom_s = 5\nfactor = 3'
+    ): "mine.toml: fault 2 (slow): begins at 5 s, but then dee is in fault 1: dee is 2x slower",
+    fault("kill", 'peer = "bo"\nat_s = 3')
+    + fault(
+        "pause", 'peer = "*"\nfrom_s = 4\nto_s = 5'
+    ): "fault 2 (pause): begins at 4 s, but then bo is in fault 1: bo is killed",
+    fault("restart", 'peer = "bo"\nat_s = 3\nrestart_after_s = 2')
+    + fault("kill", 'peer = "bo"\nat_s = 4'): "fault 2 (kill): begins at 4 s, but then bo is in fault 1",
     expect("pace"): "mine.toml: expect 1: metric = 'pace': it should be 'pace_ratio', 'exchange_ratio'",
     expect("pace_ratio", "at_lest = 1"): "at_lest: unknown key; did you mean at_least",
     expect("pace_ratio", ""): "states no bound: give at_least or at_most",
@@ -100,11 +104,12 @@ MISTAKES = {
     expect("rejoin_s", "at_most = 1"): "expect 1 (rejoin_s): the plan never starts a peer again",
     expect("rejoin_s", 'peers = ["bo"]\nat_most = 1'): "peers = ['bo']: the plan never starts bo again",
     expect("exchange_ratio", 'peers = ["bo"]\nat_least = 1'): "an exchange needs two peers, and bo is the only",
-    QUIET.replace("3", "1") + '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9':
-        "a ratio needs 1.5 quiet seconds first as its baseline, and the first fault begins at 1 s",
+    QUIET.replace("3", "1") + '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9': (
+        "a ratio needs 1.5 quiet seconds first as its baseline, and the first fault begins at 1 s"
+    ),
     '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9': "and there is no fault",
     QUIET.replace('"dee"', '"*"') + '[[expect]]\nmetric = "pace_ratio"\nat_least = 0.9': "no peer is left untouched",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "words"), MISTAKES.items(), ids=list(MISTAKES.values()))
@@ -156,11 +161,13 @@ def test_the_plan_of_the_story() -> None:
 
 WORDS = {
     'kind = "delay"\nlink = ["*", "bo"]\nseconds = 0.5': "messages from any peer to bo take 0.5 s longer",
-    'kind = "jitter"\npeer = ["ada", "bo", "cy"]\nseconds = 1':
-        "messages from and to ada, bo and cy take up to 1 s longer, each differently",
+    'kind = "jitter"\npeer = ["ada", "bo", "cy"]\nseconds = 1': (
+        "messages from and to ada, bo and cy take up to 1 s longer, each differently"
+    ),
     'kind = "duplicate"\npeer = "*"\nprobability = 1': "100 % of the messages between all peers come twice",
-    'kind = "reorder"\nlink = ["*", "*"]\nprobability = 0.1\nseconds = 2':
-        "10 % of the messages between all peers are held back by 2 s, and overtaken",
+    'kind = "reorder"\nlink = ["*", "*"]\nprobability = 0.1\nseconds = 2': (
+        "10 % of the messages between all peers are held back by 2 s, and overtaken"
+    ),
     'kind = "corrupt"\npeer = "bo"\nprobability = 0.01': "a byte of 1 % of the messages from and to bo is flipped",
     'kind = "one_way"\nlink = ["ada", "bo"]': "nothing passes from ada to bo; the other direction is whole",
     'kind = "rate_limit"\npeer = "bo"\nbytes_per_s = 1e6': "each link from and to bo carries 1e+06 bytes/s",
@@ -172,7 +179,7 @@ WORDS = {
     'kind = "restart"\npeer = "bo"\nat_s = 1': "bo is asked to end, and started again 0.5 s later",
     'kind = "clock_jump"\npeer = "bo"\nat_s = 1\nseconds = -3': "the clock of bo jumps 3 s backwards",
     'kind = "clock_jump"\npeer = "bo"\nat_s = 1\nseconds = 3': "the clock of bo jumps 3 s forwards",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "words"), WORDS.items(), ids=list(WORDS.values()))
@@ -198,8 +205,26 @@ SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 12), st.floats(), st.sampled_from(["*", "ada", "bo", "zed", "halves", ""])
 )
 VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.lists(st.lists(SCALARS, max_size=2), max_size=3))
-KEYS = ("link", "peer", "from_s", "to_s", "at_s", "probability", "seconds", "factor", "groups", "share", "bytes_per_s",
-        "restart_after_s", "wait_max_s", "metric", "peers", "at_least", "at_most", "nonsense")  # fmt: skip
+KEYS = (
+    "link",
+    "peer",
+    "from_s",
+    "to_s",
+    "at_s",
+    "probability",
+    "seconds",
+    "factor",
+    "groups",
+    "share",
+    "bytes_per_s",
+    "restart_after_s",
+    "wait_max_s",
+    "metric",
+    "peers",
+    "at_least",
+    "at_most",
+    "nonsense",
+)
 ENTRY = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5)
 
 

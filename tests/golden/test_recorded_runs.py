@@ -60,9 +60,17 @@ def resumed(run: str, peer: str) -> tuple[Worker, Checkpoint]:
     addresses = tuple(Address("127.0.0.1", 7400 + 2 * place) for place in range(len(names)))
     place = names.index(peer)
     spec = WorkerSpec(
-        peer, place, len(names), Resolved(config, {}), RUNS / run / peer, addresses[place], addresses[place], names,
-        addresses, device="cpu",
-    )  # fmt: skip
+        peer,
+        place,
+        len(names),
+        Resolved(config, {}),
+        RUNS / run / peer,
+        addresses[place],
+        addresses[place],
+        names,
+        addresses,
+        device="cpu",
+    )
     parts = Parts.of(spec)
     learner = parts.learner
     folder = CheckpointFolder(spec.folder / "checkpoints", {"peer": peer, "task": config.task.name})

@@ -130,8 +130,17 @@ def test_the_commands(folder: Path, capsys: pytest.CaptureFixture[str], monkeypa
         return int(end.value.code or 0), "".join(capsys.readouterr())
 
     assert say("keys", "new", "--name", "ada")[0] == 0
-    invite = ("keys", "invite", "keys/run.join", "--run", "first-light", "--key", "keys/ada.secret",
-              "--address", "127.0.0.1:7400")  # fmt: skip
+    invite = (
+        "keys",
+        "invite",
+        "keys/run.join",
+        "--run",
+        "first-light",
+        "--key",
+        "keys/ada.secret",
+        "--address",
+        "127.0.0.1:7400",
+    )
     code, said = say(*invite)
     assert code == 0
     assert "newcomers enrol in first-light with ada at 127.0.0.1:7400" in said

@@ -184,9 +184,15 @@ def test_a_file_that_is_no_secret_is_refused_and_nothing_of_it_is_shown(tmp_path
     pair, other = make_pair("ada"), make_pair("ada")
     good = f'name = "ada"\npublic = "{pair.public}"\nsecret = "{pair.secret}"\n'
     contents = [
-        "", good[:-3], good.replace("ada", "Ada!"), good.replace("secret =", "secrets ="), good * 1000, "\xff",
-        good.replace(pair.public, other.public), 'name = 1\npublic = 2\nsecret = ["x"]\n',
-    ]  # fmt: skip
+        "",
+        good[:-3],
+        good.replace("ada", "Ada!"),
+        good.replace("secret =", "secrets ="),
+        good * 1000,
+        "\xff",
+        good.replace(pair.public, other.public),
+        'name = 1\npublic = 2\nsecret = ["x"]\n',
+    ]
     for number, content in enumerate(contents):
         file = tmp_path / f"{number}.secret"
         file.write_bytes(content.encode("latin-1"))

@@ -85,8 +85,16 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) ->
     private(file, b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
     assert read_secret(file, "ada") == PAIR
     make_join(tmp_path / "keys" / "run.join", "first", "ada", Address("h", 7400), PAIR.public)
-    assert read_join(private(tmp_path / "keys" / "run.join", b"\xef\xbb\xbf" + "\n".join(
-        f"{key} = {value}" for key, value in JOIN.items()).encode()), "first").host == "ada"  # fmt: skip
+    assert (
+        read_join(
+            private(
+                tmp_path / "keys" / "run.join",
+                b"\xef\xbb\xbf" + "\n".join(f"{key} = {value}" for key, value in JOIN.items()).encode(),
+            ),
+            "first",
+        ).host
+        == "ada"
+    )
 
 
 def test_nobody_waits_for_a_pipe(tmp_path: Path) -> None:

@@ -161,10 +161,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "scripted": lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))),
     "traced by fx": lambda: torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))),
     "channels last": lambda: nn.Sequential(
-        nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 2).to(memory_format=torch.channels_last), nn.Flatten()  # type: ignore[call-overload]
+        nn.Unflatten(1, (1, 2, 2)),
+        nn.Conv2d(1, 3, 2).to(memory_format=torch.channels_last),
+        nn.Flatten(),  # type: ignore[call-overload]
     ),
     "transformer": lambda: nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, dropout=0.0)),
-}  # fmt: skip
+}
 
 
 def trained(model: nn.Module) -> nn.Module:

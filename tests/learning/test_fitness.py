@@ -115,11 +115,16 @@ def test_what_gloo_does_not_send_is_refused_by_name(make: Callable[[], Tensor], 
 @pytest.mark.parametrize(
     "tensor",
     [
-        nn.Parameter(torch.arange(3), requires_grad=False), torch.tensor(2**60), torch.ones(2, dtype=torch.bool),
-        nn.Parameter(torch.ones(2, dtype=torch.complex64)), nn.Parameter(torch.zeros(0)), torch.full((2,), -math.inf),
-        nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), nn.Parameter(torch.ones(3, 2).t()),
+        nn.Parameter(torch.arange(3), requires_grad=False),
+        torch.tensor(2**60),
+        torch.ones(2, dtype=torch.bool),
+        nn.Parameter(torch.ones(2, dtype=torch.complex64)),
+        nn.Parameter(torch.zeros(0)),
+        torch.full((2,), -math.inf),
+        nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
+        nn.Parameter(torch.ones(3, 2).t()),
     ],
-)  # fmt: skip
+)
 def test_what_can_be_done_is_not_refused(tensor: Tensor) -> None:
     refuse_unfit(holding(tensor), "gossip_averaging", shares=True, reduces=False)
     refuse_unfit(holding(tensor), "all_reduce", shares=False, reduces=True)

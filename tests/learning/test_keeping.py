@@ -36,13 +36,27 @@ def back(value: object, parameters: tuple[Tensor, ...] = ()) -> Any:
 
 
 PLAIN: dict[str, object] = {
-    "none": None, "truth": True, "whole": -(2**70), "float": 0.1, "nan": float("nan"), "infinite": float("-inf"),
-    "complex": 1.5 - 2j, "text": "a\u00e4\x00", "bytes": b"\x00\xff", "tuple": (1, (2.0, None), []), "list": [[1], ()],
-    "keys": {1: "a", "b": {(2, "c"): 3}, None: 4}, "set": {1, 2}, "dtype": torch.bfloat16,
+    "none": None,
+    "truth": True,
+    "whole": -(2**70),
+    "float": 0.1,
+    "nan": float("nan"),
+    "infinite": float("-inf"),
+    "complex": 1.5 - 2j,
+    "text": "a\u00e4\x00",
+    "bytes": b"\x00\xff",
+    "tuple": (1, (2.0, None), []),
+    "list": [[1], ()],
+    "keys": {1: "a", "b": {(2, "c"): 3}, None: 4},
+    "set": {1, 2},
+    "dtype": torch.bfloat16,
     "device": torch.device("cpu"),
-    "shape": torch.Size([2, 3]), "deque": deque([1, 2, 3], maxlen=3), "array": np.arange(6.0).reshape(2, 3),
-    "scalar array": np.array(3), "nothing": np.zeros((0, 2), dtype=np.int16),
-}  # fmt: skip
+    "shape": torch.Size([2, 3]),
+    "deque": deque([1, 2, 3], maxlen=3),
+    "array": np.arange(6.0).reshape(2, 3),
+    "scalar array": np.array(3),
+    "nothing": np.zeros((0, 2), dtype=np.int16),
+}
 
 
 @pytest.mark.parametrize("name", PLAIN)

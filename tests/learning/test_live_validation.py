@@ -48,8 +48,9 @@ def data(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def learner_of(model: nn.Module) -> Learner:
-    return Learner("ada", 0, ("ada",), model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9),
-                   torch.device("cpu"), 0)  # fmt: skip
+    return Learner(
+        "ada", 0, ("ada",), model, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), torch.device("cpu"), 0
+    )
 
 
 def trained(looks: bool) -> tuple[dict[str, Tensor], list[dict[str, float | int | None]], list[bool]]:

@@ -129,8 +129,11 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("content.optimizer.state", {"tensor": "nowhere"}, "it cannot be used (KeyError: 'nowhere')"),
     ("content.optimizer.state", {"tensor": ["x"]}, "it cannot be used (TypeError"),
     ("content.optimizer.state", {"parameter": 99}, "it cannot be used (IndexError"),
-    ("content.optimizer.state", {"dict": [["state", {"dict": [[9, {"dict": []}]]}], ["param_groups", [{"dict": []}]]]},
-     "optimizer.state is of a parameter 9 of 2"),
+    (
+        "content.optimizer.state",
+        {"dict": [["state", {"dict": [[9, {"dict": []}]]}], ["param_groups", [{"dict": []}]]]},
+        "optimizer.state is of a parameter 9 of 2",
+    ),
     ("lr", "fast", "lr = 'fast', where 0.1 is now"),
     ("lr", [0.1], "lr = [0.1], where 0.1 is now"),
     ("betas", 0.9, "betas = 0.9, where"),
@@ -157,7 +160,7 @@ CHANGES: list[tuple[str, Any, str]] = [
     ("content.generators.numpy.state.key.5", 2**40, "generators.numpy is the state of no generator"),
     ("content.generators.numpy.state.pos", "x", "generators.numpy is the state of no generator"),
     ("content.generators.numpy.gauss", "x", "generators.numpy is the state of no generator"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("path", "value", "reason"), CHANGES)
@@ -175,14 +178,22 @@ def test_malformed_content_makes_the_one_before_it_count(tmp_path: Path, path: s
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is no JSON"), (b"{", "is no JSON"), (b"[]", "should be a valid dictionary"), (b"3", "its JSON"),
-        (b'{"note": 3, "sha256": "x"}', "note = 3"), (b'{"note": {}, "sha256": 3}', "sha256 = 3"),
-        (b'{"note": {}}', "sha256: is missing"), (b"[" * 10**5, "is nested"), (b'{"a":' * 10**5, "is nested"),
-        (b"1" + b"0" * 5000, "too many digits"), (b"\xff\xfe", "UTF-16"), (b"\x80", "is not UTF-8 text"),
+        (b"", "is no JSON"),
+        (b"{", "is no JSON"),
+        (b"[]", "should be a valid dictionary"),
+        (b"3", "its JSON"),
+        (b'{"note": 3, "sha256": "x"}', "note = 3"),
+        (b'{"note": {}, "sha256": 3}', "sha256 = 3"),
+        (b'{"note": {}}', "sha256: is missing"),
+        (b"[" * 10**5, "is nested"),
+        (b'{"a":' * 10**5, "is nested"),
+        (b"1" + b"0" * 5000, "too many digits"),
+        (b"\xff\xfe", "UTF-16"),
+        (b"\x80", "is not UTF-8 text"),
         (b'{"note": {}, "note": {}, "sha256": ""}', "has the key 'note' twice"),
         (b'{"note": {}, "sha256": "x"}', "the checksum of its JSON differs"),
     ],
-)  # fmt: skip
+)
 def test_json_that_is_none_makes_the_one_before_it_count(tmp_path: Path, content: bytes, reason: str) -> None:
     checkpoints = two(tmp_path)
     (tmp_path / "7-2.json").write_bytes(content)
@@ -201,19 +212,28 @@ def headed(header: object, body: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     "tensors",
     [
-        b"", b"\0" * 7, (2**63).to_bytes(8, "little") + b"{}", (10**8).to_bytes(8, "little"), headed([]), headed(3),
-        headed({"a": 3}), headed({"a": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}}),
+        b"",
+        b"\0" * 7,
+        (2**63).to_bytes(8, "little") + b"{}",
+        (10**8).to_bytes(8, "little"),
+        headed([]),
+        headed(3),
+        headed({"a": 3}),
+        headed({"a": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}}),
         headed({"a": {"dtype": "F32", "shape": [2**62, 8], "data_offsets": [0, 4]}}, b"1234"),
         headed({"a": {"dtype": "F77", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
         headed({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, b"1234"),
         headed({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, b"1234"),
         headed({"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}, b"1234"),
-        headed(b"[" * 10**5), headed(b'{"a":' * 10**5), headed(b'{"a": 1' + b"0" * 5000 + b"}"), headed(b"\xff\xfe"),
+        headed(b"[" * 10**5),
+        headed(b'{"a":' * 10**5),
+        headed(b'{"a": 1' + b"0" * 5000 + b"}"),
+        headed(b"\xff\xfe"),
         headed({"rng.cpu": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}),
         headed({"rng.cpu": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, b"1"),
         headed({"rng.cpu": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}, b"1"),
     ],
-)  # fmt: skip
+)
 def test_tensors_that_are_none_make_the_one_before_it_count(tmp_path: Path, tensors: bytes) -> None:
     checkpoints = two(tmp_path)
     sealed_anew(tmp_path, tensors)

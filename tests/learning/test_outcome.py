@@ -281,8 +281,13 @@ def test_a_metric_of_which_nobody_knows_whether_more_is_better_silences_the_warn
     assert verdict(of(numbers, 3.0, 3.0, hits=5.0), start).warnings
     assert verdict(of(numbers, 3.0, 3.0), start).warnings
     assert [direction(name) for name in ("val_acc", "F1", "rmse", "distance_to_optimum", "accurate", "hits")] == [
-        1, 1, -1, -1, 0, 0,
-    ]  # fmt: skip
+        1,
+        1,
+        -1,
+        -1,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,10 @@ def test_each_teacher_has_its_own_horizon() -> None:
     _, entries = cache.look_up(torch.tensor([0, 1]))
     after_s = {"dee": 0.0, "bo": 10.0, "cy": 100.0}
     assert cache.freshness(entries, 8.0, 0, after_s, 0).tolist() == [
-        pytest.approx([0.2, 0.0]), pytest.approx([0.92, 0.0]), [1.0, 0.0]
-    ]  # fmt: skip
+        pytest.approx([0.2, 0.0]),
+        pytest.approx([0.92, 0.0]),
+        [1.0, 0.0],
+    ]
     assert cache.living({"bo"}, 20.0, 0, after_s, 0).tolist() == []
     assert cache.living({"bo", "cy"}, 20.0, 0, after_s, 0).tolist() == [0]
 

@@ -86,12 +86,16 @@ MAKE: dict[str, Make] = {
     "sgd_c": lambda m: SGD_C(m.parameters(), lr=0.1, topc=2),
     "adam_c": lambda m: Adam_C(m.parameters(), topc=2),
     "groups": lambda m: O.SGD(
-        [{"params": [p for p in m.parameters() if p.ndim > 1], "lr": 0.3},
-         {"params": [p for p in m.parameters() if p.ndim < 2]}], lr=0.1, momentum=0.5,
+        [
+            {"params": [p for p in m.parameters() if p.ndim > 1], "lr": 0.3},
+            {"params": [p for p in m.parameters() if p.ndim < 2]},
+        ],
+        lr=0.1,
+        momentum=0.5,
     ),
     "nested": lambda m: Nested(m.parameters()),
     "free": lambda m: FreeOfSchedule(m.parameters()),
-}  # fmt: skip
+}
 
 
 def dense(seed: int) -> nn.Module:
@@ -228,9 +232,7 @@ def test_a_value_that_todays_constructor_gives_differently_wins() -> None:
     )
     group = optimizer.param_groups[0]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.001, 0.5, 0.01)
-    assert changes == [
-        Change(0, "lr", 0.1, 0.001), Change(0, "momentum", 0.9, 0.5), Change(0, "weight_decay", 0, 0.01)
-    ]  # fmt: skip
+    assert changes == [Change(0, "lr", 0.1, 0.001), Change(0, "momentum", 0.9, 0.5), Change(0, "weight_decay", 0, 0.01)]
 
 
 def test_what_became_of_a_group_stays_where_the_constructor_says_the_same() -> None:
@@ -298,15 +300,18 @@ def test_what_a_schedule_multiplies_follows(gave: bool) -> None:
     same = scheduled(0.1, {"weight_decay": 0.5})(other)
     assert copy.restore(other, same, unsure=unsure) == []
     assert {key: same.param_groups[0][key] for key in ("initial_lr", "lr", "weight_decay")} == {
-        "initial_lr": 0.1, "lr": 0.07, "weight_decay": 0.2,
-    }  # fmt: skip
+        "initial_lr": 0.1,
+        "lr": 0.07,
+        "weight_decay": 0.2,
+    }
 
     other = dense(1)
     changed = scheduled(0.01, {"weight_decay": 0.25})(other)
     changes = copy.restore(other, changed, unsure=unsure)
     assert [(change.key, change.was, change.now) for change in changes] == [
-        ("lr", 0.1, 0.01), ("weight_decay", 0.5, 0.25)
-    ]  # fmt: skip
+        ("lr", 0.1, 0.01),
+        ("weight_decay", 0.5, 0.25),
+    ]
     group = changed.param_groups[0]
     assert (group["initial_lr"], group["initial_weight_decay"]) == (0.01, 0.25)
 

@@ -104,14 +104,21 @@ def filled(make: Callable[[], nn.Module], value: float) -> nn.Module:
 
 
 SHAPES: dict[str, Callable[[], nn.Module]] = {
-    "tied": Tied, "tied three times": lambda: Tied(3), "views": Views, "flattened": Flattened, "expanded": Expanded,
-    "complex": Complex, "scalar": lambda: nn.ParameterDict({"t": nn.Parameter(torch.tensor(1.0))}),
+    "tied": Tied,
+    "tied three times": lambda: Tied(3),
+    "views": Views,
+    "flattened": Flattened,
+    "expanded": Expanded,
+    "complex": Complex,
+    "scalar": lambda: nn.ParameterDict({"t": nn.Parameter(torch.tensor(1.0))}),
     "empty": lambda: nn.ParameterList([torch.randn(0, 3), torch.randn(2)]),
-    "bfloat16": lambda: nn.Linear(3, 2).bfloat16(), "float64": lambda: nn.Linear(3, 2).double(),
-    "half": lambda: nn.Linear(3, 2).half(), "channels last": lambda: nn.Conv2d(3, 4, 2).to(
-        memory_format=torch.channels_last), "shared module": lambda: nn.Sequential(*[nn.Linear(3, 3)] * 2),
+    "bfloat16": lambda: nn.Linear(3, 2).bfloat16(),
+    "float64": lambda: nn.Linear(3, 2).double(),
+    "half": lambda: nn.Linear(3, 2).half(),
+    "channels last": lambda: nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last),
+    "shared module": lambda: nn.Sequential(*[nn.Linear(3, 3)] * 2),
     "transposed": lambda: nn.ParameterList([torch.randn(3, 5).t()]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -144,9 +151,15 @@ def test_a_model_travels_bit_for_bit_and_counts_each_byte_once(shape: str) -> No
     sender, receiver = SHAPES[shape](), SHAPES[shape]()
     arrays = model_arrays(sender)
     payload = pack(arrays, "raw")
-    storages = {
-        array.untyped_storage().data_ptr(): array.untyped_storage().nbytes() for array in arrays.values() if len(array)
-    } if shape not in ("scalar", "flattened") else {}  # fmt: skip
+    storages = (
+        {
+            array.untyped_storage().data_ptr(): array.untyped_storage().nbytes()
+            for array in arrays.values()
+            if len(array)
+        }
+        if shape not in ("scalar", "flattened")
+        else {}
+    )
     assert payload.nbytes == payload_bytes(arrays, "raw")
     assert not storages or payload.nbytes == sum(storages.values())
     load_arrays(receiver, unpack_model(payload, receiver))
@@ -255,10 +268,24 @@ def test_a_module_that_saves_copies_is_mixed_all_the_same() -> None:
 
 
 TYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.complex64, torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16,
-    torch.uint32, torch.uint64, torch.bool,
-]  # fmt: skip
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    torch.complex64,
+    torch.complex128,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+    torch.bool,
+]
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

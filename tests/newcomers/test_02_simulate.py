@@ -90,7 +90,7 @@ def test_each_key_of_train_means_the_same_in_a_simulation_or_is_told(tmp_path: P
 
     asked = Asked(
         peers="2", topology="complete", task="digits", strategy="sgp", steps=5, settings=settings, out=tmp_path
-    )  # fmt: skip
+    )
     real = build_worker(plan_local(asked)[0], Mailbox())
     run = Simulation(plan_simulation(asked))
     run.world.start_all()

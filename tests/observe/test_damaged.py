@@ -27,9 +27,14 @@ from gossipdistill.printable import printable
 
 EVIL = "\x1b[2J\x1b]0;t\x07\x9b31m\x7f\u202e\u2066\u2028\ud800[red][/]:smile:\nbo finished"
 CONFIG = {
-    "name": {"value": "run"}, "peers": {"value": "2"}, "seed": {"value": 0}, "topology": {"value": "complete"},
-    "task.name": {"value": "digits"}, "strategy.name": {"value": "isolated"}, "task.shards": {"value": "disjoint"},
-}  # fmt: skip
+    "name": {"value": "run"},
+    "peers": {"value": "2"},
+    "seed": {"value": 0},
+    "topology": {"value": "complete"},
+    "task.name": {"value": "digits"},
+    "strategy.name": {"value": "isolated"},
+    "task.shards": {"value": "disjoint"},
+}
 
 
 EXAMPLES = {"used": 100, "pool": 800, "asked": None, "transfer": 10}
@@ -37,37 +42,88 @@ EXAMPLES = {"used": 100, "pool": 800, "asked": None, "transfer": 10}
 
 def peer(text: str = "fine") -> dict[str, Any]:
     return {
-        "name": text, "status": "finished", "incarnations": 2, "steps": 5, "steps_per_s": 1.0, "cpu_s_per_step": None,
-        "val_loss": 0.5, "val_accuracy": 0.5, "metrics": {text: 1.0}, "bytes_sent": 1, "bytes_received": None,
-        "parcels_used": 1, "age_s": {"median": 0.1}, "quarantined": {text: 1}, "warnings": [text, "two"],
-        "reason": text, "troubles": [text],
-        "unusual_norms": {text: 2}, "out_of_range": {text: 2}, "turned_away": {f"{text}: rate": 3}, "malformed": text,
-        "waited_s": 1.0, "links": [{"from": text, "to": text}], "examples": EXAMPLES,
-    }  # fmt: skip
+        "name": text,
+        "status": "finished",
+        "incarnations": 2,
+        "steps": 5,
+        "steps_per_s": 1.0,
+        "cpu_s_per_step": None,
+        "val_loss": 0.5,
+        "val_accuracy": 0.5,
+        "metrics": {text: 1.0},
+        "bytes_sent": 1,
+        "bytes_received": None,
+        "parcels_used": 1,
+        "age_s": {"median": 0.1},
+        "quarantined": {text: 1},
+        "warnings": [text, "two"],
+        "reason": text,
+        "troubles": [text],
+        "unusual_norms": {text: 2},
+        "out_of_range": {text: 2},
+        "turned_away": {f"{text}: rate": 3},
+        "malformed": text,
+        "waited_s": 1.0,
+        "links": [{"from": text, "to": text}],
+        "examples": EXAMPLES,
+    }
 
 
 def summary(text: str = "fine") -> dict[str, Any]:
     fault = {"what": text, "began_s": 1.0, "ended_s": None, "fired": 3}
     return {
-        "schema": 1, "name": text, "task": text, "strategy": text, "topology": text, "seed": 0, "wall_s": 1.5,
-        "exit_code": 0, "val_accuracy": {"mean": 0.5, "worst": 0.4, "ensemble": 0.6, "over": 1}, "data": text,
-        "peers": [peer(text)], "links": [], "faults": [fault], "expectations": [{"line": text, "met": False}],
-    }  # fmt: skip
+        "schema": 1,
+        "name": text,
+        "task": text,
+        "strategy": text,
+        "topology": text,
+        "seed": 0,
+        "wall_s": 1.5,
+        "exit_code": 0,
+        "val_accuracy": {"mean": 0.5, "worst": 0.4, "ensemble": 0.6, "over": 1},
+        "data": text,
+        "peers": [peer(text)],
+        "links": [],
+        "faults": [fault],
+        "expectations": [{"line": text, "met": False}],
+    }
 
 
 def comparison_of(text: str = "fine") -> dict[str, Any]:
     row = {
-        "strategy": text, "seed": 0, "exit_code": 130, "faults": None, "peers": 2, "finished": 1, "troubles": [text],
-        "warnings": [text], "models": [text], "val_accuracy": {"mean": 0.5, "worst": 0.4}, "val_loss": 0.5,
-        "bytes_sent_per_peer": 1.0, "bytes_are_computed": True, "cpu_s_per_step": 0.1,
+        "strategy": text,
+        "seed": 0,
+        "exit_code": 130,
+        "faults": None,
+        "peers": 2,
+        "finished": 1,
+        "troubles": [text],
+        "warnings": [text],
+        "models": [text],
+        "val_accuracy": {"mean": 0.5, "worst": 0.4},
+        "val_loss": 0.5,
+        "bytes_sent_per_peer": 1.0,
+        "bytes_are_computed": True,
+        "cpu_s_per_step": 0.1,
         "expectations": [{"line": text, "met": True}],
-    }  # fmt: skip
+    }
     return {
-        "schema": 1, "name": text, "task": text, "budget": {"steps": 5, "seconds": None}, "step_time_s": 0.0,
-        "examples_per_peer": 100, "transfer_examples": 10, "classes": True, "config": CONFIG, "peers": 2,
-        "seeds": [0], "runs": [row, row | {"faults": text}], "exit_code": 130, "examples": EXAMPLES,
+        "schema": 1,
+        "name": text,
+        "task": text,
+        "budget": {"steps": 5, "seconds": None},
+        "step_time_s": 0.0,
+        "examples_per_peer": 100,
+        "transfer_examples": 10,
+        "classes": True,
+        "config": CONFIG,
+        "peers": 2,
+        "seeds": [0],
+        "runs": [row, row | {"faults": text}],
+        "exit_code": 130,
+        "examples": EXAMPLES,
         "strategies": [text],
-    }  # fmt: skip
+    }
 
 
 def drawn(renderable: RenderableType, width: int = 200, terminal: bool = False) -> str:
@@ -149,9 +205,16 @@ def test_nothing_that_a_worker_says_acts_on_the_terminal(terminal: bool) -> None
 def test_a_table_of_the_doctor_and_of_a_simulation_says_what_it_is_given_to_say() -> None:
     finding = {"check": EVIL, "verdict": "problem", "about": EVIL, "found": EVIL, "advice": EVIL}
     whole = {
-        "schema": 1, "peers": EVIL, "name": EVIL, "exit_code": 1, "waited_s": 0.0, "versions": {}, "others": {},
-        "findings": [finding], "counts": {"problem": 1, "warning": 0, "ok": 0},
-    }  # fmt: skip
+        "schema": 1,
+        "peers": EVIL,
+        "name": EVIL,
+        "exit_code": 1,
+        "waited_s": 0.0,
+        "versions": {},
+        "others": {},
+        "findings": [finding],
+        "counts": {"problem": 1, "warning": 0, "ok": 0},
+    }
     assert is_harmless(drawn(examination.render(ExaminationRecord.model_validate(whole))))
     run = SummaryRecord.model_validate(summary(EVIL)).but(simulation=simulation_of(EVIL))
     assert is_harmless(drawn(simulated.render(run)))

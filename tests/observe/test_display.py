@@ -15,9 +15,17 @@ from gossipdistill.observe.display import Display
 from gossipdistill.observe.told import decoded as told
 
 PROGRESS: dict[str, Any] = {
-    "type": "progress", "step": 150, "share": 0.5, "elapsed_s": 7.0, "left_s": 8.0, "steps_per_s": 21.4, "loss": 0.25,
-    "exchanges": 12, "alive": 2, "expected": 2,
-}  # fmt: skip
+    "type": "progress",
+    "step": 150,
+    "share": 0.5,
+    "elapsed_s": 7.0,
+    "left_s": 8.0,
+    "steps_per_s": 21.4,
+    "loss": 0.25,
+    "exchanges": 12,
+    "alive": 2,
+    "expected": 2,
+}
 SEEN = {"val_accuracy": 0.871, "val_loss": 0.4, "val_rows": 128, "val_step": 140}
 
 
@@ -121,8 +129,11 @@ def test_newcomer_16_waiting_is_said_when_it_changes_and_now_and_then() -> None:
         text = f"1 of 3 peers here; waiting {60 - second} s more for {names}"
         screen.display("ada", told({"type": "waiting", "text": text, "for": names}))
         screen.now_s += 1.0
-    assert [line.split("waiting ")[1] for line in screen.said()] == ["60 s more for bo, cy", "57 s more for bo",
-                                                                     "52 s more for bo"]  # fmt: skip
+    assert [line.split("waiting ")[1] for line in screen.said()] == [
+        "60 s more for bo, cy",
+        "57 s more for bo",
+        "52 s more for bo",
+    ]
 
 
 def test_newcomer_16_many_peers_are_one_line() -> None:
@@ -145,9 +156,16 @@ def test_lengths_of_time(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("steps_left", "pace", "seconds_left", "wanted"),
-    [(100, 10.0, None, 10.0), (100, 10.0, 4.0, 4.0), (100, 50.0, 4.0, 2.0), (None, 10.0, 4.0, 4.0),
-     (100, 0.0, None, None), (100, 0.0, 4.0, 4.0), (None, 10.0, -1.0, 0.0)],
-)  # fmt: skip
+    [
+        (100, 10.0, None, 10.0),
+        (100, 10.0, 4.0, 4.0),
+        (100, 50.0, 4.0, 2.0),
+        (None, 10.0, 4.0, 4.0),
+        (100, 0.0, None, None),
+        (100, 0.0, 4.0, 4.0),
+        (None, 10.0, -1.0, 0.0),
+    ],
+)
 def test_the_nearer_limit_counts(
     steps_left: int | None, pace: float, seconds_left: float | None, wanted: float | None
 ) -> None:

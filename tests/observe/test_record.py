@@ -12,11 +12,19 @@ from gossipdistill.observe.records import LinkRecord, PeerRecord, SummaryRecord
 from gossipdistill.observe.report import as_json, unknown_peer
 
 HELD: dict[str, Any] = {
-    "of a later release": {"x": [1, {"y": None}]}, "schema": 1, "task": "digits", "name": "r", "strategy": "sgp",
-    "topology": "ring", "seed": 0, "wall_s": 2, "val_accuracy": {"worst": 0, "mean": 0.5, "ensemble": None, "over": 1},
-    "links": [{"to": "ada", "from": "bo"}], "peers": [unknown_peer("ada").plain() | {"plain": 1, "pid": "odd"}],
+    "of a later release": {"x": [1, {"y": None}]},
+    "schema": 1,
+    "task": "digits",
+    "name": "r",
+    "strategy": "sgp",
+    "topology": "ring",
+    "seed": 0,
+    "wall_s": 2,
+    "val_accuracy": {"worst": 0, "mean": 0.5, "ensemble": None, "over": 1},
+    "links": [{"to": "ada", "from": "bo"}],
+    "peers": [unknown_peer("ada").plain() | {"plain": 1, "pid": "odd"}],
     "exit_code": "unread",
-}  # fmt: skip
+}
 
 
 def test_what_was_read_is_written_to_the_byte() -> None:

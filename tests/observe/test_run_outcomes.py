@@ -32,10 +32,21 @@ def silent(name: str) -> PeerRecord:
 def simulation_of(figure: str) -> SimulationRecord:
     curve: dict[str, list[float]] = {key: [] for key in ("at_s", "loss", "consensus", "exchanges_per_s", "alive")}
     whole = {
-        "virtual_s": 1, "building_s": 0.1, "per_peer": {figure: {"mean": 1, "least": 1, "most": 1}}, "mass_error": None,
-        "violations": [], "events": 1, "events_per_s": 1.0, "protocol_us_per_event": 1.0, "consensus_distance": None,
-        "learner_s": 0.0, "memory_mib": 1.0, "notes": [], "messages": {}, "curve": curve,
-    }  # fmt: skip
+        "virtual_s": 1,
+        "building_s": 0.1,
+        "per_peer": {figure: {"mean": 1, "least": 1, "most": 1}},
+        "mass_error": None,
+        "violations": [],
+        "events": 1,
+        "events_per_s": 1.0,
+        "protocol_us_per_event": 1.0,
+        "consensus_distance": None,
+        "learner_s": 0.0,
+        "memory_mib": 1.0,
+        "notes": [],
+        "messages": {},
+        "curve": curve,
+    }
     return SimulationRecord.model_validate(whole)
 
 
@@ -72,8 +83,10 @@ def test_the_table_says_success_of_nothing_that_is_none() -> None:
         screen.print(report.render(whole))
     red = [line for line in captured.get().splitlines() if "\x1b[1;31m" in line]
     assert [any(word in line for line in red) for word in ("diverged: par", "nothing was", "at chance")] == [
-        True, True, False,
-    ]  # fmt: skip
+        True,
+        True,
+        False,
+    ]
     nobody = drawn(report.render(summary(diverged("ada")).but(val_accuracy=None)), 120)
     assert "no peer finished, so there is no mean" in nobody
 

@@ -22,21 +22,23 @@ def write(run: Path, name: str, *entries: tuple[float, str, str, str, dict[str, 
 def run(tmp_path: Path) -> Path:
     parcel = {"topic": "push_sum", "number": 17, "to_boot": 5, "weight": 0.25}
     write(
-        tmp_path, "ada",
+        tmp_path,
+        "ada",
         (1.0, "joined", "bo", "2 of 3 peers here", {}),
         (4.0, "suspect", "bo", "silent for 1.2 s", {}),
         (6.0, "dead", "bo", "silent for 3.2 s, and has refuted nothing", {}),
         (6.0, "parked", "bo", "push_sum 17 of weight 0.25 waits for it", parcel),
         (9.0, "returned", "bo", "restarted, 3 of 3 peers here", {}),
         (9.0, "written_off", "bo", "it ended with the process it was sent to", parcel),
-    )  # fmt: skip
+    )
     write(tmp_path, "bo", (0.0, "started", "", "training at step 0", {}))
     write(
-        tmp_path, "cy",
+        tmp_path,
+        "cy",
         (1.0, "joined", "bo", "2 of 3 peers here", {}),
         (6.5, "dead", "bo", "silent for 3.7 s, and has refuted nothing", {}),
         (7.0, "joined", "ada", "2 of 3 peers here", {}),
-    )  # fmt: skip
+    )
     return tmp_path
 
 

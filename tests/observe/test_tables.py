@@ -30,20 +30,38 @@ def drawn(renderable: RenderableType, width: int) -> list[str]:
 
 def peer(name: str, status: str = "finished", **changed: Any) -> PeerRecord:
     whole = {
-        "name": name, "status": status, "incarnations": 1, "steps": 12750, "steps_per_s": 149.7,
-        "cpu_s_per_step": 0.00112, "val_loss": 0.2412, "val_accuracy": 0.932, "metrics": {"accuracy": 0.932},
-        "bytes_sent": 2_700_000, "bytes_received": 2_700_000, "parcels_used": 1225, "age_s": {"median": 0.12},
-        "quarantined": {}, "warnings": [],
-    }  # fmt: skip
+        "name": name,
+        "status": status,
+        "incarnations": 1,
+        "steps": 12750,
+        "steps_per_s": 149.7,
+        "cpu_s_per_step": 0.00112,
+        "val_loss": 0.2412,
+        "val_accuracy": 0.932,
+        "metrics": {"accuracy": 0.932},
+        "bytes_sent": 2_700_000,
+        "bytes_received": 2_700_000,
+        "parcels_used": 1225,
+        "age_s": {"median": 0.12},
+        "quarantined": {},
+        "warnings": [],
+    }
     return PeerRecord.model_validate(whole | changed)
 
 
 def summary(*peers: PeerRecord) -> SummaryRecord:
     whole = {
-        "schema": 1, "name": "first-light", "task": "digits", "strategy": "codistill_predictions",
-        "topology": "complete", "seed": 0, "wall_s": 15.4, "exit_code": 0,
-        "val_accuracy": {"mean": 0.929, "worst": 0.915, "ensemble": 0.931, "over": 3}, "peers": list(peers),
-    }  # fmt: skip
+        "schema": 1,
+        "name": "first-light",
+        "task": "digits",
+        "strategy": "codistill_predictions",
+        "topology": "complete",
+        "seed": 0,
+        "wall_s": 15.4,
+        "exit_code": 0,
+        "val_accuracy": {"mean": 0.929, "worst": 0.915, "ensemble": 0.931, "over": 3},
+        "peers": list(peers),
+    }
     return SummaryRecord.model_validate(whole)
 
 
@@ -92,20 +110,36 @@ def test_columns_go_by_their_importance() -> None:
 
 def run_row(strategy: str, seed: int = 0, **changed: Any) -> CompareRow:
     whole = {
-        "strategy": strategy, "seed": seed, "peers": 4, "finished": 4, "troubles": [], "warnings": [],
-        "models": ["mlp", "cnn", "mlp", "cnn"], "val_accuracy": {"mean": 0.9, "worst": 0.8}, "val_loss": 0.3,
-        "bytes_sent_per_peer": 2_700_000.0, "bytes_are_computed": False, "cpu_s_per_step": 0.002,
-    }  # fmt: skip
+        "strategy": strategy,
+        "seed": seed,
+        "peers": 4,
+        "finished": 4,
+        "troubles": [],
+        "warnings": [],
+        "models": ["mlp", "cnn", "mlp", "cnn"],
+        "val_accuracy": {"mean": 0.9, "worst": 0.8},
+        "val_loss": 0.3,
+        "bytes_sent_per_peer": 2_700_000.0,
+        "bytes_are_computed": False,
+        "cpu_s_per_step": 0.002,
+    }
     return CompareRow.model_validate(whole | changed)
 
 
 def compared(*runs: CompareRow, seeds: tuple[int, ...] = (0,)) -> CompareRecord:
     config = {"task.shards": "label_skew", "task.classes_per_peer": 3}
     whole = {
-        "task": "digits", "peers": 4, "examples_per_peer": 100, "transfer_examples": 600, "classes": True,
-        "budget": {"steps": 750, "seconds": None}, "step_time_s": 0.02, "seeds": list(seeds), "runs": list(runs),
+        "task": "digits",
+        "peers": 4,
+        "examples_per_peer": 100,
+        "transfer_examples": 600,
+        "classes": True,
+        "budget": {"steps": 750, "seconds": None},
+        "step_time_s": 0.02,
+        "seeds": list(seeds),
+        "runs": list(runs),
         "config": {key: {"value": value, "from": "default"} for key, value in config.items()},
-    }  # fmt: skip
+    }
     return CompareRecord.model_validate(whole)
 
 
@@ -153,8 +187,15 @@ def test_a_row_under_a_plan_stands_below_its_own_and_tells_what_was_expected() -
 
 def test_troubles_of_a_row_are_told() -> None:
     lost = run_row("isolated", finished=3, troubles=["bo lost (killed by SIGKILL)"])
-    never = run_row("all_reduce", finished=0, troubles=["did not start"], val_accuracy=None, val_loss=None,
-                    bytes_sent_per_peer=None, cpu_s_per_step=None)  # fmt: skip
+    never = run_row(
+        "all_reduce",
+        finished=0,
+        troubles=["did not start"],
+        val_accuracy=None,
+        val_loss=None,
+        bytes_sent_per_peer=None,
+        cpu_s_per_step=None,
+    )
     lines = drawn(comparison.render(compared(lost, never)), 120)
     assert any("3 of 4 peers finished" in line for line in lines)
     assert "alone: bo lost (killed by SIGKILL)" in lines
@@ -181,8 +222,17 @@ def test_a_task_without_accuracy_is_compared_by_its_loss() -> None:
 def test_live_rows_fit(width: int) -> None:
     screen = Console(file=io.StringIO(), width=width, height=40, force_terminal=True, highlight=False)
     display = Display(screen, "first-light: codistill_predictions on digits, 4 peers")
-    progress = {"type": "progress", "step": 12750, "share": 0.5, "elapsed_s": 3.0, "steps_per_s": 49.7, "loss": None,
-                "exchanges": 1225, "alive": 3, "expected": 4}  # fmt: skip
+    progress = {
+        "type": "progress",
+        "step": 12750,
+        "share": 0.5,
+        "elapsed_s": 3.0,
+        "steps_per_s": 49.7,
+        "loss": None,
+        "exchanges": 1225,
+        "alive": 3,
+        "expected": 4,
+    }
     for name in ("ada", "bo"):
         display(name, told({"type": "started", "pid": 31337}))
         display(name, told(progress))

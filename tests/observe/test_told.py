@@ -22,14 +22,21 @@ from gossipdistill.observe.told import (
     Waiting,
     decoded,
     encoded,
-)  # fmt: skip
+)
 
 RECORDS = [
-    Phase("importing torch"), Ready({"run": "x"}, 12, 3, "100 examples"), Waiting("1 of 2 here", "bo"),
+    Phase("importing torch"),
+    Ready({"run": "x"}, 12, 3, "100 examples"),
+    Waiting("1 of 2 here", "bo"),
     Progress(7, 0.5, 2.0, 3.5, None, 4, 2, 2, left_s=1.0, links={"bo": 3}, ages={"bo": {"5": 1}}, faults={"0": 2}),
-    Done(unknown_peer("ada").but(status="finished")), Result(unknown_peer("bo")), Failure("no such key", 3, True),
-    Happened(1.5, "dead", "bo: dead", "bo"), Started(7, 1), Exited("exit code 1", False), Restarting(1, 3),
-]  # fmt: skip
+    Done(unknown_peer("ada").but(status="finished")),
+    Result(unknown_peer("bo")),
+    Failure("no such key", 3, True),
+    Happened(1.5, "dead", "bo: dead", "bo"),
+    Started(7, 1),
+    Exited("exit code 1", False),
+    Restarting(1, 3),
+]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.KIND)

@@ -26,14 +26,25 @@ def test_rows_share_data_and_budget(start: Start, tmp_path: Path) -> None:
     models = ['"task.model" = "mlp"', '"task.model" = "cnn"']
     write_roster(tmp_path / "unlike.toml", ["ada", "bo"], free_pairs(2), models)
     command = start(
-        "compare", "--peers", "unlike.toml", "--steps", "30", "--set", "train.step_time_s=0.05",
-        "--set", "strategy.temperature=2", "--strategies", "codistill_predictions,gossip_averaging,pooled",
-    )  # fmt: skip
+        "compare",
+        "--peers",
+        "unlike.toml",
+        "--steps",
+        "30",
+        "--set",
+        "train.step_time_s=0.05",
+        "--set",
+        "strategy.temperature=2",
+        "--strategies",
+        "codistill_predictions,gossip_averaging,pooled",
+    )
     assert command.end() == 0, command.err
     summary = json.loads((tmp_path / "runs/first-light-compare/compare.json").read_text())
     assert [(run["strategy"], run["peers"], run["steps"]) for run in summary["runs"]] == [
-        ("codistill_predictions", 2, 30), ("gossip_averaging", 2, 30), ("pooled", 1, 30),
-    ]  # fmt: skip
+        ("codistill_predictions", 2, 30),
+        ("gossip_averaging", 2, 30),
+        ("pooled", 1, 30),
+    ]
     assert [run["models"] for run in summary["runs"]] == [["mlp", "cnn"], ["mlp", "mlp"], ["mlp"]]
     head, *table = command.out.splitlines()
     assert head.startswith(
@@ -72,9 +83,18 @@ def test_a_strategy_runs_again_under_a_plan(start: Start, tmp_path: Path) -> Non
         '[[expect]]\nmetric = "val_accuracy"\nat_least = 1.1\n'
     )
     command = start(
-        "compare", "--peers", "2", "--steps", "60", "--set", "train.step_time_s=0.02", "--faults", "bad.toml",
-        "--strategies", "gossip_averaging",
-    )  # fmt: skip
+        "compare",
+        "--peers",
+        "2",
+        "--steps",
+        "60",
+        "--set",
+        "train.step_time_s=0.02",
+        "--faults",
+        "bad.toml",
+        "--strategies",
+        "gossip_averaging",
+    )
     assert command.end() == 20, command.err
     fair, disturbed = json.loads((tmp_path / "runs/first-light-compare/compare.json").read_text())["runs"]
     assert (fair["faults"], fair["steps"], fair["exit_code"]) == (None, 60, 0)

@@ -25,10 +25,26 @@ def doctor(folder: Path, program: str, name: str, seconds: str) -> subprocess.Po
     """A doctor that is not quite this one."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GOSSIPDISTILL_")}
     return subprocess.Popen(
-        [sys.executable, "-c", program, "doctor", "--peers", "lab.toml", "--name", name, "--seconds", seconds,
-         "--format", "json"],
-        cwd=folder, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            program,
+            "doctor",
+            "--peers",
+            "lab.toml",
+            "--name",
+            name,
+            "--seconds",
+            seconds,
+            "--format",
+            "json",
+        ],
+        cwd=folder,
+        env=clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def findings(summary: dict[str, object], verdict: str) -> set[tuple[str, str]]:

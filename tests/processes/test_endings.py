@@ -90,8 +90,16 @@ def test_a_worker_that_is_killed_before_the_start_is_not_waited_for(start: Start
 
 def test_a_lost_worker_is_restarted_and_goes_on_from_its_checkpoint(start: Start) -> None:
     command = start(
-        "run", "--peers", "2", "--seconds", "4", "--max-restarts", "1", "--format", "json",
-    )  # fmt: skip
+        "run",
+        "--peers",
+        "2",
+        "--seconds",
+        "4",
+        "--max-restarts",
+        "1",
+        "--format",
+        "json",
+    )
     pid = command.pids(2)["bo"]
     wait_until_training(command, "ada", "bo")
     bo_folder = command.folder / "runs/first-light/bo"
@@ -179,9 +187,21 @@ def test_ctrl_c_ends_workers_that_are_blocked_in_a_collective(start: Start) -> N
 
 def test_a_run_that_diverges_says_so(start: Start) -> None:
     command = start(
-        "run", "--peers", "1", "--strategy", "isolated", "--steps", "60", *QUICK, "--set", "train.lr=1e12",
-        "--set", "train.lr_schedule=constant", "--format", "json",
-    )  # fmt: skip
+        "run",
+        "--peers",
+        "1",
+        "--strategy",
+        "isolated",
+        "--steps",
+        "60",
+        *QUICK,
+        "--set",
+        "train.lr=1e12",
+        "--set",
+        "train.lr_schedule=constant",
+        "--format",
+        "json",
+    )
     assert command.end() == 10, command.err
     (ada,) = command.json()["peers"]
     assert (ada["status"], ada["val_loss"]) == ("diverged", None)

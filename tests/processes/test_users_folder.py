@@ -56,8 +56,9 @@ def folder_of(start: Start) -> Start:
 
 def test_a_folder_full_of_names_and_a_change_of_folder_hurt_nobody(folder_of: Start, tmp_path: Path) -> None:
     folder = _filled(tmp_path)
-    command = folder_of("run", "--task", "mine:task", "--strategy", "isolated", "--peers", "2", "--steps", "5",
-                        "--format", "json")  # fmt: skip
+    command = folder_of(
+        "run", "--task", "mine:task", "--strategy", "isolated", "--peers", "2", "--steps", "5", "--format", "json"
+    )
     assert command.end() == 0, command.err
     assert command.json()["exit_code"] == 0
     assert (folder / "runs/first-light/summary.json").exists()
@@ -67,8 +68,21 @@ def test_a_folder_full_of_names_and_a_change_of_folder_hurt_nobody(folder_of: St
 @pytest.mark.parametrize(("how", "code", "step"), [("at_once", 3, 0), ("later", 11, 2)])
 def test_a_run_in_which_all_fail_says_where(folder_of: Start, tmp_path: Path, how: str, code: int, step: int) -> None:
     folder = _filled(tmp_path)
-    command = folder_of("run", "--task", "mine:task", "--strategy", "isolated", "--peers", "2", "--steps", "5",
-                        "--set", f"task.how={how}", "--format", "json")  # fmt: skip
+    command = folder_of(
+        "run",
+        "--task",
+        "mine:task",
+        "--strategy",
+        "isolated",
+        "--peers",
+        "2",
+        "--steps",
+        "5",
+        "--set",
+        f"task.how={how}",
+        "--format",
+        "json",
+    )
     assert command.end() == code, command.err
     line = TASK[: TASK.index("raise ValueError")].count("\n") + 1
     said = f"training failed at step {step}: ValueError: had enough ({folder}/mine.py:{line}), in Task.model"

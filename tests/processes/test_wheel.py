@@ -20,10 +20,24 @@ def unpacked(tmp_path: Path) -> Path:
     """The wheel of this tree, unpacked."""
     pytest.importorskip("hatchling", reason="building the wheel offline needs hatchling in the environment")
     built = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
-         "--no-build-isolation", "--wheel-dir", str(tmp_path / "wheel"), str(REPOSITORY)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(tmp_path / "wheel"),
+            str(REPOSITORY),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "wheel").iterdir()
     with zipfile.ZipFile(wheel) as packed:
@@ -46,6 +60,11 @@ def test_an_installed_wheel_needs_no_clone(start: Start, unpacked: Path, tmp_pat
     assert "4 peers" in shown.out
     located = subprocess.run(
         [sys.executable, "-c", "import gossipdistill, gossipdistill.bundled as s; print(s.ready_made('peers'))"],
-        env=env, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
     assert Path(located.stdout.strip()) == unpacked / "gossipdistill/ready_made/peers"

@@ -42,8 +42,19 @@ def test_a_cluster_refuses_who_does_not_fit_and_goes_on(start: Start, tmp_path: 
     ada.expect("cy: refused: ")
 
     # Without keys nothing proves that it is the same peer: it gets its name when the other does not answer any more.
-    newer = start("worker", "--name", "ada", *roster, "--listen", f"127.0.0.1:{ports[4]}",
-                  "--advertise", f"127.0.0.1:{ports[4]}", "--fresh", "--out", "elsewhere")  # fmt: skip
+    newer = start(
+        "worker",
+        "--name",
+        "ada",
+        *roster,
+        "--listen",
+        f"127.0.0.1:{ports[4]}",
+        "--advertise",
+        f"127.0.0.1:{ports[4]}",
+        "--fresh",
+        "--out",
+        "elsewhere",
+    )
     newer.expect("the name ada is in use at ")
     assert ada.process.poll() is None
     ada.process.kill()
@@ -81,8 +92,20 @@ def test_a_worker_that_listens_nowhere_learns_and_teaches(start: Start, tmp_path
     write_roster(tmp_path / "lab.toml", ["ada", "bo"], ports)
     with (tmp_path / "lab.toml").open("a") as roster:
         roster.write('[[peer]]\nname = "cy"\nlisten = "none"\n')
-    options = ("--peers", "lab.toml", "--steps", "300", "--set", "train.step_time_s=0.01", "--set", "linger_s=60",
-               "--start-when", "3", "--format", "json")  # fmt: skip
+    options = (
+        "--peers",
+        "lab.toml",
+        "--steps",
+        "300",
+        "--set",
+        "train.step_time_s=0.01",
+        "--set",
+        "linger_s=60",
+        "--start-when",
+        "3",
+        "--format",
+        "json",
+    )
     workers = {name: start("worker", "--name", name, *options) for name in ("ada", "bo")}
     workers["cy"] = start("worker", "--name", "cy", *options, env={"GOSSIPDISTILL_LISTEN": "none"})
     for name, worker in workers.items():

@@ -162,9 +162,14 @@ class World:
             for index, other in enumerate(known)
         ]
         peer = Peer(
-            me, expected if expected is not None else len(self.names), contacts if self.closed else (), seeds,
-            self.closed, self.now, self.limits,
-        )  # fmt: skip
+            me,
+            expected if expected is not None else len(self.names),
+            contacts if self.closed else (),
+            seeds,
+            self.closed,
+            self.now,
+            self.limits,
+        )
         if self.keyed:
             peer.key_distribution.prove_senders()
         made = self.processes[address] = Process(peer, Mailbox(limits=self.limits))

@@ -42,10 +42,12 @@ def test_a_proof_is_an_hmac_over_all_that_a_record_says() -> None:
     said = "gossipdistill enrolment 1\nlab\nbo\n" + KEYS["bo"] + "\n7"
     assert proof_of(SECRET, "lab", "bo", KEYS["bo"], 7) == hmac.new(SECRET, said.encode(), hashlib.sha256).hexdigest()
     others = [
-        proof_of(b"t" * 32, "lab", "bo", KEYS["bo"], 7), proof_of(SECRET, "lap", "bo", KEYS["bo"], 7),
-        proof_of(SECRET, "lab", "cy", KEYS["bo"], 7), proof_of(SECRET, "lab", "bo", KEYS["cy"], 7),
+        proof_of(b"t" * 32, "lab", "bo", KEYS["bo"], 7),
+        proof_of(SECRET, "lap", "bo", KEYS["bo"], 7),
+        proof_of(SECRET, "lab", "cy", KEYS["bo"], 7),
+        proof_of(SECRET, "lab", "bo", KEYS["cy"], 7),
         proof_of(SECRET, "lab", "bo", KEYS["bo"], 8),
-    ]  # fmt: skip
+    ]
     assert len({proof_of(SECRET, "lab", "bo", KEYS["bo"], 7), *others}) == 6
 
 
@@ -219,9 +221,12 @@ def test_a_newcomer_may_speak_for_its_own_name_and_key_only() -> None:
     room = Room({})
     ada = room.peers["ada"]
     messages: list[Message] = [
-        Enrolments("lab", ()), Enrolments("lab", (record("cy"),)), Enrolments("lab", (record("bo", KEYS["dee"]),)),
-        Leave("a lie"), Greeting(Address("10.0.0.9", 7400), 1, {}),
-    ]  # fmt: skip
+        Enrolments("lab", ()),
+        Enrolments("lab", (record("cy"),)),
+        Enrolments("lab", (record("bo", KEYS["dee"]),)),
+        Leave("a lie"),
+        Greeting(Address("10.0.0.9", 7400), 1, {}),
+    ]
     for message in messages:
         envelope = Envelope(PeerName("bo"), Boot(1), "ada", 0, message)
         refusal = ada.key_distribution.newcomer(KEYS["bo"], envelope, 1.0)

@@ -365,9 +365,12 @@ def test_a_boot_far_in_the_future_locks_nobody_out(proven: bool) -> None:
     world = keyed("ada", "bo", "cy") if proven else together()
     bo = world["bo"].peer.me
     words: list[Message] = [
-        Greeting(bo.address, 1, bo.fingerprint), Leave("x"), Ping(1, 1, False), Refusal(RefusalCode.FINGERPRINT, "x"),
+        Greeting(bo.address, 1, bo.fingerprint),
+        Leave("x"),
+        Ping(1, 1, False),
+        Refusal(RefusalCode.FINGERPRINT, "x"),
         Confirm("x", "", 1),
-    ]  # fmt: skip
+    ]
     for boot in FAR, bo.boot + 500 * DAY_MS:
         for word in words:
             world.inject("ada", Envelope(bo.name, Boot(boot), "ada", 0, word))
@@ -542,8 +545,12 @@ def test_present_are_those_who_were_heard_and_neither_silent_nor_out_of_my_reach
     assert not any(peer.view.is_present(name) for name in world.names), "nobody was heard yet"
     world.run(1.0)
     assert [peer.view.is_present(PeerName(name)) for name in ("ada", "bo", "cy", "dee", "zed")] == [
-        False, True, True, True, False,
-    ]  # fmt: skip
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     world.kill("cy")
     world.cut = {("ada", "dee"), ("dee", "ada")}
     world.run(10.0)

@@ -205,9 +205,14 @@ class Twin(World):
         assert row.incarnation >= view.incarnation, "a refutation is taken back"
 
     def _judge_life(
-        self, process: Process, view: View, row: Member, events: list[Event], word: Envelope | None,
+        self,
+        process: Process,
+        view: View,
+        row: Member,
+        events: list[Event],
+        word: Envelope | None,
         spoken: Envelope | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         status = view.status
         for event in events:
             assert (status, event.kind) in LIFE, f"{row.name}, {status}, is {event.kind}: {event.reason}"
@@ -342,9 +347,12 @@ class Membership(RuleBasedStateMachine):
     # --- a liar ---------------------------------------------------------------------------------------------------
 
     @rule(
-        pair=pairs, kind=st.sampled_from(list(ClaimKind)), silent_s=st.sampled_from([0.0, 0.6]),
-        number=st.sampled_from([0, 0, 1, JUMP, JUMP + 1, 1 << 40]), boot=st.sampled_from([0, 0, 0, -1, 1, 1 << 40]),
-    )  # fmt: skip
+        pair=pairs,
+        kind=st.sampled_from(list(ClaimKind)),
+        silent_s=st.sampled_from([0.0, 0.6]),
+        number=st.sampled_from([0, 0, 1, JUMP, JUMP + 1, 1 << 40]),
+        boot=st.sampled_from([0, 0, 0, -1, 1, 1 << 40]),
+    )
     def lies(self, pair: tuple[PeerName, PeerName], kind: ClaimKind, silent_s: float, number: int, boot: int) -> None:
         """A member tells all others what is not so: a death, a life, a number too high, a process that never was. It
         may choose a moment when nobody has heard the one whom it speaks of."""

@@ -257,8 +257,11 @@ def test_words_that_are_not_for_me_are_counted(world: World) -> None:
     ):
         world.inject("ada", Envelope(sender, type(bo.boot)(boot), to, to_boot, state(5)))
     assert world["ada"].peer.scores.turned_away_in_words == {
-        ": not_admitted": 1, "bo: for_another_process": 1, "bo: not_admitted": 1, "bo: not_for_me": 1,
-    }  # fmt: skip
+        ": not_admitted": 1,
+        "bo: for_another_process": 1,
+        "bo: not_admitted": 1,
+        "bo: not_for_me": 1,
+    }
     assert world["ada"].values("bo") == []
 
 

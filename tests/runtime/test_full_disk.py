@@ -50,20 +50,33 @@ def task(shard: object) -> Task:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(24, 3, generator=generator), torch.arange(24) % 2
     return Task(
-        model=lambda: nn.Linear(3, 2), train=(x, y), validation=(x, y), loss=nn.functional.cross_entropy,
+        model=lambda: nn.Linear(3, 2),
+        train=(x, y),
+        validation=(x, y),
+        loss=nn.functional.cross_entropy,
         metrics={"accuracy": accuracy},
-    )  # fmt: skip
+    )
 
 
 def spec_at(folder: Path) -> WorkerSpec:
     values = {
-        "steps": STEPS, "strategy.name": "isolated", "task.name": f"{__name__}:task", "linger_s": 0.0,
+        "steps": STEPS,
+        "strategy.name": "isolated",
+        "task.name": f"{__name__}:task",
+        "linger_s": 0.0,
         "train.checkpoint_every_s": 1e-6,
-    }  # fmt: skip
+    }
     return WorkerSpec(
-        name="ada", place=0, count=1, resolved=resolve([Layer(COMMAND_LINE, values)]), folder=folder / "run" / "ada",
-        listen=NOWHERE, advertise=NOWHERE, shard=(0, 1), device="cpu",
-    )  # fmt: skip
+        name="ada",
+        place=0,
+        count=1,
+        resolved=resolve([Layer(COMMAND_LINE, values)]),
+        folder=folder / "run" / "ada",
+        listen=NOWHERE,
+        advertise=NOWHERE,
+        shard=(0, 1),
+        device="cpu",
+    )
 
 
 # --- disks -----------------------------------------------------------------------------------------------------------

@@ -21,10 +21,17 @@ def test_starts_are_counted_and_boots_rise_whatever_the_clock_says(tmp_path: Pat
 
 
 BAD_NOTES = [
-    "", '{"count": 3, "bo', "[]", '{"count": 3}', '{"count": "3", "boot": 4}', '{"count": 3, "boot": NaN}', "[" * 10**5,
-    '{"count": 3, "boot": 1' + "0" * 5000 + "}", '{"count": 3, "boot": 9223372036854775807}',
+    "",
+    '{"count": 3, "bo',
+    "[]",
+    '{"count": 3}',
+    '{"count": "3", "boot": 4}',
+    '{"count": 3, "boot": NaN}',
+    "[" * 10**5,
+    '{"count": 3, "boot": 1' + "0" * 5000 + "}",
+    '{"count": 3, "boot": 9223372036854775807}',
     '{"count": -1, "boot": 4}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("note", BAD_NOTES, ids=[note[:20] for note in BAD_NOTES])

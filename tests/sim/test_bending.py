@@ -22,9 +22,16 @@ from gossipdistill.wire.errors import WireError
 KINDS = get_args(Message)
 FINGERPRINT = {"run": "simulated"}
 FACTS = Facts(
-    PeerName("p0"), Address("10.0.0.9", 7400), 0, (PeerName("p1"), PeerName("p2")), (5, 7), FINGERPRINT, STATE_TOPIC,
-    MASS_TOPIC, STREAM_TOPIC,
-)  # fmt: skip
+    PeerName("p0"),
+    Address("10.0.0.9", 7400),
+    0,
+    (PeerName("p1"), PeerName("p2")),
+    (5, 7),
+    FINGERPRINT,
+    STATE_TOPIC,
+    MASS_TOPIC,
+    STREAM_TOPIC,
+)
 
 
 def test_there_is_a_specimen_of_every_kind_of_message_and_it_can_travel() -> None:

@@ -57,9 +57,21 @@ def test_storms_are_of_all_kinds() -> None:
     assert all(storm.byzantine for storm in storms if storm.bends or storm.lazy)
     kinds = {fault["kind"] for storm in storms for fault in storm.faults}
     assert kinds == {
-        "drop", "delay", "jitter", "duplicate", "reorder", "corrupt", "one_way", "partition", "rate_limit",
-        "slow", "pause", "kill", "restart", "clock_jump",
-    }  # fmt: skip
+        "drop",
+        "delay",
+        "jitter",
+        "duplicate",
+        "reorder",
+        "corrupt",
+        "one_way",
+        "partition",
+        "rate_limit",
+        "slow",
+        "pause",
+        "kill",
+        "restart",
+        "clock_jump",
+    }
     for storm in storms[:50]:
         assert all(fault.end_s <= storm.conditions.calm_from_s or fault.kind == "kill" for fault in storm.plan().fault)
         assert storm == storm_of(storm.seed)
@@ -79,9 +91,12 @@ def test_the_same_seed_gives_the_same_transcript_whatever_the_hash_seed() -> Non
     code = f"from tests.sim.test_storms import transcript_hash\nfor seed in {_TWICE}: print(transcript_hash(seed))"
     for hash_seed in ("1", "2"):
         there = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
             env=os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-        ).stdout.split()  # fmt: skip
+        ).stdout.split()
         assert there == here
 
 

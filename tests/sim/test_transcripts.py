@@ -105,8 +105,9 @@ def partition_and_heal() -> Stage:
 
 def mass_parked_and_absorbed() -> Stage:
     stage = Stage(
-        {"kind": "partition", "groups": [["ada"], ["bo"]], "from_s": 2.02, "to_s": 14.0}, peers=2,
-    )  # fmt: skip
+        {"kind": "partition", "groups": [["ada"], ["bo"]], "from_s": 2.02, "to_s": 14.0},
+        peers=2,
+    )
     stage.world.start_all()
     stage.run(1.9)
     stage.puppets["bo"].idle = True
@@ -144,8 +145,13 @@ def lying_member() -> Stage:
 
 
 SCENES: tuple[Callable[[], Stage], ...] = (
-    join, kill_and_detection, partition_and_heal, mass_parked_and_absorbed, refused_goes_home, lying_member,
-)  # fmt: skip
+    join,
+    kill_and_detection,
+    partition_and_heal,
+    mass_parked_and_absorbed,
+    refused_goes_home,
+    lying_member,
+)
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)

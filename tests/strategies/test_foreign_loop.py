@@ -32,9 +32,18 @@ class ForeignLoop:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
         self.batches, transfer = batches, make_task(0).transfer
         self.learner = Learner(
-            name, NAMES.index(name), NAMES, self.model, self.optimizer, torch.device("cpu"), 0,
-            transfer=transfer, transfer_draws=Draws(100, 32, NAMES.index(name)), classes=CLASSES, count=len(NAMES),
-        )  # fmt: skip
+            name,
+            NAMES.index(name),
+            NAMES,
+            self.model,
+            self.optimizer,
+            torch.device("cpu"),
+            0,
+            transfer=transfer,
+            transfer_draws=Draws(100, 32, NAMES.index(name)),
+            classes=CLASSES,
+            count=len(NAMES),
+        )
         self.gossip = Gossip.of(
             self.learner, strategy, load_topology("complete", NAMES), Mailbox(), Cadence(1, 0.0), strict=True
         )

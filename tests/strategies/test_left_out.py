@@ -10,8 +10,20 @@ from torch import Tensor, nn
 
 from tests.strategies.world import NAMES, World, make_strategy, make_worker
 
-WEIGHTS = ("gossip_averaging", "codistill_checkpoints", "codistill_groups", "leader_sgd", "sgp", "osgp", "adpsgd",
-           "async_gradient_push", "dpsgd", "dmsgd", "decentlam", "concurrent_adversarial")  # fmt: skip
+WEIGHTS = (
+    "gossip_averaging",
+    "codistill_checkpoints",
+    "codistill_groups",
+    "leader_sgd",
+    "sgp",
+    "osgp",
+    "adpsgd",
+    "async_gradient_push",
+    "dpsgd",
+    "dmsgd",
+    "decentlam",
+    "concurrent_adversarial",
+)
 
 
 class Masked(nn.Module):

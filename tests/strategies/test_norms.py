@@ -19,9 +19,10 @@ from .world import NAMES, World, arrival, make_strategy, make_worker
 ONLY_ASKED = ("concurrent_adversarial",)
 """Weights come with a question, and change nothing of the one who answers."""
 WEIGHTS = [
-    name for name, kind in STRATEGIES.items()
+    name
+    for name, kind in STRATEGIES.items()
     if kind.needs.alike_models and kind.delivery.gossips and name not in ONLY_ASKED
-]  # fmt: skip
+]
 
 
 def world_with_a_giant(name: str, factor: float, refuse: bool) -> World:

@@ -105,10 +105,12 @@ def test_a_straggler_is_not_forgotten_between_two_words() -> None:
 
 def test_the_silence_of_all_follows_the_pace_too() -> None:
     """A step that adapts to delays is whole again beyond the horizon, and not before."""
-    both = World({
-        peer: make_worker(peer, strategy("gossip_averaging", delay_adaptive=True), ("ada", "bo"))
-        for peer in ("ada", "bo")
-    })  # fmt: skip
+    both = World(
+        {
+            peer: make_worker(peer, strategy("gossip_averaging", delay_adaptive=True), ("ada", "bo"))
+            for peer in ("ada", "bo")
+        }
+    )
     for step in range(60):
         both.step(STEP_S * step)
     ada = both.workers["ada"]

@@ -33,10 +33,12 @@ class Lying(World):
 
 
 def world_of(kind: type[World], robust: str, **options: object) -> World:
-    return kind({
-        name: make_worker(name, make_strategy("gossip_averaging", every_steps=5, robust=robust, **options), NAMES)
-        for name in NAMES
-    })  # fmt: skip
+    return kind(
+        {
+            name: make_worker(name, make_strategy("gossip_averaging", every_steps=5, robust=robust, **options), NAMES)
+            for name in NAMES
+        }
+    )
 
 
 def accuracy(world: World) -> float:

@@ -388,8 +388,11 @@ def test_no_parcel_is_lighter_or_heavier_than_honest_peers_can_make_one(weight: 
 
 
 def test_peers_must_agree_on_the_least_weight() -> None:
-    agreed = {make_strategy(name, push_sum_weight_min=least).agreed().get("strategy.push_sum_weight_min")
-              for name in ("sgp", "osgp", "async_gradient_push") for least in (0.001, 0.01)}  # fmt: skip
+    agreed = {
+        make_strategy(name, push_sum_weight_min=least).agreed().get("strategy.push_sum_weight_min")
+        for name in ("sgp", "osgp", "async_gradient_push")
+        for least in (0.001, 0.01)
+    }
     assert agreed == {"0.001", "0.01"}
 
 

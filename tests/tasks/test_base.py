@@ -163,31 +163,36 @@ def failing(out: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     ("changes", "model", "message"),
     [
         (
-            {}, lambda: nn.Linear(4, 2),
+            {},
+            lambda: nn.Linear(4, 2),
             "Task.model: gives outputs [2, 2], and the labels ask for 3 classes; accepted: logits [2, 3]",
         ),
         (
-            {"classes": ("a", "b", "c")}, lambda: nn.Linear(4, 5),
+            {"classes": ("a", "b", "c")},
+            lambda: nn.Linear(4, 5),
             "Task.model: gives outputs [2, 5], and the labels ask for 3 classes; accepted: logits [2, 3]",
         ),
         ({}, lambda: nn.Flatten(0), "Task.model: gives outputs [8] for 2 rows"),
         ({}, lambda: nn.LSTM(4, 3), "Task.model = 'tuple': must give one tensor"),
         (
-            {}, lambda: nn.Linear(5, 3),
+            {},
+            lambda: nn.Linear(5, 3),
             "Task.model: refuses inputs [2, 4]: RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x4 and 5x3)",
         ),
         (
-            {"loss": lambda out, y: out.sum(1)}, lambda: nn.Linear(4, 3),
+            {"loss": lambda out, y: out.sum(1)},
+            lambda: nn.Linear(4, 3),
             "Task.loss = [2]: must give a scalar tensor",
         ),
         ({"loss": lambda out, y: 1.0}, lambda: nn.Linear(4, 3), "Task.loss = 'float': must give a scalar tensor"),
         ({"loss": failing}, lambda: nn.Linear(4, 3), "Task.loss: refuses outputs [2, 3]: ZeroDivisionError: no luck"),
         (
-            {"metrics": {"luck": failing}}, lambda: nn.Linear(4, 3),
+            {"metrics": {"luck": failing}},
+            lambda: nn.Linear(4, 3),
             "Task.metrics['luck']: refuses the whole validation set, outputs [3, 3]: ZeroDivisionError: no luck",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_does_not_fit_is_refused(
     changes: dict[str, object], model: Callable[[], nn.Module], message: str
 ) -> None:

@@ -19,9 +19,13 @@ X, Y = torch.rand(12, 4), torch.arange(12) % 3
 def a_task(metric: Callable[[Tensor, Tensor], object] = accuracy, **changes: object) -> Task:
     order = Y.argsort(stable=True)  # the classes one after another, as most folders of images are
     parts: dict[str, object] = {
-        "model": lambda: nn.Linear(4, 3), "train": (X, Y), "validation": (X[order], Y[order]),
-        "loss": nn.functional.cross_entropy, "metrics": {"it": metric}, **changes,
-    }  # fmt: skip
+        "model": lambda: nn.Linear(4, 3),
+        "train": (X, Y),
+        "validation": (X[order], Y[order]),
+        "loss": nn.functional.cross_entropy,
+        "metrics": {"it": metric},
+        **changes,
+    }
     return Task(**parts)  # type: ignore[arg-type]
 
 
@@ -154,9 +158,11 @@ def test_a_label_that_the_loss_passes_over_is_fine() -> None:
     task = a_task(train=with_label(-100, 7))
     task.check_model(task.model())
     hinge = a_task(
-        train=(X, 2 * (Y % 2) - 1), validation=(X, 2 * (Y % 2) - 1), metrics={},
+        train=(X, 2 * (Y % 2) - 1),
+        validation=(X, 2 * (Y % 2) - 1),
+        metrics={},
         loss=lambda out, y: (1 - y[:, None] * out).clamp_min(0).mean(),
-    )  # fmt: skip
+    )
     hinge.check_model(hinge.model())
 
 

@@ -235,7 +235,7 @@ def test_a_file_cut_off_is_named(tiny: Path) -> None:
         (packed(idx(np.zeros(300, np.uint8)) + b"!"), "found 309 bytes, expected 308; "),
         (packed(b"\x00\x00\x08"), "found 3 bytes, expected BYTES [300]; "),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_such_idx_file_is_described(tiny: Path, content: bytes, problem: str) -> None:
     path = tiny / NAMES[1]
     path.write_bytes(content)

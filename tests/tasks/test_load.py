@@ -301,9 +301,10 @@ def test_free_options_and_methods_are_taken(folder: Path) -> None:
 
 def test_missing_data_passes_through(folder: Path) -> None:
     write(
-        folder, "gone",
+        folder,
+        "gone",
         "from gossipdistill.errors import DataMissingError as Gone\n\ndef task(shard):\n    raise Gone('no file')\n",
-    )  # fmt: skip
+    )
     with pytest.raises(DataMissingError, match="no file"):
         load_task("gone:task", Shard(0, 1), {})
 

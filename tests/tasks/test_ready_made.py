@@ -99,10 +99,12 @@ def test_all_peers_have_one_fingerprint_in_every_process() -> None:
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
     task = load_task("digits", FOUR[0], {})
     assert told == {f"{fingerprint(task, 'digits')} {hashlib.sha256(task.train[0].numpy().data).hexdigest()}\n"}
     assert len({str(fingerprint(load_task("digits", shard, {}), "digits")) for shard in FOUR}) == 1

@@ -27,8 +27,12 @@ def parts(shard: Shard, labels: torch.Tensor) -> list[list[int]]:
 
 pools = st.builds(
     lambda peers, share, spare, classes, seed: (peers, share, peers * share + spare, classes, seed),
-    st.integers(1, 12), st.integers(1, 40), st.integers(0, 50), st.integers(1, 12), st.integers(0, 2**32),
-)  # fmt: skip
+    st.integers(1, 12),
+    st.integers(1, 40),
+    st.integers(0, 50),
+    st.integers(1, 12),
+    st.integers(0, 2**32),
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -114,10 +118,12 @@ def test_dealing_is_the_same_in_every_process() -> None:
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
-    }  # fmt: skip
+    }
     here = [Shard(1, 4, how, 20, seed=3).deal(torch.arange(400) % 10).tolist() for how in SHARD_KINDS]
     assert told == {f"{here}\n"}
 
@@ -137,34 +143,40 @@ def test_another_seed_deals_otherwise() -> None:
     ("shard", "labels", "message"),
     [
         (
-            Shard(0, 4, examples_per_peer=300), balanced(800, 10),
+            Shard(0, 4, examples_per_peer=300),
+            balanced(800, 10),
             "task.examples_per_peer = 300: 4 x 300 examples are more than the pool of 800; accepted: 1 to 200",
         ),
         (
-            Shard(0, 2, "same", 900), balanced(800, 10),
+            Shard(0, 2, "same", 900),
+            balanced(800, 10),
             "task.examples_per_peer = 900: 1 x 900 examples are more than the pool of 800; accepted: 1 to 800",
         ),
         (
-            Shard(0, 20, "label_skew"), balanced(10, 2),
+            Shard(0, 20, "label_skew"),
+            balanced(10, 2),
             "task.shards = 'label_skew': a pool of 10 examples is too small for 20 shards of their own; "
             "accepted: at most 10 peers, or same",
         ),
         (
-            Shard(0, 2, "label_skew"), torch.rand(8),
+            Shard(0, 2, "label_skew"),
+            torch.rand(8),
             "task.shards = 'label_skew': regression labels cannot be skewed: label_skew needs class numbers "
             "[examples], these labels are float32 [8]; accepted: disjoint, same",
         ),
         (
-            Shard(0, 2, "label_skew"), torch.zeros(8, 2, dtype=torch.long),
+            Shard(0, 2, "label_skew"),
+            torch.zeros(8, 2, dtype=torch.long),
             "task.shards = 'label_skew': regression labels cannot be skewed: label_skew needs class numbers "
             "[examples], these labels are int64 [8, 2]; accepted: disjoint, same",
         ),
         (
-            Shard(0, 2, "label_skew"), torch.tensor([-1, 0, 1]),
+            Shard(0, 2, "label_skew"),
+            torch.tensor([-1, 0, 1]),
             "task.shards = 'label_skew': class numbers start at 0, found -1",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_dealt_says_why(shard: Shard, labels: torch.Tensor, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         shard.deal(labels)

@@ -18,9 +18,15 @@ from gossipdistill.tasks import tabular as module
 
 REAL = [os.environ.get("GOSSIPDISTILL_DATA", ""), str(Path(__file__).parents[3] / "shared" / "data")]
 KINDS = (
-    ("Private", "State-gov", "?"), ("Bachelors", "HS-grad"), ("Married", "Never-married"), ("Sales", "?"),
-    ("Husband", "Own-child"), ("White", "Black"), ("Male", "Female"), ("United-States", "Cuba"),
-)  # fmt: skip
+    ("Private", "State-gov", "?"),
+    ("Bachelors", "HS-grad"),
+    ("Married", "Never-married"),
+    ("Sales", "?"),
+    ("Husband", "Own-child"),
+    ("White", "Black"),
+    ("Male", "Female"),
+    ("United-States", "Cuba"),
+)
 
 
 def record(random: np.random.Generator, dot: str = "") -> str:

@@ -20,8 +20,13 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Schedule:
 
 def test_a_bare_name_is_ready_made() -> None:
     assert load_topology("two-desks", PEERS).edges(0) == (
-        ("ada", "bo"), ("bo", "ada"), ("bo", "cy"), ("cy", "bo"), ("cy", "dee"), ("dee", "cy")
-    )  # fmt: skip
+        ("ada", "bo"),
+        ("bo", "ada"),
+        ("bo", "cy"),
+        ("cy", "bo"),
+        ("cy", "dee"),
+        ("dee", "cy"),
+    )
 
 
 def test_an_unknown_name_gets_the_nearest_ones(tmp_path: Path) -> None:
@@ -109,10 +114,12 @@ def test_python_may_use_networkx() -> None:
         ("period = 0\n" + HEAD + "    return []", "period = 0: must be a whole number"),
         ("period = 2.5\n" + HEAD + "    return []", r"period = 2\.5: must be a whole number"),
         ("def out_neighbours(peer):\n    return []", "TypeError"),
-        ("asked = []\n" + HEAD + "    asked.append(1)\n    return ['cy'] * (peer == 'bo' and len(asked) % 2)",
-         "answers differently when asked twice"),
+        (
+            "asked = []\n" + HEAD + "    asked.append(1)\n    return ['cy'] * (peer == 'bo' and len(asked) % 2)",
+            "answers differently when asked twice",
+        ),
     ],
-)  # fmt: skip
+)
 def test_messages_about_python(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=r"mine\.py: .*" + message) as caught:
         written(tmp_path, text, "mine.py")

@@ -108,7 +108,11 @@ def test_a_clone_that_is_not_installed_starts_in_a_folder_with_names_of_other_mo
     (tmp_path / "rich.py").write_text("raise SystemExit('the wrong one')\n")
     env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     said = subprocess.run(
-        [sys.executable, "-m", "gossipdistill", "--version"], cwd=tmp_path, env=env, capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "gossipdistill", "--version"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert said.stdout.startswith("gossipdistill ")

@@ -74,11 +74,15 @@ addresses = st.one_of(st.just(Address("", 0)), st.builds(Address, hosts, st.inte
 contacts = st.builds(Contact, names, addresses, numbers)
 layouts = st.lists(
     st.builds(
-        ArrayLayout, texts, st.lists(st.integers(0, 9), max_size=8).map(tuple), texts, st.integers(0, 40),
+        ArrayLayout,
+        texts,
+        st.lists(st.integers(0, 9), max_size=8).map(tuple),
+        texts,
+        st.integers(0, 40),
         st.sampled_from(sorted(CARRIERS)),
     ),
     max_size=5,
-).map(tuple)  # fmt: skip
+).map(tuple)
 
 
 @st.composite
@@ -327,9 +331,16 @@ def test_a_payload_is_not_copied_on_its_way() -> None:
 # --- how it grows ---------------------------------------------------------------------------------------------------
 
 ENTRIES = {
-    Greeting: (10,), Leave: (8,), Ping: (9,), PingRequest: (8,), Ack: (9,), Nack: (7,), Enrolments: (7,),
-    ReliableMessage: (13,), State: (11, 12),
-}  # fmt: skip
+    Greeting: (10,),
+    Leave: (8,),
+    Ping: (9,),
+    PingRequest: (8,),
+    Ack: (9,),
+    Nack: (7,),
+    Enrolments: (7,),
+    ReliableMessage: (13,),
+    State: (11, 12),
+}
 """Where in the head of each kind its lists of entries stand."""
 CLAIM = 7
 """A claim has so many parts; the last is a list of its own."""

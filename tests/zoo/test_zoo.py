@@ -26,7 +26,7 @@ ALWAYS = [
     (kind, strategy)
     for kind in ("tied", "complex parameters", "keeps activations", "old weight_norm", "observer", "large counters")
     for strategy in ("gossip_averaging", "codistill_checkpoints", "sgp")
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "strategy"), sorted({*CHOSEN, *ALWAYS}))
@@ -89,28 +89,43 @@ def _refusing_nothing(*about: object, **more: object) -> None:
 SOUND = SharedArrays.of
 FAULTS = {
     "tied weights are mixed once per name": (
-        "tied", "gossip_averaging", "gossipdistill.learning.shared_arrays.SharedArrays.of", staticmethod(_apart),
+        "tied",
+        "gossip_averaging",
+        "gossipdistill.learning.shared_arrays.SharedArrays.of",
+        staticmethod(_apart),
     ),
     "a constant that is not finite turns gossip off": (
-        "mask of -inf", "gossip_averaging", "gossipdistill.learning.shared_arrays.SharedArrays.of",
+        "mask of -inf",
+        "gossip_averaging",
+        "gossipdistill.learning.shared_arrays.SharedArrays.of",
         staticmethod(_everything),
     ),
     "modes are put back for the whole model": (
-        "frozen batch norm", "codistill_predictions", "gossipdistill.learning.learner.evaluating", _one_mode,
+        "frozen batch norm",
+        "codistill_predictions",
+        "gossipdistill.learning.learner.evaluating",
+        _one_mode,
     ),
     "a live model is copied": (
-        "keeps activations", "codistill_checkpoints", "gossipdistill.learning.model_teachers.frozen_clone",
+        "keeps activations",
+        "codistill_checkpoints",
+        "gossipdistill.learning.model_teachers.frozen_clone",
         copy.deepcopy,
     ),
     "a teacher does not get whole numbers": (
-        "large counters", "codistill_checkpoints", "gossipdistill.learning.model_teachers.load_arrays",
+        "large counters",
+        "codistill_checkpoints",
+        "gossipdistill.learning.model_teachers.load_arrays",
         _without_counters,
     ),
     "a newcomer does not get whole numbers": (
-        "large counters", "sgp", "gossipdistill.training.joining.load_arrays", _without_counters,
+        "large counters",
+        "sgp",
+        "gossipdistill.training.joining.load_arrays",
+        _without_counters,
     ),
     "nothing is refused": ("sparse buffer", "sgp", "gossipdistill.assembly.building.refuse_unfit", _refusing_nothing),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -8,8 +8,11 @@ from gossipdistill.limits import DEFAULT_LIMITS
 
 def check(case: Case) -> list[Finding]:
     """Compare round-trip times with the time limit of a probe."""
-    return [_one(name, met.round_trips_s, trip_s) for name, met in case.meetings.items()
-            if (trip_s := met.round_trip_s) is not None]  # fmt: skip
+    return [
+        _one(name, met.round_trips_s, trip_s)
+        for name, met in case.meetings.items()
+        if (trip_s := met.round_trip_s) is not None
+    ]
 
 
 def _one(name: str, trips_s: tuple[float, ...], median_s: float) -> Finding:

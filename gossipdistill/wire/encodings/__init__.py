@@ -42,6 +42,15 @@ def encoding_of(label: str, dtype: str = "float32") -> Encoding:
 
 
 __all__ = [
-    "ENCODINGS", "BFloat16", "Encoding", "EncodingError", "Floats", "Half", "Int8", "OutOfRange", "Raw", "TopK",
+    "ENCODINGS",
+    "BFloat16",
+    "Encoding",
+    "EncodingError",
+    "Floats",
+    "Half",
+    "Int8",
+    "OutOfRange",
+    "Raw",
+    "TopK",
     "encoding_of",
-]  # fmt: skip
+]

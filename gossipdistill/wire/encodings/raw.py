@@ -11,11 +11,28 @@ from numpy.typing import NDArray
 from gossipdistill.wire.encodings.base import Encoding, EncodingError
 
 CARRIERS: dict[str, str] = {
-    "float64": "<f8", "float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "float8_e4m3fn": "|u1",
-    "float8_e5m2": "|u1", "float8_e4m3fnuz": "|u1", "float8_e5m2fnuz": "|u1", "float8_e8m0fnu": "|u1",
-    "complex128": "<c16", "complex64": "<c8", "complex32": "<u4", "int64": "<i8", "int32": "<i4", "int16": "<i2",
-    "int8": "|i1", "uint64": "<u8", "uint32": "<u4", "uint16": "<u2", "uint8": "|u1", "bool": "|u1",
-}  # fmt: skip
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<u2",
+    "float8_e4m3fn": "|u1",
+    "float8_e5m2": "|u1",
+    "float8_e4m3fnuz": "|u1",
+    "float8_e5m2fnuz": "|u1",
+    "float8_e8m0fnu": "|u1",
+    "complex128": "<c16",
+    "complex64": "<c8",
+    "complex32": "<u4",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "|i1",
+    "uint64": "<u8",
+    "uint32": "<u4",
+    "uint16": "<u2",
+    "uint8": "|u1",
+    "bool": "|u1",
+}
 """The keys are types of entries, the values the numpy types that carry their bits. Where numpy has no such type, it is
 an integer type of the same size."""
 
