@@ -87,7 +87,8 @@ def _roster(where: str) -> Roster:
         )
     roster = load_roster(where)
     if roster.without_ports:
-        text = f"port 0 is picked by `gossipdistill run`; nobody could call {', '.join(roster.without_ports[:8])}"
+        names = ", ".join(roster.without_ports[:8])
+        text = f"port 0 lets `gossipdistill run` pick a port; other peers could not call {names}"
         raise ConfigError(text, file=where, key="address", accepted="a port from 1 on")
     return roster
 

@@ -126,8 +126,8 @@ class _Line:
         resident, before = self._resources.resident_bytes(), self._resident_before
         if resident is not None and before is not None and resident - before > _HELD_BYTES_MAX:
             raise AddressError(
-                f"the doctor stops: others have sent it more than {_HELD_BYTES_MAX >> 20} MiB that make no message it "
-                "knows. No peer of gossipdistill does that: see who answers at the addresses of the roster"
+                f"the doctor stops: others have sent it more than {_HELD_BYTES_MAX >> 20} MiB that form no message it "
+                "knows. No peer of gossipdistill does that: find out which process has the addresses of the roster"
             )
 
     def _watch(self, socket: ZmqSocket, channel: Channel, name: str) -> None:

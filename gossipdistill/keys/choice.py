@@ -19,8 +19,8 @@ from gossipdistill.protocol.enrolment import Book
 from gossipdistill.roster import Roster, is_loopback, read_roster
 
 INSECURE = (
-    "INSECURE: nothing is encrypted and nobody is authenticated; anybody who reaches the ports can read and send "
-    "predictions and weights, in anybody's name (--insecure)"
+    "INSECURE: nothing is encrypted or authenticated; any process that reaches the ports can read and send "
+    "predictions and weights, in any peer's name (--insecure)"
 )
 
 

@@ -108,7 +108,7 @@ def new_secrets(names: Sequence[str], folder: Path | None = None, renew: bool = 
         IdentityError: when a file cannot be written.
     """
     if not names:
-        raise UsageError("whose keys? Give --peers ROSTER, or --name NAME for a peer that is in none")
+        raise UsageError("give --peers ROSTER, or --name NAME for a peer that is in no roster")
     issued = []
     for name in names:
         if not is_peer_name(name):

@@ -84,7 +84,7 @@ def read_join(file: Path, run: str) -> Join:
         and is_public_key(join.public)
         and len(join.secret) == _SECRET_BYTES
     ):
-        raise IdentityError(f"{file}: is no join file; `gossipdistill keys invite` makes them")
+        raise IdentityError(f"{file}: is not a join file; `gossipdistill keys invite` makes them")
     if join.run != run:
         raise IdentityError(f"{file}: is for the run {join.run}, and this one is called {run}")
     return join

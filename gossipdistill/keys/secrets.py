@@ -65,7 +65,7 @@ def read_secret(file: Path, name: str | None = None) -> KeyPair:
     if written is None or not (
         is_peer_name(written.name) and is_public_key(written.public) and is_public_key(written.secret)
     ):
-        raise IdentityError(f"{file}: is no secret file; make a new pair: gossipdistill keys new --renew")
+        raise IdentityError(f"{file}: is not a secret file; make a new pair: gossipdistill keys new --renew")
     pair = KeyPair(written.name, written.public, written.secret)
     if _public_of(pair.secret) != pair.public:
         raise IdentityError(
@@ -109,11 +109,11 @@ def read_private(file: Path) -> str:
     if os.name == "posix" and mode & _OTHERS:
         raise IdentityError(f"{file}: others may read it (mode {mode:04o}); do: chmod 600 {file}")
     if len(content) > _BYTES_MAX:
-        raise IdentityError(f"{file}: is no secret file: more than {_BYTES_MAX} bytes")
+        raise IdentityError(f"{file}: is not a secret file: more than {_BYTES_MAX} bytes")
     try:
         return decoded(content)
     except UnusableError:
-        raise IdentityError(f"{file}: is no secret file: no text") from None
+        raise IdentityError(f"{file}: is not a secret file: no text") from None
 
 
 def write_private(file: Path, text: str, replace: bool) -> None:

@@ -282,5 +282,5 @@ def _refusal(name: str, child: Child) -> WorkerError:
         return WorkerError(f"{name} ended before it was ready ({how}); see {child.log}", 1)
     message = child.error.message
     if child.error.logged and str(child.log) not in message:
-        message += f" (in {name}; the report lies in {child.log})"
+        message += f" (in {name}; the report is in {child.log})"
     return WorkerError(message, child.error.exit_code)

@@ -200,7 +200,7 @@ def how_it_ended(exit_code: int | None, memory_was_short: bool = False) -> str:
     if exit_code is None:
         return "did not end in time and was killed"
     if exit_code == -signal.SIGKILL and memory_was_short:
-        return "killed by SIGKILL, for want of memory: exit code 137"
+        return "killed by SIGKILL, because memory ran out: exit code 137"
     if exit_code == -signal.SIGABRT:
         return "killed by SIGABRT, exit code 134: its stderr.log says why"
     if exit_code < 0:

@@ -25,4 +25,4 @@ def choose_device(asked: str, place: int) -> torch.device:
     if kind == "cuda" and index.isdigit() and int(index) < gpus:
         return torch.device("cuda", int(index))
     accepted = "auto, cpu" + "".join(f", cuda:{k}" for k in range(gpus))
-    raise ConfigError("is not to be had on this machine", key="device", value=asked, accepted=accepted)
+    raise ConfigError("is not available on this machine", key="device", value=asked, accepted=accepted)

@@ -23,7 +23,7 @@ from gossipdistill.strategies import (
 from gossipdistill.tasks import REQUIRED, describe_task
 
 _ROUNDS = {
-    (Rounds.FREE, False): "free: nobody waits",
+    (Rounds.FREE, False): "free: no peer waits",
     (Rounds.LOCKSTEP, False): "lockstep: each round waits for the slowest living neighbour",
     (Rounds.LOCKSTEP, True): "lockstep: all wait for all",
 }
@@ -55,7 +55,7 @@ def waits_words(kind: type[Strategy]) -> str:
     if kind.rounds is Rounds.FREE:
         return "never"
     if kind.delivery is Delivery.COLLECTIVE:
-        return "for everybody"
+        return "for all peers"
     return "for the slowest neighbour, at most `round_timeout_s`"
 
 

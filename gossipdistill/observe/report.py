@@ -109,7 +109,7 @@ def _weights_warning(summary: SummaryRecord) -> list[str]:
     return [f"the push-sum weights of {count} peers add up to {total:.3g}, not to about {count}: {_WEIGHTS_MEAN}"]
 
 
-_WEIGHTS_MEAN = "peers were killed, mass was still on its way, or somebody takes or gives what is not theirs"
+_WEIGHTS_MEAN = "peers were killed, mass was still under way, or a peer takes or creates weight"
 
 
 FAULTS_FILE = "faults.json"

@@ -52,7 +52,7 @@ _SAYS = {
     "came_home": "has a parcel for {who} back",
     "handed_over": "leaves its mass to {who}",
     "adopted": "adopts the state of {who}",
-    "not_adopted": "adopts nobody's state",
+    "not_adopted": "adopts no other peer's state",
     "donor_passed_over": "takes no state from {who}",
     "donates": "gives its state to {who}",
     "diverged": "has ended, with nothing that can be used",
@@ -225,7 +225,7 @@ def _ending(concerned: Sequence[Told], name: str) -> list[str]:
         there = "there" if one.kind in ("joined", "returned") else one.kind
         verdicts.setdefault(there, []).append(one.by)
     if not verdicts:
-        return [f"nobody wrote that anything was wrong with {name}"]
+        return [f"no peer reported a problem with {name}"]
     parts = [f"{verdict} to {len(by) if len(by) > 3 else ', '.join(by)}" for verdict, by in sorted(verdicts.items())]
     return [f"in the end {name} is " + "; ".join(parts)]
 

@@ -68,12 +68,12 @@ def _facts(schedule: Schedule, judgement: Judgement) -> list[tuple[str, str, boo
     else:
         weights = f"{judgement.weights}, rows only: averaging drifts to a weighted mean; push-sum finds the true one"
     return [
-        ("news from everybody to everybody", connected, judgement.strongly_connected),
+        ("paths from each peer to each", connected, judgement.strongly_connected),
         ("each link both ways", "yes" if judgement.symmetric else "no", True),
         ("weights", weights, True),
         ("spectral gap", _gap(judgement), judgement.spectral_gap != 0.0),
         ("neighbours to send to", _between(judgement.out_degree), True),
-        ("neighbours to hear", _between(judgement.in_degree), True),
+        ("neighbours to receive from", _between(judgement.in_degree), True),
         (
             "when a neighbour dies",
             "the next living one takes its place" if schedule.closes_gaps else "its links rest",

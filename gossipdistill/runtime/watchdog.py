@@ -45,7 +45,7 @@ class Watchdog:
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
         except OSError as error:
-            return f"nobody watches over the network thread: {error}"
+            return f"the network thread has no watchdog: {error}"
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
         if not faulthandler.is_enabled():

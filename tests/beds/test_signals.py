@@ -172,7 +172,7 @@ def test_where_memory_runs_out_a_worker_ends_and_not_its_launcher(tmp_path: Path
         group.limit_to(group.used_bytes() + 150 * MIB)  # less than a worker has
         hog = subprocess.Popen([*group.within(), sys.executable, "-c", HOG])
         try:
-            ended = run.expect(r"^(ada|bo) .* is gone: killed by SIGKILL, for want of memory")[1]
+            ended = run.expect(r"^(ada|bo) .* is gone: killed by SIGKILL, because memory ran out")[1]
         finally:
             hog.kill()
             hog.wait()

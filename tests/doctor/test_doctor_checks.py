@@ -111,7 +111,9 @@ def test_on_machines_that_are_well_each_check_says_so(check: str) -> None:
 
 
 def test_a_roster_of_one() -> None:
-    says("roster", with_peers(PeerEntry(name="ada", address=Address("a", 1))), Verdict.WARNING, "nobody to learn from")
+    says(
+        "roster", with_peers(PeerEntry(name="ada", address=Address("a", 1))), Verdict.WARNING, "no other to learn from"
+    )
 
 
 def test_a_large_roster_says_how_many_are_called() -> None:
@@ -301,8 +303,8 @@ def test_open_files_follow_the_size_of_the_roster() -> None:
         ("4", 2, Verdict.WARNING, "set it to 2"),
         ("1", 1, Verdict.WARNING, "some are idle"),
         ("1", 8, Verdict.OK, "4 CPUs for 8 peers"),
-        ("many", 1, Verdict.WARNING, "is no number of threads"),
-        ("0", 1, Verdict.WARNING, "is no number of threads"),
+        ("many", 1, Verdict.WARNING, "is not a number of threads"),
+        ("0", 1, Verdict.WARNING, "is not a number of threads"),
     ],
 )
 def test_threads(said: str, peers: int, verdict: Verdict, words: str) -> None:

@@ -143,5 +143,5 @@ def test_what_is_no_roster(where: str, words: str) -> None:
 def test_port_zero_and_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean ada"):
         examine(Asked(write(tmp_path, ("ada", "127.0.0.1:7400")), "adda"), quiet)
-    with pytest.raises(ConfigError, match="nobody could call bo"):
+    with pytest.raises(ConfigError, match="other peers could not call bo"):
         examine(Asked(write(tmp_path, ("ada", "127.0.0.1:7400"), ("bo", "127.0.0.1:0"))), quiet)

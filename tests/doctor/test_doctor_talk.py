@@ -57,5 +57,5 @@ def test_rubbish_is_not_taken_for_an_answer(frames: list[bytes]) -> None:
 def test_more_than_any_peer_sends_ends_the_doctor_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
     held = iter([100 << 20, 200 << 20, 400 << 20])
     monkeypatch.setattr(talk_module.Resources, "resident_bytes", lambda _: next(held))
-    with pytest.raises(AddressError, match="see who answers at the addresses of the roster"):
+    with pytest.raises(AddressError, match="find out which process has the addresses of the roster"):
         asked(free_address(), 5.0)

@@ -72,7 +72,7 @@ def test_what_is_no_join_file_is_refused_and_nothing_of_it_is_shown(folder: Path
     secret = read_join(file, "first-light").secret.hex()
     lines = file.read_text().splitlines()
     file.write_text("\n".join(line for line in lines if spoilt not in line or line.startswith("#")))
-    with pytest.raises(IdentityError, match=r"run\.join: is no join file") as refused:
+    with pytest.raises(IdentityError, match=r"run\.join: is not a join file") as refused:
         read_join(file, "first-light")
     assert secret[:8] not in str(refused.value)
 
@@ -116,7 +116,7 @@ def test_secrets_alone(folder: Path) -> None:
     made = new_secrets(["cy"])
     assert [one.public for one in new_secrets(["cy"])] == [made[0].public]
     assert new_secrets(["cy"], renew=True)[0].public != made[0].public
-    with pytest.raises(UsageError, match="whose keys"):
+    with pytest.raises(UsageError, match="give --peers ROSTER, or --name NAME"):
         new_secrets([])
     with pytest.raises(ConfigError, match="is no name for a peer"):
         new_secrets(["../cy"])

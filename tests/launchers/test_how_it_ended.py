@@ -15,7 +15,8 @@ def test_an_end_in_words() -> None:
     assert how_it_ended(3) == "exit code 3"
     assert how_it_ended(-signal.SIGKILL) == "killed by SIGKILL"
     assert (
-        how_it_ended(-signal.SIGKILL, memory_was_short=True) == "killed by SIGKILL, for want of memory: exit code 137"
+        how_it_ended(-signal.SIGKILL, memory_was_short=True)
+        == "killed by SIGKILL, because memory ran out: exit code 137"
     )
     assert how_it_ended(-signal.SIGTERM, memory_was_short=True) == "killed by SIGTERM"
     assert how_it_ended(-signal.SIGABRT) == "killed by SIGABRT, exit code 134: its stderr.log says why"

@@ -72,7 +72,7 @@ def test_a_parcel_without_events_has_arrived(run: Path) -> None:
 
 
 def test_nobody_wrote_anything_about_a_quiet_peer(run: Path) -> None:
-    assert tell(run, "cy")[-1] == "nobody wrote that anything was wrong with cy"
+    assert tell(run, "cy")[-1] == "no peer reported a problem with cy"
 
 
 @pytest.mark.parametrize("what", ["boo", "adda/push_sum/17"])

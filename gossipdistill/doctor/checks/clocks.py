@@ -17,7 +17,7 @@ def check(case: Case) -> list[Finding]:
             continue
         text = f"its clock is {abs(ahead_s):.3f} s {'ahead of' if ahead_s >= 0 else 'behind'} this one"
         if abs(ahead_s) > MUCH_S:
-            found.append(warning(name, text, "training does not mind; to compare logs, set the clocks (NTP)"))
+            found.append(warning(name, text, "training is not affected; to compare logs, synchronise the clocks (NTP)"))
         else:
             found.append(ok(name, text))
     return found

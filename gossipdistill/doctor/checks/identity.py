@@ -19,7 +19,7 @@ def check(case: Case) -> list[Finding]:
     looked_up = case.look_ups.get(entry.address.host)
     if looked_up is not None and looked_up.addresses and not looked_up.mine and case.listen.host == entry.address.host:
         where = f"{entry.address.host} ({looked_up.addresses[0]})"
-        text = f"is said to be this machine, but {where} is not one of its addresses"
+        text = f"is given as this machine, but {where} is not one of its addresses"
         advice = (
             f"on the right machine: --name NAME; behind a router that forwards the ports: --listen 0.0.0.0:"
             f"{entry.address.port} here and for the worker; else correct the address in {case.where}"

@@ -25,5 +25,5 @@ def check(case: Case) -> list[Finding]:
         return [ok("open files", f"{'no limit' if allowed < 0 else allowed}; {peers}")]
     advice = f"before the worker: ulimit -n {needed + RESERVE} (or LimitNOFILE= of a service)"
     if allowed >= certain + RESERVE:
-        return [warning("open files", f"at most {allowed}; {peers}, should there be business with all", advice)]
+        return [warning("open files", f"at most {allowed}; {peers}, if there are exchanges with all", advice)]
     return [problem("open files", f"at most {allowed}; {peers}, and {RESERVE} should be in reserve", advice)]

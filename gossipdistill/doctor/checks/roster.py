@@ -9,7 +9,7 @@ def check(case: Case) -> list[Finding]:
     """One finding."""
     count = len(case.roster.peer)
     if count == 1:
-        text = "has one peer only: there is nobody to learn from"
+        text = "has only one peer: there is no other to learn from"
         return [warning(case.where, text, "add a [[peer]] entry for each machine")]
     called = (
         f"; {len(case.meetings)} of them are called, the next in the roster"

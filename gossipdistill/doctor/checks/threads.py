@@ -16,9 +16,9 @@ def check(case: Case) -> list[Finding]:
     first = said.split(",")[0].strip()
     if not first.isdigit() or int(first) < 1:
         advice = f"unset it, or set it to {share}"
-        return [warning("CPU threads", f"OMP_NUM_THREADS={said!r} is no number of threads", advice)]
+        return [warning("CPU threads", f"OMP_NUM_THREADS={said!r} is not a number of threads", advice)]
     if int(first) > share:
-        text = f"OMP_NUM_THREADS={said} for each of them, {place}: they wait for one another"
+        text = f"OMP_NUM_THREADS={said} for each of them, {place}: too many threads for the CPUs"
         return [warning("CPU threads", text, f"set it to {share}, or unset it: workers divide the CPUs themselves")]
     if int(first) < share:
         text = f"OMP_NUM_THREADS={said} for each of them, {place}: some are idle"

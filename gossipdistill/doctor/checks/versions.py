@@ -22,6 +22,6 @@ def _one(case: Case, name: str, met: Meeting) -> Finding:
         f"{what} {there} there, {mine[what]} here" for what, there in met.versions.items() if there != mine.get(what)
     ]
     if differing:
-        advice = "the same wire version is enough to talk; the same versions on all machines spare surprises"
+        advice = "the same wire version is enough; equal versions on all machines are recommended"
         return warning(name, "; ".join(differing), advice)
     return ok(name, ", ".join(f"{what} {version}" for what, version in mine.items()))
