@@ -69,7 +69,7 @@ set = { "task.model" = "cnn" }
 """
 
 TWO_DESKS = """\
-# Who sends to whom: two pairs with one link between them.
+# The links of this topology: two pairs, and one link between them.
 kind = "edges"
 both_ways = true
 edges = [["ada", "bo"], ["cy", "dee"], ["bo", "cy"]]

@@ -23,8 +23,8 @@ from gossipdistill.toml import parse_toml
 
 _SECRET_BYTES = 32
 _HEAD = """\
-# The join secret of the run {run}, for gossipdistill. Anybody who has it can take part in that run: hand it to
-# newcomers only (scp), and to all who take part.
+# The join secret of the run {run}, for gossipdistill. With it, any peer can take part in that run: copy it (scp)
+# only to newcomers and to the peers that take part.
 """
 
 

@@ -22,7 +22,7 @@ FOLDER = "keys"
 _BYTES_MAX = 4096
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _HEAD = """\
-# The secret key of {name}, for gossipdistill. Anybody who has it can pass for {name}: no copies but on its own machine.
+# The secret key of {name}, for gossipdistill. With it, any process can act as {name}: keep it only on its own machine.
 """
 
 
