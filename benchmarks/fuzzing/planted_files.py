@@ -114,8 +114,8 @@ BUGS = (
     ReaderBug(
         "a key in a secret file may be missing",
         secrets,
-        "except UnusableError:  # whose",
-        "except UnicodeError:  # whose",
+        "parse_toml(text))\n    except UnusableError:",
+        "parse_toml(text))\n    except UnicodeError:",
         ("secret key",),
     ),
     ReaderBug(
@@ -145,8 +145,8 @@ BUGS = (
     ReaderBug(
         "tensors that are none go through",
         checkpoint_content,
-        "except Exception as error:  # whatever",
-        "except KeyError as error:  # whatever",
+        "return load(data)\n    except Exception as error:",
+        "return load(data)\n    except KeyError as error:",
         ("checkpoint, tensors",),
     ),
     ReaderBug(
