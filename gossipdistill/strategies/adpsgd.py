@@ -5,6 +5,7 @@ AD-PSGD: Lian, Zhang, Zhang and Liu 2018 (1710.06952), algorithm 1, without its 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -102,7 +103,8 @@ class Adpsgd(Strategy):
         sound = reach.sound
         answers: list[Parcel] = []
         for mine in view.returned:
-            self._take_back(state, mine, z, reach)
+            with contextlib.suppress(PayloadRefusedError):
+                self._take_back(state, mine, z, reach)
         for arrival in arrivals:
             try:
                 if arrival.delivery is not DeliveryClass.STATE:

@@ -250,12 +250,13 @@ def test_buffers_and_counters_stay_my_own() -> None:
     assert parcel.payload.nbytes == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_a_parcel_of_mine_that_is_returned_malformed_is_no_reason_to_stop() -> None:
-    ada = still(make_worker("ada", make_strategy("sgp")))
-    content = Content("push_sum", pack({"x": torch.ones(2)}, "raw"), 0, 0, weight=0.5)
+@pytest.mark.parametrize("strategy", ["sgp", "osgp", "async_gradient_push", "adpsgd"])
+def test_a_parcel_of_mine_that_is_returned_malformed_is_no_reason_to_stop(strategy: str) -> None:
+    ada = still(make_worker("ada", make_strategy(strategy)))
+    content = Content(ada.gossip.strategy.topic, pack({"x": torch.ones(2)}, "raw"), 0, 0, weight=0.5)
     view = View(returned=(Returned(PeerName("bo"), Version(1, 1), content, "it left"),))
     assert ada.gossip.strategy.mix(ada.gossip.state, ada.learner, [], view) == []
-    assert state_of(ada).weight == 1.0
+    assert ada.gossip.state.weight == 1.0
 
 
 def pressing(overlapped: bool = False, topology: str = "complete") -> Worker:
